@@ -1,0 +1,4 @@
+"""The two Beam jobs: interaction log -> sequences, and sequences + clusters -> training records.
+
+Nothing here imports TensorFlow or a model, so a worker starts in milliseconds.
+"""

@@ -1,0 +1,25 @@
+"""The one place that imports TensorFlow for training and export: Keras 2 is switched on before it.
+
+TFRS 0.7.7 works with Keras 2 only, and the switch is read once, when `tensorflow` is imported.
+"""
+
+import os
+import sys
+
+from tfdnc.errors import UserError
+
+if "tensorflow" not in sys.modules:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+
+if not tf.keras.__version__.startswith("2."):
+    raise UserError(
+        f"Expected Keras 2 behind tf.keras, found {tf.keras.__version__}: TensorFlow was imported before tfdnc. "
+        "Set TF_USE_LEGACY_KERAS=1 in the environment, or import tfdnc.backend first."
+    )
+
+keras = tf.keras
+
+__all__ = ["keras", "tf"]

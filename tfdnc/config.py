@@ -1,0 +1,219 @@
+"""The experiment config: typed sections read from YAML, unknown keys refused, dotted overrides from the command line."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tfdnc.errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and a typing error in a key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnMapping(Section):
+    """Names of the columns of a CSV log (`data.format: csv`)."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+
+
+class ItemFile(Section):
+    """A CSV file that describes items: for cluster names, and for clusters given by a category."""
+
+    path: Path
+    item: str = "item_id"
+    title: str | None = None
+    categories: str | None = None
+    separator: str = "|"  # between the categories of one item
+
+
+class GenerateConfig(Section):
+    """A generated log with planted tastes; when present, the run starts with the `generate` station."""
+
+    users: Positive = 2000
+    items: Positive = 1000
+    groups: Positive = 8
+    interests_per_user: Positive = 3
+    mean_events: Positive = 40
+    popularity_exponent: float = 0.9  # Zipf exponent of item popularity inside a group
+
+
+class DataConfig(Section):
+    """Where the log is and which of its rows count."""
+
+    format: Literal["movielens", "csv"] = "csv"
+    path: Path | None = None  # movielens: folder with ratings.dat (and movies.dat); csv: the file
+    columns: ColumnMapping = ColumnMapping()
+    items: ItemFile | None = None
+    min_item_events: Positive = 5  # items are filtered first, then users, once
+    min_user_events: Annotated[int, Field(ge=3)] = 5  # one event to learn from and two that are held out
+    max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
+    num_shards: Positive = 16
+
+
+class ClusterConfig(Section):
+    """Which cluster an item is in; `method` names an entry of the clusterer registry."""
+
+    method: str = "word2vec_kmeans"
+    num_clusters: Positive = 10
+    max_share: Share = 0.5  # of the items, or of the events, in one cluster
+    min_category_items: Positive = 20  # category: smaller categories are merged into one "other" cluster
+    dim: Positive = 64
+    window: Positive = 5
+    epochs: Positive = 10
+    negative: Positive = 5
+    sample: float = 1e-4
+    workers: Positive = 1  # gensim is deterministic with one worker only
+
+
+class ExamplesConfig(Section):
+    """What a positive competes with in the records; `sampler` names an entry of the negative-sampler registry."""
+
+    sampler: str = "in_cluster"
+    num_negatives: Positive = 1
+    ratio: Share = 0.3  # mixed: share of in-cluster negatives
+    popularity_exponent: float = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
+
+
+class ModelConfig(Section):
+    """The user tower; `conditioning` names an entry of the conditioning registry."""
+
+    conditioning: str = "hadamard_per_position"
+    dim: Positive = 64
+    blocks: Positive = 2
+    heads: Positive = 1
+    max_length: Positive = 200
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class TrainConfig(Section):
+    """How the model is trained; `loss` names an entry of the loss registry."""
+
+    loss: str = "in_cluster_softmax"
+    intent_weight: Annotated[float, Field(ge=0)] = 1.0
+    epochs: Positive = 60
+    batch_tokens: Positive = 12_800  # padded positions per step
+    random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    beta_2: Share = 0.98
+    validate_every: Positive = 4  # epochs between validations; the best one is kept
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
+
+
+class MergeConfig(Section):
+    """How K lists become one; `method` names an entry of the merge registry."""
+
+    method: str = "joint"
+    alpha: Annotated[float, Field(ge=0)] = 1.0  # quota: sharpness of the quotas, p ** alpha
+    top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
+
+
+class EvaluateConfig(Section):
+    """What the report measures."""
+
+    candidates: tuple[Positive, ...] = (10, 20, 50, 100)
+    within_cluster: tuple[Positive, ...] = (5, 20, 50)
+    alphas: tuple[Annotated[float, Field(ge=0)], ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)
+
+
+class ExportConfig(Section):
+    """The serving bundle; `index` names an entry of the index registry."""
+
+    index: str = "auto"
+    num_candidates: Positive = 100  # what `serving_default` returns
+    max_candidates: Positive = 500  # the widest answer of `retrieve`
+    warmup_batch_sizes: tuple[Positive, ...] = (1, 8)
+
+
+class ExperimentConfig(Section):
+    """One experiment: every choice that tells its result from another's."""
+
+    name: str
+    seed: int = 1
+    generate: GenerateConfig | None = None
+    data: DataConfig = DataConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    merge: MergeConfig = MergeConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    export: ExportConfig = ExportConfig()
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> ExperimentConfig:
+    """Reads a YAML config and applies `section.key=value` overrides (values are YAML).
+
+    Raises:
+        UserError: the file is missing or not YAML, a key is unknown (the known ones are listed), a value has the
+            wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"Expected a YAML config at {path}, found no file there.")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"Expected YAML in {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, source=str(path))
+
+
+def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
+    """Returns the typed config of plain nested `values`, or raises a `UserError` naming every wrong key."""
+    try:
+        return ExperimentConfig.model_validate(values)
+    except ValidationError as error:
+        complaints = "; ".join(_explain(problem) for problem in error.errors())
+        raise UserError(f"{source}: {complaints}") from error
+
+
+def dump_config(config: ExperimentConfig) -> str:
+    """Returns the resolved config, defaults included, as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply_override(values: dict, override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    if not separator or not dotted:
+        raise UserError(f"Expected --set section.key=value, got {override!r}.")
+    *sections, key = dotted.split(".")
+    for section in sections:
+        nested = values.get(section)
+        if nested is None:
+            nested = values[section] = {}
+        if not isinstance(nested, dict):
+            raise UserError(f"--set {override}: {section!r} is a value, not a section.")
+        values = nested
+    values[key] = yaml.safe_load(text)
+
+
+def _explain(problem: dict) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(sorted(_section_at(problem["loc"][:-1]).model_fields))
+        return f"unknown key {where!r}; known here: {known}"
+    return f"{where}: {problem['msg'].lower()}, got {problem['input']!r}"
+
+
+def _section_at(location: tuple) -> type[Section]:
+    section = ExperimentConfig
+    for key in location:
+        annotation = section.model_fields[key].annotation
+        # `Section | None` carries the section as its first argument.
+        section = annotation if isinstance(annotation, type) else annotation.__args__[0]
+    return section

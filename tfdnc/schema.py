@@ -1,0 +1,136 @@
+"""The files that pass between stations: names, columns, feature names, dtypes and shapes, written once.
+
+Letters: B batch, L history length, K clusters, V user vectors, D embedding size, N items, M candidates, P positions
+with a target, T training events of one user. Item index 0 is padding; items are 1..N. Histories are oldest first.
+"""
+
+import pyarrow as pa
+
+PAD = 0
+"""Item index that stands for "no item" in histories, negatives and results."""
+
+# prepare -> cluster, examples -------------------------------------------------------------------------------------
+
+SEQUENCES = "sequences"
+"""Folder of Parquet files, one per user bucket; a row is one user, sorted by user id inside a file."""
+
+SEQUENCE_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        (
+            "items",
+            pa.list_(pa.int32()),
+        ),  # `sequence_index` of every event, oldest first; ties keep file order
+        ("times", pa.list_(pa.int64())),  # the log's own time unit
+    ]
+)
+
+VOCABULARY = "vocabulary.parquet"
+"""What prepare knows of every kept item, in order of `sequence_index` 1..N."""
+
+VOCABULARY_SCHEMA = pa.schema(
+    [
+        ("sequence_index", pa.int32()),
+        ("item_id", pa.string()),  # as in the log; the id that clients send and receive
+        ("events", pa.int64()),  # kept events, held-out ones included
+        ("title", pa.string()),  # null where the log came without an item file
+        ("categories", pa.list_(pa.string())),  # null likewise
+    ]
+)
+
+DEAD_LETTER = "dead_letter"
+"""Folder of JSON Lines files: {"file", "offset" (bytes), "text", "reason"}, one per malformed row."""
+
+HELD_OUT = 2
+"""Events at the end of every sequence that no model may see: the last is test, the one before validation."""
+
+# cluster -> examples, train, evaluate, export ---------------------------------------------------------------------
+
+ITEMS = "items.parquet"
+"""Item table in order of `item_index` 1..N; items are renumbered so that a cluster is one contiguous index range.
+
+Contiguous ranges turn "the items of cluster k" into a slice: in-cluster softmax needs no gather, and a negative is
+one uniform draw between two offsets.
+"""
+
+ITEM_SCHEMA = pa.schema(
+    [
+        ("item_index", pa.int32()),
+        ("sequence_index", pa.int32()),  # the item's index in the sequences
+        ("item_id", pa.string()),
+        ("cluster", pa.int32()),  # 0..K-1, never decreasing down the table
+        ("count", pa.int64()),  # events in the training part
+        ("title", pa.string()),
+        ("categories", pa.list_(pa.string())),
+    ]
+)
+
+CLUSTERS = "clusters.json"
+"""List of {"cluster", "name", "items", "item_share", "event_share", "top_items"}, one per cluster."""
+
+# examples -> train, evaluate --------------------------------------------------------------------------------------
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+"""Folders of TFRecord files of `tf.train.Example`; every feature is an int64 list, never negative."""
+
+TRAIN_FEATURES = {
+    "user": "[1] index of the user, 0..users-1, in order of the sequence files",
+    "item": "[T] the user's training items, oldest first",
+    "cluster": "[T] the cluster of each item",
+    "negatives": "[T * n] row j: n negatives for target item[j]; 0 where its cluster has none left",
+}
+
+HELD_OUT_FEATURES = {
+    "user": "[1] index of the user",
+    "item": "[T] every item before the target, oldest first: the history, and the items that count as seen",
+    "target": "[1] the held-out item",
+    "target_cluster": "[1] its cluster",
+}
+
+
+def shard_name(shard: int, num_shards: int, suffix: str) -> str:
+    """Returns the file name of one shard, such as `part-00003-of-00016.tfrecord`."""
+    return f"part-{shard:05d}-of-{num_shards:05d}.{suffix}"
+
+
+# export -> serving ------------------------------------------------------------------------------------------------
+
+BUNDLE_FORMAT = 1
+"""Version of the bundle layout below; a server refuses a bundle whose format it does not know."""
+
+MANIFEST_ASSET = "assets.extra/manifest.json"
+"""Inside a bundle version: config, data hash, metrics, library versions, `bundle_format`, index kind per cluster."""
+
+MODEL_NAME = "tfdnc"
+"""Name under which a bundle is served unless told otherwise."""
+
+HISTORY = "history"  # string [B, L] raw item ids, oldest first, "" pads anywhere; unknown ids are ignored
+NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
+ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
+USER_EMBEDDINGS = "user_embeddings"  # float32 [B, V, D]
+INTENT = "intent"  # float32 [B, K] probabilities
+
+ITEM_IDS = "item_ids"  # string [B, M_max], best first, "" beyond num_results
+SCORES = (
+    "scores"  # float32 [B, M_max] merge keys, never increasing, SCORE_PAD beyond num_results; always finite
+)
+CLUSTER_IDS = "cluster_ids"  # int32 [B, M_max], -1 beyond num_results
+NUM_RESULTS = "num_results"  # int32 [B], num_candidates unless fewer unseen items exist
+QUOTAS = "quotas"  # int32 [B, K] how many of the results came from each cluster
+
+SCORE_PAD = -1e30
+"""Score beyond `num_results`: finite, because REST answers are JSON."""
+
+SIGNATURES = {
+    "serving_default": ((HISTORY,), (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT)),
+    "retrieve": (
+        (HISTORY, NUM_CANDIDATES, ALPHA),
+        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
+    ),
+    "encode": ((HISTORY,), (USER_EMBEDDINGS, INTENT)),
+    "search": (
+        (USER_EMBEDDINGS, INTENT, HISTORY, NUM_CANDIDATES, ALPHA),  # history: only to leave out what was seen
+        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS),
+    ),
+}
+"""Signature -> (inputs, outputs); every tensor is batch-major, because TF Serving batches only those."""
