@@ -1,4 +1,4 @@
-"""The experiment config: typed sections read from YAML, unknown keys refused, dotted overrides from the command line."""
+"""The experiment config: typed sections read from YAML; unknown keys are refused, dotted overrides are applied."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -111,9 +111,7 @@ USER_EMBEDDINGS = "user_embeddings"  # float32 [B, V, D]
 INTENT = "intent"  # float32 [B, K] probabilities
 
 ITEM_IDS = "item_ids"  # string [B, M_max], best first, "" beyond num_results
-SCORES = (
-    "scores"  # float32 [B, M_max] merge keys, never increasing, SCORE_PAD beyond num_results; always finite
-)
+SCORES = "scores"  # float32 [B, M_max] merge keys, never increasing, SCORE_PAD beyond num_results; always finite
 CLUSTER_IDS = "cluster_ids"  # int32 [B, M_max], -1 beyond num_results
 NUM_RESULTS = "num_results"  # int32 [B], num_candidates unless fewer unseen items exist
 QUOTAS = "quotas"  # int32 [B, K] how many of the results came from each cluster
