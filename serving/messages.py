@@ -1,0 +1,166 @@
+"""What a client of a tfdnc bundle says and hears: histories into request tensors, response tensors into results."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from tensorflow_serving.apis import predict_pb2
+
+from serving import tensors
+from tfdnc import schema
+
+BUNDLE_MERGE = -1.0
+"""Value of `alpha` that asks for the merge the bundle was exported with."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Retrieval:
+    """What one user gets, best first; n is the number of results.
+
+    Attributes:
+        item_ids: [n] raw item ids.
+        scores: float32 [n] merge keys, never increasing.
+        cluster_ids: int32 [n] the cluster each item came from.
+        quotas: int32 [K] results per cluster.
+        intent: float32 [K] probability that the next item is in the cluster.
+    """
+
+    item_ids: list[str]
+    scores: np.ndarray
+    cluster_ids: np.ndarray
+    quotas: np.ndarray
+    intent: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoding:
+    """What the model makes of the users of one request.
+
+    Attributes:
+        user_embeddings: float32 [B, V, D].
+        intent: float32 [B, K] probabilities.
+    """
+
+    user_embeddings: np.ndarray
+    intent: np.ndarray
+
+
+class ForeignModelError(ValueError):
+    """The answer lacks what every tfdnc bundle sends: another kind of model has the name."""
+
+
+def history_array(histories: Sequence[Sequence[str]]) -> np.ndarray:
+    """Returns histories (oldest first) as one object array [B, L] of text, "" where a history is shorter.
+
+    L is at least 1, because an empty history is a request too: it is answered from the prior.
+
+    Raises:
+        ValueError: Not a sequence of sequences of text.
+    """
+    rows = []
+    for history in histories:
+        if isinstance(history, str | bytes) or any(not isinstance(item, str) for item in history):
+            raise ValueError(
+                f'Expected a history to be a sequence of item ids as text, such as ["1", "42"]: {history!r}'
+            )
+        rows.append(list(history))
+    array = np.full((len(rows), max([1, *map(len, rows)])), "", object)
+    for row, history in zip(array, rows, strict=True):
+        row[: len(history)] = history
+    return array
+
+
+def retrieve_request(
+    histories: Sequence[Sequence[str]],
+    num_candidates: int | Sequence[int] | None = None,
+    alpha: float | Sequence[float] | None = None,
+) -> predict_pb2.PredictRequest:
+    """Returns the request for candidates; its `model_spec` names only the signature.
+
+    Args:
+        histories: [B] histories.
+        num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle.
+        alpha: Exponent of the quota merge (>= 0), for all users or one number each; None asks for the bundle's own
+            merge. Without `num_candidates` it must be None too: the signature that takes `alpha` takes both.
+
+    Raises:
+        ValueError: Arguments that say nothing a server could answer.
+    """
+    history = history_array(histories)
+    if num_candidates is None and alpha is not None:
+        raise ValueError("Expected num_candidates together with alpha, got alpha alone. Say how many results you want.")
+    if num_candidates is None:
+        return _request("serving_default", {schema.HISTORY: history})
+    wanted = _per_row(num_candidates, len(history), np.int32, "num_candidates")
+    exponents = _per_row(BUNDLE_MERGE if alpha is None else alpha, len(history), np.float32, "alpha")
+    return _request("retrieve", {schema.HISTORY: history, schema.NUM_CANDIDATES: wanted, schema.ALPHA: exponents})
+
+
+def encode_request(histories: Sequence[Sequence[str]]) -> predict_pb2.PredictRequest:
+    """Returns the request for embeddings and intents of [B] histories."""
+    return _request("encode", {schema.HISTORY: history_array(histories)})
+
+
+def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:
+    """Returns `value` as an array [rows], repeated if it is a single number."""
+    array = np.asarray(value)
+    if array.dtype.kind not in ("iu" if dtype is np.int32 else "iuf"):
+        raise ValueError(f"Expected {name} in numbers of {np.dtype(dtype).name}, got {value!r}.")
+    if array.ndim and array.shape != (rows,):
+        raise ValueError(f"Expected one {name} or {rows}, one per history, got shape {list(array.shape)}.")
+    if dtype is np.int32 and array.size and (array.min() < 1 or array.max() > np.iinfo(dtype).max):
+        raise ValueError(f"Expected {name} from 1 up, got {value!r}.")
+    if any(math.isnan(number) for number in array.ravel().tolist()):
+        raise ValueError(f"Expected {name} in numbers, got {value!r}.")
+    return np.broadcast_to(array.astype(dtype), (rows,))
+
+
+def _request(signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = signature
+    for name, array in inputs.items():
+        tensors.encode(array, request.inputs[name])
+    return request
+
+
+def read_retrievals(response: predict_pb2.PredictResponse) -> list[Retrieval]:
+    """Returns the results of a retrieve response, one per history.
+
+    Raises:
+        ForeignModelError: An output is missing.
+    """
+    outputs = _outputs(response, "retrieve")
+    results = []
+    for row, count in enumerate(outputs[schema.NUM_RESULTS].tolist()):
+        results.append(
+            Retrieval(
+                item_ids=[item.decode() for item in outputs[schema.ITEM_IDS][row, :count].tolist()],
+                scores=outputs[schema.SCORES][row, :count],
+                cluster_ids=outputs[schema.CLUSTER_IDS][row, :count],
+                quotas=outputs[schema.QUOTAS][row],
+                intent=outputs[schema.INTENT][row],
+            )
+        )
+    return results
+
+
+def read_encoding(response: predict_pb2.PredictResponse) -> Encoding:
+    """Returns the results of an encode response.
+
+    Raises:
+        ForeignModelError: An output is missing.
+    """
+    outputs = _outputs(response, "encode")
+    return Encoding(outputs[schema.USER_EMBEDDINGS], outputs[schema.INTENT])
+
+
+def _outputs(response: predict_pb2.PredictResponse, signature: str) -> dict[str, np.ndarray]:
+    wanted = schema.SIGNATURES[signature][1]
+    missing = [name for name in wanted if name not in response.outputs]
+    if missing:
+        raise ForeignModelError(
+            f"Expected the outputs of a tfdnc bundle, found {sorted(response.outputs)} without {missing}. "
+            "Ask for the model by the name it is served under."
+        )
+    return {name: tensors.decode(response.outputs[name]) for name in wanted}

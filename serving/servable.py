@@ -1,0 +1,139 @@
+"""One loaded version of a model: a TF1 session over its SavedModel, asked by the names of signatures and tensors."""
+
+import collections
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+
+from serving import bundle
+from serving.status import ServingError
+from tfdnc.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+MAX_CALLABLES = 64
+"""Sets of outputs kept ready per version. A set costs a pruned graph, and any client may ask for any set, so old ones
+go: the memory of a server must not depend on how inventive its clients are."""
+
+
+class Servable:
+    """A version in memory; `run` may be called from many threads at once.
+
+    A TF1 `Session` is what TF Serving itself runs SavedModels with. It gives every resource of the graph its own name
+    (`tf.saved_model.load` mixes up ScaNN indexes that have none), frees its memory on close, and accepts feeds as the
+    C++ server does, for instance a `[3]` tensor where the signature says `[?, 1]`.
+
+    Attributes:
+        name: Name of the model.
+        version: Number of the version.
+        path: Folder of the version.
+        signatures: `SignatureDef` by name, as saved.
+    """
+
+    def __init__(self, name: str, version: int, path: Path):
+        """Loads the version; see `Servable.load`."""
+        self.name, self.version, self.path = name, version, path
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        self._lock, self._making = threading.Lock(), threading.Lock()
+        self._callables: collections.OrderedDict = collections.OrderedDict()
+        try:
+            with self._session.graph.as_default():
+                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+        except BaseException:
+            self._session.close()
+            raise
+        # Copies, because the rest of the meta graph, which holds the whole graph a second time, can go.
+        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = {}
+        for key, signature in meta_graph.signature_def.items():
+            self.signatures[key] = meta_graph_pb2.SignatureDef()
+            self.signatures[key].CopyFrom(signature)
+
+    @classmethod
+    def load(cls, name: str, version: int, path: Path) -> "Servable":
+        """Checks and loads the version at `path`.
+
+        Raises:
+            UserError: The version cannot be served here; the message says why and what to do.
+        """
+        bundle.check(path)
+        try:
+            servable = cls(name, version, path)
+        except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph with the tag "serve"
+            raise UserError(
+                f"Expected a SavedModel that this TensorFlow can load in {path}, loading failed: {error}. "
+                "Export it again, or install the library whose ops it uses."
+            ) from error
+        _LOG.info("loaded version %d of model %s from %s", version, name, path)
+        return servable
+
+    def signature(self, key: str) -> meta_graph_pb2.SignatureDef:
+        """Returns a signature by its name.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION, as in TF Serving, if there is none of this name.
+        """
+        if key not in self.signatures:
+            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
+        return self.signatures[key]
+
+    def run(self, key: str, feeds: Mapping[str, np.ndarray], outputs: Iterable[str]) -> dict[str, np.ndarray]:
+        """Returns the wanted outputs of signature `key`.
+
+        Args:
+            key: Name of the signature, which must exist.
+            feeds: Exactly the inputs of the signature, by their names in it, in the dtypes it declares.
+            outputs: Names of outputs in the signature; the result holds these.
+
+        Raises:
+            tf.errors.OpError: The graph could not answer.
+        """
+        aliases = sorted(set(outputs))
+        values = [feeds[alias] for alias in sorted(feeds)]
+        return dict(zip(aliases, self._callable(key, tuple(aliases))(*values), strict=True))
+
+    def _callable(self, key: str, aliases: tuple[str, ...]):
+        """Returns a function from the inputs in order of name to the outputs `aliases`."""
+        call = self._cached(key, aliases)
+        if call is not None:
+            return call
+        # Pruning a graph takes tenths of a second: a crowd must not do the same work many times over, and requests
+        # for what is ready must not wait for it. Hence two locks.
+        with self._making:
+            call = self._cached(key, aliases)
+            if call is None:
+                call = self._make_callable(self.signatures[key], aliases)
+                self._keep(key, aliases, call)
+        return call
+
+    def _cached(self, key: str, aliases: tuple[str, ...]):
+        with self._lock:
+            call = self._callables.get((key, aliases))
+            if call is not None:
+                self._callables.move_to_end((key, aliases))
+            return call
+
+    def _keep(self, key: str, aliases: tuple[str, ...], call) -> None:
+        with self._lock:
+            self._callables[key, aliases] = call
+            while len(self._callables) > MAX_CALLABLES:
+                self._callables.popitem(last=False)  # its destructor frees it once no request uses it
+
+    def _make_callable(self, signature: meta_graph_pb2.SignatureDef, aliases: tuple[str, ...]):
+        inputs = [signature.inputs[alias].name for alias in sorted(signature.inputs)]
+        fetches = [signature.outputs[alias].name for alias in aliases]
+        # The underscore marks it private, but it is half the cost of Session.run, and unlike that it leaves the
+        # check of shapes to the graph, as the C++ server does. TF1's API no longer changes.
+        return self._session._make_callable_from_options(config_pb2.CallableOptions(feed=inputs, fetch=fetches))
+
+    def close(self) -> None:
+        """Frees the version; no request may be running, and none may come after."""
+        with self._lock:
+            self._callables.clear()
+            self._session.close()
+        _LOG.info("unloaded version %d of model %s", self.version, self.name)

@@ -1,0 +1,52 @@
+"""The way from any failure to the gRPC status that TF Serving would answer with."""
+
+import logging
+
+import grpc
+import tensorflow as tf
+
+_LOG = logging.getLogger(__name__)
+
+MESSAGE_LIMIT = 1024
+"""Characters of an error message that are sent, as TF Serving does: gRPC carries it in a header of 8 KB at most."""
+
+_TRUNCATED = "...TRUNCATED"
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ServingError(Exception):
+    """A request that cannot be answered.
+
+    Attributes:
+        code: The `grpc.StatusCode` of the answer.
+        message: The sentence for the client.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid_argument(message: str) -> ServingError:
+    """Returns the error for a request that is wrong whatever the state of the server."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Returns the status code and the message, cut to `MESSAGE_LIMIT`, that answer a request after `error`.
+
+    TensorFlow numbers its error codes as gRPC does, so they pass unchanged. What is neither ours nor TensorFlow's
+    is a bug of the server: it is logged with its traceback, and the client is told only its kind.
+    """
+    if isinstance(error, ServingError):
+        return error.code, truncated(error.message)
+    if isinstance(error, tf.errors.OpError):
+        return _BY_NUMBER.get(error.error_code, grpc.StatusCode.UNKNOWN), truncated(error.message)
+    _LOG.error("a request failed inside the server", exc_info=error)
+    return grpc.StatusCode.INTERNAL, f"internal error of the server: {type(error).__name__}; its log has more"
+
+
+def truncated(message: str) -> str:
+    """Returns `message`, cut to `MESSAGE_LIMIT` characters with a mark where something is missing."""
+    return message if len(message) <= MESSAGE_LIMIT else message[:MESSAGE_LIMIT] + _TRUNCATED

@@ -1,0 +1,63 @@
+"""Warm-up: replays the requests recorded inside a bundle, so that no client pays for what is built on first use."""
+
+import logging
+import time
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.predict import predict
+from serving.servable import Servable
+from serving.status import status_of
+from tfdnc.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
+"""TFRecord file of `PredictionLog`; TF Serving fixes the name and the limit."""
+
+MAX_RECORDS = 1000
+
+
+def warm_up(servable: Servable) -> int:
+    """Replays the warm-up requests of a servable and returns how many there were; 0 without a file.
+
+    As in TF Serving, a request that fails means that the version is broken, and so does a file with more than
+    `MAX_RECORDS` records. Requests of other kinds than Predict are passed over with a warning.
+
+    Raises:
+        UserError: The file cannot be read, or a request in it fails.
+    """
+    file = servable.path / WARMUP_ASSET
+    if not file.is_file():
+        return 0
+    started, count = time.perf_counter(), 0
+    try:
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            count += 1
+            if count > MAX_RECORDS:
+                raise UserError(
+                    f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}. "
+                    "Export the version with fewer."
+                )
+            _replay(servable, prediction_log_pb2.PredictionLog.FromString(record))
+    except (DecodeError, tf.errors.DataLossError) as error:
+        raise UserError(f"Failed to parse warmup record {count} from {file}: {error}. Export again.") from error
+    _LOG.info("warmed up version %d with %d requests, %.2f s", servable.version, count, time.perf_counter() - started)
+    return count
+
+
+def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind != "predict_log":
+        _LOG.warning("%s: passed over a warm-up record of kind %s", servable.path, kind)
+        return
+    try:
+        predict(servable, log.predict_log.request)
+    except Exception as error:
+        code, message = status_of(error)
+        raise UserError(
+            f"Expected the warm-up requests in {servable.path} to succeed, one failed with {code.name}: {message}. "
+            "Export the version again."
+        ) from error

@@ -1,0 +1,65 @@
+"""Models saved once per session, and servers over them."""
+
+import grpc
+import pytest
+from serving_models import save_fake_bundle, save_half_plus_two
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from serving import server as embedded
+
+TIMEOUT = 30
+
+
+class Stubs:
+    """The generated stubs against one server; every call has a deadline, so that a hang fails."""
+
+    def __init__(self, address):
+        self.channel = grpc.insecure_channel(address)
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self._model = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    def __getattr__(self, rpc):
+        method = getattr(self._prediction, rpc, None) or getattr(self._model, rpc)
+        return lambda request: method(request, timeout=TIMEOUT)
+
+    def refused(self, rpc, request):
+        """Returns code and message of a call that must fail."""
+        with pytest.raises(grpc.RpcError) as caught:
+            getattr(self, rpc)(request)
+        return caught.value.code(), caught.value.details()
+
+
+@pytest.fixture(scope="session")
+def half_plus_two(tmp_path_factory):
+    """Base path with two versions; version 2 adds 20."""
+    base = tmp_path_factory.mktemp("models") / "half"
+    save_half_plus_two(base / "1", offset=2.0)
+    save_half_plus_two(base / "2", offset=20.0)
+    return base
+
+
+@pytest.fixture(scope="session")
+def fake_bundle(tmp_path_factory):
+    base = tmp_path_factory.mktemp("models") / "bundle"
+    save_fake_bundle(base / "7")
+    return base
+
+
+@pytest.fixture(scope="session")
+def half_server(half_plus_two):
+    with embedded.running(half_plus_two, model_name="half", max_message_bytes=1 << 20) as server:
+        server.manager.load("half", 1, half_plus_two / "1")  # beside the latest, so that versions can be chosen
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bundle_server(fake_bundle):
+    with embedded.running(fake_bundle) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stubs(half_server):
+    stubs = Stubs(half_server.address)
+    yield stubs
+    stubs.channel.close()

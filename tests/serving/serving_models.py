@@ -1,0 +1,157 @@
+"""Small SavedModels for the tests of `serving`: the classic half_plus_two, a strict one, and a bundle that is faked."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+import serving  # noqa: F401 - before TensorFlow: it switches Keras 2 on for the whole process
+from serving import tensors
+from tfdnc import schema
+
+MAX_CANDIDATES = 4
+CLUSTERS = 2
+ITEMS = [b"i0", b"i1", b"i2", b"i3"]
+
+
+class HalfPlusTwo(tf.Module):
+    """`y = x / 2 + offset` over float32 [?, 1], with a second output and a signature for strings."""
+
+    def __init__(self, offset=2.0):
+        self.half = tf.Variable(0.5)
+        self.offset = tf.Variable(offset)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32)])
+    def half_plus_two(self, x):
+        return {"y": x * self.half + self.offset, "text": tf.strings.as_string(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
+    def shout(self, words):
+        return {"loud": tf.strings.upper(words), "letters": tf.reduce_sum(tf.strings.length(words), axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+    def positive_only(self, n):
+        tf.debugging.assert_positive(n, message="n must be positive")
+        return {"n": n}
+
+
+class Reader(tf.Module):
+    """Fails with another error than INVALID_ARGUMENT, and a long one, if the file is missing."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def read(self, path):
+        return {"content": tf.io.read_file(path)}
+
+
+class FakeBundle(tf.Module):
+    """Obeys the signatures of `schema.SIGNATURES`: everybody gets i0, i1, ...; scores start at the row's alpha."""
+
+    def _retrieve(self, history, num_candidates, alpha):
+        tf.debugging.assert_greater_equal(num_candidates, 1, message="num_candidates must be at least 1")
+        rows = tf.shape(history)[0]
+        known = tf.reduce_sum(tf.cast(history != "", tf.int32), axis=1)
+        results = tf.minimum(num_candidates, MAX_CANDIDATES)
+        rank = tf.range(MAX_CANDIDATES)[tf.newaxis]
+        inside = rank < results[:, tf.newaxis]
+        scores = alpha[:, tf.newaxis] - tf.cast(rank, tf.float32)
+        return {
+            schema.ITEM_IDS: tf.where(inside, tf.constant([ITEMS]), ""),
+            schema.SCORES: tf.where(inside, scores, schema.SCORE_PAD),
+            schema.CLUSTER_IDS: tf.where(inside, rank % CLUSTERS, -1),
+            schema.NUM_RESULTS: results,
+            schema.QUOTAS: tf.stack([(results + 1) // 2, results // 2], axis=1),
+            schema.INTENT: tf.stack([tf.cast(known, tf.float32), tf.zeros([rows])], axis=1),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
+    def default(self, history):
+        rows = tf.shape(history)[0]
+        return self._retrieve(history, tf.fill([rows], 3), tf.fill([rows], -1.0))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+        ]
+    )
+    def retrieve(self, history, num_candidates, alpha):
+        return self._retrieve(history, num_candidates, alpha)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
+    def encode(self, history):
+        known = tf.reduce_sum(tf.cast(history != "", tf.float32), axis=1)
+        return {
+            schema.USER_EMBEDDINGS: tf.tile(known[:, tf.newaxis, tf.newaxis], [1, CLUSTERS, 3]),
+            schema.INTENT: tf.tile(known[:, tf.newaxis], [1, CLUSTERS]),
+        }
+
+
+def save_half_plus_two(path: Path, offset: float = 2.0) -> Path:
+    model = HalfPlusTwo(offset)
+    signatures = {
+        "serving_default": model.half_plus_two,
+        "shout": model.shout,
+        "positive_only": model.positive_only,
+    }
+    tf.saved_model.save(model, str(path), signatures=signatures)
+    return path
+
+
+def save_reader(path: Path) -> Path:
+    model = Reader()
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.read})
+    return path
+
+
+def save_fake_bundle(path: Path) -> Path:
+    model = FakeBundle()
+    signatures = {"serving_default": model.default, "retrieve": model.retrieve, "encode": model.encode}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+    return path
+
+
+def write_warmup(version: Path, requests: list[predict_pb2.PredictRequest], extra: list[bytes] = ()) -> None:
+    file = version / "assets.extra" / "tf_serving_warmup_requests"
+    file.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for request in requests:
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+        for record in extra:
+            writer.write(record)
+
+
+def predict_request(inputs: dict, signature: str = "", model: str = "half", output_filter=()):
+    """Arrays become tensors with typed fields, a `TensorProto` passes as it is."""
+    request = predict_pb2.PredictRequest(output_filter=output_filter)
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        is_array = isinstance(value, np.ndarray | np.generic)
+        request.inputs[name].CopyFrom(tensors.encode(np.asarray(value)) if is_array else value)
+    return request
+
+
+def scann_items():
+    return np.random.default_rng(0).normal(size=[40, 8]).astype(np.float32)
+
+
+def save_scann(path: str) -> None:
+    """Saves a SavedModel with one of ScaNN's searchers over `scann_items`, 3 neighbours by dot product."""
+    from scann.scann_ops.py import scann_ops
+
+    class Index(tf.Module):
+        def __init__(self):
+            self.index = scann_ops.builder(scann_items(), 3, "dot_product").score_brute_force().build()
+            self.saved = self.index.serialize_to_module()
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 8], tf.float32)])
+        def search(self, query):
+            index, distance = scann_ops.searcher_from_module(self.saved, scann_items()).search_batched(query)
+            return {"index": index, "distance": distance}
+
+    model = Index()
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    tf.saved_model.save(model, path, signatures={"serving_default": model.search}, options=options)
