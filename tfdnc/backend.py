@@ -14,9 +14,9 @@ if "tensorflow" not in sys.modules:
 
 import tensorflow as tf
 
-if not tf.keras.__version__.startswith("2."):
+if os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True"):
     raise UserError(
-        f"Expected Keras 2 behind tf.keras, found {tf.keras.__version__}: TensorFlow was imported before tfdnc. "
+        "Expected Keras 2 behind tf.keras, but TensorFlow was imported before tfdnc without the switch. "
         "Set TF_USE_LEGACY_KERAS=1 in the environment, or import tfdnc.backend first."
     )
 

@@ -1,0 +1,94 @@
+"""The two-stream Transformer and its dropout."""
+
+import numpy as np
+import pytest
+
+from tfdnc.backend import keras, tf
+from tfdnc.model.dropout import stateless_dropout
+from tfdnc.model.transformer import Transformer
+
+B, L, D = 3, 7, 8
+
+
+@pytest.fixture(params=[1, 2], ids=["1 head", "2 heads"])
+def trunk(request):
+    keras.utils.set_random_seed(0)
+    return Transformer(D, blocks=2, heads=request.param, dropout=0.5, compute_dtype=tf.float32)
+
+
+@pytest.fixture
+def tokens():
+    return tf.random.stateless_normal([B, L, D], seed=[1, 2])
+
+
+def test_a_state_depends_on_nothing_later(trunk, tokens):
+    changed = tf.concat([tokens[:, :4], tokens[:, :3]], axis=1)
+    before, after = trunk(tokens).prefix, trunk(changed).prefix
+    np.testing.assert_allclose(before[:, :4], after[:, :4], atol=1e-6)
+    assert not np.allclose(before[:, 4:], after[:, 4:], atol=1e-3)
+
+
+def test_a_query_equals_the_same_token_at_the_end_of_the_prefix_it_reaches(trunk, tokens):
+    expected = trunk(tokens).prefix  # [B, L, D]
+    reach = tf.range(L)[None]
+    queries = trunk(tokens, tokens, reach).queries
+    np.testing.assert_allclose(queries, expected, atol=1e-5)
+
+
+def test_queries_do_not_see_each_other_and_are_not_seen(trunk, tokens):
+    alone = trunk(tokens, tokens[:, :1], tf.constant([[3]]))
+    both = trunk(tokens, tf.concat([tokens[:, :1], tokens[:, 5:6]], axis=1), tf.constant([[3, 6]]))
+    np.testing.assert_allclose(alone.queries, both.queries[:, :1], atol=1e-6)
+    np.testing.assert_allclose(alone.prefix, trunk(tokens).prefix, atol=1e-6)
+
+
+def test_a_query_without_a_prefix_reads_only_itself(trunk, tokens):
+    first = trunk(tokens).prefix[:, :1]
+    on_padding = trunk(tokens, tokens[:, :1], tf.constant([[0]]), need_prefix=False)
+    on_nothing = trunk(tokens[:, :0], tokens[:, :1], tf.constant([[0]]), need_prefix=False)
+    assert on_padding.prefix is None
+    np.testing.assert_allclose(on_padding.queries, first, atol=1e-5)
+    np.testing.assert_allclose(on_nothing.queries, first, atol=1e-5)
+
+
+def test_products_in_bfloat16_stay_near_float32(tokens):
+    def states(dtype):
+        keras.utils.set_random_seed(0)
+        return trunk_of(dtype)(tokens, tokens, tf.range(L)[None])
+
+    def trunk_of(dtype):
+        return Transformer(D, blocks=2, heads=2, dropout=0.0, compute_dtype=dtype)
+
+    for exact, rough in zip(states(tf.float32), states(tf.bfloat16), strict=True):
+        assert rough.dtype == tf.float32
+        np.testing.assert_allclose(exact, rough, atol=0.1)
+
+
+def test_dropout_is_a_function_of_its_seed(trunk, tokens):
+    def states(seed):
+        return trunk(tokens, seed=tf.constant(seed)).prefix.numpy()
+
+    np.testing.assert_array_equal(states([1, 2]), states([1, 2]))
+    assert not np.allclose(states([1, 2]), states([1, 3]))
+    assert not np.allclose(states([1, 2]), trunk(tokens).prefix)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+    x = tf.ones([1001, 99])
+    dropped = stateless_dropout(x, 0.2, tf.constant([3, 4]), salt=1).numpy()
+    assert np.mean(dropped == 0) == pytest.approx(51 / 256, abs=0.005)
+    assert dropped.mean() == pytest.approx(1.0, abs=0.01)
+    assert len(np.unique(dropped)) == 2
+
+
+def test_dropout_differs_between_places_and_elements():
+    x, seed = tf.ones([64, 64]), tf.constant([3, 4])
+    one, other = (stateless_dropout(x, 0.5, seed, salt=salt).numpy() != 0 for salt in (1, 2))
+    assert np.mean(one == other) == pytest.approx(0.5, abs=0.05)
+    assert abs(np.corrcoef(one[:, 0], one[:, 1])[0, 1]) < 0.5
+
+
+def test_without_seed_or_rate_nothing_is_dropped():
+    x = tf.ones([4, 4])
+    assert stateless_dropout(x, 0.5, None, salt=0) is x
+    assert stateless_dropout(x, 0.0, tf.constant([1, 1]), salt=0) is x

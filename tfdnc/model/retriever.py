@@ -1,0 +1,131 @@
+"""The retriever: a TFRS model of user tower, item tower and intent head that trains and answers under any config."""
+
+import numpy as np
+import tensorflow_recommenders as tfrs
+
+from tfdnc.backend import keras, tf
+from tfdnc.config import ModelConfig, TrainConfig
+from tfdnc.model.conditioning import CONDITIONINGS
+from tfdnc.model.losses import LOSSES, Targets
+from tfdnc.model.transformer import Dense, Transformer
+
+
+class Retriever(tfrs.Model):
+    """Divide-and-conquer retrieval as one Keras model; K = 1 is the classic single retriever.
+
+    Args:
+        config: the user tower.
+        train: loss, intent weight, and precision of the matrix products.
+        offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
+        seed: fixes initial weights and dropout.
+    """
+
+    def __init__(self, config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], seed: int):
+        super().__init__(name="retriever")
+        keras.utils.set_random_seed(seed)
+        self.offsets = tuple(int(offset) for offset in offsets)
+        self.num_clusters = len(self.offsets) - 1
+        self.num_items = self.offsets[-1]
+        self.max_length = config.max_length
+        self._seed = seed
+        self._loss_function = LOSSES.resolve(train.loss)
+        self._intent_weight = train.intent_weight
+        self._product_dtype = resolve_precision(train.precision)
+        self.item_embeddings = self.add_weight(
+            name="item_embeddings",
+            shape=[self.num_items, config.dim],
+            initializer=keras.initializers.RandomNormal(0, 0.02),
+        )
+        self._positions = self.add_weight(
+            name="positions",
+            shape=[config.max_length, config.dim],
+            initializer=keras.initializers.RandomNormal(0, 0.02),
+        )
+        self._trunk = Transformer(
+            config.dim, config.blocks, config.heads, config.dropout, self._product_dtype, name="trunk"
+        )
+        conditioning = CONDITIONINGS.resolve(config.conditioning)
+        self._conditioning = conditioning(self.num_clusters, config.dim, name="conditioning")
+        self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
+        self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
+        self._intent_loss = keras.metrics.Mean(name="intent_loss")
+
+    def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
+
+        Args:
+            inputs: `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where padded.
+            training: switches dropout on.
+        """
+        seed = None
+        if training:
+            seed = tf.stack([tf.constant(self._seed), tf.cast(self.optimizer.iterations, tf.int32) * 4096])
+        clusters = inputs["target_cluster"]
+        has_target = inputs["target"] > 0
+        tokens, positions = self._embed(inputs["history"])
+        states = self._conditioning.training_states(self._trunk, tokens, positions, clusters, has_target, seed)
+
+        where = tf.where(states.trained)  # [P, 2]
+        targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
+        losses = self._loss_function(
+            tf.gather_nd(states.retrieval, where), targets, self.item_embeddings, self.offsets, self._product_dtype
+        )
+        loss = _mean(losses)
+        self._retrieval_loss.update_state(loss)
+        if self.num_clusters == 1:
+            return loss
+
+        where = tf.where(has_target)
+        logits = self._intent_head(tf.gather_nd(states.intent, where))
+        intent_loss = _mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.gather_nd(clusters, where), logits=logits)
+        )
+        self._intent_loss.update_state(intent_loss)
+        return loss + self._intent_weight * intent_loss
+
+    def user_vectors(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encodes histories for retrieval.
+
+        Args:
+            history: `[B, L]` int32 item indices, oldest first, right-padded with 0, L <= max_length.
+
+        Returns:
+            `[B, V, D]` user vectors (V is 1 or K) and `[B, K]` log p(cluster of the next item). A row without items
+            gives finite, meaningless values: callers answer it from a prior.
+        """
+        lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
+        tokens, positions = self._embed(history)
+        clusters = tf.gather(self._cluster_of_row(), tf.maximum(history - 1, 0))
+        vectors = self._conditioning.user_vectors(self._trunk, tokens, positions, clusters, lengths)
+        return vectors.retrieval, tf.nn.log_softmax(self._intent_head(vectors.intent))
+
+    def _embed(self, items):
+        """`[B, L]` item indices -> tokens `[B, L, D]` and positions `[L, D]`; padding embeds as some item, unread."""
+        tokens = tf.gather(self.item_embeddings, tf.maximum(items - 1, 0))
+        return tokens * self.item_embeddings.shape[1] ** 0.5, self._positions[: tf.shape(items)[1]]
+
+    def _cluster_of_row(self):
+        return tf.constant(np.repeat(np.arange(self.num_clusters), np.diff(self.offsets)), tf.int32)
+
+
+def resolve_precision(precision: str) -> tf.DType:
+    """Returns the dtype of the matrix products: `auto` is bfloat16 where the CPU multiplies it natively.
+
+    On CPUs without the instructions TensorFlow emulates bfloat16, slower than float32.
+    """
+    if precision == "auto":
+        return tf.bfloat16 if _has_native_bfloat16() else tf.float32
+    return tf.dtypes.as_dtype(precision)
+
+
+def _has_native_bfloat16() -> bool:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return any("avx512_bf16" in line or "amx_bf16" in line for line in file if line.startswith("flags"))
+    except FileNotFoundError:  # not Linux
+        return False
+
+
+def _mean(losses):
+    """Mean of `[P]`, 0 for P = 0."""
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))

@@ -1,0 +1,1 @@
+"""From training records to a checkpoint: reading, batching, `model.fit`, and resuming a killed run."""

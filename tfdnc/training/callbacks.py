@@ -1,0 +1,154 @@
+"""What happens around the epochs of `model.fit`: validation, best weights, resumable state, progress bar."""
+
+import json
+import shutil
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tfdnc.backend import keras, tf
+
+_LOG = "epochs.jsonl"
+
+
+class TrainingState:
+    """Everything that a resumed run must find again: variables, epoch counter, best value so far, log.
+
+    Args:
+        model: a compiled model all of whose variables exist.
+        folder: where checkpoints and the epoch log lie while the training runs.
+    """
+
+    def __init__(self, model: keras.Model, folder: Path):
+        self.model = model
+        self.history: list[dict] = []
+        self.epoch = tf.Variable(0, dtype=tf.int64)
+        self.best_epoch = tf.Variable(0, dtype=tf.int64)
+        self.best_value = tf.Variable(float("-inf"), dtype=tf.float64)
+        self._folder = folder
+        checkpoint = tf.train.Checkpoint(
+            model=model,
+            optimizer=model.optimizer,
+            epoch=self.epoch,
+            best_epoch=self.best_epoch,
+            best_value=self.best_value,
+        )
+        self._manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
+
+    def restore(self) -> int:
+        """Restores the newest checkpoint if there is one; returns the number of finished epochs."""
+        self._manager.restore_or_initialize()
+        finished = int(self.epoch.numpy())
+        log = self._folder / _LOG
+        lines = log.read_text().splitlines() if log.is_file() else []
+        # A run killed between log and checkpoint has logged an epoch that will be trained again.
+        self.history = [json.loads(line) for line in lines[:finished]]
+        log.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        return finished
+
+    def finish_epoch(self, entry: dict) -> None:
+        """Puts a finished epoch on disk: log first, checkpoint last."""
+        self.history.append(entry)
+        with (self._folder / _LOG).open("a") as log:
+            log.write(json.dumps(entry) + "\n")
+        self.epoch.assign(entry["epoch"])
+        self._manager.save()
+
+    def discard_checkpoints(self) -> None:
+        """Removes what only a resumed run needs."""
+        shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
+        (self._folder / _LOG).unlink(missing_ok=True)
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds validation figures, named `val_*`, to the logs of every n-th epoch and of the last one."""
+
+    def __init__(self, validate, every: int, epochs: int):
+        super().__init__()
+        self._validate = validate
+        self._every = every
+        self._epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Runs before the other callbacks, which read the figures from `logs`."""
+        if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
+            logs.update({f"val_{name}": value for name, value in self._validate(self.model).items()})
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the model variables of the epoch with the largest validation objective."""
+
+    def __init__(self, state: TrainingState, objective: str, path: Path):
+        super().__init__()
+        self._state = state
+        self._objective = f"val_{objective}"
+        self._path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the weights when the objective improved."""
+        value = logs.get(self._objective)
+        if value is not None and value > self._state.best_value.numpy():
+            self._state.best_value.assign(value)
+            self._state.best_epoch.assign(epoch + 1)
+            tf.train.Checkpoint(model=self._state.model).write(str(self._path))
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Records a finished epoch in the training state."""
+
+    def __init__(self, state: TrainingState):
+        super().__init__()
+        self._state = state
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves logs and variables."""
+        figures = {name: float(value) for name, value in logs.items()}
+        self._state.finish_epoch({"epoch": epoch + 1, **figures})
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One bar over all steps with the current loss and the last validation figure."""
+
+    def __init__(self, steps: int, first_epoch: int, epochs: int, objective: str):
+        super().__init__()
+        self._objective = f"val_{objective}"
+        self._steps = steps
+        self._first = first_epoch
+        self._epochs = epochs
+        self._validated = ""
+        columns = (
+            TextColumn("    epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, refresh_per_second=2)
+        self._task = None
+
+    def on_train_begin(self, logs=None):
+        """Draws the bar, at the resumed epoch if there is one."""
+        self._task = self._progress.add_task(
+            "train",
+            total=self._epochs * self._steps,
+            completed=self._first * self._steps,
+            epoch=f"{self._first}/{self._epochs}",
+            figures="",
+        )
+        self._progress.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Advances by one step."""
+        self._progress.update(self._task, advance=1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Shows the epoch's mean losses."""
+        if self._objective in logs:
+            self._validated = f" {self._objective} {logs[self._objective]:.4f}"
+        losses = " ".join(f"{name} {logs[name]:.3f}" for name in ("retrieval_loss", "intent_loss") if name in logs)
+        self._progress.update(self._task, epoch=f"{epoch + 1}/{self._epochs}", figures=losses + self._validated)
+
+    def on_train_end(self, logs=None):
+        """Leaves the finished bar on the screen."""
+        self._progress.stop()

@@ -1,0 +1,104 @@
+"""The train station: `model.fit` with validation and checkpoints; a killed run resumes and ends with the same weights."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tfdnc.backend import keras, tf
+from tfdnc.config import ExperimentConfig
+from tfdnc.items import ItemTable
+from tfdnc.model.retriever import Retriever
+from tfdnc.training.batches import TrainingBatches
+from tfdnc.training.callbacks import BestWeights, Checkpoint, ProgressBar, TrainingState, Validation
+from tfdnc.training.records import TrainingRecords
+from tfdnc.training.schedule import WarmupCosine
+
+WEIGHTS = "weights"
+"""Checkpoint of the best epoch's model variables."""
+
+HISTORY = "history.json"
+"""List of one dict per epoch: losses, learning rate, and validation figures where the epoch was validated."""
+
+Validate = Callable[[Retriever], dict[str, float]]
+
+
+def train(
+    config: ExperimentConfig,
+    items: ItemTable,
+    records: TrainingRecords,
+    validate: Validate,
+    objective: str,
+    output: Path,
+) -> dict:
+    """Trains a retriever and writes its best weights.
+
+    Everything an epoch does is a function of (config, epoch), and the state after every epoch is checkpointed in
+    `output`: calling this again on the `output` of a killed call continues after its last whole epoch.
+
+    Args:
+        config: the experiment.
+        items: the item table.
+        records: the training part of every user.
+        validate: model -> figures on validation targets.
+        objective: the figure that picks the best epoch; larger is better.
+        output: folder for weights, history, TensorBoard logs and checkpoints.
+
+    Returns:
+        Figures: epochs, steps, parameters, best epoch and its validation figures.
+    """
+    settings = config.train
+    batches = TrainingBatches(records, settings, config.model.max_length, config.seed)
+    steps = batches.steps_per_epoch
+    model = Retriever(config.model, settings, items.offsets, config.seed)
+    schedule = WarmupCosine(
+        settings.learning_rate, settings.warmup_steps, settings.epochs * steps, settings.final_learning_rate
+    )
+    model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
+    _create_variables(model, batches)
+
+    state = TrainingState(model, output)
+    first_epoch = state.restore()
+    validation = Validation(validate, settings.validate_every, settings.epochs)
+    if first_epoch < settings.epochs:
+        model.fit(
+            batches.dataset(first_epoch, settings.epochs),
+            initial_epoch=first_epoch,
+            epochs=settings.epochs,
+            steps_per_epoch=steps,
+            verbose=0,
+            callbacks=[
+                validation,
+                BestWeights(state, objective, output / WEIGHTS),
+                ProgressBar(steps, first_epoch, settings.epochs, objective),
+                keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
+                Checkpoint(state),  # last: an epoch counts as done when everything about it is on disk
+            ],
+        )
+    (output / HISTORY).write_text(json.dumps(state.history, indent=1))
+    best = state.history[int(state.best_epoch.numpy()) - 1]
+    state.discard_checkpoints()
+    return {
+        "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),
+        "epochs": settings.epochs,
+        "steps": settings.epochs * steps,
+        "best_epoch": best["epoch"],
+        **{name: value for name, value in best.items() if name.startswith("val_")},
+    }
+
+
+def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Retriever:
+    """Returns the retriever with the best weights of a finished train station.
+
+    Matrix products run in float32 whatever the training used: evaluation and serving then agree on every machine.
+    """
+    settings = config.train.model_copy(update={"precision": "float32"})
+    model = Retriever(config.model, settings, items.offsets, config.seed)
+    model.user_vectors(tf.ones([1, 2], tf.int32))
+    tf.train.Checkpoint(model=model).restore(str(folder / WEIGHTS)).expect_partial().assert_existing_objects_matched()
+    return model
+
+
+def _create_variables(model: Retriever, batches: TrainingBatches) -> None:
+    """Makes every model and optimizer variable exist, so that a checkpoint restores into all of them."""
+    model.compute_loss({name: value[:1] for name, value in next(batches.epoch(0)).items()})
+    model.optimizer.build(model.trainable_variables)
