@@ -38,5 +38,5 @@ setup(
     packages=find_packages(include=["tfdnc*", "beam_jobs*", "serving*"]),
     install_requires=INSTALL,
     extras_require={"dev": DEV},
-    entry_points={"console_scripts": ["tfdnc = tfdnc.cli:main"]},
+    entry_points={"console_scripts": ["tfdnc = tfdnc.cli.main:main"]},
 )

@@ -1,0 +1,72 @@
+"""The experiment config."""
+
+import pytest
+
+from tfdnc.config import dump_config, load_config, parse_config
+from tfdnc.errors import UserError
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text("name: x\nmodel:\n  dim: 32\n")
+    return path
+
+
+def test_a_section_keeps_its_defaults_beside_what_the_file_says(config_file):
+    config = load_config(config_file)
+    assert config.model.dim == 32
+    assert config.model.blocks == 2
+
+
+def test_overrides_are_yaml_and_reach_sections_the_file_does_not_have(config_file):
+    config = load_config(config_file, ["model.dim=16", "evaluate.candidates=[1, 5]", "train.learning_rate=0.01"])
+    assert (config.model.dim, config.evaluate.candidates, config.train.learning_rate) == (16, (1, 5), 0.01)
+
+
+def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
+    config = load_config(config_file, ["generate.users=10"])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(config))
+    assert load_config(copy) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"modle": {}}, r"unknown key 'modle'; known here: .*model"),
+        ({"model": {"dmi": 3}}, r"unknown key 'model.dmi'; known here: .*dim, dropout"),
+        ({"generate": {"people": 3}}, r"unknown key 'generate.people'; known here: .*users"),
+        ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
+        ({"train": {"epochs": 0}}, r"train.epochs: input should be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(values, complaint):
+    with pytest.raises(UserError, match=complaint):
+        parse_config({"name": "x", **values})
+
+
+def test_every_wrong_key_is_named_at_once():
+    with pytest.raises(UserError, match=r"'model.dmi'.*'foo'"):
+        parse_config({"name": "x", "model": {"dmi": 3}, "foo": 1})
+
+
+def test_a_missing_file_says_where_it_was_expected(tmp_path):
+    with pytest.raises(UserError, match=r"Expected a YAML config at .*absent.yaml, found no file there"):
+        load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("override", ["model.dim", "=3", "name.first=3"])
+def test_a_malformed_override_is_refused(config_file, override):
+    with pytest.raises(UserError, match="--set"):
+        load_config(config_file, [override])
+
+
+def test_every_config_in_the_repository_loads():
+    from pathlib import Path
+
+    files = sorted(Path(__file__).parents[2].glob("configs/*/*.yaml"))
+    assert files
+    for file in files:
+        config = load_config(file)
+        assert f"{file.parent.name}-{file.stem}" == config.name

@@ -1,0 +1,1 @@
+"""The command line: the only room that knows beam_jobs, tfdnc and serving together."""

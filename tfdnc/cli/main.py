@@ -1,0 +1,137 @@
+"""`tfdnc`: one command per station, `run` for all of them, `serve` and `query` for what comes out."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tfdnc.cli import road, screen
+from tfdnc.config import load_config
+from tfdnc.errors import UserError
+from tfdnc.schema import MODEL_NAME
+from tfdnc.stations import run_station
+
+_STATION_HELP = {
+    "generate": "make a log with planted tastes (configs with a `generate` section)",
+    "prepare": "read and filter the log, write one ordered sequence per user",
+    "cluster": "give every item a cluster",
+    "examples": "write training records with in-cluster negatives",
+    "train": "train the retriever",
+    "evaluate": "rank the held-out items and report",
+    "export": "write the serving bundle",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, or 2 after a message about bad input."""
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.WARNING, format="%(levelname)s %(message)s"
+    )
+    try:
+        arguments.command(arguments)
+    except UserError as error:
+        print(f"tfdnc: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tfdnc", description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="log what the stations do")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    add = _adder(commands)
+    run = add("run", _run, "run every station of a config")
+    for command in [run, *(add(name, _station, text) for name, text in _STATION_HELP.items())]:
+        command.add_argument("config", type=Path, help="YAML config, see configs/")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one config key")
+        command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+        command.add_argument("--force", action="store_true", help="run although nothing changed")
+    for name in _STATION_HELP:
+        commands.choices[name].set_defaults(station=name)
+
+    serve = add("serve", _serve, "serve a bundle over gRPC with TF Serving's API")
+    serve.add_argument("bundle", type=Path, help="folder with numbered versions, such as runs/NAME/bundle")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: loopback only)")
+    serve.add_argument("--port", type=int, default=8500, help="gRPC port, 0 for any free one (default: 8500)")
+    serve.add_argument("--model-name", default=MODEL_NAME)
+
+    query = add("query", _query, "ask a server for one user of a run")
+    query.add_argument("--user", required=True, help="user id of the log")
+    query.add_argument("--run", type=Path, help="run to take the user from (default: the newest bundle in --runs)")
+    query.add_argument("--runs", type=Path, default=Path("runs"))
+    query.add_argument("--alpha", type=float, help="quota sharpness; without it, the bundle's own merge")
+    query.add_argument("--num-candidates", type=int, default=50)
+    query.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
+    query.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
+    query.add_argument("--model-name", default=MODEL_NAME)
+
+    fetch = add("fetch", _fetch, "download a public data set")
+    fetch.add_argument("name", help="ml-1m")
+    fetch.add_argument("--output", type=Path, default=Path("data"))
+    return parser
+
+
+def _adder(commands) -> Callable[..., argparse.ArgumentParser]:
+    def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=text, description=text)
+        parser.set_defaults(command=command)
+        return parser
+
+    return add
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    _travel(arguments, last=None)
+
+
+def _station(arguments: argparse.Namespace) -> None:
+    _travel(arguments, last=arguments.station)
+
+
+def _travel(arguments: argparse.Namespace, last: str | None) -> None:
+    """Runs the stations up to `last`, or all; the ones whose inputs are unchanged are skipped."""
+    config = load_config(arguments.config, arguments.set)
+    stations = road.stations_of(config)
+    names = [station.name for station in stations]
+    if last is not None and last not in names:
+        raise UserError(f"The config has no `{last}` section, so there is no station {last}; its stations: {names}.")
+    run = arguments.runs / config.name
+    road.write_config(config, run)
+    for station in stations[: names.index(last) + 1 if last else None]:
+        screen.station_started(station)
+        force = arguments.force and last in (None, station.name)
+        outcome = run_station(station, config, run, force)
+        screen.station_ended(station, outcome)
+        if station is road.EVALUATE:
+            screen.show_report(outcome.figures)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from serving.server import serve
+
+    def announce(server) -> None:
+        screen.console.print(f"Serving {arguments.model_name} from {arguments.bundle} at {server.address}")
+
+    serve(arguments.bundle, arguments.host, arguments.port, model_name=arguments.model_name, on_ready=announce)
+
+
+def _query(arguments: argparse.Namespace) -> None:
+    from tfdnc.cli.query import query
+
+    query(arguments)
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from tfdnc.fetch import fetch
+
+    folder = fetch(arguments.name, arguments.output)
+    screen.console.print(f"{arguments.name} is in {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""`tfdnc query`: who was asked for, what they watched, and what comes back, by cluster."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from serving.client import Retrieval, RetrievalClient
+from tfdnc import schema
+from tfdnc.cli import road, screen
+from tfdnc.errors import UserError
+from tfdnc.items import ItemTable, read_items
+from tfdnc.stations import read_manifest
+
+_SHOWN_HISTORY = 8
+_SHOWN_PER_CLUSTER = 5
+
+
+class User(NamedTuple):
+    """One user of the log, as rows of the item table."""
+
+    history: np.ndarray  # [T] item rows, oldest first
+    held_out: int  # item row of the last event, which no model has seen
+
+
+def query(arguments: argparse.Namespace) -> None:
+    """Sends one user's history, without its last event, and shows the answer."""
+    run = arguments.run or _newest_run(arguments.runs)
+    items = read_items(run / road.CLUSTER.folder)
+    user = _read_user(run, items, arguments.user)
+    with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name) as client:
+        history = [items.item_ids[row] for row in user.history]
+        [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha)
+    _show_user(arguments.user, run, user, items)
+    _show_answer(answer, user, items, arguments.alpha)
+
+
+def _newest_run(runs: Path) -> Path:
+    bundles = [folder for folder in runs.glob(f"*/{road.EXPORT.folder}") if read_manifest(folder)]
+    if not bundles:
+        raise UserError(f"Expected a run with a bundle in {runs}, found none: run `tfdnc run CONFIG` first.")
+    return max(bundles, key=lambda folder: folder.stat().st_mtime).parent
+
+
+def _read_user(run: Path, items: ItemTable, user_id: str) -> User:
+    folder = run / road.PREPARE.folder / schema.SEQUENCES
+    found = pq.read_table(folder, columns=["items"], filters=[("user_id", "=", user_id)])
+    if not len(found):
+        raise UserError(f"Expected a user of the log, but {folder} has no user {user_id!r} (filtered out, or unknown).")
+    row_of = np.empty(len(items.item_ids) + 1, np.int64)
+    row_of[items.sequence_indices] = np.arange(len(items.item_ids))
+    rows = row_of[np.array(found["items"][0].as_py())]
+    return User(history=rows[:-1], held_out=int(rows[-1]))
+
+
+@contextlib.contextmanager
+def _target(arguments: argparse.Namespace, run: Path) -> Iterator[str]:
+    """The address to ask, of a running server or of one started for this query."""
+    if not arguments.start_server:
+        yield arguments.target
+        return
+    from serving.server import running
+
+    with running(run / road.EXPORT.folder, model_name=arguments.model_name) as server:
+        screen.console.print(f"Started an embedded server at {server.address}")
+        yield server.address
+
+
+def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
+    shown = user.history[-_SHOWN_HISTORY:]
+    table = Table(
+        "", "item", "cluster", title=f"User {user_id} of {run}: {len(user.history)} events, the latest", **screen.STYLE
+    )
+    for age, row in zip(range(len(shown), 0, -1), shown, strict=True):
+        table.add_row(f"-{age}", items.titles[row], _cluster_of(row, items))
+    table.add_row(
+        "next", f"[bold]{items.titles[user.held_out]}[/bold]", _cluster_of(user.held_out, items), end_section=True
+    )
+    screen.console.print(table)
+
+
+def _show_answer(answer: Retrieval, user: User, items: ItemTable, alpha: float | None) -> None:
+    merge = "the bundle's own merge" if alpha is None else f"quota, alpha {alpha:g}"
+    title = f"{len(answer.item_ids)} candidates by {merge}"
+    table = Table("cluster", "intent", "candidates", "best of them (place in the list)", title=title, **screen.STYLE)
+    place_of = {item_id: place for place, item_id in enumerate(answer.item_ids, 1)}
+    row_of = {item_id: row for row, item_id in enumerate(items.item_ids)}
+    for cluster in np.argsort(-answer.intent, kind="stable"):
+        mine = [i for i, of in zip(answer.item_ids, answer.cluster_ids, strict=True) if of == cluster]
+        best = [f"{items.titles[row_of[i]]} ({place_of[i]})" for i in mine[:_SHOWN_PER_CLUSTER]]
+        bar = "█" * round(20 * answer.intent[cluster])
+        intent = f"{answer.intent[cluster]:.3f} {bar}"
+        table.add_row(items.cluster_names[cluster], intent, str(answer.quotas[cluster]), ", ".join(best))
+    screen.console.print(table)
+    held_out = items.item_ids[user.held_out]
+    place = place_of.get(held_out)
+    verdict = f"at place {place}" if place else "not among them"
+    screen.console.print(f"The held-out next item, {items.titles[user.held_out]}, is {verdict}.")
+
+
+def _cluster_of(row: int, items: ItemTable) -> str:
+    return items.cluster_names[items.clusters[row]]

@@ -1,0 +1,198 @@
+"""The stations from a log to a bundle, in order, each bound to the code that does its work.
+
+Heavy libraries are imported by the station that needs them, when it runs.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from tfdnc import schema
+from tfdnc.config import DataConfig, ExperimentConfig, ItemFile, dump_config
+from tfdnc.stations import Station, Workplace
+
+
+def _generate(place: Workplace) -> dict:
+    from tfdnc.generate import generate_log
+
+    return generate_log(place.config.generate, place.config.seed, place.output)
+
+
+def _prepare(place: Workplace) -> dict:
+    from beam_jobs.sequences import prepare
+
+    return prepare(resolve_data(place.config, place.run), place.output)
+
+
+def _cluster(place: Workplace) -> dict:
+    from tfdnc.clustering import build_clusters
+
+    return build_clusters(place.run / PREPARE.folder, place.config.cluster, place.config.seed, place.output)
+
+
+def _examples(place: Workplace) -> dict:
+    from beam_jobs.examples import build_examples
+
+    sequences = place.run / PREPARE.folder / schema.SEQUENCES
+    item_table = place.run / CLUSTER.folder / schema.ITEMS
+    return build_examples(sequences, item_table, place.config.examples, place.config.seed, place.output)
+
+
+def _train(place: Workplace) -> dict:
+    from tfdnc.evaluation.report import validation_objective, validator
+    from tfdnc.items import read_items
+    from tfdnc.training.records import read_held_out, read_training
+    from tfdnc.training.train import train
+
+    config, examples = place.config, place.run / EXAMPLES.folder
+    items = read_items(place.run / CLUSTER.folder)
+    validate = validator(config, read_held_out(examples / schema.VALIDATION))
+    records = read_training(examples / schema.TRAIN)
+    return train(config, items, records, validate, validation_objective(config), place.output)
+
+
+def _evaluate(place: Workplace) -> dict:
+    from tfdnc.evaluation.plot import plot_alpha_curve
+    from tfdnc.evaluation.report import evaluate, write_report
+    from tfdnc.items import read_items
+    from tfdnc.training.records import read_held_out
+    from tfdnc.training.train import load_trained
+
+    items = read_items(place.run / CLUSTER.folder)
+    model = load_trained(place.config, items, place.run / TRAIN.folder)
+    report = evaluate(place.config, model, items, read_held_out(place.run / EXAMPLES.folder / schema.TEST))
+    write_report(report, place.output)
+    plot_alpha_curve(report, place.output)
+    return report
+
+
+def _export(place: Workplace) -> dict:
+    from tfdnc.export.bundle import export_bundle
+    from tfdnc.export.cold_start import cold_start_vectors
+    from tfdnc.items import read_items
+    from tfdnc.stations import read_manifest
+    from tfdnc.training.records import read_held_out
+    from tfdnc.training.train import load_trained
+
+    config, run = place.config, place.run
+    items = read_items(run / CLUSTER.folder)
+    model = load_trained(config, items, run / TRAIN.folder)
+    histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION)
+    vectors = cold_start_vectors(model, histories, config.model.max_length)
+    prepared = read_manifest(run / PREPARE.folder)
+    extra = {
+        "split_sha256": prepared["figures"]["split_sha256"],
+        "files": prepared["inputs"]["files"],
+        "metrics": read_manifest(run / EVALUATE.folder)["figures"]["merge"],
+    }
+    version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
+    return export_bundle(model, items, vectors, config, extra, place.output, version)
+
+
+def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
+    """Returns the data section, pointed at the generated log where the config asks for one."""
+    if config.generate is None:
+        return config.data
+    from tfdnc.generate import ITEM_FILE, LOG
+
+    folder = run / GENERATE.folder
+    items = ItemFile(path=folder / ITEM_FILE, title="title", categories="categories")
+    return config.data.model_copy(update={"format": "csv", "path": folder / LOG, "items": items})
+
+
+def _log_files(config: ExperimentConfig, run: Path) -> list[Path]:
+    from beam_jobs.sequences import input_files
+
+    return input_files(resolve_data(config, run))
+
+
+def _sections(*names: str):
+    """config -> the named sections; where files lie is no part of what a station makes of them."""
+    paths = {"data": {"path": True, "items": {"path"}}}
+
+    def settings(config: ExperimentConfig) -> dict:
+        return config.model_dump(mode="json", include=set(names), exclude=paths)
+
+    return settings
+
+
+GENERATE = Station(
+    "generate",
+    "generate",
+    needs=(),
+    settings=_sections("generate"),
+    work=_generate,
+    headline=lambda f: f"{f['events']:,} events of {f['users']:,} users on {f['items']:,} items",
+)
+PREPARE = Station(
+    "prepare",
+    "prepare",
+    needs=(),
+    settings=_sections("data"),
+    work=_prepare,
+    headline=lambda f: f"{f['events']:,} events of {f['users']:,} users on {f['items']:,} items kept",
+    files=_log_files,
+)
+CLUSTER = Station(
+    "cluster",
+    "cluster",
+    needs=(PREPARE,),
+    settings=_sections("cluster"),
+    work=_cluster,
+    headline=lambda f: (
+        f"{f['num_clusters']} clusters of {f['smallest']:,} to {f['largest']:,} items; "
+        f"next item in the same cluster {f['next_in_cluster']:.3f} (chance {f['chance']:.3f})"
+    ),
+)
+EXAMPLES = Station(
+    "examples",
+    "examples",
+    needs=(PREPARE, CLUSTER),
+    settings=_sections("examples"),
+    work=_examples,
+    headline=lambda f: f"{f['positions']:,} training positions, {f['empty_negatives']:,} without a negative",
+)
+TRAIN = Station(
+    "train",
+    "train",
+    needs=(EXAMPLES,),
+    settings=_sections("model", "train", "merge", "evaluate"),  # merge and sizes: they pick the best epoch
+    work=_train,
+    headline=lambda f: f"{f['parameters']:,} parameters, best epoch {f['best_epoch']} of {f['epochs']}",
+    resumes=True,
+)
+EVALUATE = Station(
+    "evaluate",
+    "evaluate",
+    needs=(TRAIN,),
+    settings=_sections("merge", "evaluate"),
+    work=_evaluate,
+    headline=lambda f: ", ".join(
+        f"{name} {value:.4f}" for name, value in f["merge"].items() if name.startswith("recall")
+    ),
+)
+EXPORT = Station(
+    "export",
+    "bundle",
+    needs=(EVALUATE,),
+    settings=_sections("merge", "export"),
+    work=_export,
+    headline=lambda f: f"version {f['version']}, {f['megabytes']:.1f} MB, index {f['index']}",
+)
+
+
+def stations_of(config: ExperimentConfig) -> list[Station]:
+    """The stations of an experiment, in order."""
+    start = [GENERATE] if config.generate else []
+    return [*start, PREPARE, CLUSTER, EXAMPLES, TRAIN, EVALUATE, EXPORT]
+
+
+def write_config(config: ExperimentConfig, run: Path) -> None:
+    """Stores the resolved config in the run's folder."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.yaml").write_text(dump_config(config))
+
+
+def read_config(run: Path) -> ExperimentConfig:
+    """Reads the resolved config of a run back."""
+    return ExperimentConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
