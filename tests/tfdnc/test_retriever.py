@@ -10,7 +10,7 @@ from tfdnc.model.conditioning import CONDITIONINGS
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.retriever import Retriever
 
-OFFSETS = (0, 5, 12, 20)
+OFFSETS = (0, 5, 15, 20)
 K, N, D = 3, 20, 16
 CLUSTERS = np.repeat(np.arange(K), np.diff(OFFSETS))
 EXPECTED_VECTORS = {"none": 1, "hadamard_per_position": K, "hadamard_literal": K}
@@ -88,15 +88,15 @@ class TestEveryConditioning:
 
     @pytest.mark.parametrize("loss", sorted(LOSSES))
     def test_learns_a_log_with_two_disjoint_tastes(self, conditioning, loss):
-        # Taste A walks 1 2 3 4 5, taste B walks 13 14 15 16 17; the next item is certain in either.
+        # Taste A walks 1 2 3 4 5, taste B walks 16 17 18 19 20; the next item is certain in either.
         model = make(conditioning, loss)
-        batch = batch_of([[1, 2, 3, 4, 5], [13, 14, 15, 16, 17]] * 4)
+        batch = batch_of([[1, 2, 3, 4, 5], [16, 17, 18, 19, 20]] * 4)
         step = tf.function(model.train_step)
         for _ in range(100):
             step(batch)
-        vectors, log_intent = model.user_vectors(histories([1, 2, 3], [13, 14, 15]))
+        vectors, log_intent = model.user_vectors(histories([1, 2, 3], [16, 17, 18]))
         np.testing.assert_array_equal(np.argmax(log_intent, axis=1), [0, 2])
-        for row, (cluster, item) in enumerate([(0, 4), (2, 16)]):
+        for row, (cluster, item) in enumerate([(0, 4), (2, 19)]):
             vector = vectors[row, cluster if vectors.shape[1] > 1 else 0]
             start, stop = OFFSETS[cluster], OFFSETS[cluster + 1]
             scores = model.item_embeddings.numpy()[start:stop] @ vector.numpy()

@@ -140,8 +140,8 @@ CLUSTER = Station(
     settings=_sections("cluster"),
     work=_cluster,
     headline=lambda f: (
-        f"{f['num_clusters']} clusters of {f['smallest']:,} to {f['largest']:,} items; "
-        f"next item in the same cluster {f['next_in_cluster']:.3f} (chance {f['chance']:.3f})"
+        f"{f['clusters']} clusters of {f['smallest']:,} to {f['largest']:,} items; "
+        f"next item in the same cluster {f['next_in_cluster']:.3f} (by chance {f['next_by_chance']:.3f})"
     ),
 )
 EXAMPLES = Station(

@@ -1,0 +1,19 @@
+"""The cluster station: which cluster is an item in, and what is that cluster called?"""
+
+from tfdnc.clustering.columns import category, random, single
+from tfdnc.clustering.log import TrainingLog, read_training_log
+from tfdnc.clustering.registry import CLUSTERERS, Clusterer
+from tfdnc.clustering.station import build_clusters
+from tfdnc.clustering.word2vec import word2vec_kmeans
+
+__all__ = [
+    "CLUSTERERS",
+    "Clusterer",
+    "TrainingLog",
+    "build_clusters",
+    "category",
+    "random",
+    "read_training_log",
+    "single",
+    "word2vec_kmeans",
+]

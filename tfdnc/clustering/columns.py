@@ -1,0 +1,50 @@
+"""Clusterers that do not look at behaviour: by category, by chance, and one cluster for everything."""
+
+import logging
+
+import numpy as np
+
+from tfdnc.clustering.log import TrainingLog
+from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
+from tfdnc.config import ClusterConfig
+from tfdnc.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@CLUSTERERS.register("category")
+def category(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+    """Returns int [N]: the items by their first category.
+
+    Categories with fewer than `config.min_category_items` items, and the items without a category, share one
+    cluster: a cluster of a handful of items has no negatives to learn from. `config.num_clusters` is not used;
+    K is what it comes to.
+    """
+    del seed
+    first = log.first_categories()
+    names, label, sizes = np.unique([name or "" for name in first], return_inverse=True, return_counts=True)
+    if not any(names):
+        raise UserError(
+            "Expected categories of the items for cluster.method: category, found none; name their column in "
+            "data.items.categories, or choose another cluster.method."
+        )
+    small = (sizes < config.min_category_items) | (names == "")
+    if small.any():
+        merged = [name or "no category" for name in names[small]]
+        logger.info("%d items of %s form the cluster of the rest", sizes[small].sum(), ", ".join(merged))
+    other = len(names)
+    return np.where(small[label], other, label)
+
+
+@CLUSTERERS.register("random")
+def random(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+    """Returns int [N]: clusters of equal size (give or take one item) without meaning: the control experiment."""
+    check_num_clusters(log.num_items, config)
+    return np.random.default_rng(seed).permutation(log.num_items) % config.num_clusters
+
+
+@CLUSTERERS.register("single")
+def single(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+    """Returns int [N], all 0: K = 1, the classic retriever. `config.num_clusters` is not used."""
+    del config, seed
+    return np.zeros(log.num_items, dtype=np.int64)

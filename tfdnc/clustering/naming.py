@@ -1,0 +1,113 @@
+"""Names of clusters that a person can read: telling categories, else the era and the most popular titles."""
+
+import re
+from collections import Counter
+
+import numpy as np
+
+MIN_SUPPORT = 0.2
+"""A category names a cluster only if at least this share of the cluster's items bear it."""
+
+MIN_LIFT = 1.5
+"""... and if the cluster has it this many times as often as the whole catalogue."""
+
+MIN_DATED = 0.9
+"""Years make a name only if at least this share of the cluster's titles end in one."""
+
+MAX_CATEGORIES = 3
+NUM_TITLES = 2
+
+YEAR = re.compile(r"\((\d{4})\)\s*$")
+"""The usual way to write when something came out: "Alien (1979)"."""
+
+
+def top_items(members: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns `members` (indexes into `counts`) by descending count; ties keep their order."""
+    return members[np.argsort(-counts[members], kind="stable")]
+
+
+def name_clusters(labels: np.ndarray, counts: np.ndarray, titles: list[str], categories: list[list[str]]) -> list[str]:
+    """Returns K different names, one per cluster.
+
+    A cluster of one first category is called by it. Otherwise the categories over-represented among its items
+    (lift with a floor on support) make the name, else its most popular titles, after the years they are from if the
+    titles say so and the cluster is of an era ("1981-1989: Back to the Future (1985)"; Word2Vec finds such clusters on
+    MovieLens). A name that two clusters would share is followed by a popular title of each.
+
+    Args:
+        labels: int [N], cluster 0..K-1 of each item.
+        counts: int [N] events of each item.
+        titles: N titles (or ids).
+        categories: N lists of categories, empty where unknown.
+    """
+    num_clusters = labels.max() + 1
+    if num_clusters == 1:
+        return ["all items"]
+    ranked = [top_items(np.flatnonzero(labels == k), counts) for k in range(num_clusters)]
+    everywhere, years = _shares(categories), _years(titles)
+    names, examples = [], []
+    for members in ranked:
+        words = _telling_categories([categories[item] for item in members], everywhere)
+        names.append(" / ".join(words) or _name_by_titles(members, titles, years))
+        # The example bears the name's first category: a stray popular item would mislead.
+        examples.append(next(titles[item] for item in members if not words or words[0] in categories[item]))
+    return _tell_apart(names, examples)
+
+
+def _telling_categories(categories: list[list[str]], everywhere: dict[str, float]) -> list[str]:
+    """Returns the at most `MAX_CATEGORIES` categories that tell these items from the catalogue, most telling first."""
+    first = {values[0] if values else None for values in categories}
+    if len(first) == 1 and None not in first:
+        return list(first)
+    shares = _shares(categories)
+    lifts = {name: share / everywhere[name] for name, share in shares.items() if share >= MIN_SUPPORT}
+    telling = [name for name in lifts if lifts[name] >= MIN_LIFT]
+    # Lift times share: alone, lift prefers rare categories, and share prefers the ones found everywhere.
+    return sorted(telling, key=lambda name: (-lifts[name] * shares[name], name))[:MAX_CATEGORIES]
+
+
+def _shares(categories: list[list[str]]) -> dict[str, float]:
+    """Returns the share of the items that bear each category."""
+    bearers = Counter(name for values in categories for name in set(values))
+    return {name: count / len(categories) for name, count in bearers.items()}
+
+
+def _years(titles: list[str]) -> np.ndarray:
+    """Returns float [N]: the year at the end of each title, NaN without one."""
+    matches = [YEAR.search(title) for title in titles]
+    return np.array([float(match[1]) if match else np.nan for match in matches])
+
+
+def _name_by_titles(ranked: np.ndarray, titles: list[str], years: np.ndarray) -> str:
+    """Returns the most popular titles; in a cluster of one era, its years and the most popular titles of those."""
+    era = _era(years[ranked], years)
+    if era is None:
+        return " + ".join(titles[item] for item in ranked[:NUM_TITLES])
+    early, late = era
+    typical = ranked[(years[ranked] >= early) & (years[ranked] <= late)]
+    return f"{early}-{late}: " + " + ".join(titles[item] for item in typical[:NUM_TITLES])
+
+
+def _era(years: np.ndarray, all_years: np.ndarray) -> tuple[int, int] | None:
+    """Returns the years of the middle 80 % of the items if they are narrow or to one side of the catalogue's median."""
+    if np.isnan(years).mean() > 1 - MIN_DATED:
+        return None
+    early, late = np.nanpercentile(years, [10, 90])
+    all_early, median, all_late = np.nanpercentile(all_years, [10, 50, 90])
+    one_sided = late < median or early > median
+    narrow = late - early <= (all_late - all_early) / 2
+    return (int(early), int(late)) if one_sided or narrow else None
+
+
+def _tell_apart(names: list[str], examples: list[str]) -> list[str]:
+    """Returns the names, with a title (and, should that not do, a number) after those that occur more than once."""
+    frequency = Counter(names)
+    full = [f"{name} ({title})" if frequency[name] > 1 else name for name, title in zip(names, examples, strict=True)]
+    taken: set[str] = set()
+    for index, name in enumerate(full):
+        number = 2
+        while full[index] in taken:
+            full[index] = f"{name} #{number}"
+            number += 1
+        taken.add(full[index])
+    return full

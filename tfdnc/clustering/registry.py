@@ -1,0 +1,27 @@
+"""The clusterer interface: a training log goes in, one cluster id per item comes out."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tfdnc.clustering.log import TrainingLog
+from tfdnc.config import ClusterConfig
+from tfdnc.errors import UserError
+from tfdnc.registry import Registry
+
+Clusterer = Callable[[TrainingLog, ClusterConfig, int], np.ndarray]
+"""`(log, config, seed) -> int [N]`: the cluster of each item in order of `sequence_index` 1..N.
+
+Ids need neither be contiguous nor ordered; the station numbers the clusters that have items 0..K-1.
+"""
+
+CLUSTERERS: Registry[Clusterer] = Registry("clusterer")
+
+
+def check_num_clusters(available: int, config: ClusterConfig) -> None:
+    """Raises a `UserError` when a clusterer is asked for more clusters than there are items to fill them."""
+    if config.num_clusters > available:
+        raise UserError(
+            f"Expected cluster.num_clusters of at most {available}, the items that {config.method} can use, got "
+            f"{config.num_clusters}; lower cluster.num_clusters."
+        )

@@ -1,0 +1,167 @@
+"""The cluster station: runs a clusterer, refuses a lopsided result, numbers the items and writes the item table."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfdnc import schema
+from tfdnc.clustering.log import TrainingLog, read_training_log
+from tfdnc.clustering.naming import name_clusters, top_items
+from tfdnc.clustering.registry import CLUSTERERS
+from tfdnc.config import ClusterConfig
+from tfdnc.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+NUM_TOP_ITEMS = 5
+
+
+def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Path) -> dict:
+    """Clusters the items of a prepared log and writes `items.parquet` and `clusters.json`.
+
+    Clusters are numbered by descending training events; inside a cluster, items by descending training events, then
+    item id. Every cluster has at least one item. Nothing is written when the result is refused.
+
+    Args:
+        prepared: folder that `tfdnc prepare` wrote.
+        config: the method and its settings.
+        seed: of everything random.
+        output: folder for the two files, made if missing.
+
+    Returns:
+        Figures for the manifest and the terminal: `clusters`, `items`, `smallest` and `largest` (items),
+        `largest_item_share`, `largest_event_share`, `next_in_cluster` (share of consecutive training events in the
+        same cluster), `next_by_chance` (the share if the order had no meaning), `seconds`.
+
+    Raises:
+        UserError: unknown method, more clusters than items, or a cluster above `config.max_share`.
+    """
+    started = time.perf_counter()
+    clusterer = CLUSTERERS.resolve(config.method)
+    log = read_training_log(prepared)
+    labels = order_clusters(clusterer(log, config, seed), log.counts)
+    item_shares = np.bincount(labels) / log.num_items
+    event_shares = np.bincount(labels, weights=log.counts) / log.counts.sum()
+    _refuse_lopsided(item_shares, event_shares, config)
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    table = _item_table(log, labels)
+    descriptions = _describe(table, item_shares, event_shares)
+    _write(output / schema.CLUSTERS, lambda path: path.write_text(json.dumps(descriptions, indent=2) + "\n"))
+    _write(output / schema.ITEMS, lambda path: pq.write_table(table, path))
+    sizes = np.bincount(labels)
+    observed, chance = next_in_cluster(log, labels)
+    return {
+        "clusters": len(sizes),
+        "items": log.num_items,
+        "smallest": int(sizes.min()),
+        "largest": int(sizes.max()),
+        "largest_item_share": float(item_shares.max()),
+        "largest_event_share": float(event_shares.max()),
+        "next_in_cluster": observed,
+        "next_by_chance": chance,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def order_clusters(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Renumbers any cluster ids as 0..K-1 by descending events; ties by size, then by the first item.
+
+    Args:
+        labels: int [N], any ids.
+        counts: int [N] events of each item.
+
+    Returns:
+        int64 [N] in 0..K-1; every cluster has an item.
+    """
+    _, first, compact, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    events = np.bincount(compact, weights=counts)
+    order = np.lexsort((first, -sizes, -events))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[compact]
+
+
+def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]:
+    """Returns the share of consecutive events of a user in the same cluster, and the share expected by chance.
+
+    By chance means: sum over clusters of the share of pairs that start in it times the share that end in it.
+    Both are 0 when no user has two training events.
+    """
+    clusters = labels[log.items - 1]
+    same_user = np.ones(len(clusters), dtype=bool)
+    starts = log.offsets[:-1]
+    same_user[starts[starts < len(clusters)]] = False
+    ends = np.flatnonzero(same_user)
+    if not len(ends):
+        return 0.0, 0.0
+    before, after = clusters[ends - 1], clusters[ends]
+    size = labels.max() + 1
+    chance = np.bincount(before, minlength=size) @ np.bincount(after, minlength=size) / len(ends) ** 2
+    return float((before == after).mean()), float(chance)
+
+
+def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: ClusterConfig) -> None:
+    """Raises a `UserError` when one of several clusters holds too much: dividing would then conquer nothing."""
+    if len(item_shares) == 1:
+        return
+    for kind, shares in (("items", item_shares), ("events", event_shares)):
+        if shares.max() > config.max_share:
+            raise UserError(
+                f"Expected at most {config.max_share:.0%} of the {kind} in one cluster (cluster.max_share), found "
+                f"{shares.max():.1%} in the largest of {len(shares)} ({config.method}). Raise cluster.epochs (are the "
+                "vectors under-trained?) or cluster.num_clusters, or raise cluster.max_share to accept it."
+            )
+
+
+def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray) -> list[dict]:
+    """Returns the content of `clusters.json` for an item table; items without a title go by their id."""
+    ids_and_titles = zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True)
+    titles = [title or item_id for item_id, title in ids_and_titles]
+    categories = [values or [] for values in table["categories"].to_pylist()]
+    labels, counts = table["cluster"].to_numpy(), table["count"].to_numpy()
+    descriptions = []
+    for cluster, name in enumerate(name_clusters(labels, counts, titles, categories)):
+        members = top_items(np.flatnonzero(labels == cluster), counts)
+        descriptions.append(
+            {
+                "cluster": cluster,
+                "name": name,
+                "items": len(members),
+                "item_share": float(item_shares[cluster]),
+                "event_share": float(event_shares[cluster]),
+                "top_items": [titles[item] for item in members[:NUM_TOP_ITEMS]],
+            }
+        )
+        share = 100 * event_shares[cluster]
+        logger.info("cluster %d: %d items, %.1f %% of the events, %s", cluster, len(members), share, name)
+    return descriptions
+
+
+def _item_table(log: TrainingLog, labels: np.ndarray) -> pa.Table:
+    """Returns the table of `schema.ITEM_SCHEMA`: by cluster, then descending count, then item id."""
+    order = np.lexsort((np.array(log.item_ids()), -log.counts, labels))
+    known = log.vocabulary.take(pa.array(order))
+    columns = {
+        "item_index": np.arange(1, log.num_items + 1),
+        "sequence_index": known["sequence_index"],
+        "item_id": known["item_id"],
+        "cluster": labels[order],
+        "count": log.counts[order],
+        "title": known["title"],
+        "categories": known["categories"],
+    }
+    return pa.table({name: columns[name] for name in schema.ITEM_SCHEMA.names}).cast(schema.ITEM_SCHEMA)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes to a temporary name and renames, so that a killed run leaves no half-written file."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    temporary.replace(path)
