@@ -16,6 +16,7 @@ INSTALL = [
     "pyarrow>=16",  # Parquet, columnar CSV; the upper bound is apache-beam's
     "gensim>=4.4",  # first release for numpy 2
     "scikit-learn>=1.5",  # KMeans on numpy 2
+    "threadpoolctl>=3.1",  # k-means sums in thread order; one thread makes clusters reproducible
     "grpcio>=1.70",  # what the tensorflow-serving-api stubs of 2.20 are generated for
     "pydantic>=2.7,<3",  # typed configs that reject unknown keys
     "PyYAML>=6",

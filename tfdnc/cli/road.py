@@ -101,9 +101,12 @@ def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
 
 
 def _log_files(config: ExperimentConfig, run: Path) -> list[Path]:
-    from beam_jobs.sequences import input_files
+    from beam_jobs.item_details import find_details
+    from beam_jobs.log_files import find_log
 
-    return input_files(resolve_data(config, run))
+    data = resolve_data(config, run)
+    details = find_details(data)
+    return [find_log(data).path, *([details.path] if details else [])]
 
 
 def _sections(*names: str):
@@ -150,7 +153,10 @@ EXAMPLES = Station(
     needs=(PREPARE, CLUSTER),
     settings=_sections("examples"),
     work=_examples,
-    headline=lambda f: f"{f['positions']:,} training positions, {f['empty_negatives']:,} without a negative",
+    headline=lambda f: (
+        f"{f['positions']:,} training positions, {f['negatives']['empty']:,} negatives missing "
+        "because the user had the whole cluster"
+    ),
 )
 TRAIN = Station(
     "train",

@@ -111,10 +111,11 @@ def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: 
     """Raises a `UserError` when one of several clusters holds too much: dividing would then conquer nothing."""
     if len(item_shares) == 1:
         return
+    limit = max(config.max_share, 1.5 / len(item_shares))  # two clusters are never split evenly
     for kind, shares in (("items", item_shares), ("events", event_shares)):
-        if shares.max() > config.max_share:
+        if shares.max() > limit:
             raise UserError(
-                f"Expected at most {config.max_share:.0%} of the {kind} in one cluster (cluster.max_share), found "
+                f"Expected at most {limit:.0%} of the {kind} in one cluster (cluster.max_share), found "
                 f"{shares.max():.1%} in the largest of {len(shares)} ({config.method}). Raise cluster.epochs (are the "
                 "vectors under-trained?) or cluster.num_clusters, or raise cluster.max_share to accept it."
             )

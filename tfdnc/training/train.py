@@ -1,4 +1,4 @@
-"""The train station: `model.fit` with validation and checkpoints; a killed run resumes and ends with the same weights."""
+"""The train station: `model.fit` with validation and checkpoints; a killed run resumes to the same weights."""
 
 import json
 from collections.abc import Callable

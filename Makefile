@@ -1,0 +1,30 @@
+# Both commands do all of their own set-up; nothing has to be installed by hand but Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+
+.PHONY: run test lint slow clean
+
+run: $(VENV)/.installed  ## the whole road on a generated log, ending with a gRPC answer
+	$(RUN)/tfdnc run configs/planted/dnc.yaml
+	$(RUN)/tfdnc query --run runs/planted-dnc --user 1 --num-candidates 20 --start-server
+	$(RUN)/tfdnc query --run runs/planted-dnc --user 1 --num-candidates 20 --alpha 0.5 --start-server
+
+test: $(VENV)/.installed  ## the test suite, the whole road on a small log included
+	$(RUN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+slow: $(VENV)/.installed  ## checks on real data, see tests/README.md
+	$(RUN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
+
+$(VENV)/.installed: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --disable-pip-version-check --editable .[dev]
+	touch $@

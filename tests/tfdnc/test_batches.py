@@ -1,0 +1,111 @@
+"""Windows and batches."""
+
+import numpy as np
+import pytest
+
+from tfdnc.config import TrainConfig
+from tfdnc.errors import UserError
+from tfdnc.training.batches import TrainingBatches, history_batches
+from tfdnc.training.records import HeldOutRecords, TrainingRecords
+
+LENGTHS = [1, 2, 3, 5, 8, 8, 13, 40]
+
+
+def make_records(lengths=LENGTHS):
+    """Events are numbered through, so that every value says which event it came from."""
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    events = np.arange(1, splits[-1] + 1, dtype=np.int32)
+    return TrainingRecords(events, events % 7, np.stack([events * 2, events * 3], axis=1), splits)
+
+
+def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS):
+    config = TrainConfig(random_window=random_window, batch_tokens=batch_tokens)
+    return TrainingBatches(make_records(lengths), config, max_length, seed)
+
+
+def windows(batches, epoch=0):
+    """Every window of an epoch as its list of events, target of the last position included."""
+    found = []
+    for batch in batches.epoch(epoch):
+        for history, target in zip(batch["history"], batch["target"], strict=True):
+            found.append([*history[history > 0].tolist(), target[target > 0][-1]])
+    return sorted(found)
+
+
+def test_a_window_is_the_end_of_the_sequence_and_users_without_a_target_are_left_out():
+    expected = []
+    for start, length in zip(np.cumsum([0, *LENGTHS]), LENGTHS, strict=False):
+        events = list(range(start + 1, start + length + 1))
+        if length >= 2:
+            expected.append(events[-11:])
+    assert windows(make_batches()) == sorted(expected)
+
+
+def test_targets_clusters_and_negatives_belong_to_the_next_event():
+    for batch in make_batches().epoch(0):
+        filled = batch["history"] > 0
+        np.testing.assert_array_equal(batch["target"][filled], batch["history"][filled] + 1)
+        np.testing.assert_array_equal(batch["target_cluster"][filled], batch["target"][filled] % 7)
+        np.testing.assert_array_equal(batch["negatives"][filled][:, 0], batch["target"][filled] * 2)
+        for name in ("target", "target_cluster", "negatives"):
+            assert not batch[name][~filled].any()
+
+
+def test_batches_stay_within_their_tokens_and_hold_similar_lengths():
+    rng = np.random.default_rng(0)
+    batches = make_batches(batch_tokens=400, max_length=50, lengths=rng.integers(2, 51, 500).tolist())
+    shapes = [batch["history"].shape for batch in batches.epoch(0)]
+    assert len(shapes) == batches.steps_per_epoch
+    assert all(rows * width <= 400 for rows, width in shapes)
+    filled = sum((batch["history"] > 0).sum() for batch in batches.epoch(0))
+    assert filled / sum(rows * width for rows, width in shapes) > 0.9
+
+
+def test_a_window_longer_than_the_budget_is_a_batch_of_its_own():
+    shapes = [batch["history"].shape for batch in make_batches(batch_tokens=5, max_length=10).epoch(0)]
+    assert (1, 10) in shapes
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch():
+    def flat(batches, epoch):
+        return [batch["history"].tolist() for batch in batches.epoch(epoch)]
+
+    make = lambda seed=1: make_batches(random_window=0.5, seed=seed)  # noqa: E731
+    assert flat(make(), 3) == flat(make(), 3)
+    assert flat(make(), 3) != flat(make(), 4)
+    assert flat(make(), 3) != flat(make(2), 3)
+
+
+def test_random_windows_reach_every_event_of_a_long_user_and_stay_inside_it():
+    batches = make_batches(random_window=1.0)
+    long_user = set(range(41, 81))  # the last user: events 41..80
+    seen = set()
+    for epoch in range(60):
+        [window] = [w for w in windows(batches, epoch) if len(w) == 11 and w[0] > 40]
+        assert window == list(range(window[0], window[0] + 11))
+        assert set(window) <= long_user
+        seen |= set(window)
+    assert seen == long_user
+
+
+def test_the_dataset_continues_at_any_epoch():
+    batches = make_batches(random_window=0.5)
+    expected = [batch["history"].tolist() for epoch in (2, 3) for batch in batches.epoch(epoch)]
+    assert [batch["history"].numpy().tolist() for batch in batches.dataset(2, 4)] == expected
+
+
+def test_a_log_without_any_target_is_refused():
+    with pytest.raises(UserError, match="at least two training events"):
+        make_batches(lengths=[1, 1])
+
+
+def test_history_batches_give_the_recent_items_and_all_that_was_seen():
+    lengths = [0, 3, 12]
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    targets = np.array([90, 91, 92], np.int32)
+    records = HeldOutRecords(np.arange(1, 16, dtype=np.int32), splits, targets, targets % 7)
+    found = {}
+    for users, history, seen in history_batches(records, max_length=5, batch_tokens=24):
+        for row, user in enumerate(users):
+            found[int(user)] = (history[row][history[row] > 0].tolist(), seen[row][seen[row] > 0].tolist())
+    assert found == {0: ([], []), 1: ([1, 2, 3], [1, 2, 3]), 2: (list(range(11, 16)), list(range(4, 16)))}

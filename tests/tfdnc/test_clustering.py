@@ -1,0 +1,269 @@
+"""The cluster station on hand-made logs whose right answer is obvious."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tfdnc import schema
+from tfdnc.clustering import CLUSTERERS, TrainingLog, build_clusters, read_training_log
+from tfdnc.clustering.station import next_in_cluster, order_clusters
+from tfdnc.clustering.word2vec import _Corpus, place_cold_items
+from tfdnc.config import ClusterConfig
+from tfdnc.errors import UserError
+
+TINY = ClusterConfig(num_clusters=2, dim=8, epochs=20, sample=0, max_share=0.6)
+METHODS = ("category", "random", "single", "word2vec_kmeans")
+HELD_OUT = [1, 2]  # what every user of these logs sees last; no model may
+
+
+def write_prepared(folder, sequences, num_items, titles=None, categories=None):
+    """Writes prepare's output in two files; item i has the id "i<i>"; the sequences include the held-out events."""
+    (folder / schema.SEQUENCES).mkdir(parents=True)
+    half = len(sequences) // 2
+    for shard, users in enumerate((range(half), range(half, len(sequences)))):
+        rows = [
+            {"user_id": f"u{user:05d}", "items": sequences[user], "times": range(len(sequences[user]))}
+            for user in users
+        ]
+        table = pa.Table.from_pylist(rows, schema=schema.SEQUENCE_SCHEMA)
+        pq.write_table(table, folder / schema.SEQUENCES / schema.shard_name(shard, 2, "parquet"))
+    events = np.bincount(np.concatenate([*sequences, [0]]).astype(int), minlength=num_items + 1)[1 : num_items + 1]
+    vocabulary = {
+        "sequence_index": range(1, num_items + 1),
+        "item_id": [f"i{item}" for item in range(1, num_items + 1)],
+        "events": events,
+        "title": titles or [None] * num_items,
+        "categories": categories or [None] * num_items,
+    }
+    columns = [pa.array(vocabulary[field.name], field.type) for field in schema.VOCABULARY_SCHEMA]
+    pq.write_table(pa.table(columns, schema=schema.VOCABULARY_SCHEMA), folder / schema.VOCABULARY)
+    return folder
+
+
+def two_tastes(users=200, items=20):
+    """Half of the users see the even items only, the others the odd ones; low items are the more popular."""
+    rng = np.random.default_rng(0)
+    sequences = []
+    for user in range(users):
+        own = np.arange(1 + user % 2, items + 1, 2)
+        weight = 1 / np.arange(1, len(own) + 1)
+        sequences.append([*rng.choice(own, 8, replace=False, p=weight / weight.sum()).tolist(), *HELD_OUT])
+    return sequences
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    titles = [f"Title {item}" for item in range(1, 21)]
+    categories = [["even" if item % 2 == 0 else "odd", "all"] for item in range(1, 21)]
+    return write_prepared(tmp_path / "prepared", two_tastes(), 20, titles, categories)
+
+
+def read_items(output):
+    return pq.read_table(output / schema.ITEMS).to_pydict()
+
+
+def read_clusters(output):
+    return json.loads((output / schema.CLUSTERS).read_text())
+
+
+def test_two_disjoint_tastes_are_two_clusters_exactly(prepared, tmp_path):
+    figures = build_clusters(prepared, TINY, 1, tmp_path / "out")
+    items = read_items(tmp_path / "out")
+    parity = {}
+    for cluster, item_id in zip(items["cluster"], items["item_id"], strict=True):
+        parity.setdefault(cluster, set()).add(int(item_id[1:]) % 2)
+    assert sorted(map(sorted, parity.values())) == [[0], [1]]
+    assert figures["next_in_cluster"] == 1
+    assert figures["next_by_chance"] == pytest.approx(0.5)
+    assert (figures["clusters"], figures["smallest"], figures["largest"]) == (2, 10, 10)
+    assert sorted(cluster["name"] for cluster in read_clusters(tmp_path / "out")) == ["even", "odd"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_clusterer_keeps_the_contract(method, prepared, tmp_path):
+    config = TINY.model_copy(update={"method": method, "min_category_items": 1})
+    figures = build_clusters(prepared, config, 1, tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / schema.ITEMS)
+    items = table.to_pydict()
+    assert table.schema.equals(schema.ITEM_SCHEMA)
+    assert items["item_index"] == list(range(1, 21))
+    assert sorted(items["sequence_index"]) == list(range(1, 21))
+    assert items["item_id"] == [f"i{index}" for index in items["sequence_index"]]
+    assert items["title"] == [f"Title {index}" for index in items["sequence_index"]]
+    counts = np.bincount(np.concatenate([sequence[:-2] for sequence in two_tastes()]), minlength=21)
+    assert items["count"] == [counts[index] for index in items["sequence_index"]]
+    key = list(zip(items["cluster"], [-count for count in items["count"]], items["item_id"], strict=True))
+    assert key == sorted(key)
+    clusters = read_clusters(tmp_path / "out")
+    assert (
+        [cluster["cluster"] for cluster in clusters]
+        == list(range(figures["clusters"]))
+        == sorted(set(items["cluster"]))
+    )
+    assert set(clusters[0]) == {"cluster", "name", "items", "item_share", "event_share", "top_items"}
+    shares = [cluster["event_share"] for cluster in clusters]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    assert sum(cluster["items"] for cluster in clusters) == 20
+    assert len({cluster["name"] for cluster in clusters}) == len(clusters)
+    assert clusters[0]["top_items"] == items["title"][:5]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {schema.ITEMS, schema.CLUSTERS}
+    json.dumps(figures)
+
+
+def test_every_registered_clusterer_is_tested():
+    assert tuple(CLUSTERERS.names()) == METHODS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_held_out_events_have_no_influence(method, tmp_path):
+    contents = []
+    for name, held_out in (("a", [1, 2]), ("b", [20, 19])):
+        sequences = [[*sequence[:-2], *held_out] for sequence in two_tastes()]
+        write_prepared(tmp_path / name, sequences, 20, categories=[["x"], ["y"]] * 10)
+        config = TINY.model_copy(update={"method": method, "min_category_items": 1})
+        build_clusters(tmp_path / name, config, 1, tmp_path / name / "out")
+        contents.append([(tmp_path / name / "out" / file).read_bytes() for file in (schema.ITEMS, schema.CLUSTERS)])
+    assert contents[0] == contents[1]
+
+
+def test_equal_seeds_give_equal_bytes_in_any_process(prepared, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from tfdnc.clustering import build_clusters; "
+        "from tfdnc.config import ClusterConfig; prepared, output = map(Path, sys.argv[1:]); "
+        "build_clusters(prepared, ClusterConfig(num_clusters=5, dim=8, epochs=2), 7, output)"
+    )
+    contents = []
+    for hash_seed in ("1", "2"):
+        output = tmp_path / hash_seed
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        subprocess.run([sys.executable, "-c", program, prepared, output], env=environment, check=True)
+        contents.append([(output / name).read_bytes() for name in (schema.ITEMS, schema.CLUSTERS)])
+    assert contents[0] == contents[1]
+
+
+def test_reading_drops_what_is_held_out(tmp_path):
+    write_prepared(tmp_path, [[1, 2, 3, 4], [4, 3], [], [2, 2, 2, 1, 1]], 4)
+    log = read_training_log(tmp_path)
+    assert log.items.tolist() == [1, 2, 2, 2, 2]
+    assert log.offsets.tolist() == [0, 2, 2, 2, 5]
+    assert log.counts.tolist() == [1, 4, 0, 0]
+
+
+def test_long_sequences_become_several_sentences():
+    """gensim would ignore the second half of this user, and so the items 3 and 4."""
+    items = np.repeat([1, 2, 3, 4], 5_000)
+    vocabulary = pa.Table.from_pylist([{"item_id": str(item)} for item in range(4)], schema=schema.VOCABULARY_SCHEMA)
+    log = TrainingLog(items, np.array([0, 20_000]), np.full(4, 5_000), vocabulary)
+    sentences = list(_Corpus(log, warm=np.array([3, 2, 1, 0])))
+    assert [len(sentence) for sentence in sentences] == [10_000, 10_000]
+    assert sentences[1] == [1] * 5_000 + [0] * 5_000
+
+
+def test_chance_level_by_hand():
+    """Pairs (1,1) (1,2) of one user and (3,3) of another: clusters 0,0 / 0,1 / 1,1."""
+    vocabulary = pa.Table.from_pylist([{"item_id": str(item)} for item in range(3)], schema=schema.VOCABULARY_SCHEMA)
+    log = TrainingLog(np.array([1, 1, 2, 3, 3]), np.array([0, 3, 5, 5]), np.array([2, 1, 2]), vocabulary)
+    observed, chance = next_in_cluster(log, np.array([0, 1, 1]))
+    assert observed == pytest.approx(2 / 3)
+    assert chance == pytest.approx((2 / 3) * (1 / 3) + (1 / 3) * (2 / 3))
+
+
+def test_clusters_are_ordered_by_events():
+    labels = order_clusters(np.array([7, 7, 3, 9, 9]), counts=np.array([1, 1, 5, 1, 1]))
+    assert labels.tolist() == [1, 1, 0, 2, 2]  # 5 events; then two equal ones, by their first item
+
+
+def test_cold_items_follow_their_category_else_go_to_the_smallest():
+    labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, -1])
+    categories = np.array(["a", "b", "b", "a", "a", "b", "a", None, "new"], dtype=object)
+    assert place_cold_items(labels, categories).tolist() == [0, 0, 0, 1, 1, 2, 1, 2, 2]
+
+
+def test_items_seen_only_when_held_out_are_cold(tmp_path):
+    sequences = [[*sequence[:-2], 21, 22] for sequence in two_tastes()]
+    categories = [["even" if item % 2 == 0 else "odd"] for item in range(1, 23)]
+    write_prepared(tmp_path / "prepared", sequences, 22, categories=categories)
+    build_clusters(tmp_path / "prepared", TINY, 1, tmp_path / "out")
+    items = read_items(tmp_path / "out")
+    cluster = dict(zip(items["item_id"], items["cluster"], strict=True))
+    count = dict(zip(items["item_id"], items["count"], strict=True))
+    assert cluster["i21"] == cluster["i1"] != cluster["i22"] == cluster["i2"]
+    assert count["i21"] == count["i22"] == 0
+
+
+def test_small_categories_and_items_without_one_are_merged(tmp_path):
+    categories = [["big", "tiny"]] * 8 + [["large"]] * 8 + [["tiny"], ["small"], [], None]
+    write_prepared(tmp_path / "prepared", two_tastes(), 20, categories=categories)
+    config = ClusterConfig(method="category", min_category_items=3, num_clusters=999)
+    figures = build_clusters(tmp_path / "prepared", config, 1, tmp_path / "out")
+    items = read_items(tmp_path / "out")
+    groups = {}
+    for cluster, index in zip(items["cluster"], items["sequence_index"], strict=True):
+        groups.setdefault(cluster, set()).add(index)
+    assert figures["clusters"] == 3
+    assert sorted(map(sorted, groups.values())) == [list(range(1, 9)), list(range(9, 17)), [17, 18, 19, 20]]
+
+
+def test_fewer_different_vectors_than_clusters_is_said(prepared, tmp_path, monkeypatch, caplog):
+    vectors = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
+    monkeypatch.setattr("tfdnc.clustering.word2vec._skip_gram", lambda *_: vectors)
+    figures = build_clusters(prepared, TINY.model_copy(update={"num_clusters": 5}), 1, tmp_path / "out")
+    assert figures["clusters"] == 3 == len(read_clusters(tmp_path / "out"))
+    assert "found 3 clusters, not 5" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["random", "word2vec_kmeans"])
+def test_more_clusters_than_items_is_refused(method, prepared, tmp_path):
+    config = TINY.model_copy(update={"method": method, "num_clusters": 21})
+    with pytest.raises(UserError, match=r"num_clusters of at most 20.*got 21; lower"):
+        build_clusters(prepared, config, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_as_many_clusters_as_items_is_fine(prepared, tmp_path):
+    config = TINY.model_copy(update={"num_clusters": 20})
+    assert build_clusters(prepared, config, 1, tmp_path / "out")["largest"] == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind"),
+    [((16, 4), "items"), ((10, 10), "events")],
+)
+def test_lopsided_clusters_are_refused(sizes, kind, tmp_path):
+    """Of 20 items 16 in one category; or 10 of 20, but with nearly all events."""
+    sequences = [[*range(1, 11), 20, *HELD_OUT]] * 10
+    categories = [["a"]] * sizes[0] + [["b"]] * sizes[1]
+    write_prepared(tmp_path / "prepared", sequences, 20, categories=categories)
+    config = ClusterConfig(method="category", min_category_items=1, max_share=0.75)
+    with pytest.raises(UserError, match=rf"at most 75% of the {kind}.*raise cluster\.max_share"):
+        build_clusters(tmp_path / "prepared", config, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_category_without_categories_is_refused(tmp_path):
+    write_prepared(tmp_path / "prepared", two_tastes(), 20)
+    with pytest.raises(UserError, match=r"data\.items\.categories"):
+        build_clusters(tmp_path / "prepared", ClusterConfig(method="category"), 1, tmp_path / "out")
+
+
+def test_unknown_method_lists_the_known(prepared, tmp_path):
+    with pytest.raises(UserError, match="Unknown clusterer 'kmeans'; known: category, random, single, word2vec_kmeans"):
+        build_clusters(prepared, ClusterConfig(method="kmeans"), 1, tmp_path / "out")
+
+
+def test_wrong_folders_are_refused(prepared, tmp_path):
+    with pytest.raises(UserError, match="run `tfdnc prepare` first"):
+        build_clusters(tmp_path / "nothing", TINY, 1, tmp_path / "out")
+    write_prepared(tmp_path / "mixed", [[1, 2, 99, 1, 2]] * 2, 20)
+    with pytest.raises(UserError, match=r"Expected items 1\.\.20 .* found 1\.\.99"):
+        build_clusters(tmp_path / "mixed", TINY, 1, tmp_path / "out")
+    write_prepared(tmp_path / "short", [[1, 2]] * 4, 20)
+    with pytest.raises(UserError, match="more than 2 events"):
+        build_clusters(tmp_path / "short", TINY, 1, tmp_path / "out")

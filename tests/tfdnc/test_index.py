@@ -1,0 +1,179 @@
+"""One contract for every index, against NumPy, and what only ScaNN can get wrong."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from tfdnc.backend import tf
+from tfdnc.errors import UserError
+from tfdnc.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
+from tfdnc.index import scann as scann_module
+
+SIZES = (1, 5, 0, 40, 300)
+OFFSETS = np.concatenate([[0], np.cumsum(SIZES)])
+N, K, D = sum(SIZES), len(SIZES), 8
+ITEMS = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=list(INDEXES.names()))
+def index(request):
+    return INDEXES.resolve(request.param)(tf.Variable(ITEMS), OFFSETS, name=f"test-{request.param}", max_k=50)
+
+
+def make_queries(batch, vectors, seed=1):
+    return np.random.default_rng(seed).normal(size=(batch, vectors, D)).astype(np.float32)
+
+
+def oracle(vectors, seen, k):
+    """Per row and cluster: the unseen rows, best first, their scores, and the log-partition."""
+    for row, vector in enumerate(np.broadcast_to(vectors, [len(vectors), K, D])):
+        for cluster in range(K):
+            rows = OFFSETS[cluster] + np.arange(SIZES[cluster])
+            scores = ITEMS[rows] @ vector[cluster]
+            partition = np.log(np.exp(scores).sum()) if len(rows) else -np.inf
+            unseen = ~np.isin(rows + 1, seen[row])
+            order = np.argsort(-scores[unseen], kind="stable")[:k]
+            yield row, cluster, rows[unseen][order], scores[unseen][order], partition
+
+
+def check_against_oracle(found, vectors, seen, k):
+    candidates, partition = found
+    scores, rows, clusters, ranks = (x.numpy() for x in candidates)
+    np.testing.assert_array_equal(clusters, np.repeat(np.arange(K), np.minimum(k, SIZES)))
+    np.testing.assert_array_equal(ranks, np.concatenate([np.arange(min(k, size)) for size in SIZES]))
+    for row, cluster, best, best_scores, log_partition in oracle(vectors, seen, k):
+        columns = np.flatnonzero(clusters == cluster)
+        available = scores[row, columns] > -np.inf
+        assert (np.flatnonzero(available) == np.arange(len(best))).all()  # available ones come first
+        np.testing.assert_array_equal(rows[row, columns][available], best)
+        np.testing.assert_allclose(scores[row, columns][available], best_scores, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(partition[row, cluster], log_partition, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_vectors", [1, K])
+@pytest.mark.parametrize("k", [1, 7, 400])
+def test_every_cluster_answers_with_its_own_best_unseen_items(index, num_vectors, k):
+    vectors = make_queries(4, num_vectors)
+    seen = np.random.default_rng(2).integers(0, N + 1, size=(4, 60)).astype(np.int32)
+    check_against_oracle(index.search(vectors, seen, k), vectors, seen, k)
+
+
+def test_seen_items_may_repeat_and_may_fill_clusters(index):
+    vectors = make_queries(3, K)
+    seen = np.zeros([3, 90], np.int32)  # row 0 has seen nothing
+    seen[1, 10:56] = np.arange(1, 47)  # all of the clusters 0, 1 and 3
+    seen[2, ::2] = 100  # one item again and again
+    check_against_oracle(index.search(vectors, seen, 20), vectors, seen, 20)
+
+
+def test_a_history_without_columns_is_empty(index):
+    vectors, seen = make_queries(2, 1), np.zeros([2, 0], np.int32)
+    check_against_oracle(index.search(vectors, seen, 5), vectors, seen, 5)
+
+
+def test_a_row_does_not_depend_on_its_batch(index):
+    vectors = make_queries(5, K)
+    seen = np.random.default_rng(3).integers(0, N + 1, size=(5, 30)).astype(np.int32)
+    (together, _), k = index.search(vectors, seen, 20), 20
+    for row in range(5):
+        alone, _ = index.search(vectors[row : row + 1], seen[row : row + 1], k)
+        np.testing.assert_array_equal(together.rows[row], alone.rows[0])
+
+
+def test_a_graph_with_a_late_k_answers_as_eager_code_does(index):
+    vectors, seen = make_queries(2, K), np.full([2, 3], 9, np.int32)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, K, D]),
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([], tf.int32),
+        ]
+    )
+    def search(v, s, k):
+        return index.search(v, s, k)
+
+    for k in (3, 30):
+        check_against_oracle(search(vectors, seen, k), vectors, seen, k)
+
+
+def test_the_exact_index_follows_the_item_matrix():
+    items = tf.Variable(tf.zeros([N, D]))
+    index = ExactIndex(items, OFFSETS)
+    items.assign(ITEMS)
+    vectors, seen = make_queries(1, 1), np.zeros([1, 1], np.int32)
+    check_against_oracle(index.search(vectors, seen, 5), vectors, seen, 5)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Clusters that lowered limits send to brute force, hashing and tree."""
+    rng = np.random.default_rng(4)
+    sizes = (100, 1500, 4000)
+    centres = rng.normal(size=(30, 16))
+    items = (centres[rng.integers(0, 30, sum(sizes))] + 0.5 * rng.normal(size=(sum(sizes), 16))).astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scann_module, "HASHING_FROM", 1000)
+        patch.setattr(scann_module, "TREE_FROM", 3000)
+        index = ScannIndex(items, offsets, name="large", max_k=50)
+    return items, offsets, index
+
+
+def test_scann_settings_follow_the_size_of_the_cluster(large):
+    assert large[2].kinds == ["scann_brute_force", "scann_hashing", "scann_tree_hashing"]
+
+
+def test_hashing_finds_what_the_exact_index_finds(large):
+    items, offsets, index = large
+    rng = np.random.default_rng(5)
+    vectors = (items[rng.integers(0, len(items), 16)] + 0.2 * rng.normal(size=(16, 16))).astype(np.float32)[:, None]
+    seen = rng.integers(0, len(items) + 1, size=(16, 200)).astype(np.int32)
+    found, partition = index.search(vectors, seen, 50)
+    truth, true_partition = ExactIndex(items, offsets).search(vectors, seen, 50)
+    for cluster in range(3):
+        columns = truth.clusters.numpy() == cluster
+        shared = [
+            len(set(a) & set(b)) / 50
+            for a, b in zip(found.rows.numpy()[:, columns], truth.rows.numpy()[:, columns], strict=True)
+        ]
+        assert np.mean(shared) >= 0.98
+    assert not any(set(rows + 1) & set(row) for rows, row in zip(found.rows.numpy(), seen, strict=True))
+    error = np.abs(partition - true_partition)
+    assert error[:, 0].max() < 1e-4  # sampled whole
+    assert error.max() < 0.3
+
+
+def test_a_search_that_comes_up_short_invents_no_item(large):
+    items, _, index = large
+    tree = index._searchers[2]
+    searched, tree._leaves_to_search = tree._leaves_to_search, 1
+    try:
+        candidates, _ = index.search(items[-5:, None], np.zeros([5, 1], np.int32), 1000)
+    finally:
+        tree._leaves_to_search = searched
+    columns = candidates.clusters.numpy() == 2
+    scores, rows = candidates.scores.numpy()[:, columns], candidates.rows.numpy()[:, columns]
+    for row in range(5):
+        available = scores[row] > -np.inf
+        assert 0 < available.sum() < 1000
+        assert available[: available.sum()].all()
+        assert len(set(rows[row][available])) == available.sum()
+        np.testing.assert_allclose(
+            scores[row][available], items[rows[row][available]] @ items[len(items) - 5 + row], rtol=1e-4, atol=1e-4
+        )
+
+
+def test_auto_uses_scann_only_where_it_pays():
+    sizes = (10, scann_module.HASHING_FROM - 1, scann_module.HASHING_FROM)
+    items = np.random.default_rng(6).normal(size=(sum(sizes), 4)).astype(np.float32)
+    index = AutoIndex(items, np.concatenate([[0], np.cumsum(sizes)]), name="auto")
+    assert index.kinds == ["exact", "exact", "scann_hashing"]
+
+
+def test_a_missing_scann_is_said_in_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scann", None)
+    with pytest.raises(UserError, match="or use export"):
+        ScannIndex(ITEMS, OFFSETS)
+    assert AutoIndex(ITEMS, OFFSETS).kinds == ["exact"] * K

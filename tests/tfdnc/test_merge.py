@@ -1,0 +1,188 @@
+"""Every merge against an independent oracle: seat-by-seat apportionment, and an exact sort for the joint merge."""
+
+import numpy as np
+import pytest
+
+from tfdnc.backend import tf
+from tfdnc.config import MergeConfig
+from tfdnc.errors import UserError
+from tfdnc.merge import MERGES, Candidates, merge, select_keys
+
+SIZES = (1, 3, 7, 20, 25, 30)
+K, C = len(SIZES), sum(SIZES)
+CLUSTERS = np.repeat(np.arange(K), SIZES)
+RANKS = np.concatenate([np.arange(size) for size in SIZES])
+ALPHAS = (0.0, 0.5, 1.0, 3.0, 50.0, np.inf)
+
+
+def make_candidates(batch, seed=0, available=SIZES):
+    """Random descending scores; cluster k has its first `available[k]` columns."""
+    scores = np.random.default_rng(seed).normal(size=(batch, C)).astype(np.float32)
+    for start, size, kept in zip(np.cumsum(SIZES) - SIZES, SIZES, available, strict=True):
+        block = scores[:, start : start + size]
+        block[:] = -np.sort(-block, axis=1)
+        block[:, kept:] = -np.inf
+    rows = np.tile(np.arange(C, dtype=np.int32), (batch, 1))
+    return Candidates(*(tf.constant(x) for x in (scores, rows, CLUSTERS.astype(np.int32), RANKS.astype(np.int32))))
+
+
+def make_log_intent(batch, seed=1, concentration=0.5):
+    intent = np.random.default_rng(seed).dirichlet(np.full(K, concentration), size=batch)
+    return np.log(intent).astype(np.float32)
+
+
+def keys_of(method, candidates, log_intent, alpha=1.0, log_partition=None, **config):
+    batch = len(log_intent)
+    partition = np.zeros([batch, K], np.float32) if log_partition is None else log_partition
+    alphas = tf.fill([batch], tf.constant(alpha, tf.float32))
+    return MERGES.resolve(method)(candidates, partition, log_intent, alphas, MergeConfig(method=method, **config))
+
+
+def quotas_of(candidates, keys, length, width=C):
+    return merge(candidates, keys, tf.fill([tf.shape(keys)[0]], length), width, K).quotas.numpy()
+
+
+def webster(log_weights, available, seats):
+    """Seat by seat: the next one goes to the cluster with the largest w / (2 s + 1) that has a candidate left."""
+    taken = np.zeros(K, int)
+    for _ in range(min(seats, sum(available))):
+        averages = log_weights - np.log(2.0 * taken + 1.0)
+        taken[np.argmax(np.where(taken < available, averages, -np.inf))] += 1
+    return taken
+
+
+def best_first(log_intent, available, seats):
+    taken = np.zeros(K, int)
+    for cluster in np.argsort(-log_intent, kind="stable"):
+        taken[cluster] = min(available[cluster], seats - taken.sum())
+    return taken
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("available", [SIZES, (1, 0, 2, 20, 3, 1)])
+def test_quota_is_the_highest_averages_apportionment(alpha, available):
+    candidates, log_intent = make_candidates(4, available=available), make_log_intent(4)
+    keys = keys_of("quota", candidates, log_intent, alpha)
+    for seats in (1, 2, 7, 20, 50, C):
+        quotas = quotas_of(candidates, keys, seats)
+        assert (quotas.sum(axis=1) == min(seats, sum(available))).all()
+        for row, got in zip(log_intent.astype(np.float64), quotas, strict=True):
+            oracle = best_first(row, available, seats) if alpha == np.inf else webster(alpha * row, available, seats)
+            np.testing.assert_array_equal(got, oracle)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_quota_follows_the_paper_within_rounding(alpha):
+    seats = 20
+    log_intent = make_log_intent(20, concentration=5.0)
+    candidates = make_candidates(20)
+    weights = np.exp(alpha * log_intent[:, 3:])  # the clusters with at least `seats` candidates
+    log_intent[:, :3] = -np.inf
+    share = seats * weights / weights.sum(axis=1, keepdims=True)
+    quotas = quotas_of(candidates, keys_of("quota", candidates, log_intent, alpha), seats)
+    assert np.abs(quotas[:, 3:] - share).max() < 1
+
+
+def test_a_longer_list_only_adds_to_a_shorter_one():
+    candidates, log_intent = make_candidates(3), make_log_intent(3)
+    for method in MERGES:
+        keys = keys_of(method, candidates, log_intent)
+        whole = merge(candidates, keys, tf.fill([3], C), C, K).rows.numpy()
+        for length in range(1, C):
+            got = merge(candidates, keys, tf.fill([3], length), length, K).rows.numpy()
+            np.testing.assert_array_equal(got, whole[:, :length])
+
+
+def test_a_sharp_alpha_survives_probabilities_whose_power_underflows():
+    log_intent = np.log(np.full([1, K], 1 / K, np.float32))
+    log_intent[0, 2] += 0.1  # (1/6) ** 50 is 0 in float32
+    candidates = make_candidates(1)
+    quotas = quotas_of(candidates, keys_of("quota", candidates, log_intent, alpha=50.0), 20)
+    np.testing.assert_array_equal(quotas[0], webster(50.0 * log_intent[0].astype(np.float64), SIZES, 20))
+    assert quotas.sum() == 20
+
+
+@pytest.mark.parametrize("method", list(MERGES.names()))
+def test_clusters_of_probability_zero_only_fill_what_is_left(method):
+    log_intent = np.full([1, K], -np.inf, np.float32)
+    log_intent[0, 2] = 0.0
+    candidates = make_candidates(1)
+    everything = merge(candidates, keys_of(method, candidates, log_intent, top_clusters=1), [C], C, K)
+    assert everything.num_results.numpy() == [C]
+    assert np.isfinite(everything.keys.numpy()).all()
+    if method != "equal":
+        assert (everything.clusters.numpy()[0, : SIZES[2]] == 2).all()
+
+
+def test_equal_gives_every_cluster_the_same():
+    candidates = make_candidates(2)
+    quotas = quotas_of(candidates, keys_of("equal", candidates, make_log_intent(2), alpha=3.0), 24)
+    np.testing.assert_array_equal(quotas, [[1, 3, 5, 5, 5, 5]] * 2)
+
+
+def test_top_clusters_share_equally_and_the_rest_fill_up_in_order():
+    log_intent = np.log(np.array([[0.3, 0.25, 0.2, 0.1, 0.05, 0.1]], np.float32))
+    candidates = make_candidates(1)
+    keys = keys_of("top_clusters", candidates, log_intent, top_clusters=3)
+    np.testing.assert_array_equal(quotas_of(candidates, keys, 9)[0], [1, 3, 5, 0, 0, 0])
+    np.testing.assert_array_equal(quotas_of(candidates, keys, 30)[0], [1, 3, 7, 19, 0, 0])
+    np.testing.assert_array_equal(quotas_of(candidates, keys, 36)[0], [1, 3, 7, 20, 0, 5])
+
+
+def test_joint_sorts_by_the_probability_of_the_item():
+    candidates, log_intent = make_candidates(5, available=(1, 0, 2, 20, 3, 30)), make_log_intent(5)
+    log_partition = np.random.default_rng(2).normal(3, 1, size=(5, K)).astype(np.float32)
+    merged = merge(candidates, keys_of("joint", candidates, log_intent, log_partition=log_partition), [40] * 5, 40, K)
+    probability = candidates.scores.numpy() + (log_intent - log_partition)[:, CLUSTERS]  # -inf where unavailable
+    order = np.argsort(-probability, axis=1, kind="stable")[:, :40]
+    np.testing.assert_array_equal(merged.rows.numpy(), order)
+    np.testing.assert_allclose(merged.keys.numpy(), np.take_along_axis(probability, order, axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(merged.clusters.numpy(), CLUSTERS[order])
+
+
+def test_a_row_does_not_depend_on_its_batch():
+    candidates, log_intent = make_candidates(6), make_log_intent(6)
+    for method in MERGES:
+        together = merge(candidates, keys_of(method, candidates, log_intent), [30] * 6, 30, K)
+        for row in range(6):
+            one = candidates._replace(scores=candidates.scores[row : row + 1], rows=candidates.rows[row : row + 1])
+            alone = merge(one, keys_of(method, one, log_intent[row : row + 1]), [30], 30, K)
+            for batched, single in zip(together, alone, strict=True):
+                np.testing.assert_array_equal(batched[row], single[0])
+
+
+def test_rows_choose_their_merge_and_their_length():
+    candidates, log_intent = make_candidates(3), make_log_intent(3)
+    config = MergeConfig(method="joint", alpha=1.0)
+    partition = np.zeros([3, K], np.float32)
+    keys = select_keys(candidates, partition, log_intent, tf.constant([0.0, -1.0, 2.0]), config)
+    np.testing.assert_array_equal(keys[0], keys_of("equal", candidates, log_intent)[0])
+    np.testing.assert_array_equal(keys[1], keys_of("joint", candidates, log_intent)[1])
+    np.testing.assert_array_equal(keys[2], keys_of("quota", candidates, log_intent, alpha=2.0)[2])
+    merged = merge(candidates, keys, [5, 10, 1], 12, K)
+    np.testing.assert_array_equal(merged.num_results, [5, 10, 1])
+    np.testing.assert_array_equal(merged.quotas.numpy().sum(axis=1), [5, 10, 1])
+
+
+def test_a_configured_quota_uses_the_configured_alpha():
+    candidates, log_intent = make_candidates(1), make_log_intent(1)
+    config = MergeConfig(method="quota", alpha=2.5)
+    keys = select_keys(candidates, np.zeros([1, K], np.float32), log_intent, tf.constant([-1.0]), config)
+    np.testing.assert_array_equal(keys, keys_of("quota", candidates, log_intent, alpha=2.5))
+
+
+def test_a_short_supply_is_padded():
+    available = (1, 0, 0, 2, 0, 0)
+    candidates = make_candidates(1, available=available)
+    keys = keys_of("quota", candidates, make_log_intent(1))
+    merged = merge(candidates, keys, [C + 10], C + 10, K)  # wider than there are columns
+    assert merged.num_results.numpy() == [3]
+    np.testing.assert_array_equal(merged.quotas.numpy()[0], available)
+    for padding, value in ((merged.rows, -1), (merged.clusters, -1), (merged.keys, -np.inf)):
+        assert (padding.numpy()[0, 3:] == value).all()
+    assert len(set(merged.rows.numpy()[0, :3])) == 3
+
+
+def test_an_unknown_merge_is_answered_with_the_known_ones():
+    with pytest.raises(UserError, match="equal, joint, quota, top_clusters"):
+        MERGES.resolve("jiont")

@@ -1,0 +1,138 @@
+"""Training: it learns, keeps the best epoch, and a killed run ends where an uninterrupted one would have."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfdnc.backend import tf
+from tfdnc.config import parse_config
+from tfdnc.items import ItemTable
+from tfdnc.training.records import TrainingRecords
+from tfdnc.training.schedule import WarmupCosine
+from tfdnc.training.train import HISTORY, load_trained, train
+
+OFFSETS = (0, 6, 12)
+NUM_ITEMS = 12
+
+
+def make_items():
+    clusters = np.repeat([0, 1], 6).astype(np.int32)
+    ids = [str(i) for i in range(1, NUM_ITEMS + 1)]
+    return ItemTable(ids, np.ones(NUM_ITEMS), clusters, OFFSETS, np.arange(1, NUM_ITEMS + 1), ids, ["a", "b"])
+
+
+def make_records(users=40):
+    """Every user walks round one of the two clusters from a random start: the next item is certain."""
+    rng = np.random.default_rng(0)
+    start, cluster = rng.integers(0, 6, users), rng.integers(0, 2, users)
+    items = (cluster[:, None] * 6 + (start[:, None] + np.arange(8)) % 6 + 1).astype(np.int32).ravel()
+    clusters = np.repeat(cluster, 8).astype(np.int32)
+    negatives = ((items - 1) % 6 + rng.integers(1, 6, len(items))) % 6 + clusters * 6 + 1
+    return TrainingRecords(items, clusters, negatives[:, None].astype(np.int32), np.arange(users + 1) * 8)
+
+
+def make_config(**settings):
+    return parse_config(
+        {
+            "name": "x",
+            "model": {"dim": 16, "max_length": 8},
+            "train": {"epochs": 6, "batch_tokens": 80, "validate_every": 2, "warmup_steps": 5, **settings},
+        }
+    )
+
+
+def hit_rate(model):
+    """Share of one-item histories whose successor scores best in its cluster."""
+    vectors, _ = model.user_vectors(tf.range(1, NUM_ITEMS + 1)[:, None])
+    hits = []
+    for row in range(NUM_ITEMS):
+        cluster = row // 6
+        scores = model.item_embeddings.numpy()[cluster * 6 : cluster * 6 + 6] @ vectors[row, cluster].numpy()
+        hits.append(scores.argmax() == (row + 1) % 6)
+    return float(np.mean(hits))
+
+
+class Killed(BaseException):
+    """Ends a training the hard way: nothing may catch it."""
+
+
+class Validator:
+    """Figures of the current weights; dies at its n-th call when asked to."""
+
+    def __init__(self, die_at=None):
+        self.calls = 0
+        self._die_at = die_at
+
+    def __call__(self, model):
+        self.calls += 1
+        if self.calls == self._die_at:
+            raise Killed
+        return {"norm": float(tf.norm(model.item_embeddings)), "hits": hit_rate(model)}
+
+
+def run(output, config=None, validate=None, objective="norm"):
+    output.mkdir(exist_ok=True)
+    return train(config or make_config(), make_items(), make_records(), validate or Validator(), objective, output)
+
+
+def weights(output, config=None):
+    return [variable.numpy() for variable in load_trained(config or make_config(), make_items(), output).variables]
+
+
+def test_the_loss_falls_and_the_next_item_is_found(tmp_path):
+    config = make_config(epochs=40, learning_rate=0.02, validate_every=10)
+    figures = run(tmp_path, config, objective="hits")
+    history = json.loads((tmp_path / HISTORY).read_text())
+    assert len(history) == figures["epochs"] == 40
+    assert history[-1]["retrieval_loss"] < 0.3 * history[0]["retrieval_loss"]
+    assert history[-1]["intent_loss"] < 0.3 * history[0]["intent_loss"]
+    assert figures["val_hits"] > 0.9
+    assert hit_rate(load_trained(config, make_items(), tmp_path)) == pytest.approx(figures["val_hits"])
+
+
+def test_two_trainings_end_with_the_same_bits(tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b")
+    for one, other in zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
+    run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", validate=Validator(die_at=2))  # in the middle of epoch 4
+    resumed = Validator()
+    run(tmp_path / "killed", validate=resumed)
+    assert resumed.calls == 2  # epochs 4 and 6: the first three were not trained again
+    for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    histories = [json.loads((tmp_path / name / HISTORY).read_text()) for name in ("whole", "killed")]
+    assert histories[0] == histories[1]
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path):
+    values = iter([0.1, 0.9, 0.5])
+    best = {}
+
+    def validate(model):
+        value = next(values)
+        if value == 0.9:
+            best["embeddings"] = model.item_embeddings.numpy()
+        return {"norm": value}
+
+    figures = run(tmp_path, validate=validate)
+    assert (figures["best_epoch"], figures["val_norm"]) == (4, 0.9)
+    loaded = load_trained(make_config(), make_items(), tmp_path)
+    np.testing.assert_array_equal(loaded.item_embeddings.numpy(), best["embeddings"])
+
+
+def test_the_curves_are_there_for_tensorboard(tmp_path):
+    run(tmp_path)
+    assert list((tmp_path / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.5 * 1.1), (110, 0.1), (500, 0.1)])
+def test_the_learning_rate_warms_up_and_follows_a_cosine(step, rate):
+    schedule = WarmupCosine(peak=1.0, warmup_steps=10, total_steps=110, final_share=0.1)
+    assert float(schedule(step)) == pytest.approx(rate, abs=1e-6)

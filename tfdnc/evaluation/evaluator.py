@@ -1,0 +1,97 @@
+"""Ranks every held-out target with the code that serves: user vectors, exact index, merge (paper, section 3.1.2).
+
+The last item of a user is the test target, the one before it the validation target; a list has exactly M items among
+all the user has not seen.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.config import MergeConfig
+from tfdnc.evaluation import metrics
+from tfdnc.index.exact import ExactIndex
+from tfdnc.merge import MERGES, merge
+from tfdnc.model.retriever import Retriever
+from tfdnc.training.batches import history_batches
+from tfdnc.training.records import HeldOutRecords
+
+_BATCH_TOKENS = 50_000  # padded history positions per batch
+
+
+class Lists(NamedTuple):
+    """The lists one merge makes for all U users."""
+
+    rows: np.ndarray  # [U, M] int32 item rows, -1 beyond the end
+    clusters: np.ndarray  # [U, M] int32, -1 beyond the end
+
+
+class Retrieved(NamedTuple):
+    """Everything the report is computed from."""
+
+    lists: list[Lists]  # one per merge
+    within_places: np.ndarray  # [U] place of the target among the unseen items of its own cluster
+    log_intent: np.ndarray  # [U, K]
+
+
+class Evaluator:
+    """Runs a retriever over held-out records; compiled once, usable after every epoch.
+
+    Args:
+        model: whose current weights are evaluated at each call.
+        max_length: items of a history that are encoded.
+        merges: the merges to make lists with.
+        width: M, the longest list; shorter lists are its prefixes, because no merge key depends on M.
+    """
+
+    def __init__(self, model: Retriever, max_length: int, merges: Sequence[MergeConfig], width: int):
+        self._model = model
+        self._max_length = max_length
+        self._merges = merges
+        self._width = width
+        self._index = ExactIndex(model.item_embeddings, model.offsets)
+        matrix = tf.TensorSpec([None, None], tf.int32)
+        self._graph = tf.function(
+            self._retrieve, input_signature=[matrix, matrix, *[tf.TensorSpec([None], tf.int32)] * 2]
+        )
+
+    def retrieve(self, records: HeldOutRecords) -> Retrieved:
+        """Makes the lists of every user of `records`."""
+        users = len(records.targets)
+        empty = np.full([users, self._width], -1, np.int32)
+        result = Retrieved(
+            lists=[Lists(empty.copy(), empty.copy()) for _ in self._merges],
+            within_places=np.full(users, metrics.NOT_FOUND),
+            log_intent=np.zeros([users, self._model.num_clusters], np.float32),
+        )
+        for batch, history, seen in history_batches(records, self._max_length, _BATCH_TOKENS):
+            lists, within, log_intent = self._graph(
+                history, seen, records.targets[batch], records.target_clusters[batch]
+            )
+            for made, (rows, clusters) in zip(result.lists, lists, strict=True):
+                made.rows[batch], made.clusters[batch] = rows.numpy(), clusters.numpy()
+            result.within_places[batch] = np.where(within.numpy() < 0, metrics.NOT_FOUND, within.numpy())
+            result.log_intent[batch] = log_intent.numpy()
+        return result
+
+    def _retrieve(self, history, seen, targets, target_clusters):
+        vectors, log_intent = self._model.user_vectors(history)
+        candidates, log_partition = self._index.search(vectors, seen, self._width)
+        batch = tf.shape(history)[0]
+        length = tf.repeat(self._width, batch)
+        lists = []
+        for config in self._merges:
+            alpha = tf.fill([batch], tf.constant(config.alpha, tf.float32))
+            keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
+            merged = merge(candidates, keys, length, self._width, self._model.num_clusters)
+            lists.append((merged.rows, merged.clusters))
+        return lists, _within_places(candidates, targets, target_clusters), log_intent
+
+
+def _within_places(candidates, targets, target_clusters):
+    """Rank of each target in its own cluster's column block, -1 when it is not among the candidates: `[B]`."""
+    is_target = (candidates.rows == targets[:, None] - 1) & (candidates.scores > float("-inf"))
+    is_target &= candidates.clusters == target_clusters[:, None]
+    return tf.reduce_max(tf.where(is_target, candidates.ranks, -1), axis=1)

@@ -1,0 +1,76 @@
+"""Metrics of ranked lists with one relevant item per user, as pure NumPy functions.
+
+A place is the 0-based position of the target in its list; `NOT_FOUND` stands for a target that is not in the list.
+"""
+
+import numpy as np
+
+NOT_FOUND = np.iinfo(np.int64).max
+"""Place of a target that is not in its list."""
+
+
+def places(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Position of each target in its list.
+
+    Args:
+        lists: `[U, M]` ranked items, best first, no item twice in a row (padding apart).
+        targets: `[U]` the relevant items.
+
+    Returns:
+        `[U]` int64, `NOT_FOUND` where the target is missing.
+    """
+    hits = lists == targets[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1), NOT_FOUND)
+
+
+def recall(place: np.ndarray, m: int) -> float:
+    """Share of users whose target is among the first m; with one relevant item this is also the hit rate."""
+    return float(np.mean(place < m))
+
+
+def ndcg(place: np.ndarray, m: int) -> float:
+    """Mean of 1 / log2(place + 2) over users whose target is among the first m, 0 for the others.
+
+    With one relevant item the ideal gain is 1, so this is NDCG@m.
+    """
+    discounted = 1.0 / np.log2(np.minimum(place, m).astype(np.float64) + 2.0)
+    return float(np.mean(np.where(place < m, discounted, 0.0)))
+
+
+def cluster_counts(clusters: np.ndarray, m: int, num_clusters: int) -> np.ndarray:
+    """How many of the first m results come from each cluster: `[U, M]` cluster ids (-1 padding) -> `[U, K]`."""
+    top = clusters[:, :m]
+    rows = np.repeat(np.arange(len(top)), top.shape[1]).reshape(top.shape)
+    present = top >= 0
+    flat = np.bincount(rows[present] * num_clusters + top[present], minlength=len(top) * num_clusters)
+    return flat.reshape(len(top), num_clusters)
+
+
+def coverage(counts: np.ndarray) -> float:
+    """Mean share of the K clusters that appear in a list; counts are `[U, K]`."""
+    return float(np.mean(counts > 0))
+
+
+def entropy(counts: np.ndarray) -> float:
+    """Mean entropy, in nats, of the clusters of a list; 0 when all results share one cluster, log K at most."""
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    return float(np.mean(-np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=1)))
+
+
+def popularity_places(counts: np.ndarray, histories: np.ndarray, splits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Places of the targets in the list of all unseen items by descending count; ties count against the target.
+
+    Args:
+        counts: `[N]` training events of item row 0..N-1.
+        histories: `[E]` item indices 1..N, those of user u at splits[u] .. splits[u + 1] - 1.
+        splits: `[U + 1]`.
+        targets: `[U]` item indices.
+    """
+    descending = np.sort(-counts)
+    not_below = np.searchsorted(descending, -counts[targets - 1], side="right") - 1  # the target itself is one
+    owners = np.repeat(np.arange(len(targets)), np.diff(splits))
+    owners, seen = np.unique(np.stack([owners, histories], axis=1), axis=0).T  # an item is seen once
+    ahead = counts[seen - 1] >= counts[targets[owners] - 1]
+    place = not_below - np.bincount(owners[ahead], minlength=len(targets))
+    place[owners[seen == targets[owners]]] = NOT_FOUND  # a seen target is in no list
+    return place

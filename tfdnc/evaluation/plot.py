@@ -1,0 +1,35 @@
+"""The alpha curve as a picture: recall and spread over clusters against the sharpness of the quotas."""
+
+from pathlib import Path
+
+PLOT = "alpha_curve.png"
+
+
+def plot_alpha_curve(report: dict, output: Path) -> None:
+    """Draws recall and cluster entropy of quota(alpha), with the configured merge and popularity as levels.
+
+    Writes `alpha_curve.png`; does nothing for K = 1, where alpha has nothing to distribute.
+    """
+    curve = report["alpha_curve"]
+    if not curve:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")  # no display on a server
+    from matplotlib import pyplot as plt
+
+    alphas = [point["alpha"] for point in curve]
+    sizes = [int(name.removeprefix("recall@")) for name in report["merge"] if name.startswith("recall@")]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for axis, name, title in zip(
+        axes, ("recall", "entropy"), ("Recall@M", "Cluster entropy of the M [nats]"), strict=True
+    ):
+        for color, m in enumerate(sizes):
+            style = {"color": f"C{color}", "label": f"M = {m}"}
+            axis.plot(alphas, [point[f"{name}@{m}"] for point in curve], marker="o", markersize=3, **style)
+            axis.axhline(report["merge"][f"{name}@{m}"], color=style["color"], linestyle="--", linewidth=1)
+        axis.set(xlabel="alpha", title=title, xlim=(min(alphas), max(alphas)))
+        axis.grid(alpha=0.3)
+    axes[0].legend(title=f"solid: quota(alpha)\ndashed: {report['merge_method']}", fontsize=8, title_fontsize=8)
+    figure.savefig(output / PLOT, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,160 @@
+"""One sort key per candidate: every way to merge K cluster lists into one is a choice of that key.
+
+The M largest keys over all clusters win. With r = 0, 1, ... the rank of a candidate inside its cluster, after seen
+items are removed, the key alpha * log p_k - log(r + 1/2) makes "take the M best" the highest-averages apportionment of
+M seats by weights p_k ** alpha (Webster / Sainte-Lague): it sums to exactly M, gives what an exhausted cluster cannot
+fill to the others, and never takes a seat from a cluster because M grew. Evaluation and serving run the same code.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tfdnc.backend import tf
+from tfdnc.config import MergeConfig
+from tfdnc.registry import Registry
+
+MAX_ALPHA = 1e6
+"""Stands for infinity: the best cluster only, then the next best."""
+
+_MIN_LOG_INTENT = -1e4  # finite, so that a cluster of probability 0 can still fill seats nobody else can
+
+
+class Candidates(NamedTuple):
+    """What an index found: the columns of one cluster are adjacent, best first, the unavailable ones last."""
+
+    scores: tf.Tensor  # [B, C] float32, -inf where unavailable (seen, excluded, padding)
+    rows: tf.Tensor  # [B, C] int32 item rows 0..N-1; meaningless where unavailable
+    clusters: tf.Tensor  # [C] int32 cluster of each column, never decreasing
+    ranks: tf.Tensor  # [C] int32 rank of each column inside its cluster, 0 is best
+
+
+class Merged(NamedTuple):
+    """One list per row, best first."""
+
+    rows: tf.Tensor  # [B, M] int32 item rows, -1 beyond `num_results`
+    keys: tf.Tensor  # [B, M] float32, never increasing, -inf beyond `num_results`
+    clusters: tf.Tensor  # [B, M] int32, -1 beyond `num_results`
+    num_results: tf.Tensor  # [B] int32, at most `num_candidates`
+    quotas: tf.Tensor  # [B, K] int32, how many of the results came from each cluster
+
+
+Merge = Callable[[Candidates, tf.Tensor, tf.Tensor, tf.Tensor, MergeConfig], tf.Tensor]
+"""(candidates, log_partition [B, K], log_intent [B, K], alpha [B], config) -> keys [B, C], -inf where unavailable."""
+
+MERGES: Registry[Merge] = Registry("merge")
+
+
+@MERGES.register("quota")
+def quota(candidates, log_partition, log_intent, alpha, config):
+    """M_k follows M p_k ** alpha / sum p ** alpha (Zhang et al. 2.2), rounded by highest averages."""
+    del log_partition, config
+    log_intent = _finite(log_intent)
+    log_ratio = log_intent - tf.reduce_max(log_intent, axis=1, keepdims=True)
+    # In logs: p ** 50 underflows to 0 for every cluster in float32, alpha * log p does not.
+    return apportion(candidates, tf.minimum(alpha, MAX_ALPHA)[:, None] * log_ratio)
+
+
+@MERGES.register("equal")
+def equal(candidates, log_partition, log_intent, alpha, config):
+    """Equal shares whatever the intent: quota(0), the paper's "absolute fairness"."""
+    del alpha
+    return quota(candidates, log_partition, log_intent, tf.zeros_like(log_intent[:, 0]), config)
+
+
+@MERGES.register("top_clusters")
+def top_clusters(candidates, log_partition, log_intent, alpha, config):
+    """The `config.top_clusters` likeliest clusters share equally; the others fill what is left, likeliest first."""
+    del log_partition, alpha
+    order = tf.argsort(log_intent, axis=1, direction="DESCENDING", stable=True)
+    place = tf.argsort(order, axis=1)  # [B, K] 0 for the likeliest cluster
+    behind = tf.cast(tf.maximum(place - config.top_clusters + 1, 0), tf.float32)
+    return apportion(candidates, -MAX_ALPHA * behind)
+
+
+@MERGES.register("joint")
+def joint(candidates, log_partition, log_intent, alpha, config):
+    """log p(k) p(i | k), with p(i | k) the softmax of the scores over the whole cluster: no quota at all (ours)."""
+    del alpha, config
+    shift = tf.gather(_finite(log_intent) - log_partition, candidates.clusters, axis=1)  # [B, C]
+    return _where_available(candidates, candidates.scores + shift)
+
+
+def apportion(candidates: Candidates, log_weights: tf.Tensor) -> tf.Tensor:
+    """Keys that give cluster k a share of the list proportional to its weight.
+
+    Args:
+        candidates: of the index.
+        log_weights: `[B, K]` finite log-weights; only their differences matter.
+
+    Returns:
+        `[B, C]` keys. Where weights are so far apart that ranks drown in float32, keys tie, and ties go to the lower
+        column, which is the better rank.
+    """
+    weights = tf.gather(log_weights, candidates.clusters, axis=1)  # [B, C]
+    return _where_available(candidates, weights - tf.math.log(tf.cast(candidates.ranks, tf.float32) + 0.5))
+
+
+def select_keys(
+    candidates: Candidates, log_partition: tf.Tensor, log_intent: tf.Tensor, alpha: tf.Tensor, config: MergeConfig
+) -> tf.Tensor:
+    """Keys of a batch whose rows choose their merge: quota(alpha) where alpha >= 0, the configured one elsewhere.
+
+    Args:
+        candidates: of the index.
+        log_partition: `[B, K]` log of the sum over the cluster of exp(score).
+        log_intent: `[B, K]` log p(k); -inf is allowed.
+        alpha: `[B]` float32, not NaN.
+        config: the configured merge.
+
+    Returns:
+        `[B, C]` keys, -inf where unavailable.
+    """
+    chosen = alpha >= 0
+    alpha = tf.where(chosen, alpha, config.alpha)
+    requested = quota(candidates, log_partition, log_intent, alpha, config)
+    configured = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
+    return tf.where(chosen[:, None], requested, configured)
+
+
+def merge(candidates: Candidates, keys: tf.Tensor, num_candidates: tf.Tensor, width: int, num_clusters: int) -> Merged:
+    """Takes the best keys of every row; ties go to the lower column.
+
+    Args:
+        candidates: of the index.
+        keys: `[B, C]`, -inf where unavailable.
+        num_candidates: `[B]` int32 length of each list, at most `width`.
+        width: M, static, so that the answer's shape does not depend on who else is in the batch.
+        num_clusters: K.
+
+    Returns:
+        Lists of `num_candidates`, or of everything available if that is less.
+    """
+    missing = tf.maximum(width - tf.shape(keys)[1], 0)
+    best = tf.math.top_k(tf.pad(keys, [[0, 0], [0, missing]], constant_values=float("-inf")), k=width)
+    column = tf.minimum(best.indices, tf.shape(keys)[1] - 1)
+    kept = (best.values > float("-inf")) & (tf.range(width) < tf.expand_dims(num_candidates, 1))  # [B, M]
+    clusters = tf.where(kept, tf.gather(candidates.clusters, column), -1)
+    return Merged(
+        rows=tf.where(kept, tf.gather(candidates.rows, column, batch_dims=1), -1),
+        keys=tf.where(kept, best.values, float("-inf")),
+        clusters=clusters,
+        num_results=tf.reduce_sum(tf.cast(kept, tf.int32), axis=1),
+        quotas=_count(clusters, num_clusters),
+    )
+
+
+def _count(clusters, num_clusters):
+    """`[B, M]` clusters, -1 for none -> `[B, K]` how often each occurs."""
+    batch = tf.shape(clusters)[0]
+    slots = num_clusters + 1  # one for "none"
+    flat = tf.reshape(clusters + 1 + slots * tf.range(batch)[:, None], [-1])
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(flat), flat, batch * slots)
+    return tf.reshape(counts, [batch, slots])[:, 1:]
+
+
+def _finite(log_intent):
+    return tf.maximum(log_intent, _MIN_LOG_INTENT)
+
+
+def _where_available(candidates, keys):
+    return tf.where(candidates.scores > float("-inf"), keys, float("-inf"))
