@@ -71,7 +71,7 @@ class ClusterConfig(Section):
     window: Positive = 5
     epochs: Positive = 10
     negative: Positive = 5
-    sample: float = 1e-4
+    sample: Annotated[float, Field(ge=0)] = 1e-4  # down-sample items above this share of the events, and above 1 / N
     workers: Positive = 1  # gensim is deterministic with one worker only
 
 

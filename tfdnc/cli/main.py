@@ -27,10 +27,8 @@ _STATION_HELP = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, or 2 after a message about bad input."""
     arguments = _parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(
-        level=logging.INFO if arguments.verbose else logging.WARNING, format="%(levelname)s %(message)s"
-    )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # missing GPUs are no news; errors come back as exceptions
+    _set_up_logging(logging.INFO if arguments.verbose else logging.WARNING)
     try:
         arguments.command(arguments)
     except UserError as error:
@@ -76,6 +74,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _set_up_logging(level: int) -> None:
+    """Sends log records of `level` and above to stderr, without the chatter of three libraries."""
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s")
+    logging.getLogger("gensim").setLevel(logging.WARNING)  # every progress line is INFO
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what no reader can act on."""
+    if record.name == "tensorflow":  # warns of the TF1 loader, which is the one TF Serving uses
+        return record.levelno >= logging.ERROR
+    return "apitools not found" not in str(record.msg)  # Beam on BigQuery, at import
+
+
 def _adder(commands) -> Callable[..., argparse.ArgumentParser]:
     def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=text, description=text)
@@ -115,7 +128,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     from serving.server import serve
 
     def announce(server) -> None:
-        screen.console.print(f"Serving {arguments.model_name} from {arguments.bundle} at {server.address}")
+        line = f"Serving {arguments.model_name} from {arguments.bundle} at {server.address}"
+        screen.console.print(line, soft_wrap=True)
 
     serve(arguments.bundle, arguments.host, arguments.port, model_name=arguments.model_name, on_ready=announce)
 

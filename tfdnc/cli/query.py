@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
-from rich.table import Table
 
 from serving.client import Retrieval, RetrievalClient
 from tfdnc import schema
@@ -73,9 +72,7 @@ def _target(arguments: argparse.Namespace, run: Path) -> Iterator[str]:
 
 def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
     shown = user.history[-_SHOWN_HISTORY:]
-    table = Table(
-        "", "item", "cluster", title=f"User {user_id} of {run}: {len(user.history)} events, the latest", **screen.STYLE
-    )
+    table = screen.table(f"User {user_id} of {run}: {len(user.history)} events, the latest", "", "item", "cluster")
     for age, row in zip(range(len(shown), 0, -1), shown, strict=True):
         table.add_row(f"-{age}", items.titles[row], _cluster_of(row, items))
     table.add_row(
@@ -87,20 +84,20 @@ def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
 def _show_answer(answer: Retrieval, user: User, items: ItemTable, alpha: float | None) -> None:
     merge = "the bundle's own merge" if alpha is None else f"quota, alpha {alpha:g}"
     title = f"{len(answer.item_ids)} candidates by {merge}"
-    table = Table("cluster", "intent", "candidates", "best of them (place in the list)", title=title, **screen.STYLE)
+    table = screen.table(title, "cluster", "intent", "items", "best of them (place in the list)")
     place_of = {item_id: place for place, item_id in enumerate(answer.item_ids, 1)}
     row_of = {item_id: row for row, item_id in enumerate(items.item_ids)}
     for cluster in np.argsort(-answer.intent, kind="stable"):
         mine = [i for i, of in zip(answer.item_ids, answer.cluster_ids, strict=True) if of == cluster]
         best = [f"{items.titles[row_of[i]]} ({place_of[i]})" for i in mine[:_SHOWN_PER_CLUSTER]]
-        bar = "█" * round(20 * answer.intent[cluster])
+        bar = "█" * round(10 * answer.intent[cluster])
         intent = f"{answer.intent[cluster]:.3f} {bar}"
         table.add_row(items.cluster_names[cluster], intent, str(answer.quotas[cluster]), ", ".join(best))
     screen.console.print(table)
     held_out = items.item_ids[user.held_out]
     place = place_of.get(held_out)
     verdict = f"at place {place}" if place else "not among them"
-    screen.console.print(f"The held-out next item, {items.titles[user.held_out]}, is {verdict}.")
+    screen.console.print(f"The held-out next item, {items.titles[user.held_out]}, is {verdict}.\n", soft_wrap=True)
 
 
 def _cluster_of(row: int, items: ItemTable) -> str:

@@ -8,9 +8,6 @@ from tfdnc.stations import Outcome, Station
 
 console = Console(highlight=False)
 
-STYLE = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "pad_edge": False}
-"""Keyword arguments of every table."""
-
 
 def station_started(station: Station) -> None:
     """Announces a station before its work begins."""
@@ -20,55 +17,56 @@ def station_started(station: Station) -> None:
 def station_ended(station: Station, outcome: Outcome) -> None:
     """Shows time and headline of a station that ran or was skipped."""
     when = "unchanged" if outcome.skipped else f"{outcome.seconds:.1f} s"
-    console.print(f"    {when:>9}  {station.headline(outcome.figures)}")
+    console.print(f"    {when:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
+
+
+def table(title: str, *headers: str) -> Table:
+    """Prints a title and returns a table for `show`; the first column names the row and the others hold its figures."""
+    console.print(f"\n[bold]{title}[/bold]", soft_wrap=True)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made.add_column(headers[0], no_wrap=True)
+    for header in headers[1:]:
+        made.add_column(header)
+    return made
 
 
 def show_report(report: dict) -> None:
     """Prints the evaluation report: merges against popularity, within clusters, intent, the alpha curve."""
     sizes = [name.removeprefix("recall@") for name in report["merge"] if name.startswith("recall@")]
-    console.print(_merge_table(report, sizes))
+    columns = {f"recall@{m}": f"R@{m}" for m in sizes}
+    columns |= {f"ndcg@{sizes[0]}": f"NDCG@{sizes[0]}"}
+    columns |= {f"coverage@{sizes[-1]}": f"cover@{sizes[-1]}", f"entropy@{sizes[-1]}": f"entropy@{sizes[-1]}"}
+    rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
+    if report["alpha_curve"]:  # K = 1 has no quotas, and its cluster is always given
+        rows |= {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
+        rows["oracle intent"] = report["within_cluster"]
+    title = f"Test set: {report['users']:,} users, all unseen items ranked, lists by merge or quota(alpha)"
+    _show_figures(table(title, "merge", *columns.values()), rows, columns)
     if report["alpha_curve"]:
-        console.print(_within_table(report))
-        intent = report["intent"]
-        console.print(
-            f"Intent model: accuracy {intent['intent_accuracy']:.3f}, "
-            f"negative log-likelihood {intent['intent_nll']:.3f} nats"
-        )
+        _show_within_clusters(report)
+        figures = report["intent"]
+        accuracy, nll = figures["intent_accuracy"], figures["intent_nll"]
+        console.print(f"Intent model: accuracy {accuracy:.3f}, negative log-likelihood {nll:.3f} nats\n")
 
 
-def _merge_table(report: dict, sizes: list[str]) -> Table:
-    table = Table(title=f"Test set, {report['users']:,} users, all unseen items ranked", **STYLE)
-    table.add_column("merge")
-    for kind in ("recall", "ndcg"):
-        for m in sizes:
-            table.add_column(f"{kind}@{m}", justify="right")
-    for kind in ("coverage", "entropy"):
-        table.add_column(f"{kind}@{sizes[-1]}", justify="right")
-    rows = {
-        "popularity": report["popularity"],
-        f"[bold]{report['merge_method']}[/bold]": report["merge"],
-        **{f"quota, alpha {point['alpha']:g}": point for point in report["alpha_curve"]},
-        "target's cluster given": report["within_cluster"],
-    }
+def _show_within_clusters(report: dict) -> None:
+    by_cluster = report["within_cluster_by_cluster"]
+    columns = [name for name in max(by_cluster, key=len) if name.startswith("recall")]
+    rows = {row["name"]: row for row in by_cluster} | {"all": {"targets": report["users"], **report["within_cluster"]}}
+    headers = [name.replace("recall", "R") for name in columns]
+    made = table("Recall with the target's cluster given", "cluster", "targets", *headers)
+    _show_figures(made, rows, ["targets", *columns])
+
+
+def _show_figures(made: Table, rows: dict[str, dict], columns) -> None:
+    for column in made.columns[1:]:
+        column.justify = "right"
     for name, figures in rows.items():
-        if name.startswith("target") and not report["alpha_curve"]:
-            continue  # K = 1: the cluster is always given
-        cells = [figures.get(f"{kind}@{m}") for kind in ("recall", "ndcg") for m in sizes]
-        cells += [figures.get(f"{kind}@{sizes[-1]}") for kind in ("coverage", "entropy")]
-        table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
-    return table
+        made.add_row(name, *(_figure(figures.get(key)) for key in columns))
+    console.print(made)
 
 
-def _within_table(report: dict) -> Table:
-    table = Table(title="Recall within the target's cluster", **STYLE)
-    table.add_column("cluster")
-    table.add_column("targets", justify="right")
-    rows = report["within_cluster_by_cluster"]
-    names = [name for name in max(rows, key=len) if name.startswith("recall")]
-    for name in names:
-        table.add_column(name, justify="right")
-    everything = {"name": "[bold]all[/bold]", "targets": report["users"], **report["within_cluster"]}
-    for row in [*rows, everything]:
-        cells = (f"{row[name]:.4f}" if name in row else "" for name in names)
-        table.add_row(row["name"], f"{row['targets']:,}", *cells)
-    return table
+def _figure(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -75,7 +75,9 @@ def _skip_gram(log: TrainingLog, warm: np.ndarray, config: ClusterConfig, seed: 
         window=config.window,
         sg=1,
         negative=config.negative,
-        sample=config.sample,
+        # Down-sampling is meant for items far above average. On a small catalogue every item is a large share of the
+        # log, and a fixed threshold would drop most of it (clusters of 160 items came out worse than by chance).
+        sample=max(config.sample, 1.0 / log.num_items) if config.sample else 0,
         workers=config.workers,
         seed=seed % 2**32,  # NumPy's legacy generator inside gensim takes no other seeds
         min_count=1,

@@ -72,7 +72,8 @@ class Evaluator:
             )
             for made, (rows, clusters) in zip(result.lists, lists, strict=True):
                 made.rows[batch], made.clusters[batch] = rows.numpy(), clusters.numpy()
-            result.within_places[batch] = np.where(within.numpy() < 0, metrics.NOT_FOUND, within.numpy())
+            places = within.numpy().astype(np.int64)  # NOT_FOUND does not fit int32
+            result.within_places[batch] = np.where(places < 0, metrics.NOT_FOUND, places)
             result.log_intent[batch] = log_intent.numpy()
         return result
 

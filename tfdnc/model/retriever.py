@@ -101,7 +101,9 @@ class Retriever(tfrs.Model):
 
     def _embed(self, items):
         """`[B, L]` item indices -> tokens `[B, L, D]` and positions `[L, D]`; padding embeds as some item, unread."""
-        tokens = tf.gather(self.item_embeddings, tf.maximum(items - 1, 0))
+        # Gathered from the value: a gather on the variable itself (ResourceGather) switches it to copy-on-read for
+        # good, and the exact index would then copy the whole item matrix once per cluster and request.
+        tokens = tf.gather(tf.convert_to_tensor(self.item_embeddings), tf.maximum(items - 1, 0))
         return tokens * self.item_embeddings.shape[1] ** 0.5, self._positions[: tf.shape(items)[1]]
 
     def _cluster_of_row(self):

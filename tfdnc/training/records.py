@@ -39,12 +39,17 @@ def read_training(folder: Path) -> TrainingRecords:
     """Reads every shard of `folder`, in order.
 
     Raises:
-        UserError: there is no shard, or one is truncated or damaged.
+        UserError: there is no shard, one is truncated or damaged, or the features do not fit together.
     """
     columns = _read(folder, schema.TRAIN_FEATURES)
     items, lengths = columns["item"]
-    negatives = columns["negatives"][0].reshape(len(items), -1)
-    return TrainingRecords(items, columns["cluster"][0], negatives, _splits(lengths))
+    clusters, negatives = columns["cluster"][0], columns["negatives"][0]
+    if len(clusters) != len(items) or len(negatives) % max(1, len(items)):
+        raise UserError(
+            f"Expected as many clusters as items, and a whole number of negatives per item, in {folder}; found "
+            f"{len(items)} items, {len(clusters)} clusters, {len(negatives)} negatives. Run the examples station again."
+        )
+    return TrainingRecords(items, clusters, negatives.reshape(len(items), -1), _splits(lengths))
 
 
 def read_held_out(folder: Path) -> HeldOutRecords:

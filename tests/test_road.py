@@ -1,0 +1,197 @@
+"""The whole road on a small log: from `tfdnc run` to an answer over gRPC, as a user travels it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.client import RetrievalClient
+from serving.server import running
+
+CONFIG = Path(__file__).parent / "data" / "small.yaml"
+STATIONS = ["generate", "prepare", "cluster", "examples", "train", "evaluate", "bundle"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "tfdnc.cli.main", *map(str, arguments)]
+
+
+def tfdnc(*arguments, expected_status=0):
+    """Runs a command to its end and returns what it printed."""
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == expected_status, done.stdout + done.stderr
+    return done.stdout if expected_status == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    folder.joinpath("screen.txt").write_text(tfdnc("run", CONFIG, "--runs", folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(runs):
+    return runs / "small"
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    return json.loads((run / "evaluate" / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    with running(run / "bundle") as server:
+        yield server
+
+
+def test_every_station_leaves_a_manifest_and_nothing_unfinished(run):
+    for station in STATIONS:
+        manifest = json.loads((run / station / "manifest.json").read_text())
+        assert manifest["figures"]
+        assert manifest["seconds"] > 0
+    assert [path.name for path in run.glob(".*")] == []
+    assert "seed: 1" in (run / "config.yaml").read_text()
+
+
+def test_the_screen_names_every_station_with_its_headline(runs):
+    screen = (runs / "screen.txt").read_text()
+    for station in ["generate", "prepare", "cluster", "examples", "train", "evaluate", "export"]:
+        assert re.search(rf"^{station}$", screen, flags=re.MULTILINE)
+    assert "popularity" in screen
+    assert "oracle intent" in screen
+
+
+def test_the_trained_model_beats_popularity(report):
+    assert report["merge"]["recall@10"] > 2 * report["popularity"]["recall@10"]
+    assert report["intent"]["intent_accuracy"] > 0.5
+
+
+def test_alpha_moves_the_spread_over_clusters(report):
+    entropy = {point["alpha"]: point["entropy@20"] for point in report["alpha_curve"]}
+    assert entropy[0] > entropy[1] > entropy[4]
+    assert entropy[0] == pytest.approx(np.log(4), abs=0.01)
+
+
+def test_a_second_run_skips_every_station(runs):
+    screen = tfdnc("run", CONFIG, "--runs", runs)
+    assert screen.count("unchanged") == len(STATIONS)
+
+
+def test_the_server_answers_what_the_evaluation_measured(run, server, report):
+    """Served lists of the test histories have the recall of the report, merge by merge."""
+    from tfdnc.items import read_items
+    from tfdnc.training.records import read_held_out
+
+    items = read_items(run / "cluster")
+    records = read_held_out(run / "examples" / "test")
+    histories = [
+        [items.item_ids[item - 1] for item in records.items[start:stop]]
+        for start, stop in zip(records.splits, records.splits[1:], strict=False)
+    ]
+    with RetrievalClient(server.address) as client:
+        for alpha, measured in [(None, report["merge"]), *((p["alpha"], p) for p in report["alpha_curve"])]:
+            answers = client.retrieve(histories, num_candidates=20, alpha=alpha)
+            hits = [
+                items.item_ids[target - 1] in answer.item_ids
+                for target, answer in zip(records.targets, answers, strict=True)
+            ]
+            assert np.mean(hits) == pytest.approx(measured["recall@20"], abs=0.5 / len(hits))
+
+
+def test_seen_items_do_not_come_back_and_unknown_ones_are_ignored(server):
+    with RetrievalClient(server.address) as client:
+        [known] = client.retrieve([["5", "6", "7"]], num_candidates=50)
+        [mixed] = client.retrieve([["no such item", "5", "6", "7"]], num_candidates=50)
+    assert len(known.item_ids) == len(set(known.item_ids)) == 50
+    assert not {"5", "6", "7"} & set(known.item_ids)
+    assert known.item_ids == mixed.item_ids
+
+
+def test_a_user_without_history_is_answered_from_the_prior(run, server):
+    from tfdnc.items import read_items
+
+    with RetrievalClient(server.address) as client:
+        [cold] = client.retrieve([[]], num_candidates=20)
+    np.testing.assert_allclose(cold.intent, read_items(run / "cluster").cluster_prior(), atol=1e-5)
+    assert len(cold.item_ids) == 20
+
+
+def test_serve_and_query_from_the_command_line(runs, run):
+    serve = subprocess.Popen(
+        command("serve", run / "bundle", "--port", "0"), stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        address = re.search(r"at (127\.0\.0\.1:\d+)", serve.stdout.readline()).group(1)
+        screen = tfdnc(
+            "query", "--runs", runs, "--user", "1", "--target", address, "--alpha", "1", "--num-candidates", "7"
+        )
+    finally:
+        serve.send_signal(signal.SIGTERM)
+        assert serve.wait(timeout=30) == 0
+    assert "User 1 of" in screen
+    assert "7 candidates by quota, alpha 1" in screen
+    assert "The held-out next item" in screen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "absent.yaml"], "Expected a YAML config at absent.yaml"),
+        (["run", CONFIG, "--set", "modle.dim=3"], "unknown key 'modle'"),
+        (["run", CONFIG, "--set", "generate=null", "--set", "data.path=absent.csv"], "absent.csv"),
+        (["run", CONFIG, "--set", "cluster.method=kmeans"], "Unknown clusterer 'kmeans'; known: "),
+        (["run", CONFIG, "--set", "cluster.num_clusters=1000"], "1000"),
+        (["serve", "absent"], "absent"),
+        (["query", "--runs", "absent", "--user", "1"], "Expected a run with a bundle in absent"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(tmp_path, arguments, complaint):
+    if arguments[0] == "run":
+        arguments = [*arguments, "--runs", tmp_path]
+    message = tfdnc(*arguments, expected_status=2)
+    assert message.startswith("tfdnc: ")
+    assert complaint in message
+    assert "Traceback" not in message
+
+
+def test_an_unknown_user_is_refused(runs):
+    assert "no user 'nobody'" in tfdnc("query", "--runs", runs, "--user", "nobody", expected_status=2)
+
+
+def test_a_training_killed_with_sigkill_resumes_and_ends_with_the_same_weights(run, tmp_path):
+    """A killed run may leave any step half done; what it resumes from is the last whole epoch."""
+    from tfdnc.stations import read_manifest
+
+    slow = ["--set", "train.epochs=40", "--runs"]
+    for name in ("whole", "killed"):
+        folder = tmp_path / name / "small"
+        folder.mkdir(parents=True)
+        for station in ("generate", "prepare", "cluster", "examples"):
+            (folder / station).symlink_to(run / station)
+
+    process = subprocess.Popen(command("train", CONFIG, *slow, tmp_path / "killed"), stdout=subprocess.DEVNULL)
+    log = tmp_path / "killed" / "small" / ".train.unfinished" / "epochs.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and len(log.read_text().splitlines()) >= 3):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed" / "small" / "train").exists()
+
+    for name in ("killed", "whole"):
+        tfdnc("train", CONFIG, *slow, tmp_path / name)
+    whole, killed = (tmp_path / name / "small" / "train" for name in ("whole", "killed"))
+    assert read_manifest(whole)["figures"] == read_manifest(killed)["figures"]
+    weights = [(folder / "weights.data-00000-of-00001").read_bytes() for folder in (whole, killed)]
+    assert weights[0] == weights[1]

@@ -1,0 +1,460 @@
+"""Bundles, loaded in fresh processes by the loader of TF Serving and by `tf.saved_model.load`."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tfdnc import schema
+from tfdnc.backend import tf
+from tfdnc.config import ExperimentConfig, ExportConfig, MergeConfig, ModelConfig, TrainConfig
+from tfdnc.errors import UserError
+from tfdnc.export import bundle as bundle_module
+from tfdnc.export.bundle import export_bundle
+from tfdnc.export.module import RetrievalModule, last_items
+from tfdnc.export.vocabulary import ItemVocabulary
+from tfdnc.index import scann as scann_module
+from tfdnc.items import ItemTable
+from tfdnc.model.retriever import Retriever
+
+DIM, MAX_LENGTH, LENGTH, MAX_CANDIDATES = 8, 6, 10, 64
+INVALID_ARGUMENT = 3
+READER = Path(__file__).with_name("export_reader.py")
+LOADERS = ("tf1_session", "saved_model_load")
+
+
+def make_items(sizes):
+    clusters = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+    return ItemTable(
+        item_ids=[f"film {row} é" for row in range(sum(sizes))],  # ids are bytes to TensorFlow, spaces included
+        counts=np.arange(sum(sizes)) % 7,
+        clusters=clusters,
+        offsets=tuple(int(x) for x in np.concatenate([[0], np.cumsum(sizes)])),
+        sequence_indices=np.arange(1, sum(sizes) + 1, dtype=np.int32),
+        titles=[""] * sum(sizes),
+        cluster_names=[f"cluster {k}" for k in range(len(sizes))],
+    )
+
+
+def make_item_vectors(count):
+    """Tastes with variations, as trained vectors have; nothing finds neighbours in pure noise fast."""
+    rng = np.random.default_rng(0)
+    return rng.normal(0, 0.6, size=[20, DIM])[rng.integers(0, 20, count)] + rng.normal(0, 0.3, size=[count, DIM])
+
+
+def make_retriever(items, conditioning):
+    config = ModelConfig(conditioning=conditioning, dim=DIM, blocks=1, max_length=MAX_LENGTH)
+    retriever = Retriever(config, TrainConfig(precision="float32"), items.offsets, seed=1)
+    retriever.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
+    retriever.user_vectors(tf.constant([[1, 2]]))
+    return retriever
+
+
+class Case:
+    """One exported bundle, with what it was made of and the module that was saved."""
+
+    def __init__(self, folder, sizes, index, conditioning, merge=None):
+        self.items = make_items(sizes)
+        self.sizes = sizes
+        self.retriever = make_retriever(self.items, conditioning)
+        self.num_vectors = self.retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+        self.cold_vectors = np.random.default_rng(1).normal(size=[self.num_vectors, DIM]).astype(np.float32)
+        self.config = ExperimentConfig(
+            name=f"{index}-{conditioning}",
+            merge=merge or MergeConfig(),
+            export=ExportConfig(
+                index=index, num_candidates=LENGTH, max_candidates=MAX_CANDIDATES, warmup_batch_sizes=(1, 3)
+            ),
+        )
+        made = []
+
+        def keep(*args):
+            made.append(RetrievalModule(*args))
+            return made[0]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bundle_module, "RetrievalModule", keep)
+            # Low enough for every kind of ScaNN searcher to be in one small bundle.
+            patch.setattr(scann_module, "HASHING_FROM", 300)
+            patch.setattr(scann_module, "TREE_FROM", 2000)
+            self.figures = self.export(folder)
+        self.module = made[0]
+        self.folder = folder / "1"
+        self.manifest = json.loads((self.folder / schema.MANIFEST_ASSET).read_text())
+
+    def export(self, output, **changes):
+        arguments = {
+            "retriever": self.retriever,
+            "items": self.items,
+            "cold_start_vectors": self.cold_vectors,
+            "config": self.config,
+            "manifest": {"metrics": {"recall@10": 0.3}},
+            "output": output,
+        }
+        return export_bundle(**(arguments | changes))
+
+    @property
+    def item_vectors(self):
+        return self.retriever.item_embeddings.numpy()
+
+    def rows(self, ids):
+        return [self.items.item_ids.index(item_id.decode()) for item_id in ids]
+
+    def search_each_cluster(self):
+        """A request whose row k wants cluster k before all others, and nothing left out."""
+        batch = len(self.sizes)
+        near = np.random.default_rng(2).integers(0, len(self.item_vectors), size=[batch, self.num_vectors])
+        vectors = 2 * self.item_vectors[near]
+        return {
+            schema.USER_EMBEDDINGS: vectors.astype(np.float32),
+            schema.INTENT: np.eye(batch, dtype=np.float32),
+            schema.HISTORY: np.full([batch, 1], "", dtype=object),
+            schema.NUM_CANDIDATES: np.full([batch], 50, np.int32),
+            schema.ALPHA: np.full([batch], 1e9, np.float32),
+        }
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    small, uneven = (1, 5, 14, 40), (1, 5, 40, 300, 2500)
+    return {
+        "exact": Case(folder / "exact", small, "exact", "hadamard_per_position"),
+        "scann": Case(folder / "scann", uneven, "scann", "hadamard_per_position"),
+        "auto": Case(folder / "auto", small, "auto", "none", MergeConfig(method="quota", alpha=2.0)),
+    }
+
+
+def history(*rows):
+    width = max(len(row) for row in rows)
+    return np.array([list(row) + [""] * (width - len(row)) for row in rows], dtype=object)
+
+
+def film(*rows):
+    return [f"film {row} é" for row in rows]
+
+
+def retrieve_inputs(rows, num_candidates=LENGTH, alpha=-1.0):
+    rows = rows if isinstance(rows, np.ndarray) else history(*rows)
+    return {
+        schema.HISTORY: rows,
+        schema.NUM_CANDIDATES: np.broadcast_to(np.int32(num_candidates), [len(rows)]).copy(),
+        schema.ALPHA: np.broadcast_to(np.float32(alpha), [len(rows)]).copy(),
+    }
+
+
+LONG = film(*range(3, 13))  # longer than MAX_LENGTH
+HISTORIES = {
+    "plain": film(0, 7, 25),
+    "padding in the middle": ["", *film(0), "", "", *film(7, 25), ""],
+    "unknown ids": ["nobody knows", *film(0, 7), "7", *film(25)],
+    "long": LONG,
+    "empty": [],
+    "all padding": [""] * 12,
+    "only unknown ids": ["x", "y"],
+    "everything": film(*range(60)),
+}
+
+REQUESTS = {
+    "histories": ("retrieve", retrieve_inputs(list(HISTORIES.values()))),
+    "default": ("serving_default", {schema.HISTORY: history(*HISTORIES.values())}),
+    "encode": ("encode", {schema.HISTORY: history(*HISTORIES.values())}),
+    "tail of the long one": ("encode", {schema.HISTORY: history(LONG[-MAX_LENGTH:])}),
+    "no columns": ("retrieve", retrieve_inputs(np.zeros([2, 0], dtype=object))),
+    "more than there are": ("retrieve", retrieve_inputs([film(0, 7, 25), LONG], num_candidates=MAX_CANDIDATES)),
+    "per row": ("retrieve", retrieve_inputs([film(0, 7, 25)] * 4, [1, 20, 5, 7], [-1, 0, np.inf, -np.inf])),
+    "none": ("retrieve", retrieve_inputs([film(1), film(2)], num_candidates=[0, 3])),
+    "too many": ("retrieve", retrieve_inputs([film(1)], num_candidates=MAX_CANDIDATES + 1)),
+    "alpha is NaN": ("retrieve", retrieve_inputs([film(1)], alpha=np.nan)),
+    "uneven batch": ("retrieve", retrieve_inputs([film(1), film(2)]) | {schema.ALPHA: np.float32([1.0])}),
+    "no rows": ("retrieve", retrieve_inputs(np.zeros([0, 3], dtype=object))),
+}
+ALONE = ("unknown ids", "long", "empty", "everything")
+SINGLES = {
+    f"single {name}": ("retrieve", retrieve_inputs(history(row))) for name, row in HISTORIES.items() if name in ALONE
+}
+
+
+@pytest.fixture(scope="session")
+def answers(cases, tmp_path_factory):
+    """Loader -> bundle -> request -> answer; one fresh process per loader."""
+    requests = {}
+    for case in cases.values():
+        found = {"search": ("search", case.search_each_cluster())}
+        bad = case.search_each_cluster()
+        bad[schema.USER_EMBEDDINGS][0, 0, 0] = np.nan
+        found["NaN vector"] = ("search", bad)
+        for number, request in enumerate(read_warmup(case.folder)):
+            inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            found[f"warm-up {number}"] = (request.model_spec.signature_name, inputs)
+        requests[case.folder] = REQUESTS | SINGLES | found
+    folder = tmp_path_factory.mktemp("answers")
+    (folder / "requests").write_bytes(pickle.dumps({key: list(value.values()) for key, value in requests.items()}))
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    processes = [
+        subprocess.Popen([sys.executable, READER, loader, folder / "requests", folder / loader], env=environment)
+        for loader in LOADERS
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    result = {}
+    for loader in LOADERS:
+        raw = pickle.loads((folder / loader).read_bytes())
+        result[loader] = {
+            name: dict(zip(requests[case.folder], raw[case.folder], strict=True)) for name, case in cases.items()
+        }
+    return result
+
+
+@pytest.fixture(params=LOADERS)
+def loader(request):
+    return request.param
+
+
+@pytest.fixture(params=["exact", "scann", "auto"])
+def served(request, cases, answers, loader):
+    return SimpleNamespace(case=cases[request.param], answers=answers[loader][request.param])
+
+
+def read_warmup(folder):
+    from tensorflow_serving.apis import prediction_log_pb2  # here: it imports TensorFlow, tfdnc.backend must be first
+
+    file = str(folder / "assets.extra/tf_serving_warmup_requests")
+    for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
+        yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+
+
+def test_every_cluster_answers_with_its_own_items(served):
+    case, answer = served.case, served.answers["search"]
+    request = case.search_each_cluster()
+    for cluster, size in enumerate(case.sizes):
+        count = min(50, size)
+        start = case.items.offsets[cluster]
+        vector = request[schema.USER_EMBEDDINGS][cluster, cluster if case.num_vectors > 1 else 0]
+        oracle = start + np.argsort(-(case.item_vectors[start : start + size] @ vector))[:count]
+        got = case.rows(answer[schema.ITEM_IDS][cluster, :count])
+        assert (answer[schema.CLUSTER_IDS][cluster, :count] == cluster).all()
+        assert answer[schema.QUOTAS][cluster, cluster] == count
+        if case.manifest["index"][cluster] in ("exact", "scann_brute_force"):
+            np.testing.assert_array_equal(got, oracle)
+        else:
+            assert len(set(got) & set(oracle)) / count >= 0.98
+
+
+def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, loader):
+    case, served = cases["exact"], answers[loader]["exact"]
+    answer, encoded = served["more than there are"], served["encode"]
+    for row, name in enumerate(["plain", "long"]):
+        place = list(HISTORIES).index(name)
+        vectors, intent = encoded[schema.USER_EMBEDDINGS][place], encoded[schema.INTENT][place]
+        scores = np.einsum("nd,nd->n", case.item_vectors, vectors[case.items.clusters]).astype(np.float64)
+        partition = np.log([np.exp(scores[case.items.clusters == k]).sum() for k in range(len(case.sizes))])
+        keys = np.log(intent)[case.items.clusters] + scores - partition[case.items.clusters]
+        seen = [case.items.item_ids.index(item_id) for item_id in HISTORIES[name]]
+        keys[seen] = -np.inf
+        order = np.argsort(-keys)[: 60 - len(seen)]
+        assert answer[schema.NUM_RESULTS][row] == len(order)  # all unseen items
+        np.testing.assert_array_equal(case.rows(answer[schema.ITEM_IDS][row, : len(order)]), order)
+        np.testing.assert_allclose(answer[schema.SCORES][row, : len(order)], keys[order], rtol=1e-4)
+
+
+def test_a_served_answer_equals_the_in_process_answer(served):
+    for name in ("histories", "default", "encode", "search", "per row"):
+        signature, inputs = (REQUESTS | {"search": ("search", served.case.search_each_cluster())})[name]
+        expected = getattr(served.case.module, signature)(**{k: tf.constant(v) for k, v in inputs.items()})
+        assert set(expected) == set(served.answers[name]) == set(schema.SIGNATURES[signature][1])
+        for output, value in served.answers[name].items():
+            if value.dtype == np.float32:
+                np.testing.assert_allclose(value, expected[output].numpy(), rtol=1e-4, atol=1e-5, err_msg=output)
+            else:
+                np.testing.assert_array_equal(value, expected[output].numpy(), err_msg=output)
+
+
+def test_answers_have_the_shapes_of_the_contract(served):
+    batch, K = len(HISTORIES), len(served.case.sizes)
+    for name, width in (("histories", MAX_CANDIDATES), ("default", LENGTH)):
+        answer = served.answers[name]
+        for output in (schema.ITEM_IDS, schema.SCORES, schema.CLUSTER_IDS):
+            assert answer[output].shape == (batch, width)
+        assert answer[schema.QUOTAS].shape == answer[schema.INTENT].shape == (batch, K)
+        np.testing.assert_array_equal(answer[schema.QUOTAS].sum(axis=1), answer[schema.NUM_RESULTS])
+        assert np.isfinite(answer[schema.SCORES]).all()
+        assert (np.diff(answer[schema.SCORES]) <= 0).all()
+        for row, count in enumerate(answer[schema.NUM_RESULTS]):
+            assert (answer[schema.ITEM_IDS][row, count:] == b"").all()
+            assert (answer[schema.CLUSTER_IDS][row, count:] == -1).all()
+            assert (answer[schema.SCORES][row, count:] == np.float32(schema.SCORE_PAD)).all()
+            assert len(set(answer[schema.ITEM_IDS][row, :count])) == count
+
+
+def test_the_default_is_retrieve_with_the_configured_length_and_merge(served):
+    short, long = served.answers["default"], served.answers["histories"]
+    for output in (schema.ITEM_IDS, schema.CLUSTER_IDS):
+        np.testing.assert_array_equal(short[output], long[output][:, :LENGTH])
+
+
+def test_seen_items_never_come_back(served):
+    answer = served.answers["histories"]
+    for row, seen in enumerate(HISTORIES.values()):
+        assert not {item_id.encode() for item_id in seen if item_id} & set(answer[schema.ITEM_IDS][row])
+    everything = list(HISTORIES).index("everything")
+    left = len(served.case.items.item_ids) - 60
+    assert answer[schema.NUM_RESULTS][everything] == min(left, LENGTH)
+
+
+@pytest.mark.parametrize("variant", ["padding in the middle", "unknown ids"])
+def test_padding_and_unknown_ids_carry_no_signal(served, variant):
+    plain, other = (list(HISTORIES).index(name) for name in ("plain", variant))
+    for value in (*served.answers["histories"].values(), *served.answers["encode"].values()):
+        np.testing.assert_array_equal(value[plain], value[other])
+
+
+def test_a_long_history_is_encoded_by_its_end(served):
+    long = list(HISTORIES).index("long")
+    for output, value in served.answers["tail of the long one"].items():
+        np.testing.assert_allclose(value[0], served.answers["encode"][output][long], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["empty", "all padding", "only unknown ids"])
+def test_a_cold_start_is_answered_from_the_prior(served, name):
+    row = list(HISTORIES).index(name)
+    prior = served.case.items.cluster_prior()
+    np.testing.assert_allclose(served.answers["histories"][schema.INTENT][row], prior, rtol=1e-5)
+    np.testing.assert_array_equal(served.answers["encode"][schema.USER_EMBEDDINGS][row], served.case.cold_vectors)
+    assert served.answers["histories"][schema.NUM_RESULTS][row] == LENGTH
+    np.testing.assert_array_equal(
+        served.answers["no columns"][schema.ITEM_IDS][0], served.answers["histories"][schema.ITEM_IDS][row]
+    )
+
+
+def test_a_row_does_not_depend_on_its_batch(served):
+    together = served.answers["histories"]
+    for name in ALONE:
+        row = list(HISTORIES).index(name)
+        for output, alone in served.answers[f"single {name}"].items():
+            if alone.dtype == np.float32:
+                np.testing.assert_allclose(alone[0], together[output][row], rtol=1e-4, atol=1e-5)
+            else:
+                np.testing.assert_array_equal(alone[0], together[output][row])
+
+
+def test_rows_choose_their_length_and_merge(served):
+    answer = served.answers["per row"]
+    np.testing.assert_array_equal(answer[schema.NUM_RESULTS], [1, 20, 5, 7])
+    unseen = np.array(served.case.sizes) - np.bincount(
+        served.case.items.clusters[[0, 7, 25]], minlength=len(served.case.sizes)
+    )
+    quotas = answer[schema.QUOTAS]
+    below = quotas[1] < unseen
+    assert np.ptp(quotas[1][below]) <= 1  # alpha = 0: equal shares of all that are not exhausted
+    best = np.argmax(answer[schema.INTENT][2])
+    assert quotas[2][best] == min(5, unseen[best])
+    np.testing.assert_array_equal(answer[schema.ITEM_IDS][0, :1], answer[schema.ITEM_IDS][3, :1])
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("none", "Expected num_candidates in 1..64 in every row."),
+        ("too many", "Expected num_candidates in 1..64 in every row."),
+        ("alpha is NaN", "Expected alpha to be a number"),
+        ("uneven batch", "Expected the same number of rows in every input."),
+        ("no rows", "Expected at least one row in the request."),
+        ("NaN vector", "Expected finite user_embeddings."),
+    ],
+)
+def test_a_bad_request_is_an_invalid_argument_with_a_sentence(served, name, sentence):
+    code, message = served.answers[name]
+    assert code == INVALID_ARGUMENT
+    assert sentence in message
+
+
+def test_warmup_covers_every_signature_at_every_batch_size(served):
+    requests = list(read_warmup(served.case.folder))
+    sizes = {(r.model_spec.signature_name, r.inputs["history"].tensor_shape.dim[0].size) for r in requests}
+    assert sizes == {(signature, batch) for signature in schema.SIGNATURES for batch in (1, 3)}
+    assert all(isinstance(served.answers[f"warm-up {number}"], dict) for number in range(len(requests)))
+
+
+def ops_of(folder):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    for meta_graph in proto.meta_graphs:
+        nodes = list(meta_graph.graph_def.node)
+        for function in meta_graph.graph_def.library.function:
+            nodes += function.node_def
+        yield from (node.op for node in nodes)
+
+
+@pytest.mark.parametrize(("name", "custom"), [("exact", False), ("auto", False), ("scann", True)])
+def test_only_a_scann_bundle_has_ops_that_stock_tf_serving_lacks(cases, name, custom):
+    ops = set(ops_of(cases[name].folder))
+    assert "TopKV2" in ops
+    assert any(">" in op for op in ops) == custom  # custom ops are called Package>Op
+    assert cases[name].manifest["uses_scann"] == custom
+
+
+def test_the_manifest_says_what_the_bundle_is(cases):
+    case = cases["scann"]
+    kinds = [*["scann_brute_force"] * 3, "scann_hashing", "scann_tree_hashing"]
+    assert case.manifest["index"] == kinds
+    assert case.manifest["bundle_format"] == schema.BUNDLE_FORMAT
+    assert set(case.manifest["libraries"]) == {"tensorflow", "scann"}
+    assert case.manifest["metrics"] == {"recall@10": 0.3}
+    assert case.manifest["config"]["export"]["max_candidates"] == MAX_CANDIDATES
+    assert "scann" not in cases["exact"].manifest["libraries"]
+    assert cases["exact"].figures["index"] == "4 x exact"
+    assert cases["exact"].figures["megabytes"] > 0
+
+
+def test_serving_never_makes_reads_of_the_item_matrix_copies(cases):
+    # One ResourceGather on a variable switches it to copy-on-read: every cluster would copy the matrix, every request.
+    case = cases["exact"]
+    specs = case.module.input_signatures()["retrieve"]
+    graph = tf.function(case.module.retrieve, input_signature=specs, autograph=False).get_concrete_function().graph
+    matrix = next(inner for outer, inner in graph.captures if outer is case.retriever.item_embeddings.handle)
+    assert {op.type for op in matrix.consumers()} == {"ReadVariableOp"}
+
+
+def test_item_ids_stay_out_of_the_graph(cases):
+    graph = (cases["scann"].folder / "saved_model.pb").read_bytes()
+    assert b"film 2000" not in graph
+    assert b"film 2000" in (cases["scann"].folder / "assets/item_ids.txt").read_bytes()
+
+
+def test_an_existing_version_is_never_overwritten(cases, tmp_path):
+    with pytest.raises(UserError, match="another version number"):
+        cases["exact"].export(cases["exact"].folder.parent)
+
+
+def test_contradictions_are_refused_before_anything_is_written(cases, tmp_path):
+    case = cases["exact"]
+    export = ExportConfig(index="exact", num_candidates=20, max_candidates=10)
+    with pytest.raises(UserError, match=r"export.num_candidates <= export.max_candidates, got 20 > 10"):
+        case.export(tmp_path / "a", config=case.config.model_copy(update={"export": export}))
+    with pytest.raises(UserError, match="item table the model was trained on"):
+        case.export(tmp_path / "a", items=make_items((2, 5, 13, 40)))
+    unknown = case.config.model_copy(update={"export": ExportConfig(index="fais")})
+    with pytest.raises(UserError, match="auto, exact, scann"):
+        case.export(tmp_path / "b", config=unknown)
+    assert not (tmp_path / "a").exists()
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("item_ids", [["a", ""], ["a", "b\nc"], ["a", "b\rc"], ["a", "b", "a"]])
+def test_ids_a_request_could_not_carry_are_refused(item_ids, tmp_path):
+    with pytest.raises(UserError, match="item ids"):
+        ItemVocabulary(item_ids, tmp_path)
+
+
+def test_the_last_items_move_to_the_left():
+    items = tf.constant([[0, 1, 0, 2, 3], [0, 0, 0, 0, 0], [4, 5, 6, 7, 8], [9, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(last_items(items, 3), [[1, 2, 3], [0, 0, 0], [6, 7, 8], [9, 0, 0]])
+    np.testing.assert_array_equal(last_items(items[1:2], 3), [[0]])
+    np.testing.assert_array_equal(last_items(items[:, :0], 3), [[0]] * 4)

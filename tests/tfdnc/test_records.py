@@ -1,0 +1,66 @@
+"""Reading the TFRecords of the examples job."""
+
+import numpy as np
+import pytest
+
+from tfdnc import schema
+from tfdnc.backend import tf
+from tfdnc.errors import UserError
+from tfdnc.training.records import read_held_out, read_training
+
+
+def write(folder, shard, examples):
+    folder.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / schema.shard_name(shard, 2, "tfrecord"))) as writer:
+        for features in examples:
+            encoded = {
+                name: tf.train.Feature(int64_list=tf.train.Int64List(value=value)) for name, value in features.items()
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString())
+
+
+@pytest.fixture
+def training_folder(tmp_path):
+    folder = tmp_path / schema.TRAIN
+    write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0, 1], "negatives": [1, 2, 6, 0]}])
+    write(folder, 1, [{"user": [1], "item": [7], "cluster": [1], "negatives": [8, 9]}])
+    return folder
+
+
+def test_training_records_come_in_order_of_the_shards(training_folder):
+    records = read_training(training_folder)
+    np.testing.assert_array_equal(records.items, [4, 5, 7])
+    np.testing.assert_array_equal(records.clusters, [0, 1, 1])
+    np.testing.assert_array_equal(records.negatives, [[1, 2], [6, 0], [8, 9]])
+    np.testing.assert_array_equal(records.splits, [0, 2, 3])
+
+
+def test_held_out_records(tmp_path):
+    folder = tmp_path / schema.TEST
+    write(folder, 0, [{"user": [0], "item": [4, 5], "target": [6], "target_cluster": [1]}])
+    write(folder, 1, [{"user": [1], "item": [3], "target": [2], "target_cluster": [0]}])
+    records = read_held_out(folder)
+    np.testing.assert_array_equal(records.items, [4, 5, 3])
+    np.testing.assert_array_equal(records.splits, [0, 2, 3])
+    np.testing.assert_array_equal(records.targets, [6, 2])
+    np.testing.assert_array_equal(records.target_clusters, [1, 0])
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-5], lambda raw: raw[:20] + b"\xff" + raw[21:]])
+def test_a_damaged_shard_is_named_with_what_to_do(training_folder, damage):
+    shard = training_folder / schema.shard_name(1, 2, "tfrecord")
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(UserError, match=r"truncated or damaged.*Run the examples station again"):
+        read_training(training_folder)
+
+
+def test_records_of_another_layout_are_refused(tmp_path):
+    folder = tmp_path / schema.TRAIN
+    write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0], "negatives": [1, 2]}])
+    with pytest.raises(UserError, match="as many clusters as items"):
+        read_training(folder)
+
+
+def test_an_empty_folder_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match="run the examples station first"):
+        read_training(tmp_path)

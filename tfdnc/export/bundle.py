@@ -1,0 +1,140 @@
+"""Writes a bundle version: SavedModel, warm-up requests and manifest, complete or not at all."""
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from tfdnc import schema
+from tfdnc.backend import tf
+from tfdnc.config import ExperimentConfig
+from tfdnc.errors import UserError
+from tfdnc.export.module import RetrievalModule
+from tfdnc.export.warmup import write_warmup
+from tfdnc.index import INDEXES
+from tfdnc.items import ItemTable
+from tfdnc.model.retriever import Retriever
+
+
+def export_bundle(
+    retriever: Retriever,
+    items: ItemTable,
+    cold_start_vectors: np.ndarray,
+    config: ExperimentConfig,
+    manifest: dict,
+    output: Path,
+    version: int = 1,
+) -> dict:
+    """Writes `output`/`version`, a SavedModel that TF Serving can load.
+
+    Args:
+        retriever: the trained model.
+        items: the item table it was trained on.
+        cold_start_vectors: `[V, D]` user vectors for requests without a known item.
+        config: of the experiment; `merge` and `export` decide what the bundle does.
+        manifest: what else its manifest shall say (data hash, metrics); the bundle's own keys win.
+        output: the model base path.
+        version: number of the version, at least 1.
+
+    Returns:
+        Figures: version, megabytes, index (how many clusters are searched how), uses_scann, seconds.
+
+    Raises:
+        UserError: the version exists, the settings contradict each other, or the item table is not the model's.
+    """
+    started = time.perf_counter()
+    final = Path(output) / str(version)
+    _check(retriever, items, cold_start_vectors, config, final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # Not a number, so no server that watches the base path takes it for a version while it is written.
+    partial = Path(tempfile.mkdtemp(prefix=f"unfinished-{version}-", dir=final.parent))
+    try:
+        kinds = _write(partial, retriever, items, cold_start_vectors, config, manifest)
+        partial.chmod(0o755)  # mkdtemp is private, servers run as somebody else
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    size = sum(path.stat().st_size for path in final.rglob("*") if path.is_file())
+    return {
+        "version": version,
+        "megabytes": size / 1e6,
+        "index": ", ".join(f"{count} x {kind}" for kind, count in Counter(kinds).items()),
+        "uses_scann": _uses_scann(kinds),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _check(retriever, items, cold_start_vectors, config, final):
+    if final.exists():
+        raise UserError(f"Expected no version at {final} yet, found one. Export under another version number.")
+    if config.export.num_candidates > config.export.max_candidates:
+        raise UserError(
+            f"Expected export.num_candidates <= export.max_candidates, got {config.export.num_candidates} > "
+            f"{config.export.max_candidates}. Raise max_candidates."
+        )
+    if tuple(items.offsets) != tuple(retriever.offsets):
+        raise UserError(
+            f"Expected the item table the model was trained on, with clusters at rows {retriever.offsets}, got "
+            f"{items.offsets}. Train again, or export with the matching table."
+        )
+    num_vectors, dim = np.shape(cold_start_vectors)
+    if num_vectors not in (1, items.num_clusters) or dim != retriever.item_embeddings.shape[1]:
+        raise ValueError(
+            f"cold_start_vectors: expected [1 or {items.num_clusters}, {retriever.item_embeddings.shape[1]}], "
+            f"got {[num_vectors, dim]}"
+        )
+
+
+def _write(folder, retriever, items, cold_start_vectors, config, manifest):
+    """Writes everything into `folder` and returns the kind of searcher of every cluster."""
+    index = INDEXES.resolve(config.export.index)(
+        retriever.item_embeddings,
+        retriever.offsets,
+        name=f"tfdnc-{uuid.uuid4()}",  # resources of two versions in one server must not share a name
+        max_k=config.export.max_candidates,
+    )
+    with tempfile.TemporaryDirectory() as assets:
+        module = RetrievalModule(retriever, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
+        save_module(module, folder)
+    write_warmup(folder, module, items, config.export.warmup_batch_sizes)
+    content = manifest | _manifest(config, items, index.kinds)
+    (folder / schema.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
+    return index.kinds
+
+
+def save_module(module: RetrievalModule, folder: Path) -> None:
+    """Saves the module with the signatures of `schema.SIGNATURES`."""
+    # The functions are made here and kept off the module: saving traces every function that hangs on it. Nothing here
+    # branches on tensors, and AutoGraph would be more than half of the export time.
+    signatures = {
+        name: tf.function(getattr(module, name), input_signature=specs, autograph=False)
+        for name, specs in module.input_signatures().items()
+    }
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
+
+
+def _manifest(config, items, kinds):
+    libraries = {"tensorflow": tf.__version__}
+    if _uses_scann(kinds):
+        libraries["scann"] = importlib.metadata.version("scann")
+    return {
+        "bundle_format": schema.BUNDLE_FORMAT,
+        "libraries": libraries,
+        "uses_scann": _uses_scann(kinds),
+        "index": kinds,
+        "items": len(items.item_ids),
+        "cluster_names": items.cluster_names,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _uses_scann(kinds):
+    return any(kind.startswith("scann") for kind in kinds)

@@ -1,0 +1,24 @@
+"""What a user without history is searched with: the mean user vector."""
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.model.retriever import Retriever
+from tfdnc.training.batches import history_batches
+from tfdnc.training.records import HeldOutRecords
+
+_BATCH_TOKENS = 50_000  # padded history positions per batch
+
+
+def cold_start_vectors(model: Retriever, records: HeldOutRecords, max_length: int) -> np.ndarray:
+    """Returns the mean over users of each user vector, `[V, D]` float32.
+
+    The score of an item under the mean vector is its mean score over users, so a cold start is answered, inside each
+    cluster, with what users like on average; how many come from each cluster is up to the intent prior.
+    """
+    encode = tf.function(model.user_vectors, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    total = 0.0
+    for _, history, _ in history_batches(records, max_length, _BATCH_TOKENS):
+        vectors, _ = encode(history)
+        total = total + tf.reduce_sum(vectors, axis=0).numpy().astype(np.float64)
+    return (total / len(records.targets)).astype(np.float32)

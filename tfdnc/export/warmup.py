@@ -1,0 +1,49 @@
+"""Warm-up requests inside a bundle: a server replays them before it lets clients in.
+
+Executors and ScaNN searchers are built on first use, per signature, and cost 0.2-0.9 s.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tfdnc import schema
+from tfdnc.backend import tf
+from tfdnc.export.module import RetrievalModule
+from tfdnc.items import ItemTable
+
+WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
+"""Where TF Serving looks for them; it refuses more than 1000."""
+
+_HISTORY_LENGTH = 50
+
+
+def write_warmup(folder: Path, module: RetrievalModule, items: ItemTable, batch_sizes: tuple[int, ...]) -> None:
+    """Records one request for every signature at every batch size.
+
+    Args:
+        folder: of the bundle version.
+        module: what is exported.
+        items: the most popular ones make the histories.
+        batch_sizes: those that clients, or the server's batching, will send.
+    """
+    popular = [items.item_ids[row] for row in (-items.counts).argsort(kind="stable")[:_HISTORY_LENGTH]]
+    file = folder / WARMUP_ASSET
+    file.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for batch in batch_sizes:
+            histories = [popular[: 1 + row * len(popular) // batch] for row in range(batch - 1)] + [popular]
+            for log in _logs(module, histories):
+                writer.write(log.SerializeToString())
+
+
+def _logs(module, histories) -> Iterator[prediction_log_pb2.PredictionLog]:
+    for signature in schema.SIGNATURES:
+        log = prediction_log_pb2.PredictionLog()
+        request = log.predict_log.request
+        request.model_spec.name = schema.MODEL_NAME
+        request.model_spec.signature_name = signature
+        for name, value in module.example_inputs(signature, histories).items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        yield log
