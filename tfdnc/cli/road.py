@@ -153,10 +153,7 @@ EXAMPLES = Station(
     needs=(PREPARE, CLUSTER),
     settings=_sections("examples"),
     work=_examples,
-    headline=lambda f: (
-        f"{f['positions']:,} training positions, {f['negatives']['empty']:,} negatives missing "
-        "because the user had the whole cluster"
-    ),
+    headline=lambda f: f"{f['positions']:,} training positions, {f['negatives']['empty']:,} negatives left empty",
 )
 TRAIN = Station(
     "train",
