@@ -1,0 +1,38 @@
+"""Order and hashes of string ids: the same in every process, on every machine, in every run."""
+
+import hashlib
+import zlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
+
+
+def are_integers(ids: pa.Array) -> bool:
+    """Returns whether every id of the string array is an integer (an empty array has only integers)."""
+    return bool(pc.all(pc.match_substring_regex(ids, _INTEGER), min_count=0).as_py())
+
+
+def id_order(ids: pa.Array) -> np.ndarray:
+    """Returns the permutation `[U]` that sorts string ids `[U]`.
+
+    Numeric if all of them are integers ("9" before "10"; "07" before "7"), else lexicographic by UTF-8 bytes.
+    """
+    by_text = pc.sort_indices(ids).to_numpy()
+    if not are_integers(ids):
+        return by_text
+    values = ids.cast(pa.int64()).to_numpy()
+    return by_text[np.argsort(values[by_text], kind="stable")]
+
+
+def buckets_of(ids: pa.Array, num_buckets: int) -> np.ndarray:
+    """Returns the bucket `[U]` (0..num_buckets-1) of every id; not Python's `hash`, which is salted per process."""
+    hashes = np.fromiter((zlib.crc32(text.encode()) for text in ids.to_pylist()), np.uint32, count=len(ids))
+    return (hashes % np.uint32(num_buckets)).astype(np.int64)
+
+
+def random_key(user_id: str) -> int:
+    """Returns 64 bits that are this user's share of a random generator's key."""
+    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), "little")

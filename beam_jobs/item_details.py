@@ -1,0 +1,103 @@
+"""Titles and categories of items, from MovieLens' movies.dat or from the config's item file."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from beam_jobs.log_files import MOVIES, column_of, read_header
+from tfdnc.config import DataConfig
+from tfdnc.errors import UserError
+
+
+@dataclass(frozen=True)
+class DetailsFile:
+    """A file that describes items.
+
+    Attributes:
+        path: of the file.
+        columns: positions of item id, title and categories in a CSV row (None: not there); None for movies.dat.
+        separator: between the categories of one item.
+    """
+
+    path: Path
+    columns: tuple[int, int | None, int | None] | None
+    separator: str
+
+
+def find_details(config: DataConfig) -> DetailsFile | None:
+    """Returns the config's item file, else the MovieLens folder's movies.dat, else None.
+
+    Raises:
+        UserError: the config names a file that is not there or lacks a named column.
+    """
+    if config.items is None:
+        movies = config.path / MOVIES if config.format == "movielens" else None
+        return DetailsFile(movies, None, "|") if movies is not None and movies.is_file() else None
+    items = config.items
+    if not items.path.is_file():
+        raise UserError(f"Expected a CSV file of items at {items.path}, found no file there; set data.items.path.")
+    header, _ = read_header(items.path)
+    positions = tuple(
+        None if name is None else column_of(header, name, f"data.items.{key}", items.path)
+        for key, name in (("item", items.item), ("title", items.title), ("categories", items.categories))
+    )
+    return DetailsFile(items.path, positions, items.separator)
+
+
+def read_details(details: DetailsFile | None, item_ids: list[str]) -> tuple[list, list]:
+    """Returns titles and categories.
+
+    Args:
+        details: the file, or None.
+        item_ids: the N ids asked for; the file may know more, or fewer.
+
+    Returns:
+        N titles (None: unknown) and N lists of categories (None: item or column not in the file). Of several rows of
+        one item the first counts.
+    """
+    titles: list[str | None] = [None] * len(item_ids)
+    categories: list[list[str] | None] = [None] * len(item_ids)
+    if details is None:
+        return titles, categories
+    wanted = {item_id: row for row, item_id in enumerate(item_ids)}
+    for item_id, title, joined in _read_rows(details):
+        row = wanted.pop(item_id, None)
+        if row is None:
+            continue
+        titles[row] = title or None
+        if joined is not None:
+            categories[row] = [name.strip() for name in joined.split(details.separator) if name.strip()]
+    return titles, categories
+
+
+def _read_rows(details: DetailsFile) -> Iterator[tuple[str, str | None, str | None]]:
+    try:
+        yield from _read_movies(details.path) if details.columns is None else _read_csv(details)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"Expected item rows in {details.path}, could not read them: {error}.") from error
+
+
+def _read_movies(path: Path) -> Iterator[tuple[str, str, str]]:
+    with open(path, encoding="latin-1", newline="\n") as stream:
+        for number, line in enumerate(stream, start=1):
+            fields = line.rstrip("\r\n").split("::")
+            if len(fields) < 3:
+                raise UserError(f"Expected item::title::genres in {path}, line {number}, found {line.strip()!r}.")
+            yield fields[0], "::".join(fields[1:-1]), fields[-1]
+
+
+def _read_csv(details: DetailsFile) -> Iterator[tuple[str, str | None, str | None]]:
+    opener = gzip.open if details.path.suffix == ".gz" else open
+    with io.TextIOWrapper(opener(details.path, "rb"), encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream)
+        header = next(rows)
+        for row in rows:
+            if row and len(row) != len(header):
+                raise UserError(
+                    f"Expected {len(header)} columns in {details.path}, line {rows.line_num}, found {len(row)}: {row}."
+                )
+            if row:
+                yield tuple(None if column is None else row[column] for column in details.columns)

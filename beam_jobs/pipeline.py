@@ -1,0 +1,106 @@
+"""Runs a graph on the pinned local runner, or on the one asked for, and brings its result back to the driver."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
+
+from beam_jobs.files import whole_file
+from tfdnc.errors import UserError
+
+DEFAULT_RUNNER = "FnApiRunner"
+"""`DirectRunner` would first try to download Prism, and then run there with other error types."""
+
+CHUNK_BYTES = 16 << 20
+_RESULT = ".result.json"
+_USER_ERROR = re.compile(r"tfdnc\.errors\.UserError: (.*?)(?: \[while running .*)?$", re.DOTALL)
+_WHILE_RUNNING = re.compile(r" \[while running '.*$", re.DOTALL)
+
+
+class JobOptions(PipelineOptions):
+    """Flags of our own beside Beam's; none of them changes a byte of the output."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser):
+        parser.add_argument(
+            "--chunk_bytes",
+            type=int,
+            default=CHUNK_BYTES,
+            help="bytes of log that a worker parses at once; memory grows with it",
+        )
+
+
+def options_of(runner_args: Sequence[str]) -> PipelineOptions:
+    """Returns the options of `runner_args`, with the runner pinned unless they name one."""
+    named = any(argument.split("=")[0] == "--runner" for argument in runner_args)
+    return PipelineOptions([*([] if named else [f"--runner={DEFAULT_RUNNER}"]), *runner_args])
+
+
+def run(build: Callable[[beam.Pipeline], beam.PCollection], output: Path, options: PipelineOptions) -> dict:
+    """Builds and runs a graph.
+
+    Args:
+        build: adds the graph to a pipeline and returns a collection of exactly one JSON-serialisable dict.
+        output: folder for the job's files; the dict passes through it, because a file reaches the driver from any
+            runner, exactly once, where counters do not.
+        options: of the pipeline.
+
+    Returns:
+        The dict.
+
+    Raises:
+        UserError: a worker raised one. Runners other than the in-memory one turn it into a `RuntimeError` that holds
+            the worker's traceback as text.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / _RESULT
+    pipeline = beam.Pipeline(options=options)
+    _ = build(pipeline) | "WriteResult" >> beam.Map(_write_json, str(path))
+    try:
+        with _no_timed_flush():
+            pipeline.run().wait_until_finish()
+    except UserError as error:
+        raise UserError(_WHILE_RUNNING.sub("", str(error))) from error
+    except Exception as error:
+        match = _USER_ERROR.search(str(error))
+        if match is None:
+            raise
+        raise UserError(match.group(1)) from error
+    result = json.loads(path.read_text())
+    path.unlink()
+    return result
+
+
+@contextmanager
+def _no_timed_flush() -> Iterator[None]:
+    """Keeps FnApiRunner's `multi_threading` and `multi_processing` modes from losing elements.
+
+    In Beam 2.77 a thread flushes their data streams once a second: it copies the buffer, hands the copy on and then
+    empties the buffer (`data_plane.TimeBasedBufferingClosableOutputStream`), while nothing keeps the worker from
+    writing in between. What it writes then is gone. No option turns that off, 0 milliseconds in this constant does.
+    """
+    milliseconds = worker_handlers.DATA_BUFFER_TIME_LIMIT_MS
+    worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
+    try:
+        yield
+    finally:
+        worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = milliseconds
+
+
+def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Returns the sum of dicts of counts, key by key, keys in alphabetical order."""
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return dict(sorted(total.items()))
+
+
+def _write_json(result: dict, path: str) -> None:
+    with whole_file(Path(path)) as temporary:
+        temporary.write_text(json.dumps(result))

@@ -1,0 +1,112 @@
+"""`tf.train.Example` records of int64 lists in TFRecord files, written without TensorFlow or protobuf.
+
+The wire format of what is written here (lengths are varints, and so are the values, which must not be negative):
+
+    Example   = 0A length Features
+    Features  = (0A length Entry) for every feature, in alphabetical order, so that equal records are equal bytes
+    Entry     = 0A length name  12 length Feature
+    Feature   = 1A length Int64List
+    Int64List = 0A length values, or nothing if there are none
+    file      = (uint64 length, masked CRC-32C of these 8 bytes, record, masked CRC-32C of the record) per record
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from beam_jobs.files import whole_file
+
+
+@dataclass(frozen=True)
+class Int64Lists:
+    """One feature of R records: record r holds the encoded values `data[starts[r]:ends[r]]`."""
+
+    data: bytes
+    starts: list[int]
+    ends: list[int]
+
+
+class Varints:
+    """Non-negative integers `[V]`, encoded at once; several features may share them by different cuts."""
+
+    def __init__(self, values: np.ndarray):
+        self._data, self._edges = encode_varints(values)
+
+    def lists(self, starts: np.ndarray, ends: np.ndarray) -> Int64Lists:
+        """Returns the feature whose record r holds `values[starts[r]:ends[r]]`."""
+        return Int64Lists(self._data, self._edges[starts].tolist(), self._edges[ends].tolist())
+
+
+def scalars(values: np.ndarray) -> Int64Lists:
+    """Returns the feature whose record r holds `[values[r]]`."""
+    rows = np.arange(len(values))
+    return Varints(values).lists(rows, rows + 1)
+
+
+def encode_varints(values: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """Encodes integers seven bits a byte, lowest first, the high bit set on all but the last byte.
+
+    Args:
+        values: `[V]`, not negative.
+
+    Returns:
+        The bytes, and `[V + 1]` edges: value v is `bytes[edges[v]:edges[v + 1]]`.
+    """
+    values = np.asarray(values, np.int64)
+    if len(values) and values.min() < 0:
+        raise ValueError(f"expected values >= 0, got {values.min()}")
+    lengths = np.ones(len(values), np.int64)
+    rest = values >> 7
+    while rest.any():
+        lengths += rest > 0
+        rest >>= 7
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    encoded = np.empty(edges[-1], np.uint8)
+    for byte in range(lengths.max(initial=0)):
+        rows = np.flatnonzero(lengths > byte)
+        more = (lengths[rows] > byte + 1) << 7
+        encoded[edges[rows] + byte] = (values[rows] >> (7 * byte)) & 0x7F | more
+    return encoded.tobytes(), edges
+
+
+def encode_examples(features: dict[str, Int64Lists]) -> Iterator[bytes]:
+    """Yields the serialized `tf.train.Example` of every record; all features have the same number of records."""
+    columns = [(_field(0x0A, name.encode()), lists) for name, lists in sorted(features.items())]
+    for bounds in zip(*(zip(lists.starts, lists.ends, strict=True) for _, lists in columns), strict=True):
+        entries = (
+            _field(0x0A, name + _field(0x12, _field(0x1A, _field(0x0A, lists.data[start:end]) if start < end else b"")))
+            for (name, lists), (start, end) in zip(columns, bounds, strict=True)
+        )
+        yield _field(0x0A, b"".join(entries))
+
+
+def write_records(path: Path, records: Iterable[bytes]) -> int:
+    """Writes a TFRecord file, whole or not at all, and returns the number of records."""
+    num_records = 0
+    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+        for record in records:
+            length = struct.pack("<Q", len(record))
+            stream.write(length + _masked_crc(length) + record + _masked_crc(record))
+            num_records += 1
+    return num_records
+
+
+def _field(tag: int, content: bytes) -> bytes:
+    """Returns a length-delimited protobuf field."""
+    length = len(content)
+    header = bytearray((tag,))
+    while length > 0x7F:
+        header.append(length & 0x7F | 0x80)
+        length >>= 7
+    header.append(length)
+    return bytes(header) + content
+
+
+def _masked_crc(data: bytes) -> bytes:
+    """Returns the CRC as TFRecord stores it: rotated and shifted, for data that itself contains CRCs."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

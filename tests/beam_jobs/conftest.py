@@ -1,0 +1,104 @@
+"""Small logs, and the shapes in which the tests look at what the jobs wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.sequences import prepare
+from tfdnc import schema
+from tfdnc.config import DataConfig
+
+
+@pytest.fixture
+def write_csv(tmp_path):
+    """Writes (user, item, time) rows as a CSV log and returns its path."""
+
+    def write(rows, name="log.csv", header="user_id,item_id,timestamp"):
+        path = tmp_path / name
+        path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def prepare_log(tmp_path):
+    """Runs the job with filters that keep (almost) everything, unless told otherwise."""
+
+    def run(path, runner_args=(), name="prepared", **config):
+        config = {"min_item_events": 1, "min_user_events": 3, "num_shards": 2, "max_malformed_share": 0.5, **config}
+        output = tmp_path / name
+        return prepare(DataConfig(path=path, **config), output, runner_args), output
+
+    return run
+
+
+@pytest.fixture
+def read_users():
+    """Returns {user: [(item id, time), ...]} of a prepared folder, users in the order of the files."""
+
+    def read(prepared: Path) -> dict:
+        ids = [None, *pq.read_table(prepared / schema.VOCABULARY)["item_id"].to_pylist()]
+        users = {}
+        for path in sorted((prepared / schema.SEQUENCES).iterdir()):
+            for row in pq.read_table(path).to_pylist():
+                users[row["user_id"]] = [(ids[i], t) for i, t in zip(row["items"], row["times"], strict=True)]
+        return users
+
+    return read
+
+
+@pytest.fixture
+def write_items(tmp_path):
+    """Writes an item table: item i+1 of the result is sequence index `order[i]`, in cluster `clusters[i]`."""
+
+    def write(clusters, counts=None, order=None, name="items.parquet"):
+        n = len(clusters)
+        order = np.arange(1, n + 1) if order is None else np.asarray(order)
+        columns = [
+            pa.array(np.arange(1, n + 1, dtype=np.int32)),
+            pa.array(order.astype(np.int32)),
+            pa.array([f"item-{index}" for index in order]),
+            pa.array(np.asarray(clusters, np.int32)),
+            pa.array(np.ones(n, np.int64) if counts is None else np.asarray(counts, np.int64)),
+            pa.nulls(n, pa.string()),
+            pa.nulls(n, pa.list_(pa.string())),
+        ]
+        path = tmp_path / name
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema.ITEM_SCHEMA), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_sequences(tmp_path):
+    """Writes files of sequences; every file is {user: items}."""
+
+    def write(files, name="sequences"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for shard, users in enumerate(files):
+            items = list(users.values())
+            columns = [list(users), items, [list(range(len(sequence))) for sequence in items]]
+            table = pa.Table.from_arrays(
+                [pa.array(c, f.type) for c, f in zip(columns, schema.SEQUENCE_SCHEMA, strict=True)],
+                schema=schema.SEQUENCE_SCHEMA,
+            )
+            pq.write_table(table, folder / schema.shard_name(shard, len(files), "parquet"), write_page_checksum=True)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def bytes_of():
+    """Returns {relative path: bytes} of every file below a folder."""
+
+    def read(folder: Path) -> dict:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return read

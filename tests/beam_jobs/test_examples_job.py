@@ -1,0 +1,155 @@
+"""The second job: what the records of every split hold."""
+
+import hashlib
+import os
+
+import numpy as np
+import pytest
+
+from beam_jobs.examples import build_examples
+from tfdnc import schema
+from tfdnc.config import ExamplesConfig
+from tfdnc.errors import UserError
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before the first import of TensorFlow
+tf = pytest.importorskip("tensorflow")
+
+# Item index -> sequence index, and the clusters {1, 2, 3}, {4, 5, 6, 7}.
+ORDER = [6, 1, 3, 7, 2, 5, 4]
+CLUSTERS = [0, 0, 0, 1, 1, 1, 1]
+FILES = [{"b": [6, 1, 7, 2], "c": [2, 2, 5]}, {}, {"a": [1, 2, 3, 4, 5, 6]}]
+
+
+@pytest.fixture
+def build(write_sequences, write_items, tmp_path):
+    sequences, items = write_sequences(FILES), write_items(CLUSTERS, order=ORDER)
+
+    def run(name="examples", seed=1, **config):
+        output = tmp_path / name
+        return build_examples(sequences, items, ExamplesConfig(**config), seed, output), output
+
+    return run
+
+
+def read(folder, names):
+    """All records of a split as dicts of lists, read by stock TensorFlow."""
+    spec = {name: tf.io.RaggedFeature(tf.int64) for name in names}
+    files = [str(path) for path in sorted(folder.iterdir())]
+    records = [tf.io.parse_single_example(record, spec) for record in tf.data.TFRecordDataset(files)]
+    return [{name: value.numpy().tolist() for name, value in record.items()} for record in records]
+
+
+def test_training_records(build):
+    figures, output = build(num_negatives=3)
+    records = read(output / schema.TRAIN, schema.TRAIN_FEATURES)
+    # b: sequence indices 6, 1 are items 1, 2; c: 2 is item 5; a: 1, 2, 3, 4 are items 2, 5, 3, 7.
+    assert [(r["user"], r["item"], r["cluster"]) for r in records] == [
+        ([0], [1, 2], [0, 0]),
+        ([1], [5], [1]),
+        ([2], [2, 5, 3, 7], [0, 1, 0, 1]),
+    ]
+    for record in records:
+        negatives = np.reshape(record["negatives"], (len(record["item"]), 3))
+        for cluster, row in zip(record["cluster"], negatives, strict=True):
+            left = {i + 1 for i, c in enumerate(CLUSTERS) if c == cluster} - set(record["item"])
+            assert set(row) <= left
+    assert figures["positions"] == 7
+
+
+def test_held_out_records(build):
+    _, output = build()
+    names = schema.HELD_OUT_FEATURES
+    assert read(output / schema.VALIDATION, names) == [
+        {"user": [0], "item": [1, 2], "target": [4], "target_cluster": [1]},
+        {"user": [1], "item": [5], "target": [5], "target_cluster": [1]},
+        {"user": [2], "item": [2, 5, 3, 7], "target": [6], "target_cluster": [1]},
+    ]
+    assert read(output / schema.TEST, names) == [
+        {"user": [0], "item": [1, 2, 4], "target": [5], "target_cluster": [1]},
+        {"user": [1], "item": [5, 5], "target": [6], "target_cluster": [1]},
+        {"user": [2], "item": [2, 5, 3, 7, 6], "target": [1], "target_cluster": [0]},
+    ]
+
+
+def test_held_out_items_may_be_negatives(build):
+    _, output = build(num_negatives=200)
+    records = read(output / schema.TRAIN, schema.TRAIN_FEATURES)
+    # User 2's test item is 1, and its cluster-0 training items are 2 and 3: only item 1 is left.
+    assert set(records[2]["negatives"][:200]) == {1}
+
+
+def test_exhausted_cluster_is_padded_and_counted(write_sequences, write_items, tmp_path):
+    sequences = write_sequences([{"u": [1, 2, 3, 4, 4]}])
+    items = write_items([0, 0, 1, 1, 1])
+    figures = build_examples(sequences, items, ExamplesConfig(num_negatives=2), 1, tmp_path / "examples")
+    (record,) = read(tmp_path / "examples" / schema.TRAIN, schema.TRAIN_FEATURES)
+    assert record["negatives"][:4] == [0, 0, 0, 0]
+    assert set(record["negatives"][4:]) <= {4, 5}
+    assert figures["negatives"] == {"drawn": 2, "exact": 0, "redrawn": figures["negatives"]["redrawn"], "empty": 4}
+
+
+def test_figures(build):
+    figures, output = build()
+    assert figures["records"] == {"train": 3, "validation": 3, "test": 3}
+    for split, digest in figures["sha256"].items():
+        shards = sorted((output / split).iterdir())
+        assert [path.name for path in shards] == [schema.shard_name(shard, 3, "tfrecord") for shard in range(3)]
+        assert digest == hashlib.sha256(b"".join(path.read_bytes() for path in shards)).hexdigest()
+    assert {path.name for path in output.iterdir()} == {schema.TRAIN, schema.VALIDATION, schema.TEST}
+
+
+def test_seed_changes_negatives_only(build):
+    first, again, other = (
+        build("one", num_negatives=9),
+        build("two", num_negatives=9),
+        build("three", 2, num_negatives=9),
+    )
+    assert first[0] == again[0]
+    assert first[0]["sha256"]["train"] != other[0]["sha256"]["train"]
+    assert first[0]["sha256"]["test"] == other[0]["sha256"]["test"]
+
+
+def test_negatives_of_a_user_do_not_depend_on_the_others(write_sequences, write_items, tmp_path):
+    items = write_items(CLUSTERS, order=ORDER)
+    sequences = {name: write_sequences(files, name) for name, files in (("all", FILES), ("a", [{"a": FILES[2]["a"]}]))}
+    records = {}
+    for name, folder in sequences.items():
+        build_examples(folder, items, ExamplesConfig(num_negatives=5), 1, tmp_path / f"{name}-examples")
+        records[name] = read(tmp_path / f"{name}-examples" / schema.TRAIN, schema.TRAIN_FEATURES)[-1]
+    assert records["all"]["negatives"] == records["a"]["negatives"]
+
+
+def test_truncated_sequence_file_is_a_user_error(write_sequences, write_items, tmp_path):
+    sequences = write_sequences(FILES)
+    path = sequences / schema.shard_name(2, 3, "parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"whole Parquet file .*part-00002-of-00003.parquet, could not read it"):
+        build_examples(sequences, write_items(CLUSTERS), ExamplesConfig(), 1, tmp_path / "examples")
+
+
+def test_damaged_page_is_a_user_error(write_sequences, write_items, tmp_path):
+    sequences = write_sequences([{f"user-{i}": [1, 2, 3, 4] for i in range(500)}])
+    path = sequences / schema.shard_name(0, 1, "parquet")
+    damaged = bytearray(path.read_bytes())
+    damaged[200] ^= 0xFF  # inside the first data page; the footer is whole
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"whole Parquet file .*part-00000-of-00001.parquet, could not read it"):
+        build_examples(sequences, write_items([0] * 4), ExamplesConfig(), 1, tmp_path / "examples")
+
+
+@pytest.mark.parametrize(
+    ("files", "remove", "message"),
+    [
+        ([], None, "Expected sequence files .* found none; run prepare first"),
+        (FILES, 1, "Expected the 3 files .* found 2 that are not these"),
+        ([{}], None, "Expected users in .*, found none"),
+        ([{"u": [1, 2]}], None, "Expected users with more than 2 events"),
+        ([{"u": [1, 2, 9]}], None, "sequence_index 9 is not in it"),
+    ],
+)
+def test_wrong_inputs_are_user_errors(write_sequences, write_items, tmp_path, files, remove, message):
+    sequences = write_sequences(files)
+    if remove is not None:
+        (sequences / schema.shard_name(remove, len(files), "parquet")).unlink()
+    with pytest.raises(UserError, match=message):
+        build_examples(sequences, write_items(CLUSTERS), ExamplesConfig(), 1, tmp_path / "examples")

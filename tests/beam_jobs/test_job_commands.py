@@ -1,0 +1,51 @@
+"""The jobs from the command line: what they leave behind, and how they fail."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from beam_jobs import examples, sequences
+from tfdnc import schema
+
+
+@pytest.fixture
+def config(tmp_path, write_csv):
+    log = write_csv([(user, f"i{item}", item) for user in range(5) for item in range(4)])
+    path = tmp_path / "config.yaml"
+    data = {"path": str(log), "min_item_events": 1, "min_user_events": 3, "num_shards": 2}
+    path.write_text(yaml.safe_dump({"name": "test", "data": data}))
+    return path
+
+
+def test_both_jobs_in_fresh_processes(config, tmp_path, write_items):
+    # As `__main__` in several processes: whatever a worker unpickles must be importable there.
+    command = [sys.executable, "-m", "beam_jobs.sequences", "--config", config, "--output", tmp_path / "prepared"]
+    flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    subprocess.run([*command, *flags], check=True, timeout=120)
+    items = write_items([0, 0, 1, 1])
+    arguments = ["--config", config, "--sequences", tmp_path / "prepared" / schema.SEQUENCES, "--items", items]
+    status = examples.main([*map(str, arguments), "--output", str(tmp_path / "examples"), "--runner=FnApiRunner"])
+    assert status == 0
+    assert len(list((tmp_path / "examples").rglob("*.tfrecord"))) == 6
+
+
+def test_no_tensorflow_in_the_jobs():
+    code = "import sys, beam_jobs.sequences, beam_jobs.examples; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_bad_input_is_one_message_status_2_and_no_output(config, tmp_path, capsys):
+    output = tmp_path / "prepared"
+    arguments = ["--config", str(config), "--output", str(output)]
+    assert sequences.main([*arguments, "--set", "data.min_user_events=5"]) == 2
+    assert "none is left: 20 rows read" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("prepared")] == []
+
+
+def test_existing_output_is_not_overwritten(config, tmp_path, capsys):
+    output = tmp_path / "prepared"
+    output.mkdir()
+    assert sequences.main(["--config", str(config), "--output", str(output)]) == 2
+    assert "but it exists; remove it or name another folder" in capsys.readouterr().err

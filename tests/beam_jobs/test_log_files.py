@@ -1,0 +1,86 @@
+"""How a log is found on disk and cut into pieces: every row belongs to exactly one piece."""
+
+import gzip
+
+import pytest
+
+from beam_jobs.log_files import Piece, cut, find_log, read_header, read_piece
+from tfdnc.config import ColumnMapping, DataConfig
+from tfdnc.errors import UserError
+
+
+def read_all(log, chunk_bytes):
+    """(user, item, time) of every row, piece after piece."""
+    found = []
+    for piece in cut(log, chunk_bytes):
+        for rows in read_piece(log, piece, chunk_bytes):
+            columns = (rows.events["user"].cast("string"), rows.events["item"].cast("string"), rows.events["time"])
+            found += zip(*(column.to_pylist() for column in columns), strict=True)
+    return found
+
+
+ROWS = [(f"u{i}", "i" * (i % 7 + 1), i) for i in range(50)]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 2, 7, 64, 10_000])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_byte_ranges_read_every_row_once_in_order(tmp_path, chunk_bytes, line_end):
+    path = tmp_path / "log.csv"
+    text = line_end.join(["user_id,item_id,timestamp", *(",".join(map(str, row)) for row in ROWS)])
+    path.write_bytes(text.encode())  # the last line has no end
+    log = find_log(DataConfig(path=path))
+    assert read_all(log, chunk_bytes) == ROWS
+    assert len(cut(log, chunk_bytes)) == -(-(len(text) - log.data_start) // chunk_bytes)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 64, 10_000])
+def test_a_gzipped_log_is_one_piece_read_in_blocks(tmp_path, chunk_bytes):
+    path = tmp_path / "log.csv.gz"
+    lines = ["user_id,item_id,timestamp", *(",".join(map(str, row)) for row in ROWS)]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    log = find_log(DataConfig(path=path))
+    assert cut(log, chunk_bytes) == [Piece(log.data_start, None)]
+    assert read_all(log, chunk_bytes) == ROWS
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 64, 10_000])
+@pytest.mark.parametrize("compress", [False, True])
+def test_quoted_line_ends_make_one_piece(tmp_path, chunk_bytes, compress):
+    rows = [*ROWS, ('a "b"\nc,d', "x\n\ny", 7), ("z", "z", 8)]
+    lines = ["user_id,item_id,timestamp", *(f"{u},{i},{t}" for u, i, t in ROWS)]
+    lines += ['"a ""b""\nc,d","x\n\ny",7', "z,z,8"]
+    text = "\n".join(lines).encode()
+    path = tmp_path / ("log.csv.gz" if compress else "log.csv")
+    path.write_bytes(gzip.compress(text) if compress else text)
+    log = find_log(DataConfig(path=path))
+    assert len(cut(log, chunk_bytes)) == 1
+    assert read_all(log, chunk_bytes) == rows
+
+
+def test_columns_are_found_by_name_whatever_their_order(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b'\xef\xbb\xbftime_ms,"video, id",who\n5,v,w\n')
+    columns = ColumnMapping(user="who", item="video, id", time="time_ms")
+    log = find_log(DataConfig(path=path, columns=columns))
+    assert read_all(log, 100) == [("w", "v", 5)]
+    assert read_header(path)[0] == ["time_ms", "video, id", "who"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "Expected data.path to name the log"),
+        ({"path": "nowhere.csv"}, "Expected a CSV log at .*nowhere.csv, found no file"),
+        ({"path": "empty.csv"}, "Expected a CSV header in the first line"),
+        ({"path": "log.csv", "columns": {"time": "when"}}, "column 'when' in .*found user_id, item_id, timestamp; set"),
+        ({"path": ".", "format": "movielens"}, r"Expected ratings.dat \(user::item::rating::time\) in folder"),
+        ({"path": "not.csv.gz"}, "could not read its first line"),
+    ],
+)
+def test_errors_say_what_was_expected(tmp_path, monkeypatch, config, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "not.csv.gz").write_text("plain")
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n")
+    with pytest.raises(UserError, match=message):
+        find_log(DataConfig.model_validate(config))

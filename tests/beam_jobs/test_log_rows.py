@@ -1,0 +1,136 @@
+"""What a row of a log must be, and what is said about one that is not."""
+
+import io
+import json
+
+import pytest
+
+from beam_jobs.log_rows import (
+    BAD_TIME,
+    EMPTY_ITEM,
+    EMPTY_USER,
+    NOT_UTF8,
+    UNREADABLE,
+    WRONG_COLUMNS,
+    RowFormat,
+    dead_letter_line,
+    parse_block,
+    parse_quoted,
+)
+
+CSV = RowFormat(b",", quotes=True, num_columns=3, user=0, item=1, time=2)
+RATINGS = RowFormat(b"::", quotes=False, num_columns=4, user=0, item=1, time=3)
+
+
+def events(rows):
+    columns = (rows.events["user"].cast("string"), rows.events["item"].cast("string"), rows.events["time"])
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
+
+
+def quoted(text, row_format=CSV, offset=0):
+    """All blocks of the slow parser as one (events, malformed)."""
+    blocks = list(parse_quoted(io.BytesIO(text), offset, row_format))
+    return [e for rows in blocks for e in events(rows)], [m for rows in blocks for m in rows.malformed]
+
+
+def test_columns_are_taken_by_position_and_ids_stay_text():
+    rows = parse_block(b"7,x,007,99\n8,y,a b,-5\n", 0, RowFormat(b",", True, 4, user=2, item=0, time=3))
+    assert events(rows) == [("007", "7", 99), ("a b", "8", -5)]
+    assert rows.malformed == []
+
+
+def test_movielens_rows_are_split_at_double_colons_only():
+    rows = parse_block(b"1::10::5::100\nu:v::11::5::101\n", 0, RATINGS)
+    assert events(rows) == [("1", "10", 100), ("u:v", "11", 101)]
+
+
+@pytest.mark.parametrize("text", [b"a,b,1\r\nc,d,2\r\n", b"a,b,1\n\n\r\nc,d,2", b"\n\na,b,1\nc,d,2\r\n\n"])
+def test_line_ends_and_blank_lines_do_not_matter(text):
+    rows = parse_block(text, 0, CSV)
+    assert events(rows) == [("a", "b", 1), ("c", "d", 2)]
+    assert rows.malformed == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"a,b", WRONG_COLUMNS),
+        (b"a,b,1,2", WRONG_COLUMNS),
+        (b",b,1", EMPTY_USER),
+        (b"a,,1", EMPTY_ITEM),
+        (b"a,b,", BAD_TIME),
+        (b"a,b,1.5", BAD_TIME),
+        (b"a,b,yesterday", BAD_TIME),
+        (b"a,b,12345678901234567890", BAD_TIME),
+        (b"a\xff,b,1", NOT_UTF8),
+        (b",,x", EMPTY_USER),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"u,i,1\n", b"u,i,1\r\n\r\nu,j,2\r\n"])
+def test_malformed_row_is_reported_with_its_offset_text_and_first_reason(line, reason, before):
+    rows = parse_block(before + line + b"\nu,k,3\n", 1000, CSV)
+    assert rows.malformed == [(1000 + len(before), line, reason)]
+    assert len(events(rows)) == before.count(b"u,") + 1
+
+
+def test_malformed_rows_of_several_kinds_are_reported_in_file_order():
+    text = b"a,b\na,b,x\na,b,1\n\nonly\n,b,2\n"
+    rows = parse_block(text, 0, CSV)
+    assert [(text[o : o + len(t)], t, reason) for o, t, reason in rows.malformed] == [
+        (b"a,b", b"a,b", WRONG_COLUMNS),
+        (b"a,b,x", b"a,b,x", BAD_TIME),
+        (b"only", b"only", WRONG_COLUMNS),
+        (b",b,2", b",b,2", EMPTY_USER),
+    ]
+
+
+def test_offsets_count_the_bytes_of_the_file_also_where_separators_are_rewritten():
+    text = b"1::2::3::4\nbroken\n1::2::3::x\n"
+    assert parse_block(text, 0, RATINGS).malformed == [
+        (11, b"broken", WRONG_COLUMNS),
+        (18, b"1::2::3::x", BAD_TIME),
+    ]
+
+
+def test_a_lone_carriage_return_does_not_end_a_row():
+    rows = parse_block(b"a,b\rc,1\nd,e,2\n", 0, CSV)
+    assert events(rows) == [("a", "b c", 1), ("d", "e", 2)]
+
+
+def test_quoted_fields_may_hold_separators_quotes_and_line_ends():
+    text = b'"a","b",1\n"c,d","e ""x""\nf","2"\n\ng,h,3\n'
+    assert quoted(text) == ([("a", "b", 1), ("c,d", 'e "x"\nf', 2), ("g", "h", 3)], [])
+
+
+def test_quoted_parser_reports_offsets_of_records_not_of_lines():
+    text = b'"a\nb",c,1\n"d\ne",f\nh,i,no\n'
+    good, malformed = quoted(text, offset=5)
+    assert good == [("a\nb", "c", 1)]
+    assert malformed == [(15, b'"d\ne",f\n', WRONG_COLUMNS), (23, b"h,i,no\n", BAD_TIME)]
+
+
+def test_a_quote_that_never_ends_costs_its_rows_not_the_file():
+    tail = b"u,i,1\n" * 60_000
+    good, malformed = quoted(b'a,"b,1\n' + tail)
+    assert [reason for _, _, reason in malformed] == [UNREADABLE]
+    assert len(good) > 30_000
+
+
+def test_both_parsers_agree_on_rows_without_quotes():
+    text = b"a,b,1\n\nc,d\n,d,2\ne,f,x\ng,h,3\r\n\xff,i,4\n"
+    fast = parse_block(text, 0, CSV)
+    good, malformed = quoted(text)
+    assert good == events(fast)
+    assert [(o, t.rstrip(b"\r\n"), r) for o, t, r in malformed] == fast.malformed
+
+
+def test_dead_letter_is_one_json_line_and_long_rows_are_cut():
+    line = dead_letter_line("log.csv", 12, b"a\xff,\xc3\xa9" + b"x" * 5000 + b"\n", BAD_TIME)
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert json.loads(line) == {
+        "file": "log.csv",
+        "offset": 12,
+        "text": "a�,é" + "x" * 995,
+        "reason": BAD_TIME,
+    }

@@ -1,0 +1,26 @@
+"""On the real MovieLens-1M, if it is there: the split that published results use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from beam_jobs.sequences import prepare
+from tfdnc.config import DataConfig
+
+ML1M = Path(os.environ.get("TFDNC_ML1M", Path(__file__).parents[2] / "../shared/data/ml-1m"))
+
+
+@pytest.mark.skipif(not (ML1M / "ratings.dat").is_file(), reason="needs MovieLens-1M; set TFDNC_ML1M to its folder")
+def test_held_out_items_are_those_of_published_results(tmp_path):
+    figures = prepare(DataConfig(format="movielens", path=ML1M), tmp_path / "prepared")
+    assert figures == {
+        "rows_read": 999_611,
+        "rows_malformed": {},
+        "rows_filtered": {"min_item_events": 0, "min_user_events": 0},
+        "users": 6_040,
+        "items": 3_416,
+        "events": 999_611,
+        # From the README of the data: ties in time keep the order of the lines.
+        "split_sha256": "b224dfec6f17a708ef10398ffc813654aa639ee5e40474cee3bbf33a15c0c17f",
+    }
