@@ -18,7 +18,7 @@ lint: $(VENV)/.installed
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 
-slow: $(VENV)/.installed  ## checks on real data, see tests/README.md
+slow: $(VENV)/.installed  ## checks on real data: TFDNC_ML1M=folder with ratings.dat
 	$(RUN)/python -m pytest -m slow
 
 clean:

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
-from serving.client import RetrievalClient
+from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
 
 CONFIG = Path(__file__).parent / "data" / "small.yaml"
@@ -123,6 +124,14 @@ def test_a_user_without_history_is_answered_from_the_prior(run, server):
         [cold] = client.retrieve([[]], num_candidates=20)
     np.testing.assert_allclose(cold.intent, read_items(run / "cluster").cluster_prior(), atol=1e-5)
     assert len(cold.item_ids) == 20
+
+
+def test_a_request_that_cannot_be_answered_is_refused_with_a_sentence_and_the_next_is_answered(server):
+    with RetrievalClient(server.address) as client:
+        with pytest.raises(RetrievalError, match=r"Expected num_candidates in 1\.\.50") as refused:
+            client.retrieve([["5"]], num_candidates=51)
+        assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert len(client.retrieve([["5"]], num_candidates=50)[0].item_ids) == 50
 
 
 def test_serve_and_query_from_the_command_line(runs, run):

@@ -1,6 +1,7 @@
 """`tfdnc`: one command per station, `run` for all of them, `serve` and `query` for what comes out."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -76,9 +77,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _set_up_logging(level: int) -> None:
     """Sends log records of `level` and above to stderr, without the chatter of three libraries."""
-    logging.basicConfig(level=level, format="%(levelname)s %(message)s")
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    logging.getLogger().setLevel(level)
     logging.getLogger("gensim").setLevel(logging.WARNING)  # every progress line is INFO
     for handler in logging.getLogger().handlers:
+        handler.setLevel(level)
         handler.addFilter(_is_news)
 
 
@@ -118,7 +121,9 @@ def _travel(arguments: argparse.Namespace, last: str | None) -> None:
     for station in stations[: names.index(last) + 1 if last else None]:
         screen.station_started(station)
         force = arguments.force and last in (None, station.name)
-        outcome = run_station(station, config, run, force)
+        # Training has a progress bar of its own, and a terminal shows one live display at a time.
+        with contextlib.nullcontext() if station is road.TRAIN else screen.last_log_line(station):
+            outcome = run_station(station, config, run, force)
         screen.station_ended(station, outcome)
         if station is road.EVALUATE:
             screen.show_report(outcome.figures)

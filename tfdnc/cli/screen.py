@@ -1,7 +1,12 @@
 """What the command line shows: one line per station, and tables."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tfdnc.stations import Outcome, Station
@@ -12,6 +17,23 @@ console = Console(highlight=False)
 def station_started(station: Station) -> None:
     """Announces a station before its work begins."""
     console.print(f"[bold]{station.name}[/bold]")
+
+
+@contextlib.contextmanager
+def last_log_line(station: Station) -> Iterator[None]:
+    """Shows, on a terminal, the latest thing a running station logged; nothing of it stays on the screen."""
+    with console.status(f"{station.name} ...") as status:
+        handler = logging.Handler(logging.INFO)
+        handler.emit = lambda record: status.update(escape(record.getMessage()))
+        loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)
 
 
 def station_ended(station: Station, outcome: Outcome) -> None:
@@ -35,12 +57,14 @@ def show_report(report: dict) -> None:
     sizes = [name.removeprefix("recall@") for name in report["merge"] if name.startswith("recall@")]
     columns = {f"recall@{m}": f"R@{m}" for m in sizes}
     columns |= {f"ndcg@{sizes[0]}": f"NDCG@{sizes[0]}"}
-    columns |= {f"coverage@{sizes[-1]}": f"cover@{sizes[-1]}", f"entropy@{sizes[-1]}": f"entropy@{sizes[-1]}"}
     rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
-    if report["alpha_curve"]:  # K = 1 has no quotas, and its cluster is always given
+    if report["alpha_curve"]:  # K = 1 has no quotas and no spread, and its cluster is always given
+        columns |= {f"coverage@{sizes[-1]}": "cover", f"entropy@{sizes[-1]}": "entropy"}
         rows |= {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
         rows["oracle intent"] = report["within_cluster"]
-    title = f"Test set: {report['users']:,} users, all unseen items ranked, lists by merge or quota(alpha)"
+    title = f"Test set: {report['users']:,} users, all unseen items ranked"
+    if report["alpha_curve"]:
+        title += f"; clusters covered and their entropy [nats] in lists of {sizes[-1]}"
     _show_figures(table(title, "merge", *columns.values()), rows, columns)
     if report["alpha_curve"]:
         _show_within_clusters(report)

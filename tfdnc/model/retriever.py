@@ -48,7 +48,8 @@ class Retriever(tfrs.Model):
         self._conditioning = conditioning(self.num_clusters, config.dim, name="conditioning")
         self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
-        self._intent_loss = keras.metrics.Mean(name="intent_loss")
+        if self.num_clusters > 1:  # one cluster leaves no intent to learn, and no loss to show
+            self._intent_loss = keras.metrics.Mean(name="intent_loss")
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
