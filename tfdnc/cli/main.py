@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fetch = add("fetch", _fetch, "download a public data set")
     fetch.add_argument("name", help="ml-1m")
-    fetch.add_argument("--output", type=Path, default=Path("data"))
+    fetch.add_argument("--output", type=Path, default=Path("data"), help="folder for the data set's own folder")
     return parser
 
 
@@ -148,7 +148,7 @@ def _query(arguments: argparse.Namespace) -> None:
 def _fetch(arguments: argparse.Namespace) -> None:
     from tfdnc.fetch import fetch
 
-    folder = fetch(arguments.name, arguments.output)
+    folder = fetch(arguments.name, arguments.output / arguments.name)
     screen.console.print(f"{arguments.name} is in {folder}")
 
 

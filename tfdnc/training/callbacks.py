@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tfdnc.backend import keras, tf
 
@@ -107,36 +107,34 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One bar over all steps with the current loss and the last validation figure."""
+    """One bar over all steps with the epoch's mean losses and the last validation figure.
+
+    A context manager, so that a training that fails gives the terminal back.
+    """
 
     def __init__(self, steps: int, first_epoch: int, epochs: int, objective: str):
         super().__init__()
         self._objective = f"val_{objective}"
-        self._steps = steps
-        self._first = first_epoch
         self._epochs = epochs
         self._validated = ""
         columns = (
             TextColumn("    epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         self._progress = Progress(*columns, refresh_per_second=2)
-        self._task = None
-
-    def on_train_begin(self, logs=None):
-        """Draws the bar, at the resumed epoch if there is one."""
         self._task = self._progress.add_task(
-            "train",
-            total=self._epochs * self._steps,
-            completed=self._first * self._steps,
-            epoch=f"{self._first}/{self._epochs}",
-            figures="",
+            "train", total=epochs * steps, completed=first_epoch * steps, epoch=f"{first_epoch}/{epochs}", figures=""
         )
+
+    def __enter__(self) -> "ProgressBar":
         self._progress.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._progress.stop()
 
     def on_train_batch_end(self, batch, logs=None):
         """Advances by one step."""
@@ -145,10 +143,8 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Shows the epoch's mean losses."""
         if self._objective in logs:
-            self._validated = f" {self._objective} {logs[self._objective]:.4f}"
-        losses = " ".join(f"{name} {logs[name]:.3f}" for name in ("retrieval_loss", "intent_loss") if name in logs)
-        self._progress.update(self._task, epoch=f"{epoch + 1}/{self._epochs}", figures=losses + self._validated)
-
-    def on_train_end(self, logs=None):
-        """Leaves the finished bar on the screen."""
-        self._progress.stop()
+            self._validated = f"  {self._objective.removeprefix('val_')} {logs[self._objective]:.4f}"
+        losses = "  ".join(f"{name} {logs[name]:.3f}" for name in ("retrieval_loss", "intent_loss") if name in logs)
+        self._progress.update(
+            self._task, epoch=f"{epoch + 1}/{self._epochs}", figures=losses.replace("_loss", "") + self._validated
+        )

@@ -60,20 +60,21 @@ def train(
     first_epoch = state.restore()
     validation = Validation(validate, settings.validate_every, settings.epochs)
     if first_epoch < settings.epochs:
-        model.fit(
-            batches.dataset(first_epoch, settings.epochs),
-            initial_epoch=first_epoch,
-            epochs=settings.epochs,
-            steps_per_epoch=steps,
-            verbose=0,
-            callbacks=[
-                validation,
-                BestWeights(state, objective, output / WEIGHTS),
-                ProgressBar(steps, first_epoch, settings.epochs, objective),
-                keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
-                Checkpoint(state),  # last: an epoch counts as done when everything about it is on disk
-            ],
-        )
+        with ProgressBar(steps, first_epoch, settings.epochs, objective) as bar:
+            model.fit(
+                batches.dataset(first_epoch, settings.epochs),
+                initial_epoch=first_epoch,
+                epochs=settings.epochs,
+                steps_per_epoch=steps,
+                verbose=0,
+                callbacks=[
+                    validation,
+                    BestWeights(state, objective, output / WEIGHTS),
+                    bar,
+                    keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
+                    Checkpoint(state),  # last: an epoch counts as done when everything about it is on disk
+                ],
+            )
     (output / HISTORY).write_text(json.dumps(state.history, indent=1))
     best = state.history[int(state.best_epoch.numpy()) - 1]
     state.discard_checkpoints()
