@@ -43,13 +43,9 @@ def station_ended(station: Station, outcome: Outcome) -> None:
 
 
 def table(title: str, *headers: str) -> Table:
-    """Prints a title and returns a table for `show`; the first column names the row and the others hold its figures."""
+    """Prints a title and returns a table below it, ready for rows; print it when they are in."""
     console.print(f"\n[bold]{title}[/bold]", soft_wrap=True)
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    made.add_column(headers[0], no_wrap=True)
-    for header in headers[1:]:
-        made.add_column(header)
-    return made
+    return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
 def show_report(report: dict) -> None:
@@ -64,7 +60,7 @@ def show_report(report: dict) -> None:
         rows["oracle intent"] = report["within_cluster"]
     title = f"Test set: {report['users']:,} users, all unseen items ranked"
     if report["alpha_curve"]:
-        title += f"; clusters covered and their entropy [nats] in lists of {sizes[-1]}"
+        title += f"; clusters covered and their entropy (nats) in lists of {sizes[-1]}"
     _show_figures(table(title, "merge", *columns.values()), rows, columns)
     if report["alpha_curve"]:
         _show_within_clusters(report)
@@ -84,7 +80,7 @@ def _show_within_clusters(report: dict) -> None:
 
 def _show_figures(made: Table, rows: dict[str, dict], columns) -> None:
     for column in made.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True  # only the names give way on a narrow terminal
     for name, figures in rows.items():
         made.add_row(name, *(_figure(figures.get(key)) for key in columns))
     console.print(made)

@@ -30,6 +30,6 @@ def plot_alpha_curve(report: dict, output: Path) -> None:
             axis.axhline(report["merge"][f"{name}@{m}"], color=style["color"], linestyle="--", linewidth=1)
         axis.set(xlabel="alpha", title=title, xlim=(min(alphas), max(alphas)))
         axis.grid(alpha=0.3)
-    axes[0].legend(title=f"solid: quota(alpha)\ndashed: {report['merge_method']}", fontsize=8, title_fontsize=8)
+    axes[1].legend(title=f"solid: quota(alpha)\ndashed: {report['merge_method']}", fontsize=8, title_fontsize=8)
     figure.savefig(output / PLOT, dpi=120)
     plt.close(figure)
