@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tfdnc import schema
-from tfdnc.errors import UserError
+from tfdnc.items import read_columns
 
 
 @dataclass(frozen=True)
@@ -34,28 +32,12 @@ class ItemTable:
 
 
 def read_item_table(path: Path) -> ItemTable:
-    """Reads and checks a Parquet file of `schema.ITEM_SCHEMA`.
-
-    Raises:
-        UserError: the file is missing or damaged, or its clusters are not contiguous ranges of `item_index`.
-    """
-    names = ["item_index", "sequence_index", "cluster", "count"]
-    try:
-        table = pq.read_table(path, columns=names)
-        item, sequence, cluster, count = (table[name].to_numpy() for name in names)
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise UserError(f"Expected an item table at {path}, could not read it: {error}; cluster again.") from error
-    if not len(item):
-        raise UserError(f"Expected items in {path}, found none; cluster again.")
-    if not np.array_equal(item, np.arange(1, len(item) + 1)):
-        raise UserError(f"Expected item_index 1..{len(item)} in order in {path}, found another order; cluster again.")
-    if cluster[0] < 0 or np.any(np.diff(cluster) < 0):
-        raise UserError(f"Expected clusters from 0 on, never decreasing, down {path}; found others; cluster again.")
-    if len(np.unique(sequence)) != len(sequence) or sequence.min() < 1:
-        raise UserError(f"Expected every sequence_index >= 1 once in {path}, found others; cluster again.")
+    """Reads a Parquet file of `schema.ITEM_SCHEMA`; raises as `tfdnc.items.read_columns`."""
+    table = read_columns(path, ["sequence_index", "cluster", "count"])
+    sequence = table["sequence_index"].to_numpy()
     index_of_sequence = np.zeros(sequence.max() + 1, np.int32)
-    index_of_sequence[sequence] = item
-    return make_item_table(cluster, count, index_of_sequence)
+    index_of_sequence[sequence] = np.arange(1, len(sequence) + 1)
+    return make_item_table(table["cluster"].to_numpy(), table["count"].to_numpy(), index_of_sequence)
 
 
 def make_item_table(cluster: np.ndarray, counts: np.ndarray, index_of_sequence: np.ndarray | None = None) -> ItemTable:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfdnc import schema
@@ -35,21 +36,9 @@ class ItemTable:
 
 
 def read_items(folder: Path) -> ItemTable:
-    """Reads the output folder of the cluster station.
-
-    Raises:
-        UserError: the item table is missing, not in order of `item_index`, or its clusters are not contiguous.
-    """
-    path = folder / schema.ITEMS
-    if not path.is_file():
-        raise UserError(f"Expected the item table {path}, found none: run the cluster station first.")
-    table = pq.read_table(path)
+    """Reads the output folder of the cluster station; raises as `read_columns`."""
+    table = read_columns(folder / schema.ITEMS, schema.ITEM_SCHEMA.names)
     clusters = table["cluster"].to_numpy()
-    index = table["item_index"].to_numpy()
-    if not np.array_equal(index, np.arange(1, len(index) + 1)) or np.any(np.diff(clusters) < 0):
-        raise UserError(
-            f"Expected items 1..N in order with contiguous clusters in {path}: run the cluster station again."
-        )
     item_ids = table["item_id"].to_pylist()
     described = json.loads((folder / schema.CLUSTERS).read_text())
     return ItemTable(
@@ -61,3 +50,26 @@ def read_items(folder: Path) -> ItemTable:
         titles=[title or item_id for title, item_id in zip(table["title"].to_pylist(), item_ids, strict=True)],
         cluster_names=[cluster["name"] for cluster in described],
     )
+
+
+def read_columns(path: Path, names: list[str]) -> pa.Table:
+    """Reads columns of a Parquet file of `schema.ITEM_SCHEMA`, after checking what everybody relies on.
+
+    Raises:
+        UserError: the file is missing or damaged, or its clusters are not contiguous ranges of `item_index`.
+    """
+    checked = ["item_index", "sequence_index", "cluster"]
+    try:
+        table = pq.read_table(path, columns=[*checked, *(name for name in names if name not in checked)])
+        item, sequence, cluster = (table[name].to_numpy() for name in checked)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(f"Expected an item table at {path}, could not read it: {error}; cluster again.") from error
+    if not len(item):
+        raise UserError(f"Expected items in {path}, found none; cluster again.")
+    if not np.array_equal(item, np.arange(1, len(item) + 1)):
+        raise UserError(f"Expected item_index 1..{len(item)} in order in {path}, found another order; cluster again.")
+    if cluster[0] < 0 or np.any(np.diff(cluster) < 0):
+        raise UserError(f"Expected clusters from 0 on, never decreasing, down {path}; found others; cluster again.")
+    if len(np.unique(sequence)) != len(sequence) or sequence.min() < 1:
+        raise UserError(f"Expected every sequence_index >= 1 once in {path}, found others; cluster again.")
+    return table
