@@ -172,6 +172,12 @@ def test_bad_input_gets_one_sentence_and_status_2(tmp_path, arguments, complaint
     assert "Traceback" not in message
 
 
+@pytest.mark.parametrize("arguments", [["--num-candidates", "0"], ["--alpha", "-1"], ["--alpha", "nan"]])
+def test_a_query_for_nothing_is_refused_before_anything_is_asked(runs, arguments):
+    message = tfdnc("query", "--runs", runs, "--user", "1", *arguments, expected_status=2)
+    assert f"argument {arguments[0]}: expected " in message
+
+
 def test_an_unknown_user_is_refused(runs):
     assert "no user 'nobody'" in tfdnc("query", "--runs", runs, "--user", "nobody", expected_status=2)
 

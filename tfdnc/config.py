@@ -100,8 +100,8 @@ class TrainConfig(Section):
 
     loss: str = "in_cluster_softmax"
     intent_weight: Annotated[float, Field(ge=0)] = 1.0
-    epochs: Positive = 60
-    batch_tokens: Positive = 12_800  # padded positions per step
+    epochs: Positive = 48
+    batch_tokens: Positive = 6_400  # padded positions per step
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine

@@ -63,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--user", required=True, help="user id of the log")
     query.add_argument("--run", type=Path, help="run to take the user from (default: the newest bundle in --runs)")
     query.add_argument("--runs", type=Path, default=Path("runs"))
-    query.add_argument("--alpha", type=float, help="quota sharpness; without it, the bundle's own merge")
-    query.add_argument("--num-candidates", type=int, default=50)
+    query.add_argument("--alpha", type=_alpha, help="quota sharpness, 0 or more; without it, the bundle's own merge")
+    query.add_argument("--num-candidates", type=_count, default=50, help="length of the list (default: 50)")
     query.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
     query.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
     query.add_argument("--model-name", default=MODEL_NAME)
@@ -73,6 +73,20 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", help="ml-1m")
     fetch.add_argument("--output", type=Path, default=Path("data"), help="folder for the data set's own folder")
     return parser
+
+
+def _alpha(text: str) -> float:
+    value = float(text)
+    if not value >= 0:  # NaN is not
+        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value
 
 
 def _set_up_logging(level: int) -> None:

@@ -1,6 +1,5 @@
 """The retriever: a TFRS model of user tower, item tower and intent head that trains and answers under any config."""
 
-import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
@@ -96,7 +95,8 @@ class Retriever(tfrs.Model):
         """
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
         tokens, positions = self._embed(history)
-        clusters = tf.gather(self._cluster_of_row(), tf.maximum(history - 1, 0))
+        rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
+        clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
         vectors = self._conditioning.user_vectors(self._trunk, tokens, positions, clusters, lengths)
         return vectors.retrieval, tf.nn.log_softmax(self._intent_head(vectors.intent))
 
@@ -106,9 +106,6 @@ class Retriever(tfrs.Model):
         # good, and the exact index would then copy the whole item matrix once per cluster and request.
         tokens = tf.gather(tf.convert_to_tensor(self.item_embeddings), tf.maximum(items - 1, 0))
         return tokens * self.item_embeddings.shape[1] ** 0.5, self._positions[: tf.shape(items)[1]]
-
-    def _cluster_of_row(self):
-        return tf.constant(np.repeat(np.arange(self.num_clusters), np.diff(self.offsets)), tf.int32)
 
 
 def resolve_precision(precision: str) -> tf.DType:
