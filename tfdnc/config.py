@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tfdnc.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -94,6 +96,12 @@ class ModelConfig(Section):
     max_length: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> "ModelConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"expected dim to be a multiple of heads, not {self.dim} of {self.heads}")
+        return self
+
 
 class TrainConfig(Section):
     """How the model is trained; `loss` names an entry of the loss registry."""
@@ -115,16 +123,16 @@ class MergeConfig(Section):
     """How K lists become one; `method` names an entry of the merge registry."""
 
     method: str = "joint"
-    alpha: Annotated[float, Field(ge=0)] = 1.0  # quota: sharpness of the quotas, p ** alpha
+    alpha: Alpha = 1.0  # quota: sharpness of the quotas, p ** alpha
     top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
 
 
 class EvaluateConfig(Section):
     """What the report measures."""
 
-    candidates: tuple[Positive, ...] = (10, 20, 50, 100)
-    within_cluster: tuple[Positive, ...] = (5, 20, 50)
-    alphas: tuple[Annotated[float, Field(ge=0)], ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)
+    candidates: Sizes = (10, 20, 50, 100)
+    within_cluster: Sizes = (5, 20, 50)
+    alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)
 
 
 class ExportConfig(Section):
@@ -133,14 +141,14 @@ class ExportConfig(Section):
     index: str = "auto"
     num_candidates: Positive = 100  # what `serving_default` returns
     max_candidates: Positive = 500  # the widest answer of `retrieve`
-    warmup_batch_sizes: tuple[Positive, ...] = (1, 8)
+    warmup_batch_sizes: Sizes = (1, 8)
 
 
 class ExperimentConfig(Section):
     """One experiment: every choice that tells its result from another's."""
 
-    name: str
-    seed: int = 1
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # also the name of the run's folder
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     generate: GenerateConfig | None = None
     data: DataConfig = DataConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -163,9 +171,9 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     if not path.is_file():
         raise UserError(f"Expected a YAML config at {path}, found no file there.")
     try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"Expected YAML in {path}: {error}") from error
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
     for override in overrides:
@@ -199,7 +207,10 @@ def _apply_override(values: dict, override: str) -> None:
         if not isinstance(nested, dict):
             raise UserError(f"--set {override}: {section!r} is a value, not a section.")
         values = nested
-    values[key] = yaml.safe_load(text)
+    try:
+        values[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"Expected a YAML value in --set {override}: {error}") from error
 
 
 def _explain(problem: dict) -> str:

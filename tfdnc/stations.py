@@ -2,14 +2,17 @@
 
 A station reads the folders of the stations before it and writes its own, with a `manifest.json` that says what it was
 made of. The manifest's fingerprint covers the station's settings, its input files and the fingerprints of the stations
-it needs, so a change anywhere upstream reaches every station it concerns, and no other.
+it needs, so a change anywhere upstream reaches every station it concerns, and no other. It also lists the files of the
+station with their sizes: a station with a missing or truncated file did not finish, and runs again.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +102,7 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
         "inputs": inputs,
         "figures": figures,
         "seconds": seconds,
+        "files": {name: size for name, size in _sizes(output).items() if name != _UNFINISHED},
     }
     (output / MANIFEST).write_text(json.dumps(manifest, indent=1))
     (output / _UNFINISHED).unlink()
@@ -106,10 +110,36 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     return Outcome(figures, seconds, skipped=False)
 
 
+@contextlib.contextmanager
+def lock_run(run: Path) -> Iterator[None]:
+    """Keeps a second process out of a run; the lock goes with the process, however that ends.
+
+    Raises:
+        UserError: another process is at work in the run.
+    """
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"Expected {run} for itself, but another tfdnc is at work there: wait for it.") from error
+        yield
+
+
 def read_manifest(folder: Path) -> dict | None:
-    """Returns the manifest of a finished station, None if it never finished."""
-    path = folder / MANIFEST
-    return json.loads(path.read_text()) if path.is_file() else None
+    """Returns the manifest of a finished station; None if it never finished, or its files are no longer whole."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        listed = manifest["files"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+    found = _sizes(folder)
+    return manifest if all(found.get(name) == size for name, size in listed.items()) else None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Every file below the folder, with its bytes."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:

@@ -38,6 +38,11 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"model": {"dmi": 3}}, r"unknown key 'model.dmi'; known here: .*dim, dropout"),
         ({"generate": {"people": 3}}, r"unknown key 'generate.people'; known here: .*users"),
         ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
+        ({"model": {"dim": 10, "heads": 4}}, "multiple of heads, not 10 of 4"),
+        ({"evaluate": {"candidates": []}}, "evaluate.candidates: .*at least 1 item"),
+        ({"evaluate": {"alphas": [float("inf")]}}, "evaluate.alphas.0: .*finite"),
+        ({"seed": -1}, "seed: .*greater than or equal to 0"),
+        ({"name": "../x"}, "name: string should match"),
         ({"train": {"epochs": 0}}, r"train.epochs: input should be greater than or equal to 1"),
     ],
 )
@@ -56,10 +61,16 @@ def test_a_missing_file_says_where_it_was_expected(tmp_path):
         load_config(tmp_path / "absent.yaml")
 
 
-@pytest.mark.parametrize("override", ["model.dim", "=3", "name.first=3"])
+@pytest.mark.parametrize("override", ["model.dim", "=3", "name.first=3", "evaluate.candidates=[1"])
 def test_a_malformed_override_is_refused(config_file, override):
     with pytest.raises(UserError, match="--set"):
         load_config(config_file, [override])
+
+
+def test_a_file_that_is_not_utf_8_is_refused(config_file):
+    config_file.write_bytes("name: é".encode("latin-1"))
+    with pytest.raises(UserError, match="Expected YAML in UTF-8"):
+        load_config(config_file)
 
 
 def test_every_config_in_the_repository_loads():

@@ -6,7 +6,7 @@ import pytest
 
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
-from tfdnc.stations import Station, run_station
+from tfdnc.stations import Station, lock_run, run_station
 
 
 def make_station(name, work, needs=(), resumes=False, files=()):
@@ -119,6 +119,20 @@ def test_progress_made_on_other_inputs_is_not_resumed(tmp_path):
     assert run_station(station, config(), tmp_path).figures == {"found": False}
 
 
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
+def test_a_station_whose_files_are_no_longer_whole_runs_again(tmp_path, damage):
+    work = CountingWork()
+    run_station(make_station("first", work), config(), tmp_path)
+    damaged = tmp_path / "first" / ("manifest.json" if damage == "manifest" else "result")
+    if damage == "remove":
+        damaged.unlink()
+    else:
+        damaged.write_text("")
+    assert not run_station(make_station("first", work), config(), tmp_path).skipped
+    assert run_station(make_station("first", work), config(), tmp_path).skipped
+    assert work.calls == 2
+
+
 def test_a_missing_station_or_file_is_named(tmp_path):
     first = make_station("first", CountingWork())
     with pytest.raises(UserError, match="run `tfdnc first` first"):
@@ -136,3 +150,10 @@ def test_the_manifest_says_what_the_result_was_made_of(tmp_path):
     assert manifest["inputs"]["seed"] == 1
     assert list(manifest["inputs"]["files"]) == ["log.csv"]
     assert manifest["figures"] == {"calls": 1}
+
+
+def test_a_run_belongs_to_one_process_at_a_time(tmp_path):
+    with lock_run(tmp_path), pytest.raises(UserError, match="another tfdnc is at work there"), lock_run(tmp_path):
+        pass
+    with lock_run(tmp_path):
+        pass

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfdnc.cli import road, screen
-from tfdnc.config import load_config
+from tfdnc.config import ExperimentConfig, load_config
 from tfdnc.errors import UserError
 from tfdnc.schema import MODEL_NAME
-from tfdnc.stations import run_station
+from tfdnc.stations import Station, lock_run, run_station
 
 _STATION_HELP = {
     "generate": "make a log with planted tastes (configs with a `generate` section)",
@@ -26,7 +26,7 @@ _STATION_HELP = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, or 2 after a message about bad input."""
+    """Runs one command; returns the exit status: 0, 2 after a message about bad input, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # missing GPUs are no news; errors come back as exceptions
     _set_up_logging(logging.INFO if arguments.verbose else logging.WARNING)
@@ -35,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"tfdnc: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("tfdnc: interrupted; the same command continues", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -103,6 +106,8 @@ def _is_news(record: logging.LogRecord) -> bool:
     """False for what no reader can act on."""
     if record.name == "tensorflow":  # warns of the TF1 loader, which is the one TF Serving uses
         return record.levelno >= logging.ERROR
+    if record.exc_info and isinstance(record.exc_info[1], UserError):  # Beam logs what `main` is about to print
+        return False
     return "apitools not found" not in str(record.msg)  # Beam on BigQuery, at import
 
 
@@ -132,12 +137,16 @@ def _travel(arguments: argparse.Namespace, last: str | None) -> None:
         raise UserError(f"The config has no `{last}` section, so there is no station {last}; its stations: {names}.")
     run = arguments.runs / config.name
     road.write_config(config, run)
-    for station in stations[: names.index(last) + 1 if last else None]:
+    with lock_run(run):
+        _visit(stations[: names.index(last) + 1 if last else None], config, run, arguments.force, last)
+
+
+def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
+    for station in stations:
         screen.station_started(station)
-        force = arguments.force and last in (None, station.name)
         # Training has a progress bar of its own, and a terminal shows one live display at a time.
         with contextlib.nullcontext() if station is road.TRAIN else screen.last_log_line(station):
-            outcome = run_station(station, config, run, force)
+            outcome = run_station(station, config, run, force and last in (None, station.name))
         screen.station_ended(station, outcome)
         if station is road.EVALUATE:
             screen.show_report(outcome.figures)

@@ -35,6 +35,11 @@ def query(arguments: argparse.Namespace) -> None:
     with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name) as client:
         history = [items.item_ids[row] for row in user.history]
         [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha)
+    if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
+        raise UserError(
+            f"Expected a server of {run / road.EXPORT.folder} at {target}, but it answers with clusters or items that "
+            "this run does not have: start it on this bundle, or name its run with --run."
+        )
     _show_user(arguments.user, run, user, items)
     _show_answer(answer, user, items, arguments.alpha)
 

@@ -94,7 +94,7 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Re
     """
     settings = config.train.model_copy(update={"precision": "float32"})
     model = Retriever(config.model, settings, items.offsets, config.seed)
-    model.user_vectors(tf.ones([1, 2], tf.int32))
+    model.user_vectors(tf.ones([1, 1], tf.int32))
     tf.train.Checkpoint(model=model).read(str(folder / WEIGHTS)).expect_partial().assert_existing_objects_matched()
     return model
 
