@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         listed = manifest["files"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not the JSON this module writes
         return None
     found = _sizes(folder)
     return manifest if all(found.get(name) == size for name, size in listed.items()) else None

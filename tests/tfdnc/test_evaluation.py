@@ -101,6 +101,7 @@ def test_a_target_seen_before_is_never_found():
     retrieved = Evaluator(make_model(), 5, MERGES, WIDTH).retrieve(records)
     assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
     assert np.all(retrieved.within_places == metrics.NOT_FOUND)
+    assert evaluate(make_config(), make_model(), make_items(), records)["seen_targets"] == 1.0
 
 
 def make_config(**evaluate_settings):
@@ -117,6 +118,7 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     entropies = [point["entropy@10"] for point in report["alpha_curve"]]
     assert entropies == sorted(entropies, reverse=True)  # sharper quotas, less spread
     assert sum(row["targets"] for row in report["within_cluster_by_cluster"]) == report["users"] == 40
+    assert report["seen_targets"] == 0.0
     assert set(report["intent"]) == {"intent_accuracy", "intent_nll"}
 
     write_report(report, tmp_path)

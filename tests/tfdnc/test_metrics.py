@@ -48,3 +48,8 @@ def test_popularity_counts_ties_against_the_target_and_never_finds_a_seen_target
     counts = np.array([5, 5, 5])
     places = metrics.popularity_places(counts, np.array([1, 2]), np.array([0, 1, 2]), np.array([2, 2]))
     np.testing.assert_array_equal(places, [1, metrics.NOT_FOUND])
+
+
+def test_seen_targets_stand_in_their_own_users_history():
+    found = metrics.seen(np.array([1, 2, 2, 3]), np.array([0, 2, 2, 4]), np.array([2, 2, 1]))
+    np.testing.assert_array_equal(found, [True, False, False])

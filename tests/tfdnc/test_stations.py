@@ -119,15 +119,15 @@ def test_progress_made_on_other_inputs_is_not_resumed(tmp_path):
     assert run_station(station, config(), tmp_path).figures == {"found": False}
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest", "null manifest"])
 def test_a_station_whose_files_are_no_longer_whole_runs_again(tmp_path, damage):
     work = CountingWork()
     run_station(make_station("first", work), config(), tmp_path)
-    damaged = tmp_path / "first" / ("manifest.json" if damage == "manifest" else "result")
+    damaged = tmp_path / "first" / ("manifest.json" if "manifest" in damage else "result")
     if damage == "remove":
         damaged.unlink()
     else:
-        damaged.write_text("")
+        damaged.write_text("null" if "null" in damage else "")
     assert not run_station(make_station("first", work), config(), tmp_path).skipped
     assert run_station(make_station("first", work), config(), tmp_path).skipped
     assert work.calls == 2

@@ -62,6 +62,9 @@ def show_report(report: dict) -> None:
     if report["alpha_curve"]:
         title += f"; clusters covered and their entropy (nats) in lists of {sizes[-1]}"
     _show_figures(table(title, "merge", *columns.values()), rows, columns)
+    if report["seen_targets"]:
+        share = f"{report['seen_targets']:.1%}"
+        console.print(f"{share} of the targets had been seen by their users before; no list contains those.\n")
     if report["alpha_curve"]:
         _show_within_clusters(report)
         figures = report["intent"]

@@ -23,6 +23,21 @@ def places(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.where(hits.any(axis=1), hits.argmax(axis=1), NOT_FOUND)
 
 
+def seen(histories: np.ndarray, splits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Which targets stand in their user's own history.
+
+    Args:
+        histories: `[E]` item indices, those of user u at splits[u] .. splits[u + 1] - 1.
+        splits: `[U + 1]`.
+        targets: `[U]` item indices.
+
+    Returns:
+        `[U]` bool.
+    """
+    owners = np.repeat(np.arange(len(targets)), np.diff(splits))
+    return np.bincount(owners[histories == targets[owners]], minlength=len(targets)) > 0
+
+
 def recall(place: np.ndarray, m: int) -> float:
     """Share of users whose target is among the first m; with one relevant item this is also the hit rate."""
     return float(np.mean(place < m))
@@ -69,8 +84,7 @@ def popularity_places(counts: np.ndarray, histories: np.ndarray, splits: np.ndar
     descending = np.sort(-counts)
     not_below = np.searchsorted(descending, -counts[targets - 1], side="right") - 1  # the target itself is one
     owners = np.repeat(np.arange(len(targets)), np.diff(splits))
-    owners, seen = np.unique(np.stack([owners, histories], axis=1), axis=0).T  # an item is seen once
-    ahead = counts[seen - 1] >= counts[targets[owners] - 1]
+    owners, items = np.unique(np.stack([owners, histories], axis=1), axis=0).T  # an item is seen once
+    ahead = counts[items - 1] >= counts[targets[owners] - 1]
     place = not_below - np.bincount(owners[ahead], minlength=len(targets))
-    place[owners[seen == targets[owners]]] = NOT_FOUND  # a seen target is in no list
-    return place
+    return np.where(seen(histories, splits, targets), NOT_FOUND, place)  # a seen target is in no list

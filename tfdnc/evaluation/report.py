@@ -45,7 +45,8 @@ def evaluate(config: ExperimentConfig, model: Retriever, items: ItemTable, recor
     Returns:
         `merge`: figures of the configured merge; `alpha_curve`: the same for quota(alpha) at every alpha, absent for
         K = 1; `within_cluster`: recall with the target's cluster given (paper, Table 3), which for the sizes of the
-        main list is the oracle-intent ceiling; `intent`; `popularity`: the list of most popular unseen items.
+        main list is the oracle-intent ceiling; `intent`; `popularity`: the list of most popular unseen items;
+        `seen_targets`: share of the targets that no list can contain, because the user had seen them before.
     """
     settings = config.evaluate
     alphas = settings.alphas if items.num_clusters > 1 else ()
@@ -59,6 +60,7 @@ def evaluate(config: ExperimentConfig, model: Retriever, items: ItemTable, recor
     popular = metrics.popularity_places(items.counts, records.items, records.splits, records.targets)
     return {
         "users": len(records.targets),
+        "seen_targets": float(np.mean(metrics.seen(records.items, records.splits, records.targets))),
         "merge_method": config.merge.method,
         "merge": figures(retrieved.lists[0]),
         "alpha_curve": [
