@@ -1,6 +1,7 @@
 """Bytes of a log -> checked columns: what a row must be, and what becomes of one that is not."""
 
 import csv
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -129,14 +130,15 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
         except csv.Error:
             fields = None
         text = b"".join(pending)
-        pending.clear()
-        if fields is None:
-            malformed.append((offset, text, UNREADABLE))
-        elif len(fields) == row_format.num_columns:
+        if fields is not None and len(fields) == row_format.num_columns:
             picked = (fields[row_format.user], fields[row_format.item], fields[row_format.time])
             records.append((*picked, offset, text))
-        elif fields:
-            malformed.append((offset, text, WRONG_COLUMNS))
+        elif fields != []:
+            # Line by line: a stray quote can swallow half a log, which must not pass for one malformed row.
+            reason = UNREADABLE if fields is None else WRONG_COLUMNS
+            starts = itertools.accumulate(map(len, pending), initial=offset)
+            malformed.extend((place, line, reason) for place, line in zip(starts, pending, strict=False))
+        pending.clear()
         offset += len(text)
         if len(records) + len(malformed) >= _QUOTED_ROWS:
             yield _rows_of_records(start, records, malformed)

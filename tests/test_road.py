@@ -158,6 +158,8 @@ def test_serve_and_query_from_the_command_line(runs, run):
         (["run", CONFIG, "--set", "modle.dim=3"], "unknown key 'modle'"),
         (["run", CONFIG, "--set", "generate=null", "--set", "data.path=absent.csv"], "absent.csv"),
         (["run", CONFIG, "--set", "cluster.method=kmeans"], "Unknown clusterer 'kmeans'; known: "),
+        (["run", CONFIG, "--set", "export.index=faiss"], "Unknown index 'faiss'; known: auto, exact, scann"),
+        (["run", CONFIG, "--set", "export.num_candidates=600"], "at most max_candidates, not 600"),
         (["run", CONFIG, "--set", "cluster.num_clusters=1000"], "1000"),
         (["serve", "absent"], "absent"),
         (["query", "--runs", "absent", "--user", "1"], "Expected a run with a bundle in absent"),

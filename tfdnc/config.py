@@ -35,7 +35,7 @@ class ItemFile(Section):
     item: str = "item_id"
     title: str | None = None
     categories: str | None = None
-    separator: str = "|"  # between the categories of one item
+    separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories of one item
 
 
 class GenerateConfig(Section):
@@ -142,6 +142,14 @@ class ExportConfig(Section):
     num_candidates: Positive = 100  # what `serving_default` returns
     max_candidates: Positive = 500  # the widest answer of `retrieve`
     warmup_batch_sizes: Sizes = (1, 8)
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> "ExportConfig":
+        if self.num_candidates > self.max_candidates:
+            raise ValueError(
+                f"expected num_candidates of at most max_candidates, not {self.num_candidates} > {self.max_candidates}"
+            )
+        return self
 
 
 class ExperimentConfig(Section):

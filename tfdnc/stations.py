@@ -117,6 +117,7 @@ def lock_run(run: Path) -> Iterator[None]:
     Raises:
         UserError: another process is at work in the run.
     """
+    run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

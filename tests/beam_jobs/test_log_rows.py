@@ -102,18 +102,19 @@ def test_quoted_fields_may_hold_separators_quotes_and_line_ends():
     assert quoted(text) == ([("a", "b", 1), ("c,d", 'e "x"\nf', 2), ("g", "h", 3)], [])
 
 
-def test_quoted_parser_reports_offsets_of_records_not_of_lines():
+def test_quoted_parser_reports_every_line_of_a_malformed_record_at_its_offset():
     text = b'"a\nb",c,1\n"d\ne",f\nh,i,no\n'
     good, malformed = quoted(text, offset=5)
     assert good == [("a\nb", "c", 1)]
-    assert malformed == [(15, b'"d\ne",f\n', WRONG_COLUMNS), (23, b"h,i,no\n", BAD_TIME)]
+    assert malformed == [(15, b'"d\n', WRONG_COLUMNS), (18, b'e",f\n', WRONG_COLUMNS), (23, b"h,i,no\n", BAD_TIME)]
 
 
 def test_a_quote_that_never_ends_costs_its_rows_not_the_file():
     tail = b"u,i,1\n" * 60_000
     good, malformed = quoted(b'a,"b,1\n' + tail)
-    assert [reason for _, _, reason in malformed] == [UNREADABLE]
+    assert {reason for _, _, reason in malformed} == {UNREADABLE}
     assert len(good) > 30_000
+    assert len(good) + len(malformed) == 60_001  # every line is accounted for
 
 
 def test_both_parsers_agree_on_rows_without_quotes():
@@ -134,3 +135,10 @@ def test_dead_letter_is_one_json_line_and_long_rows_are_cut():
         "text": "a�,é" + "x" * 995,
         "reason": BAD_TIME,
     }
+
+
+def test_a_stray_quote_costs_every_line_it_swallows():
+    """One malformed row instead of half a log would slip under `data.max_malformed_share`."""
+    good, bad = quoted(b'a,b,1\n"oops,1,2\nc,d,3\ne,f,4\n')
+    assert good == [("a", "b", 1)]
+    assert [(offset, text) for offset, text, _ in bad] == [(6, b'"oops,1,2\n'), (16, b"c,d,3\n"), (22, b"e,f,4\n")]

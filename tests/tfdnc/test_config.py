@@ -39,6 +39,7 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"generate": {"people": 3}}, r"unknown key 'generate.people'; known here: .*users"),
         ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
         ({"model": {"dim": 10, "heads": 4}}, "multiple of heads, not 10 of 4"),
+        ({"export": {"num_candidates": 20, "max_candidates": 10}}, "at most max_candidates, not 20 > 10"),
         ({"evaluate": {"candidates": []}}, "evaluate.candidates: .*at least 1 item"),
         ({"evaluate": {"alphas": [float("inf")]}}, "evaluate.alphas.0: .*finite"),
         ({"seed": -1}, "seed: .*greater than or equal to 0"),

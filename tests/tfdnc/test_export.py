@@ -435,9 +435,6 @@ def test_an_existing_version_is_never_overwritten(cases, tmp_path):
 
 def test_contradictions_are_refused_before_anything_is_written(cases, tmp_path):
     case = cases["exact"]
-    export = ExportConfig(index="exact", num_candidates=20, max_candidates=10)
-    with pytest.raises(UserError, match=r"export.num_candidates <= export.max_candidates, got 20 > 10"):
-        case.export(tmp_path / "a", config=case.config.model_copy(update={"export": export}))
     with pytest.raises(UserError, match="item table the model was trained on"):
         case.export(tmp_path / "a", items=make_items((2, 5, 13, 40)))
     unknown = case.config.model_copy(update={"export": ExportConfig(index="fais")})

@@ -7,6 +7,7 @@ import pytest
 
 from tfdnc.backend import tf
 from tfdnc.config import parse_config
+from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
@@ -125,6 +126,12 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path):
     assert (figures["best_epoch"], figures["val_norm"]) == (4, 0.9)
     loaded = load_trained(make_config(), make_items(), tmp_path)
     np.testing.assert_array_equal(loaded.item_embeddings.numpy(), best["embeddings"])
+
+
+def test_a_training_that_diverges_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"diverged in epoch \d+: lower train.learning_rate"):
+        run(tmp_path, make_config(learning_rate=1e20))
+    assert not (tmp_path / HISTORY).exists()
 
 
 def test_the_curves_are_there_for_tensorboard(tmp_path):

@@ -87,8 +87,8 @@ def _alpha(text: str) -> float:
 
 def _count(text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    if not 1 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, and below 2^31, got {text}")
     return value
 
 
@@ -135,9 +135,10 @@ def _travel(arguments: argparse.Namespace, last: str | None) -> None:
     names = [station.name for station in stations]
     if last is not None and last not in names:
         raise UserError(f"The config has no `{last}` section, so there is no station {last}; its stations: {names}.")
+    road.check_names(config)
     run = arguments.runs / config.name
-    road.write_config(config, run)
     with lock_run(run):
+        road.write_config(config, run)
         _visit(stations[: names.index(last) + 1 if last else None], config, run, arguments.force, last)
 
 

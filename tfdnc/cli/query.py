@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
+from rich.text import Text
 
 from serving.client import Retrieval, RetrievalClient
 from tfdnc import schema
@@ -31,6 +33,7 @@ def query(arguments: argparse.Namespace) -> None:
     """Sends one user's history, without its last event, and shows the answer."""
     run = arguments.run or _newest_run(arguments.runs)
     items = read_items(run / road.CLUSTER.folder)
+    _refuse_newer_clusters(run, items)
     user = _read_user(run, items, arguments.user)
     with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name) as client:
         history = [items.item_ids[row] for row in user.history]
@@ -49,6 +52,13 @@ def _newest_run(runs: Path) -> Path:
     if not bundles:
         raise UserError(f"Expected a run with a bundle in {runs}, found none: run `tfdnc run CONFIG` first.")
     return max(bundles, key=lambda folder: folder.stat().st_mtime).parent
+
+
+def _refuse_newer_clusters(run: Path, items: ItemTable) -> None:
+    """Raises a `UserError` when the run was clustered again after its bundle was exported: names would be wrong."""
+    for path in (run / road.EXPORT.folder).glob(f"*/{schema.MANIFEST_ASSET}"):
+        if json.loads(path.read_text())["cluster_names"] != items.cluster_names:
+            raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
 
 
 def _read_user(run: Path, items: ItemTable, user_id: str) -> User:
@@ -81,7 +91,7 @@ def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
     for age, row in zip(range(len(shown), 0, -1), shown, strict=True):
         table.add_row(f"-{age}", items.titles[row], _cluster_of(row, items))
     table.add_row(
-        "next", f"[bold]{items.titles[user.held_out]}[/bold]", _cluster_of(user.held_out, items), end_section=True
+        "next", Text(items.titles[user.held_out], style="bold"), _cluster_of(user.held_out, items), end_section=True
     )
     screen.console.print(table)
 

@@ -119,6 +119,29 @@ def _sections(*names: str):
     return settings
 
 
+def _train_settings(config: ExperimentConfig) -> dict:
+    """The model and its training; merge and list sizes too, because the best epoch is picked by them."""
+    sizes = list(config.evaluate.candidates)
+    return _sections("model", "train", "merge")(config) | {"candidates": sizes}
+
+
+def check_names(config: ExperimentConfig) -> None:
+    """Raises a `UserError` for a method nobody registered, before hours of work end at it."""
+    from beam_jobs.negatives import NEGATIVE_SAMPLERS
+    from tfdnc.clustering import CLUSTERERS
+    from tfdnc.index import INDEXES
+    from tfdnc.merge import MERGES
+    from tfdnc.model.conditioning import CONDITIONINGS
+    from tfdnc.model.losses import LOSSES
+
+    CLUSTERERS.resolve(config.cluster.method)
+    NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
+    CONDITIONINGS.resolve(config.model.conditioning)
+    LOSSES.resolve(config.train.loss)
+    MERGES.resolve(config.merge.method)
+    INDEXES.resolve(config.export.index)
+
+
 GENERATE = Station(
     "generate",
     "generate",
@@ -159,7 +182,7 @@ TRAIN = Station(
     "train",
     "train",
     needs=(EXAMPLES,),
-    settings=_sections("model", "train", "merge", "evaluate"),  # merge and sizes: they pick the best epoch
+    settings=_train_settings,
     work=_train,
     headline=lambda f: f"{f['parameters']:,} parameters, best epoch {f['best_epoch']} of {f['epochs']}",
     resumes=True,
@@ -192,7 +215,6 @@ def stations_of(config: ExperimentConfig) -> list[Station]:
 
 def write_config(config: ExperimentConfig, run: Path) -> None:
     """Stores the resolved config in the run's folder."""
-    run.mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(dump_config(config))
 
 

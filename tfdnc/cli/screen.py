@@ -6,25 +6,25 @@ from collections.abc import Iterator
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tfdnc.stations import Outcome, Station
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)  # ids and titles are data, whatever brackets they hold
 
 
 def station_started(station: Station) -> None:
     """Announces a station before its work begins."""
-    console.print(f"[bold]{station.name}[/bold]")
+    console.print(station.name, style="bold")
 
 
 @contextlib.contextmanager
 def last_log_line(station: Station) -> Iterator[None]:
     """Shows, on a terminal, the latest thing a running station logged; nothing of it stays on the screen."""
-    with console.status(f"{station.name} ...") as status:
+    with console.status(Text(f"{station.name} ...")) as status:
         handler = logging.Handler(logging.INFO)
-        handler.emit = lambda record: status.update(escape(record.getMessage()))
+        handler.emit = lambda record: status.update(Text(record.getMessage()))
         loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
         for logger in loggers:
             logger.addHandler(handler)
@@ -44,7 +44,7 @@ def station_ended(station: Station, outcome: Outcome) -> None:
 
 def table(title: str, *headers: str) -> Table:
     """Prints a title and returns a table below it, ready for rows; print it when they are in."""
-    console.print(f"\n[bold]{title}[/bold]", soft_wrap=True)
+    console.print(f"\n{title}", style="bold", soft_wrap=True)
     return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 

@@ -46,11 +46,11 @@ def export_bundle(
         Figures: version, megabytes, index (how many clusters are searched how), uses_scann, seconds.
 
     Raises:
-        UserError: the version exists, the settings contradict each other, or the item table is not the model's.
+        UserError: the version exists, or the item table is not the model's.
     """
     started = time.perf_counter()
     final = Path(output) / str(version)
-    _check(retriever, items, cold_start_vectors, config, final)
+    _check(retriever, items, cold_start_vectors, final)
     final.parent.mkdir(parents=True, exist_ok=True)
     # Not a number, so no server that watches the base path takes it for a version while it is written.
     partial = Path(tempfile.mkdtemp(prefix=f"unfinished-{version}-", dir=final.parent))
@@ -71,14 +71,9 @@ def export_bundle(
     }
 
 
-def _check(retriever, items, cold_start_vectors, config, final):
+def _check(retriever, items, cold_start_vectors, final):
     if final.exists():
         raise UserError(f"Expected no version at {final} yet, found one. Export under another version number.")
-    if config.export.num_candidates > config.export.max_candidates:
-        raise UserError(
-            f"Expected export.num_candidates <= export.max_candidates, got {config.export.num_candidates} > "
-            f"{config.export.max_candidates}. Raise max_candidates."
-        )
     if tuple(items.offsets) != tuple(retriever.offsets):
         raise UserError(
             f"Expected the item table the model was trained on, with clusters at rows {retriever.offsets}, got "

@@ -1,12 +1,14 @@
 """What happens around the epochs of `model.fit`: validation, best weights, resumable state, progress bar."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tfdnc.backend import keras, tf
+from tfdnc.errors import UserError
 
 _LOG = "epochs.jsonl"
 
@@ -58,6 +60,19 @@ class TrainingState:
         """Removes what only a resumed run needs."""
         shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
         (self._folder / _LOG).unlink(missing_ok=True)
+
+
+class RefuseDivergence(keras.callbacks.Callback):
+    """Ends a training whose loss is no longer a number, before its weights are kept."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Raises a `UserError` for a loss that is infinite or not a number."""
+        diverged = [name for name, value in logs.items() if name.endswith("loss") and not math.isfinite(value)]
+        if diverged:
+            raise UserError(
+                f"Expected finite losses, but {', '.join(diverged)} diverged in epoch {epoch + 1}: "
+                "lower train.learning_rate or raise train.warmup_steps."
+            )
 
 
 class Validation(keras.callbacks.Callback):

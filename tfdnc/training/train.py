@@ -9,7 +9,14 @@ from tfdnc.config import ExperimentConfig
 from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.callbacks import BestWeights, Checkpoint, ProgressBar, TrainingState, Validation
+from tfdnc.training.callbacks import (
+    BestWeights,
+    Checkpoint,
+    ProgressBar,
+    RefuseDivergence,
+    TrainingState,
+    Validation,
+)
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
 
@@ -45,6 +52,9 @@ def train(
 
     Returns:
         Figures: epochs, steps, parameters, best epoch and its validation figures.
+
+    Raises:
+        UserError: nobody has an event to predict, or a loss diverged.
     """
     settings = config.train
     batches = TrainingBatches(records, settings, config.model.max_length, config.seed)
@@ -68,6 +78,7 @@ def train(
                 steps_per_epoch=steps,
                 verbose=0,
                 callbacks=[
+                    RefuseDivergence(),
                     validation,
                     BestWeights(state, objective, output / WEIGHTS),
                     bar,
