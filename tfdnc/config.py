@@ -156,7 +156,7 @@ class ExperimentConfig(Section):
     """One experiment: every choice that tells its result from another's."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # also the name of the run's folder
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1  # TensorFlow keys dropout with int32
     generate: GenerateConfig | None = None
     data: DataConfig = DataConfig()
     cluster: ClusterConfig = ClusterConfig()

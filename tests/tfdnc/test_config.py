@@ -43,6 +43,7 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"evaluate": {"candidates": []}}, "evaluate.candidates: .*at least 1 item"),
         ({"evaluate": {"alphas": [float("inf")]}}, "evaluate.alphas.0: .*finite"),
         ({"seed": -1}, "seed: .*greater than or equal to 0"),
+        ({"seed": 2**31}, "seed: .*less than 2147483648"),
         ({"name": "../x"}, "name: string should match"),
         ({"train": {"epochs": 0}}, r"train.epochs: input should be greater than or equal to 1"),
     ],
