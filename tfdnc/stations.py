@@ -21,7 +21,7 @@ from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
 
 MANIFEST = "manifest.json"
-_UNFINISHED = "unfinished.json"
+_UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Station:
         work: does the work and returns figures, JSON-serialisable.
         headline: figures -> the one line a person wants to see.
         files: config, run -> input files that no needed station wrote.
+        check: config -> raises a `UserError` for a name that `work` would stumble over, before any station works.
         resumes: whether `work` can continue in the unfinished `output` of a killed run.
     """
 
@@ -61,6 +62,7 @@ class Station:
     work: Callable[[Workplace], dict]
     headline: Callable[[dict], str]
     files: Callable[[ExperimentConfig, Path], list[Path]] = field(default=lambda config, run: [])
+    check: Callable[[ExperimentConfig], object] = field(default=lambda config: None)
     resumes: bool = False
 
 
@@ -174,11 +176,11 @@ def _digest(value: dict) -> str:
 def _open_output(output: Path, fingerprint: str, keep: bool) -> None:
     """Makes the unfinished folder; keeps the content of a killed run that had the same inputs."""
     note = output / _UNFINISHED
-    if keep and note.is_file() and json.loads(note.read_text()) == {"fingerprint": fingerprint}:
+    if keep and note.is_file() and note.read_text() == fingerprint:
         return
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    note.write_text(json.dumps({"fingerprint": fingerprint}))
+    note.write_text(fingerprint)
 
 
 def _replace(output: Path, place: Path) -> None:

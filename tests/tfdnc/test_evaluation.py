@@ -76,7 +76,7 @@ def oracle_list(model, history, merge):
 @pytest.mark.parametrize("conditioning", ["none", "hadamard_per_position", "hadamard_literal"])
 def test_lists_and_places_equal_the_oracle(conditioning):
     model, records = make_model(conditioning), make_records()
-    retrieved = Evaluator(model, 5, MERGES, WIDTH).retrieve(records)
+    retrieved = Evaluator(model, MERGES, WIDTH).retrieve(records)
     for merge, lists in zip(MERGES, retrieved.lists, strict=True):
         for user in range(len(records.targets)):
             expected = oracle_list(model, history_of(records, user), merge)
@@ -98,7 +98,7 @@ def test_a_target_seen_before_is_never_found():
     records = make_records()
     records = records._replace(targets=records.items[records.splits[:-1]])
     records = records._replace(target_clusters=CLUSTERS[records.targets - 1])
-    retrieved = Evaluator(make_model(), 5, MERGES, WIDTH).retrieve(records)
+    retrieved = Evaluator(make_model(), MERGES, WIDTH).retrieve(records)
     assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
     assert np.all(retrieved.within_places == metrics.NOT_FOUND)
     assert evaluate(make_config(), make_model(), make_items(), records)["seen_targets"] == 1.0

@@ -135,11 +135,13 @@ def _travel(arguments: argparse.Namespace, last: str | None) -> None:
     names = [station.name for station in stations]
     if last is not None and last not in names:
         raise UserError(f"The config has no `{last}` section, so there is no station {last}; its stations: {names}.")
-    road.check_names(config)
+    stations = stations[: names.index(last) + 1 if last else None]
+    for station in stations:
+        station.check(config)
     run = arguments.runs / config.name
     with lock_run(run):
         road.write_config(config, run)
-        _visit(stations[: names.index(last) + 1 if last else None], config, run, arguments.force, last)
+        _visit(stations, config, run, arguments.force, last)
 
 
 def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:

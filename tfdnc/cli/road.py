@@ -1,6 +1,6 @@
 """The stations from a log to a bundle, in order, each bound to the code that does its work.
 
-Heavy libraries are imported by the station that needs them, when it runs.
+Heavy libraries are imported by the stations that need them, when one of those is visited.
 """
 
 from pathlib import Path
@@ -78,7 +78,7 @@ def _export(place: Workplace) -> dict:
     items = read_items(run / CLUSTER.folder)
     model = load_trained(config, items, run / TRAIN.folder)
     histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION)
-    vectors = cold_start_vectors(model, histories, config.model.max_length)
+    vectors = cold_start_vectors(model, histories)
     prepared = read_manifest(run / PREPARE.folder)
     extra = {
         "split_sha256": prepared["figures"]["split_sha256"],
@@ -125,20 +125,31 @@ def _train_settings(config: ExperimentConfig) -> dict:
     return _sections("model", "train", "merge")(config) | {"candidates": sizes}
 
 
-def check_names(config: ExperimentConfig) -> None:
-    """Raises a `UserError` for a method nobody registered, before hours of work end at it."""
-    from beam_jobs.negatives import NEGATIVE_SAMPLERS
+def _check_cluster(config: ExperimentConfig) -> None:
     from tfdnc.clustering import CLUSTERERS
-    from tfdnc.index import INDEXES
+
+    CLUSTERERS.resolve(config.cluster.method)
+
+
+def _check_examples(config: ExperimentConfig) -> None:
+    from beam_jobs.negatives import NEGATIVE_SAMPLERS
+
+    NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
+
+
+def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.merge import MERGES
     from tfdnc.model.conditioning import CONDITIONINGS
     from tfdnc.model.losses import LOSSES
 
-    CLUSTERERS.resolve(config.cluster.method)
-    NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
     CONDITIONINGS.resolve(config.model.conditioning)
     LOSSES.resolve(config.train.loss)
     MERGES.resolve(config.merge.method)
+
+
+def _check_export(config: ExperimentConfig) -> None:
+    from tfdnc.index import INDEXES
+
     INDEXES.resolve(config.export.index)
 
 
@@ -165,6 +176,7 @@ CLUSTER = Station(
     needs=(PREPARE,),
     settings=_sections("cluster"),
     work=_cluster,
+    check=_check_cluster,
     headline=lambda f: (
         f"{f['clusters']} clusters of {f['smallest']:,} to {f['largest']:,} items; "
         f"next item in the same cluster {f['next_in_cluster']:.3f} (by chance {f['next_by_chance']:.3f})"
@@ -176,6 +188,7 @@ EXAMPLES = Station(
     needs=(PREPARE, CLUSTER),
     settings=_sections("examples"),
     work=_examples,
+    check=_check_examples,
     headline=lambda f: f"{f['positions']:,} training positions, {f['negatives']['empty']:,} negatives left empty",
 )
 TRAIN = Station(
@@ -184,6 +197,7 @@ TRAIN = Station(
     needs=(EXAMPLES,),
     settings=_train_settings,
     work=_train,
+    check=_check_train,
     headline=lambda f: f"{f['parameters']:,} parameters, best epoch {f['best_epoch']} of {f['epochs']}",
     resumes=True,
 )
@@ -203,6 +217,7 @@ EXPORT = Station(
     needs=(EVALUATE,),
     settings=_sections("merge", "export"),
     work=_export,
+    check=_check_export,
     headline=lambda f: f"version {f['version']}, {f['megabytes']:.1f} MB, index {f['index']}",
 )
 

@@ -18,8 +18,6 @@ from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
-_BATCH_TOKENS = 50_000  # padded history positions per batch
-
 
 class Lists(NamedTuple):
     """The lists one merge makes for all U users."""
@@ -41,14 +39,12 @@ class Evaluator:
 
     Args:
         model: whose current weights are evaluated at each call.
-        max_length: items of a history that are encoded.
         merges: the merges to make lists with.
         width: M, the longest list; shorter lists are its prefixes, because no merge key depends on M.
     """
 
-    def __init__(self, model: Retriever, max_length: int, merges: Sequence[MergeConfig], width: int):
+    def __init__(self, model: Retriever, merges: Sequence[MergeConfig], width: int):
         self._model = model
-        self._max_length = max_length
         self._merges = merges
         self._width = width
         self._index = ExactIndex(model.item_embeddings, model.offsets)
@@ -66,7 +62,7 @@ class Evaluator:
             within_places=np.full(users, metrics.NOT_FOUND),
             log_intent=np.zeros([users, self._model.num_clusters], np.float32),
         )
-        for batch, history, seen in history_batches(records, self._max_length, _BATCH_TOKENS):
+        for batch, history, seen in history_batches(records, self._model.max_length):
             lists, within, log_intent = self._graph(
                 history, seen, records.targets[batch], records.target_clusters[batch]
             )

@@ -1,5 +1,6 @@
 """The evaluation report: figures of every merge, the alpha curve, and what bounds them from above and below."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,13 +27,13 @@ def validation_objective(config: ExperimentConfig) -> str:
 
 def validator(config: ExperimentConfig, records: HeldOutRecords):
     """Returns a function model -> figures of the configured merge on `records`, for use between epochs."""
-    evaluators: dict[int, Evaluator] = {}  # one compiled graph for the whole training
+
+    @functools.cache  # one compiled graph for the whole training
+    def evaluator_of(model: Retriever) -> Evaluator:
+        return Evaluator(model, [config.merge], max(config.evaluate.candidates))
 
     def validate(model: Retriever) -> dict[str, float]:
-        if id(model) not in evaluators:
-            width = max(config.evaluate.candidates)
-            evaluators[id(model)] = Evaluator(model, config.model.max_length, [config.merge], width)
-        retrieved = evaluators[id(model)].retrieve(records)
+        retrieved = evaluator_of(model).retrieve(records)
         figures = list_figures(retrieved.lists[0], records, model.num_clusters, config.evaluate.candidates)
         return figures | intent_figures(retrieved, records)
 
@@ -52,7 +53,7 @@ def evaluate(config: ExperimentConfig, model: Retriever, items: ItemTable, recor
     alphas = settings.alphas if items.num_clusters > 1 else ()
     merges = [config.merge, *(MergeConfig(method="quota", alpha=alpha) for alpha in alphas)]
     width = max(*settings.candidates, *settings.within_cluster)
-    retrieved = Evaluator(model, config.model.max_length, merges, width).retrieve(records)
+    retrieved = Evaluator(model, merges, width).retrieve(records)
 
     def figures(lists: Lists) -> dict[str, float]:
         return list_figures(lists, records, items.num_clusters, settings.candidates)

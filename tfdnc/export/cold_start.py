@@ -7,10 +7,8 @@ from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
-_BATCH_TOKENS = 50_000  # padded history positions per batch
 
-
-def cold_start_vectors(model: Retriever, records: HeldOutRecords, max_length: int) -> np.ndarray:
+def cold_start_vectors(model: Retriever, records: HeldOutRecords) -> np.ndarray:
     """Returns the mean over users of each user vector, `[V, D]` float32.
 
     The score of an item under the mean vector is its mean score over users, so a cold start is answered, inside each
@@ -18,7 +16,7 @@ def cold_start_vectors(model: Retriever, records: HeldOutRecords, max_length: in
     """
     encode = tf.function(model.user_vectors, input_signature=[tf.TensorSpec([None, None], tf.int32)])
     total = 0.0
-    for _, history, _ in history_batches(records, max_length, _BATCH_TOKENS):
+    for _, history, _ in history_batches(records, model.max_length):
         vectors, _ = encode(history)
         total = total + tf.reduce_sum(vectors, axis=0).numpy().astype(np.float64)
     return (total / len(records.targets)).astype(np.float32)

@@ -95,7 +95,7 @@ class TrainingBatches:
 
 
 def history_batches(
-    records: HeldOutRecords, max_length: int, batch_tokens: int
+    records: HeldOutRecords, max_length: int, batch_tokens: int = 50_000
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Packs held-out histories for inference, users of similar length together.
 

@@ -24,7 +24,7 @@ WEIGHTS = "weights"
 """Checkpoint of the best epoch's model variables."""
 
 HISTORY = "history.json"
-"""List of one dict per epoch: losses, learning rate, and validation figures where the epoch was validated."""
+"""List of one dict per epoch: losses, and validation figures where the epoch was validated."""
 
 Validate = Callable[[Retriever], dict[str, float]]
 
