@@ -12,6 +12,7 @@ from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.callbacks import (
     BestWeights,
     Checkpoint,
+    CpuTime,
     ProgressBar,
     RefuseDivergence,
     TrainingState,
@@ -51,7 +52,8 @@ def train(
         output: folder for weights, history, TensorBoard logs and checkpoints.
 
     Returns:
-        Figures: epochs, steps, parameters, best epoch and its validation figures.
+        Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
+        figures.
 
     Raises:
         UserError: nobody has an event to predict, or a loss diverged.
@@ -78,6 +80,7 @@ def train(
                 steps_per_epoch=steps,
                 verbose=0,
                 callbacks=[
+                    CpuTime(),
                     RefuseDivergence(),
                     validation,
                     BestWeights(state, objective, output / WEIGHTS),
@@ -93,6 +96,7 @@ def train(
         "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),
         "epochs": settings.epochs,
         "steps": settings.epochs * steps,
+        "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
