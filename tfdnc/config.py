@@ -87,14 +87,16 @@ class ExamplesConfig(Section):
 
 
 class ModelConfig(Section):
-    """The user tower; `conditioning` names an entry of the conditioning registry."""
+    """The user tower; `encoder` names an entry of the user-encoder registry."""
 
-    conditioning: str = "hadamard_per_position"
+    encoder: str = "hadamard_per_position"
     dim: Positive = 64
     blocks: Positive = 2
     heads: Positive = 1
     max_length: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
+    interests: Positive = 4  # mind: at most this many; comirec: exactly this many
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelConfig":
@@ -108,7 +110,10 @@ class TrainConfig(Section):
 
     loss: str = "in_cluster_softmax"
     intent_weight: Annotated[float, Field(ge=0)] = 1.0
-    epochs: Positive = 48
+    num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
+    negative_exponent: float = 0.0  # of the counts these are drawn by; 0 is uniform
+    calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
+    epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
     batch_tokens: Positive = 6_400  # padded positions per step
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -125,6 +130,7 @@ class MergeConfig(Section):
     method: str = "joint"
     alpha: Alpha = 1.0  # quota: sharpness of the quotas, p ** alpha
     top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
+    diversity: Annotated[float, Field(ge=0)] = 0.0  # score: lambda, what every earlier result of its cluster costs
 
 
 class EvaluateConfig(Section):
@@ -133,6 +139,7 @@ class EvaluateConfig(Section):
     candidates: Sizes = (10, 20, 50, 100)
     within_cluster: Sizes = (5, 20, 50)
     alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)
+    judge: ClusterConfig | None = None  # clusters that lists are judged by where the method itself has only one
 
 
 class ExportConfig(Section):

@@ -21,8 +21,8 @@ CLUSTERS = np.repeat(np.arange(K), np.diff(OFFSETS)).astype(np.int32)
 MERGES = [MergeConfig(method="joint"), *(MergeConfig(method="quota", alpha=alpha) for alpha in (0, 1, 3))]
 
 
-def make_model(conditioning="hadamard_per_position", offsets=OFFSETS):
-    model = Retriever(ModelConfig(conditioning=conditioning, dim=8, max_length=5), TrainConfig(), offsets, seed=3)
+def make_model(encoder="hadamard_per_position", offsets=OFFSETS):
+    model = Retriever(ModelConfig(encoder=encoder, dim=8, max_length=5), TrainConfig(), offsets, seed=3)
     # Untrained scores are nearly equal; spread them, so that float noise cannot decide a rank.
     model.item_embeddings.assign(model.item_embeddings * 50)
     return model
@@ -73,9 +73,9 @@ def oracle_list(model, history, merge):
     return np.array(result)
 
 
-@pytest.mark.parametrize("conditioning", ["none", "hadamard_per_position", "hadamard_literal"])
-def test_lists_and_places_equal_the_oracle(conditioning):
-    model, records = make_model(conditioning), make_records()
+@pytest.mark.parametrize("encoder", ["transformer", "hadamard_per_position", "hadamard_literal"])
+def test_lists_and_places_equal_the_oracle(encoder):
+    model, records = make_model(encoder), make_records()
     retrieved = Evaluator(model, MERGES, WIDTH).retrieve(records)
     for merge, lists in zip(MERGES, retrieved.lists, strict=True):
         for user in range(len(records.targets)):
@@ -131,7 +131,7 @@ def test_a_single_cluster_has_no_alpha_curve(tmp_path):
     offsets = (0, N)
     records = make_records()
     records = records._replace(target_clusters=np.zeros_like(records.targets))
-    report = evaluate(make_config(), make_model("none", offsets), make_items(offsets), records)
+    report = evaluate(make_config(), make_model("transformer", offsets), make_items(offsets), records)
     assert report["alpha_curve"] == []
     assert report["merge"]["recall@10"] == report["within_cluster"]["recall@10"]
     plot_alpha_curve(report, tmp_path)

@@ -48,8 +48,8 @@ def make_item_vectors(count):
     return rng.normal(0, 0.6, size=[20, DIM])[rng.integers(0, 20, count)] + rng.normal(0, 0.3, size=[count, DIM])
 
 
-def make_retriever(items, conditioning):
-    config = ModelConfig(conditioning=conditioning, dim=DIM, blocks=1, max_length=MAX_LENGTH)
+def make_retriever(items, encoder):
+    config = ModelConfig(encoder=encoder, dim=DIM, blocks=1, max_length=MAX_LENGTH)
     retriever = Retriever(config, TrainConfig(precision="float32"), items.offsets, seed=1)
     retriever.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
     retriever.user_vectors(tf.constant([[1, 2]]))
@@ -59,14 +59,14 @@ def make_retriever(items, conditioning):
 class Case:
     """One exported bundle, with what it was made of and the module that was saved."""
 
-    def __init__(self, folder, sizes, index, conditioning, merge=None):
+    def __init__(self, folder, sizes, index, encoder, merge=None):
         self.items = make_items(sizes)
         self.sizes = sizes
-        self.retriever = make_retriever(self.items, conditioning)
+        self.retriever = make_retriever(self.items, encoder)
         self.num_vectors = self.retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
         self.cold_vectors = np.random.default_rng(1).normal(size=[self.num_vectors, DIM]).astype(np.float32)
         self.config = ExperimentConfig(
-            name=f"{index}-{conditioning}",
+            name=f"{index}-{encoder}",
             merge=merge or MergeConfig(),
             export=ExportConfig(
                 index=index, num_candidates=LENGTH, max_candidates=MAX_CANDIDATES, warmup_batch_sizes=(1, 3)
@@ -127,7 +127,7 @@ def cases(tmp_path_factory):
     return {
         "exact": Case(folder / "exact", small, "exact", "hadamard_per_position"),
         "scann": Case(folder / "scann", uneven, "scann", "hadamard_per_position"),
-        "auto": Case(folder / "auto", small, "auto", "none", MergeConfig(method="quota", alpha=2.0)),
+        "auto": Case(folder / "auto", small, "auto", "transformer", MergeConfig(method="quota", alpha=2.0)),
     }
 
 

@@ -1,4 +1,4 @@
-"""One contract for every task conditioning, and what tells them apart."""
+"""One contract for every user encoder, and what tells them apart."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,19 @@ import pytest
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
-from tfdnc.model.conditioning import CONDITIONINGS
+from tfdnc.model.encoder import USER_ENCODERS
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.retriever import Retriever
 
 OFFSETS = (0, 5, 15, 20)
 K, N, D = 3, 20, 16
 CLUSTERS = np.repeat(np.arange(K), np.diff(OFFSETS))
-EXPECTED_VECTORS = {"none": 1, "hadamard_per_position": K, "hadamard_literal": K}
+EXPECTED_VECTORS = {"transformer": 1, "hadamard_per_position": K, "hadamard_literal": K}
 
 
-def make(conditioning, loss="in_cluster_softmax", offsets=OFFSETS):
+def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS):
     model = Retriever(
-        ModelConfig(conditioning=conditioning, dim=D, max_length=10, dropout=0.1),
+        ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=0.1),
         TrainConfig(loss=loss, precision="float32"),
         offsets,
         seed=1,
@@ -52,34 +52,34 @@ def histories(*rows):
     return tf.constant([row + [0] * (width - len(row)) for row in rows], tf.int32)
 
 
-@pytest.mark.parametrize("conditioning", sorted(CONDITIONINGS))
+@pytest.mark.parametrize("encoder", sorted(USER_ENCODERS))
 class TestEveryConditioning:
-    def test_shapes(self, conditioning):
-        model = make(conditioning)
+    def test_shapes(self, encoder):
+        model = make(encoder)
         vectors, log_intent = model.user_vectors(histories([1, 2, 3], [4]))
-        assert vectors.shape == [2, EXPECTED_VECTORS[conditioning], D]
+        assert vectors.shape == [2, EXPECTED_VECTORS[encoder], D]
         assert log_intent.shape == [2, K]
         np.testing.assert_allclose(np.exp(log_intent).sum(axis=1), 1, rtol=1e-5)
 
-    def test_an_empty_history_gives_finite_values(self, conditioning):
+    def test_an_empty_history_gives_finite_values(self, encoder):
         for rows in (histories([0, 0]), histories([1, 2], [0, 0])):
-            for values in make(conditioning).user_vectors(rows):
+            for values in make(encoder).user_vectors(rows):
                 assert np.all(np.isfinite(values))
 
-    def test_padding_and_company_change_nothing(self, conditioning):
-        model = make(conditioning)
+    def test_padding_and_company_change_nothing(self, encoder):
+        model = make(encoder)
         alone = model.user_vectors(histories([3, 9, 17]))
         in_company = model.user_vectors(histories([3, 9, 17], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [5]))
         for single, many in zip(alone, in_company, strict=True):
             np.testing.assert_allclose(single[0], many[0], atol=1e-5)
 
-    def test_order_matters(self, conditioning):
-        vectors, _ = make(conditioning).user_vectors(histories([3, 9, 17], [9, 3, 17]))
+    def test_order_matters(self, encoder):
+        vectors, _ = make(encoder).user_vectors(histories([3, 9, 17], [9, 3, 17]))
         assert not np.allclose(vectors[0], vectors[1], atol=1e-4)
 
-    def test_a_training_step_is_a_function_of_seed_and_step(self, conditioning):
+    def test_a_training_step_is_a_function_of_seed_and_step(self, encoder):
         def losses():
-            model = make(conditioning)
+            model = make(encoder)
             return [float(model.train_step(batch_of(random_sequences(4)))["total_loss"]) for _ in range(3)]
 
         first = losses()
@@ -87,9 +87,9 @@ class TestEveryConditioning:
         assert np.all(np.isfinite(first))
 
     @pytest.mark.parametrize("loss", sorted(LOSSES))
-    def test_learns_a_log_with_two_disjoint_tastes(self, conditioning, loss):
+    def test_learns_a_log_with_two_disjoint_tastes(self, encoder, loss):
         # Taste A walks 1 2 3 4 5, taste B walks 16 17 18 19 20; the next item is certain in either.
-        model = make(conditioning, loss)
+        model = make(encoder, loss)
         batch = batch_of([[1, 2, 3, 4, 5], [16, 17, 18, 19, 20]] * 4)
         step = tf.function(model.train_step)
         for _ in range(100):
@@ -102,8 +102,8 @@ class TestEveryConditioning:
             scores = model.item_embeddings.numpy()[start:stop] @ vector.numpy()
             assert start + scores.argmax() + 1 == item
 
-    def test_every_variable_learns(self, conditioning):
-        model = make(conditioning)
+    def test_every_variable_learns(self, encoder):
+        model = make(encoder)
         with tf.GradientTape() as tape:
             loss = model.compute_loss(batch_of(random_sequences(30)), training=True)
         gradients = tape.gradient(loss, model.trainable_variables)
@@ -121,7 +121,7 @@ def test_per_position_training_states_equal_what_a_request_computes():
     sequence = [3, 9, 17, 1, 6]
     batch = batch_of([sequence])
     tokens, positions = model._embed(batch["history"])
-    states = model._conditioning.training_states(
+    states = model._encoder.training_states(
         model._trunk, tokens, positions, batch["target_cluster"], batch["target"] > 0, seed=None
     )
     for length in range(1, len(sequence)):
@@ -138,7 +138,7 @@ def test_the_intent_of_a_position_does_not_know_the_answer():
     one, other = batch_of([[3, 9, 1]]), batch_of([[3, 9, 20]])  # targets in clusters 0 and 2
     tokens, positions = model._embed(one["history"])
     intents = [
-        model._conditioning.training_states(
+        model._encoder.training_states(
             model._trunk, tokens, positions, batch["target_cluster"], batch["target"] > 0, seed=None
         ).intent
         for batch in (one, other)
@@ -153,7 +153,7 @@ def test_literal_prompts_multiply_every_position_by_the_same_task_embedding():
     vectors, _ = model.user_vectors(history)
     tokens, positions = model._embed(history)
     for cluster in range(K):
-        prompted = tokens * model._conditioning._task_embeddings[cluster] + positions
+        prompted = tokens * model._encoder._task_embeddings[cluster] + positions
         np.testing.assert_allclose(vectors[:, cluster], model._trunk(prompted).prefix[:, -1], atol=1e-5)
 
 
@@ -161,7 +161,7 @@ def test_literal_training_trains_one_cluster_per_sequence():
     model = make("hadamard_literal")
     batch = batch_of(random_sequences(50))
     tokens, positions = model._embed(batch["history"])
-    states = model._conditioning.training_states(
+    states = model._encoder.training_states(
         model._trunk, tokens, positions, batch["target_cluster"], batch["target"] > 0, seed=tf.constant([1, 2])
     )
     trained = states.trained.numpy()
@@ -176,7 +176,7 @@ def test_literal_training_trains_one_cluster_per_sequence():
 
 
 def test_a_single_cluster_has_no_intent_to_learn():
-    model = make("none", "softmax", offsets=(0, N))
+    model = make("transformer", "softmax", offsets=(0, N))
     batch = batch_of(random_sequences(4))
     batch["target_cluster"] = tf.zeros_like(batch["target_cluster"])
     assert np.isfinite(float(model.compute_loss(batch, training=True)))
@@ -185,5 +185,5 @@ def test_a_single_cluster_has_no_intent_to_learn():
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(UserError, match="known: hadamard_literal, hadamard_per_position, none"):
+    with pytest.raises(UserError, match="known: hadamard_literal, hadamard_per_position, transformer"):
         make("hadamar")

@@ -139,10 +139,10 @@ def _check_examples(config: ExperimentConfig) -> None:
 
 def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.merge import MERGES
-    from tfdnc.model.conditioning import CONDITIONINGS
+    from tfdnc.model.encoder import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
 
-    CONDITIONINGS.resolve(config.model.conditioning)
+    USER_ENCODERS.resolve(config.model.encoder)
     LOSSES.resolve(config.train.loss)
     MERGES.resolve(config.merge.method)
 

@@ -4,7 +4,7 @@ import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.model.conditioning import CONDITIONINGS
+from tfdnc.model.encoder import USER_ENCODERS
 from tfdnc.model.losses import LOSSES, Targets
 from tfdnc.model.transformer import Dense, Transformer
 
@@ -43,8 +43,8 @@ class Retriever(tfrs.Model):
         self._trunk = Transformer(
             config.dim, config.blocks, config.heads, config.dropout, self._product_dtype, name="trunk"
         )
-        conditioning = CONDITIONINGS.resolve(config.conditioning)
-        self._conditioning = conditioning(self.num_clusters, config.dim, name="conditioning")
+        encoder = USER_ENCODERS.resolve(config.encoder)
+        self._encoder = encoder(self.num_clusters, config.dim, name="encoder")
         self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
         if self.num_clusters > 1:  # one cluster leaves no intent to learn, and no loss to show
@@ -63,7 +63,7 @@ class Retriever(tfrs.Model):
         clusters = inputs["target_cluster"]
         has_target = inputs["target"] > 0
         tokens, positions = self._embed(inputs["history"])
-        states = self._conditioning.training_states(self._trunk, tokens, positions, clusters, has_target, seed)
+        states = self._encoder.training_states(self._trunk, tokens, positions, clusters, has_target, seed)
 
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
@@ -97,7 +97,7 @@ class Retriever(tfrs.Model):
         tokens, positions = self._embed(history)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
-        vectors = self._conditioning.user_vectors(self._trunk, tokens, positions, clusters, lengths)
+        vectors = self._encoder.user_vectors(self._trunk, tokens, positions, clusters, lengths)
         return vectors.retrieval, tf.nn.log_softmax(self._intent_head(vectors.intent))
 
     def _embed(self, items):

@@ -26,7 +26,7 @@ class UserVectors(NamedTuple):
     intent: tf.Tensor  # [B, D]
 
 
-CONDITIONINGS: Registry[type["Conditioning"]] = Registry("task conditioning")
+USER_ENCODERS: Registry[type["Conditioning"]] = Registry("user encoder")
 
 
 class Conditioning(keras.layers.Layer):
@@ -78,7 +78,7 @@ class Conditioning(keras.layers.Layer):
         raise NotImplementedError
 
 
-@CONDITIONINGS.register("none")
+@USER_ENCODERS.register("transformer")
 class Unconditioned(Conditioning):
     """One vector searches every cluster: SASRec, and the paper's naive multi-task learning. V = 1."""
 
@@ -114,7 +114,7 @@ class _Prompted(Conditioning):
         return self._task_embeddings[self._num_clusters]
 
 
-@CONDITIONINGS.register("hadamard_per_position")
+@USER_ENCODERS.register("hadamard_per_position")
 class HadamardPerPosition(_Prompted):
     """Position j carries s_j * t_c, c the cluster of its own next item: Eq. 5 with per-position prompts (ours).
 
@@ -143,7 +143,7 @@ class HadamardPerPosition(_Prompted):
         return UserVectors(states[:, :-1], states[:, -1])
 
 
-@CONDITIONINGS.register("hadamard_literal")
+@USER_ENCODERS.register("hadamard_literal")
 class HadamardLiteral(_Prompted):
     """Every position carries s_i * t_k with one k per encoded sequence: Eq. 5 as the paper writes it.
 
