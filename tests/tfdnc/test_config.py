@@ -45,7 +45,7 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"seed": -1}, "seed: .*greater than or equal to 0"),
         ({"seed": 2**31}, "seed: .*less than 2147483648"),
         ({"name": "../x"}, "name: string should match"),
-        ({"train": {"epochs": 0}}, r"train.epochs: input should be greater than or equal to 1"),
+        ({"train": {"epochs": -1}}, r"train.epochs: input should be greater than or equal to 0"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(values, complaint):
