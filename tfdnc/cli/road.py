@@ -139,7 +139,7 @@ def _check_examples(config: ExperimentConfig) -> None:
 
 def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.merge import MERGES
-    from tfdnc.model.encoder import USER_ENCODERS
+    from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
 
     USER_ENCODERS.resolve(config.model.encoder)
