@@ -38,6 +38,15 @@ class ItemFile(Section):
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories of one item
 
 
+class KuaiRandRows(Section):
+    """Which rows of a KuaiRand log are events (`data.format: kuairand`)."""
+
+    feedback: Literal[
+        "is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_profile_enter", "is_hate"
+    ] = "is_click"  # the column that must be 1; blank is unknown, and not counted
+    tab: Annotated[int, Field(ge=0)] | None = None  # the place in the app; none: all of them
+
+
 class GenerateConfig(Section):
     """A generated log with planted tastes; when present, the run starts with the `generate` station."""
 
@@ -52,9 +61,12 @@ class GenerateConfig(Section):
 class DataConfig(Section):
     """Where the log is and which of its rows count."""
 
-    format: Literal["movielens", "csv"] = "csv"
-    path: Path | None = None  # movielens: folder with ratings.dat (and movies.dat); csv: the file
+    format: Literal["movielens", "csv", "kuairand"] = "csv"
+    # movielens: folder with ratings.dat (and movies.dat); csv: the file; kuairand: folder with log_standard_*.csv (and
+    # video_features_basic*.csv)
+    path: Path | None = None
     columns: ColumnMapping = ColumnMapping()
+    kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
     min_item_events: Positive = 5  # items are filtered first, then users, once
     min_user_events: Annotated[int, Field(ge=3)] = 5  # one event to learn from and two that are held out

@@ -38,6 +38,11 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"model": {"dmi": 3}}, r"unknown key 'model.dmi'; known here: .*dim, dropout"),
         ({"generate": {"people": 3}}, r"unknown key 'generate.people'; known here: .*users"),
         ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
+        (
+            {"data": {"kuairand": {"feedback": "clicks"}}},
+            r"data.kuairand.feedback: .*'is_click', 'long_view'.*'clicks'",
+        ),
+        ({"data": {"kuairand": {"label": 1}}}, r"unknown key 'data.kuairand.label'; known here: feedback, tab"),
         ({"model": {"dim": 10, "heads": 4}}, "multiple of heads, not 10 of 4"),
         ({"export": {"num_candidates": 20, "max_candidates": 10}}, "at most max_candidates, not 20 > 10"),
         ({"evaluate": {"candidates": []}}, "evaluate.candidates: .*at least 1 item"),
