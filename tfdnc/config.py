@@ -190,11 +190,20 @@ class ExperimentConfig(Section):
 def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> ExperimentConfig:
     """Reads a YAML config and applies `section.key=value` overrides (values are YAML).
 
+    A config may start with `extends: FILE`, relative to itself: it then holds only what differs from that one.
+
     Raises:
         UserError: the file is missing or not YAML, a key is unknown (the known ones are listed), a value has the
             wrong type.
     """
-    path = Path(path)
+    values = _read(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, source=str(path))
+
+
+def _read(path: Path) -> dict:
+    """The values of a file, over those of the file it `extends`, if any."""
     if not path.is_file():
         raise UserError(f"Expected a YAML config at {path}, found no file there.")
     try:
@@ -203,9 +212,22 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_config(values, source=str(path))
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or (path.parent / base).resolve() == path.resolve():
+        raise UserError(f"{path}: expected `extends` to name another config, relative to this one, got {base!r}.")
+    return _overlay(_read(path.parent / base), values)
+
+
+def _overlay(base: dict, values: dict) -> dict:
+    """`values` over `base`, section by section; a list replaces a list."""
+    nested = {key: _overlay(base[key], value) for key, value in values.items() if _both_sections(base.get(key), value)}
+    return base | values | nested
+
+
+def _both_sections(one: object, other: object) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
 
 
 def parse_config(values: dict, source: str = "config") -> ExperimentConfig:

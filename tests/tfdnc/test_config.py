@@ -88,3 +88,23 @@ def test_every_config_in_the_repository_loads():
     for file in files:
         config = load_config(file)
         assert f"{file.parent.name}-{file.stem}" == config.name
+
+
+def test_a_config_holds_only_what_differs_from_the_one_it_extends(tmp_path):
+    (tmp_path / "base.yaml").write_text("model: {dim: 32, blocks: 1}\nevaluate: {candidates: [5, 10]}\nseed: 3\n")
+    (tmp_path / "middle.yaml").write_text("extends: base.yaml\nmodel: {dim: 16}\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "top.yaml").write_text("extends: ../middle.yaml\nname: top\nevaluate: {candidates: [7]}\n")
+    config = load_config(tmp_path / "sub" / "top.yaml", ["model.heads=2"])
+    assert (config.model.dim, config.model.blocks, config.model.heads, config.seed) == (16, 1, 2, 3)
+    assert config.evaluate.candidates == (7,)
+
+
+@pytest.mark.parametrize(
+    ("base", "complaint"),
+    [("absent.yaml", "Expected a YAML config at .*absent.yaml"), ("x.yaml", "name another"), ("3", "name another")],
+)
+def test_an_unusable_base_is_refused(tmp_path, base, complaint):
+    (tmp_path / "x.yaml").write_text(f"extends: {base}\nname: x\n")
+    with pytest.raises(UserError, match=complaint):
+        load_config(tmp_path / "x.yaml")
