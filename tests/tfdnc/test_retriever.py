@@ -13,15 +13,18 @@ from tfdnc.model.retriever import Retriever
 OFFSETS = (0, 5, 15, 20)
 K, N, D = 3, 20, 16
 CLUSTERS = np.repeat(np.arange(K), np.diff(OFFSETS))
+DRAWING = ("sampled_softmax", "in_cluster_sampled_softmax", "gbce", "in_cluster_gbce")  # losses with their own draws
 EXPECTED_VECTORS = {"transformer": 1, "hadamard_per_position": K, "hadamard_literal": K}
 
 
-def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS):
+def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS, dropout=0.1, counts=None, **train):
     model = Retriever(
-        ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=0.1),
-        TrainConfig(loss=loss, precision="float32"),
+        ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=dropout),
+        # Fewer draws than a cluster, or the catalogue, has items: losses that can draw do.
+        TrainConfig(loss=loss, precision="float32", num_negatives=4 if loss.startswith("in_cluster") else 12, **train),
         offsets,
         seed=1,
+        counts=counts,
     )
     model.compile(optimizer=keras.optimizers.Adam(0.02))
     return model
@@ -92,7 +95,8 @@ class TestEveryConditioning:
         model = make(encoder, loss)
         batch = batch_of([[1, 2, 3, 4, 5], [16, 17, 18, 19, 20]] * 4)
         step = tf.function(model.train_step)
-        for _ in range(100):
+        # A few draws for a whole batch tell an item from its neighbours in some of the steps only.
+        for _ in range(300 if loss in DRAWING else 100):
             step(batch)
         vectors, log_intent = model.user_vectors(histories([1, 2, 3], [16, 17, 18]))
         np.testing.assert_array_equal(np.argmax(log_intent, axis=1), [0, 2])
@@ -113,6 +117,26 @@ class TestEveryConditioning:
             if gradient is None or not np.any(tf.convert_to_tensor(gradient))
         ]
         assert silent == []
+
+
+@pytest.mark.parametrize("loss", DRAWING)
+def test_a_resumed_step_draws_the_items_it_would_have_drawn(loss):
+    def loss_at(step):
+        model = make("transformer", loss, dropout=0.0)
+        model.optimizer.iterations.assign(step)
+        return float(model.compute_loss(batch_of(random_sequences(4)), training=True))
+
+    assert loss_at(5) == loss_at(5)
+    assert loss_at(5) != loss_at(6)
+
+
+def test_the_counts_of_the_items_reach_the_loss():
+    def loss_with(counts):
+        model = make("transformer", "sampled_softmax", dropout=0.0, counts=counts, negative_exponent=1.0)
+        return float(model.compute_loss(batch_of(random_sequences(4)), training=True))
+
+    assert loss_with(None) == loss_with(np.full(N, 7))
+    assert loss_with(None) != loss_with(np.arange(N))
 
 
 def test_per_position_training_states_equal_what_a_request_computes():

@@ -1,11 +1,12 @@
 """The retriever: a TFRS model of user tower, item tower and intent head that trains and answers under any config."""
 
+import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.model.encoder import USER_ENCODERS
-from tfdnc.model.losses import LOSSES, Targets
+from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.transformer import Dense, Transformer
 
 
@@ -16,10 +17,18 @@ class Retriever(tfrs.Model):
         config: the user tower.
         train: loss, intent weight, and precision of the matrix products.
         offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
-        seed: fixes initial weights and dropout.
+        seed: fixes initial weights, dropout, and the items that losses draw.
+        counts: `[N]` training events per item: what losses that correct for popularity sample by; None is uniform.
     """
 
-    def __init__(self, config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], seed: int):
+    def __init__(
+        self,
+        config: ModelConfig,
+        train: TrainConfig,
+        offsets: tuple[int, ...],
+        seed: int,
+        counts: np.ndarray | None = None,
+    ):
         super().__init__(name="retriever")
         keras.utils.set_random_seed(seed)
         self.offsets = tuple(int(offset) for offset in offsets)
@@ -27,6 +36,8 @@ class Retriever(tfrs.Model):
         self.num_items = self.offsets[-1]
         self.max_length = config.max_length
         self._seed = seed
+        self._counts = np.ones(self.num_items, np.int64) if counts is None else counts
+        self._train_config = train
         self._loss_function = LOSSES.resolve(train.loss)
         self._intent_weight = train.intent_weight
         self._product_dtype = resolve_precision(train.precision)
@@ -55,7 +66,7 @@ class Retriever(tfrs.Model):
 
         Args:
             inputs: `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where padded.
-            training: switches dropout on.
+            training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
         seed = None
         if training:
@@ -67,8 +78,9 @@ class Retriever(tfrs.Model):
 
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
+        catalogue = Catalogue(self.item_embeddings, self.offsets, self._counts)
         losses = self._loss_function(
-            tf.gather_nd(states.retrieval, where), targets, self.item_embeddings, self.offsets, self._product_dtype
+            tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
         )
         loss = _mean(losses)
         self._retrieval_loss.update_state(loss)

@@ -61,7 +61,7 @@ def train(
     settings = config.train
     batches = TrainingBatches(records, settings, config.model.max_length, config.seed)
     steps = batches.steps_per_epoch
-    model = Retriever(config.model, settings, items.offsets, config.seed)
+    model = Retriever(config.model, settings, items.offsets, config.seed, items.counts)
     schedule = WarmupCosine(
         settings.learning_rate, settings.warmup_steps, settings.epochs * steps, settings.final_learning_rate
     )
