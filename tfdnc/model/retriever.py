@@ -6,7 +6,7 @@ import tensorflow_recommenders as tfrs
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.model.encoders import USER_ENCODERS, Histories, Windows
-from tfdnc.model.losses import LOSSES, Targets
+from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.transformer import Dense
 
 
@@ -17,8 +17,9 @@ class Retriever(tfrs.Model):
         config: the user tower.
         train: loss, intent weight, and precision of the matrix products.
         offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
-        seed: fixes initial weights and dropout.
-        counts: `[N]` training events of each item, which some encoders start from; needed in training only.
+        seed: fixes initial weights, dropout, and the items that losses draw.
+        counts: `[N]` training events of each item: what some encoders start from, and what losses that correct for
+            popularity sample by; None is uniform, and enough outside training.
         num_users: users in the training records; 0 outside training.
     """
 
@@ -38,6 +39,8 @@ class Retriever(tfrs.Model):
         self.num_items = self.offsets[-1]
         self.max_length = config.max_length
         self._seed = seed
+        self._counts = np.ones(self.num_items, np.int64) if counts is None else counts
+        self._train_config = train
         self._loss_function = LOSSES.resolve(train.loss)
         self._intent_weight = train.intent_weight
         self._product_dtype = resolve_precision(train.precision)
@@ -47,8 +50,7 @@ class Retriever(tfrs.Model):
             initializer=keras.initializers.RandomNormal(0, 0.02),
         )
         encoder = USER_ENCODERS.resolve(config.encoder)
-        counts = np.ones(self.num_items) if counts is None else counts
-        if (initial := encoder.initial_items(counts, config.dim)) is not None:
+        if (initial := encoder.initial_items(self._counts, config.dim)) is not None:
             self.item_embeddings.assign(initial)
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
         self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
@@ -67,7 +69,7 @@ class Retriever(tfrs.Model):
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
                 padded.
-            training: switches dropout on.
+            training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
         seed = None
         if training:
@@ -85,8 +87,9 @@ class Retriever(tfrs.Model):
 
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
+        catalogue = Catalogue(self.item_embeddings, self.offsets, self._counts)
         losses = self._loss_function(
-            tf.gather_nd(states.retrieval, where), targets, self.item_embeddings, self.offsets, self._product_dtype
+            tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
         )
         loss = _mean(losses)
         self._retrieval_loss.update_state(loss)

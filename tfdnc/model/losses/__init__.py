@@ -1,0 +1,24 @@
+"""What a positive must beat: the training losses, as pure functions of user states and item embeddings."""
+
+from tfdnc.model.losses.base import LOSSES, Catalogue, Loss, Targets
+from tfdnc.model.losses.binary import binary_cross_entropy, generalised_bce, in_cluster_generalised_bce
+from tfdnc.model.losses.softmax import (
+    full_softmax,
+    in_cluster_sampled_softmax,
+    in_cluster_softmax,
+    sampled_softmax,
+)
+
+__all__ = [
+    "LOSSES",
+    "Catalogue",
+    "Loss",
+    "Targets",
+    "binary_cross_entropy",
+    "full_softmax",
+    "generalised_bce",
+    "in_cluster_generalised_bce",
+    "in_cluster_sampled_softmax",
+    "in_cluster_softmax",
+    "sampled_softmax",
+]

@@ -1,0 +1,64 @@
+"""What all losses share: their arguments, their registry, and the walk over the clusters of the targets.
+
+Every loss takes the same arguments and returns one value per position `[P]`, so a config can name any of them:
+
+    states: `[P, D]` user states, one per position that has a target.
+    targets: a `Targets` of P positions.
+    catalogue: the `Catalogue` they are retrieved from.
+    train: the settings of losses that have some.
+    dtype: dtype of the large matrix products; logits are float32 afterwards.
+    seed: `[2]` int32, (seed of the run, step * 4096): the same seed draws the same items. None, outside of training,
+        stands for one constant seed.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.config import TrainConfig
+from tfdnc.registry import Registry
+
+
+class Targets(NamedTuple):
+    """The positions that are trained."""
+
+    items: tf.Tensor  # [P] int, item indices 1..N
+    clusters: tf.Tensor  # [P] int, their clusters
+    negatives: tf.Tensor  # [P, n] int, 0 where the cluster had no item left
+
+
+class Catalogue(NamedTuple):
+    """The items; row i is item i + 1 (index 0 is padding and has no row)."""
+
+    embeddings: tf.Tensor  # [N, D], a tensor or a variable
+    offsets: tuple[int, ...]  # K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1 (see `schema.ITEMS`)
+    counts: np.ndarray  # [N] training events of each item
+
+
+Loss = Callable[[tf.Tensor, Targets, Catalogue, TrainConfig, tf.DType, tf.Tensor | None], tf.Tensor]
+LOSSES: Registry[Loss] = Registry("loss")
+
+PoolLoss = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""`(k, states [P_k, D], labels [P_k] rows inside cluster k, embeddings [n_k, D]) -> losses [P_k]`."""
+
+
+def by_cluster(pool_loss: PoolLoss, states: tf.Tensor, targets: Targets, catalogue: Catalogue) -> tf.Tensor:
+    """Applies `pool_loss` to the positions of each cluster and its items alone: `[P]`, in order of the positions.
+
+    Positions are partitioned by cluster, so K products of `[P_k, D] x [D, n_k]` replace one `[P, D] x [D, N]`.
+    """
+    offsets = catalogue.offsets
+    clusters = tf.cast(targets.clusters, tf.int32)
+    num_clusters = len(offsets) - 1
+    places = tf.dynamic_partition(tf.range(tf.size(clusters)), clusters, num_clusters)
+    states_of = tf.dynamic_partition(states, clusters, num_clusters)
+    items_of = tf.dynamic_partition(targets.items - 1, clusters, num_clusters)
+    sizes = [stop - start for start, stop in itertools.pairwise(offsets)]
+    losses = [
+        pool_loss(k, states_of[k], items_of[k] - offsets[k], embeddings)
+        for k, embeddings in enumerate(tf.split(catalogue.embeddings, sizes))
+    ]
+    return tf.dynamic_stitch(places, losses)

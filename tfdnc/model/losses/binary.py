@@ -1,0 +1,110 @@
+"""Binary losses: each score is the logit of "this is the next item", on negatives of the records or of the step."""
+
+from tfdnc.backend import tf
+from tfdnc.errors import UserError
+from tfdnc.model.losses.base import LOSSES, by_cluster
+from tfdnc.model.losses.draws import draw_from_pools, score_draws
+
+
+@LOSSES.register("bce")
+def binary_cross_entropy(states, targets, catalogue, train, dtype, seed):
+    """-log s(r+) - mean over negatives of log(1 - s(r-)), r = state . item: Eq. 2, or Eq. 3 on in-cluster negatives.
+
+    The negatives are those of the records, so the sampler of the examples job decides which equation it is. A padded
+    negative (exhausted cluster) carries no weight. log(1 - s(r)) = log s(-r) is the stable form.
+    """
+    del train, dtype, seed
+    embeddings = catalogue.embeddings
+    positive = tf.gather(embeddings, targets.items - 1)  # [P, D]
+    present = tf.cast(targets.negatives > 0, tf.float32)  # [P, n]
+    negative = tf.gather(embeddings, tf.maximum(targets.negatives - 1, 0))  # [P, n, D]
+    positive_loss = tf.nn.softplus(-tf.reduce_sum(states * positive, axis=-1))
+    negative_loss = tf.nn.softplus(tf.einsum("pd,pnd->pn", states, negative)) * present
+    return positive_loss + tf.math.divide_no_nan(tf.reduce_sum(negative_loss, axis=-1), tf.reduce_sum(present, axis=-1))
+
+
+@LOSSES.register("gbce")
+def generalised_bce(states, targets, catalogue, train, dtype, seed):
+    """gBCE (Petrov & Macdonald 2023) on n = `num_negatives` items drawn uniformly per step: `calibrated_bce`.
+
+    A catalogue of at most n items is scored whole.
+
+    Raises:
+        UserError: `negative_exponent` is not 0; beta corrects for how many negatives there are, not for which.
+    """
+    [rows] = _draw_uniformly(catalogue, (0, catalogue.offsets[-1]), train, seed)
+    embeddings = tf.convert_to_tensor(catalogue.embeddings)
+    return calibrated_bce(states, targets.items - 1, embeddings, rows, train.calibration, dtype)
+
+
+@LOSSES.register("in_cluster_gbce")
+def in_cluster_generalised_bce(states, targets, catalogue, train, dtype, seed):
+    """gBCE inside the target's own cluster, with n draws per cluster and step; a cluster of at most n scored whole.
+
+    Raises:
+        UserError: as `gbce`.
+    """
+    rows = _draw_uniformly(catalogue, catalogue.offsets, train, seed)
+    return by_cluster(
+        lambda k, own_states, labels, embeddings: calibrated_bce(
+            own_states, labels, embeddings, rows[k], train.calibration, dtype
+        ),
+        states,
+        targets,
+        catalogue,
+    )
+
+
+def calibrated_bce(
+    states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, rows: tf.Tensor, calibration: float, dtype: tf.DType
+) -> tf.Tensor:
+    """[beta softplus(-r+) + sum over the n real negatives of softplus(r-)] / (n + 1), with beta of `positive_weight`.
+
+    This is -[beta log s(r+) + sum log(1 - s(r-))] / (n + 1) without a logarithm of a power of s, which Petrov &
+    Macdonald need float64 for. Draws are shared, so a position may draw its own target: that draw is left out, and n is
+    what remains, everywhere. Given n, the remaining draws are uniform on the items that are not the target, as the
+    paper wants them, and t = 1 is calibrated to the last digit. Where none remain, the positive stands alone.
+
+    Args:
+        states: `[P, D]`.
+        labels: `[P]` int, rows of the targets inside the pool.
+        embeddings: `[pool, D]`.
+        rows: `[draws]` int32, rows of uniform draws inside the pool, or each of its rows once.
+        calibration: t.
+        dtype: dtype of the product.
+
+    Returns:
+        `[P]`; 0 in a pool of one item, which leaves nothing to tell apart.
+    """
+    scores = score_draws(states, labels, embeddings, rows, dtype)
+    real = tf.reduce_sum(tf.cast(~scores.hit, tf.float32), axis=-1)
+    negative_loss = tf.reduce_sum(tf.where(scores.hit, 0.0, tf.nn.softplus(scores.drawn)), axis=-1)
+    weight = positive_weight(real, embeddings.shape[0], calibration)
+    return (weight * tf.nn.softplus(-scores.positive) + negative_loss) / (real + 1)
+
+
+def positive_weight(real: tf.Tensor, pool: int, calibration: float) -> tf.Tensor:
+    """beta = a (t (1 - 1 / a) + 1 / a) = 1 - t (1 - a), a = n / (pool - 1) the share of negatives that are scored.
+
+    With t = 0 the loss is plain BCE, whose s(r) is too large where a is small; with t = 1, s(r) is the probability of
+    the item. a is at most 1; a pool of one item has beta 0.
+
+    Args:
+        real: `[P]` float32, n, the real negatives of each position.
+        pool: items of the pool.
+        calibration: t.
+    """
+    if pool <= 1:
+        return tf.zeros_like(real)
+    return 1 - calibration * (1 - tf.minimum(real / (pool - 1), 1.0))
+
+
+def _draw_uniformly(catalogue, offsets, train, seed):
+    """Rows of n draws per pool, or all rows of a pool of at most n."""
+    if train.negative_exponent != 0:
+        raise UserError(
+            f"Expected train.negative_exponent 0 with train.loss {train.loss}, which is calibrated for uniform "
+            f"negatives, not {train.negative_exponent}; a sampled softmax corrects for popular ones."
+        )
+    draws = draw_from_pools(catalogue.counts, offsets, train.num_negatives, 0.0, seed)
+    return [tf.range(offsets[k + 1] - offsets[k]) if drawn is None else drawn.rows for k, drawn in enumerate(draws)]

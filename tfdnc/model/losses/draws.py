@@ -1,0 +1,93 @@
+"""The items that stand for a whole pool (the catalogue, or a cluster) in one step, and how states score them."""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdnc.backend import tf
+
+SALT = 3072
+"""Added to the step's seed; dropout adds less than 1024 to one of 0 and 1024, `hadamard_literal` draws at 2048."""
+
+
+class Proposal(NamedTuple):
+    """The distribution q that items of one pool are drawn from."""
+
+    cumulative: np.ndarray  # [pool] float64, ends with 1
+    log_q: np.ndarray  # [pool] float64, finite
+
+
+class Draws(NamedTuple):
+    """n draws with replacement from one pool, shared by all its positions of a step."""
+
+    rows: tf.Tensor  # [n] int32, rows inside the pool
+    log_expected: tf.Tensor  # [n] float32, log(n q): the log of how often the row is drawn on average
+
+
+class DrawnScores(NamedTuple):
+    """What P states give their own target and the draws."""
+
+    positive: tf.Tensor  # [P] float32
+    drawn: tf.Tensor  # [P, n] float32
+    hit: tf.Tensor  # [P, n] bool, the draw is the position's own target
+
+
+def make_proposal(counts: np.ndarray, exponent: float) -> Proposal:
+    """q(i) ~ max(count_i, 1) ** exponent; exponent 0 is uniform.
+
+    Counts are raised to at least 1, so that an item without training events can be drawn, and its log q is finite,
+    whatever the exponent.
+    """
+    logits = exponent * np.log(np.maximum(np.asarray(counts, np.float64), 1))
+    log_q = logits - np.logaddexp.reduce(logits)
+    cumulative = np.cumsum(np.exp(log_q))
+    return Proposal(cumulative / cumulative[-1], log_q)
+
+
+def draw(proposal: Proposal, uniforms: tf.Tensor) -> Draws:
+    """Turns uniforms `[n]` float64 in [0, 1) into n draws from `proposal`.
+
+    float32 would not do: its steps of 1e-7 are a tenth of the probability of an item among a million.
+    """
+    rows = tf.searchsorted(tf.constant(proposal.cumulative), uniforms, side="right")
+    log_n = tf.math.log(tf.cast(tf.size(uniforms), tf.float32))
+    return Draws(rows, log_n + tf.gather(tf.constant(proposal.log_q, tf.float32), rows))
+
+
+def draw_from_pools(
+    counts: np.ndarray, offsets: tuple[int, ...], n: int, exponent: float, seed: tf.Tensor | None
+) -> list[Draws | None]:
+    """n draws from each pool; None for a pool of at most n items, which is cheaper and exact when scored whole.
+
+    Args:
+        counts: `[N]` training events of each item.
+        offsets: pool k is rows offsets[k] .. offsets[k + 1] - 1.
+        n: draws per pool.
+        exponent: see `make_proposal`.
+        seed: as all losses take it.
+    """
+    seed = tf.constant([0, 0]) if seed is None else seed
+    uniforms = tf.random.stateless_uniform([len(offsets) - 1, n], seed + tf.constant([0, SALT]), dtype=tf.float64)
+    return [
+        draw(make_proposal(counts[start:stop], exponent), uniforms[k]) if stop - start > n else None
+        for k, (start, stop) in enumerate(itertools.pairwise(offsets))
+    ]
+
+
+def score_draws(
+    states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, rows: tf.Tensor, dtype: tf.DType
+) -> DrawnScores:
+    """Scores r = state . item of every state's own target and of the shared draws.
+
+    Args:
+        states: `[P, D]`.
+        labels: `[P]` int, rows of the targets inside the pool.
+        embeddings: `[pool, D]`, a tensor: a gather on a variable makes it copy itself on every later read.
+        rows: `[n]` int32, rows of the draws inside the pool.
+        dtype: dtype of the `[P, D] x [D, n]` product.
+    """
+    positive = tf.reduce_sum(states * tf.gather(embeddings, labels), axis=-1)
+    drawn = tf.matmul(tf.cast(states, dtype), tf.cast(tf.gather(embeddings, rows), dtype), transpose_b=True)
+    hit = tf.cast(labels, tf.int32)[:, None] == rows
+    return DrawnScores(positive, tf.cast(drawn, tf.float32), hit)

@@ -1,0 +1,91 @@
+"""Softmax losses: the target against all items or those of its cluster, every one of them or a sample."""
+
+from tfdnc.backend import tf
+from tfdnc.model.losses.base import LOSSES, by_cluster
+from tfdnc.model.losses.draws import Draws, draw_from_pools, score_draws
+
+
+@LOSSES.register("softmax")
+def full_softmax(states, targets, catalogue, train, dtype, seed):
+    """-log softmax over all N items (Klenitskiy & Vasilev 2023): the strong form of the single retriever."""
+    del train, seed
+    return cross_entropy(states, targets.items - 1, catalogue.embeddings, dtype)
+
+
+@LOSSES.register("in_cluster_softmax")
+def in_cluster_softmax(states, targets, catalogue, train, dtype, seed):
+    """-log softmax over the items of the target's own cluster: Eq. 3 with every item of C_k as a negative (ours).
+
+    About N / n_k times cheaper than masking full logits. A cluster of one item has loss 0.
+    """
+    del train, seed
+    return by_cluster(
+        lambda _, own_states, labels, embeddings: cross_entropy(own_states, labels, embeddings, dtype),
+        states,
+        targets,
+        catalogue,
+    )
+
+
+@LOSSES.register("sampled_softmax")
+def sampled_softmax(states, targets, catalogue, train, dtype, seed):
+    """`sampled_cross_entropy` against n = `num_negatives` items, drawn per step by count ** `negative_exponent`.
+
+    A catalogue of at most n items is scored whole, as by `softmax`.
+    """
+    embeddings = tf.convert_to_tensor(catalogue.embeddings)
+    whole = (0, catalogue.offsets[-1])
+    [draws] = draw_from_pools(catalogue.counts, whole, train.num_negatives, train.negative_exponent, seed)
+    return _cross_entropy_on(draws, states, targets.items - 1, embeddings, dtype)
+
+
+@LOSSES.register("in_cluster_sampled_softmax")
+def in_cluster_sampled_softmax(states, targets, catalogue, train, dtype, seed):
+    """`sampled_softmax` inside the target's own cluster, with n draws per cluster and step.
+
+    A cluster of at most n items is scored whole, as by `in_cluster_softmax`; one of one item has loss 0.
+    """
+    draws = draw_from_pools(catalogue.counts, catalogue.offsets, train.num_negatives, train.negative_exponent, seed)
+    return by_cluster(
+        lambda k, own_states, labels, embeddings: _cross_entropy_on(draws[k], own_states, labels, embeddings, dtype),
+        states,
+        targets,
+        catalogue,
+    )
+
+
+def cross_entropy(states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """-log softmax(states . embeddings^T)[label]: `[P, D]`, `[P]`, `[pool, D]` -> `[P]`."""
+    logits = tf.matmul(tf.cast(states, dtype), tf.cast(embeddings, dtype), transpose_b=True)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=tf.cast(logits, tf.float32))
+
+
+def sampled_cross_entropy(
+    states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, draws: Draws, dtype: tf.DType
+) -> tf.Tensor:
+    """-log of exp(r+) / (exp(r+) + sum over draws j that are not the target of exp(r_j) / (n q_j)): `[P]`.
+
+    A draw counts 1 / (n q) times, the inverse of how often it comes up (Bengio & Senecal 2008; the log q correction of
+    Yi et al. 2019). The target itself is always there, so it enters as it is, and draws that hit it are left out: the
+    denominator is then on average the sum over the whole pool, for any n and q. The loss and its gradient, functions
+    of that denominator's inverse or log, approach those of `cross_entropy` as n grows.
+
+    Args:
+        states: `[P, D]`.
+        labels: `[P]` int, rows of the targets inside the pool.
+        embeddings: `[pool, D]`.
+        draws: n draws from the pool.
+        dtype: dtype of the product.
+    """
+    scores = score_draws(states, labels, embeddings, draws.rows, dtype)
+    drawn = tf.where(scores.hit, -float("inf"), scores.drawn - draws.log_expected)
+    logits = tf.concat([scores.positive[:, None], drawn], axis=1)  # [P, 1 + n]
+    # Column 0 is finite, so the kernel never subtracts infinities.
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.zeros_like(labels), logits=logits)
+
+
+def _cross_entropy_on(draws, states, labels, embeddings, dtype):
+    """Cross entropy on the draws, or on the whole pool where there are none."""
+    if draws is None:
+        return cross_entropy(states, labels, embeddings, dtype)
+    return sampled_cross_entropy(states, labels, embeddings, draws, dtype)
