@@ -75,7 +75,9 @@ class Evaluator:
 
     def _retrieve(self, history, seen, targets, target_clusters):
         vectors, log_intent = self._model.user_vectors(history)
-        candidates, log_partition = self._index.search(vectors, seen, self._width)
+        candidates, log_partition = self._index.search(
+            vectors, seen, self._width, per_cluster=self._model.vectors_per_cluster
+        )
         batch = tf.shape(history)[0]
         length = tf.repeat(self._width, batch)
         lists = []

@@ -37,6 +37,8 @@ class Conditioning(keras.layers.Layer):
         dim: D.
     """
 
+    vectors_per_cluster = False  # True: V = K, each searches its own cluster; False: V interests search every cluster
+
     def __init__(self, num_clusters: int, dim: int, **kwargs):
         super().__init__(**kwargs)
         self._num_clusters = num_clusters
@@ -98,6 +100,8 @@ class Unconditioned(Conditioning):
 
 class _Prompted(Conditioning):
     """Owns the task embeddings: K rows t_k, and one "no task" row that asks for the intent."""
+
+    vectors_per_cluster = True
 
     def __init__(self, num_clusters: int, dim: int, **kwargs):
         super().__init__(num_clusters, dim, **kwargs)

@@ -50,6 +50,11 @@ class Retriever(tfrs.Model):
         if self.num_clusters > 1:  # one cluster leaves no intent to learn, and no loss to show
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
 
+    @property
+    def vectors_per_cluster(self) -> bool:
+        """Whether user vector k searches cluster k only; otherwise every vector searches all clusters."""
+        return self._encoder.vectors_per_cluster
+
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
 
