@@ -91,7 +91,8 @@ def _notes(report: dict, last: str) -> Iterator[str]:
         picked = f"{tuned['objective']} on validation, {tuned['validation']:.4f}"
         yield f"quota*: alpha {tuned['alpha']:g}, picked by {picked}."
     if report["seen_targets"]:
-        yield f"{report['seen_targets']:.1%} of the targets had been seen by their users before; no list contains those."
+        share = f"{report['seen_targets']:.1%}"
+        yield f"{share} of the targets had been seen by their users before; no list contains those."
 
 
 def _show_within_clusters(report: dict) -> None:
