@@ -1,6 +1,6 @@
 """Several interests of one user: the score of an item is the best of its scores.
 
-With one interest, the usual case, nothing here adds an op to the graph.
+With one interest, the usual case, this is one matrix product and nothing else.
 """
 
 import functools
