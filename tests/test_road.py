@@ -76,6 +76,18 @@ def test_the_trained_model_beats_popularity(report):
     assert report["intent"]["intent_accuracy"] > 0.5
 
 
+def test_popular_items_are_what_popular_lists_are_made_of(report):
+    assert report["popularity"]["gini@20"] > report["merge"]["gini@20"]
+    assert report["popularity"]["item_coverage@20"] < report["merge"]["item_coverage@20"]
+    assert 0 < report["merge"]["ild@20"] < 1  # generated items have categories
+
+
+def test_the_intent_model_knows_more_than_prior_and_history(report):
+    intent = report["intent"]
+    assert intent["intent_nll"] < intent["intent_nll_history"] < intent["intent_nll_prior"]
+    assert report["calibration"]["ece"] < 0.2
+
+
 def test_alpha_moves_the_spread_over_clusters(report):
     entropy = {point["alpha"]: point["entropy@20"] for point in report["alpha_curve"]}
     assert entropy[0] > entropy[1] > entropy[4]
@@ -161,6 +173,8 @@ def test_serve_and_query_from_the_command_line(runs, run):
         (["run", CONFIG, "--set", "export.index=faiss"], "Unknown index 'faiss'; known: auto, exact, scann"),
         (["run", CONFIG, "--set", "export.num_candidates=600"], "at most max_candidates, not 600"),
         (["run", CONFIG, "--set", "cluster.num_clusters=1000"], "1000"),
+        (["run", CONFIG, "--set", "evaluate.judge={}"], "beside 4 clusters: remove evaluate.judge"),
+        (["judge", CONFIG], "a section for judge, this one has the stations"),
         (["serve", "absent"], "absent"),
         (["query", "--runs", "absent", "--user", "1"], "Expected a run with a bundle in absent"),
     ],
@@ -182,6 +196,31 @@ def test_a_query_for_nothing_is_refused_before_anything_is_asked(runs, arguments
 
 def test_an_unknown_user_is_refused(runs):
     assert "no user 'nobody'" in tfdnc("query", "--runs", runs, "--user", "nobody", expected_status=2)
+
+
+def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(run, tmp_path):
+    """The judge's station makes what the cluster station of the other run made, under the same fingerprint."""
+    from tfdnc.stations import read_manifest
+
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for station in ("generate", "prepare"):
+        (folder / station).symlink_to(run / station)
+    settings = [
+        "cluster={method: single, num_clusters: 1}",
+        "model.encoder=transformer",
+        "train.epochs=1",
+        "evaluate.judge={num_clusters: 4, dim: 16, epochs: 20}",
+    ]
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    screen = tfdnc("evaluate", CONFIG, *overrides, "--runs", tmp_path)
+    assert re.search("^judge$", screen, flags=re.MULTILINE)
+    assert "by word2vec_kmeans, 4 clusters" in screen
+    assert read_manifest(folder / "judge")["fingerprint"] == read_manifest(run / "cluster")["fingerprint"]
+    assert (folder / "judge" / "items.parquet").read_bytes() == (run / "cluster" / "items.parquet").read_bytes()
+    report = json.loads((folder / "evaluate" / "report.json").read_text())
+    assert 0 < report["merge"]["entropy@20"] < np.log(4)
+    assert report["within_cluster"]["recall@20"] > report["merge"]["recall@20"]
 
 
 def test_a_training_killed_with_sigkill_resumes_and_ends_with_the_same_weights(run, tmp_path):

@@ -23,6 +23,7 @@ class ItemTable:
     sequence_indices: np.ndarray  # [N] int32, the items' indices in the sequences
     titles: list[str]  # the id where an item has no title
     cluster_names: list[str]  # [K]
+    categories: list[list[str]] | None = None  # [N], empty where an item has none; None where no item has any
 
     @property
     def num_clusters(self) -> int:
@@ -40,6 +41,7 @@ def read_items(folder: Path) -> ItemTable:
     table = read_columns(folder / schema.ITEMS, schema.ITEM_SCHEMA.names)
     clusters = table["cluster"].to_numpy()
     item_ids = table["item_id"].to_pylist()
+    categories = [values or [] for values in table["categories"].to_pylist()]
     described = json.loads((folder / schema.CLUSTERS).read_text())
     return ItemTable(
         item_ids=item_ids,
@@ -49,6 +51,7 @@ def read_items(folder: Path) -> ItemTable:
         sequence_indices=table["sequence_index"].to_numpy(),
         titles=[title or item_id for title, item_id in zip(table["title"].to_pylist(), item_ids, strict=True)],
         cluster_names=[cluster["name"] for cluster in described],
+        categories=categories if any(categories) else None,
     )
 
 

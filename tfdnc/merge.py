@@ -79,6 +79,18 @@ def joint(candidates, log_partition, log_intent, alpha, config):
     return _where_available(candidates, candidates.scores + shift)
 
 
+@MERGES.register("score")
+def score(candidates, log_partition, log_intent, alpha, config):
+    """The best scores over all clusters, whatever the intent; every earlier result of its cluster costs an item lambda.
+
+    With lambda = `config.diversity` = 0 clusters do not matter: the list of one retriever over all items. Otherwise it
+    is ComiRec's greedy selection, repeatedly argmax of r(i) - lambda * count(category of i), a cluster being a category
+    (Cen et al. 2020): by the time an item is the best one left in its cluster, that count is its rank.
+    """
+    del log_partition, log_intent, alpha
+    return _where_available(candidates, candidates.scores - config.diversity * tf.cast(candidates.ranks, tf.float32))
+
+
 def apportion(candidates: Candidates, log_weights: tf.Tensor) -> tf.Tensor:
     """Keys that give cluster k a share of the list proportional to its weight.
 

@@ -1,16 +1,26 @@
 """The evaluator against a NumPy oracle that ranks one user at a time."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import MergeConfig, ModelConfig, TrainConfig, parse_config
+from tfdnc.config import EvaluateConfig, MergeConfig, ModelConfig, TrainConfig, parse_config
+from tfdnc.errors import UserError
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.evaluator import Evaluator
+from tfdnc.evaluation.judge import make_judge
 from tfdnc.evaluation.plot import PLOT, plot_alpha_curve
-from tfdnc.evaluation.report import REPORT, evaluate, validation_objective, validator, write_report
+from tfdnc.evaluation.report import (
+    REPORT,
+    evaluate,
+    tuning_objective,
+    validation_objective,
+    validator,
+    write_report,
+)
 from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.records import HeldOutRecords
@@ -18,6 +28,7 @@ from tfdnc.training.records import HeldOutRecords
 OFFSETS = (0, 6, 7, 20)  # one cluster holds a single item
 K, N, WIDTH = 3, 20, 12
 CLUSTERS = np.repeat(np.arange(K), np.diff(OFFSETS)).astype(np.int32)
+FIGURES = ("recall", "ndcg", "coverage", "entropy", "gini", "item_coverage", "ild")
 MERGES = [MergeConfig(method="joint"), *(MergeConfig(method="quota", alpha=alpha) for alpha in (0, 1, 3))]
 
 
@@ -40,7 +51,26 @@ def make_items(offsets=OFFSETS):
     clusters = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)).astype(np.int32)
     ids = [str(i) for i in range(1, N + 1)]
     names = [f"cluster {k}" for k in range(len(offsets) - 1)]
-    return ItemTable(ids, np.arange(N, 0, -1), clusters, offsets, np.arange(1, N + 1), ids, names)
+    categories = [["even"] if i % 2 else ["odd", "other"] for i in range(N)]
+    return ItemTable(ids, np.arange(N, 0, -1), clusters, offsets, np.arange(1, N + 1), ids, names, categories)
+
+
+def make_judging_items():
+    """The same items, mixed up, in the clusters of OFFSETS."""
+    order = np.random.default_rng(5).permutation(N)
+    single = make_items((0, N))
+    categories = [single.categories[row] for row in order]
+    ids = [single.item_ids[row] for row in order]
+    names = [f"judge {k}" for k in range(K)]
+    counts = single.counts[order]
+    return ItemTable(ids, counts, CLUSTERS, OFFSETS, single.sequence_indices[order], ids, names, categories)
+
+
+def make_single():
+    """A model with one cluster, its items and its records."""
+    records = make_records()
+    records = records._replace(target_clusters=np.zeros_like(records.targets))
+    return make_model("transformer", (0, N)), make_items((0, N)), records
 
 
 def history_of(records, user):
@@ -101,7 +131,7 @@ def test_a_target_seen_before_is_never_found():
     retrieved = Evaluator(make_model(), MERGES, WIDTH).retrieve(records)
     assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
     assert np.all(retrieved.within_places == metrics.NOT_FOUND)
-    assert evaluate(make_config(), make_model(), make_items(), records)["seen_targets"] == 1.0
+    assert evaluate(make_config(), make_model(), make_items(), records, records)["seen_targets"] == 1.0
 
 
 def make_config(**evaluate_settings):
@@ -110,7 +140,7 @@ def make_config(**evaluate_settings):
 
 
 def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(tmp_path):
-    report = evaluate(make_config(), make_model(), make_items(), make_records())
+    report = evaluate(make_config(), make_model(), make_items(), make_records(), make_records())
     for m in (3, 10):
         recalls = [point[f"recall@{m}"] for point in report["alpha_curve"]]
         assert max(*recalls, report["merge"][f"recall@{m}"]) <= report["within_cluster"][f"recall@{m}"]
@@ -119,7 +149,9 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     assert entropies == sorted(entropies, reverse=True)  # sharper quotas, less spread
     assert sum(row["targets"] for row in report["within_cluster_by_cluster"]) == report["users"] == 40
     assert report["seen_targets"] == 0.0
-    assert set(report["intent"]) == {"intent_accuracy", "intent_nll"}
+    assert set(report["intent"]) == {"intent_accuracy", "intent_nll", "intent_nll_prior", "intent_nll_history"}
+    assert sum(row["count"] for row in report["calibration"]["bins"]) == 40
+    assert report["judged_by"] == "own clusters"
 
     write_report(report, tmp_path)
     assert json.loads((tmp_path / REPORT).read_text()) == report
@@ -127,15 +159,124 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     assert (tmp_path / PLOT).read_bytes().startswith(b"\x89PNG")
 
 
+def test_every_list_of_the_report_has_the_same_figures():
+    report = evaluate(make_config(), make_model(), make_items(), make_records(), make_records())
+    names = {f"{name}@{m}" for name in FIGURES for m in (3, 10)}
+    for figures in (report["merge"], report["popularity"], report["tuned"]["figures"]):
+        assert set(figures) == names
+    for point in report["alpha_curve"]:
+        assert set(point) == {"alpha", *names}
+    assert report["popularity"]["gini@3"] > report["merge"]["gini@3"]  # popular lists use few items
+
+
+def test_without_categories_there_is_no_distance_between_items():
+    items = dataclasses.replace(make_items(), categories=None)
+    report = evaluate(make_config(), make_model(), items, make_records(), make_records())
+    assert not any(name.startswith("ild") for name in report["merge"])
+
+
+def test_alpha_is_tuned_on_validation_and_measured_on_test():
+    config, test = make_config(candidates=[10, 3]), make_records()
+    validation = test._replace(targets=test.targets[::-1].copy(), target_clusters=test.target_clusters[::-1].copy())
+    report = evaluate(config, make_model(), make_items(), test, validation)
+    on_validation = evaluate(config, make_model(), make_items(), validation, validation)
+    recalls = [point["recall@10"] for point in on_validation["alpha_curve"]]
+    best = int(np.argmax(recalls))
+    assert report["tuned"]["objective"] == "recall@10"  # the second shortest list
+    assert report["tuned"]["validation"] == recalls[best]
+    point = report["alpha_curve"][best]
+    assert {"alpha": report["tuned"]["alpha"], **report["tuned"]["figures"]} == point
+
+
+def test_the_shortest_list_tunes_alpha_only_where_it_is_the_only_one():
+    assert tuning_objective(EvaluateConfig(candidates=(50,))) == "recall@50"
+    assert tuning_objective(EvaluateConfig(candidates=(100, 20, 10))) == "recall@20"
+
+
 def test_a_single_cluster_has_no_alpha_curve(tmp_path):
-    offsets = (0, N)
-    records = make_records()
-    records = records._replace(target_clusters=np.zeros_like(records.targets))
-    report = evaluate(make_config(), make_model("transformer", offsets), make_items(offsets), records)
+    model, items, records = make_single()
+    report = evaluate(make_config(), model, items, records, records)
     assert report["alpha_curve"] == []
+    assert report["tuned"] is report["calibration"] is report["judged_by"] is None
+    assert not any(name.startswith(("coverage", "entropy")) for name in report["merge"])
     assert report["merge"]["recall@10"] == report["within_cluster"]["recall@10"]
     plot_alpha_curve(report, tmp_path)
     assert not (tmp_path / PLOT).exists()
+
+
+class SeveralInterests(Retriever):
+    """A transformer that shifts its vector to two more interests."""
+
+    def user_vectors(self, history):
+        vectors, log_intent = super().user_vectors(history)
+        return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
+
+
+def several_interests():
+    config = ModelConfig(encoder="transformer", dim=8, max_length=5)
+    model = SeveralInterests(config, TrainConfig(), (0, N), seed=3)
+    model.item_embeddings.assign(model.item_embeddings * 50)
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: make_model("transformer", (0, N)), lambda: make_model("hadamard_literal", (0, N)), several_interests],
+    ids=["one vector", "one vector per cluster", "three interests"],
+)
+def test_a_judge_changes_no_list_and_ranks_targets_inside_its_own_clusters(make):
+    model, (_, items, records) = make(), make_single()
+    judge = make_judge(items, make_judging_items())
+    plain = Evaluator(model, [MergeConfig()], WIDTH).retrieve(records)
+    judged = Evaluator(model, [MergeConfig(method="score")], WIDTH, judge).retrieve(records)
+    rows, clusters = judged.lists[0]
+    np.testing.assert_array_equal(np.where(rows >= 0, judge.model_rows[rows], -1), plain.lists[0].rows)
+    np.testing.assert_array_equal(clusters, np.where(rows >= 0, CLUSTERS[rows], -1))
+
+    renumbered = judge.renumber(records)
+    whole = Evaluator(model, [MergeConfig()], N).retrieve(records).lists[0].rows  # all unseen items, best first
+    for user, target in enumerate(records.targets):
+        order = judge.indices[whole[user][whole[user] >= 0] + 1] - 1
+        mine = order[CLUSTERS[order] == renumbered.target_clusters[user]].tolist()
+        place = mine.index(judge.indices[target] - 1)
+        assert judged.within_places[user] == (place if place < WIDTH else metrics.NOT_FOUND)
+
+
+def test_a_judged_report_says_by_whom_and_keeps_the_recall():
+    model, items, records = make_single()
+    config = make_config(judge={"method": "category"})
+    plain = evaluate(make_config(), model, items, records, records)
+    judged = evaluate(config, model, items, records, records, make_judging_items())
+    assert judged["judged_by"] == "category, 3 clusters"
+    assert set(judged["merge"]) == {f"{name}@{m}" for name in FIGURES for m in (3, 10)}
+    for part in ("merge", "popularity"):
+        for name, value in plain[part].items():
+            assert judged[part][name] == pytest.approx(value), name
+    assert judged["within_cluster"]["recall@3"] > judged["merge"]["recall@3"]
+    assert [row["name"] for row in judged["within_cluster_by_cluster"]] == ["judge 0", "judge 1", "judge 2"]
+    assert sum(row["targets"] for row in judged["within_cluster_by_cluster"]) == 40
+    json.dumps(judged)
+
+
+def test_renumbering_keeps_every_item_what_it_is():
+    _, items, records = make_single()
+    judging = make_judging_items()
+    renumbered = make_judge(items, judging).renumber(records)
+    for mine, theirs in ((records.items, renumbered.items), (records.targets, renumbered.targets)):
+        assert [items.item_ids[i - 1] for i in mine] == [judging.item_ids[i - 1] for i in theirs]
+    np.testing.assert_array_equal(renumbered.target_clusters, CLUSTERS[renumbered.targets - 1])
+
+
+def test_a_method_with_clusters_is_its_own_judge():
+    with pytest.raises(UserError, match="beside 3 clusters: remove evaluate"):
+        make_judge(make_items(), make_judging_items())
+
+
+def test_a_judge_of_other_items_is_refused():
+    judging = make_judging_items()
+    judging = dataclasses.replace(judging, sequence_indices=judging.sequence_indices + 1)
+    with pytest.raises(UserError, match="it holds others"):
+        make_judge(make_items((0, N)), judging)
 
 
 def test_validation_follows_the_weights_of_the_model():

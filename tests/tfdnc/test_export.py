@@ -48,9 +48,17 @@ def make_item_vectors(count):
     return rng.normal(0, 0.6, size=[20, DIM])[rng.integers(0, 20, count)] + rng.normal(0, 0.3, size=[count, DIM])
 
 
-def make_retriever(items, encoder):
+class ThreeInterests(Retriever):
+    """A retriever that turns every user vector into three."""
+
+    def user_vectors(self, history):
+        vectors, log_intent = super().user_vectors(history)
+        return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
+
+
+def make_retriever(items, encoder, retriever_class=Retriever):
     config = ModelConfig(encoder=encoder, dim=DIM, blocks=1, max_length=MAX_LENGTH)
-    retriever = Retriever(config, TrainConfig(precision="float32"), items.offsets, seed=1)
+    retriever = retriever_class(config, TrainConfig(precision="float32"), items.offsets, seed=1)
     retriever.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
     retriever.user_vectors(tf.constant([[1, 2]]))
     return retriever
@@ -59,10 +67,10 @@ def make_retriever(items, encoder):
 class Case:
     """One exported bundle, with what it was made of and the module that was saved."""
 
-    def __init__(self, folder, sizes, index, encoder, merge=None):
+    def __init__(self, folder, sizes, index, encoder, merge=None, retriever_class=Retriever):
         self.items = make_items(sizes)
         self.sizes = sizes
-        self.retriever = make_retriever(self.items, encoder)
+        self.retriever = make_retriever(self.items, encoder, retriever_class)
         self.num_vectors = self.retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
         self.cold_vectors = np.random.default_rng(1).normal(size=[self.num_vectors, DIM]).astype(np.float32)
         self.config = ExperimentConfig(
@@ -128,6 +136,9 @@ def cases(tmp_path_factory):
         "exact": Case(folder / "exact", small, "exact", "hadamard_per_position"),
         "scann": Case(folder / "scann", uneven, "scann", "hadamard_per_position"),
         "auto": Case(folder / "auto", small, "auto", "transformer", MergeConfig(method="quota", alpha=2.0)),
+        "interests": Case(
+            folder / "interests", uneven, "scann", "transformer", MergeConfig(method="score"), ThreeInterests
+        ),
     }
 
 
@@ -216,7 +227,7 @@ def loader(request):
     return request.param
 
 
-@pytest.fixture(params=["exact", "scann", "auto"])
+@pytest.fixture(params=["exact", "scann", "auto", "interests"])
 def served(request, cases, answers, loader):
     return SimpleNamespace(case=cases[request.param], answers=answers[loader][request.param])
 
@@ -235,8 +246,10 @@ def test_every_cluster_answers_with_its_own_items(served):
     for cluster, size in enumerate(case.sizes):
         count = min(50, size)
         start = case.items.offsets[cluster]
-        vector = request[schema.USER_EMBEDDINGS][cluster, cluster if case.num_vectors > 1 else 0]
-        oracle = start + np.argsort(-(case.item_vectors[start : start + size] @ vector))[:count]
+        vectors = request[schema.USER_EMBEDDINGS][cluster]
+        interests = vectors[[cluster]] if case.retriever.vectors_per_cluster else vectors
+        scores = (case.item_vectors[start : start + size] @ interests.T).max(axis=1)
+        oracle = start + np.argsort(-scores)[:count]
         got = case.rows(answer[schema.ITEM_IDS][cluster, :count])
         assert (answer[schema.CLUSTER_IDS][cluster, :count] == cluster).all()
         assert answer[schema.QUOTAS][cluster, cluster] == count

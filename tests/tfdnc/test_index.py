@@ -25,24 +25,25 @@ def make_queries(batch, vectors, seed=1):
     return np.random.default_rng(seed).normal(size=(batch, vectors, D)).astype(np.float32)
 
 
-def oracle(vectors, seen, k):
+def oracle(vectors, seen, k, per_cluster):
     """Per row and cluster: the unseen rows, best first, their scores, and the log-partition."""
-    for row, vector in enumerate(np.broadcast_to(vectors, [len(vectors), K, D])):
+    for row, interests in enumerate(vectors):
         for cluster in range(K):
             rows = OFFSETS[cluster] + np.arange(SIZES[cluster])
-            scores = ITEMS[rows] @ vector[cluster]
+            searching = interests[cluster : cluster + 1] if per_cluster else interests
+            scores = (ITEMS[rows] @ searching.T).max(axis=1)
             partition = np.log(np.exp(scores).sum()) if len(rows) else -np.inf
             unseen = ~np.isin(rows + 1, seen[row])
             order = np.argsort(-scores[unseen], kind="stable")[:k]
             yield row, cluster, rows[unseen][order], scores[unseen][order], partition
 
 
-def check_against_oracle(found, vectors, seen, k):
-    candidates, partition = found
+def check_against_oracle(search, vectors, seen, k, per_cluster):
+    candidates, partition = search(vectors, seen, k, per_cluster=per_cluster)
     scores, rows, clusters, ranks = (x.numpy() for x in candidates)
     np.testing.assert_array_equal(clusters, np.repeat(np.arange(K), np.minimum(k, SIZES)))
     np.testing.assert_array_equal(ranks, np.concatenate([np.arange(min(k, size)) for size in SIZES]))
-    for row, cluster, best, best_scores, log_partition in oracle(vectors, seen, k):
+    for row, cluster, best, best_scores, log_partition in oracle(vectors, seen, k, per_cluster):
         columns = np.flatnonzero(clusters == cluster)
         available = scores[row, columns] > -np.inf
         assert (np.flatnonzero(available) == np.arange(len(best))).all()  # available ones come first
@@ -51,37 +52,55 @@ def check_against_oracle(found, vectors, seen, k):
         np.testing.assert_allclose(partition[row, cluster], log_partition, rtol=1e-4)
 
 
-@pytest.mark.parametrize("num_vectors", [1, K])
+@pytest.mark.parametrize(("num_vectors", "per_cluster"), [(1, False), (3, False), (K, False), (K, True)])
 @pytest.mark.parametrize("k", [1, 7, 400])
-def test_every_cluster_answers_with_its_own_best_unseen_items(index, num_vectors, k):
+def test_every_cluster_answers_with_its_own_best_unseen_items(index, num_vectors, per_cluster, k):
     vectors = make_queries(4, num_vectors)
     seen = np.random.default_rng(2).integers(0, N + 1, size=(4, 60)).astype(np.int32)
-    check_against_oracle(index.search(vectors, seen, k), vectors, seen, k)
+    check_against_oracle(index.search, vectors, seen, k, per_cluster)
 
 
-def test_seen_items_may_repeat_and_may_fill_clusters(index):
+@pytest.mark.parametrize("k", [3, 400])
+def test_an_item_that_several_interests_find_appears_once(index, k):
+    vectors = make_queries(4, 3)
+    vectors[0, 1] = vectors[0, 0]  # the same interest twice
+    vectors[1, 1:] = 2 * vectors[1, :1]  # the same order, other scores
+    vectors[2, 2] = -vectors[2, 0]  # nothing in common
+    seen = np.random.default_rng(7).integers(0, N + 1, size=(4, 60)).astype(np.int32)
+    check_against_oracle(index.search, vectors, seen, k, per_cluster=False)
+
+
+def test_a_vector_per_cluster_needs_k_vectors(index):
+    with pytest.raises(ValueError, match=f"one per cluster, {K}, got 3"):
+        index.search(make_queries(1, 3), np.zeros([1, 1], np.int32), 5, per_cluster=True)
+
+
+@pytest.mark.parametrize("per_cluster", [False, True])
+def test_seen_items_may_repeat_and_may_fill_clusters(index, per_cluster):
     vectors = make_queries(3, K)
     seen = np.zeros([3, 90], np.int32)  # row 0 has seen nothing
     seen[1, 10:56] = np.arange(1, 47)  # all of the clusters 0, 1 and 3
     seen[2, ::2] = 100  # one item again and again
-    check_against_oracle(index.search(vectors, seen, 20), vectors, seen, 20)
+    check_against_oracle(index.search, vectors, seen, 20, per_cluster)
 
 
 def test_a_history_without_columns_is_empty(index):
     vectors, seen = make_queries(2, 1), np.zeros([2, 0], np.int32)
-    check_against_oracle(index.search(vectors, seen, 5), vectors, seen, 5)
+    check_against_oracle(index.search, vectors, seen, 5, per_cluster=False)
 
 
-def test_a_row_does_not_depend_on_its_batch(index):
+@pytest.mark.parametrize("per_cluster", [False, True])
+def test_a_row_does_not_depend_on_its_batch(index, per_cluster):
     vectors = make_queries(5, K)
     seen = np.random.default_rng(3).integers(0, N + 1, size=(5, 30)).astype(np.int32)
-    (together, _), k = index.search(vectors, seen, 20), 20
+    together, _ = index.search(vectors, seen, 20, per_cluster=per_cluster)
     for row in range(5):
-        alone, _ = index.search(vectors[row : row + 1], seen[row : row + 1], k)
+        alone, _ = index.search(vectors[row : row + 1], seen[row : row + 1], 20, per_cluster=per_cluster)
         np.testing.assert_array_equal(together.rows[row], alone.rows[0])
 
 
-def test_a_graph_with_a_late_k_answers_as_eager_code_does(index):
+@pytest.mark.parametrize("per_cluster", [False, True])
+def test_a_graph_with_a_late_k_answers_as_eager_code_does(index, per_cluster):
     vectors, seen = make_queries(2, K), np.full([2, 3], 9, np.int32)
 
     @tf.function(
@@ -92,10 +111,10 @@ def test_a_graph_with_a_late_k_answers_as_eager_code_does(index):
         ]
     )
     def search(v, s, k):
-        return index.search(v, s, k)
+        return index.search(v, s, k, per_cluster=per_cluster)
 
     for k in (3, 30):
-        check_against_oracle(search(vectors, seen, k), vectors, seen, k)
+        check_against_oracle(lambda v, s, k, per_cluster: search(v, s, k), vectors, seen, k, per_cluster)
 
 
 def test_the_exact_index_follows_the_item_matrix():
@@ -103,7 +122,7 @@ def test_the_exact_index_follows_the_item_matrix():
     index = ExactIndex(items, OFFSETS)
     items.assign(ITEMS)
     vectors, seen = make_queries(1, 1), np.zeros([1, 1], np.int32)
-    check_against_oracle(index.search(vectors, seen, 5), vectors, seen, 5)
+    check_against_oracle(index.search, vectors, seen, 5, per_cluster=False)
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +144,15 @@ def test_scann_settings_follow_the_size_of_the_cluster(large):
     assert large[2].kinds == ["scann_brute_force", "scann_hashing", "scann_tree_hashing"]
 
 
-def test_hashing_finds_what_the_exact_index_finds(large):
+@pytest.mark.parametrize("interests", [1, 3])
+def test_hashing_finds_what_the_exact_index_finds(large, interests):
     items, offsets, index = large
     rng = np.random.default_rng(5)
-    vectors = (items[rng.integers(0, len(items), 16)] + 0.2 * rng.normal(size=(16, 16))).astype(np.float32)[:, None]
+    near = items[rng.integers(0, len(items), [16, interests])]
+    vectors = (near + 0.2 * rng.normal(size=(16, interests, 16))).astype(np.float32)
     seen = rng.integers(0, len(items) + 1, size=(16, 200)).astype(np.int32)
-    found, partition = index.search(vectors, seen, 50)
-    truth, true_partition = ExactIndex(items, offsets).search(vectors, seen, 50)
+    found, partition = index.search(vectors, seen, 50, per_cluster=False)
+    truth, true_partition = ExactIndex(items, offsets).search(vectors, seen, 50, per_cluster=False)
     for cluster in range(3):
         columns = truth.clusters.numpy() == cluster
         shared = [
@@ -150,7 +171,7 @@ def test_a_search_that_comes_up_short_invents_no_item(large):
     tree = index._searchers[2]
     searched, tree._leaves_to_search = tree._leaves_to_search, 1
     try:
-        candidates, _ = index.search(items[-5:, None], np.zeros([5, 1], np.int32), 1000)
+        candidates, _ = index.search(items[-5:, None], np.zeros([5, 1], np.int32), 1000, per_cluster=False)
     finally:
         tree._leaves_to_search = searched
     columns = candidates.clusters.numpy() == 2

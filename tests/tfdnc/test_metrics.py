@@ -30,6 +30,41 @@ def test_spread_over_clusters():
     np.testing.assert_array_equal(metrics.cluster_counts(clusters, 2, 4), [[2, 0, 0, 0], [0, 0, 2, 0], [1, 1, 0, 0]])
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [([3, 3, 3, 3], 0), ([0, 0, 0, 5], 3 / 4), ([0, 0, 2, 2], 1 / 2), ([4, 1, 3, 2], 1 / 4), ([0, 0], 0)],
+)
+def test_gini(counts, expected):
+    # [1, 2, 3, 4]: (-3 * 1 - 1 * 2 + 1 * 3 + 3 * 4) / (4 * 10) = 1 / 4.
+    assert metrics.gini(np.array(counts)) == pytest.approx(expected)
+
+
+def test_gini_is_half_the_relative_mean_difference():
+    counts = np.random.default_rng(0).poisson(3.0, size=50)
+    difference = np.abs(counts[:, None] - counts).mean()
+    assert metrics.gini(counts) == pytest.approx(difference / (2 * counts.mean()))
+
+
+def test_item_counts_know_the_items_nobody_got():
+    rows = np.array([[3, 1, 2], [3, 0, -1]])
+    np.testing.assert_array_equal(metrics.item_counts(rows, 3, 6), [1, 1, 1, 2, 0, 0])
+    np.testing.assert_array_equal(metrics.item_counts(rows, 1, 6), [0, 0, 0, 2, 0, 0])
+
+
+def test_popularity_lists_leave_out_what_was_seen_and_agree_with_the_places():
+    rng = np.random.default_rng(1)
+    counts = rng.permutation(20)
+    histories = [rng.integers(1, 21, size) for size in (0, 1, 30, 200)]  # the last user has seen everything
+    splits = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
+    lists = metrics.popularity_lists(counts, np.concatenate(histories), splits, 15)
+    for history, found in zip(histories, lists, strict=True):
+        expected = [row for row in np.argsort(-counts) if row + 1 not in history][:15]
+        assert found.tolist() == expected + [-1] * (15 - len(expected))
+    targets = lists[:3, 4] + 1
+    places = metrics.popularity_places(counts, np.concatenate(histories[:3]), splits[:4], targets)
+    np.testing.assert_array_equal(places, [4, 4, 4])
+
+
 def test_popularity_places_equal_a_sorted_list_without_the_seen_items():
     rng = np.random.default_rng(0)
     counts = rng.permutation(20)  # no ties

@@ -1,6 +1,13 @@
 """What the command line shows."""
 
+import io
+
+import pytest
+from rich.console import Console
+
 from tfdnc.cli import screen
+
+SIZES = (10, 20, 50, 100)
 
 
 def test_ids_and_titles_are_shown_as_they_are_whatever_brackets_they_hold():
@@ -10,3 +17,54 @@ def test_ids_and_titles_are_shown_as_they_are_whatever_brackets_they_hold():
         screen.console.print(made)
     for text in ("User [/x] 3", "[/nope] [rec]", "[red]a"):
         assert text in shown.get()
+
+
+def make_figures(*names):
+    return {f"{name}@{m}": 0.25 for name in names for m in SIZES}
+
+
+def make_report(clusters=True, categories=True):
+    names = ["recall", "ndcg", *(["coverage", "entropy"] if clusters else []), "gini", "item_coverage"]
+    figures = make_figures(*names, *(["ild"] if categories else []))
+    row = {"cluster": 0, "name": "A rather long name of a cluster, as titles make them (1999)", "targets": 6040}
+    tuned = {"alpha": 1.25, "objective": "recall@20", "validation": 0.5, "figures": figures}
+    intent = dict.fromkeys(["intent_accuracy", "intent_nll", "intent_nll_prior", "intent_nll_history"], 0.5)
+    return {
+        "users": 6040,
+        "seen_targets": 0.125,
+        "judged_by": "own clusters" if clusters else None,
+        "merge_method": "joint",
+        "merge": figures,
+        "alpha_curve": [{"alpha": alpha, **figures} for alpha in (0, 0.25)] if clusters else [],
+        "tuned": tuned if clusters else None,
+        "within_cluster": make_figures("recall"),
+        "within_cluster_by_cluster": [row | make_figures("recall")],
+        "intent": intent,
+        "calibration": {"bins": [], "ece": 0.5} if clusters else None,
+        "popularity": figures,
+    }
+
+
+def shown(report, monkeypatch):
+    output = io.StringIO()
+    monkeypatch.setattr(screen, "console", Console(file=output, width=100, highlight=False, markup=False))
+    screen.show_report(report)
+    return output.getvalue()
+
+
+def test_a_report_fits_in_100_columns(monkeypatch):
+    text = shown(make_report(), monkeypatch)
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "…" not in text  # nothing was cut off
+    for heading in ("R@100", "NDCG@10", "cover", "entropy", "gini", "ild"):
+        assert heading in text
+    assert "quota*: alpha 1.25, picked by recall@20 on validation, 0.5000." in text
+    assert "12.5% of the targets" in text
+
+
+@pytest.mark.parametrize("missing", ["clusters", "categories"])
+def test_a_report_shows_no_column_for_what_was_not_measured(missing, monkeypatch):
+    header = shown(make_report(**{missing: False}), monkeypatch).splitlines()[3]
+    assert ("cover" in header) == (missing != "clusters")
+    assert ("ild" in header) == (missing != "categories")
+    assert "gini" in header

@@ -18,6 +18,7 @@ _STATION_HELP = {
     "generate": "make a log with planted tastes (configs with a `generate` section)",
     "prepare": "read and filter the log, write one ordered sequence per user",
     "cluster": "give every item a cluster",
+    "judge": "cluster the items to judge lists by (configs with `evaluate.judge`)",
     "examples": "write training records with in-cluster negatives",
     "train": "train the retriever",
     "evaluate": "rank the held-out items and report",
@@ -134,7 +135,7 @@ def _travel(arguments: argparse.Namespace, last: str | None) -> None:
     stations = road.stations_of(config)
     names = [station.name for station in stations]
     if last is not None and last not in names:
-        raise UserError(f"The config has no `{last}` section, so there is no station {last}; its stations: {names}.")
+        raise UserError(f"Expected a config with a section for {last}, this one has the stations {names}.")
     stations = stations[: names.index(last) + 1 if last else None]
     for station in stations:
         station.check(config)

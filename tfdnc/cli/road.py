@@ -9,6 +9,7 @@ import yaml
 
 from tfdnc import schema
 from tfdnc.config import DataConfig, ExperimentConfig, ItemFile, dump_config
+from tfdnc.errors import UserError
 from tfdnc.stations import Station, Workplace
 
 
@@ -28,6 +29,12 @@ def _cluster(place: Workplace) -> dict:
     from tfdnc.clustering import build_clusters
 
     return build_clusters(place.run / PREPARE.folder, place.config.cluster, place.config.seed, place.output)
+
+
+def _judge(place: Workplace) -> dict:
+    from tfdnc.clustering import build_clusters
+
+    return build_clusters(place.run / PREPARE.folder, place.config.evaluate.judge, place.config.seed, place.output)
 
 
 def _examples(place: Workplace) -> dict:
@@ -58,9 +65,12 @@ def _evaluate(place: Workplace) -> dict:
     from tfdnc.training.records import read_held_out
     from tfdnc.training.train import load_trained
 
+    config, examples = place.config, place.run / EXAMPLES.folder
     items = read_items(place.run / CLUSTER.folder)
-    model = load_trained(place.config, items, place.run / TRAIN.folder)
-    report = evaluate(place.config, model, items, read_held_out(place.run / EXAMPLES.folder / schema.TEST))
+    judge = read_items(place.run / JUDGE.folder) if config.evaluate.judge else None
+    model = load_trained(config, items, place.run / TRAIN.folder)
+    test, validation = (read_held_out(examples / split) for split in (schema.TEST, schema.VALIDATION))
+    report = evaluate(config, model, items, test, validation, judge)
     write_report(report, place.output)
     plot_alpha_curve(report, place.output)
     return report
@@ -133,6 +143,20 @@ def _check_cluster(config: ExperimentConfig) -> None:
     CLUSTERERS.resolve(config.cluster.method)
 
 
+def _judge_settings(config: ExperimentConfig) -> dict:
+    """What a cluster station with the judge's config has, so that both have one fingerprint and one result."""
+    return {"cluster": config.evaluate.judge.model_dump(mode="json")}
+
+
+def _check_judge(config: ExperimentConfig) -> None:
+    from tfdnc.clustering import CLUSTERERS
+    from tfdnc.evaluation.judge import refusal
+
+    CLUSTERERS.resolve(config.evaluate.judge.method)
+    if config.cluster.method != "single" and config.cluster.num_clusters > 1:  # said before the training, not after it
+        raise UserError(refusal(config.cluster.num_clusters))
+
+
 def _check_examples(config: ExperimentConfig) -> None:
     from beam_jobs.negatives import NEGATIVE_SAMPLERS
 
@@ -162,6 +186,12 @@ def _prepared(figures: dict) -> str:
     return f"{kept}; of {figures['rows_read']:,} rows {gone}" if gone else kept
 
 
+def _clusters_headline(figures: dict) -> str:
+    sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
+    observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
+    return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
+
+
 GENERATE = Station(
     "generate",
     "generate",
@@ -186,10 +216,16 @@ CLUSTER = Station(
     settings=_sections("cluster"),
     work=_cluster,
     check=_check_cluster,
-    headline=lambda f: (
-        f"{f['clusters']} clusters of {f['smallest']:,} to {f['largest']:,} items; "
-        f"next item in the same cluster {f['next_in_cluster']:.3f} (by chance {f['next_by_chance']:.3f})"
-    ),
+    headline=_clusters_headline,
+)
+JUDGE = Station(
+    "judge",
+    "judge",
+    needs=(PREPARE,),
+    settings=_judge_settings,
+    work=_judge,
+    check=_check_judge,
+    headline=_clusters_headline,
 )
 EXAMPLES = Station(
     "examples",
@@ -234,7 +270,9 @@ EXPORT = Station(
 def stations_of(config: ExperimentConfig) -> list[Station]:
     """The stations of an experiment, in order."""
     start = [GENERATE] if config.generate else []
-    return [*start, PREPARE, CLUSTER, EXAMPLES, TRAIN, EVALUATE, EXPORT]
+    # Not among the needs of evaluate, whose settings hold the judge already; early, because it may refuse its clusters.
+    judge = [JUDGE] if config.evaluate.judge else []
+    return [*start, PREPARE, CLUSTER, *judge, EXAMPLES, TRAIN, EVALUATE, EXPORT]
 
 
 def write_config(config: ExperimentConfig, run: Path) -> None:

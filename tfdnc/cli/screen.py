@@ -51,25 +51,48 @@ def table(title: str, *headers: str) -> Table:
 def show_report(report: dict) -> None:
     """Prints the evaluation report: merges against popularity, within clusters, intent, the alpha curve."""
     sizes = [name.removeprefix("recall@") for name in report["merge"] if name.startswith("recall@")]
-    columns = {f"recall@{m}": f"R@{m}" for m in sizes}
-    columns |= {f"ndcg@{sizes[0]}": f"NDCG@{sizes[0]}"}
-    rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
-    if report["alpha_curve"]:  # K = 1 has no quotas and no spread, and its cluster is always given
-        columns |= {f"coverage@{sizes[-1]}": "cover", f"entropy@{sizes[-1]}": "entropy"}
-        rows |= {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
-        rows["oracle intent"] = report["within_cluster"]
+    last = sizes[-1]
+    columns = {f"recall@{m}": f"R@{m}" for m in sizes} | {f"ndcg@{sizes[0]}": f"NDCG@{sizes[0]}"}
+    spread = {"coverage": "cover", "entropy": "entropy", "gini": "gini", "ild": "ild"}
+    columns |= {f"{name}@{last}": text for name, text in spread.items() if f"{name}@{last}" in report["merge"]}
     title = f"Test set: {report['users']:,} users, all unseen items ranked"
-    if report["alpha_curve"]:
-        title += f"; clusters covered and their entropy (nats) in lists of {sizes[-1]}"
-    _show_figures(table(title, "merge", *columns.values()), rows, columns)
+    _show_figures(table(title, "merge", *columns.values()), _rows_of(report), columns)
+    for line in _notes(report, last):
+        console.print(line)
+    if report["judged_by"]:
+        _show_within_clusters(report)
+    if report["calibration"]:
+        figures, calibration = report["intent"], report["calibration"]
+        console.print(
+            f"Intent model: accuracy {figures['intent_accuracy']:.3f}, calibration error {calibration['ece']:.3f}; "
+            f"negative log-likelihood {figures['intent_nll']:.3f} nats\n"
+            f"(own history {figures['intent_nll_history']:.3f}, prior {figures['intent_nll_prior']:.3f})\n"
+        )
+
+
+def _rows_of(report: dict) -> dict[str, dict]:
+    """Name -> figures of every list of the report, and the ceiling of all of them."""
+    rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
+    if report["tuned"]:
+        rows["quota*"] = report["tuned"]["figures"]
+    rows |= {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
+    if report["judged_by"]:  # with one cluster that is always given, this would be the list itself
+        rows["oracle intent"] = report["within_cluster"]
+    return rows
+
+
+def _notes(report: dict, last: str) -> Iterator[str]:
+    """What a reader of the table has to know."""
+    if report["judged_by"]:
+        yield f"cover, entropy (nats): clusters in lists of {last}, by {report['judged_by']}."
+    yield f"gini: how unevenly all lists of {last} use the items, 1 is most; ild: distance of their categories."
+    if report["tuned"]:
+        tuned = report["tuned"]
+        picked = f"{tuned['objective']} on validation, {tuned['validation']:.4f}"
+        yield f"quota*: alpha {tuned['alpha']:g}, picked by {picked}."
     if report["seen_targets"]:
         share = f"{report['seen_targets']:.1%}"
-        console.print(f"{share} of the targets had been seen by their users before; no list contains those.\n")
-    if report["alpha_curve"]:
-        _show_within_clusters(report)
-        figures = report["intent"]
-        accuracy, nll = figures["intent_accuracy"], figures["intent_nll"]
-        console.print(f"Intent model: accuracy {accuracy:.3f}, negative log-likelihood {nll:.3f} nats\n")
+        yield f"{share} of the targets had been seen by their users before; no list contains those."
 
 
 def _show_within_clusters(report: dict) -> None:

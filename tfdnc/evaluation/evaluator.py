@@ -12,6 +12,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.config import MergeConfig
 from tfdnc.evaluation import metrics
+from tfdnc.evaluation.judge import Judge
 from tfdnc.index.exact import ExactIndex
 from tfdnc.merge import MERGES, merge
 from tfdnc.model.retriever import Retriever
@@ -22,8 +23,8 @@ from tfdnc.training.records import HeldOutRecords
 class Lists(NamedTuple):
     """The lists one merge makes for all U users."""
 
-    rows: np.ndarray  # [U, M] int32 item rows, -1 beyond the end
-    clusters: np.ndarray  # [U, M] int32, -1 beyond the end
+    rows: np.ndarray  # [U, M] int item rows, -1 beyond the end
+    clusters: np.ndarray  # [U, M] int, -1 beyond the end
 
 
 class Retrieved(NamedTuple):
@@ -31,7 +32,7 @@ class Retrieved(NamedTuple):
 
     lists: list[Lists]  # one per merge
     within_places: np.ndarray  # [U] place of the target among the unseen items of its own cluster
-    log_intent: np.ndarray  # [U, K]
+    log_intent: np.ndarray  # [U, K], over the model's own clusters
 
 
 class Evaluator:
@@ -41,20 +42,26 @@ class Evaluator:
         model: whose current weights are evaluated at each call.
         merges: the merges to make lists with.
         width: M, the longest list; shorter lists are its prefixes, because no merge key depends on M.
+        judge: of a model with one cluster. Lists are then in the judge's item rows and clusters, and hold the same
+            items as without it if the merges go by score alone.
     """
 
-    def __init__(self, model: Retriever, merges: Sequence[MergeConfig], width: int):
+    def __init__(self, model: Retriever, merges: Sequence[MergeConfig], width: int, judge: Judge | None = None):
         self._model = model
         self._merges = merges
         self._width = width
-        self._index = ExactIndex(model.item_embeddings, model.offsets)
+        self._judge = judge
+        self._offsets = judge.items.offsets if judge else model.offsets
         matrix = tf.TensorSpec([None, None], tf.int32)
         self._graph = tf.function(
-            self._retrieve, input_signature=[matrix, matrix, *[tf.TensorSpec([None], tf.int32)] * 2]
+            self._retrieve,
+            input_signature=[matrix, matrix, *[tf.TensorSpec([None], tf.int32)] * 2],
+            autograph=False,  # nothing here branches on tensors, and AutoGraph is most of the tracing time
         )
 
     def retrieve(self, records: HeldOutRecords) -> Retrieved:
-        """Makes the lists of every user of `records`."""
+        """Makes the lists of every user of `records`, which are in the model's item indices."""
+        judged = self._judge.renumber(records) if self._judge else records
         users = len(records.targets)
         empty = np.full([users, self._width], -1, np.int32)
         result = Retrieved(
@@ -62,10 +69,9 @@ class Evaluator:
             within_places=np.full(users, metrics.NOT_FOUND),
             log_intent=np.zeros([users, self._model.num_clusters], np.float32),
         )
-        for batch, history, seen in history_batches(records, self._model.max_length):
-            lists, within, log_intent = self._graph(
-                history, seen, records.targets[batch], records.target_clusters[batch]
-            )
+        for batch, history, excluded in history_batches(records, self._model.max_length):
+            seen = self._judge.indices[excluded] if self._judge else excluded
+            lists, within, log_intent = self._graph(history, seen, judged.targets[batch], judged.target_clusters[batch])
             for made, (rows, clusters) in zip(result.lists, lists, strict=True):
                 made.rows[batch], made.clusters[batch] = rows.numpy(), clusters.numpy()
             places = within.numpy().astype(np.int64)  # NOT_FOUND does not fit int32
@@ -75,16 +81,24 @@ class Evaluator:
 
     def _retrieve(self, history, seen, targets, target_clusters):
         vectors, log_intent = self._model.user_vectors(history)
-        candidates, log_partition = self._index.search(vectors, seen, self._width)
+        # A judged model has one cluster, so one vector for it would be one for all.
+        per_cluster = self._model.vectors_per_cluster and not self._judge
+        candidates, log_partition = self._index().search(vectors, seen, self._width, per_cluster=per_cluster)
         batch = tf.shape(history)[0]
         length = tf.repeat(self._width, batch)
         lists = []
         for config in self._merges:
             alpha = tf.fill([batch], tf.constant(config.alpha, tf.float32))
             keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
-            merged = merge(candidates, keys, length, self._width, self._model.num_clusters)
+            merged = merge(candidates, keys, length, self._width, len(self._offsets) - 1)
             lists.append((merged.rows, merged.clusters))
         return lists, _within_places(candidates, targets, target_clusters), log_intent
+
+    def _index(self):
+        items = self._model.item_embeddings
+        if self._judge:  # reordered inside the graph, so that the lists follow the weights
+            items = tf.gather(tf.convert_to_tensor(items), self._judge.model_rows)
+        return ExactIndex(items, self._offsets)
 
 
 def _within_places(candidates, targets, target_clusters):

@@ -3,6 +3,8 @@
 A place is the 0-based position of the target in its list; `NOT_FOUND` stands for a target that is not in the list.
 """
 
+import itertools
+
 import numpy as np
 
 NOT_FOUND = np.iinfo(np.int64).max
@@ -70,6 +72,44 @@ def entropy(counts: np.ndarray) -> float:
     """Mean entropy, in nats, of the clusters of a list; 0 when all results share one cluster, log K at most."""
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     return float(np.mean(-np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=1)))
+
+
+def item_counts(rows: np.ndarray, m: int, num_items: int) -> np.ndarray:
+    """How often each item is among the first m of a list: `[U, M]` item rows (-1 padding) -> `[N]`."""
+    top = rows[:, :m]
+    return np.bincount(top[top >= 0], minlength=num_items)
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient of `[N]` counts, those of 0 included.
+
+    0 when all are equal, 1 - 1 / N when one item has everything; 0 when nobody has anything. With x sorted ascending it
+    is sum_i (2 i - N - 1) x_i / (N sum x), i = 1..N.
+    """
+    n, total = len(counts), counts.sum()
+    weights = 2.0 * np.arange(1, n + 1) - n - 1
+    return float(weights @ np.sort(counts) / (n * total)) if total else 0.0
+
+
+def popularity_lists(counts: np.ndarray, histories: np.ndarray, splits: np.ndarray, m: int) -> np.ndarray:
+    """The m most popular items that each user has not seen; ties go to the lower row.
+
+    Args:
+        counts: `[N]` training events of item row 0..N-1.
+        histories: `[E]` item indices 1..N, those of user u at splits[u] .. splits[u + 1] - 1.
+        splits: `[U + 1]`.
+        m: length of the lists.
+
+    Returns:
+        `[U, m]` item rows, -1 beyond the end.
+    """
+    descending = np.argsort(-counts, kind="stable")
+    lists = np.full([len(splits) - 1, m], -1)
+    for user, (start, stop) in enumerate(itertools.pairwise(splits)):
+        best = descending[: m + stop - start]  # enough, whatever the user has seen of them
+        unseen = best[~np.isin(best, histories[start:stop] - 1)][:m]
+        lists[user, : len(unseen)] = unseen
+    return lists
 
 
 def popularity_places(counts: np.ndarray, histories: np.ndarray, splits: np.ndarray, targets: np.ndarray) -> np.ndarray:

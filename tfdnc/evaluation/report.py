@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.config import EvaluateConfig, ExperimentConfig, MergeConfig
+from tfdnc.evaluation import judge as judging
 from tfdnc.evaluation import metrics
+from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
+from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
+from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
 from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.records import HeldOutRecords
@@ -25,72 +29,108 @@ def validation_objective(config: ExperimentConfig) -> str:
     return f"ndcg@{max(config.evaluate.candidates)}"
 
 
+def tuning_objective(settings: EvaluateConfig) -> str:
+    """Name of the figure that picks alpha on validation: recall of the second shortest list, or of the only one.
+
+    Recall, because a list of candidates is there to hold the target; the shortest list is the noisiest.
+    """
+    return f"recall@{sorted(settings.candidates)[:2][-1]}"
+
+
 def validator(config: ExperimentConfig, records: HeldOutRecords):
     """Returns a function model -> figures of the configured merge on `records`, for use between epochs."""
+    sizes = config.evaluate.candidates
 
     @functools.cache  # one compiled graph for the whole training
     def evaluator_of(model: Retriever) -> Evaluator:
-        return Evaluator(model, [config.merge], max(config.evaluate.candidates))
+        return Evaluator(model, [config.merge], max(sizes))
 
     def validate(model: Retriever) -> dict[str, float]:
         retrieved = evaluator_of(model).retrieve(records)
-        figures = list_figures(retrieved.lists[0], records, model.num_clusters, config.evaluate.candidates)
-        return figures | intent_figures(retrieved, records)
+        [lists] = retrieved.lists
+        figures = ranking_figures(metrics.places(lists.rows, records.targets - 1), sizes)
+        figures |= cluster_figures(lists.clusters, sizes, model.num_clusters)
+        return figures | intent_figures(retrieved.log_intent, records.target_clusters)
 
     return validate
 
 
-def evaluate(config: ExperimentConfig, model: Retriever, items: ItemTable, records: HeldOutRecords) -> dict:
+def evaluate(
+    config: ExperimentConfig,
+    model: Retriever,
+    items: ItemTable,
+    test: HeldOutRecords,
+    validation: HeldOutRecords,
+    judging_items: ItemTable | None = None,
+) -> dict:
     """Evaluates a trained model on held-out records.
 
+    Args:
+        config: the experiment.
+        model: trained.
+        items: the item table it was trained on.
+        test: what every figure is measured on.
+        validation: what alpha is tuned on.
+        judging_items: the item table of `evaluate.judge`, for a model with one cluster.
+
     Returns:
-        `merge`: figures of the configured merge; `alpha_curve`: the same for quota(alpha) at every alpha, absent for
-        K = 1; `within_cluster`: recall with the target's cluster given (paper, Table 3), which for the sizes of the
-        main list is the oracle-intent ceiling; `intent`; `popularity`: the list of most popular unseen items;
-        `seen_targets`: share of the targets that no list can contain, because the user had seen them before.
+        A JSON-serialisable report. "Clusters" are those of `judged_by`; m runs over `evaluate.candidates`.
+
+        `users`; `seen_targets`: share of the targets that no list can contain, because the user had seen them before.
+        `judged_by`: "own clusters"; or the judge, such as "word2vec_kmeans, 10 clusters"; None where there is one
+            cluster only and no judge.
+        `merge_method`, `merge`: figures of the configured merge: `recall@m`, `ndcg@m`; `coverage@m` (mean share of the
+            clusters in a list) and `entropy@m` (nats, of the clusters of a list), absent where `judged_by` is None;
+            `gini@m` (of how often each of the N items is recommended, 0 is all equal); `item_coverage@m` (share of the
+            N items in some list); `ild@m` (intra-list Jaccard distance of categories), absent without categories.
+        `alpha_curve`: the same figures of quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] for K = 1.
+        `tuned`: the `alpha` of that curve with the largest `objective` (name of a figure) on validation, `validation`
+            (its value there) and `figures` (of the test set); None for K = 1.
+        `within_cluster`: `recall@m` with the target's cluster given (paper, Table 3), also for `evaluate.candidates`,
+            where it is the oracle-intent ceiling; `within_cluster_by_cluster`: the same by cluster of the targets.
+        `intent`: `intent_accuracy`, `intent_nll` (nats) of the intent model; `intent_nll_prior`, `intent_nll_history`:
+            of the clusters' shares of the training events, and of the user's own events with add-one smoothing.
+        `calibration`: of the intent model, see `tfdnc.evaluation.intent.calibration`; None for K = 1.
+        `popularity`: figures as `merge`, of the lists of the most popular unseen items.
+
+    Raises:
+        UserError: a judge for a model with more than one cluster.
     """
     settings = config.evaluate
-    alphas = settings.alphas if items.num_clusters > 1 else ()
-    merges = [config.merge, *(MergeConfig(method="quota", alpha=alpha) for alpha in alphas)]
-    width = max(*settings.candidates, *settings.within_cluster)
-    retrieved = Evaluator(model, merges, width).retrieve(records)
-
-    def figures(lists: Lists) -> dict[str, float]:
-        return list_figures(lists, records, items.num_clusters, settings.candidates)
-
-    popular = metrics.popularity_places(items.counts, records.items, records.splits, records.targets)
+    judge = judging.make_judge(items, judging_items) if judging_items else None
+    shelf = judge.items if judge else items  # what lists, places and clusters of the report refer to
+    records = judge.renumber(test) if judge else test
+    several = items.num_clusters > 1
+    alphas = settings.alphas if several else ()
+    # One cluster is one list, in order of score under any merge; a judge's clusters must not change it.
+    merges = [MergeConfig(method="score") if judge else config.merge]
+    merges += [MergeConfig(method="quota", alpha=alpha) for alpha in alphas]
+    evaluator = Evaluator(model, merges, max(*settings.candidates, *settings.within_cluster), judge)
+    retrieved = evaluator.retrieve(test)
+    sets = category_sets(shelf.categories) if shelf.categories else None
+    figures = functools.partial(
+        list_figures,
+        targets=records.targets,
+        sizes=settings.candidates,
+        num_clusters=shelf.num_clusters,
+        num_items=len(shelf.item_ids),
+        categories=sets,
+    )
+    curve = [{"alpha": alpha, **figures(lists)} for alpha, lists in zip(alphas, retrieved.lists[1:], strict=True)]
+    intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
-        "users": len(records.targets),
-        "seen_targets": float(np.mean(metrics.seen(records.items, records.splits, records.targets))),
+        "users": len(test.targets),
+        "seen_targets": float(np.mean(metrics.seen(test.items, test.splits, test.targets))),
+        "judged_by": _judged_by(settings, shelf, judge),
         "merge_method": config.merge.method,
         "merge": figures(retrieved.lists[0]),
-        "alpha_curve": [
-            {"alpha": alpha, **figures(lists)} for alpha, lists in zip(alphas, retrieved.lists[1:], strict=True)
-        ],
-        "within_cluster": _recalls(retrieved.within_places, sorted({*settings.within_cluster, *settings.candidates})),
-        "within_cluster_by_cluster": _by_cluster(retrieved, records, items, settings),
-        "intent": intent_figures(retrieved, records),
-        "popularity": _places_figures(popular, settings.candidates),
-    }
-
-
-def list_figures(lists: Lists, records: HeldOutRecords, num_clusters: int, sizes: Sequence[int]) -> dict[str, float]:
-    """Recall, NDCG, and the spread over clusters of the first m results, for every m of `sizes`."""
-    place = metrics.places(lists.rows, records.targets - 1)
-    figures = _places_figures(place, sizes)
-    for m in sizes:
-        counts = metrics.cluster_counts(lists.clusters, m, num_clusters)
-        figures[f"coverage@{m}"] = metrics.coverage(counts)
-        figures[f"entropy@{m}"] = metrics.entropy(counts)
-    return figures
-
-
-def intent_figures(retrieved: Retrieved, records: HeldOutRecords) -> dict[str, float]:
-    """Accuracy, and negative log-likelihood in nats, of the intent model on the targets' clusters."""
-    users = np.arange(len(records.targets))
-    return {
-        "intent_accuracy": float(np.mean(retrieved.log_intent.argmax(axis=1) == records.target_clusters)),
-        "intent_nll": float(-np.mean(retrieved.log_intent[users, records.target_clusters])),
+        "alpha_curve": curve,
+        "tuned": _tune(curve, evaluator, validation, tuning_objective(settings)) if curve else None,
+        "within_cluster": recalls(retrieved.within_places, sorted({*settings.within_cluster, *settings.candidates})),
+        "within_cluster_by_cluster": _by_cluster(retrieved, records, shelf, settings.within_cluster),
+        "intent": intent,
+        "calibration": calibration(retrieved.log_intent, test.target_clusters) if several else None,
+        "popularity": _popularity(shelf, records, figures, settings.candidates),
     }
 
 
@@ -99,20 +139,33 @@ def write_report(report: dict, output: Path) -> None:
     (output / REPORT).write_text(json.dumps(report, indent=1))
 
 
-def _places_figures(place: np.ndarray, sizes: Sequence[int]) -> dict[str, float]:
-    return _recalls(place, sizes) | {f"ndcg@{m}": metrics.ndcg(place, m) for m in sizes}
+def _judged_by(settings: EvaluateConfig, shelf: ItemTable, judge: judging.Judge | None) -> str | None:
+    if judge:
+        return judging.describe(settings.judge, shelf.num_clusters)
+    return "own clusters" if shelf.num_clusters > 1 else None
 
 
-def _recalls(place: np.ndarray, sizes: Sequence[int]) -> dict[str, float]:
-    return {f"recall@{m}": metrics.recall(place, m) for m in sizes}
+def _tune(curve: list[dict], evaluator: Evaluator, validation: HeldOutRecords, objective: str) -> dict:
+    """Picks the point of the alpha curve by its value on validation; ties go to the first."""
+    m = int(objective.removeprefix("recall@"))
+    lists_of_alphas = evaluator.retrieve(validation).lists[1:]
+    values = [metrics.recall(metrics.places(x.rows, validation.targets - 1), m) for x in lists_of_alphas]
+    best = int(np.argmax(values))
+    alpha, figures = curve[best]["alpha"], {name: value for name, value in curve[best].items() if name != "alpha"}
+    return {"alpha": alpha, "objective": objective, "validation": values[best], "figures": figures}
 
 
-def _by_cluster(
-    retrieved: Retrieved, records: HeldOutRecords, items: ItemTable, settings: EvaluateConfig
-) -> list[dict]:
+def _popularity(shelf: ItemTable, records: HeldOutRecords, figures, sizes: Sequence[int]) -> dict[str, float]:
+    rows = metrics.popularity_lists(shelf.counts, records.items, records.splits, max(sizes))
+    clusters = np.where(rows >= 0, shelf.clusters[rows], -1)
+    place = metrics.popularity_places(shelf.counts, records.items, records.splits, records.targets)
+    return figures(Lists(rows, clusters)) | ranking_figures(place, sizes)  # ties count against the target
+
+
+def _by_cluster(retrieved: Retrieved, records: HeldOutRecords, shelf: ItemTable, sizes: Sequence[int]) -> list[dict]:
     rows = []
-    for cluster, name in enumerate(items.cluster_names):
+    for cluster, name in enumerate(shelf.cluster_names):
         mine = retrieved.within_places[records.target_clusters == cluster]
         row = {"cluster": cluster, "name": name, "targets": len(mine)}
-        rows.append(row | (_recalls(mine, settings.within_cluster) if len(mine) else {}))
+        rows.append(row | (recalls(mine, sizes) if len(mine) else {}))
     return rows

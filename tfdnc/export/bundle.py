@@ -80,11 +80,12 @@ def _check(retriever, items, cold_start_vectors, final):
             f"{items.offsets}. Train again, or export with the matching table."
         )
     num_vectors, dim = np.shape(cold_start_vectors)
-    if num_vectors not in (1, items.num_clusters) or dim != retriever.item_embeddings.shape[1]:
-        raise ValueError(
-            f"cold_start_vectors: expected [1 or {items.num_clusters}, {retriever.item_embeddings.shape[1]}], "
-            f"got {[num_vectors, dim]}"
-        )
+    expected = [
+        items.num_clusters if retriever.vectors_per_cluster else num_vectors,
+        retriever.item_embeddings.shape[1],
+    ]
+    if [num_vectors, dim] != expected:
+        raise ValueError(f"cold_start_vectors: expected {expected}, got {[num_vectors, dim]}")
 
 
 def _write(folder, retriever, items, cold_start_vectors, config, manifest):

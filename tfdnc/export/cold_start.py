@@ -12,7 +12,8 @@ def cold_start_vectors(model: Retriever, records: HeldOutRecords) -> np.ndarray:
     """Returns the mean over users of each user vector, `[V, D]` float32.
 
     The score of an item under the mean vector is its mean score over users, so a cold start is answered, inside each
-    cluster, with what users like on average; how many come from each cluster is up to the intent prior.
+    cluster, with what users like on average; how many come from each cluster is up to the intent prior. Several
+    interests are averaged one by one, which supposes that interest v means the same for every user.
     """
     encode = tf.function(model.user_vectors, input_signature=[tf.TensorSpec([None, None], tf.int32)])
     total = 0.0

@@ -47,6 +47,7 @@ class RetrievalModule(tf.Module):
         self._user_vectors = retriever.user_vectors
         self._tower_variables = list(retriever.trainable_variables)
         self._max_length = retriever.max_length
+        self._vectors_per_cluster = retriever.vectors_per_cluster
         self._num_clusters = items.num_clusters
         self._vocabulary = ItemVocabulary(items.item_ids, asset_folder)
         self._index = index
@@ -147,7 +148,7 @@ class RetrievalModule(tf.Module):
         ]
         with tf.control_dependencies(checks):
             longest = tf.reduce_max(num_candidates)
-        candidates, log_partition = self._index.search(vectors, seen, longest)
+        candidates, log_partition = self._index.search(vectors, seen, longest, per_cluster=self._vectors_per_cluster)
         keys = select_keys(candidates, log_partition, log_intent, alpha, self._merge_config)
         merged = merge(candidates, keys, num_candidates, width, self._num_clusters)
         return {

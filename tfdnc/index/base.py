@@ -21,7 +21,7 @@ class ClusterSpec(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Answer of one cluster to B queries."""
+    """Answer of one cluster to B users."""
 
     scores: tf.Tensor  # [B, k] float32, never increasing, -inf where unavailable
     rows: tf.Tensor  # [B, k] int32 rows inside the cluster, 0..n-1; meaningless where unavailable
@@ -37,7 +37,7 @@ class Searcher(Protocol):
         """Returns the best unseen items of the cluster.
 
         Args:
-            queries: `[B, D]`.
+            queries: `[B, I, D]`, I interests, static; an item's score is the largest of its products with them.
             seen: `[S, 2]` int32 pairs (row of the batch, row inside the cluster), in any order, possibly repeated.
             k: int32 scalar, at most the size of the cluster.
         """
@@ -68,21 +68,30 @@ class ClusterIndex(tf.Module):
         """The kind of searcher of every cluster."""
         return [searcher.kind for searcher in self._searchers]
 
-    def search(self, vectors: tf.Tensor, seen: tf.Tensor, k: tf.Tensor | int) -> tuple[Candidates, tf.Tensor]:
+    def search(
+        self, vectors: tf.Tensor, seen: tf.Tensor, k: tf.Tensor | int, *, per_cluster: bool
+    ) -> tuple[Candidates, tf.Tensor]:
         """Finds the best k unseen items of every cluster.
 
         Args:
-            vectors: `[B, V, D]` float32, B >= 1; V = 1 searches every cluster with one vector, V = K each with its own.
+            vectors: `[B, V, D]` float32, B >= 1, V static. An interest that a user lacks must repeat another one.
             seen: `[B, S]` int32 item indices 1..N that must not be returned, 0 pads anywhere.
             k: int32 scalar, at least 1; a cluster with fewer items answers with all it has.
+            per_cluster: True when vector k searches cluster k (V = K); False when every vector searches all clusters,
+                an item's score being the best of its V. Said by the caller, because V may equal K by coincidence.
 
         Returns:
             Candidates in C = sum over clusters of min(k, n_c) columns, and the `[B, K]` log-partition.
+
+        Raises:
+            ValueError: `per_cluster` and V is not K.
         """
+        if per_cluster and vectors.shape[1] != len(self._sizes):
+            raise ValueError(f"vectors: expected one per cluster, {len(self._sizes)}, got {vectors.shape[1]}")
         widths = tf.minimum(k, tf.constant(self._sizes))  # [K]
         seen = self._split_by_cluster(seen)
         found = [
-            searcher(vectors[:, cluster if vectors.shape[1] > 1 else 0], seen[cluster], widths[cluster])
+            searcher(vectors[:, cluster : cluster + 1] if per_cluster else vectors, seen[cluster], widths[cluster])
             for cluster, searcher in enumerate(self._searchers)
         ]
         columns = tf.range(tf.reduce_sum(widths))

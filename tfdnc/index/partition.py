@@ -4,6 +4,7 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.index.base import ClusterSpec
+from tfdnc.index.interests import best_scores
 
 SAMPLE_SIZE = 1024
 """Items scored to estimate the tail; a cluster that is no larger gets its exact partition."""
@@ -30,10 +31,10 @@ class PartitionEstimate(tf.Module):
         self._sample = tf.Variable(np.sort(drawn).astype(np.int32), trainable=False, name="sample")
 
     def __call__(self, queries: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-        """Estimates the log-partition of every query.
+        """Estimates the log-partition of every user.
 
         Args:
-            queries: `[B, D]`.
+            queries: `[B, I, D]`.
             scores: `[B, W]` scores of the found items.
             rows: `[B, W]` int32 their rows inside the cluster, distinct in each row where `found`.
             found: `[B, W]` bool, False for padding.
@@ -44,7 +45,7 @@ class PartitionEstimate(tf.Module):
         sample = tf.convert_to_tensor(self._sample)  # [m], ascending
         # From the value: a gather on the variable itself makes every later read of it a copy.
         vectors = tf.gather(tf.convert_to_tensor(self._items), self._start + sample)
-        sample_scores = tf.matmul(queries, vectors, transpose_b=True)  # [B, m]
+        sample_scores = best_scores(queries, vectors)  # [B, m]
         sample_scores = tf.tensor_scatter_nd_update(sample_scores, *self._found_in_sample(sample, rows, found))
         num_found = tf.reduce_sum(tf.cast(found, tf.float32), axis=1)
         num_sampled = tf.reduce_sum(tf.cast(sample_scores > float("-inf"), tf.float32), axis=1)

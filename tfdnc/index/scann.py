@@ -11,6 +11,7 @@ from tfdnc.backend import tf
 from tfdnc.errors import UserError
 from tfdnc.index.base import INDEXES, ClusterIndex, ClusterSpec, Found
 from tfdnc.index.exact import ExactSearcher
+from tfdnc.index.interests import unite
 from tfdnc.index.partition import PartitionEstimate
 
 HASHING_FROM = 20_000
@@ -74,7 +75,16 @@ class ScannSearcher(tf.Module):
         return Found(*_compact(scores, rows, unseen, k), self._partition(queries, scores, rows, found))
 
     def _fetch(self, queries, width):
-        """`[B, W]` rows and scores, best first; W <= width, and short rows end in NaN."""
+        """`[B, W]` rows and scores of what the interests found together; best first, and short rows end in NaN."""
+        interests, dim = queries.shape[1:]
+        if interests == 1:
+            return self._fetch_each(queries[:, 0], width)
+        rows, scores = self._fetch_each(tf.reshape(queries, [-1, dim]), width)  # [B * I, W]
+        shape = [-1, interests * tf.shape(rows)[1]]
+        return unite(tf.reshape(rows, shape), tf.reshape(scores, shape), tf.shape(rows)[1])
+
+    def _fetch_each(self, queries, width):
+        """`[Q, D]` -> `[Q, W]` rows and scores, best first; W <= width, and short rows end in NaN."""
         *state, vectors = self._state
         # The ops must sit in the caller's own graph and carry a name of their own, or all clusters become one.
         handle = self._ops.tensors_to_scann(vectors, *state, shared_name=self._shared_name)

@@ -1,0 +1,49 @@
+"""Figures of the intent model against values by hand."""
+
+import numpy as np
+import pytest
+
+from tfdnc.evaluation.intent import (
+    calibration,
+    history_log_shares,
+    intent_figures,
+    negative_log_likelihood,
+    reliability,
+)
+
+
+def test_accuracy_and_likelihood():
+    log_intent = np.log([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    figures = intent_figures(log_intent, np.array([0, 2]))
+    assert figures["intent_accuracy"] == 0.5
+    assert figures["intent_nll"] == pytest.approx(-(np.log(0.5) + np.log(0.1)) / 2)
+
+
+def test_a_certain_model_has_no_negative_zero():
+    assert str(negative_log_likelihood(np.zeros([2, 1]), np.array([0, 0]))) == "0.0"
+
+
+def test_the_history_baseline_is_smoothed_by_one_event_per_cluster():
+    shares = np.exp(history_log_shares(np.array([2, 2, 0]), np.array([0, 3, 3]), num_clusters=4))
+    np.testing.assert_allclose(shares, [[2 / 7, 1 / 7, 3 / 7, 1 / 7], [1 / 4] * 4])
+
+
+def test_reliability_sorts_statements_into_ten_bins():
+    found = reliability(np.array([0.05, 0.62, 0.68, 0.9, 1.0]), np.array([False, True, False, True, True]))
+    counts = [row["count"] for row in found["bins"]]
+    assert counts == [1, 0, 0, 0, 0, 0, 2, 0, 0, 2]  # [.9, 1] is closed
+    assert found["bins"][6] == {"confidence": pytest.approx(0.65), "accuracy": 0.5, "count": 2}
+    assert found["bins"][1] == {"confidence": None, "accuracy": None, "count": 0}
+    assert found["ece"] == pytest.approx((1 * 0.05 + 2 * 0.15 + 2 * 0.05) / 5)
+
+
+def test_a_model_that_says_what_happens_is_calibrated():
+    rng = np.random.default_rng(0)
+    intent = rng.dirichlet(np.ones(4), size=20_000)
+    clusters = np.array([rng.choice(4, p=row) for row in intent])
+    honest, boastful = (calibration(np.log(p), clusters) for p in (intent, intent**3 / (intent**3).sum(1)[:, None]))
+    assert honest["ece"] < 0.02
+    assert honest["all_clusters"]["ece"] < 0.01
+    assert boastful["ece"] > 0.1
+    assert sum(row["count"] for row in honest["bins"]) == 20_000
+    assert sum(row["count"] for row in honest["all_clusters"]["bins"]) == 80_000

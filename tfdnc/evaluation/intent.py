@@ -1,0 +1,92 @@
+"""How well the intent model knows the cluster of the next item: accuracy, likelihood, and calibration."""
+
+import numpy as np
+
+from tfdnc.items import ItemTable
+from tfdnc.training.records import HeldOutRecords
+
+BINS = 10
+"""Equal-width bins of confidence in reliability tables."""
+
+
+def intent_figures(log_intent: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
+    """Accuracy, and negative log-likelihood in nats, of `[U, K]` log-probabilities on the `[U]` targets' clusters."""
+    return {
+        "intent_accuracy": float(np.mean(log_intent.argmax(axis=1) == clusters)),
+        "intent_nll": negative_log_likelihood(log_intent, clusters),
+    }
+
+
+def baseline_figures(records: HeldOutRecords, items: ItemTable) -> dict[str, float]:
+    """What the intent model has to beat, in nats: the training prior, and the user's own history."""
+    prior = np.broadcast_to(np.log(items.cluster_prior()), [len(records.targets), items.num_clusters])
+    history = history_log_shares(items.clusters[records.items - 1], records.splits, items.num_clusters)
+    return {
+        "intent_nll_prior": negative_log_likelihood(prior, records.target_clusters),
+        "intent_nll_history": negative_log_likelihood(history, records.target_clusters),
+    }
+
+
+def negative_log_likelihood(log_intent: np.ndarray, clusters: np.ndarray) -> float:
+    """Mean of -log p(cluster of the target): `[U, K]` and `[U]` -> nats."""
+    return float(0 - np.mean(log_intent[np.arange(len(clusters)), clusters]))  # 0 - 0 is 0, and -(0.0) is "-0.0"
+
+
+def history_log_shares(clusters: np.ndarray, splits: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Log of the add-one-smoothed shares of every user's events in each cluster.
+
+    Args:
+        clusters: `[E]` cluster of every event, those of user u at splits[u] .. splits[u + 1] - 1.
+        splits: `[U + 1]`.
+        num_clusters: K.
+
+    Returns:
+        `[U, K]` log((events in cluster k + 1) / (events + K)).
+    """
+    users = len(splits) - 1
+    owners = np.repeat(np.arange(users), np.diff(splits))
+    events = np.bincount(owners * num_clusters + clusters, minlength=users * num_clusters).reshape(users, num_clusters)
+    return np.log((events + 1) / (np.diff(splits)[:, None] + num_clusters))
+
+
+def calibration(log_intent: np.ndarray, clusters: np.ndarray) -> dict:
+    """Does what the intent model says with confidence p come true with frequency p?
+
+    Args:
+        log_intent: `[U, K]`.
+        clusters: `[U]` clusters of the targets.
+
+    Returns:
+        `bins` and `ece` of the predicted (likeliest) clusters, see `reliability`; `all_clusters`: the same for all
+        U * K statements "the next item is in cluster k", which is what quotas rest on.
+    """
+    probabilities = np.exp(log_intent.astype(np.float64))
+    predicted = probabilities.argmax(axis=1)
+    true = clusters[:, None] == np.arange(probabilities.shape[1])
+    return {
+        **reliability(probabilities[np.arange(len(clusters)), predicted], predicted == clusters),
+        "all_clusters": reliability(probabilities.ravel(), true.ravel()),
+    }
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> dict:
+    """Confidence against accuracy in bins [0, 0.1), ..., [0.9, 1].
+
+    Args:
+        confidence: `[S]` probabilities of S statements.
+        correct: `[S]` bool, which of them are true.
+
+    Returns:
+        `bins`: ten of `confidence` (mean), `accuracy` (share of true statements) and `count`; an empty bin has None.
+        `ece`: expected calibration error, the mean over statements of |accuracy - confidence| of their bin (Guo et al.
+        2017).
+    """
+    number = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    count = np.bincount(number, minlength=BINS)
+    stated = np.bincount(number, weights=confidence, minlength=BINS)
+    true = np.bincount(number, weights=correct, minlength=BINS)
+    bins = [
+        {"confidence": said / n if n else None, "accuracy": happened / n if n else None, "count": n}
+        for said, happened, n in zip(stated.tolist(), true.tolist(), count.tolist(), strict=True)
+    ]
+    return {"bins": bins, "ece": float(np.abs(true - stated).sum() / max(1, count.sum()))}

@@ -1,0 +1,56 @@
+"""Other clusters to judge lists by: a method with one cluster is measured in those that divide-and-conquer uses."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdnc.config import ClusterConfig
+from tfdnc.errors import UserError
+from tfdnc.items import ItemTable
+from tfdnc.training.records import HeldOutRecords
+
+
+class Judge(NamedTuple):
+    """The same N items in the order and the clusters of another item table."""
+
+    items: ItemTable  # the judge's
+    model_rows: np.ndarray  # [N] row in the model's item table of each of the judge's rows
+    indices: np.ndarray  # [N + 1] the judge's item index of each of the model's; padding, 0, stays 0
+
+    def renumber(self, records: HeldOutRecords) -> HeldOutRecords:
+        """The same records in the judge's item indices and clusters."""
+        targets = self.indices[records.targets]
+        return HeldOutRecords(
+            self.indices[records.items], records.splits, targets, self.items.clusters[targets - 1].astype(np.int32)
+        )
+
+
+def make_judge(items: ItemTable, judging: ItemTable) -> Judge:
+    """Matches the model's item table with the judge's.
+
+    Raises:
+        UserError: the model has clusters of its own, or the tables do not hold the same items.
+    """
+    if items.num_clusters > 1:
+        raise UserError(refusal(items.num_clusters))
+    model_order, judge_order = np.argsort(items.sequence_indices), np.argsort(judging.sequence_indices)
+    if not np.array_equal(items.sequence_indices[model_order], judging.sequence_indices[judge_order]):
+        raise UserError("Expected the judge to hold the model's items, it holds others: run `tfdnc judge` again.")
+    model_rows = np.empty_like(model_order)
+    model_rows[judge_order] = model_order
+    indices = np.zeros(len(model_rows) + 1, np.int32)
+    indices[model_rows + 1] = np.arange(1, len(model_rows) + 1)
+    return Judge(judging, model_rows, indices)
+
+
+def refusal(num_clusters: int) -> str:
+    """Why a method with clusters gets no judge: its lists are merged from its own clusters, and judged by them."""
+    return (
+        "Expected evaluate.judge only where the method has one cluster (cluster.method: single), got one beside "
+        f"{num_clusters} clusters: remove evaluate.judge, lists are judged by the method's own clusters."
+    )
+
+
+def describe(config: ClusterConfig, num_clusters: int) -> str:
+    """Names a judge in reports, such as "word2vec_kmeans, 10 clusters"."""
+    return f"{config.method}, {num_clusters} clusters"
