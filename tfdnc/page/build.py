@@ -75,6 +75,8 @@ def render(groups: Sequence[Group]) -> str:
         intent=tables.intent_table(groups),
         alpha=curves.alpha_charts(groups),
         spread=curves.spread_charts(groups),
+        spread_groups=[group for group in groups if any(curves.has_spread(group, name) for name in curves.SPREADS)],
+        tuned=any(run.report.get("tuned") for run in runs),
         judged_by=sorted({str(run.report["judged_by"]) for run in runs if run.report.get("judged_by")}),
         clusterings=clusterings(groups),
         maps=item_maps(groups),
@@ -104,11 +106,11 @@ def _training(run: Run) -> dict[str, str]:
     """What training cost, as it is printed."""
     figures, seconds = run.figures("train"), run.manifests.get("train", {}).get("seconds")
     return {
-        "Parameters": _count(figures.get("parameters")),
-        "Epochs": _count(figures.get("epochs")),
-        "Best epoch": _count(figures.get("best_epoch")),
+        "parameters": _count(figures.get("parameters")),
+        "epochs": _count(figures.get("epochs")),
+        "best epoch": _count(figures.get("best_epoch")),
         "CPU time": _duration(figures.get("cpu_seconds")),
-        "Time": _duration(seconds),
+        "time": _duration(seconds),
     }
 
 

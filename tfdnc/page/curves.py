@@ -44,15 +44,23 @@ def spread_charts(groups: Sequence[Group]) -> list[Chart]:
     m = 50 if 50 in sizes else sizes[-1]
     charts = []
     for measure, label in SPREADS.items():
-        shown = [group for group in groups if measure not in _OF_CLUSTERS or _has_clusters(group.first)]
         lines, marks = [], []
-        for group in shown:
+        for group in groups:
+            if not has_spread(group, measure):
+                continue
             line, found = _spread_path(group, f"{measure}@{m}", f"recall@{m}")
             lines += line
             marks += found
         if marks:
             charts.append(draw(f"Recall@{m}", f"{label} ({m} items)", lines, marks))
     return charts
+
+
+def has_spread(group: Group, measure: str) -> bool:
+    """Whether a measure of spread says anything of a group: one cluster is always covered, unless others judge."""
+    report = group.first.report
+    known = any(name.startswith(f"{measure}@") for name in report["merge"])
+    return known and (measure not in _OF_CLUSTERS or group.first.num_clusters > 1 or bool(report.get("judged_by")))
 
 
 def training_charts(groups: Sequence[Group]) -> list[Chart]:
@@ -105,11 +113,6 @@ def _means(figures: Sequence[dict]) -> dict[str, float]:
 
 def _merge(group: Group) -> dict[str, float]:
     return _means([run.report["merge"] for run in group.runs])
-
-
-def _has_clusters(run: Run) -> bool:
-    """Whether spread over clusters says anything: one cluster is always covered, unless others judge."""
-    return run.num_clusters > 1 or bool(run.report.get("judged_by"))
 
 
 def _spread_path(group: Group, x_name: str, y_name: str) -> tuple[list[Line], list[Mark]]:

@@ -31,7 +31,7 @@ class ItemMap:
         items: how many items the run has, and `shown`: how many the map has.
         points: path data and colour of each cluster's items.
         titles: x, y and title of the most frequent items, for hovering.
-        numbers: x, y and number of each cluster, at the median of its items.
+        numbers: x, y and number of each cluster, where its items lie densest.
         names: colour, number and name of each cluster.
     """
 
@@ -85,19 +85,17 @@ def draw_map(group: Group, items: ItemTable, vectors: np.ndarray) -> ItemMap:
     shown = np.argsort(-items.counts, kind="stable")[:MAX_POINTS]
     clusters = items.clusters[shown]
     places = _fit(project(vectors[shown]))
-    numbered = [
-        (k, *np.median(places[clusters == k], axis=0).astype(int).tolist()) for k in np.unique(clusters).tolist()
-    ]
+    present = np.unique(clusters).tolist()
     return ItemMap(
         group=group,
         items=len(vectors),
         shown=len(shown),
-        points=[(_dots(places[clusters == k]), k % COLORS) for k in np.unique(clusters).tolist()],
+        points=[(_dots(places[clusters == k]), k % COLORS) for k in present],
         titles=[
             (x, y, items.titles[row])
             for (x, y), row in zip(places[:MAX_TITLES].tolist(), shown[:MAX_TITLES].tolist(), strict=True)
         ],
-        numbers=[(x, y, k) for k, x, y in numbered],
+        numbers=[(*_densest(places[clusters == k]), k) for k in present],
         names=[(k % COLORS, k, name) for k, name in enumerate(items.cluster_names)],
     )
 
@@ -122,6 +120,14 @@ def _fit(places: np.ndarray) -> np.ndarray:
     low, high = places.min(axis=0), places.max(axis=0)
     room = np.array([WIDTH, HEIGHT]) - 2 * MARGIN
     return (MARGIN + (places - low) / np.maximum(high - low, 1e-12) * room).round().astype(int)
+
+
+def _densest(places: np.ndarray) -> tuple[int, int]:
+    """The place with most others nearby: a median may lie between two halves of a cluster, on top of another."""
+    from sklearn.neighbors import KDTree
+
+    x, y = places[KDTree(places).query_radius(places, WIDTH / 15, count_only=True).argmax()].tolist()
+    return x, y
 
 
 def _dots(places: np.ndarray) -> str:
