@@ -207,13 +207,24 @@ def test_a_run_of_one_cluster_has_neither_quotas_nor_a_map(tmp_path):
     assert Balanced(page).ids == ["runs", "overall", "training", "settings"]
 
 
+def test_alphas_are_written_on_the_first_run_that_has_quotas(tmp_path):
+    plain, quotas = make_run(tmp_path / "plain", clusters=1, weights=False), make_run(tmp_path / "dnc", weights=False)
+    labels = re.findall(r'<text class="label"[^>]*>([^<]*)<', page_of(tmp_path, plain, quotas))
+    assert set(labels) == {"0", "1", "4"}
+
+
+def test_a_method_that_learns_no_vectors_has_no_map(tmp_path):
+    counting = [make_run(tmp_path / "a", weights=False), make_run(tmp_path / "b", epochs=0)]
+    assert not item_map.item_maps(runs.group_runs(runs.read_runs(counting)))
+
+
 def test_pages_stay_small(full_page):
     assert len(full_page) < 150_000
 
 
 def test_seeds_of_one_name_become_mean_and_sample_deviation(full_page):
     # (0.53 + 0.50) / 2 = 0.515, and |0.53 - 0.50| / sqrt(2) = 0.0212.
-    assert '<td class="number best">0.5150 ± 0.0212</td>' in full_page
+    assert '<td class="number best">0.5150<span class="std"> ±.0212</span></td>' in full_page
     assert '<td class="number">0.4000</td>' in full_page
     assert "2 seeds, quota, alpha 1 tuned on validation" in full_page
 
@@ -221,7 +232,8 @@ def test_seeds_of_one_name_become_mean_and_sample_deviation(full_page):
 def test_spreads_keep_what_all_seeds_have():
     found = tables.spreads([{"a": 1.0, "b": 3.0}, {"a": 2.0}, {"a": 6.0}])
     assert found == {"a": tables.Spread(3.0, pytest.approx(np.sqrt(7)))}  # (4 + 1 + 9) / 2
-    assert tables.spreads([{"a": 1.0}]) == {"a": tables.Spread(1.0, None)}
+    assert tables.spreads([{"a": 1.0, "b": None, "c": float("nan")}]) == {"a": tables.Spread(1.0, None)}
+    assert tables.spreads([{"a": 1.0}, {"a": None}]) == {}
 
 
 @pytest.mark.parametrize("other", [{"epochs": 5, "seed": 2}, {"seed": 1}])

@@ -23,7 +23,7 @@ def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
     if not any(curves.values()):
         return []
     charts = []
-    for m in sizes_of(groups[0].first.report):
+    for m in sizes_of(groups[0].first.report["merge"]):
         name, lines, marks, levels = f"recall@{m}", [], [], []
         for group in groups:
             points = [(point["alpha"], point[name]) for point in curves[group.name] if name in point]
@@ -40,7 +40,8 @@ def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
 
 def spread_charts(groups: Sequence[Group]) -> list[Chart]:
     """Recall@M against every measure of spread that the reports hold: the price of a broader list."""
-    sizes = sizes_of(groups[0].first.report)
+    sizes = sizes_of(groups[0].first.report["merge"])
+    labelled = next((group for group in groups if group.first.report["alpha_curve"]), None)  # one set is readable
     m = 50 if 50 in sizes else sizes[-1]
     charts = []
     for measure, label in SPREADS.items():
@@ -48,7 +49,7 @@ def spread_charts(groups: Sequence[Group]) -> list[Chart]:
         for group in groups:
             if not has_spread(group, measure):
                 continue
-            line, found = _spread_path(group, f"{measure}@{m}", f"recall@{m}")
+            line, found = _spread_path(group, f"{measure}@{m}", f"recall@{m}", group is labelled)
             lines += line
             marks += found
         if marks:
@@ -95,7 +96,7 @@ def calibration_charts(groups: Sequence[Group]) -> list[Chart]:
             bars.append(Bar(left, left + width, 0.35 * count / most, title))
         lines = [Line([(0, 0), (1, 1)], style="dashed"), Line([(mark.x, mark.y) for mark in marks], group.color)]
         ece = f", ECE {calibration['ece']:.4f}" if "ece" in calibration else ""
-        title = f"{group.name}: share that was right{ece}"
+        title = f"{group.first.label}: share that was right{ece}"
         charts.append(draw(title, "confidence", lines, marks, bars=bars, limits=((0, 1), (0, 1))))
     return charts
 
@@ -115,7 +116,7 @@ def _merge(group: Group) -> dict[str, float]:
     return _means([run.report["merge"] for run in group.runs])
 
 
-def _spread_path(group: Group, x_name: str, y_name: str) -> tuple[list[Line], list[Mark]]:
+def _spread_path(group: Group, x_name: str, y_name: str, labelled: bool) -> tuple[list[Line], list[Mark]]:
     """The quotas as a path, every alpha a small mark; the configured merge, and the tuned quotas, as large ones."""
 
     def complete(figures: dict) -> bool:
@@ -129,7 +130,7 @@ def _spread_path(group: Group, x_name: str, y_name: str) -> tuple[list[Line], li
             group.color,
             f"{group.name}, alpha {point['alpha']:g}: {point[y_name]:.4f} at {point[x_name]:.3f}",
             "small",
-            f"{point['alpha']:g}" if group.color == 0 and _is_labelled(point["alpha"]) else "",
+            f"{point['alpha']:g}" if labelled and _is_round(point["alpha"]) else "",
         )
         for point in curve
     ]
@@ -144,8 +145,8 @@ def _spread_path(group: Group, x_name: str, y_name: str) -> tuple[list[Line], li
     return [Line([(point[x_name], point[y_name]) for point in curve], group.color)] if curve else [], marks
 
 
-def _is_labelled(alpha: float) -> bool:
-    return alpha in (0, 0.5) or alpha == int(alpha)
+def _is_round(alpha: float) -> bool:
+    return alpha == 0.5 or alpha == int(alpha)
 
 
 def _validation_names(runs: Sequence[tuple[Group, Run]]) -> list[str]:

@@ -50,9 +50,11 @@ def item_maps(groups: Sequence[Group]) -> list[ItemMap]:
     """Maps of the groups that have clusters to colour and embeddings to place."""
     maps = []
     for group in groups:
-        if group.first.num_clusters > 1 and {"train", "cluster"} <= group.first.manifests.keys():
-            items = read_items(group.first.path / "cluster")
-            vectors = read_embeddings(group.first, items)
+        run = group.first
+        learned = run.figures("train").get("epochs", 0) > 0  # a method that only counts keeps its random vectors
+        if learned and run.num_clusters > 1 and "cluster" in run.manifests:
+            items = read_items(run.path / "cluster")
+            vectors = read_embeddings(run, items)
             if vectors is not None and len(vectors) >= FEWEST:
                 _log.info("map of %s: t-SNE of %d items", group.name, min(len(vectors), MAX_POINTS))
                 maps.append(draw_map(group, items, vectors))
@@ -69,7 +71,10 @@ def read_embeddings(run: Run, items: ItemTable) -> np.ndarray | None:
     """
     from tfdnc.backend import tf
 
-    reader = tf.train.load_checkpoint(str(run.path / "train" / WEIGHTS))
+    weights = run.path / "train" / WEIGHTS
+    if not weights.with_suffix(".index").is_file():
+        return None
+    reader = tf.train.load_checkpoint(str(weights))
     if not reader.has_tensor(TENSOR):
         return None
     vectors = reader.get_tensor(TENSOR)

@@ -30,9 +30,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as it is printed."""
+    """A figure as it is printed; `std` is empty for a single seed."""
 
-    text: str
+    mean: str
+    std: str
     best: bool
 
 
@@ -44,23 +45,24 @@ class Table:
     rows: list[tuple[Row, list[Cell]]]
 
 
-def spreads(figures: Sequence[dict[str, float]]) -> dict[str, Spread]:
-    """Mean and sample standard deviation of every figure that all of them have."""
-    shared = [name for name in figures[0] if all(name in others for others in figures)]
+def spreads(figures: Sequence[dict[str, float | None]]) -> dict[str, Spread]:
+    """Mean and sample standard deviation of every figure that all of them have; null and NaN count as not there."""
+    known = [{name: value for name, value in one.items() if _is_finite(value)} for one in figures]
     found = {}
-    for name in shared:
-        values = [others[name] for others in figures]
-        found[name] = Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+    for name in known[0]:
+        values = [one[name] for one in known if name in one]
+        if len(values) == len(known):
+            found[name] = Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
     return found
 
 
 def overall_table(groups: Sequence[Group]) -> Table:
     """Recall and NDCG of every method, its tuned quotas where it has them, and the most popular items."""
-    rows = [_reference("most popular items", groups[0].runs, lambda run: run.report["popularity"])]
+    rows = [Row("most popular items", "", None, spreads([groups[0].first.report["popularity"]]))]
     for group in groups:
-        rows.append(_row(group, _merge_note(group.first), lambda run: run.report["merge"]))
+        rows.append(_row(group, _note(group, _merge_note(group.first)), lambda run: run.report["merge"]))
         if all(run.report.get("tuned") for run in group.runs):
-            note = f"{_seeds(group)}quota, alpha {_tuned_alphas(group)} tuned on validation"
+            note = _note(group, f"quota, alpha {_tuned_alphas(group)} tuned on validation")
             rows.append(
                 Row(group.name, note, group.color, spreads([run.report["tuned"]["figures"] for run in group.runs]))
             )
@@ -70,7 +72,7 @@ def overall_table(groups: Sequence[Group]) -> Table:
 def within_table(groups: Sequence[Group]) -> Table | None:
     """Recall with the target's cluster given; None where no run has more than one cluster."""
     rows = [
-        _row(group, f"{_seeds(group)}{group.first.num_clusters} clusters", lambda run: run.report["within_cluster"])
+        _row(group, _note(group, f"{group.first.num_clusters} clusters"), lambda run: run.report["within_cluster"])
         for group in groups
         if group.first.num_clusters > 1
     ]
@@ -84,7 +86,7 @@ def intent_table(groups: Sequence[Group]) -> Table | None:
         calibration = run.report.get("calibration") or {}
         return run.report["intent"] | {name: calibration[name] for name in ("ece",) if name in calibration}
 
-    rows = [_row(group, _seeds(group), figures) for group in groups if group.first.num_clusters > 1]
+    rows = [_row(group, _note(group), figures) for group in groups if group.first.num_clusters > 1]
     known = ("intent_accuracy", "intent_nll", "intent_nll_prior", "intent_nll_history", "ece")
     return _table(rows, [name for name in known if any(name in row.figures for row in rows)]) if rows else None
 
@@ -94,17 +96,17 @@ def standard_error(groups: Sequence[Group]) -> float:
     return math.sqrt(0.25 / max(1, groups[0].first.report["users"]))
 
 
-def sizes_of(report: dict, figure: str = "merge") -> list[int]:
-    """List sizes a report has recalls of."""
-    return sorted(int(name.removeprefix("recall@")) for name in report[figure] if name.startswith("recall@"))
+def sizes_of(figures: dict[str, float]) -> list[int]:
+    """List sizes that there are recalls of."""
+    return sorted(int(name.removeprefix("recall@")) for name in figures if name.startswith("recall@"))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _row(group: Group, note: str, figures: Callable[[Run], dict]) -> Row:
     return Row(group.name, note, group.color, spreads([figures(run) for run in group.runs]))
-
-
-def _reference(name: str, runs: Sequence[Run], figures: Callable[[Run], dict]) -> Row:
-    return Row(name, "", None, spreads([figures(run) for run in runs[:1]]))
 
 
 def _merge_note(run: Run) -> str:
@@ -119,8 +121,9 @@ def _tuned_alphas(group: Group) -> str:
     return " to ".join(f"{alpha:g}" for alpha in dict.fromkeys((alphas[0], alphas[-1])))
 
 
-def _seeds(group: Group) -> str:
-    return f"{len(group.runs)} seeds, " if len(group.runs) > 1 else ""
+def _note(group: Group, *what: str) -> str:
+    seeds = [f"{len(group.runs)} seeds"] if len(group.runs) > 1 else []
+    return ", ".join([*seeds, *what])
 
 
 def _names(rows: Sequence[Row], prefix: str) -> list[str]:
@@ -130,36 +133,27 @@ def _names(rows: Sequence[Row], prefix: str) -> list[str]:
 
 
 def _table(rows: Sequence[Row], names: Sequence[str]) -> Table:
-    printed = [(row, [_figure(row.figures.get(name)) for name in names]) for row in rows]
-    bests = [
-        _best([row.figures[name].mean for row in rows if row.color is not None and name in row.figures], name)
-        for name in names
-    ]
-    cells = [
-        (
-            row,
-            [
-                Cell(text, row.color is not None and text.split(" ")[0] == best)
-                for text, best in zip(texts, bests, strict=True)
-            ],
-        )
-        for row, texts in printed
-    ]
-    return Table([_header(name) for name in names], cells)
+    best = {name: _best([row for row in rows if row.color is not None], name) for name in names}
+    return Table(
+        [_header(name) for name in names], [(row, [_cell(row, name, best[name]) for name in names]) for row in rows]
+    )
 
 
-def _best(values: Sequence[float], name: str) -> str | None:
-    """The best value as it is printed, so that equals on the page are equally bold; None without a contest."""
-    if len(values) < 2:
-        return None
-    lower_is_better = name == "ece" or "nll" in name
-    return f"{min(values) if lower_is_better else max(values):.4f}"
-
-
-def _figure(spread: Spread | None) -> str:
+def _cell(row: Row, name: str, best: str | None) -> Cell:
+    spread = row.figures.get(name)
     if spread is None:
-        return NOTHING
-    return f"{spread.mean:.4f}" + (f" ± {spread.std:.4f}" if spread.std is not None else "")
+        return Cell(NOTHING, "", False)
+    mean = f"{spread.mean:.4f}"
+    std = "" if spread.std is None else f"±{spread.std:.4f}".replace("±0.", "±.")
+    return Cell(mean, std, row.color is not None and mean == best)
+
+
+def _best(rows: Sequence[Row], name: str) -> str | None:
+    """The best value as it is printed, so that equals on the page are equally bold; None without a contest."""
+    values = [row.figures[name].mean for row in rows if name in row.figures]
+    if len(values) < 2 or name in ("intent_nll_prior", "intent_nll_history"):  # what the data is like, nobody's merit
+        return None
+    return f"{min(values) if name in ('ece', 'intent_nll') else max(values):.4f}"
 
 
 def _header(name: str) -> str:
