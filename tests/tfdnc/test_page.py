@@ -226,6 +226,7 @@ def test_seeds_of_one_name_become_mean_and_sample_deviation(full_page):
     # (0.53 + 0.50) / 2 = 0.515, and |0.53 - 0.50| / sqrt(2) = 0.0212.
     assert '<td class="number best">0.5150<span class="std"> ±.0212</span></td>' in full_page
     assert '<td class="number">0.4000</td>' in full_page
+    assert "the first seed stands for the others" in full_page
     assert "2 seeds, quota, alpha 1 tuned on validation" in full_page
 
 
