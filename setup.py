@@ -21,7 +21,8 @@ INSTALL = [
     "pydantic>=2.7,<3",  # typed configs that reject unknown keys
     "PyYAML>=6",
     "rich>=13",  # tables and progress bars on the terminal
-    "matplotlib>=3.8",  # the alpha curve
+    "matplotlib>=3.8",  # the alpha curve, and round ticks for the page
+    "jinja2>=3.1,<4",  # the page of `tfdnc report`; escapes every title by default
 ]
 
 DEV = [
@@ -37,6 +38,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",  # numpy 2.4 starts at 3.11, scann's wheels end at 3.13
     packages=find_packages(include=["tfdnc*", "beam_jobs*", "serving*"]),
+    package_data={"tfdnc.page": ["templates/*"]},
     install_requires=INSTALL,
     extras_require={"dev": DEV},
     entry_points={"console_scripts": ["tfdnc = tfdnc.cli.main:main"]},

@@ -71,6 +71,13 @@ def test_the_screen_names_every_station_with_its_headline(runs):
     assert "oracle intent" in screen
 
 
+def test_the_run_has_a_page(run, tmp_path):
+    page = tmp_path / "report.html"
+    assert "1 run" in tfdnc("report", run, "--output", page)
+    for section in ("alpha", "spread", "clusters", "map", "training"):
+        assert f'<section id="{section}">' in page.read_text(encoding="utf-8")
+
+
 def test_the_trained_model_beats_popularity(report):
     assert report["merge"]["recall@10"] > 2 * report["popularity"]["recall@10"]
     assert report["intent"]["intent_accuracy"] > 0.5

@@ -1,4 +1,4 @@
-"""`tfdnc`: one command per station, `run` for all of them, `serve` and `query` for what comes out."""
+"""`tfdnc`: one command per station, `run` for all of them; `report`, `serve` and `query` for what comes out."""
 
 import argparse
 import contextlib
@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
     query.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
     query.add_argument("--model-name", default=MODEL_NAME)
+
+    report = add("report", _report, "write one HTML page about evaluated runs")
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, such as runs/NAME")
+    report.add_argument("--output", type=Path, default=Path("report.html"), help="the page (default: report.html)")
 
     fetch = add("fetch", _fetch, "download a public data set")
     fetch.add_argument("name", help="ml-1m")
@@ -149,7 +153,7 @@ def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: 
     for station in stations:
         screen.station_started(station)
         # Training has a progress bar of its own, and a terminal shows one live display at a time.
-        with contextlib.nullcontext() if station is road.TRAIN else screen.last_log_line(station):
+        with contextlib.nullcontext() if station is road.TRAIN else screen.last_log_line(station.name):
             outcome = run_station(station, config, run, force and last in (None, station.name))
         screen.station_ended(station, outcome)
         if station is road.EVALUATE:
@@ -170,6 +174,18 @@ def _query(arguments: argparse.Namespace) -> None:
     from tfdnc.cli.query import query
 
     query(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from tfdnc.page.build import write_page
+
+    with screen.last_log_line("report"):
+        shown = write_page(arguments.runs, arguments.output)
+    size = arguments.output.stat().st_size / 1e6
+    line = (
+        f"{arguments.output}: {shown} {'run' if shown == 1 else 'runs'}, {size:.2f} MB, nothing loaded from elsewhere"
+    )
+    screen.console.print(line, soft_wrap=True)
 
 
 def _fetch(arguments: argparse.Namespace) -> None:

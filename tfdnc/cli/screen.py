@@ -20,9 +20,9 @@ def station_started(station: Station) -> None:
 
 
 @contextlib.contextmanager
-def last_log_line(station: Station) -> Iterator[None]:
-    """Shows, on a terminal, the latest thing a running station logged; nothing of it stays on the screen."""
-    with console.status(Text(f"{station.name} ...")) as status:
+def last_log_line(name: str) -> Iterator[None]:
+    """Shows, on a terminal, the latest thing that work called `name` logged; nothing of it stays on the screen."""
+    with console.status(Text(f"{name} ...")) as status:
         handler = logging.Handler(logging.INFO)
         handler.emit = lambda record: status.update(Text(record.getMessage()))
         loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]

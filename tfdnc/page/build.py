@@ -1,0 +1,141 @@
+"""Builds the page: reads the runs, draws what they hold, fills the template."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tfdnc import __version__
+from tfdnc.errors import UserError
+from tfdnc.page import curves, tables
+from tfdnc.page.chart import COLORS
+from tfdnc.page.clusters import clusterings
+from tfdnc.page.item_map import item_maps
+from tfdnc.page.runs import CONFIG, Group, Run, group_runs, read_runs
+from tfdnc.page.tables import NOTHING
+
+_WHERE_ONLY = {"data.path", "data.items.path"}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One line of the table that says how a run was made."""
+
+    run: Run
+    color: int
+    method: str
+    training: dict[str, str]
+
+
+def write_page(folders: Sequence[Path], output: Path) -> int:
+    """Writes the page about some runs; returns how many there are.
+
+    Raises:
+        UserError: a folder is no evaluated run, or the page cannot be written.
+    """
+    groups = group_runs(read_runs(folders))
+    page = render(groups)
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Expected to write the page to {output}: {error}; name another file with --output.") from error
+    return sum(len(group.runs) for group in groups)
+
+
+def render(groups: Sequence[Group]) -> str:
+    """Returns the page as HTML; every name and title in it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("tfdnc.page"),
+        autoescape=True,  # titles are data
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    runs = [run for group in groups for run in group.runs]
+    _log.info("drawing %d runs", len(runs))
+    return environment.get_template("page.html").render(
+        title=", ".join(group.name for group in groups),
+        version=__version__,
+        today=datetime.now(UTC).strftime("%Y-%m-%d"),
+        colors=COLORS,
+        groups=groups,
+        data=_data(runs),
+        made=[Made(run, group.color, _method(run), _training(run)) for group in groups for run in group.runs],
+        commands=[f"tfdnc run {_place(run)}" for run in runs],
+        differences=_differences(groups),
+        settings=[(group, _settings(group.first)) for group in groups],
+        overall=tables.overall_table(groups),
+        error=tables.standard_error(groups),
+        within=tables.within_table(groups),
+        intent=tables.intent_table(groups),
+        alpha=curves.alpha_charts(groups),
+        spread=curves.spread_charts(groups),
+        spread_groups=[group for group in groups if any(curves.has_spread(group, name) for name in curves.SPREADS)],
+        tuned=any(run.report.get("tuned") for run in runs),
+        judged_by=sorted({str(run.report["judged_by"]) for run in runs if run.report.get("judged_by")}),
+        clusterings=clusterings(groups),
+        maps=item_maps(groups),
+        training=curves.training_charts(groups),
+        calibration=curves.calibration_charts(groups),
+    )
+
+
+def _data(runs: Sequence[Run]) -> list[dict]:
+    """Figures of the distinct splits; more than one means that the runs cannot be compared."""
+    distinct = {}
+    for run in runs:
+        figures = run.figures("prepare")
+        known = {"users": None, "items": None, "events": None, "split_sha256": None} | figures
+        found = distinct.setdefault(known["split_sha256"], {**known, "tested": run.report["users"], "runs": []})
+        found["runs"].append(run.label)
+    return list(distinct.values())
+
+
+def _method(run: Run) -> str:
+    """The choices by name that make the method."""
+    keys = ("cluster.method", "examples.sampler", "model.encoder", "train.loss", "merge.method")
+    return " · ".join(str(run.settings[key]) for key in keys if key in run.settings)
+
+
+def _training(run: Run) -> dict[str, str]:
+    """What training cost, as it is printed."""
+    figures, seconds = run.figures("train"), run.manifests.get("train", {}).get("seconds")
+    return {
+        "parameters": _count(figures.get("parameters")),
+        "epochs": _count(figures.get("epochs")),
+        "best epoch": _count(figures.get("best_epoch")),
+        "CPU time": _duration(figures.get("cpu_seconds")),
+        "time": _duration(seconds),
+    }
+
+
+def _count(value: int | None) -> str:
+    return NOTHING if value is None else f"{value:,}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _place(run: Run) -> str:
+    """The run's config, by the last parts of its path: where a page is read, the rest means nothing."""
+    return "/".join((run.path.resolve() / CONFIG).parts[-3:])
+
+
+def _settings(run: Run) -> dict[str, object]:
+    return {"seed": run.seed} | {key: value for key, value in run.settings.items() if key not in _WHERE_ONLY}
+
+
+def _differences(groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
+    """Setting and its value in every group, for the settings that are not the same in all of them."""
+    settings = [_settings(group.first) for group in groups]
+    keys = dict.fromkeys(key for values in settings for key in values if key != "seed")
+    printed = {key: [str(values[key]) if key in values else NOTHING for values in settings] for key in keys}
+    return [(key, values) for key, values in printed.items() if len(set(values)) > 1]

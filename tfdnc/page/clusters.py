@@ -1,0 +1,65 @@
+"""The clusters on the page: what is in them, and how well each is retrieved from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tfdnc.page.runs import Group
+from tfdnc.page.tables import sizes_of
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A bar: recall of one group in one cluster."""
+
+    group: Group
+    value: float
+    width: float  # percent of the longest bar there can be
+
+
+@dataclass(frozen=True)
+class Described:
+    """One cluster: `about` is its entry in `clusters.json`."""
+
+    about: dict
+    targets: int
+    recalls: list[Recall]
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Clusters, and the groups whose runs share them; `by_recall` lists the clusters best first."""
+
+    groups: list[Group]
+    clusters: list[Described]
+    size: int  # M of the recalls
+
+    @property
+    def by_recall(self) -> list[Described]:
+        """The clusters with targets, by the recall of the first group, best first."""
+        found = [cluster for cluster in self.clusters if cluster.recalls]
+        return sorted(found, key=lambda cluster: -cluster.recalls[0].value)
+
+
+def clusterings(groups: Sequence[Group]) -> list[Clustering]:
+    """The distinct clusterings of the groups; a group of seeds shows that of its first seed."""
+    sharing: dict[str, list[Group]] = {}
+    for group in groups:
+        if len(group.first.clusters) > 1:
+            sharing.setdefault(repr(group.first.clusters), []).append(group)
+    return [_clustering(found) for found in sharing.values()]
+
+
+def _clustering(groups: list[Group]) -> Clustering:
+    entries = [group.first.report["within_cluster_by_cluster"] for group in groups]
+    sizes = sizes_of(max(entries[0], key=len))  # a cluster without targets has no recalls
+    size = 20 if 20 in sizes or not sizes else sizes[len(sizes) // 2]
+    described = []
+    for about in groups[0].first.clusters:
+        rows = [next((row for row in table if row["cluster"] == about["cluster"]), {}) for table in entries]
+        recalls = [
+            Recall(group, row[f"recall@{size}"], round(100 * row[f"recall@{size}"], 1))
+            for group, row in zip(groups, rows, strict=True)
+            if f"recall@{size}" in row
+        ]
+        described.append(Described(about, max(row.get("targets", 0) for row in rows), recalls))
+    return Clustering(groups, described, size)

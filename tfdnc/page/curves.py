@@ -1,0 +1,197 @@
+"""The charts of the page: recall against alpha and against spread, training, and calibration of the intent model."""
+
+from collections.abc import Callable, Sequence
+
+from tfdnc.page.chart import Bar, Chart, Line, Mark, draw
+from tfdnc.page.runs import Group, Run
+from tfdnc.page.tables import sizes_of, spreads
+
+SPREADS = {
+    "coverage": "Share of the clusters in the list",
+    "entropy": "Entropy of the list's clusters, nats",
+    "ild": "Mean distance of two items of the list",
+    "gini": "Gini coefficient of how often items are shown",
+    "item_coverage": "Share of the items shown to anybody",
+}
+_OF_CLUSTERS = ("coverage", "entropy")
+_UNITS = {"epoch": "epoch", "minutes": "CPU minutes"}
+
+
+def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
+    """Recall@M of quota(alpha) against alpha, a chart per M; the merge each run is configured with is a level."""
+    curves = {group.name: mean_curve(group) for group in groups}
+    if not any(curves.values()):
+        return []
+    charts = []
+    for m in sizes_of(groups[0].first.report["merge"]):
+        name, lines, marks, levels = f"recall@{m}", [], [], []
+        for group in groups:
+            points = [(point["alpha"], point[name]) for point in curves[group.name] if name in point]
+            lines += [Line(points, group.color)] if points else []
+            marks += [
+                Mark(alpha, recall, group.color, f"{group.name}: {recall:.4f} at alpha {alpha:g}", "small")
+                for alpha, recall in points
+            ]
+            merged = _merge(group).get(name)
+            levels += [Line([(0, merged)], group.color, "dashed")] if merged is not None else []
+        charts.append(draw(f"Recall@{m}", "alpha", lines, marks, levels))
+    return charts
+
+
+def spread_charts(groups: Sequence[Group]) -> list[Chart]:
+    """Recall@M against every measure of spread that the reports hold: the price of a broader list."""
+    sizes = sizes_of(groups[0].first.report["merge"])
+    labelled = next((group for group in groups if group.first.report["alpha_curve"]), None)  # one set is readable
+    m = 50 if 50 in sizes else sizes[-1]
+    charts = []
+    for measure, label in SPREADS.items():
+        lines, marks = [], []
+        for group in groups:
+            if not has_spread(group, measure):
+                continue
+            line, found = _spread_path(group, f"{measure}@{m}", f"recall@{m}", group is labelled)
+            lines += line
+            marks += found
+        if marks:
+            charts.append(draw(f"Recall@{m}", f"{label} ({m} items)", lines, marks))
+    return charts
+
+
+def has_spread(group: Group, measure: str) -> bool:
+    """Whether a measure of spread says anything of a group: one cluster is always covered, unless others judge."""
+    report = group.first.report
+    known = any(name.startswith(f"{measure}@") for name in report["merge"])
+    return known and (measure not in _OF_CLUSTERS or group.first.num_clusters > 1 or bool(report.get("judged_by")))
+
+
+def training_charts(groups: Sequence[Group]) -> list[Chart]:
+    """Losses and validation figures, against epochs and against CPU minutes where the history knows them."""
+    runs = [(group, run) for group in groups for run in group.runs if run.history]
+    charts = []
+    for unit in ("epoch", "minutes"):
+        for loss in sorted({str(run.settings.get("train.loss")) for _, run in runs}):
+            same = [(group, run) for group, run in runs if str(run.settings.get("train.loss")) == loss]
+            charts.append(_training_chart(f"Training loss ({loss})", "retrieval_loss", unit, same))
+        charts.append(_training_chart("Training loss of the intent model", "intent_loss", unit, runs))
+        for name in _validation_names(runs):
+            charts.append(_training_chart(_validation_title(name), name, unit, runs))
+    return [chart for chart in charts if chart]
+
+
+def calibration_charts(groups: Sequence[Group]) -> list[Chart]:
+    """Reliability diagrams: how often the likeliest cluster is right, against how likely it was said to be."""
+    charts = []
+    for group in groups:
+        calibration = group.first.report.get("calibration") or {}
+        bins = [entry for entry in calibration.get("bins", []) if entry["count"]]
+        if not bins or group.first.num_clusters == 1:
+            continue
+        width, most = 1 / max(1, len(calibration["bins"])), max(entry["count"] for entry in bins)
+        marks, bars = [], []
+        for entry in bins:
+            confidence, accuracy, count = entry["confidence"], entry["accuracy"], entry["count"]
+            title = f"{count:,} users: said {confidence:.3f}, was {accuracy:.3f}"
+            marks.append(Mark(confidence, accuracy, group.color, title))
+            left = min(int(confidence / width), len(calibration["bins"]) - 1) * width
+            bars.append(Bar(left, left + width, 0.35 * count / most, title))
+        lines = [Line([(0, 0), (1, 1)], style="dashed"), Line([(mark.x, mark.y) for mark in marks], group.color)]
+        ece = f", ECE {calibration['ece']:.4f}" if "ece" in calibration else ""
+        title = f"{group.first.label}: share that was right{ece}"
+        charts.append(draw(title, "confidence", lines, marks, bars=bars, limits=((0, 1), (0, 1))))
+    return charts
+
+
+def mean_curve(group: Group) -> list[dict[str, float]]:
+    """The alpha curve of a group: figures of the alphas that all seeds have, averaged over them."""
+    curves = [{point["alpha"]: point for point in run.report["alpha_curve"]} for run in group.runs]
+    shared = [alpha for alpha in curves[0] if all(alpha in curve for curve in curves)]
+    return [_means([curve[alpha] for curve in curves]) for alpha in sorted(shared)]
+
+
+def _means(figures: Sequence[dict]) -> dict[str, float]:
+    return {name: spread.mean for name, spread in spreads(figures).items()}
+
+
+def _merge(group: Group) -> dict[str, float]:
+    return _means([run.report["merge"] for run in group.runs])
+
+
+def _spread_path(group: Group, x_name: str, y_name: str, labelled: bool) -> tuple[list[Line], list[Mark]]:
+    """The quotas as a path, every alpha a small mark; the configured merge, and the tuned quotas, as large ones."""
+
+    def complete(figures: dict) -> bool:
+        return x_name in figures and y_name in figures
+
+    curve = [point for point in mean_curve(group) if complete(point)]
+    marks = [
+        Mark(
+            point[x_name],
+            point[y_name],
+            group.color,
+            f"{group.name}, alpha {point['alpha']:g}: {point[y_name]:.4f} at {point[x_name]:.3f}",
+            "small",
+            f"{point['alpha']:g}" if labelled and _is_round(point["alpha"]) else "",
+        )
+        for point in curve
+    ]
+    tuned = [run.report["tuned"]["figures"] for run in group.runs if run.report.get("tuned")]
+    others = {f"{group.first.report['merge_method']} merge": (_merge(group), "diamond" if curve else "dot")}
+    if tuned:
+        others["quota, tuned"] = (_means(tuned), "dot")
+    for what, (figures, shape) in others.items():
+        if complete(figures):
+            title = f"{group.name}, {what}: {figures[y_name]:.4f} at {figures[x_name]:.3f}"
+            marks.append(Mark(figures[x_name], figures[y_name], group.color, title, shape))
+    return [Line([(point[x_name], point[y_name]) for point in curve], group.color)] if curve else [], marks
+
+
+def _is_round(alpha: float) -> bool:
+    return alpha == 0.5 or alpha == int(alpha)
+
+
+def _validation_names(runs: Sequence[tuple[Group, Run]]) -> list[str]:
+    """The recall of the middle list size, the NDCG of the longest, and the intent model's likelihood."""
+    names = {name for _, run in runs for entry in run.history for name in entry if name.startswith("val_")}
+    found = []
+    for prefix in ("val_recall@", "val_ndcg@"):
+        sizes = sorted(int(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
+        wanted = sizes[-1] if prefix == "val_ndcg@" else 50 if 50 in sizes else sizes[len(sizes) // 2]
+        found += [f"{prefix}{wanted}"] if sizes else []
+    return [*found, "val_intent_nll"]
+
+
+def _validation_title(name: str) -> str:
+    if name == "val_intent_nll":
+        return "Validation NLL of the intent model, nats"
+    return "Validation " + name.removeprefix("val_").replace("recall", "Recall").replace("ndcg", "NDCG")
+
+
+def _training_chart(title: str, name: str, unit: str, runs: Sequence[tuple[Group, Run]]) -> Chart | None:
+    """One figure over the course of every run that has it; the best epoch is a large mark."""
+    lines, marks = [], []
+    for group, run in runs:
+        where = _axis(run.history, unit)
+        points = {
+            entry["epoch"]: (where(entry), entry[name]) for entry in run.history if name in entry and where(entry)
+        }
+        if not any(value for _, value in points.values()):  # the intent loss of one cluster
+            continue
+        lines.append(Line(list(points.values()), group.color))
+        best = run.figures("train").get("best_epoch")
+        if name.startswith("val_") and best in points:
+            x, y = points[best]
+            marks.append(Mark(x, y, group.color, f"{run.label}, best epoch {best}: {y:.4f}"))
+    return draw(title, _UNITS[unit], lines, marks) if lines else None
+
+
+def _axis(history: list[dict], unit: str) -> Callable[[dict], float | None]:
+    """Entry -> its place on the horizontal axis; None where the history does not know it."""
+    if unit == "epoch":
+        return lambda entry: entry["epoch"]
+    if not all("cpu_seconds" in entry for entry in history):
+        return lambda entry: None
+    spent, total = {}, 0.0
+    for entry in history:
+        total += entry["cpu_seconds"]
+        spent[entry["epoch"]] = total / 60
+    return lambda entry: spent[entry["epoch"]]

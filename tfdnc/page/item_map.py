@@ -1,0 +1,140 @@
+"""A map of the item embeddings: t-SNE of the most frequent items, a colour per cluster."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfdnc.errors import UserError
+from tfdnc.items import ItemTable, read_items
+from tfdnc.page.chart import COLORS
+from tfdnc.page.runs import WEIGHTS, Group, Run
+
+WIDTH, HEIGHT, MARGIN = 720, 540, 14
+MAX_POINTS, MAX_TITLES = 4000, 400
+FEWEST = 10
+"""Items below which a map shows nothing."""
+
+TENSOR = "model/item_embeddings/.ATTRIBUTES/VARIABLE_VALUE"
+"""Key of `Retriever.item_embeddings` in the checkpoint of the train station."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ItemMap:
+    """A map as the template draws it.
+
+    Attributes:
+        group: whose first run it shows.
+        items: how many items the run has, and `shown`: how many the map has.
+        points: path data and colour of each cluster's items.
+        titles: x, y and title of the most frequent items, for hovering.
+        numbers: x, y and number of each cluster, where its items lie densest.
+        names: colour, number and name of each cluster.
+    """
+
+    group: Group
+    items: int
+    shown: int
+    points: list[tuple[str, int]]
+    titles: list[tuple[int, int, str]]
+    numbers: list[tuple[int, int, int]]
+    names: list[tuple[int, int, str]]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def item_maps(groups: Sequence[Group]) -> list[ItemMap]:
+    """Maps of the groups that have clusters to colour and embeddings to place."""
+    maps = []
+    for group in groups:
+        run = group.first
+        learned = run.figures("train").get("epochs", 0) > 0  # a method that only counts keeps its random vectors
+        if learned and run.num_clusters > 1 and "cluster" in run.manifests:
+            items = read_items(run.path / "cluster")
+            vectors = read_embeddings(run, items)
+            if vectors is not None and len(vectors) >= FEWEST:
+                _log.info("map of %s: t-SNE of %d items", group.name, min(len(vectors), MAX_POINTS))
+                maps.append(draw_map(group, items, vectors))
+    return maps
+
+
+def read_embeddings(run: Run, items: ItemTable) -> np.ndarray | None:
+    """Reads the item embeddings `[N, D]` of a run; None where its method learns none.
+
+    They come straight from the checkpoint: the page needs no model, and a run of an older revision keeps its map.
+
+    Raises:
+        UserError: the checkpoint is of other items.
+    """
+    from tfdnc.backend import tf
+
+    weights = run.path / "train" / WEIGHTS
+    if not weights.with_suffix(".index").is_file():
+        return None
+    reader = tf.train.load_checkpoint(str(weights))
+    if not reader.has_tensor(TENSOR):
+        return None
+    vectors = reader.get_tensor(TENSOR)
+    if len(vectors) != len(items.item_ids):
+        raise UserError(
+            f"Expected {len(items.item_ids)} embeddings in {run.path / 'train'}, found {len(vectors)}: train again."
+        )
+    return vectors
+
+
+def draw_map(group: Group, items: ItemTable, vectors: np.ndarray) -> ItemMap:
+    """Places the most frequent items on the map."""
+    shown = np.argsort(-items.counts, kind="stable")[:MAX_POINTS]
+    clusters = items.clusters[shown]
+    places = _fit(project(vectors[shown]))
+    present = np.unique(clusters).tolist()
+    return ItemMap(
+        group=group,
+        items=len(vectors),
+        shown=len(shown),
+        points=[(_dots(places[clusters == k]), k % COLORS) for k in present],
+        titles=[
+            (x, y, items.titles[row])
+            for (x, y), row in zip(places[:MAX_TITLES].tolist(), shown[:MAX_TITLES].tolist(), strict=True)
+        ],
+        numbers=[(*_densest(places[clusters == k]), k) for k in present],
+        names=[(k % COLORS, k, name) for k, name in enumerate(items.cluster_names)],
+    )
+
+
+def project(vectors: np.ndarray) -> np.ndarray:
+    """Two dimensions `[n, 2]` of vectors `[n, D]`, in which neighbours by cosine stay neighbours.
+
+    One thread: sums are then taken in one order, and threads do not wait for each other on a busy machine.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions = vectors / np.maximum(lengths, 1e-12)
+    perplexity = min(30, (len(vectors) - 1) / 3)
+    with threadpool_limits(1):
+        return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(directions)
+
+
+def _fit(places: np.ndarray) -> np.ndarray:
+    """Stretches places `[n, 2]` to the size of the map, rounded to its pixels."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    room = np.array([WIDTH, HEIGHT]) - 2 * MARGIN
+    return (MARGIN + (places - low) / np.maximum(high - low, 1e-12) * room).round().astype(int)
+
+
+def _densest(places: np.ndarray) -> tuple[int, int]:
+    """The place with most others nearby: a median may lie between two halves of a cluster, on top of another."""
+    from sklearn.neighbors import KDTree
+
+    x, y = places[KDTree(places).query_radius(places, WIDTH / 15, count_only=True).argmax()].tolist()
+    return x, y
+
+
+def _dots(places: np.ndarray) -> str:
+    """Path data of zero-length strokes: with round caps each is a dot, for a dozen bytes."""
+    return "".join(f"M{x} {y}h0" for x, y in places.tolist())
