@@ -169,6 +169,7 @@ PREPARE = Station(
     work=_prepare,
     headline=lambda f: f"{f['events']:,} events of {f['users']:,} users on {f['items']:,} items kept",
     files=_log_files,
+    seeded=False,
 )
 CLUSTER = Station(
     "cluster",
@@ -219,6 +220,7 @@ EXPORT = Station(
     work=_export,
     check=_check_export,
     headline=lambda f: f"version {f['version']}, {f['megabytes']:.1f} MB, index {f['index']}",
+    adopts=False,  # the version number counts this run's exports, and the bundle names its config
 )
 
 
