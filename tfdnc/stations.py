@@ -108,7 +108,7 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     finished = read_manifest(run / station.folder)
     if finished and finished["fingerprint"] == fingerprint and not force:
         return Outcome(finished["figures"], finished["seconds"], skipped=True)
-    output = run / f".{station.folder}.unfinished"
+    output = unfinished_folder(station, run)
     if station.adopts and not force and (adopted := _adopt(station, run, fingerprint)):
         shutil.rmtree(output, ignore_errors=True)  # of a killed run: there is nothing left to continue
         return adopted
@@ -129,6 +129,11 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     (output / _UNFINISHED).unlink()
     _replace(output, run / station.folder)
     return Outcome(figures, seconds, skipped=False)
+
+
+def unfinished_folder(station: Station, run: Path) -> Path:
+    """Where a station works until it is done."""
+    return run / f".{station.folder}.unfinished"
 
 
 def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> dict[str, dict]:

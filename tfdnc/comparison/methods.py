@@ -8,6 +8,7 @@ from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, si
 
 _PAPER = "paper "
 _TUNED = ", tuned quota"
+_SEEDS_NOTE = "Mean ± sample standard deviation over the seeds; CPU seconds of training, validation apart."
 
 _SPREAD = {
     "coverage": Column("coverage", "clusters", "higher"),
@@ -30,8 +31,12 @@ def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: st
     by_label = {label: found for label in labels if (found := [r for r in results if r.label == label])}
     lists = _list_rows(by_label, baseline)
     sizes = sizes_of(lists, "recall")
-    tables = [_lists_table(lists, sizes), _relative_table(lists, sizes, baseline), _within_table(by_label)]
-    tables += [_spread_table(lists, size) for size in sizes]
+    tables = [
+        _lists_table(lists, sizes),
+        _relative_table(lists, sizes, baseline),
+        _within_table(by_label),
+        _spread_table(lists, max(sizes, default=0)),
+    ]
     return [table for table in tables if table.rows and table.columns]
 
 
@@ -68,9 +73,7 @@ def _lists_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
         "Recall and NDCG of the whole list, all unseen items ranked (paper, Table 2)",
         used(columns, rows),
         rows,
-        ["Mean ± sample standard deviation over the seeds; CPU seconds of training, validation apart."]
-        + _tuned_note(rows)
-        + _paper_note(rows),
+        [_SEEDS_NOTE, *_tuned_note(rows), *_paper_note(rows)],
     )
 
 

@@ -1,8 +1,8 @@
 """What the paper itself reports, to stand beside our own figures: Zhang et al., WWW'23 (arXiv 2302.02657).
 
-The paper's ML-1M has 3,706 items, the file of the published full-ranking results has 3,416, and its baselines are weaker
-than those results: read differences inside a column, not between ours and theirs. Its KuaiRand is KuaiRand-27K, whose
-figures say nothing about KuaiRand-Pure.
+The paper's ML-1M has 3,706 items, the file of the published full-ranking results has 3,416, and its baselines are
+weaker than those results: read differences inside a column, not between ours and theirs. Its KuaiRand is KuaiRand-27K,
+whose figures say nothing about KuaiRand-Pure.
 """
 
 SOURCE = "Zhang et al., WWW'23"
