@@ -2,7 +2,7 @@
 
 import argparse
 import functools
-import os
+import itertools
 import shlex
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def common_name(labels: list[str]) -> str:
     """Returns what config names have in common at their beginning, up to a whole part: ml1m of ml1m-dnc, ml1m-mf."""
     if len(labels) == 1:
         return labels[0]
-    parts = [label.split("-") for label in labels]
-    return "-".join(os.path.commonprefix(parts))
+    columns = zip(*(label.split("-") for label in labels), strict=False)
+    return "-".join(parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, columns))
 
 
 def _study(arguments: argparse.Namespace, variants: list[Variant], name: str, **options) -> Study:

@@ -51,7 +51,7 @@ def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -
     rows = []
     if by_label:  # popularity needs no training: it is the same whoever reports it
         results = by_label.get(baseline) or next(iter(by_label.values()))
-        rows.append(Row("most popular items", _summaries(r.report["popularity"] for r in results), competes=False))
+        rows.append(Row("most popular items", _summaries(r.report["popularity"] for r in results)))
     for label, results in by_label.items():
         cells = _summaries(_figures(r, r.report["merge"]) for r in results)
         costs = {"cpu_seconds": summarise(r.training.get("cpu_seconds") for r in results)}
@@ -133,7 +133,7 @@ def _quotes(table: dict, label: str) -> dict[str, Summary]:
 
 
 def _paper_columns(rows: Sequence[Row]) -> list[Column]:
-    return [Column(f"{_PAPER}recall@{m}", f"paper R@{m}") for m in sizes_of(rows, f"{_PAPER}recall")]
+    return [Column(f"{_PAPER}recall@{m}", f"paper R@{m}", shows="quote") for m in sizes_of(rows, f"{_PAPER}recall")]
 
 
 def _paper_note(rows: Sequence[Row]) -> list[str]:

@@ -12,18 +12,23 @@ from rich.text import Text
 
 from tfdnc.comparison.tables import Table, best_rows
 
+_WIDE = 160
+"""Columns of a table that is printed into a file or a pipe."""
+
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
     """Prints tables with the best figure of every column in bold."""
     for table in tables:
         console.print(f"\n{table.title}", style="bold", soft_wrap=True)
         made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        made.add_column("method", overflow="fold")
+        made.add_column("method", overflow="fold", min_width=12)
         for column in table.columns:
-            made.add_column(column.title, justify="right", no_wrap=True)
+            made.add_column(column.title, justify="right")
         for label, cells in _texts(table):
-            made.add_row(Text(label), *(Text(text, style="bold" if best else "") for text, best in cells))
-        console.print(made)
+            # Where it is narrow, a deviation goes below its mean, not in two.
+            texts = [Text(text.replace("± ", "±\N{NO-BREAK SPACE}"), "bold" if best else "") for text, best in cells]
+            made.add_row(Text(label), *texts)
+        console.print(made, width=None if console.is_terminal else max(_WIDE, console.width))
         for note in table.notes:
             console.print(note, style="dim", soft_wrap=True)
 

@@ -99,7 +99,7 @@ def header_of(study: Study, experiments: Sequence[Experiment], results: Sequence
         "split": split_line(results),
         "tfdnc": __version__,
         "machine": f"{os.cpu_count()} CPU cores",
-        "CPU time of all trainings": f"{clock(cpu)} h",
+        "CPU time of all trainings": f"{clock(cpu)} (h:mm:ss)",
     }
     return header | ({"not finished": ", ".join(missing)} if missing else {})
 

@@ -40,18 +40,20 @@ class Column:
         key: of its cells in `Row.cells`.
         title: above it.
         better: which end is the good one; None where there is nothing to win.
-        shows: how its figures are written: shares with the deviation, relative changes, or round numbers.
+        shows: how its figures are written: with their deviation, as quoted, as relative changes, or as round numbers.
     """
 
     key: str
     title: str
     better: Literal["higher", "lower"] | None = None
-    shows: Literal["figure", "relative", "round"] = "figure"
+    shows: Literal["figure", "quote", "relative", "round"] = "figure"
 
     def text(self, cell: Summary | None) -> str:
         """Returns what stands in a cell of this column; nothing for None."""
         if cell is None:
             return ""
+        if self.shows == "quote":
+            return f"{cell.mean:.3f}"
         if self.shows == "relative":
             return f"{cell.mean:+.1%}"
         if self.shows == "round":
@@ -61,11 +63,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: what it is called, its cells by column key, and whether it competes for the best of a column."""
+    """A row: what it is called, and its cells by column key."""
 
     label: str
     cells: Mapping[str, Summary]
-    competes: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,16 @@ class Table:
 
 
 def best_rows(table: Table, column: Column) -> set[int]:
-    """Returns the rows that are best in a column, as printed; none where fewer than two rows compete for it."""
+    """Returns the places of the rows that are best in a column; none where fewer than two rows have a figure."""
     means = {
-        row: round(cells.cells[column.key].mean, 4)  # what looks equal is equal
-        for row, cells in enumerate(table.rows)
-        if cells.competes and column.key in cells.cells
+        place: round(row.cells[column.key].mean, 4)  # what looks equal is equal
+        for place, row in enumerate(table.rows)
+        if column.key in row.cells
     }
     if column.better is None or len(means) < 2:
         return set()
     best = (max if column.better == "higher" else min)(means.values())
-    return {row for row, mean in means.items() if mean == best}
+    return {place for place, mean in means.items() if mean == best}
 
 
 def relative_to(rows: Sequence[Row], baseline: str, columns: Sequence[Column]) -> list[Row]:
@@ -108,7 +109,6 @@ def relative_to(rows: Sequence[Row], baseline: str, columns: Sequence[Column]) -
                 for column in columns
                 if column.key in row.cells and column.key in base and base[column.key].mean
             },
-            row.competes,
         )
         for row in rows
         if row.label != baseline

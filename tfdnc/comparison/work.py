@@ -85,7 +85,9 @@ def show_failures(failures: Sequence[Ending], console: Console) -> None:
     """Lists what failed, with the last lines it printed."""
     for ending in failures:
         job = ending.job
-        console.print(f"\n{job.name}: {job.task} failed ({ending.failure}); {job.log} ends with", style="bold red")
+        console.print(
+            f"\n{job.name}: {job.task} failed ({ending.failure}); {job.log} ends with", style="bold red", soft_wrap=True
+        )
         for line in ending.last_lines:
             console.print(f"    {line}", soft_wrap=True)
 
