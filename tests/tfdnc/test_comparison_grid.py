@@ -112,8 +112,7 @@ def test_without_a_terminal_there_is_one_line_per_event(tmp_path):
 def test_a_terminal_shows_station_epoch_and_the_rest(configs, tmp_path):
     experiments = expand(variants_of(configs, []), [1])
     console = Console(width=100, force_terminal=True, no_color=True, highlight=False)
-    stations = road.stations_of(experiments[0].config)
-    live = LiveTable(console, experiments, set(), "train", stations, tmp_path, lanes=1, pace={})
+    live = LiveTable(console, experiments, set(), "train", road.stations_of, tmp_path, lanes=1, pace={})
     job = Job("x-dnc-seed1", "train", (), tmp_path / "compare.log")
     picture = shown(console, lambda: console.print(live.picture([(job, 5.0)])))
     assert "0 of 2 finished, 0:00:00 elapsed" in picture

@@ -138,7 +138,7 @@ def _paper_columns(rows: Sequence[Row]) -> list[Column]:
 
 def _paper_note(rows: Sequence[Row]) -> list[str]:
     quoted = _paper_columns(rows)
-    note = f"'paper': {paper.SOURCE}, on a file with more items and with weaker baselines; read within a column."
+    note = f"'paper': figures of {paper.SOURCE}, whose data file and baselines differ from ours: read within a column."
     return [note] if quoted else []
 
 

@@ -40,8 +40,8 @@ def ratio_variants(config: Path, overrides: Sequence[str], ratios: Sequence[floa
             f"{loaded.examples.sampler!r}: add --set examples.sampler={SAMPLER}."
         )
     return [
-        Variant(f"{loaded.name}-ratio{ratio:g}", Path(config), (*overrides, f"examples.ratio={ratio!r}"))
-        for ratio in dict.fromkeys(ratios)
+        Variant(f"{loaded.name}-ratio{ratio}", Path(config), (*overrides, f"examples.ratio={ratio}"))
+        for ratio in dict.fromkeys(f"{ratio:g}" for ratio in ratios)
     ]
 
 

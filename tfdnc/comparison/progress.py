@@ -15,8 +15,9 @@ from rich.text import Text
 
 from tfdnc import schema
 from tfdnc.comparison.grid import Experiment
+from tfdnc.comparison.results import StationsOf
 from tfdnc.comparison.schedule import Ending, Job
-from tfdnc.stations import Station, unfinished_folder
+from tfdnc.stations import unfinished_folder
 
 
 def read_epochs(folder: Path) -> tuple[int, float]:
@@ -101,7 +102,7 @@ class LiveTable(LineLog):
         experiments: of the grid.
         finished: names of the experiments that were finished before.
         last_task: the task after which an experiment is finished.
-        stations: of any of the experiments, in order.
+        stations_of: config -> its stations, in order.
         runs: folder of all runs.
         lanes: trainings side by side.
         pace: seconds of one epoch by label, as far as finished trainings tell.
@@ -113,14 +114,14 @@ class LiveTable(LineLog):
         experiments: Sequence[Experiment],
         finished: set[str],
         last_task: str,
-        stations: Sequence[Station],
+        stations_of: StationsOf,
         runs: Path,
         lanes: int,
         pace: Mapping[str, float],
     ):
         super().__init__(console, len(experiments), len(finished), last_task)
         self._open = {one.name: one for one in experiments if one.name not in finished}
-        self._stations = stations
+        self._stations = {one.name: stations_of(one.config) for one in experiments}
         self._runs = runs
         self._lanes = lanes
         self._pace = dict(pace)
@@ -161,11 +162,11 @@ class LiveTable(LineLog):
 
     def _station_of(self, job: Job) -> str:
         run = self._runs / job.name
-        at_work = [station.name for station in self._stations if unfinished_folder(station, run).is_dir()]
+        at_work = [station.name for station in self._stations[job.name] if unfinished_folder(station, run).is_dir()]
         return at_work[0] if at_work else ""
 
     def _epochs_behind(self, one: Experiment) -> int:
-        [train] = [station for station in self._stations if station.name == "train"]
+        [train] = [station for station in self._stations[one.name] if station.name == "train"]
         epochs, seconds = read_epochs(unfinished_folder(train, self._runs / one.name))
         if epochs:
             self._pace[one.label] = seconds / epochs

@@ -66,7 +66,7 @@ def run_grid(
     shown = contextlib.nullcontext()
     if console.is_terminal:
         pace = _pace(experiments, done)
-        observer = LiveTable(console, experiments, finished, TRAINING, stations_of(todo[0].config), runs, lanes, pace)
+        observer = LiveTable(console, experiments, finished, TRAINING, stations_of, runs, lanes, pace)
         shown = observer.shown()
 
     def tell(ending: Ending) -> None:
