@@ -60,9 +60,8 @@ def ratio_table(results: Sequence[Result]) -> Table:
     columns += [Column("seeds", "seeds", shows="round")]
     present = [column for column in columns if any(column.key in row.cells for row in rows)]
     notes = ["'best': by validation recall. Mean ± sample standard deviation over the seeds."]
-    return Table(
-        "negatives", "Recall against the share of in-cluster negatives (paper, Figure 1a)", present, rows, notes
-    )
+    title = "Recall against the share of in-cluster negatives (paper, Figure 1a)"
+    return Table("negatives", title, present, rows, notes, heads="share")
 
 
 def best_ratio(results: Sequence[Result]) -> float | None:

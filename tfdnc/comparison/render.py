@@ -21,7 +21,7 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
     for table in tables:
         console.print(f"\n{table.title}", style="bold", soft_wrap=True)
         made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        made.add_column("method", overflow="fold", min_width=12)
+        made.add_column(table.heads, overflow="fold", min_width=12)
         for column in table.columns:
             made.add_column(column.title, justify="right")
         for label, cells in _texts(table):
@@ -38,7 +38,7 @@ def markdown(title: str, header: Mapping[str, str], tables: Sequence[Table]) -> 
     lines = [f"# {title}", "", *(f"- {key}: {value}" for key, value in header.items()), ""]
     for table in tables:
         lines += [f"## {table.title}", ""]
-        lines.append("| " + " | ".join(["method", *(column.title for column in table.columns)]) + " |")
+        lines.append("| " + " | ".join([table.heads, *(column.title for column in table.columns)]) + " |")
         lines.append("| --- |" + " ---: |" * len(table.columns))
         for label, cells in _texts(table):
             texts = [f"**{text}**" if best else text for text, best in cells]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -71,13 +71,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `name` is for machines, `notes` stand below it."""
+    """A table; `name` is for machines, `notes` stand below it, `heads` above the labels of the rows."""
 
     name: str
     title: str
     columns: Sequence[Column]
     rows: Sequence[Row]
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
+    heads: str = "method"
 
 
 def best_rows(table: Table, column: Column) -> set[int]:
