@@ -172,9 +172,9 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         listed = manifest["files"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not the JSON this module writes
+        found = _sizes(folder)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, not the JSON this module writes, or just gone
         return None
-    found = _sizes(folder)
     return manifest if all(found.get(name) == size for name, size in listed.items()) else None
 
 

@@ -122,6 +122,15 @@ def test_unfinished_and_outdated_folders_are_not_adopted(runs):
         (runs / "a" / name).rename(runs / "a/first")
 
 
+def test_a_folder_that_vanishes_while_it_is_looked_at_is_not_finished(runs, monkeypatch):
+    def vanishing(folder):
+        raise FileNotFoundError(folder)
+
+    visit(make_station(Work()), runs / "a")
+    monkeypatch.setattr(stations, "_sizes", vanishing)
+    assert read_manifest(runs / "a/first") is None
+
+
 @pytest.mark.parametrize("event", ["deleted", "replaced"])
 def test_a_sibling_that_vanishes_while_it_is_adopted_is_no_error(runs, monkeypatch, event):
     visit(make_station(Work()), runs / "a")
