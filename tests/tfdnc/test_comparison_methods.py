@@ -47,7 +47,7 @@ def test_seeds_become_mean_deviation_and_number_beside_the_papers_figure():
     assert cells["cpu_seconds"].mean == 100
     assert row(table, "most popular items")["recall@20"].mean == pytest.approx(0.05)
     titles = [column.title for column in table.columns]
-    assert titles == ["R@20", "R@50", "NDCG@20", "NDCG@50", "paper R@20", "paper R@50", "CPU s", "seeds"]
+    assert titles == ["R@20", "R@50", "NDCG@20", "NDCG@50", "paper R@20", "paper R@50", "CPU s", "n"]
 
 
 def test_rows_keep_the_order_asked_for_and_a_method_without_results_has_none():

@@ -112,9 +112,14 @@ def test_json_keeps_cells_by_column():
     assert table["rows"][2] == {"label": "empty", "cells": {}}
 
 
-def test_on_a_narrow_terminal_no_figure_is_cut():
-    console = Console(width=30, force_terminal=True, no_color=True)
+def test_on_a_narrow_terminal_no_figure_and_no_column_is_cut():
+    columns = [Column(f"recall@{m}", f"R@{m}", "higher") for m in (10, 20, 50, 100, 200, 500)]
+    columns += [Column("cpu", "CPU s", shows="round"), Column("seeds", "n", shows="round")]
+    cells = {column.key: Summary(0.3, 0.01, 3) for column in columns[:6]} | {"cpu": Summary(1234), "seeds": Summary(3)}
+    table = Table("lists", "Recall", columns, [Row("ml1m-dnc_naive, tuned quota", cells)])
+    console = Console(width=80, force_terminal=True, no_color=True)
     with console.capture() as shown:
-        print_tables([TABLE], console)
-    assert "…" not in shown.get()
-    assert "0.3000" in shown.get()
+        print_tables([table], console)
+    lines = [line.split() for line in shown.get().splitlines()]
+    assert any(line[-8:] == ["0.3000"] * 6 + ["1,234", "3"] for line in lines)
+    assert any(line[-6:] == ["±0.0100"] * 6 for line in lines)

@@ -8,7 +8,7 @@ from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, si
 
 _PAPER = "paper "
 _TUNED = ", tuned quota"
-_SEEDS_NOTE = "Mean ± sample standard deviation over the seeds; CPU seconds of training, validation apart."
+_SEEDS_NOTE = "Mean ± sample standard deviation over n seeds; CPU seconds of training, validation apart."
 
 _SPREAD = {
     "coverage": Column("coverage", "clusters", "higher"),
@@ -67,7 +67,7 @@ def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -
 
 def _lists_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
     columns = [*_list_columns(sizes), *_paper_columns(rows)]
-    columns += [Column("cpu_seconds", "CPU s", shows="round"), Column("seeds", "seeds", shows="round")]
+    columns += [Column("cpu_seconds", "CPU s", shows="round"), Column("seeds", "n", shows="round")]
     return Table(
         "lists",
         "Recall and NDCG of the whole list, all unseen items ranked (paper, Table 2)",
@@ -92,7 +92,7 @@ def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:
             seeds = {"seeds": Summary(len(clustered), None, len(clustered))}
             rows.append(Row(label, cells | _quotes(paper.WITHIN_CLUSTER, label) | seeds))
     columns = [Column(f"recall@{m}", f"R@{m}", "higher") for m in sizes_of(rows, "recall")]
-    columns += [*_paper_columns(rows), Column("seeds", "seeds", shows="round")]
+    columns += [*_paper_columns(rows), Column("seeds", "n", shows="round")]
     return Table(
         "within_cluster",
         "Recall with the target's cluster given (paper, Table 3)",

@@ -57,9 +57,9 @@ def ratio_table(results: Sequence[Result]) -> Table:
     m = _size(results[0]) if results else 0
     columns = [Column("val", f"validation R@{m}", "higher")]
     columns += [Column(key, f"{title}, R@{m}", "higher") for key, title in _CURVES.items()]
-    columns += [Column("seeds", "seeds", shows="round")]
+    columns += [Column("seeds", "n", shows="round")]
     present = [column for column in columns if any(column.key in row.cells for row in rows)]
-    notes = ["'best': by validation recall. Mean ± sample standard deviation over the seeds."]
+    notes = ["'best': by validation recall. Mean ± sample standard deviation over n seeds."]
     title = "Recall against the share of in-cluster negatives (paper, Figure 1a)"
     return Table("negatives", title, present, rows, notes, heads="share")
 

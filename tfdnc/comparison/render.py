@@ -20,13 +20,13 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
     """Prints tables with the best figure of every column in bold."""
     for table in tables:
         console.print(f"\n{table.title}", style="bold", soft_wrap=True)
-        made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        made.add_column(table.heads, overflow="fold", min_width=12)
+        made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        made.add_column(table.heads, overflow="fold")
         for column in table.columns:
-            made.add_column(column.title, justify="right")
+            # Where it is narrow, a deviation goes below its mean, and a round number is not cut.
+            made.add_column(column.title, justify="right", no_wrap=column.shows == "round")
         for label, cells in _texts(table):
-            # Where it is narrow, a deviation goes below its mean, not in two.
-            texts = [Text(text.replace("± ", "±\N{NO-BREAK SPACE}"), "bold" if best else "") for text, best in cells]
+            texts = [Text(text.replace("± ", "±"), "bold" if best else "") for text, best in cells]
             made.add_row(Text(label), *texts)
         console.print(made, width=None if console.is_terminal else max(_WIDE, console.width))
         for note in table.notes:
