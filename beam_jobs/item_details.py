@@ -1,4 +1,4 @@
-"""Titles and categories of items, from MovieLens' movies.dat or from the config's item file."""
+"""Titles and categories of items: from the config's item file, or from the one that comes with the log."""
 
 import csv
 import gzip
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from beam_jobs.log_files import MOVIES, column_of, read_header
-from tfdnc.config import DataConfig
+from beam_jobs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, read_header
+from tfdnc.config import DataConfig, ItemFile
 from tfdnc.errors import UserError
 
 
@@ -28,20 +28,39 @@ class DetailsFile:
 
 
 def find_details(config: DataConfig) -> DetailsFile | None:
-    """Returns the config's item file, else the MovieLens folder's movies.dat, else None.
+    """Returns the config's item file, else the one in the folder of the log, else None.
+
+    MovieLens' is movies.dat; KuaiRand's is video_features_basic*.csv, whose `tag` lists the categories of a video and
+    which knows no titles.
 
     Raises:
         UserError: the config names a file that is not there or lacks a named column.
     """
     if config.items is None:
-        movies = config.path / MOVIES if config.format == "movielens" else None
-        return DetailsFile(movies, None, "|") if movies is not None and movies.is_file() else None
+        return _beside_the_log(config)
     items = config.items
     if not items.path.is_file():
         raise UserError(f"Expected a CSV file of items at {items.path}, found no file there; set data.items.path.")
+    return _csv_of_items(items)
+
+
+def _beside_the_log(config: DataConfig) -> DetailsFile | None:
+    if config.format == "movielens":
+        movies = config.path / MOVIES
+        return DetailsFile(movies, None, "|") if movies.is_file() else None
+    if config.format != "kuairand":
+        return None
+    paths = sorted(config.path.glob(KUAIRAND_VIDEOS))
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise UserError(f"Expected one {KUAIRAND_VIDEOS} in {config.path}, found {names}; set data.items to choose.")
+    return _csv_of_items(ItemFile(path=paths[0], item="video_id", categories="tag", separator=",")) if paths else None
+
+
+def _csv_of_items(items: ItemFile) -> DetailsFile:
     header, _ = read_header(items.path)
     positions = tuple(
-        None if name is None else column_of(header, name, f"data.items.{key}", items.path)
+        None if name is None else column_of(header, name, items.path, f"set data.items.{key}")
         for key, name in (("item", items.item), ("title", items.title), ("categories", items.categories))
     )
     return DetailsFile(items.path, positions, items.separator)

@@ -1,4 +1,4 @@
-"""Bytes of a log -> checked columns: what a row must be, and what becomes of one that is not."""
+"""Bytes of a log -> checked columns: what a row must be, which rows count, and what becomes of the others."""
 
 import csv
 import itertools
@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+
+from beam_jobs.lines import line_spans, slices_of, well_formed_lines
 
 EVENT_SCHEMA = pa.schema(
     [
@@ -37,8 +39,27 @@ Locate = Callable[[np.ndarray], Iterable[tuple[int, bytes]]]
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A value that a row must have to count; a well-formed row with another value is left out.
+
+    Attributes:
+        rule: name under which the rows that are left out are counted.
+        column: position of the value.
+        value: the one that counts.
+        well_formed: regular expression of the values that may stand there at all.
+        complaint: reason given for a row with any other value: it is malformed.
+    """
+
+    rule: str
+    column: int
+    value: str
+    well_formed: str
+    complaint: str
+
+
+@dataclass(frozen=True)
 class RowFormat:
-    """How rows are written, and where in a row the three columns stand.
+    """How rows are written, and where in a row the columns stand that are read.
 
     Attributes:
         separator: `b","`, or `b"::"` for MovieLens.
@@ -47,6 +68,7 @@ class RowFormat:
         user: position of the user id.
         item: position of the item id.
         time: position of the time.
+        wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
     """
 
     separator: bytes
@@ -55,6 +77,12 @@ class RowFormat:
     user: int
     item: int
     time: int
+    wanted: tuple[Wanted, ...] = ()
+
+    @property
+    def columns(self) -> list[int]:
+        """Positions of user, item, time, and of what is wanted."""
+        return [self.user, self.item, self.time, *(wanted.column for wanted in self.wanted)]
 
 
 @dataclass(frozen=True)
@@ -63,13 +91,20 @@ class Rows:
 
     Attributes:
         offset: bytes of the (decompressed) file before the block.
-        events: the well-formed rows, `EVENT_SCHEMA`.
-        malformed: (offset, text, reason) of the others, in file order.
+        events: the well-formed rows that count, `EVENT_SCHEMA`.
+        malformed: (offset, text, reason) of the malformed ones, in file order.
+        filtered: how many well-formed ones each rule left out.
     """
 
     offset: int
     events: pa.RecordBatch
     malformed: list[tuple[int, bytes, str]]
+    filtered: dict[str, int]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the block, whatever became of them."""
+        return self.events.num_rows + len(self.malformed) + sum(self.filtered.values())
 
 
 def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
@@ -88,18 +123,18 @@ def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
     separator = row_format.separator
     if len(separator) > 1:
         lines, separator = lines.replace(separator, _SEPARATOR), _SEPARATOR
-    user, item, time, num_skipped = _read_columns(lines, separator, row_format)
+    columns, num_skipped = _read_columns(lines, separator, row_format)
 
     def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
-        return _slices(block, offset, _well_formed_lines(lines, separator, row_format.num_columns)[rows])
+        return slices_of(block, offset, well_formed_lines(lines, separator, row_format.num_columns)[rows])
 
-    events, malformed = _check(user, item, time, locate)
+    events, malformed, filtered = _check(columns, row_format.wanted, locate)
     if num_skipped:
-        good = _well_formed_lines(lines, separator, row_format.num_columns)
-        wrong = np.setdiff1d(np.arange(len(_line_spans(lines)[0])), good)
-        malformed += [(start, text, WRONG_COLUMNS) for start, text in _slices(block, offset, wrong)]
+        good = well_formed_lines(lines, separator, row_format.num_columns)
+        wrong = np.setdiff1d(np.arange(len(line_spans(lines)[0])), good)
+        malformed += [(start, text, WRONG_COLUMNS) for start, text in slices_of(block, offset, wrong)]
         malformed.sort()
-    return Rows(offset, events, malformed)
+    return Rows(offset, events, malformed, filtered)
 
 
 def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> Iterator[Rows]:
@@ -131,8 +166,7 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
             fields = None
         text = b"".join(pending)
         if fields is not None and len(fields) == row_format.num_columns:
-            picked = (fields[row_format.user], fields[row_format.item], fields[row_format.time])
-            records.append((*picked, offset, text))
+            records.append(([fields[column] for column in row_format.columns], offset, text))
         elif fields != []:
             # Line by line: a stray quote can swallow half a log, which must not pass for one malformed row.
             reason = UNREADABLE if fields is None else WRONG_COLUMNS
@@ -141,9 +175,9 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
         pending.clear()
         offset += len(text)
         if len(records) + len(malformed) >= _QUOTED_ROWS:
-            yield _rows_of_records(start, records, malformed)
+            yield _rows_of_records(start, records, malformed, row_format)
             start, records, malformed = offset, [], []
-    yield _rows_of_records(start, records, malformed)
+    yield _rows_of_records(start, records, malformed, row_format)
 
 
 def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
@@ -152,8 +186,11 @@ def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
     return json.dumps({"file": file, "offset": offset, "text": text, "reason": reason}, ensure_ascii=False) + "\n"
 
 
-def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat):
-    """Returns user, item and time as bytes, and how many rows pyarrow skipped for their number of columns."""
+def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tuple[list[pa.Array], int]:
+    """Returns `row_format.columns` as bytes, and how many rows pyarrow skipped for their number of columns.
+
+    All but the time are dictionary-encoded.
+    """
     skipped = 0
 
     def skip(row) -> str:
@@ -162,9 +199,9 @@ def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat):
         return "skip"
 
     names = [str(column) for column in range(row_format.num_columns)]
-    user, item, time = (str(column) for column in (row_format.user, row_format.item, row_format.time))
     # Binary, not string or integer: a single bad value would otherwise fail the whole block.
-    types = dict.fromkeys((user, item), pa.dictionary(pa.int32(), pa.binary())) | {time: pa.binary()}
+    types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
+    types[str(row_format.time)] = pa.binary()
     table = pa.csv.read_csv(
         pa.BufferReader(lines),
         read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
@@ -173,29 +210,33 @@ def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat):
         ),
         convert_options=pa.csv.ConvertOptions(include_columns=list(types), column_types=types),
     )
-    user, item, time = (table[name].combine_chunks() for name in (user, item, time))
-    return user, item, time, skipped
+    return [table[str(column)].combine_chunks() for column in row_format.columns], skipped
 
 
-def _rows_of_records(start: int, records: list[tuple], malformed: list) -> Rows:
-    """Returns the checked rows of (user, item, time, offset, text) records."""
-    columns = [[record[c].encode("utf-8", "surrogateescape") for record in records] for c in range(3)]
-    user, item, time = (pa.array(column, pa.binary()) for column in columns)
-    events, bad = _check(
-        user.dictionary_encode(), item.dictionary_encode(), time, lambda rows: [records[row][3:] for row in rows]
-    )
-    return Rows(start, events, sorted(malformed + bad))
+def _rows_of_records(start: int, records: list[tuple], malformed: list, row_format: RowFormat) -> Rows:
+    """Returns the checked rows of (fields, offset, text) records."""
+    columns = [
+        pa.array([fields[c].encode("utf-8", "surrogateescape") for fields, _, _ in records], pa.binary())
+        for c in range(len(row_format.columns))
+    ]
+    user, item, time, *values = columns
+    encoded = [user.dictionary_encode(), item.dictionary_encode(), time, *(v.dictionary_encode() for v in values)]
+    events, bad, filtered = _check(encoded, row_format.wanted, lambda rows: [records[row][1:] for row in rows])
+    return Rows(start, events, sorted(malformed + bad), filtered)
 
 
 def _check(
-    user: pa.DictionaryArray, item: pa.DictionaryArray, time: pa.Array, locate: Locate
-) -> tuple[pa.RecordBatch, list]:
-    """Splits the rows into well-formed events and malformed ones; of several complaints the first one counts."""
+    columns: list[pa.Array], wanted: tuple[Wanted, ...], locate: Locate
+) -> tuple[pa.RecordBatch, list[tuple[int, bytes, str]], dict[str, int]]:
+    """Splits the rows into events, malformed ones (of several complaints the first one counts), and filtered ones."""
+    user, item, time, *values = columns
     good_time = pc.match_substring_regex(time, _TIME)
     users, user_codes, complaints = _check_ids(user, EMPTY_USER)
     items, item_codes, item_complaints = _check_ids(item, EMPTY_ITEM)
     complaints += item_complaints
     complaints.append((~good_time.to_numpy(zero_copy_only=False), BAD_TIME))
+    checked = [_check_values(column, one) for column, one in zip(values, wanted, strict=True)]
+    complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
     bad = np.logical_or.reduce([mask for mask, _ in complaints])
     malformed = []
     if bad.any():
@@ -203,13 +244,26 @@ def _check(
         first = np.argmax([mask[rows] for mask, _ in complaints], axis=0)
         located = zip(locate(rows), first, strict=True)
         malformed = [(start, text, complaints[which][1]) for (start, text), which in located]
-        user_codes, item_codes, time = user_codes[~bad], item_codes[~bad], time.filter(pa.array(~bad))
+    kept, filtered = ~bad, {}
+    for (_, counts), one in zip(checked, wanted, strict=True):
+        filtered[one.rule] = int((kept & ~counts).sum())
+        kept &= counts
+    if not kept.all():
+        user_codes, item_codes, time = user_codes[kept], item_codes[kept], time.filter(pa.array(kept))
     columns = [
         pa.DictionaryArray.from_arrays(pa.array(user_codes), users),
         pa.DictionaryArray.from_arrays(pa.array(item_codes), items),
         time.cast(pa.string()).cast(pa.int64()),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA), malformed
+    return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA), malformed, filtered
+
+
+def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which rows `[R]` have a malformed value, and which `[R]` have the wanted one."""
+    distinct, codes = values.dictionary, values.indices.to_numpy()
+    well_formed = pc.match_substring_regex(distinct, wanted.well_formed).to_numpy(zero_copy_only=False)
+    counts = pc.equal(distinct, wanted.value.encode()).to_numpy(zero_copy_only=False)
+    return ~well_formed[codes], counts[codes]
 
 
 def _check_ids(ids: pa.DictionaryArray, empty: str) -> tuple[pa.Array, np.ndarray, list[tuple[np.ndarray, str]]]:
@@ -232,30 +286,3 @@ def _decode(value: bytes) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _line_spans(block: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first and the past-the-end byte of every line that is not blank, line ends excluded."""
-    characters = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(characters == ord("\n"))
-    if not len(ends) or ends[-1] != len(block) - 1:
-        ends = np.append(ends, len(block))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    returns = (ends > starts) & (characters[ends - 1] == ord("\r"))
-    ends = ends - returns
-    return starts[ends > starts], ends[ends > starts]
-
-
-def _well_formed_lines(lines: bytes, separator: bytes, num_columns: int) -> np.ndarray:
-    """Returns the numbers of the lines that have the right number of columns: row r is line `result[r]`."""
-    starts, ends = _line_spans(lines)
-    separators = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord(separator))
-    columns = np.searchsorted(separators, ends) - np.searchsorted(separators, starts) + 1
-    return np.flatnonzero(columns == num_columns)
-
-
-def _slices(block: bytes, offset: int, lines: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """Yields (offset in the file, text) of lines of the block as it stands in the file."""
-    starts, ends = _line_spans(block)
-    for line in lines:
-        yield offset + int(starts[line]), block[starts[line] : ends[line]]

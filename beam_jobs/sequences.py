@@ -23,10 +23,12 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from beam_jobs.command import run_command
 from beam_jobs.files import whole_file
 from beam_jobs.item_details import DetailsFile, find_details
-from beam_jobs.log_files import LogFile, Piece, cut, find_log, read_piece
-from beam_jobs.log_rows import EVENT_SCHEMA, Rows, dead_letter_line
+from beam_jobs.log_files import Log, Piece, cut, read_piece
+from beam_jobs.log_formats import find_log
+from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
+from beam_jobs.row_accounts import count_rows, figures_of, refuse_losses, refuse_malformed, refuse_nothing_left
 from beam_jobs.user_buckets import (
     HELD_OUT_SCHEMA,
     build_sequences,
@@ -49,16 +51,15 @@ from tfdnc.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-_MALFORMED = "malformed: "  # prefix of the counts of malformed rows by reason
-
 
 def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -> dict:
-    """Reads the log, drops what is malformed or rare, and writes one sequence per user.
+    """Reads the log, drops what is malformed, does not count or is rare, and writes one sequence per user.
 
-    Items with fewer than `min_item_events` well-formed rows go first, then users with fewer than `min_user_events`
-    rows left, once. Events are ordered by time; equal times keep the order of the file. Users are spread over
-    `num_shards` files by a hash of their id, and within a file and in the vocabulary ids are sorted: numerically if
-    all of them are integers, else by their UTF-8 bytes. An item whose users were all dropped is dropped too.
+    Items with fewer than `min_item_events` rows that count go first, then users with fewer than `min_user_events`
+    rows left, once. Events are ordered by time; equal times keep the order of the file, and of the files. A row that
+    stands in the log twice is two events. Users are spread over `num_shards` files by a hash of their id, and within a
+    file and in the vocabulary ids are sorted: numerically if all of them are integers, else by their UTF-8 bytes. An
+    item whose users were all dropped is dropped too.
 
     Args:
         config: where the log is and which rows count.
@@ -80,20 +81,19 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
     chunk_bytes = options.view_as(JobOptions).chunk_bytes
     if not 0 < chunk_bytes < 1 << 30:
         raise UserError(f"Expected --chunk_bytes between 1 and 2^30 - 1, got {chunk_bytes}.")
-    _log.info("Reading %s", log.path)
+    _log.info("Reading %s", ", ".join(str(file.path) for file in log.files))
     (output / schema.DEAD_LETTER).mkdir(parents=True, exist_ok=True)
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
     result = run(build, output, options)
-    figures = _figures(result)
-    _refuse_malformed(figures, config, log, output)
-    _refuse_losses(result, figures, config)
-    if not figures["users"]:
-        raise UserError(_nothing_left(figures, config, log))
+    figures = figures_of(result, log)
+    refuse_malformed(figures, config, log, output)
+    refuse_losses(result, figures, config)
+    refuse_nothing_left(figures, config, log)
     return figures
 
 
 def _build(
-    pipeline: beam.Pipeline, config: DataConfig, log: LogFile, details: DetailsFile | None, output: Path, chunk_bytes
+    pipeline: beam.Pipeline, config: DataConfig, log: Log, details: DetailsFile | None, output: Path, chunk_bytes
 ) -> beam.PCollection:
     """Adds the whole graph to the pipeline; returns its counts and split hash as one dict."""
     rows = (
@@ -113,7 +113,7 @@ def _build(
         | "WriteMalformed" >> beam.Map(write_dead_letters, str(output / schema.DEAD_LETTER))
     )
     # A bucket without users still gets its file: readers count on `num_shards` of them.
-    empty = pipeline | "Buckets" >> beam.Create([(bucket, (-1, b"")) for bucket in range(config.num_shards)])
+    empty = pipeline | "Buckets" >> beam.Create([(bucket, ((-1, 0), b"")) for bucket in range(config.num_shards)])
     buckets = (
         (rows.events, empty)
         | "AllBuckets" >> beam.Flatten()
@@ -152,41 +152,37 @@ class ReadPiece(beam.DoFn):
     """Reads a piece of the log.
 
     Outputs:
-        events: (bucket, (offset of the block, packed events of the bucket's users in file order)).
+        events: (bucket, (place of the block, packed events of the bucket's users in file order)); a place is
+            (number of the file, offset in it).
         items: packed (item id, events) of a block.
         malformed: (file name, (offset of the block, JSON lines)).
         figures: counts of rows.
     """
 
-    def __init__(self, log: LogFile, num_buckets: int, chunk_bytes: int):
+    def __init__(self, log: Log, num_buckets: int, chunk_bytes: int):
         self._log, self._num_buckets, self._chunk_bytes = log, num_buckets, chunk_bytes
 
     def process(
         self, piece: Piece
     ) -> Iterator[
-        TaggedOutput[Literal["events"], tuple[int, tuple[int, bytes]]]
+        TaggedOutput[Literal["events"], tuple[int, tuple[tuple[int, int], bytes]]]
         | TaggedOutput[Literal["items"], bytes]
         | TaggedOutput[Literal["malformed"], tuple[str, tuple[int, str]]]
         | TaggedOutput[Literal["figures"], dict[str, int]]
     ]:
         """Yields the outputs of every block of the piece."""
-        name = self._log.path.name
+        name = self._log.files[piece.file].path.name
         for rows in read_piece(self._log, piece, self._chunk_bytes):
             num_events, num_malformed = rows.events.num_rows, len(rows.malformed)
-            _log.info("%s at byte %d: %d rows, %d malformed", name, rows.offset, num_events, num_malformed)
+            _log.info("%s at byte %d: %d events, %d malformed rows", name, rows.offset, num_events, num_malformed)
             if num_events:
                 yield TaggedOutput("items", count_items(rows.events))
             for bucket, packed in split_by_bucket(rows.events, self._num_buckets):
-                yield TaggedOutput("events", (bucket, (rows.offset, packed)))
+                yield TaggedOutput("events", (bucket, ((piece.file, rows.offset), packed)))
             if num_malformed:
                 lines = "".join(dead_letter_line(name, *row) for row in rows.malformed)
                 yield TaggedOutput("malformed", (name, (rows.offset, lines)))
-            yield TaggedOutput("figures", _row_figures(rows))
-
-
-def _row_figures(rows: Rows) -> dict[str, int]:
-    reasons = [{_MALFORMED + reason: 1} for _, _, reason in rows.malformed]
-    return add_counts([{"rows_read": rows.events.num_rows + len(rows.malformed)}, *reasons])
+            yield TaggedOutput("figures", count_rows(rows))
 
 
 class FilterBucket(beam.DoFn):
@@ -203,7 +199,7 @@ class FilterBucket(beam.DoFn):
         self._min_user_events = min_user_events
 
     def process(
-        self, element: tuple[int, Iterable[tuple[int, bytes]]], frequent: bytes
+        self, element: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], frequent: bytes
     ) -> Iterator[
         TaggedOutput[Literal["sequences"], tuple[int, bytes]]
         | TaggedOutput[Literal["counts"], bytes]
@@ -223,71 +219,10 @@ class FilterBucket(beam.DoFn):
 
 
 def write_dead_letters(element: tuple[str, Iterable[tuple[int, str]]], folder: str) -> None:
-    """Writes the malformed rows of one log file in file order."""
+    """Writes the malformed rows of one file of the log in file order."""
     name, blocks = element
     with whole_file(Path(folder) / f"{name}.jsonl") as path, open(path, "w", encoding="utf-8") as stream:
         stream.writelines(lines for _, lines in sorted(blocks))
-
-
-def _figures(result: dict) -> dict:
-    malformed = {name.removeprefix(_MALFORMED): n for name, n in result.items() if name.startswith(_MALFORMED)}
-    rules = ("min_item_events", "min_user_events")
-    return {
-        "rows_read": result.get("rows_read", 0),
-        "rows_malformed": malformed,
-        "rows_filtered": {rule: result[f"filtered: {rule}"] for rule in rules},
-        "users": result["users"],
-        "items": result["items"],
-        "events": result["events"],
-        "split_sha256": result["split_sha256"],
-    }
-
-
-def _refuse_malformed(figures: dict, config: DataConfig, log: LogFile, output: Path) -> None:
-    read, malformed = figures["rows_read"], sum(figures["rows_malformed"].values())
-    if not read:
-        raise UserError(f"Expected events in {log.path}, found no rows.")
-    if malformed <= config.max_malformed_share * read:
-        return
-    with open(output / schema.DEAD_LETTER / f"{log.path.name}.jsonl", encoding="utf-8") as stream:
-        first = "".join(line for line, _ in zip(stream, range(3), strict=False))
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
-    raise UserError(
-        f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.path}, found {malformed / read:.2%} "
-        f"({malformed} of {read}; {reasons}). Mend the log, check data.columns, or raise data.max_malformed_share. "
-        f"The first ones:\n{first.rstrip()}"
-    )
-
-
-def _refuse_losses(result: dict, figures: dict, config: DataConfig) -> None:
-    """Raises unless everything that was read has arrived: runners have lost elements in silence (see `pipeline`)."""
-    events, users = figures["events"], figures["users"]
-    gone = sum(figures["rows_malformed"].values()) + sum(figures["rows_filtered"].values())
-    expected_and_found = {
-        "rows": (figures["rows_read"], events + gone),
-        "written files": (config.num_shards, result["written: files"]),
-        "written users": (users, result["written: users"]),
-        "written events": (events, result["written: events"]),
-        "events of the vocabulary": (events, result["events of the vocabulary"]),
-        "users with held-out items": (users, result["users with held-out items"]),
-    }
-    for name, (expected, found) in expected_and_found.items():
-        if expected != found:
-            raise RuntimeError(
-                f"Expected {expected} {name}, found {found}: the runner lost data on the way. Run again, with "
-                "--runner=FnApiRunner --direct_running_mode=in_memory if another one was given."
-            )
-
-
-def _nothing_left(figures: dict, config: DataConfig, log: LogFile) -> str:
-    filtered = figures["rows_filtered"]
-    return (
-        f"Expected users with at least {config.min_user_events} events in {log.path}, none is left: "
-        f"{figures['rows_read']} rows read, {sum(figures['rows_malformed'].values())} malformed, "
-        f"{filtered['min_item_events']} of items with fewer than data.min_item_events = {config.min_item_events} "
-        f"events, {filtered['min_user_events']} of users with fewer than data.min_user_events = "
-        f"{config.min_user_events}. Lower these limits or bring more data."
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,6 +38,15 @@ class ItemFile(Section):
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories of one item
 
 
+class KuaiRandRows(Section):
+    """Which rows of a KuaiRand log are events (`data.format: kuairand`)."""
+
+    feedback: Literal[
+        "is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_profile_enter", "is_hate"
+    ] = "is_click"  # the column that must be 1; blank is unknown, and not counted
+    tab: Annotated[int, Field(ge=0)] | None = None  # the place in the app; none: all of them
+
+
 class GenerateConfig(Section):
     """A generated log with planted tastes; when present, the run starts with the `generate` station."""
 
@@ -52,9 +61,12 @@ class GenerateConfig(Section):
 class DataConfig(Section):
     """Where the log is and which of its rows count."""
 
-    format: Literal["movielens", "csv"] = "csv"
-    path: Path | None = None  # movielens: folder with ratings.dat (and movies.dat); csv: the file
+    format: Literal["movielens", "csv", "kuairand"] = "csv"
+    # movielens: folder with ratings.dat (and movies.dat); csv: the file; kuairand: folder with log_standard_*.csv (and
+    # video_features_basic*.csv)
+    path: Path | None = None
     columns: ColumnMapping = ColumnMapping()
+    kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
     min_item_events: Positive = 5  # items are filtered first, then users, once
     min_user_events: Annotated[int, Field(ge=3)] = 5  # one event to learn from and two that are held out
@@ -178,11 +190,20 @@ class ExperimentConfig(Section):
 def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> ExperimentConfig:
     """Reads a YAML config and applies `section.key=value` overrides (values are YAML).
 
+    A config may start with `extends: FILE`, relative to itself: it then holds only what differs from that one.
+
     Raises:
         UserError: the file is missing or not YAML, a key is unknown (the known ones are listed), a value has the
             wrong type.
     """
-    path = Path(path)
+    values = _read(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, source=str(path))
+
+
+def _read(path: Path) -> dict:
+    """The values of a file, over those of the file it `extends`, if any."""
     if not path.is_file():
         raise UserError(f"Expected a YAML config at {path}, found no file there.")
     try:
@@ -191,9 +212,22 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_config(values, source=str(path))
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or (path.parent / base).resolve() == path.resolve():
+        raise UserError(f"{path}: expected `extends` to name another config, relative to this one, got {base!r}.")
+    return _overlay(_read(path.parent / base), values)
+
+
+def _overlay(base: dict, values: dict) -> dict:
+    """`values` over `base`, section by section; a list replaces a list."""
+    nested = {key: _overlay(base[key], value) for key, value in values.items() if _both_sections(base.get(key), value)}
+    return base | values | nested
+
+
+def _both_sections(one: object, other: object) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
 
 
 def parse_config(values: dict, source: str = "config") -> ExperimentConfig:

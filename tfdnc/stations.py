@@ -197,8 +197,17 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
         "seed": config.seed if station.seeded else None,
         "settings": station.settings(config),
         "stations": needed,
-        "files": {path.name: _file_digest(path) for path in station.files(config, run)},
+        "files": _digests(station.files(config, run)),
     }
+
+
+def _digests(paths: list[Path]) -> dict[str, str]:
+    """Returns the digest of every file by its name; a second file of the same name is "NAME (2)"."""
+    digests: dict[str, str] = {}
+    for number, path in enumerate(paths):
+        namesakes = sum(other.name == path.name for other in paths[:number])
+        digests[f"{path.name} ({namesakes + 1})" if namesakes else path.name] = _file_digest(path)
+    return digests
 
 
 def _file_digest(path: Path) -> str:

@@ -4,7 +4,8 @@ import gzip
 
 import pytest
 
-from beam_jobs.log_files import Piece, cut, find_log, read_header, read_piece
+from beam_jobs.log_files import Piece, cut, read_piece
+from beam_jobs.log_formats import find_log, read_header
 from tfdnc.config import ColumnMapping, DataConfig
 from tfdnc.errors import UserError
 
@@ -30,7 +31,7 @@ def test_byte_ranges_read_every_row_once_in_order(tmp_path, chunk_bytes, line_en
     path.write_bytes(text.encode())  # the last line has no end
     log = find_log(DataConfig(path=path))
     assert read_all(log, chunk_bytes) == ROWS
-    assert len(cut(log, chunk_bytes)) == -(-(len(text) - log.data_start) // chunk_bytes)
+    assert len(cut(log, chunk_bytes)) == -(-(len(text) - log.files[0].data_start) // chunk_bytes)
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 64, 10_000])
@@ -39,7 +40,7 @@ def test_a_gzipped_log_is_one_piece_read_in_blocks(tmp_path, chunk_bytes):
     lines = ["user_id,item_id,timestamp", *(",".join(map(str, row)) for row in ROWS)]
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     log = find_log(DataConfig(path=path))
-    assert cut(log, chunk_bytes) == [Piece(log.data_start, None)]
+    assert cut(log, chunk_bytes) == [Piece(0, log.files[0].data_start, None)]
     assert read_all(log, chunk_bytes) == ROWS
 
 

@@ -13,6 +13,7 @@ from beam_jobs.log_rows import (
     UNREADABLE,
     WRONG_COLUMNS,
     RowFormat,
+    Wanted,
     dead_letter_line,
     parse_block,
     parse_quoted,
@@ -20,6 +21,9 @@ from beam_jobs.log_rows import (
 
 CSV = RowFormat(b",", quotes=True, num_columns=3, user=0, item=1, time=2)
 RATINGS = RowFormat(b"::", quotes=False, num_columns=4, user=0, item=1, time=3)
+
+LIKED = Wanted("liked", 3, "1", r"^[01]?$", "bad like")
+LIKES = RowFormat(b",", quotes=True, num_columns=5, user=0, item=1, time=2, wanted=(LIKED, Wanted("x", 4, "x", "", "")))
 
 
 def events(rows):
@@ -123,6 +127,20 @@ def test_both_parsers_agree_on_rows_without_quotes():
     good, malformed = quoted(text)
     assert good == events(fast)
     assert [(o, t.rstrip(b"\r\n"), r) for o, t, r in malformed] == fast.malformed
+
+
+def test_rows_without_the_wanted_values_are_counted_by_the_first_rule_that_leaves_them_out():
+    text = b"a,i,1,1,x\nb,i,1,0,x\nc,i,1,,y\nd,i,1,1,y\ne,i,1,2,y\n,i,1,0,y\n"
+    rows = parse_block(text, 0, LIKES)
+    assert events(rows) == [("a", "i", 1)]
+    assert rows.filtered == {"liked": 2, "x": 1}
+    assert [(text, reason) for _, text, reason in rows.malformed] == [
+        (b"e,i,1,2,y", "bad like"),
+        (b",i,1,0,y", EMPTY_USER),
+    ]
+    assert rows.num_rows == 6
+    (slow,) = parse_quoted(io.BytesIO(text), 0, LIKES)
+    assert (events(slow), slow.filtered, len(slow.malformed)) == (events(rows), rows.filtered, 2)
 
 
 def test_dead_letter_is_one_json_line_and_long_rows_are_cut():

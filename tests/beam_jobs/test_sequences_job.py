@@ -14,7 +14,8 @@ from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs import pipeline, sequences
-from beam_jobs.log_files import cut, find_log
+from beam_jobs.log_files import cut
+from beam_jobs.log_formats import find_log
 from beam_jobs.packing import pack, unpack
 from beam_jobs.sequences import ReadPiece
 from beam_jobs.vocabulary import AddItemCounts
@@ -190,12 +191,12 @@ def test_read_piece_emits_packed_columns_per_bucket(write_csv):
             | beam.ParDo(ReadPiece(log, num_buckets=1, chunk_bytes=1 << 20)).with_outputs()
         )
         sizes = outputs.events | beam.MapTuple(lambda bucket, piece: (bucket, piece[0], unpack(piece[1]).num_rows))
-        assert_that(sizes, equal_to([(0, log.data_start, 3)]), "events")
+        assert_that(sizes, equal_to([(0, (0, log.files[0].data_start), 3)]), "events")
         counts = outputs.items | beam.Map(lambda packed: sorted(unpack(packed).to_pydict().items()))
         assert_that(counts, equal_to([[("events", [2, 1]), ("item_id", ["x", "y"])]]), "counts")
         assert_that(outputs.figures, equal_to([{"malformed: empty user id": 1, "rows_read": 4}]), "figures")
         offsets = outputs.malformed | beam.MapTuple(lambda name, block: (name, json.loads(block[1])["offset"]))
-        assert_that(offsets, equal_to([("log.csv", log.data_start + 18)]), "malformed")
+        assert_that(offsets, equal_to([("log.csv", log.files[0].data_start + 18)]), "malformed")
 
 
 def test_item_counts_of_many_blocks_add_up():

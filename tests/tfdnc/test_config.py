@@ -38,6 +38,11 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"model": {"dmi": 3}}, r"unknown key 'model.dmi'; known here: .*dim, dropout"),
         ({"generate": {"people": 3}}, r"unknown key 'generate.people'; known here: .*users"),
         ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
+        (
+            {"data": {"kuairand": {"feedback": "clicks"}}},
+            r"data.kuairand.feedback: .*'is_click', 'long_view'.*'clicks'",
+        ),
+        ({"data": {"kuairand": {"label": 1}}}, r"unknown key 'data.kuairand.label'; known here: feedback, tab"),
         ({"model": {"dim": 10, "heads": 4}}, "multiple of heads, not 10 of 4"),
         ({"export": {"num_candidates": 20, "max_candidates": 10}}, "at most max_candidates, not 20 > 10"),
         ({"evaluate": {"candidates": []}}, "evaluate.candidates: .*at least 1 item"),
@@ -45,7 +50,7 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"seed": -1}, "seed: .*greater than or equal to 0"),
         ({"seed": 2**31}, "seed: .*less than 2147483648"),
         ({"name": "../x"}, "name: string should match"),
-        ({"train": {"epochs": 0}}, r"train.epochs: input should be greater than or equal to 1"),
+        ({"train": {"epochs": -1}}, r"train.epochs: input should be greater than or equal to 0"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(values, complaint):
@@ -83,3 +88,23 @@ def test_every_config_in_the_repository_loads():
     for file in files:
         config = load_config(file)
         assert f"{file.parent.name}-{file.stem}" == config.name
+
+
+def test_a_config_holds_only_what_differs_from_the_one_it_extends(tmp_path):
+    (tmp_path / "base.yaml").write_text("model: {dim: 32, blocks: 1}\nevaluate: {candidates: [5, 10]}\nseed: 3\n")
+    (tmp_path / "middle.yaml").write_text("extends: base.yaml\nmodel: {dim: 16}\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "top.yaml").write_text("extends: ../middle.yaml\nname: top\nevaluate: {candidates: [7]}\n")
+    config = load_config(tmp_path / "sub" / "top.yaml", ["model.heads=2"])
+    assert (config.model.dim, config.model.blocks, config.model.heads, config.seed) == (16, 1, 2, 3)
+    assert config.evaluate.candidates == (7,)
+
+
+@pytest.mark.parametrize(
+    ("base", "complaint"),
+    [("absent.yaml", "Expected a YAML config at .*absent.yaml"), ("x.yaml", "name another"), ("3", "name another")],
+)
+def test_an_unusable_base_is_refused(tmp_path, base, complaint):
+    (tmp_path / "x.yaml").write_text(f"extends: {base}\nname: x\n")
+    with pytest.raises(UserError, match=complaint):
+        load_config(tmp_path / "x.yaml")

@@ -1,19 +1,27 @@
 """One contract for every user encoder, and what tells them apart."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
-from tfdnc.model.encoder import USER_ENCODERS
+from tfdnc.model.encoders import USER_ENCODERS, Windows
+from tfdnc.model.encoders.interests import _number_of_interests
+from tfdnc.model.encoders.simple import fold_in
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.retriever import Retriever
 
 OFFSETS = (0, 5, 15, 20)
 K, N, D = 3, 20, 16
+USERS = 50
+COUNTS = np.arange(N, 0, -1)
 CLUSTERS = np.repeat(np.arange(K), np.diff(OFFSETS))
-EXPECTED_VECTORS = {"transformer": 1, "hadamard_per_position": K, "hadamard_literal": K}
+INTERESTS = 4
+ORDER_FREE = {"item_counts", "user_embedding", "mind"}  # mind: up to the routing start, unread for three items
+EXPECTED_VECTORS = {"transformer": 1, "user_embedding": 1, "item_counts": 1, "mind": INTERESTS, "comirec": INTERESTS}
 
 
 def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS):
@@ -22,6 +30,8 @@ def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS):
         TrainConfig(loss=loss, precision="float32"),
         offsets,
         seed=1,
+        counts=COUNTS,
+        num_users=USERS,
     )
     model.compile(optimizer=keras.optimizers.Adam(0.02))
     return model
@@ -31,6 +41,7 @@ def batch_of(sequences):
     """Windows of whole sequences, padded; the negatives of a target are the next four items of its cluster."""
     length = max(len(sequence) for sequence in sequences) - 1
     batch = {name: np.zeros([len(sequences), length], np.int32) for name in ("history", "target", "target_cluster")}
+    batch["user"] = np.arange(len(sequences), dtype=np.int32)
     for row, sequence in enumerate(sequences):
         batch["history"][row, : len(sequence) - 1] = sequence[:-1]
         batch["target"][row, : len(sequence) - 1] = sequence[1:]
@@ -52,12 +63,22 @@ def histories(*rows):
     return tf.constant([row + [0] * (width - len(row)) for row in rows], tf.int32)
 
 
+def windows_of(model, batch):
+    return Windows(
+        batch["user"],
+        model._embed(batch["history"]),
+        model._rows(batch["target"]),
+        batch["target_cluster"],
+        batch["target"] > 0,
+    )
+
+
 @pytest.mark.parametrize("encoder", sorted(USER_ENCODERS))
 class TestEveryConditioning:
     def test_shapes(self, encoder):
         model = make(encoder)
         vectors, log_intent = model.user_vectors(histories([1, 2, 3], [4]))
-        assert vectors.shape == [2, EXPECTED_VECTORS[encoder], D]
+        assert vectors.shape == [2, EXPECTED_VECTORS.get(encoder, K), D]
         assert log_intent.shape == [2, K]
         np.testing.assert_allclose(np.exp(log_intent).sum(axis=1), 1, rtol=1e-5)
 
@@ -73,9 +94,9 @@ class TestEveryConditioning:
         for single, many in zip(alone, in_company, strict=True):
             np.testing.assert_allclose(single[0], many[0], atol=1e-5)
 
-    def test_order_matters(self, encoder):
+    def test_order_matters_to_those_who_read_sequences(self, encoder):
         vectors, _ = make(encoder).user_vectors(histories([3, 9, 17], [9, 3, 17]))
-        assert not np.allclose(vectors[0], vectors[1], atol=1e-4)
+        assert np.allclose(vectors[0], vectors[1], atol=1e-4) == (encoder in ORDER_FREE)
 
     def test_a_training_step_is_a_function_of_seed_and_step(self, encoder):
         def losses():
@@ -94,13 +115,19 @@ class TestEveryConditioning:
         step = tf.function(model.train_step)
         for _ in range(100):
             step(batch)
-        vectors, log_intent = model.user_vectors(histories([1, 2, 3], [16, 17, 18]))
-        np.testing.assert_array_equal(np.argmax(log_intent, axis=1), [0, 2])
+        seen = histories([1, 2, 3], [16, 17, 18])
+        vectors, log_intent = model.user_vectors(seen)
+        if encoder == "item_counts":
+            return  # has nothing to learn
+        if encoder != "user_embedding":  # its intent head knows trained embeddings, not folded-in ones
+            np.testing.assert_array_equal(np.argmax(log_intent, axis=1), [0, 2])
         for row, (cluster, item) in enumerate([(0, 4), (2, 19)]):
-            vector = vectors[row, cluster if vectors.shape[1] > 1 else 0]
+            mine = vectors[row, cluster : cluster + 1] if model.vectors_per_cluster else vectors[row]
+            scores = (model.item_embeddings.numpy() @ mine.numpy().T).max(axis=1)
+            scores[seen[row].numpy() - 1] = -np.inf
             start, stop = OFFSETS[cluster], OFFSETS[cluster + 1]
-            scores = model.item_embeddings.numpy()[start:stop] @ vector.numpy()
-            assert start + scores.argmax() + 1 == item
+            found = start + scores[start:stop].argmax() + 1
+            assert found in ((4, 5) if cluster == 0 else (19, 20)) if encoder in ORDER_FREE else found == item
 
     def test_every_variable_learns(self, encoder):
         model = make(encoder)
@@ -120,10 +147,7 @@ def test_per_position_training_states_equal_what_a_request_computes():
     model = make("hadamard_per_position")
     sequence = [3, 9, 17, 1, 6]
     batch = batch_of([sequence])
-    tokens, positions = model._embed(batch["history"])
-    states = model._encoder.training_states(
-        model._trunk, tokens, positions, batch["target_cluster"], batch["target"] > 0, seed=None
-    )
+    states = model._encoder.training_states(windows_of(model, batch), seed=None)
     for length in range(1, len(sequence)):
         vectors, log_intent = model.user_vectors(histories(sequence[:length]))
         asked = CLUSTERS[sequence[length] - 1]
@@ -136,13 +160,7 @@ def test_the_intent_of_a_position_does_not_know_the_answer():
     """The prompt of position j names the target's cluster; the intent query of position j must not read it."""
     model = make("hadamard_per_position")
     one, other = batch_of([[3, 9, 1]]), batch_of([[3, 9, 20]])  # targets in clusters 0 and 2
-    tokens, positions = model._embed(one["history"])
-    intents = [
-        model._encoder.training_states(
-            model._trunk, tokens, positions, batch["target_cluster"], batch["target"] > 0, seed=None
-        ).intent
-        for batch in (one, other)
-    ]
+    intents = [model._encoder.training_states(windows_of(model, batch), seed=None).intent for batch in (one, other)]
     np.testing.assert_array_equal(*intents)
 
 
@@ -151,19 +169,16 @@ def test_literal_prompts_multiply_every_position_by_the_same_task_embedding():
     model = make("hadamard_literal")
     history = histories([3, 9, 17])
     vectors, _ = model.user_vectors(history)
-    tokens, positions = model._embed(history)
+    tokens, encoder = model._embed(history), model._encoder
     for cluster in range(K):
-        prompted = tokens * model._encoder._task_embeddings[cluster] + positions
-        np.testing.assert_allclose(vectors[:, cluster], model._trunk(prompted).prefix[:, -1], atol=1e-5)
+        prompted = tokens * encoder._task_embeddings[cluster] + encoder._positions[:3]
+        np.testing.assert_allclose(vectors[:, cluster], encoder._trunk(prompted).prefix[:, -1], atol=1e-5)
 
 
 def test_literal_training_trains_one_cluster_per_sequence():
     model = make("hadamard_literal")
     batch = batch_of(random_sequences(50))
-    tokens, positions = model._embed(batch["history"])
-    states = model._encoder.training_states(
-        model._trunk, tokens, positions, batch["target_cluster"], batch["target"] > 0, seed=tf.constant([1, 2])
-    )
+    states = model._encoder.training_states(windows_of(model, batch), seed=tf.constant([1, 2]))
     trained = states.trained.numpy()
     assert trained.any(axis=1).all()
     for row in range(50):
@@ -185,5 +200,97 @@ def test_a_single_cluster_has_no_intent_to_learn():
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(UserError, match="known: hadamard_literal, hadamard_per_position, transformer"):
+    with pytest.raises(UserError, match="known: comirec, hadamard_literal, hadamard_per_position, item_counts"):
         make("hadamar")
+
+
+def routing_of_one_prefix(behaviours, start, interests):
+    """MIND's B2I dynamic routing for one history `[L, D]`, as its Algorithm 1 reads."""
+    used = max(1, min(interests, int(np.log2(len(behaviours)))))
+    logits = start[:used, : len(behaviours)].copy()
+    for iteration in range(3):
+        weights = np.exp(logits) / np.exp(logits).sum(axis=0)
+        sums = weights @ behaviours
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        capsules = sums / norms * norms**2 / (1 + norms**2)
+        if iteration < 2:
+            logits += capsules @ behaviours.T
+    return np.concatenate([capsules, np.repeat(capsules[:1], interests - used, axis=0)])
+
+
+def test_mind_routes_every_prefix_as_its_algorithm_does():
+    model = make("mind")
+    encoder = model._encoder
+    encoder._outer = encoder._inner = lambda x: x  # the capsules themselves, which a relu must not touch
+    sequence = [3, 9, 17, 1, 6, 12, 20, 8]
+    model.item_embeddings.assign(model.item_embeddings * 20)  # far from the flat start of a softmax
+    tokens = model._embed(histories(sequence))
+    behaviours = encoder._bilinear(tokens)[0].numpy()
+    reach = tf.range(1, len(sequence) + 1)[None]
+    found = encoder._interests(tokens, reach, seed=None)[0].numpy()
+    for position in range(len(sequence)):
+        expected = routing_of_one_prefix(behaviours[: position + 1], encoder._start.numpy(), INTERESTS)
+        np.testing.assert_allclose(found[position], np.maximum(expected, 0), atol=1e-4)
+
+
+def test_comirec_attends_to_the_prefix_only():
+    """A = softmax(W2 tanh(W1 H)), V = A H over the items read so far."""
+    model = make("comirec")
+    encoder = model._encoder
+    tokens = model._embed(histories([3, 9, 17, 1, 6]))
+    found = encoder._interests(tokens, tf.constant([[2, 5]]), seed=None)[0].numpy()
+    placed = (tokens[0] + encoder._positions[:5]).numpy()
+    logits = encoder._outer(tf.tanh(encoder._inner(placed[None])))[0].numpy().T  # [I, L]
+    for column, length in enumerate((2, 5)):
+        weights = np.exp(logits[:, :length])
+        weights /= weights.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found[column], weights @ placed[:length], atol=1e-5)
+
+
+def test_the_number_of_mind_interests_grows_with_the_logarithm():
+    lengths = tf.constant([[0, 1, 2, 3, 4, 7, 8, 15, 16, 200]])
+    np.testing.assert_array_equal(_number_of_interests(lengths, 4)[0], [1, 1, 1, 1, 2, 2, 3, 3, 4, 4])
+    np.testing.assert_array_equal(_number_of_interests(lengths, 1)[0], [1] * 10)
+
+
+def test_fold_in_finds_the_minimum_of_the_objective():
+    rng = np.random.default_rng(3)
+    liked, others = rng.normal(size=[2, 6, 4]), rng.normal(size=[30, 4])
+    lengths = np.array([6, 3])
+    as_tensor = functools.partial(tf.constant, dtype=tf.float32)
+    found = fold_in(as_tensor(liked), tf.constant(lengths), as_tensor(others), penalty=0.1, iterations=200)
+    for row, length in enumerate(lengths):
+        user, mine = found[row].numpy().astype(float), liked[row, :length]
+        pull = mine.T @ (1 / (1 + np.exp(mine @ user))) / length
+        push = others.T @ (1 / (1 + np.exp(-others @ user))) / len(others)
+        np.testing.assert_allclose(push - pull + 0.1 * user, 0, atol=1e-5)
+
+
+def test_item_counts_ranks_by_count():
+    model = make("item_counts")
+    vectors, _ = model.user_vectors(histories([3, 9], [1, 0]))
+    scores = vectors.numpy()[:, 0] @ model.item_embeddings.numpy().T
+    np.testing.assert_array_equal(np.argsort(-scores, axis=1), [np.argsort(-COUNTS)] * 2)
+
+
+@pytest.mark.parametrize("name", ["mmoe", "ple"])
+def test_expert_training_states_equal_what_a_request_computes(name):
+    model = make(name)
+    sequence = [3, 9, 17, 1, 6]
+    states = model._encoder.training_states(windows_of(model, batch_of([sequence])), seed=None)
+    for length in range(1, len(sequence)):
+        vectors, log_intent = model.user_vectors(histories(sequence[:length]))
+        asked = CLUSTERS[sequence[length] - 1]
+        np.testing.assert_allclose(vectors[0, asked], states.retrieval[0, length - 1], atol=1e-5)
+        intent = tf.nn.log_softmax(model._intent_head(states.intent[:, length - 1]))
+        np.testing.assert_allclose(log_intent, intent, atol=1e-5)
+
+
+def test_a_prefix_prompt_stands_before_the_first_item():
+    """Eq. 4: e_k = Transformer([t_k; s_1, ..., s_L])."""
+    model = make("prefix")
+    encoder, tokens = model._encoder, model._embed(histories([3, 9, 17]))
+    vectors, _ = model.user_vectors(histories([3, 9, 17]))
+    for cluster in range(K):
+        sequence = tf.concat([encoder._task_embeddings[None, None, cluster], tokens + encoder._positions[:3]], axis=1)
+        np.testing.assert_allclose(vectors[:, cluster], encoder._trunk(sequence).prefix[:, -1], atol=1e-5)

@@ -83,6 +83,20 @@ def test_a_changed_input_file_reaches_the_stations_downstream(run):
     assert (first_work.calls, second_work.calls) == (2, 2)
 
 
+@pytest.mark.parametrize("changed", ["a/log.csv", "b/log.csv"])
+def test_input_files_of_the_same_name_all_count(tmp_path, changed):
+    files = [tmp_path / name for name in ("a/log.csv", "b/log.csv")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("before")
+    work = CountingWork()
+    station = make_station("first", work, files=files)
+    run_station(station, config(), tmp_path / "run")
+    (tmp_path / changed).write_text("after")
+    run_station(station, config(), tmp_path / "run")
+    assert work.calls == 2
+
+
 def test_a_station_that_fails_leaves_the_finished_folder_as_it_was(run):
     run_station(make_station("first", CountingWork()), config(), run)
 

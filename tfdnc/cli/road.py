@@ -102,19 +102,21 @@ def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
 
 def _log_files(config: ExperimentConfig, run: Path) -> list[Path]:
     from beam_jobs.item_details import find_details
-    from beam_jobs.log_files import find_log
+    from beam_jobs.log_formats import find_log
 
     data = resolve_data(config, run)
     details = find_details(data)
-    return [find_log(data).path, *([details.path] if details else [])]
+    return [*(file.path for file in find_log(data).files), *([details.path] if details else [])]
 
 
 def _sections(*names: str):
     """config -> the named sections; where files lie is no part of what a station makes of them."""
-    paths = {"data": {"path": True, "items": {"path"}}}
 
     def settings(config: ExperimentConfig) -> dict:
-        return config.model_dump(mode="json", include=set(names), exclude=paths)
+        unused = {} if config.data.format == "kuairand" else {"kuairand": True}  # what another format does not read
+        return config.model_dump(
+            mode="json", include=set(names), exclude={"data": {"path": True, "items": {"path"}, **unused}}
+        )
 
     return settings
 
@@ -139,7 +141,7 @@ def _check_examples(config: ExperimentConfig) -> None:
 
 def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.merge import MERGES
-    from tfdnc.model.encoder import USER_ENCODERS
+    from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
 
     USER_ENCODERS.resolve(config.model.encoder)
@@ -151,6 +153,13 @@ def _check_export(config: ExperimentConfig) -> None:
     from tfdnc.index import INDEXES
 
     INDEXES.resolve(config.export.index)
+
+
+def _prepared(figures: dict) -> str:
+    kept = f"{figures['events']:,} events of {figures['users']:,} users on {figures['items']:,} items kept"
+    counts = {"malformed": sum(figures["rows_malformed"].values()), "filtered": sum(figures["rows_filtered"].values())}
+    gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f"{kept}; of {figures['rows_read']:,} rows {gone}" if gone else kept
 
 
 GENERATE = Station(
@@ -167,7 +176,7 @@ PREPARE = Station(
     needs=(),
     settings=_sections("data"),
     work=_prepare,
-    headline=lambda f: f"{f['events']:,} events of {f['users']:,} users on {f['items']:,} items kept",
+    headline=_prepared,
     files=_log_files,
     seeded=False,
 )

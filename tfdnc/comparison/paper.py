@@ -13,7 +13,14 @@ _KUAIRAND_27K = "KuaiRand-27K"
 _DATA_SETS = {"ml1m": _ML_1M, "ml1m_large": _ML_1M, "kuairand27k": _KUAIRAND_27K}
 """First part of a config's name -> the paper's data set; a name that is not here has no figures to stand beside."""
 
-_METHODS = {"dnc_paper": "dnc"}  # both are "Ours" of the paper: its own setting, and the same idea with our losses
+_METHODS = {
+    "dnc_literal": "dnc",
+    "dnc_literal_bce": "dnc",
+    "dnc_bce": "dnc",
+    "dnc_naive_bce": "dnc_naive",
+    "dnc_mmoe_bce": "dnc_mmoe",
+}
+"""Variants of the paper's methods: `_bce` is its own loss, `dnc_literal` its own conditioning, the others are ours."""
 
 LISTS = {
     _ML_1M: {

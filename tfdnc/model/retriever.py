@@ -1,12 +1,13 @@
 """The retriever: a TFRS model of user tower, item tower and intent head that trains and answers under any config."""
 
+import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.model.encoder import USER_ENCODERS
+from tfdnc.model.encoders import USER_ENCODERS, Histories, Windows
 from tfdnc.model.losses import LOSSES, Targets
-from tfdnc.model.transformer import Dense, Transformer
+from tfdnc.model.transformer import Dense
 
 
 class Retriever(tfrs.Model):
@@ -17,9 +18,19 @@ class Retriever(tfrs.Model):
         train: loss, intent weight, and precision of the matrix products.
         offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
         seed: fixes initial weights and dropout.
+        counts: `[N]` training events of each item, which some encoders start from; needed in training only.
+        num_users: users in the training records; 0 outside training.
     """
 
-    def __init__(self, config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], seed: int):
+    def __init__(
+        self,
+        config: ModelConfig,
+        train: TrainConfig,
+        offsets: tuple[int, ...],
+        seed: int,
+        counts: np.ndarray | None = None,
+        num_users: int = 0,
+    ):
         super().__init__(name="retriever")
         keras.utils.set_random_seed(seed)
         self.offsets = tuple(int(offset) for offset in offsets)
@@ -35,26 +46,27 @@ class Retriever(tfrs.Model):
             shape=[self.num_items, config.dim],
             initializer=keras.initializers.RandomNormal(0, 0.02),
         )
-        self._positions = self.add_weight(
-            name="positions",
-            shape=[config.max_length, config.dim],
-            initializer=keras.initializers.RandomNormal(0, 0.02),
-        )
-        self._trunk = Transformer(
-            config.dim, config.blocks, config.heads, config.dropout, self._product_dtype, name="trunk"
-        )
         encoder = USER_ENCODERS.resolve(config.encoder)
-        self._encoder = encoder(self.num_clusters, config.dim, name="encoder")
+        counts = np.ones(self.num_items) if counts is None else counts
+        if (initial := encoder.initial_items(counts, config.dim)) is not None:
+            self.item_embeddings.assign(initial)
+        self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
         self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
         if self.num_clusters > 1:  # one cluster leaves no intent to learn, and no loss to show
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
 
+    @property
+    def vectors_per_cluster(self) -> bool:
+        """Whether user vector k searches cluster k only; otherwise every vector searches every cluster."""
+        return self._encoder.vectors_per_cluster
+
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
 
         Args:
-            inputs: `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where padded.
+            inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
+                padded.
             training: switches dropout on.
         """
         seed = None
@@ -62,8 +74,14 @@ class Retriever(tfrs.Model):
             seed = tf.stack([tf.constant(self._seed), tf.cast(self.optimizer.iterations, tf.int32) * 4096])
         clusters = inputs["target_cluster"]
         has_target = inputs["target"] > 0
-        tokens, positions = self._embed(inputs["history"])
-        states = self._encoder.training_states(self._trunk, tokens, positions, clusters, has_target, seed)
+        windows = Windows(
+            users=inputs["user"],
+            tokens=self._embed(inputs["history"]),
+            targets=self._rows(inputs["target"]),
+            clusters=clusters,
+            has_target=has_target,
+        )
+        states = self._encoder.training_states(windows, seed)
 
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
@@ -90,22 +108,25 @@ class Retriever(tfrs.Model):
             history: `[B, L]` int32 item indices, oldest first, right-padded with 0, L <= max_length.
 
         Returns:
-            `[B, V, D]` user vectors (V is 1 or K) and `[B, K]` log p(cluster of the next item). A row without items
-            gives finite, meaningless values: callers answer it from a prior.
+            `[B, V, D]` user vectors (V is K with `vectors_per_cluster`, else any number) and `[B, K]` log p(cluster of
+            the next item). A row without items gives finite, meaningless values: callers answer it from a prior.
         """
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
-        tokens, positions = self._embed(history)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
-        vectors = self._encoder.user_vectors(self._trunk, tokens, positions, clusters, lengths)
+        items = tf.convert_to_tensor(self.item_embeddings)
+        vectors = self._encoder.user_vectors(Histories(self._embed(history), clusters, lengths, items))
         return vectors.retrieval, tf.nn.log_softmax(self._intent_head(vectors.intent))
 
     def _embed(self, items):
-        """`[B, L]` item indices -> tokens `[B, L, D]` and positions `[L, D]`; padding embeds as some item, unread."""
+        """`[B, L]` item indices -> tokens `[B, L, D]`."""
+        return self._rows(items) * self.item_embeddings.shape[1] ** 0.5
+
+    def _rows(self, items):
+        """`[B, L]` item indices -> item embeddings `[B, L, D]`; padding gets those of some item, which nobody reads."""
         # Gathered from the value: a gather on the variable itself (ResourceGather) switches it to copy-on-read for
         # good, and the exact index would then copy the whole item matrix once per cluster and request.
-        tokens = tf.gather(tf.convert_to_tensor(self.item_embeddings), tf.maximum(items - 1, 0))
-        return tokens * self.item_embeddings.shape[1] ** 0.5, self._positions[: tf.shape(items)[1]]
+        return tf.gather(tf.convert_to_tensor(self.item_embeddings), tf.maximum(items - 1, 0))
 
 
 def resolve_precision(precision: str) -> tf.DType:

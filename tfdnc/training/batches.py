@@ -50,7 +50,8 @@ class TrainingBatches:
         """Yields the batches of one epoch as int32 arrays.
 
         Yields:
-            `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`; padded with 0 on the right.
+            `user` `[B]`, rows of the records; `history`, `target`, `target_cluster` `[B, L]` and `negatives`
+            `[B, L, n]`, padded with 0 on the right.
         """
         rng = np.random.default_rng([self._seed, epoch])
         starts = self._window_starts(rng)
@@ -59,12 +60,13 @@ class TrainingBatches:
         order = order[np.argsort(-self._positions[order], kind="stable")]
         for batch in rng.permutation(self.steps_per_epoch):
             chosen = order[self._cuts[batch] : self._cuts[batch + 1]]
-            yield self._pack(starts[chosen], self._positions[chosen])
+            yield {"user": self._users[chosen].astype(np.int32)} | self._pack(starts[chosen], self._positions[chosen])
 
     def dataset(self, first_epoch: int, epochs: int) -> tf.data.Dataset:
         """The batches of epochs first_epoch .. epochs - 1 as one tf.data stream, packed ahead of the training step."""
         n = self._records.negatives.shape[1]
         signature = {name: tf.TensorSpec([None, None], tf.int32) for name in ("history", "target", "target_cluster")}
+        signature["user"] = tf.TensorSpec([None], tf.int32)
         signature["negatives"] = tf.TensorSpec([None, None, n], tf.int32)
 
         def batches():

@@ -61,7 +61,7 @@ def train(
     settings = config.train
     batches = TrainingBatches(records, settings, config.model.max_length, config.seed)
     steps = batches.steps_per_epoch
-    model = Retriever(config.model, settings, items.offsets, config.seed)
+    model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, len(records.splits) - 1)
     schedule = WarmupCosine(
         settings.learning_rate, settings.warmup_steps, settings.epochs * steps, settings.final_learning_rate
     )
@@ -89,8 +89,11 @@ def train(
                     Checkpoint(state),  # last: an epoch counts as done when everything about it is on disk
                 ],
             )
+    if not state.history:  # no epoch was asked for: the initial weights are the model
+        tf.train.Checkpoint(model=model).write(str(output / WEIGHTS))
+        state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model).items()}}]
     (output / HISTORY).write_text(json.dumps(state.history, indent=1))
-    best = state.history[int(state.best_epoch.numpy()) - 1]
+    best = state.history[max(int(state.best_epoch.numpy()), 1) - 1]
     state.discard_checkpoints()
     return {
         "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),

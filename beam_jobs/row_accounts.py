@@ -1,0 +1,93 @@
+"""What became of the rows of a log: the figures of the first job, and its refusals."""
+
+from pathlib import Path
+
+from beam_jobs.log_files import Log
+from beam_jobs.log_rows import Rows
+from beam_jobs.pipeline import add_counts
+from tfdnc import schema
+from tfdnc.config import DataConfig
+from tfdnc.errors import UserError
+
+_MALFORMED, _FILTERED = "malformed: ", "filtered: "  # prefixes of counts by reason and by rule
+_EXAMPLES = 3  # malformed rows shown in an error
+
+
+def count_rows(rows: Rows) -> dict[str, int]:
+    """Returns the counts of one block: rows read, malformed by reason, left out by rule."""
+    reasons = [{_MALFORMED + reason: 1} for _, _, reason in rows.malformed]
+    filtered = {_FILTERED + rule: count for rule, count in rows.filtered.items()}
+    return add_counts([{"rows_read": rows.num_rows}, *reasons, filtered])
+
+
+def figures_of(result: dict, log: Log) -> dict:
+    """Returns the figures of the job from the sum of all counts; see `sequences.prepare`."""
+    malformed = {name.removeprefix(_MALFORMED): n for name, n in result.items() if name.startswith(_MALFORMED)}
+    rules = (*log.rules, "min_item_events", "min_user_events")
+    return {
+        "rows_read": result.get("rows_read", 0),
+        "rows_malformed": malformed,
+        "rows_filtered": {rule: result.get(_FILTERED + rule, 0) for rule in rules},
+        "users": result["users"],
+        "items": result["items"],
+        "events": result["events"],
+        "split_sha256": result["split_sha256"],
+    }
+
+
+def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: Path) -> None:
+    """Raises a `UserError` with examples when there were no rows, or too many malformed ones."""
+    read, malformed = figures["rows_read"], sum(figures["rows_malformed"].values())
+    if not read:
+        names = "" if log.files[0].path == log.source else f" ({', '.join(file.path.name for file in log.files)})"
+        raise UserError(f"Expected events in {log.source}{names}, found no rows.")
+    if malformed <= config.max_malformed_share * read:
+        return
+    letters = (output / schema.DEAD_LETTER / f"{file.path.name}.jsonl" for file in log.files)
+    lines = [line for path in letters if path.is_file() for line in _first_lines(path)]
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
+    raise UserError(
+        f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.source}, found "
+        f"{malformed / read:.2%} ({malformed} of {read}; {reasons}). Mend the log, check the columns that the data "
+        f"section names, or raise data.max_malformed_share. The first ones:\n{''.join(lines[:_EXAMPLES]).rstrip()}"
+    )
+
+
+def _first_lines(path: Path) -> list[str]:
+    with open(path, encoding="utf-8") as stream:
+        return [line for line, _ in zip(stream, range(_EXAMPLES), strict=False)]
+
+
+def refuse_losses(result: dict, figures: dict, config: DataConfig) -> None:
+    """Raises unless everything that was read has arrived: runners have lost elements in silence (see `pipeline`)."""
+    events, users = figures["events"], figures["users"]
+    gone = sum(figures["rows_malformed"].values()) + sum(figures["rows_filtered"].values())
+    expected_and_found = {
+        "rows": (figures["rows_read"], events + gone),
+        "written files": (config.num_shards, result["written: files"]),
+        "written users": (users, result["written: users"]),
+        "written events": (events, result["written: events"]),
+        "events of the vocabulary": (events, result["events of the vocabulary"]),
+        "users with held-out items": (users, result["users with held-out items"]),
+    }
+    for name, (expected, found) in expected_and_found.items():
+        if expected != found:
+            raise RuntimeError(
+                f"Expected {expected} {name}, found {found}: the runner lost data on the way. Run again, with "
+                "--runner=FnApiRunner --direct_running_mode=in_memory if another one was given."
+            )
+
+
+def refuse_nothing_left(figures: dict, config: DataConfig, log: Log) -> None:
+    """Raises a `UserError` with the counts when every user was left out."""
+    if figures["users"]:
+        return
+    filtered = figures["rows_filtered"]
+    not_counted = "".join(f"{filtered[rule]} left out by data.{config.format}.{rule}, " for rule in log.rules)
+    raise UserError(
+        f"Expected users with at least {config.min_user_events} events in {log.source}, none is left: "
+        f"{figures['rows_read']} rows read, {sum(figures['rows_malformed'].values())} malformed, {not_counted}"
+        f"{filtered['min_item_events']} of items with fewer than data.min_item_events = {config.min_item_events} "
+        f"events, {filtered['min_user_events']} of users with fewer than data.min_user_events = "
+        f"{config.min_user_events}. Lower these limits or bring more data."
+    )

@@ -1,0 +1,48 @@
+"""The prepare station: what it depends on, and the line it prints."""
+
+import pytest
+
+from tfdnc.cli.road import PREPARE
+from tfdnc.config import parse_config
+
+
+def config(data):
+    return parse_config({"name": "x", "data": data})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("log_standard_a.csv", "log_standard_b.csv", "log_random_c.csv"):
+        (tmp_path / name).write_text("user_id,video_id,time_ms,is_click,long_view\n")
+    (tmp_path / "video_features_basic_pure.csv").write_text("video_id,tag\n")
+    return tmp_path
+
+
+def test_it_depends_on_every_file_that_is_read_and_no_other(folder):
+    files = PREPARE.files(config({"format": "kuairand", "path": str(folder)}), folder)
+    assert [file.name for file in files] == [
+        "log_standard_a.csv",
+        "log_standard_b.csv",
+        "video_features_basic_pure.csv",
+    ]
+
+
+def test_options_of_a_format_matter_to_that_format_only():
+    def settings(format_, feedback):
+        return PREPARE.settings(config({"format": format_, "kuairand": {"feedback": feedback}}))
+
+    assert settings("kuairand", "is_click") != settings("kuairand", "long_view")
+    assert settings("csv", "is_click") == settings("csv", "long_view")
+
+
+@pytest.mark.parametrize(
+    ("malformed", "filtered", "end"),
+    [
+        ({}, {"min_item_events": 0}, "2 items kept"),
+        ({}, {"feedback": 1000, "min_item_events": 5}, "2 items kept; of 1,017 rows 1,005 filtered"),
+        ({"bad": 1, "worse": 1}, {"min_item_events": 3}, "2 items kept; of 1,017 rows 2 malformed, 3 filtered"),
+    ],
+)
+def test_the_headline_says_what_was_dropped_if_anything_was(malformed, filtered, end):
+    figures = {"events": 10, "users": 3, "items": 2, "rows_read": 1017}
+    assert PREPARE.headline(figures | {"rows_malformed": malformed, "rows_filtered": filtered}).endswith(end)

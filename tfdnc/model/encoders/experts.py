@@ -1,0 +1,141 @@
+"""Encoders that mix experts per cluster: multi-gate mixture of experts, and progressive layered extraction."""
+
+from tfdnc.backend import keras, tf
+from tfdnc.model.dropout import stateless_dropout
+from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserVectors, of_cluster
+from tfdnc.model.encoders.prompts import OnTransformer
+from tfdnc.model.transformer import LayerNorm, Transformer
+
+
+@USER_ENCODERS.register("mmoe")
+class MultiGateMixtureOfExperts(OnTransformer):
+    """e_k = sum over experts of g_k[e] * expert_e(s), each expert a Transformer of its own (Ma et al. 2018).
+
+    The paper compares with four self-attention experts and is silent about the input of the gates. Ours is the mean of
+    the items so far: a gate has to know the user, and must not depend on the experts it weighs. The intent is one more
+    task with a gate of its own. One pass over a sequence trains every position, and one gives all K vectors.
+    """
+
+    vectors_per_cluster = True
+
+    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
+        self._others = [
+            Transformer(config.dim, config.blocks, config.heads, config.dropout, compute_dtype, name=f"expert_{i}")
+            for i in range(1, config.experts)
+        ]
+        self._gates = self.add_weight(
+            name="gates", shape=[config.dim, (num_clusters + 1) * config.experts], initializer="glorot_uniform"
+        )
+
+    def training_states(self, windows, seed):
+        """Every position is mixed by the gate of its target's cluster, and by that of the intent."""
+        placed = self._placed(windows.tokens)
+        states = [self._states(placed, seed)]
+        for i, expert in enumerate(self._others):
+            own_seed = None if seed is None else seed + tf.constant([0, 128 * (i + 1)])  # masks of its own
+            states.append(expert(expert.drop_inputs(placed, own_seed, salt=0), seed=own_seed).prefix)
+        counts = tf.range(1, tf.shape(placed)[1] + 1, dtype=tf.float32)[:, None]
+        gates = self._gate(tf.cumsum(windows.tokens, axis=1) / counts)  # [B, L, K + 1, E]
+        states = tf.stack(states, axis=2)  # [B, L, E, D]
+        retrieval = _mix(of_cluster(gates, windows.clusters), states)
+        return TrainingStates(retrieval, windows.has_target, _mix(gates[:, :, -1], states))
+
+    def user_vectors(self, histories):
+        """One encode by every expert, mixed K + 1 times."""
+        tokens, _, lengths, _ = histories
+        placed = self._placed(tokens)
+        states = [self._last_state(placed, lengths, expert) for expert in (self._trunk, *self._others)]
+        inside = tf.sequence_mask(lengths, tf.shape(tokens)[1], tf.float32)[:, :, None]
+        mean = tf.reduce_sum(tokens * inside, axis=1) / tf.maximum(tf.cast(lengths, tf.float32), 1.0)[:, None]
+        mixed = tf.matmul(self._gate(mean), tf.stack(states, axis=1))  # [B, K + 1, D]
+        return UserVectors(mixed[:, :-1], mixed[:, -1])
+
+    def _gate(self, x):
+        """`[..., D]` -> weights `[..., K + 1, E]` that sum to 1 over the experts."""
+        logits = tf.tensordot(x, self._gates, axes=1)
+        shape = tf.concat([tf.shape(x)[:-1], [self._num_clusters + 1, self._config.experts]], axis=0)
+        return tf.nn.softmax(tf.reshape(logits, shape))
+
+
+@USER_ENCODERS.register("ple")
+class ProgressiveLayeredExtraction(OnTransformer):
+    """Shared and per-cluster experts above one Transformer (Tang et al. 2020, customized gate control).
+
+    Task k mixes the shared experts and its own one, all two-layer perceptrons on the trunk's state x, by a softmax of
+    x, and adds the mixture to x. A per-cluster expert runs at the positions of its cluster only, so K experts cost what
+    one does. The intent is one more task. One level: the paper is silent about the number.
+    """
+
+    vectors_per_cluster = True
+
+    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
+        dim, tasks = config.dim, num_clusters + 1
+        self._norm = LayerNorm(dim, name="expert_norm")
+        self._shared = _Perceptrons(config.experts, dim, compute_dtype, name="shared_experts")
+        self._own = _Perceptrons(tasks, dim, compute_dtype, name="own_experts")
+        self._gates = self.add_weight(
+            name="gates", shape=[tasks, dim, config.experts + 1], initializer="glorot_uniform"
+        )
+        self._out_norm = LayerNorm(dim, name="out_norm")
+
+    def training_states(self, windows, seed):
+        """Positions are sorted by cluster for the own experts and put back."""
+        states = self._states(self._placed(windows.tokens), seed)
+        shape = tf.shape(states)
+        x = tf.reshape(states, [-1, self._config.dim])  # [B * L, D]
+        shared = self._shared.all(self._norm(x))  # [B * L, S, D]
+        clusters = tf.reshape(windows.clusters, [-1])
+        places = tf.dynamic_partition(tf.range(tf.size(clusters)), clusters, self._num_clusters)
+        mixed = [self._task(k, tf.gather(x, place), tf.gather(shared, place), seed) for k, place in enumerate(places)]
+        retrieval = tf.reshape(tf.dynamic_stitch(places, mixed), shape)
+        intent = tf.reshape(self._task(self._num_clusters, x, shared, seed), shape)
+        return TrainingStates(retrieval, windows.has_target, intent)
+
+    def user_vectors(self, histories):
+        """One encode, K + 1 mixtures of the experts' answers."""
+        x = self._last_state(self._placed(histories.tokens), histories.lengths)  # [B, D]
+        shared = self._shared.all(self._norm(x))
+        tasks = [self._task(k, x, shared) for k in range(self._num_clusters + 1)]
+        return UserVectors(tf.stack(tasks[:-1], axis=1), tasks[-1])
+
+    def _task(self, k, x, shared, seed=None):
+        """State of task k `[P, D]`, given trunk states `[P, D]` and shared experts' answers `[P, S, D]`."""
+        normed = self._norm(x)
+        answers = tf.concat([shared, self._own.one(k, normed)[:, None]], axis=1)  # [P, S + 1, D]
+        gate = tf.nn.softmax(tf.matmul(normed, self._gates[k]))
+        return self._out_norm(x + stateless_dropout(_mix(gate, answers), self._config.dropout, seed, salt=512 + k))
+
+
+class _Perceptrons(keras.layers.Layer):
+    """Two-layer perceptrons `[.., D] -> [.., D]` with their weights stacked."""
+
+    def __init__(self, count: int, dim: int, compute_dtype: tf.DType, **kwargs):
+        super().__init__(**kwargs)
+        self._product_dtype = compute_dtype
+        self._inner = self.add_weight(name="inner", shape=[count, dim, dim], initializer=_glorot(dim))
+        self._outer = self.add_weight(name="outer", shape=[count, dim, dim], initializer=_glorot(dim))
+        self._bias = self.add_weight(name="bias", shape=[count, dim], initializer="zeros")
+
+    def one(self, i, x):
+        """Perceptron i: `[P, D]` -> `[P, D]`."""
+        return self._product(tf.nn.relu(self._product(x, self._inner[i]) + self._bias[i]), self._outer[i])
+
+    def all(self, x):
+        """Every perceptron: `[P, D]` -> `[P, count, D]`."""
+        return tf.stack([self.one(i, x) for i in range(self._inner.shape[0])], axis=1)
+
+    def _product(self, x, kernel):
+        return tf.cast(tf.matmul(tf.cast(x, self._product_dtype), tf.cast(kernel, self._product_dtype)), tf.float32)
+
+
+def _glorot(dim):
+    """Of one `[D, D]` matrix: Keras would count the stack as a receptive field."""
+    limit = (6 / (2 * dim)) ** 0.5
+    return keras.initializers.RandomUniform(-limit, limit)
+
+
+def _mix(gate, answers):
+    """`[..., E]` weights, `[..., E, D]` -> `[..., D]`."""
+    return tf.reduce_sum(gate[..., None] * answers, axis=-2)

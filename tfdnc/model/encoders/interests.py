@@ -1,0 +1,146 @@
+"""Encoders with several interests that all search the whole catalogue: MIND and ComiRec-SA.
+
+Training picks, for every position, the interest that its target asks for; the negatives compete with that one. A
+request searches with all of them, and an item's score is that of the interest that likes it most.
+"""
+
+from tfdnc.backend import keras, tf
+from tfdnc.model.dropout import stateless_dropout
+from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors
+from tfdnc.model.transformer import Dense
+
+_MASKED = -1e9  # finite: what reads nothing must not become NaN
+
+
+class _Interests(UserEncoder):
+    """Base: the interests of every prefix of a window, or of whole histories. V = I.
+
+    Both published methods train on one prefix per sample. An interest is a weighted sum over the items of a prefix, so
+    all prefixes of a window are one masked product `[B, L * I, L] x [B, L, D]`, and every position trains in one pass.
+    """
+
+    def _interests(self, tokens, reach, seed):
+        """Interests `[B, P, I, D]` of the first `reach[b, p]` tokens; tokens `[B, L, D]`, reach `[B, P]`."""
+        raise NotImplementedError
+
+    def _select(self, interests, targets):
+        """The interest `[B, L, D]` each target is trained with: interests `[B, L, I, D]`, targets `[B, L, D]`."""
+        raise NotImplementedError
+
+    def training_states(self, windows, seed):
+        """Position p has read the items up to and including p."""
+        reach = tf.zeros_like(windows.clusters) + tf.range(1, tf.shape(windows.clusters)[1] + 1)
+        interests = self._interests(windows.tokens, reach, seed)
+        states = self._select(interests, windows.targets)
+        return TrainingStates(states, windows.has_target, tf.reduce_mean(interests, axis=2))
+
+    def user_vectors(self, histories):
+        """All interests of the whole history."""
+        interests = self._interests(histories.tokens, histories.lengths[:, None], seed=None)[:, 0]
+        return UserVectors(interests, tf.reduce_mean(interests, axis=1))
+
+
+@USER_ENCODERS.register("mind")
+class MultiInterestByDynamicRouting(_Interests):
+    """Behaviour-to-interest dynamic routing (Li et al. 2019).
+
+    One bilinear map S for all pairs, routing logits that start from fixed random numbers, three iterations, squashed
+    capsules, K'_u = max(1, min(I, floor(log2 |I_u|))) interests for a history of |I_u| items, and label-aware
+    attention softmax(V . q). Interests beyond K'_u repeat the first one, which changes no maximum.
+    The order of the items plays no part; `model.max_length` decides how far back a history counts.
+    """
+
+    _ITERATIONS = 3
+
+    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
+        dim = config.dim
+        self._bilinear = Dense(dim, dim, compute_dtype, name="bilinear")
+        self._start = self.add_weight(
+            name="routing_start",
+            shape=[config.interests, config.max_length],
+            initializer=keras.initializers.RandomNormal(0, 1),
+            trainable=False,
+        )
+        self._inner = Dense(dim, 4 * dim, compute_dtype, name="inner")
+        self._outer = Dense(4 * dim, dim, compute_dtype, name="outer")
+
+    def _interests(self, tokens, reach, seed):
+        count = self._config.interests
+        dropped = stateless_dropout(tokens, self._config.dropout, seed, salt=0)
+        behaviours = self._bilinear(dropped)  # [B, L, D]
+        length = tf.shape(tokens)[1]
+        read = tf.cast(tf.range(length) < reach[:, :, None], tf.float32)[:, :, None]  # [B, P, 1, L]
+        used = _number_of_interests(reach, count)  # [B, P]
+        idle = tf.where(tf.range(count) < used[:, :, None], 0.0, _MASKED)[:, :, :, None]  # [B, P, I, 1]
+        logits = self._start[:, :length] + idle
+        # Only the last iteration is differentiated: the logits are messages, not parameters.
+        fixed = tf.stop_gradient(behaviours)
+        for _ in range(self._ITERATIONS - 1):
+            capsules = _squash(_weighted_sum(tf.nn.softmax(logits, axis=2) * read, fixed))
+            logits += _agreement(capsules, fixed)
+        capsules = _squash(_weighted_sum(tf.nn.softmax(tf.stop_gradient(logits), axis=2) * read, behaviours))
+        interests = self._outer(tf.nn.relu(self._inner(capsules)))
+        return tf.where(idle < 0, interests[:, :, :1], interests)
+
+    def _select(self, interests, targets):
+        attention = tf.nn.softmax(tf.einsum("blid,bld->bli", interests, targets))
+        return tf.einsum("bli,blid->bld", attention, interests)
+
+
+@USER_ENCODERS.register("comirec")
+class ControllableMultiInterest(_Interests):
+    """ComiRec-SA: A = softmax(W2 tanh(W1 H)) over the items of the history, V = A H (Cen et al. 2020).
+
+    H has position embeddings, W1 is `[4 D, D]`, W2 `[I, 4 D]`; the target trains the interest with the largest score.
+    The controllable variant is merge `score` with `merge.diversity` above 0 on category clusters.
+    """
+
+    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
+        dim = config.dim
+        self._positions = self.add_weight(
+            name="positions",
+            shape=[config.max_length, dim],
+            initializer=keras.initializers.RandomNormal(0, 0.02),
+        )
+        self._inner = Dense(dim, 4 * dim, compute_dtype, name="inner")
+        self._outer = Dense(4 * dim, config.interests, compute_dtype, name="outer")
+
+    def _interests(self, tokens, reach, seed):
+        length = tf.shape(tokens)[1]
+        placed = stateless_dropout(tokens + self._positions[:length], self._config.dropout, seed, salt=0)
+        logits = self._outer(tf.tanh(self._inner(placed)))  # [B, L, I]
+        unread = tf.where(tf.range(length) < reach[:, :, None], 0.0, _MASKED)[:, :, None]  # [B, P, 1, L]
+        weights = tf.nn.softmax(tf.transpose(logits, [0, 2, 1])[:, None] + unread)  # [B, P, I, L]
+        return _weighted_sum(weights, placed)
+
+    def _select(self, interests, targets):
+        scores = tf.einsum("blid,bld->bli", interests, targets)
+        return tf.gather(interests, tf.argmax(scores, axis=2), batch_dims=2)
+
+
+def _number_of_interests(lengths, most):
+    """max(1, min(most, floor(log2 length))), exactly: a logarithm in float32 may fall short of a power of two."""
+    bounds = tf.constant([2**i for i in range(2, most + 1)], tf.int32)
+    return 1 + tf.reduce_sum(tf.cast(lengths[:, :, None] >= bounds, tf.int32), axis=2)
+
+
+def _weighted_sum(weights, values):
+    """`[B, P, I, L]`, `[B, L, D]` -> `[B, P, I, D]`."""
+    shape = tf.shape(weights)
+    flat = tf.matmul(tf.reshape(weights, [shape[0], -1, shape[3]]), values)
+    return tf.reshape(flat, [shape[0], shape[1], weights.shape[2], values.shape[2]])
+
+
+def _agreement(capsules, values):
+    """`[B, P, I, D]`, `[B, L, D]` -> `[B, P, I, L]`."""
+    shape = tf.shape(capsules)
+    flat = tf.matmul(tf.reshape(capsules, [shape[0], -1, capsules.shape[3]]), values, transpose_b=True)
+    return tf.reshape(flat, [shape[0], shape[1], capsules.shape[2], tf.shape(values)[1]])
+
+
+def _squash(x):
+    """Keeps the direction and maps the norm n to n^2 / (1 + n^2)."""
+    square = tf.reduce_sum(tf.square(x), axis=-1, keepdims=True)
+    return x * (square / (1.0 + square)) * tf.math.rsqrt(square + 1e-9)

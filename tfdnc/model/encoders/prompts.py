@@ -1,0 +1,166 @@
+"""Encoders on one causal Transformer: SASRec, and the task prompts that tell it which cluster it is asked about."""
+
+from tfdnc.backend import keras, tf
+from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors, at_last
+from tfdnc.model.transformer import Transformer
+
+
+class OnTransformer(UserEncoder):
+    """Base of what reads histories with position embeddings and one shared Transformer, the trunk."""
+
+    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
+        self._positions = self.add_weight(
+            name="positions",
+            shape=[config.max_length, config.dim],
+            initializer=keras.initializers.RandomNormal(0, 0.02),
+        )
+        self._trunk = Transformer(config.dim, config.blocks, config.heads, config.dropout, compute_dtype, name="trunk")
+
+    def _placed(self, tokens):
+        """Tokens `[..., L, D]` plus their position embeddings."""
+        return tokens + self._positions[: tf.shape(tokens)[-2]]
+
+    def _states(self, placed, seed, salt=0):
+        """Causal states `[B, L, D]` of placed tokens, behind input dropout."""
+        return self._trunk(self._trunk.drop_inputs(placed, seed, salt), seed=seed).prefix
+
+    def _last_state(self, placed, lengths, trunk=None):
+        """State `[B, D]` of the last item of placed tokens `[B, L, D]`, of the trunk or another Transformer."""
+        prefix, reach = placed[:, :-1], tf.maximum(lengths - 1, 0)
+        last = at_last(placed, lengths)[:, None]
+        return (trunk or self._trunk)(prefix, last, reach[:, None], need_prefix=False).queries[:, 0]
+
+
+@USER_ENCODERS.register("transformer")
+class Unprompted(OnTransformer):
+    """One vector searches every cluster: SASRec, and the paper's naive multi-task learning. V = 1."""
+
+    def training_states(self, windows, seed):
+        """One pass; the intent head reads the same states."""
+        states = self._states(self._placed(windows.tokens), seed)
+        return TrainingStates(states, windows.has_target, states)
+
+    def user_vectors(self, histories):
+        """The state of the last item."""
+        state = self._last_state(self._placed(histories.tokens), histories.lengths)
+        return UserVectors(state[:, None], state)
+
+
+class _Prompted(OnTransformer):
+    """Owns the task embeddings: K rows t_k, and one "no task" row that asks for the intent."""
+
+    vectors_per_cluster = True
+    _initial_mean = 1.0  # a factor of 1 starts at the unprompted tower (the paper is silent about initialisation)
+
+    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
+        self._task_embeddings = self.add_weight(
+            name="task_embeddings",
+            shape=[num_clusters + 1, config.dim],
+            initializer=keras.initializers.RandomNormal(mean=self._initial_mean, stddev=0.05),
+        )
+
+    def _prompts(self, clusters):
+        return tf.gather(self._task_embeddings, clusters)
+
+    def _no_task(self):
+        return self._task_embeddings[self._num_clusters]
+
+
+@USER_ENCODERS.register("hadamard_per_position")
+class HadamardPerPosition(_Prompted):
+    """Position j carries s_j * t_c, c the cluster of its own next item: Eq. 5 with per-position prompts (ours).
+
+    Nothing leaks: position j is asked for an item of cluster c, and later positions have seen that item. Every
+    position trains in one pass, and at serving time the K queries differ from each other in the last position only.
+    The intent query of position j carries the "no task" row and reads the prompted prefix below j.
+    """
+
+    def training_states(self, windows, seed):
+        """Prompted stream for retrieval, a query per position for the intent."""
+        trunk, tokens = self._trunk, windows.tokens
+        prompted = trunk.drop_inputs(self._placed(tokens * self._prompts(windows.clusters)), seed, salt=0)
+        asking = trunk.drop_inputs(self._placed(tokens * self._no_task()), seed, salt=1)
+        reach = tf.range(tf.shape(tokens)[1])[None]  # query j reads the prefix below j
+        states = trunk(prompted, asking, reach, seed=seed)
+        return TrainingStates(states.prefix, windows.has_target, states.queries)
+
+    def user_vectors(self, histories):
+        """K + 1 queries on one shared prefix."""
+        tokens, clusters, lengths, _ = histories
+        next_clusters = tf.concat([clusters[:, 1:], tf.zeros_like(clusters[:, :1])], axis=1)
+        prefix = self._placed(tokens * self._prompts(next_clusters))[:, :-1]
+        last_token = at_last(tokens, lengths)[:, None]  # [B, 1, D]
+        last_position = tf.gather(self._positions, tf.maximum(lengths - 1, 0))[:, None]
+        queries = last_token * self._task_embeddings + last_position  # [B, K + 1, D]
+        reach = tf.repeat(tf.maximum(lengths - 1, 0)[:, None], self._num_clusters + 1, axis=1)
+        states = self._trunk(prefix, queries, reach, need_prefix=False).queries
+        return UserVectors(states[:, :-1], states[:, -1])
+
+
+class _OnePromptPerSequence(_Prompted):
+    """Every encode of a sequence is for one cluster, as Eqs. 4 and 5 are written.
+
+    A training sequence is encoded for one cluster, drawn in proportion to the clusters of its targets, and only the
+    positions whose target lies in it are trained; a request encodes the history K times, and once for the intent.
+    """
+
+    def _prompted(self, tokens, prompts):
+        """Placed and prompted tokens `[B, L + extra, D]`, given tokens `[B, L, D]` and one prompt a row `[B, D]`."""
+        raise NotImplementedError
+
+    _extra = 0
+    """Positions that the prompt itself takes."""
+
+    def training_states(self, windows, seed):
+        """One drawn cluster per sequence; the intent needs a second pass under the "no task" row."""
+        drawn = _draw_cluster(windows, seed)  # [B]
+        retrieval = self._states(self._prompted(windows.tokens, self._prompts(drawn)), seed, salt=0)
+        second = None if seed is None else seed + tf.constant([0, 1024])
+        no_task = tf.repeat(self._no_task()[None], tf.shape(drawn)[0], axis=0)
+        intent = self._states(self._prompted(windows.tokens, no_task), second, salt=1)
+        trained = windows.has_target & (windows.clusters == drawn[:, None])
+        return TrainingStates(retrieval[:, self._extra :], trained, intent[:, self._extra :])
+
+    def user_vectors(self, histories):
+        """K + 1 encodes of the whole history."""
+        batch, encodes = tf.shape(histories.tokens)[0], self._num_clusters + 1
+        tokens = tf.repeat(histories.tokens, encodes, axis=0)  # [B * (K + 1), L, D]
+        prompts = tf.tile(self._task_embeddings, [batch, 1])
+        lengths = tf.repeat(histories.lengths, encodes) + self._extra
+        states = self._last_state(self._prompted(tokens, prompts), lengths)
+        states = tf.reshape(states, [-1, encodes, self._config.dim])
+        return UserVectors(states[:, :-1], states[:, -1])
+
+
+@USER_ENCODERS.register("hadamard_literal")
+class HadamardLiteral(_OnePromptPerSequence):
+    """e_k = Transformer([s_1 * t_k, ..., s_L * t_k]): Eq. 5 as the paper writes it."""
+
+    def _prompted(self, tokens, prompts):
+        return self._placed(tokens * prompts[:, None])
+
+
+@USER_ENCODERS.register("prefix")
+class Prefix(_OnePromptPerSequence):
+    """e_k = Transformer([t_k; s_1, ..., s_L]): Eq. 4.
+
+    The prompt stands before the first item, where causal attention of every position reads it, and has no position
+    embedding of its own: an item's position does not depend on whether there is a prompt.
+    """
+
+    _initial_mean = 0.0
+    _extra = 1
+
+    def _prompted(self, tokens, prompts):
+        return tf.concat([prompts[:, None], self._placed(tokens)], axis=1)
+
+
+def _draw_cluster(windows, seed):
+    """The cluster of one target per sequence, each position equally likely: `[B]`."""
+    if seed is None:
+        seed = tf.constant([0, 0])
+    noise = tf.random.stateless_uniform(tf.shape(windows.clusters), seed + tf.constant([0, 2048]))
+    chosen = tf.argmax(tf.where(windows.has_target, noise, -1.0), axis=1, output_type=tf.int32)
+    return tf.gather(windows.clusters, chosen, batch_dims=1)
