@@ -44,6 +44,12 @@ def test_only_the_command_line_knows_all_three_packages():
             assert not {name for name in imports_of(path) if name.split(".")[0] in ("beam_jobs", "serving")}, path
 
 
+def test_comparisons_drive_stations_and_know_no_room_that_makes_them():
+    for path in files_of("tfdnc/comparison"):
+        foreign = {name for name in imports_of(path) if not name.startswith("tfdnc.comparison")}
+        assert foreign <= GROUND_FLOOR | {"tfdnc.stations"}, path
+
+
 def test_the_ground_floor_imports_nothing_above_it():
     for name in sorted(GROUND_FLOOR - {"tfdnc"}):
         path = (ROOT / Path(*name.split("."))).with_suffix(".py")
@@ -51,8 +57,15 @@ def test_the_ground_floor_imports_nothing_above_it():
 
 
 def test_workers_and_the_command_line_start_without_tensorflow():
-    modules = ["tfdnc", "tfdnc.cli.main", "beam_jobs.sequences", "beam_jobs.examples", "tfdnc.clustering"]
-    modules.append("tfdnc.page.build")  # a wrong folder is reported at once
+    modules = [
+        "tfdnc",
+        "tfdnc.cli.main",
+        "tfdnc.cli.compare",
+        "beam_jobs.sequences",
+        "beam_jobs.examples",
+        "tfdnc.clustering",
+        "tfdnc.page.build",  # a wrong folder is reported at once
+    ]
     code = f"import sys, {', '.join(modules)}; print([name for name in sys.modules if name == 'tensorflow'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

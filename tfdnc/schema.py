@@ -93,6 +93,11 @@ def shard_name(shard: int, num_shards: int, suffix: str) -> str:
     return f"part-{shard:05d}-of-{num_shards:05d}.{suffix}"
 
 
+# train -> whoever watches it ---------------------------------------------------------------------------------------
+
+EPOCH_LOG = "epochs.jsonl"
+"""In the unfinished folder: one JSON object per finished epoch, with its losses and `cpu_seconds`."""
+
 # export -> serving ------------------------------------------------------------------------------------------------
 
 BUNDLE_FORMAT = 1

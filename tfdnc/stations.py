@@ -4,12 +4,16 @@ A station reads the folders of the stations before it and writes its own, with a
 made of. The manifest's fingerprint covers the station's settings, its input files and the fingerprints of the stations
 it needs, so a change anywhere upstream reaches every station it concerns, and no other. It also lists the files of the
 station with their sizes: a station with a missing or truncated file did not finish, and runs again.
+
+What another run of the same folder has already made is adopted: its files are hard-linked. That is safe because a
+finished folder is only ever replaced as a whole, never written into, and deleting one name of a file leaves the others.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +57,8 @@ class Station:
         files: config, run -> input files that no needed station wrote.
         check: config -> raises a `UserError` for a name that `work` would stumble over, before any station works.
         resumes: whether `work` can continue in the unfinished `output` of a killed run.
+        seeded: whether the result depends on the config's seed; runs that differ in nothing else share it if not.
+        adopts: whether the result of another run with the same fingerprint is as good as an own one.
     """
 
     name: str
@@ -64,25 +70,35 @@ class Station:
     files: Callable[[ExperimentConfig, Path], list[Path]] = field(default=lambda config, run: [])
     check: Callable[[ExperimentConfig], object] = field(default=lambda config: None)
     resumes: bool = False
+    seeded: bool = True
+    adopts: bool = True
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a station ended."""
+    """How a station ended.
+
+    Attributes:
+        figures: what `work` returned, now or when it ran.
+        seconds: how long that took.
+        skipped: whether `work` did not have to run.
+        adopted: whose result was taken over: RUN, or RUN/FOLDER where another station made it; None for an own one.
+    """
 
     figures: dict
     seconds: float
     skipped: bool
+    adopted: str | None = None
 
 
 def run_station(station: Station, config: ExperimentConfig, run: Path, force: bool = False) -> Outcome:
-    """Runs a station, or skips it when its manifest shows that it has already run on the same inputs.
+    """Runs a station, or skips it when a manifest, its own or another run's, shows the result of the same inputs.
 
     Args:
         station: what to run.
         config: the experiment.
         run: folder of the run.
-        force: run although nothing changed.
+        force: run although nothing changed, here or elsewhere.
 
     Raises:
         UserError: a station it needs has not finished, or an input file is missing.
@@ -92,8 +108,11 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     finished = read_manifest(run / station.folder)
     if finished and finished["fingerprint"] == fingerprint and not force:
         return Outcome(finished["figures"], finished["seconds"], skipped=True)
+    output = unfinished_folder(station, run)
+    if station.adopts and not force and (adopted := _adopt(station, run, fingerprint)):
+        shutil.rmtree(output, ignore_errors=True)  # of a killed run: there is nothing left to continue
+        return adopted
 
-    output = run / f".{station.folder}.unfinished"
     _open_output(output, fingerprint, keep=station.resumes and not force)
     started = time.monotonic()
     figures = station.work(Workplace(config, run, output))
@@ -110,6 +129,26 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     (output / _UNFINISHED).unlink()
     _replace(output, run / station.folder)
     return Outcome(figures, seconds, skipped=False)
+
+
+def unfinished_folder(station: Station, run: Path) -> Path:
+    """Where a station works until it is done."""
+    return run / f".{station.folder}.unfinished"
+
+
+def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> dict[str, dict]:
+    """Returns the manifests of the leading stations that `run_station` would skip as unchanged, by station name."""
+    found: dict[str, dict] = {}
+    for station in stations:
+        manifest = read_manifest(run / station.folder)
+        try:
+            current = manifest and manifest["fingerprint"] == _digest(_inputs(station, config, run))
+        except UserError:  # an input is gone, so nobody can say what it would be made of
+            current = False
+        if not current:
+            break
+        found[station.name] = manifest
+    return found
 
 
 @contextlib.contextmanager
@@ -133,9 +172,9 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         listed = manifest["files"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not the JSON this module writes
+        found = _sizes(folder)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, not the JSON this module writes, or just gone
         return None
-    found = _sizes(folder)
     return manifest if all(found.get(name) == size for name, size in listed.items()) else None
 
 
@@ -155,7 +194,7 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
         needed[other.name] = manifest["fingerprint"]
     return {
         "tfdnc": __version__,
-        "seed": config.seed,
+        "seed": config.seed if station.seeded else None,
         "settings": station.settings(config),
         "stations": needed,
         "files": _digests(station.files(config, run)),
@@ -202,3 +241,55 @@ def _replace(output: Path, place: Path) -> None:
         shutil.rmtree(old)
     else:
         output.rename(place)
+
+
+def _adopt(station: Station, run: Path, fingerprint: str) -> Outcome | None:
+    """Takes over a finished folder with this fingerprint, of any station of any run in the same folder of runs."""
+    staging = run / f".{station.folder}.adopted"
+    for folder in _finished_elsewhere(run, fingerprint):
+        manifest = read_manifest(folder)
+        run.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            whole = manifest is not None and _link_files(folder, manifest, staging)
+        except FileNotFoundError:  # deleted or replaced meanwhile
+            whole = False
+        if whole:
+            owner = folder.parent.name if folder.name == station.folder else f"{folder.parent.name}/{folder.name}"
+            own = manifest | {"station": station.name, "adopted": owner}
+            (staging / MANIFEST).write_text(json.dumps(own, indent=1))
+            _replace(staging, run / station.folder)
+            return Outcome(manifest["figures"], manifest["seconds"], skipped=True, adopted=owner)
+    shutil.rmtree(staging, ignore_errors=True)
+    return None
+
+
+def _finished_elsewhere(run: Path, fingerprint: str) -> Iterator[Path]:
+    """Folders of finished stations with this fingerprint: of the run itself first, then of its siblings by name."""
+    runs = sorted(run.parent.glob("[!.]*"), key=lambda path: (path.name != run.name, path.name))
+    for sibling in runs:
+        for path in sorted(sibling.glob(f"[!.]*/{MANIFEST}")):  # what is unfinished, or outdated, has a dot
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # as in `read_manifest`
+                if json.loads(path.read_text())["fingerprint"] == fingerprint:
+                    yield path.parent
+
+
+def _link_files(folder: Path, manifest: dict, target: Path) -> bool:
+    """Links the files of a finished station into `target`; False if another result took its place meanwhile."""
+    target.mkdir()
+    for path in sorted(folder.rglob("*")):  # a folder comes before its files
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            (target / name).mkdir()
+        elif name in manifest["files"]:
+            _link(path, target / name)
+    return _sizes(target) == manifest["files"] and read_manifest(folder) == manifest
+
+
+def _link(path: Path, place: Path) -> None:
+    try:
+        os.link(path, place)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copy2(path, place)

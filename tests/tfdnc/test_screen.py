@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from tfdnc.cli import screen
+from tfdnc.stations import Outcome, Station
 
 SIZES = (10, 20, 50, 100)
 
@@ -68,3 +69,18 @@ def test_a_report_shows_no_column_for_what_was_not_measured(missing, monkeypatch
     assert ("cover" in header) == (missing != "clusters")
     assert ("ild" in header) == (missing != "categories")
     assert "gini" in header
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Outcome({}, 1.25, skipped=False), "1.2 s  done"),
+        (Outcome({}, 1.25, skipped=True), "unchanged  done"),
+        (Outcome({}, 1.25, skipped=True, adopted="other"), "adopted from other  done"),
+    ],
+)
+def test_a_station_says_how_long_it_ran_or_why_it_did_not(outcome, expected):
+    station = Station("x", "x", (), settings=dict, work=dict, headline=lambda figures: "done")
+    with screen.console.capture() as shown:
+        screen.station_ended(station, outcome)
+    assert shown.get().strip() == expected

@@ -6,10 +6,10 @@ import pytest
 
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
-from tfdnc.stations import Station, lock_run, run_station
+from tfdnc.stations import Station, lock_run, run_station, standing
 
 
-def make_station(name, work, needs=(), resumes=False, files=()):
+def make_station(name, work, needs=(), resumes=False, files=(), seeded=True):
     return Station(
         name,
         name,
@@ -19,11 +19,12 @@ def make_station(name, work, needs=(), resumes=False, files=()):
         headline=str,
         files=lambda config, run: list(files),
         resumes=resumes,
+        seeded=seeded,
     )
 
 
-def config(dim=8):
-    return parse_config({"name": "x", "model": {"dim": dim}})
+def config(dim=8, seed=1):
+    return parse_config({"name": "x", "seed": seed, "model": {"dim": dim}})
 
 
 class CountingWork:
@@ -38,41 +39,47 @@ class CountingWork:
         return {"calls": self.calls}
 
 
-def test_an_unchanged_station_is_skipped_with_the_figures_it_had(tmp_path):
+@pytest.fixture
+def run(tmp_path):
+    """One run in a folder of runs of its own: stations look around among their siblings."""
+    return tmp_path / "runs" / "mine"
+
+
+def test_an_unchanged_station_is_skipped_with_the_figures_it_had(run):
     work = CountingWork()
     station = make_station("first", work)
-    assert not run_station(station, config(), tmp_path).skipped
-    again = run_station(station, config(), tmp_path)
+    assert not run_station(station, config(), run).skipped
+    again = run_station(station, config(), run)
     assert again.skipped
     assert again.figures == {"calls": 1}
 
 
-def test_force_runs_it_all_the_same(tmp_path):
+def test_force_runs_it_all_the_same(run):
     work = CountingWork()
-    run_station(make_station("first", work), config(), tmp_path)
-    run_station(make_station("first", work), config(), tmp_path, force=True)
+    run_station(make_station("first", work), config(), run)
+    run_station(make_station("first", work), config(), run, force=True)
     assert work.calls == 2
 
 
-def test_a_changed_setting_reaches_the_stations_it_concerns_and_no_other(tmp_path):
+def test_a_changed_setting_reaches_the_stations_it_concerns_and_no_other(run):
     first_work, second_work = CountingWork(), CountingWork()
     first = make_station("first", first_work)
     second = make_station("second", second_work, needs=(first,))
     for dim in (8, 16):
-        run_station(first, config(dim), tmp_path)
-        run_station(second, config(dim), tmp_path)
+        run_station(first, config(dim), run)
+        run_station(second, config(dim), run)
     assert (first_work.calls, second_work.calls) == (1, 2)
 
 
-def test_a_changed_input_file_reaches_the_stations_downstream(tmp_path):
-    log = tmp_path / "log.csv"
+def test_a_changed_input_file_reaches_the_stations_downstream(run):
+    log = run.parent.parent / "log.csv"
     first_work, second_work = CountingWork(), CountingWork()
     first = make_station("first", first_work, files=[log])
     second = make_station("second", second_work, needs=(first,))
     for content in ("a", "b"):
         log.write_text(content)
-        run_station(first, config(), tmp_path)
-        run_station(second, config(), tmp_path)
+        run_station(first, config(), run)
+        run_station(second, config(), run)
     assert (first_work.calls, second_work.calls) == (2, 2)
 
 
@@ -90,16 +97,16 @@ def test_input_files_of_the_same_name_all_count(tmp_path, changed):
     assert work.calls == 2
 
 
-def test_a_station_that_fails_leaves_the_finished_folder_as_it_was(tmp_path):
-    run_station(make_station("first", CountingWork()), config(), tmp_path)
+def test_a_station_that_fails_leaves_the_finished_folder_as_it_was(run):
+    run_station(make_station("first", CountingWork()), config(), run)
 
     def fail(place):
         (place.output / "result").write_text("half")
         raise UserError("no")
 
     with pytest.raises(UserError):
-        run_station(make_station("first", fail), config(), tmp_path, force=True)
-    assert (tmp_path / "first" / "result").read_text() == "1"
+        run_station(make_station("first", fail), config(), run, force=True)
+    assert (run / "first" / "result").read_text() == "1"
 
 
 def test_leftovers_of_a_killed_run_are_removed_unless_the_station_resumes(tmp_path):
@@ -110,16 +117,15 @@ def test_leftovers_of_a_killed_run_are_removed_unless_the_station_resumes(tmp_pa
     def look(place):
         return {"found": (place.output / "progress").is_file()}
 
-    for resumes in (False, True):
-        run = tmp_path / str(resumes)
+    for resumes, run in ((False, tmp_path / "1" / "mine"), (True, tmp_path / "2" / "mine")):
         with pytest.raises(KeyboardInterrupt):
             run_station(make_station("first", killed, resumes=resumes), config(), run)
         outcome = run_station(make_station("first", look, resumes=resumes), config(), run)
         assert outcome.figures == {"found": resumes}
 
 
-def test_progress_made_on_other_inputs_is_not_resumed(tmp_path):
-    log = tmp_path / "log.csv"
+def test_progress_made_on_other_inputs_is_not_resumed(run):
+    log = run.parent.parent / "log.csv"
 
     def killed(place):
         (place.output / "progress").write_text("half")
@@ -127,47 +133,71 @@ def test_progress_made_on_other_inputs_is_not_resumed(tmp_path):
 
     log.write_text("a")
     with pytest.raises(KeyboardInterrupt):
-        run_station(make_station("first", killed, resumes=True, files=[log]), config(), tmp_path)
+        run_station(make_station("first", killed, resumes=True, files=[log]), config(), run)
     log.write_text("b")
     station = make_station("first", lambda p: {"found": (p.output / "progress").exists()}, resumes=True, files=[log])
-    assert run_station(station, config(), tmp_path).figures == {"found": False}
+    assert run_station(station, config(), run).figures == {"found": False}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "manifest", "null manifest"])
-def test_a_station_whose_files_are_no_longer_whole_runs_again(tmp_path, damage):
+def test_a_station_whose_files_are_no_longer_whole_runs_again(run, damage):
     work = CountingWork()
-    run_station(make_station("first", work), config(), tmp_path)
-    damaged = tmp_path / "first" / ("manifest.json" if "manifest" in damage else "result")
+    run_station(make_station("first", work), config(), run)
+    damaged = run / "first" / ("manifest.json" if "manifest" in damage else "result")
     if damage == "remove":
         damaged.unlink()
     else:
         damaged.write_text("null" if "null" in damage else "")
-    assert not run_station(make_station("first", work), config(), tmp_path).skipped
-    assert run_station(make_station("first", work), config(), tmp_path).skipped
+    assert not run_station(make_station("first", work), config(), run).skipped
+    assert run_station(make_station("first", work), config(), run).skipped
     assert work.calls == 2
 
 
-def test_a_missing_station_or_file_is_named(tmp_path):
+def test_a_missing_station_or_file_is_named(run):
     first = make_station("first", CountingWork())
     with pytest.raises(UserError, match="run `tfdnc first` first"):
-        run_station(make_station("second", CountingWork(), needs=(first,)), config(), tmp_path)
+        run_station(make_station("second", CountingWork(), needs=(first,)), config(), run)
     with pytest.raises(UserError, match=r"Expected an input file at .*absent, found none"):
-        run_station(make_station("first", CountingWork(), files=[tmp_path / "absent"]), config(), tmp_path)
+        run_station(make_station("first", CountingWork(), files=[run / "absent"]), config(), run)
 
 
-def test_the_manifest_says_what_the_result_was_made_of(tmp_path):
-    log = tmp_path / "log.csv"
+def test_the_manifest_says_what_the_result_was_made_of(run):
+    log = run.parent.parent / "log.csv"
     log.write_text("a")
-    run_station(make_station("second", CountingWork(), files=[log]), config(), tmp_path)
-    manifest = json.loads((tmp_path / "second" / "manifest.json").read_text())
+    run_station(make_station("second", CountingWork(), files=[log]), config(), run)
+    manifest = json.loads((run / "second" / "manifest.json").read_text())
     assert manifest["inputs"]["settings"] == {"dim": 8}
     assert manifest["inputs"]["seed"] == 1
     assert list(manifest["inputs"]["files"]) == ["log.csv"]
     assert manifest["figures"] == {"calls": 1}
 
 
-def test_a_run_belongs_to_one_process_at_a_time(tmp_path):
-    with lock_run(tmp_path), pytest.raises(UserError, match="another tfdnc is at work there"), lock_run(tmp_path):
+def test_a_station_without_a_seed_is_the_same_for_every_seed(run):
+    for seeded in (False, True):
+        work = CountingWork()
+        station = make_station(f"seeded {seeded}", work, seeded=seeded)
+        for seed in (1, 2):
+            run_station(station, config(seed=seed), run)
+        assert work.calls == (2 if seeded else 1)
+
+
+def test_standing_names_the_leading_stations_that_are_up_to_date(run):
+    first = make_station("first", CountingWork())
+    second = make_station("second", CountingWork(), needs=(first,))
+    assert standing([first, second], config(), run) == {}
+    for station in (first, second):
+        run_station(station, config(), run)
+    assert {name: found["figures"] for name, found in standing([first, second], config(), run).items()} == {
+        "first": {"calls": 1},
+        "second": {"calls": 1},
+    }
+    assert list(standing([first, second], config(dim=16), run)) == ["first"]
+    absent = make_station("first", CountingWork(), files=[run / "absent"])
+    assert standing([absent, second], config(), run) == {}
+
+
+def test_a_run_belongs_to_one_process_at_a_time(run):
+    with lock_run(run), pytest.raises(UserError, match="another tfdnc is at work there"), lock_run(run):
         pass
-    with lock_run(tmp_path):
+    with lock_run(run):
         pass

@@ -1,4 +1,4 @@
-"""`tfdnc`: one command per station, `run` for all of them; `report`, `serve` and `query` for what comes out."""
+"""`tfdnc`: one command per station, `run` for all of them, commands about many runs, `serve` and `query`."""
 
 import argparse
 import contextlib
@@ -27,19 +27,22 @@ _STATION_HELP = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 after a message about bad input, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
+    """Runs one command; returns the exit status.
+
+    0; 1 if experiments of a comparison failed; 2 after a message about bad input; 130 when interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # missing GPUs are no news; errors come back as exceptions
     _set_up_logging(logging.INFO if arguments.verbose else logging.WARNING)
     try:
-        arguments.command(arguments)
+        return arguments.command(arguments) or 0
     except UserError as error:
         print(f"tfdnc: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("tfdnc: interrupted; the same command continues", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--force", action="store_true", help="run although nothing changed")
     for name in _STATION_HELP:
         commands.choices[name].set_defaults(station=name)
+    _add_studies(add)
 
     serve = add("serve", _serve, "serve a bundle over gRPC with TF Serving's API")
     serve.add_argument("bundle", type=Path, help="folder with numbered versions, such as runs/NAME/bundle")
@@ -81,6 +85,30 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", help="ml-1m")
     fetch.add_argument("--output", type=Path, default=Path("data"), help="folder for the data set's own folder")
     return parser
+
+
+def _add_studies(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that run a config many times."""
+    compare = add("compare", _compare, "run configs under several seeds and put them side by side")
+    compare.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML configs, one per row")
+    compare.add_argument("--baseline", metavar="NAME", help="config name to measure against (default: the -sasrec one)")
+    sweep = add("sweep", _sweep, "run a config with several shares of in-cluster negatives (paper, Figure 1a)")
+    sweep.add_argument("what", choices=["negatives"], help="what is swept")
+    sweep.add_argument("config", type=Path, help="YAML config with examples.sampler mixed")
+    sweep.add_argument("--ratios", type=_share, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0], metavar="R")
+    for command in (compare, sweep):
+        command.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="S", help="default: 1 2 3")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override in every config")
+        command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+        command.add_argument("--lanes", type=_count, help="trainings side by side (default: one per CPU core)")
+        command.add_argument("--output", type=Path, help="folder for the tables (default: one in --runs)")
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share in 0..1, got {text}")
+    return value
 
 
 def _alpha(text: str) -> float:
@@ -117,7 +145,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _adder(commands) -> Callable[..., argparse.ArgumentParser]:
-    def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=text, description=text)
         parser.set_defaults(command=command)
         return parser
@@ -158,6 +186,18 @@ def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: 
         screen.station_ended(station, outcome)
         if station is road.EVALUATE:
             screen.show_report(outcome.figures)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from tfdnc.cli.compare import compare
+
+    return compare(arguments)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from tfdnc.cli.compare import sweep
+
+    return sweep(arguments)
 
 
 def _serve(arguments: argparse.Namespace) -> None:

@@ -208,6 +208,7 @@ PREPARE = Station(
     work=_prepare,
     headline=_prepared,
     files=_log_files,
+    seeded=False,
 )
 CLUSTER = Station(
     "cluster",
@@ -264,6 +265,7 @@ EXPORT = Station(
     work=_export,
     check=_check_export,
     headline=lambda f: f"version {f['version']}, {f['megabytes']:.1f} MB, index {f['index']}",
+    adopts=False,  # the version number counts this run's exports, and the bundle names its config
 )
 
 

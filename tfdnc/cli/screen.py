@@ -37,8 +37,10 @@ def last_log_line(name: str) -> Iterator[None]:
 
 
 def station_ended(station: Station, outcome: Outcome) -> None:
-    """Shows time and headline of a station that ran or was skipped."""
-    when = "unchanged" if outcome.skipped else f"{outcome.seconds:.1f} s"
+    """Shows the headline of a station, and how long it ran or why it did not have to."""
+    when = f"{outcome.seconds:.1f} s"
+    if outcome.skipped:
+        when = f"adopted from {outcome.adopted}" if outcome.adopted else "unchanged"
     console.print(f"    {when:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tfdnc import schema
 from tfdnc.backend import keras, tf
 from tfdnc.errors import UserError
-
-_LOG = "epochs.jsonl"
 
 
 class TrainingState:
@@ -42,7 +41,7 @@ class TrainingState:
         """Restores the newest checkpoint if there is one; returns the number of finished epochs."""
         self._manager.restore_or_initialize()
         finished = int(self.epoch.numpy())
-        log = self._folder / _LOG
+        log = self._folder / schema.EPOCH_LOG
         lines = log.read_text().splitlines() if log.is_file() else []
         # A run killed between log and checkpoint has logged an epoch that will be trained again.
         self.history = [json.loads(line) for line in lines[:finished]]
@@ -52,7 +51,7 @@ class TrainingState:
     def finish_epoch(self, entry: dict) -> None:
         """Puts a finished epoch on disk: log first, checkpoint last."""
         self.history.append(entry)
-        with (self._folder / _LOG).open("a") as log:
+        with (self._folder / schema.EPOCH_LOG).open("a") as log:
             log.write(json.dumps(entry) + "\n")
         self.epoch.assign(entry["epoch"])
         self._manager.save()
@@ -60,7 +59,7 @@ class TrainingState:
     def discard_checkpoints(self) -> None:
         """Removes what only a resumed run needs."""
         shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
-        (self._folder / _LOG).unlink(missing_ok=True)
+        (self._folder / schema.EPOCH_LOG).unlink(missing_ok=True)
 
 
 class CpuTime(keras.callbacks.Callback):

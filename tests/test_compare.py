@@ -1,0 +1,127 @@
+"""`tfdnc compare` on a tiny log: killed, continued, and repeated."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+GENERATE = "generate: {users: 150, items: 60, groups: 4, mean_events: 10, interests_per_user: 2}\n"
+COMMON = GENERATE + "data: {num_shards: 1, min_item_events: 1}\nevaluate: {candidates: [5, 10], within_cluster: [5]}\n"
+METHODS = {
+    "tiny-dnc": "cluster: {method: random, num_clusters: 3}\nmodel: {dim: 8, max_length: 10}\n",
+    "tiny-sasrec": (
+        "cluster: {method: single, num_clusters: 1}\nexamples: {sampler: uniform}\n"
+        "model: {encoder: transformer, dim: 8, max_length: 10}\n"
+    ),
+}
+LOSS = {"tiny-dnc": "in_cluster_softmax", "tiny-sasrec": "bce"}
+
+
+def write_configs(folder):
+    paths = []
+    for name, text in METHODS.items():
+        paths.append(folder / f"{name}.yaml")
+        paths[-1].write_text(f"name: {name}\n{COMMON}{text}train: {{loss: {LOSS[name]}, epochs: 2}}\n")
+    return paths
+
+
+def processes_of(folder):
+    """Processes that have the folder among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder) in (path / "cmdline").read_text() and int(path.name) != os.getpid():
+                found.append(path.name)
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("compare")
+
+
+@pytest.fixture(scope="module")
+def command(place):
+    configs = map(str, write_configs(place))
+    return [sys.executable, "-m", "tfdnc.cli.main", "compare", *configs, "--seeds", "1", "2", "--runs", f"{place}/runs"]
+
+
+@pytest.fixture(scope="module")
+def screens(place, command):
+    """What two runs of the command print after a first one was killed as soon as a training had begun."""
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_for(lambda: list((place / "runs").glob("*/.train.unfinished")))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    wait_for(lambda: not processes_of(place))
+    done = [subprocess.run(command, capture_output=True, text=True, timeout=300, check=False) for _ in range(2)]
+    assert [one.returncode for one in done] == [0, 0], done[0].stdout + done[0].stderr
+    return [one.stdout for one in done]
+
+
+def test_a_killed_comparison_goes_on_with_the_trainings(screens):
+    assert "prepare to examples" not in screens[0]
+    assert "4 of 4 finished" in screens[0]
+
+
+def test_the_second_time_there_is_nothing_to_do(screens, place):
+    assert screens[1].startswith("All 4 experiments are finished and up to date.")
+    logs = [(place / "runs" / f"{name}-seed{seed}" / "compare.log").read_text() for name in METHODS for seed in (1, 2)]
+    assert all(log.count("evaluate\n") == 1 for log in logs)
+
+
+def test_the_tables_stand_in_three_formats_with_both_seeds(screens, place):
+    output = place / "runs" / "compare-tiny"
+    page = (output / "comparison.md").read_text()
+    assert "- command: `tfdnc compare" in page
+    assert "Relative to tiny-sasrec" in page
+    assert "not finished" not in page
+    content = json.loads((output / "comparison.json").read_text())
+    assert [(one["label"], one["seed"]) for one in content["results"]] == [
+        (name, seed) for name in METHODS for seed in (1, 2)
+    ]
+    means = {}
+    for line in csv.DictReader((output / "comparison.csv").open()):
+        means[line["table"], line["row"], line["column"]] = (float(line["mean"]), int(line["n"]))
+    seeds = [
+        json.loads((place / "runs" / f"tiny-dnc-seed{seed}" / "evaluate" / "report.json").read_text())["merge"]
+        for seed in (1, 2)
+    ]
+    mean = sum(figures["recall@10"] for figures in seeds) / 2
+    assert means["lists", "tiny-dnc", "recall@10"] == (pytest.approx(mean), 2)
+
+
+def test_what_the_methods_share_was_made_once(screens, place):
+    manifest = json.loads((place / "runs" / "tiny-sasrec-seed1" / "prepare" / "manifest.json").read_text())
+    assert manifest["adopted"] == "tiny-dnc-seed1"
+
+
+def test_results_of_another_config_are_not_in_the_tables(screens, place, command):
+    """Another budget leaves the finished runs out, and a bad name is refused before anything runs."""
+    from tfdnc.cli import road
+    from tfdnc.comparison.grid import variants_of
+    from tfdnc.comparison.results import read_results
+
+    configs = [place / f"{name}.yaml" for name in METHODS]
+    for overrides, expected in ((["train.epochs=3"], 0), ([], 4)):
+        found = read_results(variants_of(configs, overrides), [1], place / "runs", road.stations_of)
+        assert len(found) == expected  # seed 2 was not asked for, but is there
+    bad = [*command, "--set", "train.loss=absent"]
+    done = subprocess.run(bad, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Unknown loss 'absent'" in done.stderr

@@ -1,0 +1,147 @@
+"""Results of a comparison -> its tables: whole lists, relative to the baseline, within clusters, spread."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tfdnc.comparison import paper
+from tfdnc.comparison.results import Result
+from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, sizes_of, summarise, used
+
+_PAPER = "paper "
+_TUNED = ", tuned quota"
+_SEEDS_NOTE = "Mean ± sample standard deviation over n seeds; CPU seconds of training, validation apart."
+
+_SPREAD = {
+    "coverage": Column("coverage", "clusters", "higher"),
+    "entropy": Column("entropy", "entropy [nats]", "higher"),
+    "gini": Column("gini", "Gini", "lower"),
+    "ild": Column("ild", "ILD", "higher"),
+    "item_coverage": Column("item_coverage", "items shown", "higher"),
+}
+_OF_CLUSTERS = ("coverage@", "entropy@")
+
+
+def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: str | None) -> list[Table]:
+    """Returns the tables of a comparison, with a row per label that has results, in the order of `labels`.
+
+    Args:
+        results: finished experiments.
+        labels: of the variants compared.
+        baseline: label that the others are measured against, if any.
+    """
+    by_label = {label: found for label in labels if (found := [r for r in results if r.label == label])}
+    lists = _list_rows(by_label, baseline)
+    sizes = sizes_of(lists, "recall")
+    tables = [
+        _lists_table(lists, sizes),
+        _relative_table(lists, sizes, baseline),
+        _within_table(by_label),
+        _spread_table(lists, max(sizes, default=0)),
+    ]
+    return [table for table in tables if table.rows and table.columns]
+
+
+def default_baseline(labels: Iterable[str]) -> str | None:
+    """The one label that ends with -sasrec; None if there is none, or more than one."""
+    found = [label for label in labels if label.endswith("-sasrec")]
+    return found[0] if len(found) == 1 else None
+
+
+def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -> list[Row]:
+    """Every figure of the lists: of popularity, of each configured merge, and of the quota merge tuned for it."""
+    rows = []
+    if by_label:  # popularity needs no training: it is the same whoever reports it
+        results = by_label.get(baseline) or next(iter(by_label.values()))
+        rows.append(Row("most popular items", _summaries(r.report["popularity"] for r in results)))
+    for label, results in by_label.items():
+        cells = _summaries(_figures(r, r.report["merge"]) for r in results)
+        costs = {"cpu_seconds": summarise(r.training.get("cpu_seconds") for r in results)}
+        costs["seeds"] = Summary(len(results), None, len(results))
+        quotes = _quotes(paper.LISTS, label)
+        rows.append(Row(label, cells | quotes | {key: cell for key, cell in costs.items() if cell}))
+        tuned = [r for r in results if r.report.get("tuned")]
+        if tuned:
+            cells = _summaries(_figures(r, r.report["tuned"]["figures"]) for r in tuned)
+            rows.append(Row(label + _TUNED, cells | {"seeds": Summary(len(tuned), None, len(tuned))}))
+    return rows
+
+
+def _lists_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
+    columns = [*_list_columns(sizes), *_paper_columns(rows)]
+    columns += [Column("cpu_seconds", "CPU s", shows="round"), Column("seeds", "n", shows="round")]
+    return Table(
+        "lists",
+        "Recall and NDCG of the whole list, all unseen items ranked (paper, Table 2)",
+        used(columns, rows),
+        rows,
+        [_SEEDS_NOTE, *_tuned_note(rows), *_paper_note(rows)],
+    )
+
+
+def _relative_table(rows: Sequence[Row], sizes: Sequence[int], baseline: str | None) -> Table:
+    columns = [Column(column.key, column.title, column.better, "relative") for column in _list_columns(sizes)]
+    relative = relative_to(rows, baseline, columns) if baseline else []
+    return Table("relative", f"Relative to {baseline}", used(columns, relative), relative, ["Of the means over seeds."])
+
+
+def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:
+    rows = []
+    for label, results in by_label.items():
+        clustered = [r for r in results if r.clustered]  # K = 1: it would be the recall of the whole list
+        if clustered:
+            cells = _summaries(r.report.get("within_cluster", {}) for r in clustered)
+            seeds = {"seeds": Summary(len(clustered), None, len(clustered))}
+            rows.append(Row(label, cells | _quotes(paper.WITHIN_CLUSTER, label) | seeds))
+    columns = [Column(f"recall@{m}", f"R@{m}", "higher") for m in sizes_of(rows, "recall")]
+    columns += [*_paper_columns(rows), Column("seeds", "n", shows="round")]
+    return Table(
+        "within_cluster",
+        "Recall with the target's cluster given (paper, Table 3)",
+        used(columns, rows),
+        rows,
+        _paper_note(rows),
+    )
+
+
+def _spread_table(rows: Sequence[Row], size: int) -> Table:
+    columns = [Column(f"{key}@{size}", column.title, column.better) for key, column in _SPREAD.items()]
+    columns = used(columns, rows)
+    spread = [row for row in rows if any(column.key in row.cells for column in columns)]
+    return Table(f"spread@{size}", f"Spread of the first {size} results", columns, spread)
+
+
+def _figures(result: Result, figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures that mean something: with K = 1, every list covers its one cluster."""
+    return {key: value for key, value in figures.items() if result.clustered or not key.startswith(_OF_CLUSTERS)}
+
+
+def _summaries(figures: Iterable[Mapping[str, float]]) -> dict[str, Summary]:
+    """One dict of figures per seed -> their summaries; `alpha` and other settings among them are no figures."""
+    seeds = list(figures)
+    keys = dict.fromkeys(key for one in seeds for key in one if "@" in key)
+    return {key: cell for key in keys if (cell := summarise(one.get(key) for one in seeds))}
+
+
+def _list_columns(sizes: Sequence[int]) -> list[Column]:
+    """Recall at every size, NDCG at the two ends."""
+    ends = list(dict.fromkeys([*sizes[:1], *sizes[-1:]]))
+    columns = [Column(f"recall@{m}", f"R@{m}", "higher") for m in sizes]
+    return columns + [Column(f"ndcg@{m}", f"NDCG@{m}", "higher") for m in ends]
+
+
+def _quotes(table: dict, label: str) -> dict[str, Summary]:
+    return {_PAPER + key: Summary(value) for key, value in paper.quoted(table, label).items()}
+
+
+def _paper_columns(rows: Sequence[Row]) -> list[Column]:
+    return [Column(f"{_PAPER}recall@{m}", f"paper R@{m}", shows="quote") for m in sizes_of(rows, f"{_PAPER}recall")]
+
+
+def _paper_note(rows: Sequence[Row]) -> list[str]:
+    quoted = _paper_columns(rows)
+    note = f"'paper': figures of {paper.SOURCE}, whose data file and baselines differ from ours: read within a column."
+    return [note] if quoted else []
+
+
+def _tuned_note(rows: Sequence[Row]) -> list[str]:
+    tuned = any(row.label.endswith(_TUNED) for row in rows)
+    return [f"'{_TUNED[2:]}': quota(alpha) with the alpha that was best on validation, seed by seed."] if tuned else []

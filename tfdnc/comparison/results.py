@@ -1,0 +1,69 @@
+"""What finished experiments have left in their runs, as long as it is up to date for their config."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfdnc.comparison.grid import Experiment, Variant, experiment, seeds_in
+from tfdnc.config import ExperimentConfig
+from tfdnc.stations import Station, standing
+
+StationsOf = Callable[[ExperimentConfig], list[Station]]
+"""config -> its stations in order; handed in by the command line, which alone knows what binds them to code."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished experiment.
+
+    Attributes:
+        label: of its variant.
+        seed: it ran under.
+        config: that made it.
+        report: figures of the evaluate station (`report.json`).
+        training: figures of the train station.
+        split: hash of the held-out split.
+    """
+
+    label: str
+    seed: int
+    config: ExperimentConfig
+    report: dict
+    training: dict
+    split: str
+
+    @property
+    def clustered(self) -> bool:
+        """Whether figures that speak of clusters mean anything: K > 1, or clusters only to judge the lists by."""
+        return bool(self.report["alpha_curve"]) or self.config.evaluate.judge is not None
+
+
+def finished_stations(one: Experiment, runs: Path, stations_of: StationsOf) -> dict[str, dict]:
+    """Manifests, by station, of what an experiment has up to date, from the first station to at most `evaluate`."""
+    stations = stations_of(one.config)
+    names = [station.name for station in stations]
+    return standing(stations[: names.index("evaluate") + 1], one.config, runs / one.name)
+
+
+def read_result(one: Experiment, runs: Path, stations_of: StationsOf) -> Result | None:
+    """Returns the result of an experiment, or None if it did not finish, or not with this config on this data."""
+    found = finished_stations(one, runs, stations_of)
+    if "evaluate" not in found:
+        return None
+    return Result(
+        label=one.label,
+        seed=one.config.seed,
+        config=one.config,
+        report=found["evaluate"]["figures"],
+        training=found["train"]["figures"],
+        split=found["prepare"]["figures"]["split_sha256"],
+    )
+
+
+def read_results(
+    variants: Sequence[Variant], seeds: Iterable[int], runs: Path, stations_of: StationsOf
+) -> list[Result]:
+    """Returns every up-to-date result of the variants: under `seeds`, and under any other seed that ran earlier."""
+    asked = set(seeds)
+    every = [experiment(variant, seed) for variant in variants for seed in sorted(asked | set(seeds_in(runs, variant)))]
+    return [result for one in every if (result := read_result(one, runs, stations_of))]

@@ -1,0 +1,126 @@
+"""A study: a grid is run, its results become tables, and the tables go to the screen and into a folder."""
+
+import datetime
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tfdnc import __version__
+from tfdnc.comparison.grid import Experiment, Variant, expand
+from tfdnc.comparison.progress import clock
+from tfdnc.comparison.render import csv_text, json_tables, markdown, print_tables
+from tfdnc.comparison.results import Result, StationsOf, read_results
+from tfdnc.comparison.tables import Table
+from tfdnc.comparison.work import check, run_grid, show_failures
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked for.
+
+    Attributes:
+        title: of the page.
+        command: that asked, to be repeated.
+        variants: the rows.
+        seeds: every variant is run under.
+        runs: folder of all runs.
+        output: folder for the tables.
+        stem: of the names of the files there.
+        lanes: trainings side by side; None for one per core.
+        tables_of: results -> tables.
+        extra: results, output -> writes what else belongs there.
+    """
+
+    title: str
+    command: str
+    variants: Sequence[Variant]
+    seeds: Sequence[int]
+    runs: Path
+    output: Path
+    stem: str
+    lanes: int | None
+    tables_of: Callable[[Sequence[Result]], list[Table]]
+    extra: Callable[[Sequence[Result], Path], None] = lambda results, output: None
+
+
+def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
+    """Runs a study to its end; its files are brought up to date whenever an experiment finishes.
+
+    Returns:
+        Exit status: 0, or 1 if an experiment failed.
+
+    Raises:
+        UserError: a config is bad; nothing has run then.
+    """
+    experiments = expand(study.variants, study.seeds)
+    check(experiments, stations_of)
+
+    def results() -> list[Result]:
+        return read_results(study.variants, study.seeds, study.runs, stations_of)
+
+    def write() -> list[Table]:
+        return _write(study, experiments, results())
+
+    failures = run_grid(experiments, study.runs, study.lanes, stations_of, console, on_finished=write)
+    tables = write()
+    print_tables(tables, console)
+    console.print(f"\nThe same as Markdown, CSV and JSON: {study.output / study.stem}.*", soft_wrap=True)
+    show_failures(failures, console)
+    return 1 if failures else 0
+
+
+def split_line(results: Sequence[Result]) -> str:
+    """Says which split was evaluated on, and warns if rows of one seed were not evaluated on the same one."""
+    by_seed = defaultdict(set)
+    for result in results:
+        by_seed[result.seed].add(result.split)
+    if any(len(splits) > 1 for splits in by_seed.values()):
+        return "DIFFERENT data under the same seed: these figures cannot be compared"
+    every = sorted({split for splits in by_seed.values() for split in splits})
+    if len(every) == 1:
+        return every[0]
+    return ", ".join(f"{split[:12]} (seed {seed})" for seed, [split] in sorted(by_seed.items()))
+
+
+def header_of(study: Study, experiments: Sequence[Experiment], results: Sequence[Result], date: str) -> dict[str, str]:
+    """What a reader must know to believe the tables, and to make them again."""
+    found = {(result.label, result.seed) for result in results}
+    missing = [one.name for one in experiments if (one.label, one.config.seed) not in found]
+    cpu = sum(result.training.get("cpu_seconds", 0.0) for result in results)
+    header = {
+        "command": f"`{study.command}`",
+        "date": date,
+        "seeds": ", ".join(str(seed) for seed in sorted({result.seed for result in results})) or "none",
+        "split": split_line(results),
+        "tfdnc": __version__,
+        "machine": f"{os.cpu_count()} CPU cores",
+        "CPU time of all trainings": f"{clock(cpu)} (h:mm:ss)",
+    }
+    return header | ({"not finished": ", ".join(missing)} if missing else {})
+
+
+def _write(study: Study, experiments: Sequence[Experiment], results: Sequence[Result]) -> list[Table]:
+    tables = study.tables_of(results)
+    header = header_of(study, experiments, results, datetime.date.today().isoformat())
+    content = {
+        "header": header,
+        "tables": json_tables(tables),
+        "results": [
+            {"label": r.label, "seed": r.seed, "run": r.config.name, "training": r.training, "report": r.report}
+            for r in results
+        ],
+    }
+    study.output.mkdir(parents=True, exist_ok=True)
+    for suffix, text in {
+        "md": markdown(study.title, header, tables),
+        "csv": csv_text(tables),
+        "json": json.dumps(content, indent=1),
+    }.items():
+        (study.output / f"{study.stem}.{suffix}").write_text(text, encoding="utf-8")
+    study.extra(results, study.output)
+    return tables

@@ -1,0 +1,126 @@
+"""Tables of comparisons as values: cells summarise seeds, columns know how they are read, nothing is printed here."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One figure over several seeds.
+
+    Attributes:
+        mean: over the seeds.
+        std: sample standard deviation (n - 1 in the denominator); None for fewer than two seeds.
+        n: number of seeds; 0 for a figure that is quoted or derived.
+    """
+
+    mean: float
+    std: float | None = None
+    n: int = 0
+
+
+def summarise(values: Iterable[float | None]) -> Summary | None:
+    """Summarises the values that exist; None if there are none."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return None
+    n = len(present)
+    mean = math.fsum(present) / n
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in present) / (n - 1)) if n > 1 else None
+    return Summary(mean, std, n)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        key: of its cells in `Row.cells`.
+        title: above it.
+        better: which end is the good one; None where there is nothing to win.
+        shows: how its figures are written: with their deviation, as quoted, as relative changes, or as round numbers.
+    """
+
+    key: str
+    title: str
+    better: Literal["higher", "lower"] | None = None
+    shows: Literal["figure", "quote", "relative", "round"] = "figure"
+
+    def text(self, cell: Summary | None) -> str:
+        """Returns what stands in a cell of this column; nothing for None."""
+        if cell is None:
+            return ""
+        if self.shows == "quote":
+            return f"{cell.mean:.3f}"
+        if self.shows == "relative":
+            return f"{cell.mean:+.1%}"
+        if self.shows == "round":
+            return f"{cell.mean:,.0f}"
+        return f"{cell.mean:.4f}" + ("" if cell.std is None else f" ± {cell.std:.4f}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: what it is called, and its cells by column key."""
+
+    label: str
+    cells: Mapping[str, Summary]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `name` is for machines, `notes` stand below it, `heads` above the labels of the rows."""
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+    heads: str = "method"
+
+
+def best_rows(table: Table, column: Column) -> set[int]:
+    """Returns the places of the rows that are best in a column; none where fewer than two rows have a figure."""
+    means = {
+        place: round(row.cells[column.key].mean, 4)  # what looks equal is equal
+        for place, row in enumerate(table.rows)
+        if column.key in row.cells
+    }
+    if column.better is None or len(means) < 2:
+        return set()
+    best = (max if column.better == "higher" else min)(means.values())
+    return {place for place, mean in means.items() if mean == best}
+
+
+def relative_to(rows: Sequence[Row], baseline: str, columns: Sequence[Column]) -> list[Row]:
+    """Returns (mean - mean of the baseline) / mean of the baseline for every other row and the given columns.
+
+    Cells are left out where either side has none, or the baseline is 0. Empty if there is no row called `baseline`.
+    """
+    base = next((row.cells for row in rows if row.label == baseline), None)
+    if base is None:
+        return []
+    return [
+        Row(
+            row.label,
+            {
+                column.key: Summary(row.cells[column.key].mean / base[column.key].mean - 1)
+                for column in columns
+                if column.key in row.cells and column.key in base and base[column.key].mean
+            },
+        )
+        for row in rows
+        if row.label != baseline
+    ]
+
+
+def sizes_of(rows: Iterable[Row], figure: str) -> list[int]:
+    """The list sizes M for which any row has a cell `figure@M`, ascending."""
+    return sorted({int(key.rpartition("@")[2]) for row in rows for key in row.cells if key.startswith(f"{figure}@")})
+
+
+def used(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns in which any row has a cell."""
+    return [column for column in columns if any(column.key in row.cells for row in rows)]

@@ -1,0 +1,107 @@
+"""Brings a grid of experiments to its end: what is shared first, then the trainings side by side."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tfdnc.comparison.grid import Experiment
+from tfdnc.comparison.progress import LineLog, LiveTable
+from tfdnc.comparison.results import StationsOf, finished_stations
+from tfdnc.comparison.schedule import Ending, Job, run_jobs, terminable
+
+LOG = "compare.log"
+"""In a run: what its stations printed when a grid ran them."""
+
+PREPARING, TRAINING = "prepare to examples", "train and evaluate"
+
+_ONE_THREAD = {name: "1" for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
+"""Models of this size keep no second thread busy: two trainings of one thread each finish 1.7 times sooner than one
+after the other on two cores. The last training alone keeps to one as well: sums over another number of threads round
+differently, and no result may depend on what else was in the grid."""
+
+
+def check(experiments: Sequence[Experiment], stations_of: StationsOf) -> None:
+    """Raises a `UserError` for a name in a config that a station would stumble over, before any station works."""
+    for one in experiments:
+        for station in stations_of(one.config):
+            station.check(one.config)
+
+
+def run_grid(
+    experiments: Sequence[Experiment],
+    runs: Path,
+    lanes: int | None,
+    stations_of: StationsOf,
+    console: Console,
+    on_finished: Callable[[], None],
+) -> list[Ending]:
+    """Runs what is not finished yet; an experiment that fails does not stop the others.
+
+    First every experiment goes up to `examples`, one after the other, because Beam and gensim use all cores and one
+    adopts what another has made; then the trainings run, `lanes` at a time.
+
+    Args:
+        experiments: in the order to work in.
+        runs: folder of all runs.
+        lanes: trainings side by side; None for one per core.
+        stations_of: config -> its stations.
+        console: where progress is shown.
+        on_finished: called after every experiment that is finished.
+
+    Returns:
+        The endings of the jobs that failed.
+    """
+    done = {one.name: finished_stations(one, runs, stations_of) for one in experiments}
+    finished = {name for name, stations in done.items() if "evaluate" in stations}
+    todo = [one for one in experiments if one.name not in finished]
+    if not todo:
+        console.print(f"All {len(experiments)} experiments are finished and up to date.")
+        return []
+    lanes = min(lanes or len(os.sched_getaffinity(0)), len(todo))
+    observer: LineLog = LineLog(console, len(experiments), len(finished), TRAINING)
+    shown = contextlib.nullcontext()
+    if console.is_terminal:
+        pace = _pace(experiments, done)
+        observer = LiveTable(console, experiments, finished, TRAINING, stations_of, runs, lanes, pace)
+        shown = observer.shown()
+
+    def tell(ending: Ending) -> None:
+        if not ending.failure:
+            on_finished()
+
+    with terminable(), shown:
+        first = [_job(one, runs, PREPARING, "examples") for one in todo if "examples" not in done[one.name]]
+        failures = [ending for ending in run_jobs(first, 1, observer) if ending.failure]
+        failed = {ending.job.name for ending in failures}
+        second = [_job(one, runs, TRAINING, "evaluate", _ONE_THREAD) for one in todo if one.name not in failed]
+        return failures + [ending for ending in run_jobs(second, lanes, observer, tell) if ending.failure]
+
+
+def show_failures(failures: Sequence[Ending], console: Console) -> None:
+    """Lists what failed, with the last lines it printed."""
+    for ending in failures:
+        job = ending.job
+        console.print(
+            f"\n{job.name}: {job.task} failed ({ending.failure}); {job.log} ends with", style="bold red", soft_wrap=True
+        )
+        for line in ending.last_lines:
+            console.print(f"    {line}", soft_wrap=True)
+
+
+def _job(one: Experiment, runs: Path, task: str, station: str, environment: Mapping[str, str] | None = None) -> Job:
+    command = (sys.executable, "-m", "tfdnc.cli.main", station, *one.arguments(runs))
+    return Job(one.name, task, command, runs / one.name / LOG, environment or {})
+
+
+def _pace(experiments: Sequence[Experiment], done: Mapping[str, dict]) -> dict[str, float]:
+    """CPU seconds of an epoch by label, from the trainings that are finished."""
+    pace = {}
+    for one in experiments:
+        training = done[one.name].get("train", {}).get("figures", {})
+        if training.get("epochs"):
+            pace[one.label] = training.get("cpu_seconds", 0.0) / training["epochs"]
+    return pace
