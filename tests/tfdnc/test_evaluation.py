@@ -121,6 +121,11 @@ def test_lists_and_places_equal_the_oracle(encoder):
         place = int(np.sum(scores[rivals] > scores[target - 1]))
         expected = place if place < WIDTH else metrics.NOT_FOUND
         assert retrieved.within_places[user] == expected
+        log_partition = np.array([np.log(np.sum(np.exp(scores[k == CLUSTERS]))) for k in range(K)])
+        keys = log_intent[CLUSTERS] + scores - log_partition[CLUSTERS]
+        rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] != CLUSTERS), history - 1)
+        place = int(np.sum(keys[rivals] >= keys[target - 1]))
+        assert retrieved.outside_places[user] == (place if place < WIDTH else metrics.NOT_FOUND)
         np.testing.assert_allclose(retrieved.log_intent[user], log_intent, atol=1e-5)
 
 

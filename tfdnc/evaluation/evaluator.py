@@ -32,6 +32,7 @@ class Retrieved(NamedTuple):
 
     lists: list[Lists]  # one per merge
     within_places: np.ndarray  # [U] place of the target among the unseen items of its own cluster
+    outside_places: np.ndarray  # [U] place of the target among itself and the unseen items of all other clusters
     log_intent: np.ndarray  # [U, K], over the model's own clusters
 
 
@@ -67,15 +68,16 @@ class Evaluator:
         result = Retrieved(
             lists=[Lists(empty.copy(), empty.copy()) for _ in self._merges],
             within_places=np.full(users, metrics.NOT_FOUND),
+            outside_places=np.full(users, metrics.NOT_FOUND),
             log_intent=np.zeros([users, self._model.num_clusters], np.float32),
         )
         for batch, history, excluded in history_batches(records, self._model.max_length):
             seen = self._judge.indices[excluded] if self._judge else excluded
-            lists, within, log_intent = self._graph(history, seen, judged.targets[batch], judged.target_clusters[batch])
-            for made, (rows, clusters) in zip(result.lists, lists, strict=True):
-                made.rows[batch], made.clusters[batch] = rows.numpy(), clusters.numpy()
-            places = within.numpy().astype(np.int64)  # NOT_FOUND does not fit int32
-            result.within_places[batch] = np.where(places < 0, metrics.NOT_FOUND, places)
+            targets, clusters = judged.targets[batch], judged.target_clusters[batch]
+            lists, within, outside, log_intent = self._graph(history, seen, targets, clusters)
+            for made, (rows, row_clusters) in zip(result.lists, lists, strict=True):
+                made.rows[batch], made.clusters[batch] = rows.numpy(), row_clusters.numpy()
+            result.within_places[batch], result.outside_places[batch] = _as_places(within), _as_places(outside)
             result.log_intent[batch] = log_intent.numpy()
         return result
 
@@ -83,7 +85,9 @@ class Evaluator:
         vectors, log_intent = self._model.user_vectors(history)
         # A judged model has one cluster, so one vector for it would be one for all.
         per_cluster = self._model.vectors_per_cluster and not self._judge
-        candidates, log_partition = self._index().search(vectors, seen, self._width, per_cluster=per_cluster)
+        items = self._items()
+        index = ExactIndex(items, self._offsets)
+        candidates, log_partition = index.search(vectors, seen, self._width, per_cluster=per_cluster)
         batch = tf.shape(history)[0]
         length = tf.repeat(self._width, batch)
         lists = []
@@ -92,13 +96,20 @@ class Evaluator:
             keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
             merged = merge(candidates, keys, length, self._width, len(self._offsets) - 1)
             lists.append((merged.rows, merged.clusters))
-        return lists, _within_places(candidates, targets, target_clusters), log_intent
+        shift = tf.zeros_like(log_partition)
+        if self._merges[0].method != "score":  # scores of different clusters compare as joint probabilities only
+            shift = log_intent - log_partition
+        asking = tf.gather(vectors, target_clusters, batch_dims=1)[:, None] if per_cluster else vectors
+        score = tf.reduce_max(tf.einsum("bid,bd->bi", asking, tf.gather(items, targets - 1)), axis=1)
+        score = tf.where(tf.reduce_any(seen == targets[:, None], axis=1), float("-inf"), score)
+        outside = _outside_places(candidates, shift, score, target_clusters, self._width)
+        return lists, _within_places(candidates, targets, target_clusters), outside, log_intent
 
-    def _index(self):
-        items = self._model.item_embeddings
-        if self._judge:  # reordered inside the graph, so that the lists follow the weights
-            items = tf.gather(tf.convert_to_tensor(items), self._judge.model_rows)
-        return ExactIndex(items, self._offsets)
+    def _items(self):
+        """Item vectors `[N, D]` in the order of the index."""
+        items = tf.convert_to_tensor(self._model.item_embeddings)
+        # The judge's order is made inside the graph, so that the lists follow the weights.
+        return tf.gather(items, self._judge.model_rows) if self._judge else items
 
 
 def _within_places(candidates, targets, target_clusters):
@@ -106,3 +117,21 @@ def _within_places(candidates, targets, target_clusters):
     is_target = (candidates.rows == targets[:, None] - 1) & (candidates.scores > float("-inf"))
     is_target &= candidates.clusters == target_clusters[:, None]
     return tf.reduce_max(tf.where(is_target, candidates.ranks, -1), axis=1)
+
+
+def _outside_places(candidates, shift, target_scores, target_clusters, width):
+    """How many candidates of other clusters are not below each target, -1 for `width` or more: `[B]`.
+
+    Every cluster brings its best `width` items, so any count below `width` is exact.
+    """
+    keys = candidates.scores + tf.gather(shift, candidates.clusters, axis=1)  # [B, C]
+    target_keys = target_scores + tf.gather(shift, target_clusters, batch_dims=1)
+    ahead = (keys >= target_keys[:, None]) & (candidates.scores > float("-inf"))
+    count = tf.reduce_sum(tf.cast(ahead & (candidates.clusters != target_clusters[:, None]), tf.int32), axis=1)
+    return tf.where((count < width) & (target_scores > float("-inf")), count, -1)
+
+
+def _as_places(places):
+    """`NOT_FOUND`, which does not fit int32, for -1."""
+    places = places.numpy().astype(np.int64)
+    return np.where(places < 0, metrics.NOT_FOUND, places)

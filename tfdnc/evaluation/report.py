@@ -88,6 +88,8 @@ def evaluate(
             (its value there) and `figures` (of the test set); None for K = 1.
         `within_cluster`: `recall@m` with the target's cluster given (paper, Table 3), also for `evaluate.candidates`,
             where it is the oracle-intent ceiling; `within_cluster_by_cluster`: the same by cluster of the targets.
+        `out_of_cluster`: `recall@m` among the target and the items of all other clusters: how well it is told from easy
+            negatives (paper, Figure 1a). By score where the configured merge is, by joint probability elsewhere.
         `intent`: `intent_accuracy`, `intent_nll` (nats) of the intent model; `intent_nll_prior`, `intent_nll_history`:
             of the clusters' shares of the training events, and of the user's own events with add-one smoothing.
         `calibration`: of the intent model, see `tfdnc.evaluation.intent.calibration`; None for K = 1.
@@ -127,6 +129,7 @@ def evaluate(
         "alpha_curve": curve,
         "tuned": _tune(curve, evaluator, validation, tuning_objective(settings)) if curve else None,
         "within_cluster": recalls(retrieved.within_places, sorted({*settings.within_cluster, *settings.candidates})),
+        "out_of_cluster": recalls(retrieved.outside_places, settings.candidates),
         "within_cluster_by_cluster": _by_cluster(retrieved, records, shelf, settings.within_cluster),
         "intent": intent,
         "calibration": calibration(retrieved.log_intent, test.target_clusters) if several else None,
