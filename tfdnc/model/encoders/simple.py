@@ -43,7 +43,7 @@ class UserEmbedding(UserEncoder):
     users, and users who have gone on since.
     """
 
-    _PENALTY = 0.01
+    _PENALTY = 0.03
     """L2 weight of p in the fold-in; a handful of events would otherwise be fitted without bound."""
 
     def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
