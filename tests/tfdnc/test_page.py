@@ -58,7 +58,7 @@ def add_all_there_will_be(report):
     bins = [{"confidence": c, "accuracy": c / 2, "count": int(100 * c)} for c in (0.0, 0.3, 0.7)]
     report["calibration"] = {"bins": bins, "ece": 0.0321}
     report["tuned"] = {"alpha": 1, "objective": "recall@50", "validation": 0.6, "figures": report["alpha_curve"][1]}
-    report["judged_by"] = "others"
+    report["judged_by"] = "own clusters"
     report["intent"] |= {"intent_nll_prior": 2.5, "intent_nll_history": 2.25}
 
 
@@ -230,11 +230,11 @@ def test_seeds_of_one_name_become_mean_and_sample_deviation(full_page):
     assert "2 seeds, quota, alpha 1 tuned on validation" in full_page
 
 
-def test_spreads_keep_what_all_seeds_have():
-    found = tables.spreads([{"a": 1.0, "b": 3.0}, {"a": 2.0}, {"a": 6.0}])
-    assert found == {"a": tables.Spread(3.0, pytest.approx(np.sqrt(7)))}  # (4 + 1 + 9) / 2
-    assert tables.spreads([{"a": 1.0, "b": None, "c": float("nan")}]) == {"a": tables.Spread(1.0, None)}
-    assert tables.spreads([{"a": 1.0}, {"a": None}]) == {}
+def test_summaries_keep_what_all_seeds_have():
+    found = tables.summaries([{"a": 1.0, "b": 3.0}, {"a": 2.0}, {"a": 6.0}])
+    assert found == {"a": tables.Summary(3.0, pytest.approx(np.sqrt(7)), 3)}  # (4 + 1 + 9) / 2
+    assert tables.summaries([{"a": 1.0, "b": None, "c": float("nan")}]) == {"a": tables.Summary(1.0, None, 1)}
+    assert tables.summaries([{"a": 1.0}, {"a": None}]) == {}
 
 
 @pytest.mark.parametrize("other", [{"epochs": 5, "seed": 2}, {"seed": 1}])

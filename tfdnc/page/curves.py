@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from tfdnc.page.chart import Bar, Chart, Line, Mark, draw
 from tfdnc.page.runs import Group, Run
-from tfdnc.page.tables import sizes_of, spreads
+from tfdnc.page.tables import sizes_of, summaries
 
 SPREADS = {
     "coverage": "Share of the clusters in the list",
@@ -61,7 +61,7 @@ def has_spread(group: Group, measure: str) -> bool:
     """Whether a measure of spread says anything of a group: one cluster is always covered, unless others judge."""
     report = group.first.report
     known = any(name.startswith(f"{measure}@") for name in report["merge"])
-    return known and (measure not in _OF_CLUSTERS or group.first.num_clusters > 1 or bool(report.get("judged_by")))
+    return known and (measure not in _OF_CLUSTERS or bool(group.first.judges))
 
 
 def training_charts(groups: Sequence[Group]) -> list[Chart]:
@@ -109,7 +109,7 @@ def mean_curve(group: Group) -> list[dict[str, float]]:
 
 
 def _means(figures: Sequence[dict]) -> dict[str, float]:
-    return {name: spread.mean for name, spread in spreads(figures).items()}
+    return {name: summary.mean for name, summary in summaries(figures).items()}
 
 
 def _merge(group: Group) -> dict[str, float]:

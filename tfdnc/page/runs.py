@@ -22,6 +22,10 @@ STATIONS = ("generate", "prepare", "cluster", "examples", "train", "evaluate")
 _SEED = re.compile(r"^(?P<name>.+)-seed\d+$")
 
 
+OWN_CLUSTERS = "own clusters"
+"""What a report says where a model is judged by the clusters it retrieves in."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One evaluated run.
@@ -59,9 +63,15 @@ class Run:
         return self.manifests["evaluate"]["inputs"]["seed"]
 
     @property
+    def judges(self) -> str:
+        """The clusters that the report measures within; empty where it has only one."""
+        several = len(self.report["within_cluster_by_cluster"]) > 1
+        return self.report.get("judged_by", OWN_CLUSTERS if several else None) or ""
+
+    @property
     def num_clusters(self) -> int:
-        """K."""
-        return len(self.report["within_cluster_by_cluster"])
+        """K, of the model itself."""
+        return len(self.report["within_cluster_by_cluster"]) if self.judges == OWN_CLUSTERS else 1
 
     @property
     def evaluated(self) -> str:

@@ -1,21 +1,13 @@
 """The tables of the page: overall figures (paper, Table 2), figures within clusters (Table 3), and the intent model."""
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tfdnc.comparison.tables import Summary, summarise
 from tfdnc.page.runs import Group, Run
 
 NOTHING = "–"  # noqa: RUF001 (what is printed for a missing figure)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean of a figure over seeds, and its sample standard deviation; None for a single seed."""
-
-    mean: float
-    std: float | None
 
 
 @dataclass(frozen=True)
@@ -25,7 +17,7 @@ class Row:
     name: str
     note: str
     color: int | None
-    figures: dict[str, Spread]
+    figures: dict[str, Summary]
 
 
 @dataclass(frozen=True)
@@ -45,36 +37,32 @@ class Table:
     rows: list[tuple[Row, list[Cell]]]
 
 
-def spreads(figures: Sequence[dict[str, float | None]]) -> dict[str, Spread]:
-    """Mean and sample standard deviation of every figure that all of them have; null and NaN count as not there."""
+def summaries(figures: Sequence[dict[str, float | None]]) -> dict[str, Summary]:
+    """Summarises, over seeds, every figure that all of them have; null and NaN count as not there."""
     known = [{name: value for name, value in one.items() if _is_finite(value)} for one in figures]
-    found = {}
-    for name in known[0]:
-        values = [one[name] for one in known if name in one]
-        if len(values) == len(known):
-            found[name] = Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-    return found
+    shared = [name for name in known[0] if all(name in one for one in known)]
+    return {name: summarise(one[name] for one in known) for name in shared}
 
 
 def overall_table(groups: Sequence[Group]) -> Table:
     """Recall and NDCG of every method, its tuned quotas where it has them, and the most popular items."""
-    rows = [Row("most popular items", "", None, spreads([groups[0].first.report["popularity"]]))]
+    rows = [Row("most popular items", "", None, summaries([groups[0].first.report["popularity"]]))]
     for group in groups:
         rows.append(_row(group, _note(group, _merge_note(group.first)), lambda run: run.report["merge"]))
         if all(run.report.get("tuned") for run in group.runs):
             note = _note(group, f"quota, alpha {_tuned_alphas(group)} tuned on validation")
             rows.append(
-                Row(group.name, note, group.color, spreads([run.report["tuned"]["figures"] for run in group.runs]))
+                Row(group.name, note, group.color, summaries([run.report["tuned"]["figures"] for run in group.runs]))
             )
     return _table(rows, [*_names(rows, "recall@"), *_names(rows, "ndcg@")])
 
 
 def within_table(groups: Sequence[Group]) -> Table | None:
-    """Recall with the target's cluster given; None where no run has more than one cluster."""
+    """Recall with the target's cluster given; None where no run is judged by clusters."""
     rows = [
-        _row(group, _note(group, f"{group.first.num_clusters} clusters"), lambda run: run.report["within_cluster"])
+        _row(group, _note(group, group.first.judges), lambda run: run.report["within_cluster"])
         for group in groups
-        if group.first.num_clusters > 1
+        if group.first.judges
     ]
     return _table(rows, _names(rows, "recall@")) if rows else None
 
@@ -106,7 +94,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _row(group: Group, note: str, figures: Callable[[Run], dict]) -> Row:
-    return Row(group.name, note, group.color, spreads([figures(run) for run in group.runs]))
+    return Row(group.name, note, group.color, summaries([figures(run) for run in group.runs]))
 
 
 def _merge_note(run: Run) -> str:
