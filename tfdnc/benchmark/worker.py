@@ -79,7 +79,7 @@ class Trainer:
         }
 
     def _fit(self, steps: int) -> dict:
-        timer = _Timer()
+        timer = Timer()
         epochs = -(-steps // self._batches.steps_per_epoch)
         dataset = self._batches.dataset(0, epochs).take(steps)
         self._model.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[timer])
@@ -96,13 +96,15 @@ class Trainer:
         return tf.math.count_nonzero(states.trained)
 
 
-class _Timer(keras.callbacks.Callback):
+class Timer(keras.callbacks.Callback):
     """CPU and wall seconds of one epoch of `model.fit`."""
 
     def on_epoch_begin(self, epoch, logs=None):
+        """Notes the times."""
         self._began = time.process_time(), time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        """Leaves the differences in `seconds`."""
         cpu, wall = self._began
         self.seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
 
