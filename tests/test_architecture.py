@@ -52,6 +52,7 @@ def test_the_ground_floor_imports_nothing_above_it():
 
 def test_workers_and_the_command_line_start_without_tensorflow():
     modules = ["tfdnc", "tfdnc.cli.main", "beam_jobs.sequences", "beam_jobs.examples", "tfdnc.clustering"]
+    modules.append("tfdnc.cli.benchmark")  # it starts processes that do
     modules.append("tfdnc.page.build")  # a wrong folder is reported at once
     code = f"import sys, {', '.join(modules)}; print([name for name in sys.modules if name == 'tensorflow'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
