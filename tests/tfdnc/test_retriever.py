@@ -230,6 +230,22 @@ def test_a_single_cluster_has_no_intent_to_learn():
     np.testing.assert_array_equal(log_intent, [[0.0]])
 
 
+def test_without_weight_the_intent_is_not_learned_and_not_computed():
+    batch = batch_of(random_sequences(6))
+    model = make("hadamard_per_position", intent_weight=0.0)
+    assert [metric.name for metric in model.metrics] == ["retrieval_loss"]
+    assert float(model.compute_loss(batch)) == pytest.approx(float(model._retrieval_loss.result()))
+    products = []
+    for weight in (0.0, 1.0):
+        step = tf.function(make("hadamard_per_position", intent_weight=weight).compute_loss)
+        pruned = tf.compat.v1.graph_util.extract_sub_graph(
+            (graph := step.get_concrete_function(batch).graph).as_graph_def(), [graph.outputs[0].op.name]
+        )
+        products.append(sum("MatMul" in node.op for node in pruned.node))
+    plain = tf.function(make("transformer", intent_weight=0.0).compute_loss).get_concrete_function(batch).graph
+    assert products[0] == sum("MatMul" in op.type for op in plain.get_operations()) < products[1]
+
+
 def test_unknown_names_are_listed():
     with pytest.raises(UserError, match="known: comirec, hadamard_literal, hadamard_per_position, item_counts"):
         make("hadamar")

@@ -1,18 +1,17 @@
 """`tfdnc`: one command per station, `run` for all of them, commands about many runs, `serve` and `query`."""
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tfdnc.cli import road, screen
-from tfdnc.config import ExperimentConfig, load_config
+from tfdnc.cli import screen
+from tfdnc.cli.travel import travel
+from tfdnc.config import load_config
 from tfdnc.errors import UserError
 from tfdnc.schema import MODEL_NAME
-from tfdnc.stations import Station, lock_run, run_station
 
 _STATION_HELP = {
     "generate": "make a log with planted tastes (configs with a `generate` section)",
@@ -80,6 +79,18 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", _report, "write one HTML page about evaluated runs")
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, such as runs/NAME")
     report.add_argument("--output", type=Path, default=Path("report.html"), help="the page (default: report.html)")
+
+    benchmark = add("benchmark", None, "measure what methods cost").add_subparsers(required=True, metavar="WHAT")
+    training = _adder(benchmark)("training", _benchmark_training, "measure how fast methods train, beside a baseline")
+    training.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML configs, see configs/")
+    training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of every one")
+    training.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+    training.add_argument(
+        "--baseline", metavar="NAME", help="run that ratios are to (default: the one called ...-sasrec)"
+    )
+    training.add_argument("--steps", type=_count, default=60, help="training steps of a measurement (default: 60)")
+    training.add_argument("--rounds", type=_count, default=3, help="measurements of every method (default: 3)")
+    training.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
     fetch = add("fetch", _fetch, "download a public data set")
     fetch.add_argument("name", help="ml-1m")
@@ -162,30 +173,8 @@ def _station(arguments: argparse.Namespace) -> None:
 
 
 def _travel(arguments: argparse.Namespace, last: str | None) -> None:
-    """Runs the stations up to `last`, or all; the ones whose inputs are unchanged are skipped."""
     config = load_config(arguments.config, arguments.set)
-    stations = road.stations_of(config)
-    names = [station.name for station in stations]
-    if last is not None and last not in names:
-        raise UserError(f"Expected a config with a section for {last}, this one has the stations {names}.")
-    stations = stations[: names.index(last) + 1 if last else None]
-    for station in stations:
-        station.check(config)
-    run = arguments.runs / config.name
-    with lock_run(run):
-        road.write_config(config, run)
-        _visit(stations, config, run, arguments.force, last)
-
-
-def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
-    for station in stations:
-        screen.station_started(station)
-        # Training has a progress bar of its own, and a terminal shows one live display at a time.
-        with contextlib.nullcontext() if station is road.TRAIN else screen.last_log_line(station.name):
-            outcome = run_station(station, config, run, force and last in (None, station.name))
-        screen.station_ended(station, outcome)
-        if station is road.EVALUATE:
-            screen.show_report(outcome.figures)
+    travel(config, arguments.runs / config.name, last, arguments.force)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -226,6 +215,12 @@ def _report(arguments: argparse.Namespace) -> None:
         f"{arguments.output}: {shown} {'run' if shown == 1 else 'runs'}, {size:.2f} MB, nothing loaded from elsewhere"
     )
     screen.console.print(line, soft_wrap=True)
+
+
+def _benchmark_training(arguments: argparse.Namespace) -> None:
+    from tfdnc.cli.benchmark import benchmark_training
+
+    benchmark_training(arguments)
 
 
 def _fetch(arguments: argparse.Namespace) -> None:

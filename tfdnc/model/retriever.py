@@ -5,7 +5,7 @@ import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.model.encoders import USER_ENCODERS, Histories, Windows
+from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windows
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.transformer import Dense
 
@@ -55,7 +55,9 @@ class Retriever(tfrs.Model):
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
         self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
-        if self.num_clusters > 1:  # one cluster leaves no intent to learn, and no loss to show
+        # One cluster leaves no intent to learn, a weight of 0 asks for none: then there is no loss to show either.
+        self._learns_intent = self.num_clusters > 1 and train.intent_weight > 0
+        if self._learns_intent:
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
 
     @property
@@ -66,25 +68,15 @@ class Retriever(tfrs.Model):
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
 
+        With one cluster or `intent_weight` 0 there is no intent loss, and what only it reads is not computed.
+
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
                 padded.
             training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
-        seed = None
-        if training:
-            seed = tf.stack([tf.constant(self._seed), tf.cast(self.optimizer.iterations, tf.int32) * 4096])
-        clusters = inputs["target_cluster"]
-        has_target = inputs["target"] > 0
-        windows = Windows(
-            users=inputs["user"],
-            tokens=self._embed(inputs["history"]),
-            targets=self._rows(inputs["target"]),
-            clusters=clusters,
-            has_target=has_target,
-        )
-        states = self._encoder.training_states(windows, seed)
-
+        seed = self.step_seed(self.optimizer.iterations) if training else None
+        states = self.training_states(inputs, seed)
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
         catalogue = Catalogue(self.item_embeddings, self.offsets, self._counts)
@@ -93,16 +85,35 @@ class Retriever(tfrs.Model):
         )
         loss = _mean(losses)
         self._retrieval_loss.update_state(loss)
-        if self.num_clusters == 1:
+        if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
             return loss
 
-        where = tf.where(has_target)
+        where = tf.where(inputs["target"] > 0)
         logits = self._intent_head(tf.gather_nd(states.intent, where))
-        intent_loss = _mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.gather_nd(clusters, where), logits=logits)
-        )
+        labels = tf.gather_nd(inputs["target_cluster"], where)
+        intent_loss = _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
         self._intent_loss.update_state(intent_loss)
         return loss + self._intent_weight * intent_loss
+
+    def training_states(self, inputs: dict[str, tf.Tensor], seed: tf.Tensor | None) -> TrainingStates:
+        """States of a batch, and which of its positions have a retrieval loss.
+
+        Args:
+            inputs: as `compute_loss` takes them.
+            seed: of `step_seed`; None switches dropout off.
+        """
+        windows = Windows(
+            users=inputs["user"],
+            tokens=self._embed(inputs["history"]),
+            targets=self._rows(inputs["target"]),
+            clusters=inputs["target_cluster"],
+            has_target=inputs["target"] > 0,
+        )
+        return self._encoder.training_states(windows, seed)
+
+    def step_seed(self, step: tf.Tensor) -> tf.Tensor:
+        """What fixes everything random in one training step: `[2]` int32."""
+        return tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32) * 4096])
 
     def user_vectors(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes histories for retrieval.

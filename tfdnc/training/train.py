@@ -59,15 +59,8 @@ def train(
         UserError: nobody has an event to predict, or a loss diverged.
     """
     settings = config.train
-    batches = TrainingBatches(records, settings, config.model.max_length, config.seed)
+    model, batches = assemble(config, items, records)
     steps = batches.steps_per_epoch
-    model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, len(records.splits) - 1)
-    schedule = WarmupCosine(
-        settings.learning_rate, settings.warmup_steps, settings.epochs * steps, settings.final_learning_rate
-    )
-    model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
-    _create_variables(model, batches)
-
     state = TrainingState(model, output)
     first_epoch = state.restore()
     validation = Validation(validate, settings.validate_every, settings.epochs)
@@ -103,6 +96,22 @@ def train(
         "best_epoch": best["epoch"],
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
+
+
+def assemble(config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> tuple[Retriever, TrainingBatches]:
+    """Returns the compiled model of an experiment, all its variables made, and the batches that it trains on.
+
+    Raises:
+        UserError: nobody has an event to predict.
+    """
+    settings = config.train
+    batches = TrainingBatches(records, settings, config.model.max_length, config.seed)
+    model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, len(records.splits) - 1)
+    steps = settings.epochs * batches.steps_per_epoch
+    schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
+    model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
+    _create_variables(model, batches)
+    return model, batches
 
 
 def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Retriever:

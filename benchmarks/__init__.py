@@ -1,0 +1,1 @@
+"""Measurements for those who change the code; not installed."""

@@ -1,0 +1,91 @@
+"""Writes a benchmark to files: Markdown to read, CSV to plot, JSON with every raw measurement."""
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from tfdnc import __version__
+
+HEADERS = ("method", "seq/s", "ratio", "spread", "pos/s", "ratio", "to plain", "paper")
+"""Of the table on the screen and in the Markdown file."""
+
+NOTES = (
+    "seq/s and pos/s: training sequences, and positions with a retrieval loss, per CPU second on one thread;",
+    "ratio: to the baseline, median over rounds (spread: lowest and highest);",
+    "to plain: seq/s against the plain Transformer with the same loss and clusters; paper: ratios of its Table 4.",
+)
+
+
+def describe_machine(command: str) -> dict[str, str]:
+    """What a figure means nothing without."""
+    versions = (f"{name} {metadata.version(name)}" for name in ("tensorflow", "tf-keras", "numpy"))
+    return {
+        "command": command,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} cores, {_processor()}",
+        "versions": f"tfdnc {__version__}, Python {platform.python_version()}, {', '.join(versions)}",
+    }
+
+
+def cells(row: dict) -> tuple[str, ...]:
+    """One row of `rates.rates` under `HEADERS`."""
+    return (
+        row["method"],
+        f"{row['sequences']:,.0f}",
+        f"{row['sequences_ratio']:.2f}",
+        f"{row['sequences_lowest']:.2f}-{row['sequences_highest']:.2f}",
+        f"{row['positions']:,.0f}",
+        f"{row['positions_ratio']:.2f}",
+        _ratio(row["plain_ratio"]),
+        _ratio(row["paper"]),
+    )
+
+
+def contents(windows: dict[int, list[list[str]]]) -> Iterator[str]:
+    """Says in words what `rates.same_windows` found."""
+    for length, groups in windows.items():
+        if len(groups) == 1:
+            yield f"Windows of up to {length}: all {len(groups[0])} methods trained on the same batches."
+        else:
+            apart = "; ".join(", ".join(group) for group in groups)
+            yield f"Windows of up to {length}: the batches differ, so ratios compare different work: {apart}."
+
+
+def write_pages(
+    folder: Path, machine: dict[str, str], measured: Sequence[dict], rows: Sequence[dict], notes: Sequence[str]
+) -> None:
+    """Writes training.md, .csv and .json into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training.md").write_text(_markdown(machine, rows, notes), encoding="utf-8")
+    values = {"machine": machine, "rates": rows, "measured": measured}
+    (folder / "training.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
+    with (folder / "training.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _markdown(machine: dict[str, str], rows: Sequence[dict], notes: Sequence[str]) -> str:
+    lines = ["# Training throughput", "", f"    {machine['command']}", ""]
+    lines += [f"{machine['date']}; {machine['machine']}; {machine['versions']}.", ""]
+    table = [HEADERS, ("---", *["---:"] * (len(HEADERS) - 1)), *map(cells, rows)]
+    lines += [f"| {' | '.join(row)} |" for row in table]
+    return "\n".join([*lines, "", *notes, ""])
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())

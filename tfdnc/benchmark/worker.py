@@ -1,0 +1,145 @@
+"""The process that trains one method for a benchmark, a round of steps each time it is asked.
+
+It talks in lines of JSON. In: first a job `{"config", "run", "steps"}`, then one empty line per round. Out: first what
+the method is (`describe`), then the figures of every round (`Trainer.round`). The end of its input ends it.
+"""
+
+import hashlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tfdnc import schema
+from tfdnc.backend import keras, tf
+from tfdnc.config import ExperimentConfig, parse_config
+from tfdnc.errors import UserError
+from tfdnc.items import ItemTable, read_items
+from tfdnc.training.records import read_training
+from tfdnc.training.train import assemble
+
+WARM_UP = 10
+"""Steps before the first round: TensorFlow compiles in the first and fills its memory pools in the next ones."""
+
+
+class Trainer:
+    """One method under `model.fit`, on the same batches in every round: the first `steps` from epoch 0 on.
+
+    Args:
+        config: the experiment.
+        items: the item table.
+        examples: folder of the examples station.
+        steps: training steps of a round.
+    """
+
+    def __init__(self, config: ExperimentConfig, items: ItemTable, examples: Path, steps: int):
+        self._steps = steps
+        self._items = items
+        self._model, self._batches = assemble(config, items, read_training(examples / schema.TRAIN))
+        self._count = tf.function(self._count_positions, reduce_retracing=True)
+        self._fit(WARM_UP)
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers."""
+        return int(sum(tf.size(variable).numpy() for variable in self._model.trainable_variables))
+
+    def windows(self) -> str:
+        """Digest of whose events a round trains on, in which order: raw item ids, and neither clusters nor negatives.
+
+        Two methods with the same digest see the same windows in the same batches.
+        """
+        digest = hashlib.sha256()
+        ids = np.array(["", *self._items.item_ids])
+        for batch in self._round_batches():
+            digest.update(repr(batch["history"].shape).encode())
+            for values in (batch["user"].astype(str), ids[batch["history"]], ids[batch["target"]]):
+                digest.update("\n".join(values.ravel()).encode())
+        return digest.hexdigest()[:12]
+
+    def round(self) -> dict:
+        """Trains `steps` steps.
+
+        Returns:
+            `cpu_seconds` on all cores and `wall_seconds`, packing of the batches included; what was trained in them:
+            `sequences`, `positions` that had a retrieval loss, and `slots`, the padded positions that were encoded.
+        """
+        first_step = int(self._model.optimizer.iterations.numpy())
+        times = self._fit(self._steps)
+        batches = list(self._round_batches())
+        counts = [self._count(batch, tf.constant(first_step + i)) for i, batch in enumerate(batches)]
+        return times | {
+            "sequences": sum(len(batch["user"]) for batch in batches),
+            "positions": int(sum(count.numpy() for count in counts)),
+            "slots": sum(batch["history"].size for batch in batches),
+        }
+
+    def _fit(self, steps: int) -> dict:
+        timer = Timer()
+        epochs = -(-steps // self._batches.steps_per_epoch)
+        dataset = self._batches.dataset(0, epochs).take(steps)
+        self._model.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[timer])
+        return timer.seconds
+
+    def _round_batches(self) -> Iterator[dict[str, np.ndarray]]:
+        epochs = (self._batches.epoch(epoch) for epoch in itertools.count())
+        return itertools.islice(itertools.chain.from_iterable(epochs), self._steps)
+
+    def _count_positions(self, batch, step):
+        """Positions of a batch that had a loss in training step `step`; some encoders draw them."""
+        # What only the states depend on is pruned from the graph: this encodes nothing.
+        states = self._model.training_states(batch, self._model.step_seed(step))
+        return tf.math.count_nonzero(states.trained)
+
+
+class Timer(keras.callbacks.Callback):
+    """CPU and wall seconds of one epoch of `model.fit`."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Notes the times."""
+        self._began = time.process_time(), time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Leaves the differences in `seconds`."""
+        cpu, wall = self._began
+        self.seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
+
+
+def describe(config: ExperimentConfig, items: ItemTable, trainer: Trainer) -> dict:
+    """What tells a method from others in the table, and whether they saw the same windows."""
+    return {
+        "encoder": config.model.encoder,
+        "loss": config.train.loss,
+        "clusters": items.num_clusters,
+        "max_length": config.model.max_length,
+        "intent": items.num_clusters > 1 and config.train.intent_weight > 0,
+        "parameters": trainer.parameters,
+        "windows": trainer.windows(),
+    }
+
+
+def main() -> None:
+    """Serves rounds until the input ends; bad input is answered with `{"error": message}`."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
+
+    def answer(value: dict) -> None:
+        print(json.dumps(value), file=answers, flush=True)
+
+    try:
+        job = json.loads(sys.stdin.readline())
+        config = parse_config(job["config"])
+        items = read_items(Path(job["run"]) / "cluster")
+        trainer = Trainer(config, items, Path(job["run"]) / "examples", job["steps"])
+        answer(describe(config, items, trainer))
+        for _ in sys.stdin:
+            answer(trainer.round())
+    except UserError as error:
+        answer({"error": str(error)})
+
+
+if __name__ == "__main__":
+    main()

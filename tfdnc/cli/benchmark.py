@@ -1,0 +1,47 @@
+"""`tfdnc benchmark`: goes up the road as far as a benchmark needs, measures, and shows the table."""
+
+import argparse
+import shlex
+
+from tfdnc.benchmark import pages
+from tfdnc.benchmark.rates import find_baseline, rates, same_windows
+from tfdnc.benchmark.training import measure
+from tfdnc.cli import road, screen
+from tfdnc.cli.travel import travel
+from tfdnc.config import load_config
+
+
+def benchmark_training(arguments: argparse.Namespace) -> None:
+    """Trains every config for some steps, by turns, and writes rates and ratios."""
+    configs = [load_config(path, arguments.set) for path in arguments.configs]
+    baseline = find_baseline([config.name for config in configs], arguments.baseline)
+    for config in configs:
+        screen.console.print(config.name, style="bold reverse")
+        travel(config, arguments.runs / config.name, last=road.EXAMPLES.name)
+    with screen.last_log_line("benchmark"):
+        measured = measure(configs, arguments.runs, arguments.steps, arguments.rounds)
+    rows = rates(measured, baseline)
+    notes = [*pages.NOTES, *pages.contents(same_windows(measured))]
+    title = f"Training throughput, {arguments.rounds} rounds of {arguments.steps} steps, ratios to {baseline}"
+    _show(title, rows, notes)
+    pages.write_pages(arguments.output, pages.describe_machine(_command(arguments)), measured, rows, notes)
+    screen.console.print(f"training.md, .csv and .json are in {arguments.output}", soft_wrap=True)
+
+
+def _show(title: str, rows: list[dict], notes: list[str]) -> None:
+    made = screen.table(title, *pages.HEADERS)
+    for column in made.columns[1:]:
+        column.justify, column.no_wrap = "right", True  # only the names give way on a narrow terminal
+    for row in rows:
+        made.add_row(*pages.cells(row))
+    screen.console.print(made)
+    for note in notes:
+        screen.console.print(note, soft_wrap=True)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command again, but for where files lie."""
+    words = ["tfdnc", "benchmark", "training", *map(str, arguments.configs)]
+    words += [word for override in arguments.set if ".path=" not in override for word in ("--set", override)]
+    words += ["--baseline", arguments.baseline] if arguments.baseline else []
+    return shlex.join([*words, "--steps", str(arguments.steps), "--rounds", str(arguments.rounds)])

@@ -1,0 +1,44 @@
+"""Goes up the road of one run, station by station, and shows what happens."""
+
+import contextlib
+from pathlib import Path
+
+from tfdnc.cli import road, screen
+from tfdnc.config import ExperimentConfig
+from tfdnc.errors import UserError
+from tfdnc.stations import Station, lock_run, run_station
+
+
+def travel(config: ExperimentConfig, run: Path, last: str | None = None, force: bool = False) -> None:
+    """Runs the stations up to `last`, or all; the ones whose inputs are unchanged are skipped.
+
+    Args:
+        config: the experiment.
+        run: folder of the run.
+        last: name of a station.
+        force: run `last`, or all stations, although nothing changed.
+
+    Raises:
+        UserError: the config has no such station, or a station refuses its input.
+    """
+    stations = road.stations_of(config)
+    names = [station.name for station in stations]
+    if last is not None and last not in names:
+        raise UserError(f"Expected a config with a section for {last}, this one has the stations {names}.")
+    stations = stations[: names.index(last) + 1 if last else None]
+    for station in stations:
+        station.check(config)
+    with lock_run(run):
+        road.write_config(config, run)
+        _visit(stations, config, run, force, last)
+
+
+def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
+    for station in stations:
+        screen.station_started(station)
+        # Training has a progress bar of its own, and a terminal shows one live display at a time.
+        with contextlib.nullcontext() if station is road.TRAIN else screen.last_log_line(station.name):
+            outcome = run_station(station, config, run, force and last in (None, station.name))
+        screen.station_ended(station, outcome)
+        if station is road.EVALUATE:
+            screen.show_report(outcome.figures)
