@@ -140,6 +140,14 @@ class TestEveryConditioning:
     def test_learns_a_log_with_two_disjoint_tastes(self, encoder, loss):
         learn_two_tastes(encoder, loss)
 
+    def test_nothing_that_a_request_reads_is_left_out_of_a_bundle(self, encoder):
+        # MIND's routing start is not trained; saved with the trainable variables only, its bundle could not be written.
+        model = make(encoder)
+        specs = [tf.TensorSpec([None, None], tf.int32)]
+        graph = tf.function(model.user_vectors, input_signature=specs).get_concrete_function().graph
+        read = {variable.ref() for variable in graph.variables}
+        assert read <= {variable.ref() for variable in model.serving_variables}
+
     def test_every_variable_learns(self, encoder):
         model = make(encoder)
         with tf.GradientTape() as tape:
@@ -226,6 +234,8 @@ def test_a_single_cluster_has_no_intent_to_learn():
     batch = batch_of(random_sequences(4))
     batch["target_cluster"] = tf.zeros_like(batch["target_cluster"])
     assert np.isfinite(float(model.compute_loss(batch, training=True)))
+    # A trainable head without a loss made Keras warn of missing gradients in every training.
+    assert not model._intent_head.trainable_variables
     _, log_intent = model.user_vectors(histories([1, 2]))
     np.testing.assert_array_equal(log_intent, [[0.0]])
 

@@ -54,14 +54,20 @@ class Retriever(tfrs.Model):
             self.item_embeddings.assign(initial)
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
         self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
+        self._intent_head.trainable = self.num_clusters > 1  # one cluster leaves no intent to learn, no loss to show
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
-        if self.num_clusters > 1:  # one cluster leaves no intent to learn, and no loss to show
+        if self.num_clusters > 1:
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
 
     @property
     def vectors_per_cluster(self) -> bool:
         """Whether user vector k searches cluster k only; otherwise every vector searches every cluster."""
         return self._encoder.vectors_per_cluster
+
+    @property
+    def serving_variables(self) -> list[tf.Variable]:
+        """Everything `user_vectors` and a search read, what training leaves alone included."""
+        return [self.item_embeddings, *self._encoder.variables, *self._intent_head.variables]
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
