@@ -19,7 +19,7 @@ def result(label, seed=1, recall=0.2, clusters=True, split="s", training=None, c
     report = {
         "merge": figures,
         "popularity": {"recall@20": 0.05, "recall@50": 0.1, "ndcg@20": 0.02, "ndcg@50": 0.02},
-        "alpha_curve": [{"alpha": 1}] if clusters else [],
+        "judged_by": "own clusters" if clusters else None,
         "within_cluster": {"recall@5": recall, "recall@20": 2 * recall},
         **report,
     }
@@ -74,11 +74,10 @@ def test_relative_improvement_leaves_out_the_baseline():
 
 
 def test_figures_of_clusters_are_blank_where_there_is_one_cluster_only():
-    judged = {"evaluate": {"candidates": [20, 50], "judge": {}}}
     results = [
         result("x-dnc"),
         result("x-sasrec", clusters=False),
-        result("x-judged", clusters=False, config=judged),
+        result("x-judged", judged_by="word2vec_kmeans, 10 clusters"),
     ]
     made = tables(results, ["x-dnc", "x-sasrec", "x-judged"])
     assert [row.label for row in made["within_cluster"].rows] == ["x-dnc", "x-judged"]

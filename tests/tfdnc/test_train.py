@@ -113,6 +113,19 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
     assert whole == killed
 
 
+def test_no_epochs_keep_the_initial_weights_and_a_killed_run_starts_over(tmp_path):
+    config = parse_config({"name": "x", "model": {"encoder": "item_counts", "dim": 1}, "train": {"epochs": 0}})
+    with pytest.raises(Killed):
+        run(tmp_path, config, validate=Validator(die_at=1), objective="norm")
+    (tmp_path / "weights.index").write_bytes(b"half")  # whatever the killed run was writing
+    figures = run(tmp_path, config, validate=lambda model: {"norm": 1.0})
+    assert (figures["epochs"], figures["steps"], figures["best_epoch"], figures["val_norm"]) == (0, 0, 0, 1.0)
+    assert [entry["epoch"] for entry in json.loads((tmp_path / HISTORY).read_text())] == [0]
+    np.testing.assert_array_equal(
+        load_trained(config, make_items(), tmp_path).item_embeddings.numpy()[:, 0], np.log(np.ones(NUM_ITEMS))
+    )
+
+
 def test_the_best_epoch_is_kept_not_the_last(tmp_path):
     values = iter([0.1, 0.9, 0.5])
     best = {}

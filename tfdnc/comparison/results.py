@@ -35,7 +35,7 @@ class Result:
     @property
     def clustered(self) -> bool:
         """Whether figures that speak of clusters mean anything: K > 1, or clusters only to judge the lists by."""
-        return bool(self.report["alpha_curve"]) or self.config.evaluate.judge is not None
+        return self.report["judged_by"] is not None
 
 
 def finished_stations(one: Experiment, runs: Path, stations_of: StationsOf) -> dict[str, dict]:

@@ -83,16 +83,17 @@ def evaluate(
             clusters in a list) and `entropy@m` (nats, of the clusters of a list), absent where `judged_by` is None;
             `gini@m` (of how often each of the N items is recommended, 0 is all equal); `item_coverage@m` (share of the
             N items in some list); `ild@m` (intra-list Jaccard distance of categories), absent without categories.
-        `alpha_curve`: the same figures of quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] for K = 1.
+        `alpha_curve`: the same figures of quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
+            intent was learned (K = 1, or `train.intent_weight: 0`).
         `tuned`: the `alpha` of that curve with the largest `objective` (name of a figure) on validation, `validation`
-            (its value there) and `figures` (of the test set); None for K = 1.
+            (its value there) and `figures` (of the test set); None where `alpha_curve` is empty.
         `within_cluster`: `recall@m` with the target's cluster given (paper, Table 3), also for `evaluate.candidates`,
             where it is the oracle-intent ceiling; `within_cluster_by_cluster`: the same by cluster of the targets.
         `out_of_cluster`: `recall@m` among the target and the items of all other clusters: how well it is told from easy
             negatives (paper, Figure 1a). By score where the configured merge is, by joint probability elsewhere.
         `intent`: `intent_accuracy`, `intent_nll` (nats) of the intent model; `intent_nll_prior`, `intent_nll_history`:
             of the clusters' shares of the training events, and of the user's own events with add-one smoothing.
-        `calibration`: of the intent model, see `tfdnc.evaluation.intent.calibration`; None for K = 1.
+        `calibration`: of the intent model, see `tfdnc.evaluation.intent.calibration`; None likewise.
         `popularity`: figures as `merge`, of the lists of the most popular unseen items.
 
     Raises:
@@ -102,8 +103,8 @@ def evaluate(
     judge = judging.make_judge(items, judging_items) if judging_items else None
     shelf = judge.items if judge else items  # what lists, places and clusters of the report refer to
     records = judge.renumber(test) if judge else test
-    several = items.num_clusters > 1
-    alphas = settings.alphas if several else ()
+    informed = items.num_clusters > 1 and config.train.intent_weight > 0  # nothing else can distribute a list
+    alphas = settings.alphas if informed else ()
     # One cluster is one list, in order of score under any merge; a judge's clusters must not change it.
     merges = [MergeConfig(method="score") if judge else config.merge]
     merges += [MergeConfig(method="quota", alpha=alpha) for alpha in alphas]
@@ -132,7 +133,7 @@ def evaluate(
         "out_of_cluster": recalls(retrieved.outside_places, settings.candidates),
         "within_cluster_by_cluster": _by_cluster(retrieved, records, shelf, settings.within_cluster),
         "intent": intent,
-        "calibration": calibration(retrieved.log_intent, test.target_clusters) if several else None,
+        "calibration": calibration(retrieved.log_intent, test.target_clusters) if informed else None,
         "popularity": _popularity(shelf, records, figures, settings.candidates),
     }
 

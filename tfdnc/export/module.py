@@ -45,7 +45,7 @@ class RetrievalModule(tf.Module):
         super().__init__()
         # The model itself stays outside the module: Keras would trace and save its training state and call functions.
         self._user_vectors = retriever.user_vectors
-        self._tower_variables = list(retriever.trainable_variables)
+        self._tower_variables = retriever.serving_variables
         self._max_length = retriever.max_length
         self._vectors_per_cluster = retriever.vectors_per_cluster
         self._num_clusters = items.num_clusters

@@ -54,9 +54,9 @@ class Retriever(tfrs.Model):
             self.item_embeddings.assign(initial)
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
         self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
-        self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
         # One cluster leaves no intent to learn, a weight of 0 asks for none: then there is no loss to show either.
-        self._learns_intent = self.num_clusters > 1 and train.intent_weight > 0
+        self._learns_intent = self._intent_head.trainable = self.num_clusters > 1 and train.intent_weight > 0
+        self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
         if self._learns_intent:
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
 
@@ -64,6 +64,11 @@ class Retriever(tfrs.Model):
     def vectors_per_cluster(self) -> bool:
         """Whether user vector k searches cluster k only; otherwise every vector searches every cluster."""
         return self._encoder.vectors_per_cluster
+
+    @property
+    def serving_variables(self) -> list[tf.Variable]:
+        """Everything `user_vectors` and a search read, what training leaves alone included."""
+        return [self.item_embeddings, *self._encoder.variables, *self._intent_head.variables]
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.

@@ -68,13 +68,13 @@ def within_table(groups: Sequence[Group]) -> Table | None:
 
 
 def intent_table(groups: Sequence[Group]) -> Table | None:
-    """How well the cluster of the next item is known; None where no run has more than one cluster."""
+    """How well the cluster of the next item is known; None where no run has learned it."""
 
     def figures(run: Run) -> dict[str, float]:
         calibration = run.report.get("calibration") or {}
         return run.report["intent"] | {name: calibration[name] for name in ("ece",) if name in calibration}
 
-    rows = [_row(group, _note(group), figures) for group in groups if group.first.num_clusters > 1]
+    rows = [_row(group, _note(group), figures) for group in groups if group.first.report["alpha_curve"]]
     known = ("intent_accuracy", "intent_nll", "intent_nll_prior", "intent_nll_history", "ece")
     return _table(rows, [name for name in known if any(name in row.figures for row in rows)]) if rows else None
 

@@ -71,8 +71,7 @@ class MultiInterestByDynamicRouting(_Interests):
         behaviours = self._bilinear(dropped)  # [B, L, D]
         length = tf.shape(tokens)[1]
         read = tf.cast(tf.range(length) < reach[:, :, None], tf.float32)[:, :, None]  # [B, P, 1, L]
-        used = _number_of_interests(reach, count)  # [B, P]
-        idle = tf.where(tf.range(count) < used[:, :, None], 0.0, _MASKED)[:, :, :, None]  # [B, P, I, 1]
+        idle = _idle(reach, count)[:, :, :, None]  # [B, P, I, 1]
         logits = self._start[:, :length] + idle
         # Only the last iteration is differentiated: the logits are messages, not parameters.
         fixed = tf.stop_gradient(behaviours)
@@ -84,7 +83,9 @@ class MultiInterestByDynamicRouting(_Interests):
         return tf.where(idle < 0, interests[:, :, :1], interests)
 
     def _select(self, interests, targets):
-        attention = tf.nn.softmax(tf.einsum("blid,bld->bli", interests, targets))
+        scores = tf.einsum("blid,bld->bli", interests, targets)
+        lengths = tf.range(1, tf.shape(targets)[1] + 1)[None]
+        attention = tf.nn.softmax(scores + _idle(lengths, self._config.interests))
         return tf.einsum("bli,blid->bld", attention, interests)
 
 
@@ -118,6 +119,11 @@ class ControllableMultiInterest(_Interests):
     def _select(self, interests, targets):
         scores = tf.einsum("blid,bld->bli", interests, targets)
         return tf.gather(interests, tf.argmax(scores, axis=2), batch_dims=2)
+
+
+def _idle(lengths, most):
+    """0 for the interests that histories of these lengths `[B, P]` have, a large negative number else: `[B, P, I]`."""
+    return tf.where(tf.range(most) < _number_of_interests(lengths, most)[:, :, None], 0.0, _MASKED)
 
 
 def _number_of_interests(lengths, most):
