@@ -10,7 +10,7 @@ SOURCE = "Zhang et al., WWW'23"
 _ML_1M = "ML-1M"
 _KUAIRAND_27K = "KuaiRand-27K"
 
-_DATA_SETS = {"ml1m": _ML_1M, "ml1m_large": _ML_1M, "kuairand27k": _KUAIRAND_27K}
+_DATA_SETS = {"ml1m": _ML_1M, "ml1m_large": _ML_1M, "ml1m_equal_cpu": _ML_1M, "kuairand27k": _KUAIRAND_27K}
 """First part of a config's name -> the paper's data set; a name that is not here has no figures to stand beside."""
 
 _METHODS = {
