@@ -289,16 +289,17 @@ def test_mind_routes_every_prefix_as_its_algorithm_does():
         np.testing.assert_allclose(found[position], np.maximum(expected, 0), atol=1e-4)
 
 
-def test_mind_attends_to_the_interests_that_a_history_has():
-    """Two items make one interest; its repetitions must not count in the label-aware attention."""
-    model = make("mind")
-    interests = tf.constant(np.random.default_rng(0).normal(size=[1, 4, INTERESTS, D]), tf.float32)
-    targets = tf.constant(np.random.default_rng(1).normal(size=[1, 4, D]), tf.float32)
-    chosen = model._encoder._select(interests, targets)[0].numpy()
-    for position, used in enumerate([1, 1, 1, 2]):
-        mine = interests[0, position, :used].numpy()
-        weights = np.exp(mine @ targets[0, position].numpy())
-        np.testing.assert_allclose(chosen[position], weights / weights.sum() @ mine, atol=1e-5)
+@pytest.mark.parametrize("encoder", ["mind", "comirec"])
+def test_a_target_trains_the_interest_that_likes_it_most(encoder):
+    model = make(encoder)
+    model.item_embeddings.assign(model.item_embeddings * 20)
+    batch = batch_of([[3, 9, 17, 1, 6, 12, 20, 8, 2, 5]])
+    states = model._encoder.training_states(windows_of(model, batch), seed=None)
+    targets = model._rows(batch["target"])[0].numpy()
+    for length in range(1, 10):
+        interests, _ = model.user_vectors(batch["history"][:, :length])
+        best = interests[0].numpy()[np.argmax(interests[0].numpy() @ targets[length - 1])]
+        np.testing.assert_allclose(states.retrieval[0, length - 1], best, atol=1e-4)
 
 
 def test_comirec_attends_to_the_prefix_only():

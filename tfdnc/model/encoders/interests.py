@@ -23,15 +23,12 @@ class _Interests(UserEncoder):
         """Interests `[B, P, I, D]` of the first `reach[b, p]` tokens; tokens `[B, L, D]`, reach `[B, P]`."""
         raise NotImplementedError
 
-    def _select(self, interests, targets):
-        """The interest `[B, L, D]` each target is trained with: interests `[B, L, I, D]`, targets `[B, L, D]`."""
-        raise NotImplementedError
-
     def training_states(self, windows, seed):
-        """Position p has read the items up to and including p."""
+        """Position p has read the items up to and including p; its target trains the interest that likes it most."""
         reach = tf.zeros_like(windows.clusters) + tf.range(1, tf.shape(windows.clusters)[1] + 1)
         interests = self._interests(windows.tokens, reach, seed)
-        states = self._select(interests, windows.targets)
+        scores = tf.einsum("blid,bld->bli", interests, windows.targets)
+        states = tf.gather(interests, tf.argmax(scores, axis=2), batch_dims=2)
         return TrainingStates(states, windows.has_target, tf.reduce_mean(interests, axis=2))
 
     def user_vectors(self, histories):
@@ -45,8 +42,9 @@ class MultiInterestByDynamicRouting(_Interests):
     """Behaviour-to-interest dynamic routing (Li et al. 2019).
 
     One bilinear map S for all pairs, routing logits that start from fixed random numbers, three iterations, squashed
-    capsules, K'_u = max(1, min(I, floor(log2 |I_u|))) interests for a history of |I_u| items, and label-aware
-    attention softmax(V . q). Interests beyond K'_u repeat the first one, which changes no maximum.
+    capsules, and K'_u = max(1, min(I, floor(log2 |I_u|))) interests for a history of |I_u| items; those beyond K'_u
+    repeat the first one, which changes no maximum. Label-aware attention is the hard one (power p to infinity):
+    the target trains the interest that likes it most, which is also how a request scores.
     The order of the items plays no part; `model.max_length` decides how far back a history counts.
     """
 
@@ -82,19 +80,13 @@ class MultiInterestByDynamicRouting(_Interests):
         interests = self._outer(tf.nn.relu(self._inner(capsules)))
         return tf.where(idle < 0, interests[:, :, :1], interests)
 
-    def _select(self, interests, targets):
-        scores = tf.einsum("blid,bld->bli", interests, targets)
-        lengths = tf.range(1, tf.shape(targets)[1] + 1)[None]
-        attention = tf.nn.softmax(scores + _idle(lengths, self._config.interests))
-        return tf.einsum("bli,blid->bld", attention, interests)
-
 
 @USER_ENCODERS.register("comirec")
 class ControllableMultiInterest(_Interests):
     """ComiRec-SA: A = softmax(W2 tanh(W1 H)) over the items of the history, V = A H (Cen et al. 2020).
 
-    H has position embeddings, W1 is `[4 D, D]`, W2 `[I, 4 D]`; the target trains the interest with the largest score.
-    The controllable variant is merge `score` with `merge.diversity` above 0 on category clusters.
+    H has position embeddings, W1 is `[4 D, D]`, W2 `[I, 4 D]`. The controllable variant is merge `score` with
+    `merge.diversity` above 0 on category clusters.
     """
 
     def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
@@ -115,10 +107,6 @@ class ControllableMultiInterest(_Interests):
         unread = tf.where(tf.range(length) < reach[:, :, None], 0.0, _MASKED)[:, :, None]  # [B, P, 1, L]
         weights = tf.nn.softmax(tf.transpose(logits, [0, 2, 1])[:, None] + unread)  # [B, P, I, L]
         return _weighted_sum(weights, placed)
-
-    def _select(self, interests, targets):
-        scores = tf.einsum("blid,bld->bli", interests, targets)
-        return tf.gather(interests, tf.argmax(scores, axis=2), batch_dims=2)
 
 
 def _idle(lengths, most):
