@@ -34,12 +34,14 @@ def test_distance_of_a_list(items, expected):
     assert found == pytest.approx(expected)
 
 
-def test_all_lengths_equal_a_loop_over_pairs():
+@pytest.mark.parametrize("more_sets", [0, 20])  # few sets are counted, many are not
+def test_all_lengths_equal_a_loop_over_pairs(more_sets):
+    categories = CATEGORIES + [[f"other {i}"] for i in range(more_sets)]
     rng = np.random.default_rng(0)
     rows = np.stack([rng.permutation(6) for _ in range(150)])  # more users than are computed at a time
     rows[::7, 3:] = -1
     sizes = (1, 2, 4, 6)
-    found = intra_list_distances(rows, category_sets(CATEGORIES), sizes)
+    found = intra_list_distances(rows, category_sets(categories), sizes)
     for m, value in zip(sizes, found, strict=True):
         means = []
         for items in rows[:, :m]:

@@ -4,12 +4,13 @@ The distance of two items is the Jaccard distance of their categories, 1 - |a an
 category is at distance 1 from every other item.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-_CHUNK = 64  # users at a time; their pairs then stay in the cache
+_CHUNK = 64  # users at a time; what belongs to them then stays in the cache
 
 
 class CategorySets(NamedTuple):
@@ -38,19 +39,43 @@ def intra_list_distances(rows: np.ndarray, sets: CategorySets, sizes: Sequence[i
         sets: of the N items.
         sizes: lengths m, at most M. A list of fewer than two items has distance 0.
     """
-    before = np.triu(np.ones([rows.shape[1]] * 2, np.float32), 1)  # [i, j] 1 where i comes before j
+    alike = _alike_by_items
+    if len(sets.members) <= 2 * rows.shape[1]:  # the smaller square: all sets of the catalogue, not the items of a list
+        alike = functools.partial(_alike_by_sets, similarity=_jaccard(sets.members))
     total = np.zeros(len(sizes))
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        lists = sets.members[sets.of_item[chunk]]  # [u, M, G]
-        shared = lists @ lists.transpose(0, 2, 1)  # [u, M, M]
-        lengths = lists.sum(axis=2)
-        union = lengths[:, :, None] + lengths[:, None] - shared
-        similarity = np.divide(shared, np.maximum(union, 1, out=union), out=shared)
-        # To all items before it; summed over the first m items this is every pair of the first m, once.
-        alike = np.cumsum(np.einsum("uij,ij->uj", similarity, before), axis=1, dtype=np.float64)
-        for place, m in enumerate(sizes):
+        for place, (m, similar) in enumerate(zip(sizes, alike(chunk, sets, sizes), strict=True)):
             items = np.sum(chunk[:, :m] >= 0, axis=1)
             pairs = items * (items - 1) / 2
-            total[place] += np.sum(1 - alike[pairs > 0, m - 1] / pairs[pairs > 0])
+            total[place] += np.sum(1 - similar[pairs > 0] / pairs[pairs > 0])
     return list(total / max(1, len(rows)))
+
+
+def _alike_by_sets(rows, sets, sizes, similarity):
+    """Sum of the similarities of all pairs of the first m items, `[u]` for every m, from how often each set occurs."""
+    num_sets = len(similarity)
+    place = sets.of_item[rows] + num_sets * np.arange(len(rows))[:, None]
+    for m in sizes:
+        occurs = np.bincount(place[:, :m][rows[:, :m] >= 0], minlength=len(rows) * num_sets)
+        occurs = occurs.reshape(len(rows), num_sets).astype(np.float32)
+        # Every pair stands twice in the product, and every item once beside itself.
+        both = np.einsum("us,us->u", occurs @ similarity, occurs, dtype=np.float64)
+        yield (both - occurs @ np.diag(similarity).astype(np.float64)) / 2
+
+
+def _alike_by_items(rows, sets, sizes):
+    """The same, from the items of every list: catalogues can have more sets than a square has room for."""
+    before = np.triu(np.ones([rows.shape[1]] * 2, np.float32), 1)  # [i, j] 1 where i comes before j
+    similarity = _jaccard(sets.members[sets.of_item[rows]])  # [u, M, M]
+    # To all items before it; summed over the first m items this is every pair of the first m, once.
+    alike = np.cumsum(np.einsum("uij,ij->uj", similarity, before), axis=1, dtype=np.float64)
+    return [alike[:, m - 1] for m in sizes]
+
+
+def _jaccard(members):
+    """Similarity of every two sets: `[..., S, G]` -> `[..., S, S]`; empty sets are like nothing."""
+    shared = members @ np.swapaxes(members, -1, -2)
+    lengths = members.sum(axis=-1)
+    union = lengths[..., :, None] + lengths[..., None, :] - shared
+    return np.divide(shared, np.maximum(union, 1, out=union), out=shared)
