@@ -232,17 +232,17 @@ class HandWritten:
 
 
 def copy_weights(model: Retriever) -> Weights:
-    """The model's weights in variables of their own; Keras lists them in the order of construction."""
-    values = iter([tf.Variable(variable) for variable in model.trainable_variables])
+    """The model's weights in variables of their own; those of a layer come in the order of construction."""
+    values = iter([tf.Variable(variable) for variable in model.serving_variables])
 
     def pair(kind):
         return kind(next(values), next(values))
 
-    positions = next(values)
+    items, positions = next(values), next(values)
     tasks = next(values) if model.vectors_per_cluster else None
     order = (Norm, Linear, Linear, Norm, Linear, Linear)
     blocks = [Block(*map(pair, order)) for _ in range(2)]
-    return Weights(positions, tasks, blocks, pair(Norm), pair(Linear), next(values))
+    return Weights(positions, tasks, blocks, pair(Norm), pair(Linear), items)
 
 
 def make_method(
