@@ -156,7 +156,11 @@ def test_a_child_that_does_not_heed_the_interrupt_is_killed(tmp_path, monkeypatc
 def test_no_child_outlives_a_parent_that_is_interrupted_terminated_or_killed(tmp_path, number):
     tests = Path(__file__).parent
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path), str(tests)], env=os.environ, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", PARENT, str(tmp_path), str(tests)],
+        env=os.environ,
+        stderr=subprocess.DEVNULL,
+        # A test suite in the background of a shell inherits that interrupts are ignored; Python then keeps it that way.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     pids = [tmp_path / f"{name}.pid" for name in "ab"]
     wait_for(lambda: all(pid.exists() and pid.read_text() for pid in pids))
