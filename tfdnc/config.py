@@ -202,8 +202,8 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return parse_config(values, source=str(path))
 
 
-def _read(path: Path) -> dict:
-    """The values of a file, over those of the file it `extends`, if any."""
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """The values of a file, over those of the file it `extends`, if any; `above` are the files that extend it."""
     if not path.is_file():
         raise UserError(f"Expected a YAML config at {path}, found no file there.")
     try:
@@ -215,9 +215,10 @@ def _read(path: Path) -> dict:
     base = values.pop("extends", None)
     if base is None:
         return values
-    if not isinstance(base, str) or (path.parent / base).resolve() == path.resolve():
+    above = (*above, path.resolve())
+    if not isinstance(base, str) or (path.parent / base).resolve() in above:
         raise UserError(f"{path}: expected `extends` to name another config, relative to this one, got {base!r}.")
-    return _overlay(_read(path.parent / base), values)
+    return _overlay(_read(path.parent / base, above), values)
 
 
 def _overlay(base: dict, values: dict) -> dict:

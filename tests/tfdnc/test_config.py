@@ -108,3 +108,10 @@ def test_an_unusable_base_is_refused(tmp_path, base, complaint):
     (tmp_path / "x.yaml").write_text(f"extends: {base}\nname: x\n")
     with pytest.raises(UserError, match=complaint):
         load_config(tmp_path / "x.yaml")
+
+
+def test_configs_that_extend_each_other_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(UserError, match=r"b.yaml: expected `extends` to name another config.*'a.yaml'"):
+        load_config(tmp_path / "a.yaml")
