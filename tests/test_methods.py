@@ -21,14 +21,13 @@ from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.cli.road import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
 from tfdnc.config import load_config
-from tfdnc.evaluation.report import REPORT
 from tfdnc.export.module import RetrievalModule
 from tfdnc.index import INDEXES
 from tfdnc.items import read_items
 from tfdnc.stations import read_manifest, run_station
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import read_held_out
-from tfdnc.training.train import HISTORY, WEIGHTS, load_trained
+from tfdnc.training.train import load_trained
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "ml1m").glob("*.yaml"))
 READER = Path(__file__).parent / "tfdnc" / "export_reader.py"
@@ -102,7 +101,7 @@ class Road:
         for station in stations_of(config):
             if station is not EXPORT or export:
                 run_station(station, config, folder)
-        report, history = folder / EVALUATE.folder / REPORT, folder / TRAIN.folder / HISTORY
+        report, history = folder / EVALUATE.folder / schema.REPORT, folder / TRAIN.folder / schema.HISTORY_FILE
         return SimpleNamespace(
             config=config, folder=folder, report=json.loads(report.read_text()), history=json.loads(history.read_text())
         )
@@ -307,7 +306,7 @@ def test_the_user_table_stays_behind(runs, exported, caplog):
     """A request brings a history, so evaluation and bundle do without; loading must not complain about that."""
     run, case = runs["mf"], exported["mf"]
     table = [len(case.histories), run.config.model.dim]
-    assert table in [shape for _, shape in tf.train.list_variables(str(run.folder / TRAIN.folder / WEIGHTS))]
+    assert table in [shape for _, shape in tf.train.list_variables(str(run.folder / TRAIN.folder / schema.WEIGHTS))]
     saved = tf.train.list_variables(str(case.bundle / "variables" / "variables"))
     assert table not in [shape for _, shape in saved]
     caplog.clear()

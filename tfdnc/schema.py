@@ -93,6 +93,20 @@ def shard_name(shard: int, num_shards: int, suffix: str) -> str:
     return f"part-{shard:05d}-of-{num_shards:05d}.{suffix}"
 
 
+# train -> evaluate, export, report; evaluate -> report ---------------------------------------------------------------
+
+WEIGHTS = "weights"
+"""Checkpoint of the best epoch's model variables."""
+
+HISTORY_FILE = "history.json"
+"""List of one dict per epoch: losses, and validation figures where the epoch was validated."""
+
+REPORT = "report.json"
+"""What `tfdnc.evaluation.report.evaluate` returns."""
+
+RUN_CONFIG = "config.yaml"
+"""In the run's folder: the resolved config, defaults included."""
+
 # train -> whoever watches it ---------------------------------------------------------------------------------------
 
 EPOCH_LOG = "epochs.jsonl"

@@ -15,7 +15,7 @@ from tfdnc.errors import UserError
 def result(label, seed=1, recall=0.2, clusters=True, split="s", training=None, config=None, **report):
     """A finished experiment with lists of 20 and 50."""
     figures = {"recall@20": recall, "recall@50": 2 * recall, "ndcg@20": recall / 2, "ndcg@50": recall / 2}
-    figures |= {"coverage@50": 1.0, "entropy@50": 0.5}
+    figures |= {"coverage@50": 1.0, "entropy@50": 0.5} if clusters else {}
     report = {
         "merge": figures,
         "popularity": {"recall@20": 0.05, "recall@50": 0.1, "ndcg@20": 0.02, "ndcg@50": 0.02},

@@ -14,12 +14,10 @@ from tfdnc.backend import tf
 from tfdnc.cli.main import main
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
-from tfdnc.evaluation import report as evaluation_report
 from tfdnc.model.retriever import Retriever
 from tfdnc.page import item_map, runs, tables
 from tfdnc.page.build import write_page
 from tfdnc.page.chart import HEIGHT, WIDTH, Line, Mark, draw
-from tfdnc.training import train
 
 K, N, SIZES = 2, 24, (5, 50)
 NASTY = """<script>alert("x")</script> & 'Romeo'"""
@@ -91,7 +89,7 @@ def make_run(folder, report=None, seed=1, clusters=K, epochs=4, history_extra=No
     if weights:
         offsets = tuple(range(0, N + 1, N // clusters))
         model = Retriever(ModelConfig(dim=4, max_length=3), TrainConfig(), offsets, seed)
-        tf.train.Checkpoint(model=model).write(str(folder / "train" / train.WEIGHTS))
+        tf.train.Checkpoint(model=model).write(str(folder / "train" / schema.WEIGHTS))
     names = [f"{NASTY} {k}" for k in range(clusters)]
     share = {"items": N // clusters, "item_share": 1 / clusters, "event_share": 1 / clusters, "top_items": [NASTY]}
     described = [{"cluster": k, "name": name, **share} for k, name in enumerate(names)]
@@ -105,9 +103,9 @@ def make_run(folder, report=None, seed=1, clusters=K, epochs=4, history_extra=No
     settings = {"train": {"loss": "bce", "epochs": epochs}, "model": {"encoder": "transformer"}}
     write_station(folder, "prepare", data, {"seed": seed, "data": {"format": "csv"}}, {}, {})
     write_station(folder, "cluster", {}, {"seed": seed}, {}, {schema.CLUSTERS: described})
-    write_station(folder, "train", cost, {"seed": seed, **settings}, {}, {runs.HISTORY: history})
+    write_station(folder, "train", cost, {"seed": seed, **settings}, {}, {schema.HISTORY_FILE: history})
     merge = {"method": report["merge_method"], "alpha": 1.0}
-    write_station(folder, "evaluate", {}, {"seed": seed, "merge": merge}, {"train": "train"}, {runs.REPORT: report})
+    write_station(folder, "evaluate", {}, {"seed": seed, "merge": merge}, {"train": "train"}, {schema.REPORT: report})
     return folder
 
 
@@ -264,7 +262,7 @@ def test_what_is_no_run_or_not_evaluated_is_refused_with_what_to_do(tmp_path, ca
     stale.write_text(stale.read_text().replace('"fingerprint": "train"', '"fingerprint": "newer"'))
     with pytest.raises(UserError, match=r"found one of another model: run `tfdnc evaluate .*config\.yaml` first"):
         runs.read_run(made, "a")
-    (made / "evaluate" / runs.REPORT).unlink()
+    (made / "evaluate" / schema.REPORT).unlink()
     assert main(["report", str(made), "--output", str(tmp_path / "page.html")]) == 2
     assert "found no finished" in capsys.readouterr().err
 
@@ -275,10 +273,6 @@ def test_the_command_says_what_it_wrote(tmp_path, capsys):
     assert "page.html: 1 run, 0.0" in capsys.readouterr().out
     assert main(["report", str(made), "--output", str(tmp_path / "none" / "page.html")]) == 2
     assert "name another file with --output" in capsys.readouterr().err
-
-
-def test_file_names_are_those_of_the_stations_that_write_them():
-    assert (runs.REPORT, runs.HISTORY, runs.WEIGHTS) == (evaluation_report.REPORT, train.HISTORY, train.WEIGHTS)
 
 
 def test_the_map_shows_the_most_frequent_items(tmp_path, monkeypatch):

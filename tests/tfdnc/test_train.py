@@ -9,9 +9,10 @@ from tfdnc.backend import tf
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
+from tfdnc.schema import HISTORY_FILE
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
-from tfdnc.training.train import HISTORY, load_trained, train
+from tfdnc.training.train import load_trained, train
 
 OFFSETS = (0, 6, 12)
 NUM_ITEMS = 12
@@ -84,7 +85,7 @@ def weights(output, config=None):
 def test_the_loss_falls_and_the_next_item_is_found(tmp_path):
     config = make_config(epochs=40, learning_rate=0.02, validate_every=10)
     figures = run(tmp_path, config, objective="hits")
-    history = json.loads((tmp_path / HISTORY).read_text())
+    history = json.loads((tmp_path / HISTORY_FILE).read_text())
     assert len(history) == figures["epochs"] == 40
     assert history[-1]["retrieval_loss"] < 0.3 * history[0]["retrieval_loss"]
     assert history[-1]["intent_loss"] < 0.3 * history[0]["intent_loss"]
@@ -108,7 +109,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
     assert resumed.calls == 2  # epochs 4 and 6: the first three were not trained again
     for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
         np.testing.assert_array_equal(one, other)
-    whole, killed = (json.loads((tmp_path / name / HISTORY).read_text()) for name in ("whole", "killed"))
+    whole, killed = (json.loads((tmp_path / name / HISTORY_FILE).read_text()) for name in ("whole", "killed"))
     assert all(entry.pop("cpu_seconds") > 0 for entry in whole + killed)  # the one figure that differs
     assert whole == killed
 
@@ -120,7 +121,7 @@ def test_no_epochs_keep_the_initial_weights_and_a_killed_run_starts_over(tmp_pat
     (tmp_path / "weights.index").write_bytes(b"half")  # whatever the killed run was writing
     figures = run(tmp_path, config, validate=lambda model: {"norm": 1.0})
     assert (figures["epochs"], figures["steps"], figures["best_epoch"], figures["val_norm"]) == (0, 0, 0, 1.0)
-    assert [entry["epoch"] for entry in json.loads((tmp_path / HISTORY).read_text())] == [0]
+    assert [entry["epoch"] for entry in json.loads((tmp_path / HISTORY_FILE).read_text())] == [0]
     np.testing.assert_array_equal(
         load_trained(config, make_items(), tmp_path).item_embeddings.numpy()[:, 0], np.log(np.ones(NUM_ITEMS))
     )
@@ -145,7 +146,7 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path):
 def test_a_training_that_diverges_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"diverged in epoch \d+: lower train.learning_rate"):
         run(tmp_path, make_config(learning_rate=1e20))
-    assert not (tmp_path / HISTORY).exists()
+    assert not (tmp_path / HISTORY_FILE).exists()
 
 
 def test_the_curves_are_there_for_tensorboard(tmp_path):

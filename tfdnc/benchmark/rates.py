@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from tfdnc.comparison.methods import default_baseline
 from tfdnc.errors import UserError
 
 PAPER = {"sasrec": 25_000, "mmoe": 7_200, "hadamard": 25_000}
@@ -15,11 +16,11 @@ def find_baseline(names: Sequence[str], wanted: str | None) -> str:
     Raises:
         UserError: there is no such method, or more than one.
     """
-    found = [name for name in names if (name == wanted if wanted else name.endswith("-sasrec"))]
-    if len(found) != 1:
+    baseline = wanted or default_baseline(names)
+    if names.count(baseline) != 1:
         expected = f"one method called {wanted}" if wanted else "one method called ...-sasrec"
         raise UserError(f"Expected {expected} among {', '.join(names)}: name the baseline with --baseline.")
-    return found[0]
+    return baseline
 
 
 def rates(measured: Sequence[dict], baseline: str) -> list[dict]:

@@ -10,10 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfdnc.comparison.schedule import ONE_THREAD
 from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
-
-_ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | ONE_THREAD,
         )
         job = {"config": config.model_dump(mode="json"), "run": str(run), "steps": steps}
         try:

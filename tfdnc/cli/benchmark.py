@@ -29,9 +29,7 @@ def benchmark_training(arguments: argparse.Namespace) -> None:
 
 
 def _show(title: str, rows: list[dict], notes: list[str]) -> None:
-    made = screen.table(title, *pages.HEADERS)
-    for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True  # only the names give way on a narrow terminal
+    made = screen.table_of_figures(title, *pages.HEADERS)
     for row in rows:
         made.add_row(*pages.cells(row))
     screen.console.print(made)

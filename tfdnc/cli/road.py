@@ -279,9 +279,9 @@ def stations_of(config: ExperimentConfig) -> list[Station]:
 
 def write_config(config: ExperimentConfig, run: Path) -> None:
     """Stores the resolved config in the run's folder."""
-    (run / "config.yaml").write_text(dump_config(config))
+    (run / schema.RUN_CONFIG).write_text(dump_config(config))
 
 
 def read_config(run: Path) -> ExperimentConfig:
     """Reads the resolved config of a run back."""
-    return ExperimentConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
+    return ExperimentConfig.model_validate(yaml.safe_load((run / schema.RUN_CONFIG).read_text()))

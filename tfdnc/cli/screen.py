@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.stations import Outcome, Station
 
 console = Console(highlight=False, markup=False)  # ids and titles are data, whatever brackets they hold
@@ -50,15 +51,23 @@ def table(title: str, *headers: str) -> Table:
     return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
+def table_of_figures(title: str, *headers: str) -> Table:
+    """As `table`, with names in the first column and figures in the others."""
+    made = table(title, *headers)
+    for column in made.columns[1:]:
+        column.justify, column.no_wrap = "right", True  # only the names give way on a narrow terminal
+    return made
+
+
 def show_report(report: dict) -> None:
     """Prints the evaluation report: merges against popularity, within clusters, intent, the alpha curve."""
-    sizes = [name.removeprefix("recall@") for name in report["merge"] if name.startswith("recall@")]
+    sizes = sizes_of(report["merge"])
     last = sizes[-1]
     columns = {f"recall@{m}": f"R@{m}" for m in sizes} | {f"ndcg@{sizes[0]}": f"NDCG@{sizes[0]}"}
     spread = {"coverage": "cover", "entropy": "entropy", "gini": "gini", "ild": "ild"}
     columns |= {f"{name}@{last}": text for name, text in spread.items() if f"{name}@{last}" in report["merge"]}
     title = f"Test set: {report['users']:,} users, all unseen items ranked"
-    _show_figures(table(title, "merge", *columns.values()), _rows_of(report), columns)
+    _show_figures(table_of_figures(title, "merge", *columns.values()), _rows_of(report), columns)
     for line in _notes(report, last):
         console.print(line)
     if report["judged_by"]:
@@ -83,7 +92,7 @@ def _rows_of(report: dict) -> dict[str, dict]:
     return rows
 
 
-def _notes(report: dict, last: str) -> Iterator[str]:
+def _notes(report: dict, last: int) -> Iterator[str]:
     """What a reader of the table has to know."""
     if report["judged_by"]:
         yield f"cover, entropy (nats): clusters in lists of {last}, by {report['judged_by']}."
@@ -102,13 +111,11 @@ def _show_within_clusters(report: dict) -> None:
     columns = [name for name in max(by_cluster, key=len) if name.startswith("recall")]
     rows = {row["name"]: row for row in by_cluster} | {"all": {"targets": report["users"], **report["within_cluster"]}}
     headers = [name.replace("recall", "R") for name in columns]
-    made = table("Recall with the target's cluster given", "cluster", "targets", *headers)
+    made = table_of_figures("Recall with the target's cluster given", "cluster", "targets", *headers)
     _show_figures(made, rows, ["targets", *columns])
 
 
 def _show_figures(made: Table, rows: dict[str, dict], columns) -> None:
-    for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True  # only the names give way on a narrow terminal
     for name, figures in rows.items():
         made.add_row(name, *(_figure(figures.get(key)) for key in columns))
     console.print(made)

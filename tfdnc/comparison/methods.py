@@ -17,7 +17,6 @@ _SPREAD = {
     "ild": Column("ild", "ILD", "higher"),
     "item_coverage": Column("item_coverage", "items shown", "higher"),
 }
-_OF_CLUSTERS = ("coverage@", "entropy@")
 
 
 def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: str | None) -> list[Table]:
@@ -53,14 +52,14 @@ def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -
         results = by_label.get(baseline) or next(iter(by_label.values()))
         rows.append(Row("most popular items", _summaries(r.report["popularity"] for r in results)))
     for label, results in by_label.items():
-        cells = _summaries(_figures(r, r.report["merge"]) for r in results)
+        cells = _summaries(r.report["merge"] for r in results)
         costs = {"cpu_seconds": summarise(r.training.get("cpu_seconds") for r in results)}
         costs["seeds"] = Summary(len(results), None, len(results))
         quotes = _quotes(paper.LISTS, label)
         rows.append(Row(label, cells | quotes | {key: cell for key, cell in costs.items() if cell}))
         tuned = [r for r in results if r.report.get("tuned")]
         if tuned:
-            cells = _summaries(_figures(r, r.report["tuned"]["figures"]) for r in tuned)
+            cells = _summaries(r.report["tuned"]["figures"] for r in tuned)
             rows.append(Row(label + _TUNED, cells | {"seeds": Summary(len(tuned), None, len(tuned))}))
     return rows
 
@@ -107,11 +106,6 @@ def _spread_table(rows: Sequence[Row], size: int) -> Table:
     columns = used(columns, rows)
     spread = [row for row in rows if any(column.key in row.cells for column in columns)]
     return Table(f"spread@{size}", f"Spread of the first {size} results", columns, spread)
-
-
-def _figures(result: Result, figures: Mapping[str, float]) -> dict[str, float]:
-    """The figures that mean something: with K = 1, every list covers its one cluster."""
-    return {key: value for key, value in figures.items() if result.clustered or not key.startswith(_OF_CLUSTERS)}
 
 
 def _summaries(figures: Iterable[Mapping[str, float]]) -> dict[str, Summary]:

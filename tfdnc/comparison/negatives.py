@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfdnc.comparison.grid import Variant
 from tfdnc.comparison.results import Result
-from tfdnc.comparison.tables import Column, Row, Summary, Table, summarise
+from tfdnc.comparison.tables import Column, Row, Summary, Table, summarise, used
 from tfdnc.config import load_config
 from tfdnc.errors import UserError
 
@@ -20,8 +20,6 @@ SAMPLER = "mixed"
 _CURVES = {
     "merge": "whole list",
     "within_cluster": "within the cluster",
-    # The report gets this key, a dict like that of `within_cluster`, together with the metric in `tfdnc.evaluation`;
-    # until then there is no such curve, and its column stays away.
     "out_of_cluster": "out of the cluster",
 }
 """Key of the report -> what its recall is the recall of."""
@@ -58,10 +56,9 @@ def ratio_table(results: Sequence[Result]) -> Table:
     columns = [Column("val", f"validation R@{m}", "higher")]
     columns += [Column(key, f"{title}, R@{m}", "higher") for key, title in _CURVES.items()]
     columns += [Column("seeds", "n", shows="round")]
-    present = [column for column in columns if any(column.key in row.cells for row in rows)]
     notes = ["'best': by validation recall. Mean ± sample standard deviation over n seeds."]
     title = "Recall against the share of in-cluster negatives (paper, Figure 1a)"
-    return Table("negatives", title, present, rows, notes, heads="share")
+    return Table("negatives", title, used(columns, rows), rows, notes, heads="share")
 
 
 def best_ratio(results: Sequence[Result]) -> float | None:

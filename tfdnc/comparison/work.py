@@ -11,17 +11,12 @@ from rich.console import Console
 from tfdnc.comparison.grid import Experiment
 from tfdnc.comparison.progress import LineLog, LiveTable
 from tfdnc.comparison.results import StationsOf, finished_stations
-from tfdnc.comparison.schedule import Ending, Job, run_jobs, terminable
+from tfdnc.comparison.schedule import ONE_THREAD, Ending, Job, run_jobs, terminable
 
 LOG = "compare.log"
 """In a run: what its stations printed when a grid ran them."""
 
 PREPARING, TRAINING = "prepare to examples", "train and evaluate"
-
-_ONE_THREAD = {name: "1" for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
-"""Models of this size keep no second thread busy: two trainings of one thread each finish 1.7 times sooner than one
-after the other on two cores. The last training alone keeps to one as well: sums over another number of threads round
-differently, and no result may depend on what else was in the grid."""
 
 
 def check(experiments: Sequence[Experiment], stations_of: StationsOf) -> None:
@@ -77,7 +72,7 @@ def run_grid(
         first = [_job(one, runs, PREPARING, "examples") for one in todo if "examples" not in done[one.name]]
         failures = [ending for ending in run_jobs(first, 1, observer) if ending.failure]
         failed = {ending.job.name for ending in failures}
-        second = [_job(one, runs, TRAINING, "evaluate", _ONE_THREAD) for one in todo if one.name not in failed]
+        second = [_job(one, runs, TRAINING, "evaluate", ONE_THREAD) for one in todo if one.name not in failed]
         return failures + [ending for ending in run_jobs(second, lanes, observer, tell) if ending.failure]
 
 

@@ -4,11 +4,17 @@ A place is the 0-based position of the target in its list; `NOT_FOUND` stands fo
 """
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
 NOT_FOUND = np.iinfo(np.int64).max
 """Place of a target that is not in its list."""
+
+
+def sizes_of(figures: Mapping[str, float]) -> list[int]:
+    """The list sizes m of `recall@m` among named figures, in their order."""
+    return [int(name.removeprefix("recall@")) for name in figures if name.startswith("recall@")]
 
 
 def places(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:

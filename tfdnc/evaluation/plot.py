@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tfdnc.evaluation.metrics import sizes_of
+
 PLOT = "alpha_curve.png"
 
 
@@ -19,7 +21,7 @@ def plot_alpha_curve(report: dict, output: Path) -> None:
     from matplotlib import pyplot as plt
 
     alphas = [point["alpha"] for point in curve]
-    sizes = [int(name.removeprefix("recall@")) for name in report["merge"] if name.startswith("recall@")]
+    sizes = sizes_of(report["merge"])
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axis, name, title in zip(
         axes, ("recall", "entropy"), ("Recall@M", "Cluster entropy of the M [nats]"), strict=True

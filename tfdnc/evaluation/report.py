@@ -16,9 +16,8 @@ from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figu
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
 from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
+from tfdnc.schema import REPORT
 from tfdnc.training.records import HeldOutRecords
-
-REPORT = "report.json"
 
 
 def validation_objective(config: ExperimentConfig) -> str:

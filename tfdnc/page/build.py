@@ -14,8 +14,9 @@ from tfdnc.page import curves, tables
 from tfdnc.page.chart import COLORS
 from tfdnc.page.clusters import clusterings
 from tfdnc.page.item_map import item_maps
-from tfdnc.page.runs import CONFIG, Group, Run, group_runs, read_runs
+from tfdnc.page.runs import Group, Run, group_runs, read_runs
 from tfdnc.page.tables import NOTHING
+from tfdnc.schema import RUN_CONFIG
 
 _WHERE_ONLY = {"data.path", "data.items.path"}
 
@@ -126,7 +127,7 @@ def _duration(seconds: float | None) -> str:
 
 def _place(run: Run) -> str:
     """The run's config, by the last parts of its path: where a page is read, the rest means nothing."""
-    return "/".join((run.path.resolve() / CONFIG).parts[-3:])
+    return "/".join((run.path.resolve() / RUN_CONFIG).parts[-3:])
 
 
 def _settings(run: Run) -> dict[str, object]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.page.runs import Group
-from tfdnc.page.tables import sizes_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def clusterings(groups: Sequence[Group]) -> list[Clustering]:
 
 def _clustering(groups: list[Group]) -> Clustering:
     entries = [group.first.report["within_cluster_by_cluster"] for group in groups]
-    sizes = sizes_of(max(entries[0], key=len))  # a cluster without targets has no recalls
+    sizes = sorted(sizes_of(max(entries[0], key=len)))  # a cluster without targets has no recalls
     size = 20 if 20 in sizes or not sizes else sizes[len(sizes) // 2]
     described = []
     for about in groups[0].first.clusters:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.page.chart import Bar, Chart, Line, Mark, draw
 from tfdnc.page.runs import Group, Run
-from tfdnc.page.tables import sizes_of, summaries
+from tfdnc.page.tables import summaries
 
 SPREADS = {
     "coverage": "Share of the clusters in the list",
@@ -23,7 +24,7 @@ def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
     if not any(curves.values()):
         return []
     charts = []
-    for m in sizes_of(groups[0].first.report["merge"]):
+    for m in sorted(sizes_of(groups[0].first.report["merge"])):
         name, lines, marks, levels = f"recall@{m}", [], [], []
         for group in groups:
             points = [(point["alpha"], point[name]) for point in curves[group.name] if name in point]
@@ -40,7 +41,7 @@ def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
 
 def spread_charts(groups: Sequence[Group]) -> list[Chart]:
     """Recall@M against every measure of spread that the reports hold: the price of a broader list."""
-    sizes = sizes_of(groups[0].first.report["merge"])
+    sizes = sorted(sizes_of(groups[0].first.report["merge"]))
     labelled = next((group for group in groups if group.first.report["alpha_curve"]), None)  # one set is readable
     m = 50 if 50 in sizes else sizes[-1]
     charts = []

@@ -9,7 +9,8 @@ import numpy as np
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable, read_items
 from tfdnc.page.chart import COLORS
-from tfdnc.page.runs import WEIGHTS, Group, Run
+from tfdnc.page.runs import Group, Run
+from tfdnc.schema import WEIGHTS
 
 WIDTH, HEIGHT, MARGIN = 720, 540, 14
 MAX_POINTS, MAX_TITLES = 4000, 400

@@ -12,12 +12,6 @@ from tfdnc import schema
 from tfdnc.errors import UserError
 from tfdnc.stations import MANIFEST, read_manifest
 
-CONFIG = "config.yaml"
-# Written by tfdnc.evaluation.report and tfdnc.training.train; imported from there, TensorFlow would come along.
-REPORT = "report.json"
-HISTORY = "history.json"
-WEIGHTS = "weights"
-
 STATIONS = ("generate", "prepare", "cluster", "examples", "train", "evaluate")
 _SEED = re.compile(r"^(?P<name>.+)-seed\d+$")
 
@@ -112,11 +106,11 @@ def read_run(path: Path, label: str) -> Run:
     Raises:
         UserError: the folder is no run, or its model has not been evaluated, or was trained again since.
     """
-    if not (path / CONFIG).is_file():
-        raise UserError(f"Expected a run at {path}, a folder made by `tfdnc run`; found no {CONFIG} there.")
+    if not (path / schema.RUN_CONFIG).is_file():
+        raise UserError(f"Expected a run at {path}, a folder made by `tfdnc run`; found no {schema.RUN_CONFIG} there.")
     manifests = {station: read_manifest(path / station) for station in STATIONS}
     manifests = {station: manifest for station, manifest in manifests.items() if manifest}
-    again = f"run `tfdnc evaluate {path / CONFIG}` first."
+    again = f"run `tfdnc evaluate {path / schema.RUN_CONFIG}` first."
     if "evaluate" not in manifests:
         raise UserError(f"Expected an evaluated run at {path}, found no finished {path / 'evaluate'}: {again}")
     trained = manifests.get("train", {}).get("fingerprint")
@@ -126,8 +120,8 @@ def read_run(path: Path, label: str) -> Run:
         label=label,
         path=path,
         manifests=manifests,
-        report=json.loads((path / "evaluate" / REPORT).read_text()),
-        history=_read_json(path / "train" / HISTORY) if "train" in manifests else [],
+        report=json.loads((path / "evaluate" / schema.REPORT).read_text()),
+        history=_read_json(path / "train" / schema.HISTORY_FILE) if "train" in manifests else [],
         clusters=_read_json(path / "cluster" / schema.CLUSTERS) if "cluster" in manifests else [],
     )
 

@@ -84,11 +84,6 @@ def standard_error(groups: Sequence[Group]) -> float:
     return math.sqrt(0.25 / max(1, groups[0].first.report["users"]))
 
 
-def sizes_of(figures: dict[str, float]) -> list[int]:
-    """List sizes that there are recalls of."""
-    return sorted(int(name.removeprefix("recall@")) for name in figures if name.startswith("recall@"))
-
-
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 

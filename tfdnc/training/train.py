@@ -8,6 +8,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.config import ExperimentConfig
 from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
+from tfdnc.schema import HISTORY_FILE, WEIGHTS
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.callbacks import (
     BestWeights,
@@ -20,12 +21,6 @@ from tfdnc.training.callbacks import (
 )
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
-
-WEIGHTS = "weights"
-"""Checkpoint of the best epoch's model variables."""
-
-HISTORY = "history.json"
-"""List of one dict per epoch: losses, and validation figures where the epoch was validated."""
 
 Validate = Callable[[Retriever], dict[str, float]]
 
@@ -85,7 +80,7 @@ def train(
     if not state.history:  # no epoch was asked for: the initial weights are the model
         tf.train.Checkpoint(model=model).write(str(output / WEIGHTS))
         state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model).items()}}]
-    (output / HISTORY).write_text(json.dumps(state.history, indent=1))
+    (output / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     best = state.history[max(int(state.best_epoch.numpy()), 1) - 1]
     state.discard_checkpoints()
     return {

@@ -84,6 +84,15 @@ class UserEncoder(keras.layers.Layer):
         raise NotImplementedError
 
 
+def position_embeddings(encoder: UserEncoder, config: ModelConfig) -> tf.Variable:
+    """Adds the weight `[max_length, D]` to an encoder."""
+    return encoder.add_weight(
+        name="positions",
+        shape=[config.max_length, config.dim],
+        initializer=keras.initializers.RandomNormal(0, 0.02),
+    )
+
+
 def at_last(x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     """`[B, L, D]` -> `[B, D]` at the last item of every history."""
     return tf.gather(x, tf.maximum(lengths - 1, 0), batch_dims=1)

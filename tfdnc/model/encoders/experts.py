@@ -28,13 +28,15 @@ class MultiGateMixtureOfExperts(OnTransformer):
             name="gates", shape=[config.dim, (num_clusters + 1) * config.experts], initializer="glorot_uniform"
         )
 
+    @property
+    def _experts(self):
+        return [self._trunk, *self._others]
+
     def training_states(self, windows, seed):
         """Every position is mixed by the gate of its target's cluster, and by that of the intent."""
         placed = self._placed(windows.tokens)
-        states = [self._states(placed, seed)]
-        for i, expert in enumerate(self._others):
-            own_seed = None if seed is None else seed + tf.constant([0, 128 * (i + 1)])  # masks of its own
-            states.append(expert(expert.drop_inputs(placed, own_seed, salt=0), seed=own_seed).prefix)
+        masks = [None if seed is None else seed + tf.constant([0, 128 * i]) for i in range(len(self._experts))]
+        states = [self._states(placed, mask, trunk=expert) for mask, expert in zip(masks, self._experts, strict=True)]
         counts = tf.range(1, tf.shape(placed)[1] + 1, dtype=tf.float32)[:, None]
         gates = self._gate(tf.cumsum(windows.tokens, axis=1) / counts)  # [B, L, K + 1, E]
         states = tf.stack(states, axis=2)  # [B, L, E, D]
@@ -45,7 +47,7 @@ class MultiGateMixtureOfExperts(OnTransformer):
         """One encode by every expert, mixed K + 1 times."""
         tokens, _, lengths, _ = histories
         placed = self._placed(tokens)
-        states = [self._last_state(placed, lengths, expert) for expert in (self._trunk, *self._others)]
+        states = [self._last_state(placed, lengths, expert) for expert in self._experts]
         inside = tf.sequence_mask(lengths, tf.shape(tokens)[1], tf.float32)[:, :, None]
         mean = tf.reduce_sum(tokens * inside, axis=1) / tf.maximum(tf.cast(lengths, tf.float32), 1.0)[:, None]
         mixed = tf.matmul(self._gate(mean), tf.stack(states, axis=1))  # [B, K + 1, D]

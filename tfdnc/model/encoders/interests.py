@@ -6,7 +6,7 @@ request searches with all of them, and an item's score is that of the interest t
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
-from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors
+from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors, position_embeddings
 from tfdnc.model.transformer import Dense
 
 _MASKED = -1e9  # finite: what reads nothing must not become NaN
@@ -92,11 +92,7 @@ class ControllableMultiInterest(_Interests):
     def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         dim = config.dim
-        self._positions = self.add_weight(
-            name="positions",
-            shape=[config.max_length, dim],
-            initializer=keras.initializers.RandomNormal(0, 0.02),
-        )
+        self._positions = position_embeddings(self, config)
         self._inner = Dense(dim, 4 * dim, compute_dtype, name="inner")
         self._outer = Dense(4 * dim, config.interests, compute_dtype, name="outer")
 

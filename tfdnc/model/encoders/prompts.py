@@ -1,7 +1,14 @@
 """Encoders on one causal Transformer: SASRec, and the task prompts that tell it which cluster it is asked about."""
 
 from tfdnc.backend import keras, tf
-from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors, at_last
+from tfdnc.model.encoders.base import (
+    USER_ENCODERS,
+    TrainingStates,
+    UserEncoder,
+    UserVectors,
+    at_last,
+    position_embeddings,
+)
 from tfdnc.model.transformer import Transformer
 
 
@@ -10,20 +17,17 @@ class OnTransformer(UserEncoder):
 
     def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
-        self._positions = self.add_weight(
-            name="positions",
-            shape=[config.max_length, config.dim],
-            initializer=keras.initializers.RandomNormal(0, 0.02),
-        )
+        self._positions = position_embeddings(self, config)
         self._trunk = Transformer(config.dim, config.blocks, config.heads, config.dropout, compute_dtype, name="trunk")
 
     def _placed(self, tokens):
         """Tokens `[..., L, D]` plus their position embeddings."""
         return tokens + self._positions[: tf.shape(tokens)[-2]]
 
-    def _states(self, placed, seed, salt=0):
-        """Causal states `[B, L, D]` of placed tokens, behind input dropout."""
-        return self._trunk(self._trunk.drop_inputs(placed, seed, salt), seed=seed).prefix
+    def _states(self, placed, seed, salt=0, trunk=None):
+        """Causal states `[B, L, D]` of placed tokens behind input dropout, of the trunk or another Transformer."""
+        trunk = trunk or self._trunk
+        return trunk(trunk.drop_inputs(placed, seed, salt), seed=seed).prefix
 
     def _last_state(self, placed, lengths, trunk=None):
         """State `[B, D]` of the last item of placed tokens `[B, L, D]`, of the trunk or another Transformer."""
@@ -106,12 +110,12 @@ class _OnePromptPerSequence(_Prompted):
     positions whose target lies in it are trained; a request encodes the history K times, and once for the intent.
     """
 
+    _extra = 0
+    """Positions that the prompt itself takes."""
+
     def _prompted(self, tokens, prompts):
         """Placed and prompted tokens `[B, L + extra, D]`, given tokens `[B, L, D]` and one prompt a row `[B, D]`."""
         raise NotImplementedError
-
-    _extra = 0
-    """Positions that the prompt itself takes."""
 
     def training_states(self, windows, seed):
         """One drawn cluster per sequence; the intent needs a second pass under the "no task" row."""
