@@ -71,7 +71,8 @@ class Weights(NamedTuple):
     tasks: tf.Variable | None  # [K + 1, D], the last row asks for the intent
     blocks: list[Block]
     norm: Norm
-    intent: Linear
+    intent_inner: Linear
+    intent_outer: Linear
     items: tf.Variable  # [N, D]
 
 
@@ -125,7 +126,9 @@ def divide_and_conquer_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor]
     for k in range(num_clusters):
         logits = tf.matmul(tf.cast(states_of[k], s.dtype), tf.cast(items[k], s.dtype), transpose_b=True)
         losses.append(cross_entropy(rows_of[k] - s.offsets[k], tf.cast(logits, tf.float32)))
-    intent = tf.matmul(tf.boolean_mask(normalise(w.norm, y), has_target), w.intent.kernel) + w.intent.bias
+    asking = tf.boolean_mask(normalise(w.norm, y), has_target)
+    hidden = tf.nn.relu(tf.matmul(asking, w.intent_inner.kernel) + w.intent_inner.bias)
+    intent = tf.matmul(hidden, w.intent_outer.kernel) + w.intent_outer.bias
     return tf.reduce_mean(tf.concat(losses, 0)) + tf.reduce_mean(cross_entropy(labels, intent))
 
 
@@ -242,7 +245,7 @@ def copy_weights(model: Retriever) -> Weights:
     tasks = next(values) if model.vectors_per_cluster else None
     order = (Norm, Linear, Linear, Norm, Linear, Linear)
     blocks = [Block(*map(pair, order)) for _ in range(2)]
-    return Weights(positions, tasks, blocks, pair(Norm), pair(Linear), items)
+    return Weights(positions, tasks, blocks, pair(Norm), pair(Linear), pair(Linear), items)
 
 
 def make_method(

@@ -1,6 +1,7 @@
 """The losses that draw: NumPy on given draws, the whole pool in expectation, and the draws themselves."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -221,8 +222,9 @@ class TestGeneralisedBce:
             start, stop = np.zeros(POSITIONS, int), np.full(POSITIONS, LARGE_N)
         expected = []
         for state, target, first, end in zip(LARGE_STATES, TARGET_ROWS, start, stop, strict=True):
-            scores = LARGE_ITEMS[first:end] @ state
-            own = LARGE_ITEMS[target] @ state
+            prior = math.log(1 / (end - first - 1))  # scores start from the odds of one item among the pool's
+            scores = LARGE_ITEMS[first:end] @ state + prior
+            own = LARGE_ITEMS[target] @ state + prior
             expected.append(softplus(-own) + softplus(scores).sum() - softplus(own))
         np.testing.assert_allclose(compute(name, num_negatives=600), expected, rtol=1e-5)
 

@@ -53,7 +53,7 @@ class Retriever(tfrs.Model):
         if (initial := encoder.initial_items(self._counts, config.dim)) is not None:
             self.item_embeddings.assign(initial)
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
-        self._intent_head = Dense(config.dim, self.num_clusters, tf.float32, name="intent_head")
+        self._intent_head = IntentHead(config.dim, self.num_clusters, name="intent_head")
         # One cluster leaves no intent to learn, a weight of 0 asks for none: then there is no loss to show either.
         self._learns_intent = self._intent_head.trainable = self.num_clusters > 1 and train.intent_weight > 0
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
@@ -146,6 +146,24 @@ class Retriever(tfrs.Model):
         # Gathered from the value: a gather on the variable itself (ResourceGather) switches it to copy-on-read for
         # good, and the exact index would then copy the whole item matrix once per cluster and request.
         return tf.gather(tf.convert_to_tensor(self.item_embeddings), tf.maximum(items - 1, 0))
+
+
+class IntentHead(keras.layers.Layer):
+    """Which cluster is next: two layers, `[..., D]` -> logits `[..., K]`.
+
+    The clusters of a full softmax divide exp(score) of hundreds of items each among K; a linear map of the same state to
+    K numbers cannot follow that, and shapes the state that retrieval shares (MovieLens-1M, `dnc_naive`, epoch 20:
+    validation R@20 .404 with one layer, .416 with two).
+    """
+
+    def __init__(self, dim: int, num_clusters: int, **kwargs):
+        super().__init__(**kwargs)
+        self._inner = Dense(dim, 4 * dim, tf.float32, name="inner")
+        self._outer = Dense(4 * dim, num_clusters, tf.float32, name="outer")
+
+    def call(self, states: tf.Tensor) -> tf.Tensor:
+        """Logits of the next item's cluster."""
+        return self._outer(tf.nn.relu(self._inner(states)))
 
 
 def resolve_precision(precision: str) -> tf.DType:
