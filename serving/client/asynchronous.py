@@ -66,14 +66,14 @@ class AsyncRetrievalClient(Client):
 
     async def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
         """Returns the states of versions; see `RetrievalClient.status`."""
-        return await self._status(timeout)
+        return answers.read_status(await self._call(self._model.GetModelStatus, self._status_request(), timeout))
 
     async def wait_until_available(self, timeout: float = 60.0) -> int:
         """Waits for a version and returns its number; see `RetrievalClient.wait_until_available`."""
         deadline, seen = time.monotonic() + timeout, UNSEEN
         while (left := deadline - time.monotonic()) > 0:
             try:
-                versions = await self._status(left, wait_for_ready=True)
+                versions = await self.status(timeout=left)
             except RetrievalError as error:
                 self._check_passing(error)
                 seen = seen if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else error.message
@@ -84,13 +84,9 @@ class AsyncRetrievalClient(Client):
             await asyncio.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    async def _status(self, timeout: float | None, **options) -> list[VersionStatus]:
-        response = await self._call(self._model.GetModelStatus, self._status_request(), timeout, **options)
-        return answers.read_status(response)
-
-    async def _call(self, method: Callable, request, timeout: float | None, **options):
+    async def _call(self, method: Callable, request, timeout: float | None):
         try:
-            return await self._start(method, request, self._deadline(timeout), **options)
+            return await self._start(method, request, self._deadline(timeout))
         except grpc.RpcError as error:
             raise self._refused(error, timeout) from error
 

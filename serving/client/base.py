@@ -109,10 +109,10 @@ class Client:
     def _deadline(self, timeout: float | None) -> float:
         return time.monotonic() + (self.timeout if timeout is None else timeout)
 
-    def _start(self, method: Callable, request, deadline: float, **options):
+    def _start(self, method: Callable, request, deadline: float):
         """Calls `method`, a stub or its `future`, with everything that goes beside the request."""
         headers = self._metadata() if callable(self._metadata) else self._metadata
-        return method(request, timeout=max(deadline - time.monotonic(), 0), metadata=tuple(headers), **options)
+        return method(request, timeout=max(deadline - time.monotonic(), 0), metadata=tuple(headers))
 
     def _refused(self, error: grpc.RpcError, timeout: float | None, rows: range | None = None) -> RetrievalError:
         """Returns the error to raise for one of gRPC's."""

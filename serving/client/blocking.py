@@ -87,7 +87,7 @@ class RetrievalClient(Client):
         Raises:
             RetrievalError: The request was not answered.
         """
-        return self._status(timeout)
+        return answers.read_status(self._call(self._model.GetModelStatus, self._status_request(), timeout))
 
     def wait_until_available(self, timeout: float = 60.0) -> int:
         """Waits for the server, and for the version this client asks or any; returns the highest that is available.
@@ -98,7 +98,7 @@ class RetrievalClient(Client):
         deadline, seen = time.monotonic() + timeout, UNSEEN
         while (left := deadline - time.monotonic()) > 0:
             try:
-                versions = self._status(left, wait_for_ready=True)
+                versions = self.status(timeout=left)
             except RetrievalError as error:
                 self._check_passing(error)
                 seen = seen if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else error.message
@@ -109,12 +109,9 @@ class RetrievalClient(Client):
             time.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    def _status(self, timeout: float | None, **options) -> list[VersionStatus]:
-        return answers.read_status(self._call(self._model.GetModelStatus, self._status_request(), timeout, **options))
-
-    def _call(self, method: Callable, request, timeout: float | None, **options):
+    def _call(self, method: Callable, request, timeout: float | None):
         try:
-            return self._start(method, request, self._deadline(timeout), **options)
+            return self._start(method, request, self._deadline(timeout))
         except grpc.RpcError as error:
             raise self._refused(error, timeout) from error
 

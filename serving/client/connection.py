@@ -84,8 +84,9 @@ class Retry:
         return {
             "grpc.service_config": json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]}),
             "grpc.per_rpc_retry_buffer_size": _RETRY_BUFFER_BYTES,
-            # A lost connection is tried again after 1 s by default; attempts in the meantime would fail unsent.
+            # A lost connection is tried again after 1 s to 2 min by default; attempts in between would fail unsent.
             "grpc.initial_reconnect_backoff_ms": max(int(1000 * self.initial), 1),
+            "grpc.max_reconnect_backoff_ms": max(int(1000 * self.maximum), 1),
         }
 
 

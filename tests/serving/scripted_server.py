@@ -69,11 +69,13 @@ def served(script, address="127.0.0.1:0", credentials=None):
             server.stop(None).wait()
 
 
-def until_cancelled(cancelled):
-    """Returns a line that holds its request until the client gives it up."""
+def until_cancelled(cancelled, arrived=None):
+    """Returns a line that holds its request until the client gives it up; the events say how far it is."""
 
     def line(request, context):
         done = threading.Event()
+        if arrived is not None:
+            arrived.set()
         if context.add_callback(done.set) and done.wait(WAIT):
             cancelled.set()
         return grpc.StatusCode.CANCELLED

@@ -1,5 +1,6 @@
 """Many users in one call: parts in flight, answers in order, and whose request failed."""
 
+import asyncio
 import threading
 
 import grpc
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from scripted_server import WAIT, Script, echo, histories_of, served, until_cancelled
 
-from serving.client import RetrievalClient, RetrievalError
+from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError
 
 USERS = [[f"u{user}"] * (user % 3 + 1) for user in range(10)]
 
@@ -55,20 +56,47 @@ def test_max_in_flight_requests_at_a_time(ask):
     assert most == 3
 
 
-def test_one_failure_names_its_rows_and_cancels_the_rest(ask):
-    cancelled = threading.Event()
-    hold = until_cancelled(cancelled)
+@pytest.fixture
+def second_fails():
+    """A script that answers u0, refuses u3 and holds the others until they are cancelled, and the event of that."""
+    arrived, cancelled = threading.Event(), threading.Event()
+    hold = until_cancelled(cancelled, arrived)
+
+    def refuse(request, context):
+        arrived.wait(WAIT)  # else what is cancelled may never have been sent
+        return grpc.StatusCode.INVALID_ARGUMENT
 
     def line(request, context):
-        first = histories_of(request)[0][0]
-        return {"u0": echo, "u3": lambda *_: grpc.StatusCode.INVALID_ARGUMENT}.get(first, hold)(request, context)
+        return {"u0": echo, "u3": refuse}.get(histories_of(request)[0][0], hold)(request, context)
 
-    with served(Script(line)) as target:
+    return Script(line), cancelled
+
+
+PARTS = {"batch_size": 3, "timeout": 2 * WAIT}
+
+
+def test_one_failure_names_its_rows_and_cancels_the_rest(second_fails):
+    script, cancelled = second_fails
+    with served(script) as target, RetrievalClient(target, **PARTS) as client:
         with pytest.raises(RetrievalError) as caught:
-            ask(target, "retrieve", USERS, client={"batch_size": 3, "timeout": 2 * WAIT})
-        assert cancelled.wait(WAIT)
+            client.retrieve(USERS)
+        assert cancelled.wait(WAIT)  # before the connection closes
     assert caught.value.rows == range(3, 6)
     assert str(caught.value) == "INVALID_ARGUMENT (histories 3 to 5): as scripted"
+
+
+def test_one_failure_with_asyncio(second_fails):
+    script, cancelled = second_fails
+
+    async def fail(target):
+        async with AsyncRetrievalClient(target, **PARTS) as client:
+            with pytest.raises(RetrievalError) as caught:
+                await client.retrieve(USERS)
+            assert await asyncio.to_thread(cancelled.wait, WAIT)
+        assert caught.value.rows == range(3, 6)
+
+    with served(script) as target:
+        asyncio.run(fail(target))
 
 
 def test_arguments_are_checked_before_anything_is_sent(ask):
