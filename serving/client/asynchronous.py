@@ -84,7 +84,7 @@ class AsyncRetrievalClient(Client):
             await asyncio.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    async def _call(self, method: Callable, request, timeout: float | None):
+    async def _call(self, method: Callable, request, timeout: float | None = None):
         try:
             return await self._start(method, request, self._deadline(timeout))
         except grpc.RpcError as error:

@@ -109,7 +109,7 @@ class RetrievalClient(Client):
             time.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    def _call(self, method: Callable, request, timeout: float | None):
+    def _call(self, method: Callable, request, timeout: float | None = None):
         try:
             return self._start(method, request, self._deadline(timeout))
         except grpc.RpcError as error:
