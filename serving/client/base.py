@@ -78,7 +78,7 @@ class Client:
             raise ValueError(f"Expected a batch_size and max_in_flight from 1 up, got {batch_size}, {max_in_flight}.")
         self.target, self.timeout = target, timeout
         self._batch_size, self._max_in_flight = batch_size, max_in_flight
-        self._metadata = metadata
+        self._metadata = metadata if callable(metadata) else tuple(metadata)
         self._spec = model_pb2.ModelSpec(name=model_name, version_label=label)
         if version is not None:
             self._spec.version.value = version
@@ -126,7 +126,7 @@ class Client:
             seconds = self.timeout if timeout is None else timeout
             message = (
                 f"Expected an answer from {self.target} within {seconds:g} s, none came. "
-                "Look whether the server is overloaded, ask for less at once, or wait longer."
+                "Look whether the server runs and keeps up, ask for less at once, or wait longer."
             )
         return RetrievalError(error.code(), message, rows)
 

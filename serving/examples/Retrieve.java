@@ -1,6 +1,6 @@
 // Candidates for one user over REST, with nothing but the JDK (17): java Retrieve.java HOST:PORT ITEM...
 //
-// Prints {"predictions": [{"item_ids": [...], "num_results": [...], ...}]}; ends with status 1 and the server's error
+// Prints {"predictions": [{"item_ids": [...], "num_results": 10, ...}]}; ends with status 1 and the server's error
 // otherwise. For gRPC, generate stubs from TF Serving's own .proto files: the request is a PredictRequest with the same
 // signature name and inputs.
 
