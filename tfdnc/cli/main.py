@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
     query.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
     query.add_argument("--model-name", default=MODEL_NAME)
+    query.add_argument("--label", help="label of the version to ask, such as stable (default: the latest version)")
+    query.add_argument("--tls-roots", type=Path, metavar="PEM", help="encrypt, and trust these root certificates")
+    query.add_argument("--exclude", nargs="+", metavar="ITEM", help="item ids that must not come back")
 
     report = add("report", _report, "write one HTML page about evaluated runs")
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, such as runs/NAME")
