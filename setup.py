@@ -29,6 +29,7 @@ INSTALL = [
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",  # a Beam worker or a server that hangs must fail, not block
+    "trustme>=1.1",  # certificates for the tests of encrypted connections
     "ruff>=0.17,<0.18",  # lint and format; new minors move the rules
 ]
 
