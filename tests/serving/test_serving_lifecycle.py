@@ -111,13 +111,18 @@ def test_hot_reloads_under_load_fail_no_request(by_hand, version, connect):
     threads = [threading.Thread(target=keep_asking) for _ in range(4)]
     for thread in threads:
         thread.start()
+
+    def wait_for_answers():
+        seen = len(answers)
+        while len(answers) < seen + 20 and not failures:
+            threads[0].join(0.01)
+
     for number in (2, 3, 4):
+        wait_for_answers()
         shutil.copytree(base / "1", base / f"{number}.tmp").rename(base / str(number))
         by_hand.source.poll()
         by_hand.manager.wait_until_available(["half"])
-        seen = len(answers)
-        while len(answers) < seen + 20 and any(thread.is_alive() for thread in threads):
-            threads[0].join(0.01)
+    wait_for_answers()
     done.set()
     for thread in threads:
         thread.join()
