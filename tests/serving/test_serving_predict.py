@@ -14,7 +14,6 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_management_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
@@ -188,7 +187,6 @@ def test_errors_of_the_graph_keep_their_code_and_are_cut(tmp_path):
         ("Classify", classification_pb2.ClassificationRequest()),
         ("Regress", regression_pb2.RegressionRequest()),
         ("MultiInference", inference_pb2.MultiInferenceRequest()),
-        ("HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest()),
     ],
 )
 @pytest.mark.usefixtures("still_answers")
