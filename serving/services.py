@@ -14,6 +14,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving import deadline as deadlines
 from serving.manager import ModelManager
 from serving.predict import predict
 from serving.status import invalid_argument, status_of
@@ -61,15 +62,17 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def Predict(self, request, context):  # noqa: N802 - the RPC's name
         """Runs one signature of one version."""
-        return answer(self._predict, request, context)
+        return answer(lambda request: self._predict(request, context), request, context)
 
     def GetModelMetadata(self, request, context):  # noqa: N802
         """Returns the signatures of one version."""
         return answer(self._metadata, request, context)
 
-    def _predict(self, request):
+    def _predict(self, request, context):
         with self._manager.lease(request.model_spec) as servable:
-            return predict(servable, request, self._max_tensor_bytes)
+            return predict(
+                servable, request, self._max_tensor_bytes, deadlines.of(context), lambda: not context.is_active()
+            )
 
     def _metadata(self, request):
         if not request.metadata_field:
