@@ -9,7 +9,9 @@ import grpc
 import numpy as np
 import pytest
 from serving_models import predict_request
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from serving import server as embedded
 from serving import tensors
 from serving.batching import BatchingServable
 from serving.batching_parameters import BatchingParameters
@@ -315,6 +317,38 @@ def test_a_real_model_under_eight_threads(half_plus_two):
     servable.close()
 
 
+def test_a_server_batches_by_its_flags(half_plus_two, tmp_path):
+    """The timeout of an hour says that only batching can have answered, the full batch that nothing else did."""
+    file = tmp_path / "batching.config"
+    file.write_text(f"max_batch_size {{ value: 2 }} batch_timeout_micros {{ value: {HOUR} }} allowed_batch_sizes: 2")
+    monitoring = tmp_path / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    flags = {
+        "enable_batching": True,
+        "batching_parameters_file": file,
+        "monitoring_config_file": monitoring,
+        "enable_model_warmup": False,
+    }
+    requests = [predict_request({"x": np.float32([[number]])}) for number in (1, 2)]
+    with embedded.running(half_plus_two, model_name="half", **flags) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            calls = [stub.Predict.future(request, timeout=WAIT) for request in requests]
+            answers = [tensors.decode(call.result().outputs["y"]).tolist() for call in calls]
+        page = server.metrics.page()
+    assert answers == [[[20.5]], [[21.0]]]
+    assert ":tensorflow:serving:batching_session:processed_batch_size_sum{} 2" in page
+    assert ':tensorflow:serving:batching_session:queuing_latency_count{thread_pool_name="batch_threads"} 2' in page
+    assert ':tensorflow:serving:batching_session:padding_size_sum{execution_batch_size="2"} 0' in page
+
+
+def test_a_server_refuses_a_wrong_file_before_it_loads_a_model(tmp_path):
+    file = tmp_path / "batching.config"
+    file.write_text("max_batch_size { value: 0 }")
+    with pytest.raises(UserError, match="Expected max_batch_size of at least 1"):
+        embedded.build_server(tmp_path, enable_batching=True, batching_parameters_file=file)
+
+
 def test_defaults_are_upstreams():
     threads = os.cpu_count()
     assert BatchingParameters() == BatchingParameters(1000, 0, 10, threads, "batch_threads", (), False, False, None)
@@ -352,8 +386,8 @@ def test_the_file_of_tf_serving_is_read(tmp_path):
             "max_execution_batch_size { value: 9 }",
             "Expected max_execution_batch_size of at most max_batch_size",
         ),
-        ("max_batch_size: 8", "could not read them"),
-        ("max_batch { value: 8 }", 'no field named "max_batch".*it may set max_batch_size, batch_timeout_micros'),
+        ("max_batch_size: 8", "expected a BatchingParameters in text format"),
+        ("max_batch { value: 8 }", 'no field named "max_batch"'),
     ],
 )
 def test_a_wrong_file_is_refused_with_a_sentence(tmp_path, text, sentence):
@@ -361,8 +395,3 @@ def test_a_wrong_file_is_refused_with_a_sentence(tmp_path, text, sentence):
     file.write_text(text)
     with pytest.raises(UserError, match=sentence):
         BatchingParameters.read(file)
-
-
-def test_a_missing_file_is_refused_with_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="Expected batching parameters"):
-        BatchingParameters.read(tmp_path / "none.txt")
