@@ -334,6 +334,15 @@ def test_old_clients_and_bytes_that_are_no_http(rest):
     assert raw(rest, b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
+def test_a_connection_holds_no_thread(models):
+    with running(models, num_threads=1) as client, contextlib.ExitStack() as stack:
+        for content in (b"", b"POST /v1/mod", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"):
+            connection = socket.create_connection(("127.0.0.1", client.http.port))
+            stack.callback(connection.close)
+            connection.sendall(content)
+        assert client.post("/v1/models/half:predict", GOOD)[0] == 200
+
+
 def test_chunked_bodies(rest):
     head = (
         b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
