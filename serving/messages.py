@@ -160,7 +160,8 @@ def _per_cluster(value, rows: int, dtype: type, name: str) -> np.ndarray:
     fits = array.ndim == 1 or (array.ndim == 2 and len(array) == rows)
     if not fits or array.dtype.kind not in ("iu" if dtype is np.int32 else "iuf"):
         raise ValueError(
-            f"Expected {name} in numbers of {np.dtype(dtype).name}, one per cluster or {rows} rows of that, got {value!r}."
+            f"Expected {name} in numbers of {np.dtype(dtype).name}, one per cluster, or {rows} rows of these, "
+            f"got {value!r}."
         )
     if dtype is np.int32 and array.size and abs(array).max() > np.iinfo(dtype).max:
         raise ValueError(f"Expected {name} in numbers of int32, got {value!r}.")

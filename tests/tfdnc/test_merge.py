@@ -6,7 +6,8 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.config import MergeConfig
 from tfdnc.errors import UserError
-from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, merge, seats, select_keys
+from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, merge, select_keys
+from tfdnc.merge import seats as seats_of
 
 SIZES = (1, 3, 7, 20, 25, 30)
 K, C = len(SIZES), sum(SIZES)
@@ -222,7 +223,7 @@ def random_wishes(rng, batch, available):
 def choose(keys, wishes, row):
     """Which columns belong in a list, by the words of the contract: first the promised, then the best allowed."""
     minimum, maximum = wishes.minimum[row].numpy()[CLUSTERS], wishes.maximum[row].numpy()[CLUSTERS]
-    allowed = (keys > -np.inf) & ((maximum < 0) | (RANKS < maximum))
+    allowed = (keys > -np.inf) & ((maximum < 0) | (maximum > RANKS))
     by_key = sorted(np.flatnonzero(allowed), key=lambda column: (-keys[column], column))
     promised = [column for column in by_key if RANKS[column] < minimum[column]]
     rest = [column for column in by_key if RANKS[column] >= minimum[column]]
@@ -277,7 +278,7 @@ def test_seats_are_the_quotas_where_the_merge_goes_by_rank_and_never_fewer(metho
             config = MergeConfig(method=method, top_clusters=2, alpha=2.0)
             keys = select_keys(candidates, np.zeros([20, K], np.float32), log_intent, wishes, config)
             quotas = merge(candidates, keys, wishes.num_candidates, C, K).quotas.numpy()
-            got = seats(tf.constant([available] * 20), tf.constant(log_intent), wishes, config).numpy()
+            got = seats_of(tf.constant([available] * 20), tf.constant(log_intent), wishes, config).numpy()
             by_rank = np.full(20, method in BY_RANK)
             if wishes.alpha is not None:
                 by_rank |= wishes.alpha.numpy() >= 0
