@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8500, help="gRPC port, 0 for any free one (default: 8500)")
     serve.add_argument("--model-name", default=MODEL_NAME)
 
+    _add_bundle_commands(add)
+
     query = add("query", _query, "ask a server for one user of a run")
     query.add_argument("--user", required=True, help="user id of the log")
     query.add_argument("--run", type=Path, help="run to take the user from (default: the newest bundle in --runs)")
@@ -96,6 +98,20 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", help="ml-1m")
     fetch.add_argument("--output", type=Path, default=Path("data"), help="folder for the data set's own folder")
     return parser
+
+
+def _add_bundle_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """What stands between an export and a server."""
+    verify = add("verify", _verify, "ask a bundle again what it answered when it was exported")
+    publish = add("publish", _publish, "verify a bundle and copy it into a model base path that servers watch")
+    for command in (verify, publish):
+        command.add_argument("bundle", type=Path, help="a version, or folder with numbered versions (the latest)")
+    verify.add_argument("--target", metavar="HOST:PORT", help="ask this server (default: a fresh process)")
+    verify.add_argument("--model-name", default=MODEL_NAME, help="name the server has for it (default: %(default)s)")
+    verify.add_argument("--version", type=_count, help="version to ask the server for (default: its own choice)")
+    publish.add_argument("base_path", type=Path, metavar="MODEL_BASE_PATH", help="made if it is not there")
+    publish.add_argument("--version", type=_count, help="number of the version (default: one above the highest)")
+    publish.add_argument("--keep", type=_count, metavar="N", help="leave N versions, remove the oldest (default: all)")
 
 
 def _add_studies(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -197,6 +213,18 @@ def _serve(arguments: argparse.Namespace) -> None:
         screen.console.print(line, soft_wrap=True)
 
     serve(arguments.bundle, arguments.host, arguments.port, model_name=arguments.model_name, on_ready=announce)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from tfdnc.cli.publish import verify_bundle
+
+    verify_bundle(arguments)
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from tfdnc.cli.publish import publish_version
+
+    publish_version(arguments)
 
 
 def _query(arguments: argparse.Namespace) -> None:
