@@ -18,6 +18,7 @@ INSTALL = [
     "scikit-learn>=1.5",  # KMeans on numpy 2
     "threadpoolctl>=3.1",  # k-means sums in thread order; one thread makes clusters reproducible
     "grpcio>=1.70",  # what the tensorflow-serving-api stubs of 2.20 are generated for
+    "grpcio-health-checking>=1.70",  # the health service that probes of TF Serving expect
     "pydantic>=2.7,<3",  # typed configs that reject unknown keys
     "PyYAML>=6",
     "rich>=13",  # tables and progress bars on the terminal

@@ -87,7 +87,7 @@ def _remove_leftovers(base_path: Path) -> None:
 
 
 def _number(base_path: Path, version: int | None) -> int:
-    existing = bundle.numbered_folders(base_path)
+    existing = bundle.versions_in(base_path)
     if version is None:
         return 1 + max(existing, default=0)
     if version in existing:
@@ -119,7 +119,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove_oldest(base_path: Path, keep: int, published: Path) -> None:
-    versions = bundle.numbered_folders(base_path)
+    versions = bundle.versions_in(base_path)
     for version in sorted(versions)[: max(0, len(versions) - keep)]:
         if versions[version] != published:
             # First out of sight: a server must not find a version that is half gone.

@@ -42,7 +42,7 @@ def content(folder):
 
 
 def visible(base):
-    return sorted(bundle.numbered_folders(base))
+    return sorted(bundle.versions_in(base))
 
 
 def hidden(base):

@@ -1,0 +1,46 @@
+"""Reads config files in protobuf's text format, also of the messages that tensorflow-serving-api does not ship."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf.message import Message
+
+from tfdnc.errors import UserError
+
+M = TypeVar("M", bound=Message)
+
+FieldType = descriptor_pb2.FieldDescriptorProto.Type
+"""TYPE_STRING, TYPE_BOOL, ...: what `define` takes."""
+
+
+def define(name: str, fields: Mapping[str, FieldType]) -> type[Message]:
+    """Returns the class of a flat proto3 message whose fields are numbered from 1 in order."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tensorflow.serving", syntax="proto3")
+    message = file.message_type.add(name=name)
+    for number, (field, kind) in enumerate(fields.items(), 1):
+        message.field.add(name=field, number=number, type=kind)
+    # A pool of its own: should the API package ship the message one day, the two do not collide.
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))
+
+
+def read(path: Path, message: M) -> M:
+    """Fills `message` from the text file at `path`, and returns it.
+
+    Raises:
+        UserError: No such file, or not a text of this message.
+    """
+    kind = message.DESCRIPTOR.name
+    try:
+        return text_format.Parse(path.read_text(), message)
+    except OSError as error:
+        raise UserError(
+            f"Expected a {kind} in {path}, could not read it ({error.strerror}). Check the path."
+        ) from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Invalid protobuf file: '{path}': expected a {kind} in text format ({error}). Correct the file."
+        ) from error
