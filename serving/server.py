@@ -16,8 +16,11 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving import bundle, text_proto, tls
 from serving.manager import ModelManager
+from serving.metrics import Metrics
 from serving.model_config import single_model
 from serving.options import ServerOptions
+from serving.rest.server import RestServer
+from serving.servable import Servable
 from serving.services import ModelService, PredictionService
 from serving.source import ModelSource, Periodic
 from serving.status import ServingError
@@ -45,6 +48,8 @@ class Server:
         manager: Holds the models.
         source: Finds the models; `source.poll()` looks for new versions at once.
         port: The port that clients use.
+        metrics: Counts what happens, if the options say so.
+        rest: The REST API, if the options give it a port.
 
     Raises:
         UserError: Nothing to serve, a model that cannot be loaded, or an address that cannot be bound.
@@ -52,7 +57,8 @@ class Server:
 
     def __init__(self, options: ServerOptions):
         self.options = options
-        self.manager = _manager(options)
+        self.metrics = Metrics.configured(options.monitoring_config_file) if options.monitoring_config_file else None
+        self.manager = _manager(options, self.metrics)
         try:
             self.source = ModelSource(
                 self.manager, options.model_config_file, options.allow_version_labels_for_unavailable_models
@@ -60,8 +66,12 @@ class Server:
             # The models come first: a client that connects to a bound port waits, one that finds none is told at once.
             self._load_models()
             self._health = health.HealthServicer() if options.enable_grpc_healthcheck_service else None
-            self._grpc = self._build_grpc()
+            prediction = PredictionService(
+                self.manager, options.max_message_bytes, options.enable_signature_method_name_check, self.metrics
+            )
+            self._grpc = self._build_grpc(prediction)
             self.port = self._bind()
+            self.rest = self._build_rest(prediction) if options.rest_api_port else None
         except BaseException:
             self.manager.close()
             raise
@@ -79,7 +89,7 @@ class Server:
         except ServingError as error:
             raise UserError(error.message) from error
 
-    def _build_grpc(self) -> grpc.Server:
+    def _build_grpc(self, prediction: PredictionService) -> grpc.Server:
         options = self.options
         arguments = {
             "grpc.max_receive_message_length": options.max_message_bytes,
@@ -89,7 +99,6 @@ class Server:
         } | dict(options.channel_arguments())
         threads = futures.ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="serving")
         server = grpc.server(threads, options=list(arguments.items()))
-        prediction = PredictionService(self.manager, options.max_message_bytes)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         models = ModelService(self.manager, self.source.reload)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
@@ -98,6 +107,18 @@ class Server:
                 self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
+
+    def _build_rest(self, prediction: PredictionService) -> RestServer:
+        return RestServer(
+            prediction,
+            self.manager,
+            self.options.host,
+            self.options.rest_api_port,
+            timeout_seconds=self.options.rest_api_timeout_in_ms / 1e3,
+            num_threads=self.options.rest_threads,
+            metrics=self.metrics,
+            max_body_bytes=self.options.max_message_bytes,
+        )
 
     def _bind(self) -> int:
         """Binds the port and, if there shall be one, the Unix socket; returns the port."""
@@ -119,6 +140,8 @@ class Server:
     def start(self) -> None:
         """Begins to answer requests, and to look for new versions."""
         self._grpc.start()
+        if self.rest is not None:
+            self.rest.start()
         options = self.options
         if options.file_system_poll_wait_seconds:
             self._periodic.append(Periodic(self.source.poll, options.file_system_poll_wait_seconds, "poll versions"))
@@ -131,16 +154,20 @@ class Server:
         """Refuses new requests, waits at most `grace` seconds for running ones, frees the port and the models."""
         if self._health is not None:
             self._health.enter_graceful_shutdown()  # whoever watches learns it before the port is gone
-        self._grpc.stop(grace).wait()
+        stopped = self._grpc.stop(grace)
+        if self.rest is not None:
+            self.rest.stop(grace)
+        stopped.wait()
         self.manager.close()  # first: a config that is being loaded waits for the manager
         for periodic in self._periodic:
             periodic.stop()
         _LOG.info("stopped listening on %s", self.address)
 
 
-def _manager(options: ServerOptions) -> ModelManager:
+def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     repeats = max(options.num_request_iterations_for_warmup, 1)
     return ModelManager(
+        load=Servable.load if metrics is None else metrics.timed(Servable.load),
         warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,
         max_num_load_retries=options.max_num_load_retries,
         load_retry_interval=options.load_retry_interval_micros / 1e6,

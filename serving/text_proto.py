@@ -15,16 +15,24 @@ FieldType = descriptor_pb2.FieldDescriptorProto.Type
 """TYPE_STRING, TYPE_BOOL, ...: what `define` takes."""
 
 
-def define(name: str, fields: Mapping[str, FieldType]) -> type[Message]:
-    """Returns the class of a flat proto3 message whose fields are numbered from 1 in order."""
+def define(name: str, fields: Mapping[str, FieldType | Mapping]) -> type[Message]:
+    """Returns the class of a proto3 message; its fields are numbered from 1 in order, a mapping is a message inside."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tensorflow.serving", syntax="proto3")
-    message = file.message_type.add(name=name)
-    for number, (field, kind) in enumerate(fields.items(), 1):
-        message.field.add(name=field, number=number, type=kind)
+    _add_fields(file.message_type.add(name=name), f".{file.package}.{name}", fields)
     # A pool of its own: should the API package ship the message one day, the two do not collide.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))
+
+
+def _add_fields(message: descriptor_pb2.DescriptorProto, path: str, fields: Mapping) -> None:
+    for number, (field, kind) in enumerate(fields.items(), 1):
+        if isinstance(kind, Mapping):
+            inner = f"Message{number}"
+            _add_fields(message.nested_type.add(name=inner), f"{path}.{inner}", kind)
+            message.field.add(name=field, number=number, type_name=f"{path}.{inner}")
+        else:
+            message.field.add(name=field, number=number, type=kind)
 
 
 def read(path: Path, message: M) -> M:
