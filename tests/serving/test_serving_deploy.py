@@ -1,23 +1,26 @@
 """The examples in serving/deploy: the real messages, flags that both servers have, names that fit together."""
 
+import argparse
 import re
 import shutil
-import time
+import socket
+import subprocess
 from pathlib import Path
 
 import grpc
 import pytest
 import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 import yaml
-from tensorflow_serving.apis import get_model_status_pb2, model_pb2, model_service_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
+from waiting import until_available
 
 import serving
+from serving import metrics, options, text_proto, tls
 from serving import server as embedded
-from serving import text_proto, tls
 from serving.batching_parameters import BatchingParameters
-from serving.lifecycle import State
-from serving.options import ServerOptions
+from serving.metrics import Metrics
 from tfdnc.cli.main import main
 from tfdnc.errors import UserError
 
@@ -36,7 +39,7 @@ TF_SERVING_FLAGS = """
     remove_unused_fields_from_bundle_metagraph enable_signature_method_name_check enable_profiler
     thread_pool_factory_config_file enable_grpc_healthcheck_service enable_serialization_as_tensor_content
 """
-OUR_FLAGS = set(ServerOptions.__dataclass_fields__)
+OUR_FLAGS = set(options.ServerOptions.__dataclass_fields__)
 
 
 def documents(name):
@@ -81,22 +84,11 @@ def test_the_models_are_served_under_their_labels(half_plus_two, tmp_path):
         [model] = message.model_config_list.config
         model.model_version_policy.specific.versions.append(2)
         server.source.reload(message)
-        wait_until_available(server, "tfdnc", 2)
+        until_available(server, "tfdnc", 2)
         model.version_labels["canary"] = 2
         server.source.reload(message)
         with server.manager.lease(model_pb2.ModelSpec(name="tfdnc", version_label="canary")) as servable:
             assert servable.version == 2
-
-
-def wait_until_available(server, name, version):
-    with grpc.insecure_channel(server.address) as channel:
-        stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_pb2.ModelSpec(name=name))
-        request.model_spec.version.value = version
-        deadline = time.monotonic() + 60
-        while stub.GetModelStatus(request, timeout=30).model_version_status[0].state != State.AVAILABLE:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
 
 
 def test_the_batching_parameters_are_valid():
@@ -105,18 +97,11 @@ def test_the_batching_parameters_are_valid():
     assert not parameters.pad_variable_length_inputs
 
 
-def test_monitoring_has_tf_servings_default_path():
-    text = (DEPLOY / "monitoring.config").read_text()
-    kind = text_proto.FieldType
-    message = text_proto.define(
-        "MonitoringConfig", {"prometheus_config": {"enable": kind.TYPE_BOOL, "path": kind.TYPE_STRING}}
-    )
-    config = text_proto.read(DEPLOY / "monitoring.config", message())
-    assert config.prometheus_config.enable
-    assert config.prometheus_config.path == "/monitoring/prometheus/metrics"
-    scraped = DEPLOYMENT["template"]["metadata"]["annotations"]
-    assert scraped["prometheus.io/path"] == config.prometheus_config.path
-    assert "--rest_api_port" in text
+def test_monitoring_has_the_path_that_is_scraped():
+    path = Metrics.configured(DEPLOY / "monitoring.config").path
+    annotations = DEPLOYMENT["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/path"] == path == metrics.DEFAULT_PATH
+    assert annotations["prometheus.io/port"] == "8501"
 
 
 def test_the_tls_example_lacks_only_the_secrets(half_plus_two):
@@ -136,6 +121,39 @@ def test_the_flags_are_those_of_both_servers(name):
     for flag, value in given.items():
         if value.startswith("/config/"):
             assert (DEPLOY / Path(value).name).is_file(), flag
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_embedded_server_follows_them_and_is_healthy(name, tmp_path, half_plus_two):
+    """Started with the flags of the example; asked with the health checks of compose and of Kubernetes."""
+    shutil.copytree(half_plus_two, tmp_path / "models" / "tfdnc")
+    for file in DEPLOY.glob("*.config"):
+        text = file.read_text().replace('"/models/', f'"{tmp_path}/models/')
+        (tmp_path / file.name).write_text(text)
+    ports = {"port": free_port(), "rest_api_port": free_port()}
+    given = [f"--{flag}={port}" for flag, port in ports.items()]
+    given += [argument.replace("=/config/", f"={tmp_path}/") for argument in COMMANDS[name]]
+    parser = argparse.ArgumentParser()
+    options.add_flags(parser)
+    server = embedded.Server(options.from_arguments(parser.parse_args(given)))
+    server.start()
+    try:
+        check = [word.replace("8501", str(ports["rest_api_port"])) for word in COMPOSE["healthcheck"]["test"][1:]]
+        assert subprocess.run(check, timeout=30, check=False).returncode == 0
+        missing = [word.replace("models/tfdnc", "models/nobody") for word in check]
+        assert subprocess.run(missing, timeout=30, check=False).returncode != 0
+        with grpc.insecure_channel(server.address) as channel:
+            request = health_pb2.HealthCheckRequest(service=CONTAINER["readinessProbe"]["grpc"]["service"])
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=30)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    finally:
+        server.stop()
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 def test_what_an_example_needs_is_switched_on():

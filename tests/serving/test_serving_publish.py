@@ -4,14 +4,17 @@ import shutil
 import subprocess
 import sys
 import threading
+from functools import partial
 
+import grpc
 import numpy as np
 import pytest
-import serving_models  # noqa: F401 - Keras 2 before TensorFlow
-from tensorflow_serving.apis import model_pb2
+from serving_models import predict_request
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+from waiting import until_available
 
 from serving import bundle
-from serving.manager import ModelConfig, ModelManager
+from serving import server as embedded
 from serving.publish import publish
 from serving.servable import Servable
 from tfdnc.errors import UserError
@@ -182,16 +185,27 @@ def test_a_publisher_killed_at_any_point_leaves_no_half_version_and_the_next_one
     assert all(content(base / str(version)) == FILES for version in visible(base))
 
 
-def test_a_server_takes_up_what_is_published_and_answers_on_when_it_is_pruned(half_plus_two, base):
-    """A loaded version needs its folder no longer: neither pruning nor the next export of a run takes it away."""
+def test_a_server_takes_up_what_is_published_and_needs_no_folder_of_a_version_it_holds(half_plus_two, base):
+    """Neither pruning nor a run's next export, which replaces the last one, takes a version from under a server."""
     publish(half_plus_two / "1", base, lambda path: Servable.load("half", 1, path).close())
-    manager = ModelManager()
-    assert manager.load_latest(ModelConfig("half", base)) == 1
-    publish(half_plus_two / "2", base, approve, keep=1)
-    assert visible(base) == [2]
-    ones = {"x": np.ones([1, 1], np.float32)}
-    with manager.lease(model_pb2.ModelSpec(name="half")) as servable:
-        assert servable.run("serving_default", ones, ["y"])["y"].tolist() == [[2.5]]
-        assert servable.run("shout", {"words": np.array([[b"a"]], object)}, ["loud"])["loud"].tolist() == [[b"A"]]
-    assert manager.load_latest(ModelConfig("half", base)) == 2
-    manager.close()
+    ones, words = (
+        predict_request({"x": np.ones([1, 1], np.float32)}),
+        predict_request({"words": np.array([[b"a"]], object)}, "shout"),
+    )
+    with (
+        embedded.running(base, model_name="half", file_system_poll_wait_seconds=0) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        ask = partial(prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict, timeout=30)
+        shutil.rmtree(base / "1")
+        assert ask(ones).outputs["y"].float_val[:] == [2.5]
+        assert ask(words).outputs["loud"].string_val[:] == [b"A"]  # a signature that was never run
+        publish(half_plus_two / "2", base, approve, version=2)
+        server.source.poll()
+        until_available(server, "half", 2)
+        assert ask(ones).outputs["y"].float_val[:] == [20.5]
+        publish(half_plus_two / "1", base, approve, keep=1)
+        assert visible(base) == [3]
+        server.source.poll()
+        until_available(server, "half", 3)
+        assert ask(ones).outputs["y"].float_val[:] == [2.5]
