@@ -89,7 +89,7 @@ def read_recorded(path: Path) -> list[prediction_log_pb2.PredictLog]:
     if not file.is_file():
         raise UserError(
             f"Expected recorded requests in {file}, found none, so nothing can be verified. "
-            "Export the bundle again with `tfdnc export`, which records them."
+            "Export the bundle again with `tfdnc export CONFIG --force`, which records them."
         )
     try:
         records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()

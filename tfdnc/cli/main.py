@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,6 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # missing GPUs are no news; errors come back as exceptions
     _set_up_logging(logging.INFO if arguments.verbose else logging.WARNING)
     try:
         return arguments.command(arguments) or 0
