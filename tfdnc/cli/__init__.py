@@ -2,6 +2,6 @@
 
 import os
 
-# Before anything imports TensorFlow, or `serving`, which is content with less: missing GPUs are no news, and errors come
-# back as exceptions.
+# Before anything imports TensorFlow, or `serving`, which silences less of it: missing GPUs are no news, and errors
+# come back as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
