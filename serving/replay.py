@@ -13,9 +13,10 @@ from pathlib import Path
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from serving import bundle
+from serving.client import connection
 from serving.predict import predict
 from serving.recorded import read_recorded
 from serving.servable import Servable
@@ -68,30 +69,28 @@ def _last_words(path: Path, done: subprocess.CompletedProcess) -> str:
 def ask_server(
     requests: Iterable[predict_pb2.PredictRequest],
     target: str,
-    model_name: str = schema.MODEL_NAME,
-    version: int | None = None,
+    model: model_pb2.ModelSpec,
+    tls: connection.Tls | None = None,
 ) -> list[predict_pb2.PredictResponse]:
-    """Returns the answers of a server at `target` (`host:port`), the embedded one or a tensorflow_model_server.
+    """Returns the answers of a server, the embedded one or a tensorflow_model_server.
 
     Args:
-        requests: As recorded; the name of the model and the version in them are replaced.
+        requests: As recorded; their `model_spec` says only which signature to ask.
         target: `host:port`.
-        model_name: The name under which it serves the bundle.
-        version: The version to ask, None for the one that it answers with by itself.
+        model: The name under which the server has the bundle, and the version or label to ask if it is not to choose.
+        tls: How to encrypt, None for not at all.
 
     Raises:
         UserError: It refused a request, or did not answer.
     """
     responses = []
-    with grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)]) as channel:
+    with connection.connect(grpc, target, tls, connection.Retry(), options={}) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         for number, recorded in enumerate(requests, 1):
             request = predict_pb2.PredictRequest()
             request.CopyFrom(recorded)
-            request.model_spec.name = model_name
-            request.model_spec.ClearField("version_choice")
-            if version is not None:
-                request.model_spec.version.value = version
+            request.model_spec.CopyFrom(model)
+            request.model_spec.signature_name = recorded.model_spec.signature_name
             try:
                 responses.append(stub.Predict(request, timeout=REQUEST_SECONDS))
             except grpc.RpcError as error:

@@ -45,12 +45,10 @@ class Report:
     """What a verification found.
 
     Attributes:
-        path: The version that was verified.
         signatures: One row per signature.
         mismatch: The first answer that is not what was recorded, in one sentence; "" if the version is verified.
     """
 
-    path: Path
     signatures: list[SignatureReport]
     mismatch: str
 
@@ -92,7 +90,7 @@ def verify(path: Path, ask: Ask | None = None) -> Report:
             mismatch = f"recorded request {number} ({signature}): {comparison.fault}"
     if approximate and not mismatch:
         mismatch = _too_little_overlap(rows, float(manifest.get("joint_recall", JOINT_RECALL)))
-    return Report(path, [_row(signature, found) for signature, found in rows.items()], mismatch)
+    return Report([_row(signature, found) for signature, found in rows.items()], mismatch)
 
 
 def check_manifest(path: Path) -> dict:

@@ -220,6 +220,11 @@ def test_an_unknown_user_is_refused(runs):
     assert "no user 'nobody'" in tfdnc("query", "--runs", runs, "--user", "nobody", expected_status=2)
 
 
+def test_a_query_is_encrypted_with_files_that_are_there(runs):
+    message = tfdnc("query", "--runs", runs, "--user", "1", "--tls-roots", "absent.pem", expected_status=2)
+    assert "Expected a PEM file at absent.pem" in message
+
+
 def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(run, tmp_path):
     """The judge's station makes what the cluster station of the other run made, under the same fingerprint."""
     from tfdnc.stations import read_manifest

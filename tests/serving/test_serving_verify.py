@@ -4,13 +4,19 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import serving_models
+import trustme
+from google.protobuf import text_format
+from tensorflow_serving.apis import model_pb2
 
-from serving import replay, tensors
+from serving import replay, tensors, tls
+from serving import server as embedded
 from serving import verify as verifying
+from serving.client import Tls
 from serving.recorded import RECORDED_ASSET, UNKNOWN_ITEM, read_recorded, record, write_recorded
 from serving.verify import find_version, verify
 from tfdnc import schema
@@ -90,16 +96,35 @@ def test_a_fresh_process_gives_the_recorded_answers(version):
     assert all(row.overlap == 1.0 for row in report.signatures)
 
 
-def test_a_server_is_asked_under_its_own_name_and_version(recorded, bundle_server):
-    logs = read_recorded(recorded)
-    requests = [log.request for log in logs]
-    for version in (None, 7):
-        report = verify(recorded, lambda asked, v=version: replay.ask_server(asked, bundle_server.address, version=v))
-        assert report.mismatch == ""
+def test_a_server_is_asked_under_its_own_name_and_for_a_version_of_its_own(recorded, bundle_server):
+    def ask(model):
+        return verify(recorded, partial(replay.ask_server, target=bundle_server.address, model=model))
+
+    named = model_pb2.ModelSpec(name=schema.MODEL_NAME)
+    assert ask(named).mismatch == ""
+    named.version.value = 7
+    assert ask(named).mismatch == ""
+    named.version.value = 8
     with pytest.raises(UserError, match=r"recorded request 1 \(serving_default\), it failed with NOT_FOUND"):
-        replay.ask_server(requests, bundle_server.address, version=8)
+        ask(named)
+    with pytest.raises(UserError, match="Unrecognized servable version label: canary"):
+        ask(model_pb2.ModelSpec(name=schema.MODEL_NAME, version_label="canary"))
     with pytest.raises(UserError, match="NOT_FOUND: Servable not found for request: Latest"):
-        replay.ask_server(requests, bundle_server.address, model_name="nobody")
+        ask(model_pb2.ModelSpec(name="nobody"))
+
+
+def test_a_server_may_want_encryption(recorded, fake_bundle, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "roots.pem")
+    pair = authority.issue_cert("127.0.0.1")
+    config = tls.SSLConfig(
+        server_key=pair.private_key_pem.bytes().decode(), server_cert=pair.cert_chain_pems[0].bytes().decode()
+    )
+    (tmp_path / "ssl.config").write_text(text_format.MessageToString(config))
+    model = model_pb2.ModelSpec(name=schema.MODEL_NAME)
+    with embedded.running(fake_bundle, ssl_config_file=tmp_path / "ssl.config") as server:
+        ask = partial(replay.ask_server, target=server.address, model=model, tls=Tls(tmp_path / "roots.pem"))
+        assert verify(recorded, ask).mismatch == ""
 
 
 @pytest.mark.parametrize(

@@ -4,27 +4,28 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from tensorflow_serving.apis import model_pb2
+
 from serving import replay
+from serving.client import Tls
 from serving.publish import publish
-from serving.verify import Report, find_version, verify
+from serving.verify import Ask, Report, find_version, verify
 from tfdnc.cli import screen
 from tfdnc.errors import UserError
 
 
 def verify_bundle(arguments: argparse.Namespace) -> None:
     """Verifies the latest version of a bundle, in a fresh process or on a server."""
-    ask = None
-    if arguments.target:
-        ask = partial(
-            replay.ask_server,
-            target=arguments.target,
-            model_name=arguments.model_name,
-            version=arguments.version,
-        )
-    elif arguments.version is not None:
-        raise UserError("Expected --version only together with --target, which it asks. Name the version's folder.")
     path = find_version(arguments.bundle)
-    _check(path, path, ask)
+    _check(path, path, _server(arguments) if arguments.target else None)
+
+
+def _server(arguments: argparse.Namespace) -> Ask:
+    model = model_pb2.ModelSpec(name=arguments.model_name, version_label=arguments.label or "")
+    if arguments.version is not None:
+        model.version.value = arguments.version
+    tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
+    return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)
 
 
 def publish_version(arguments: argparse.Namespace) -> None:
@@ -35,7 +36,7 @@ def publish_version(arguments: argparse.Namespace) -> None:
     screen.console.print(f"Published {source} as {final}", soft_wrap=True)
 
 
-def _check(name: Path, path: Path, ask=None) -> None:
+def _check(name: Path, path: Path, ask: Ask | None = None) -> None:
     """Verifies the version at `path` and shows it as `name`; raises a `UserError` about the first mismatch."""
     with screen.last_log_line("verify"):
         report = verify(path, ask)
