@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 import serving_models  # noqa: F401 - Keras 2 before TensorFlow
+import trustme
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_pb2
@@ -111,6 +112,18 @@ def test_the_tls_example_lacks_only_the_secrets(half_plus_two):
     assert not config.client_verify
     with pytest.raises(UserError, match="check the key and the certificate"):
         embedded.build_server(half_plus_two, port=0, ssl_config_file=DEPLOY / "ssl.config")
+
+
+def test_the_command_of_the_readme_writes_the_tls_config(tmp_path):
+    pair = trustme.CA().issue_cert("localhost")
+    pair.private_key_pem.write_to_path(tmp_path / "server.key")
+    pair.cert_chain_pems[0].write_to_path(tmp_path / "server.crt")
+    command = re.search(r"^    pem\(\) \{.*> ssl\.config\)$", (DEPLOY / "README.md").read_text(), re.M | re.S).group()
+    subprocess.run(["bash", "-ec", command], cwd=tmp_path, check=True)
+    config = text_proto.read(tmp_path / "ssl.config", tls.SSLConfig())
+    assert config.server_key.encode() == pair.private_key_pem.bytes()
+    assert config.server_cert.encode() == pair.cert_chain_pems[0].bytes()
+    assert (tmp_path / "ssl.config").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("name", COMMANDS)
