@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -60,13 +61,25 @@ def _requests(
     """Every signature, for each user alone and for all at once, with lengths and alphas that take turns."""
     per_user = list(zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), strict=False))
     for batch in [[user] for user in per_user] + [per_user]:
-        histories, wanted, alphas = map(list, zip(*batch, strict=True))
+        histories, *wishes = map(list, zip(*batch, strict=True))
         yield messages.retrieve_request(histories)
-        yield messages.retrieve_request(histories, wanted, alphas)
-        encode = messages.encode_request(histories)
+        retrieve, encode = messages.retrieve_request(histories, *wishes), messages.encode_request(histories)
+        yield retrieve
         yield encode
         encoding = messages.read_encoding(predict(servable, encode))
-        yield messages.search_request(encoding, histories, wanted, alphas)
+        yield messages.search_request(encoding, histories, *wishes)
+        best = [found.item_ids[:1] for found in messages.read_retrievals(predict(servable, retrieve))]
+        yield messages.retrieve_request(histories, *wishes, exclude=best, **_controls(encoding.intent.shape[1]))
+
+
+def _controls(num_clusters: int) -> dict[str, np.ndarray]:
+    """Growing shares of the list, at least one item of the first cluster, at most two of every second one."""
+    clusters = np.arange(num_clusters)
+    return {
+        "cluster_quotas": clusters + 1,
+        "cluster_min": np.where(clusters == 0, 1, 0),
+        "cluster_max": np.where(clusters % 2, 2, -1),
+    }
 
 
 def write_recorded(path: Path, pairs: Sequence[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]) -> None:

@@ -89,6 +89,22 @@ class FakeBundle(tf.Module):
 
     @tf.function(
         input_signature=[
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None, None], tf.float32),
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None, None], tf.int32),
+        ]
+    )
+    def retrieve_controlled(self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max):
+        wishes = tf.cast(tf.shape(exclude)[1], tf.float32) + tf.reduce_sum(cluster_quotas, axis=1)
+        bounds = tf.reduce_sum(cluster_min, axis=1) + tf.reduce_sum(cluster_max, axis=1)
+        return self._retrieve(history, num_candidates, alpha + wishes + tf.cast(bounds, tf.float32))
+
+    @tf.function(
+        input_signature=[
             tf.TensorSpec([None, CLUSTERS, 3], tf.float32),
             tf.TensorSpec([None, CLUSTERS], tf.float32),
             tf.TensorSpec([None, None], tf.string),
@@ -125,6 +141,7 @@ def save_fake_bundle(path: Path) -> Path:
         "retrieve": model.retrieve,
         "encode": model.encode,
         "search": model.search,
+        "retrieve_controlled": model.retrieve_controlled,
     }
     tf.saved_model.save(model, str(path), signatures=signatures)
     return path

@@ -21,9 +21,11 @@ def verify_bundle(arguments: argparse.Namespace) -> None:
 
 
 def _server(arguments: argparse.Namespace) -> Ask:
-    model = model_pb2.ModelSpec(name=arguments.model_name, version_label=arguments.label or "")
+    model = model_pb2.ModelSpec(name=arguments.model_name)
     if arguments.version is not None:
         model.version.value = arguments.version
+    if arguments.label is not None:  # an empty one is a label too
+        model.version_label = arguments.label
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)
 
