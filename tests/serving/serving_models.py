@@ -87,6 +87,35 @@ class FakeBundle(tf.Module):
             schema.INTENT: tf.tile(known[:, tf.newaxis], [1, CLUSTERS]),
         }
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None, None], tf.float32),
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None, None], tf.int32),
+        ]
+    )
+    def retrieve_controlled(self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max):
+        wishes = tf.cast(tf.shape(exclude)[1], tf.float32) + tf.reduce_sum(cluster_quotas, axis=1)
+        bounds = tf.reduce_sum(cluster_min, axis=1) + tf.reduce_sum(cluster_max, axis=1)
+        return self._retrieve(history, num_candidates, alpha + wishes + tf.cast(bounds, tf.float32))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, CLUSTERS, 3], tf.float32),
+            tf.TensorSpec([None, CLUSTERS], tf.float32),
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+        ]
+    )
+    def search(self, user_embeddings, intent, history, num_candidates, alpha):
+        found = self._retrieve(history, num_candidates, alpha + user_embeddings[:, 0, 0] + intent[:, 0])
+        return {name: found[name] for name in schema.SIGNATURES["search"][1]}
+
 
 def save_half_plus_two(path: Path, offset: float = 2.0) -> Path:
     model = HalfPlusTwo(offset)
@@ -107,7 +136,13 @@ def save_reader(path: Path) -> Path:
 
 def save_fake_bundle(path: Path) -> Path:
     model = FakeBundle()
-    signatures = {"serving_default": model.default, "retrieve": model.retrieve, "encode": model.encode}
+    signatures = {
+        "serving_default": model.default,
+        "retrieve": model.retrieve,
+        "encode": model.encode,
+        "search": model.search,
+        "retrieve_controlled": model.retrieve_controlled,
+    }
     tf.saved_model.save(model, str(path), signatures=signatures)
     return path
 

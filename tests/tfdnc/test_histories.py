@@ -1,0 +1,35 @@
+"""Which held-out histories a bundle is tried with."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tfdnc.export.histories import sample_histories
+from tfdnc.training.records import HeldOutRecords
+
+ITEMS = SimpleNamespace(item_ids=[f"film {row}" for row in range(100)])
+
+
+def records(lengths):
+    """User u has the items u + 1, u + 2, ..."""
+    items = [np.arange(user + 1, user + 1 + length) for user, length in enumerate(lengths)]
+    splits = np.cumsum([0, *lengths])
+    nobody = np.zeros(len(lengths), np.int32)
+    return HeldOutRecords(np.concatenate(items).astype(np.int32), splits, nobody, nobody)
+
+
+def test_the_shortest_and_the_longest_and_some_between_are_picked_as_raw_ids():
+    lengths = [9, 3, 40, 1, 7, 5, 2, 8]
+    histories = sample_histories(records(lengths), ITEMS, 4)
+    assert histories[0] == ["film 3"]
+    assert histories[-1] == [f"film {row}" for row in range(2, 42)]
+    assert len(histories) == 4
+    assert all(len(one) < len(other) for one, other in itertools.pairwise(histories))
+
+
+@pytest.mark.parametrize(("users", "count"), [(1, 5), (3, 5), (5, 5)])
+def test_few_users_are_all_picked_once(users, count):
+    histories = sample_histories(records([3] * users), ITEMS, count)
+    assert len({tuple(history) for history in histories}) == len(histories) == users
