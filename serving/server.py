@@ -13,6 +13,7 @@ import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving.manager import ModelConfig, ModelManager
+from serving.parsing import ParsingInterceptor
 from serving.services import ModelService, PredictionService
 from tfdnc import schema
 from tfdnc.errors import UserError
@@ -70,6 +71,7 @@ class Server:
         self.manager, self.host = manager, host
         self._grpc = grpc.server(
             futures.ThreadPoolExecutor(max_workers or default_workers(), thread_name_prefix="serving"),
+            interceptors=[ParsingInterceptor()],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
