@@ -30,8 +30,8 @@ _FIELDS = {
 }
 _TYPES = {np.dtype(element): number for number, (_, _, element) in _FIELDS.items()}
 
-_STRING_BYTES = 2
-"""The least that a string takes on the wire (a tag and a length): what an element counts for in `max_bytes`."""
+_STRING_BYTES = 24
+"""What a string takes inside TensorFlow, however short: what an element counts for in `max_bytes`."""
 
 
 class MalformedTensorError(ValueError):

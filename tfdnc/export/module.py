@@ -83,6 +83,7 @@ class RetrievalModule(tf.Module):
     ) -> Tensors:
         """`retrieve` for user vectors and an intent that the caller brings; the history only excludes."""
         checks = [
+            _assert_rows(history),
             _assert_same_batch(history, user_embeddings, intent),
             tf.debugging.assert_all_finite(user_embeddings, "Expected finite user_embeddings."),
             tf.debugging.assert_all_finite(intent, "Expected finite intent."),
@@ -184,7 +185,10 @@ def _message_for_length(width):
 
 
 def _assert_rows(history):
-    return tf.debugging.assert_greater_equal(tf.shape(history)[0], 1, "Expected at least one row in the request.")
+    rows = tf.shape(history)[0]
+    message = f"Expected 1 to {schema.MAX_ROWS} rows in the request."
+    with tf.control_dependencies([tf.debugging.assert_greater_equal(rows, 1, message)]):
+        return tf.debugging.assert_less_equal(rows, schema.MAX_ROWS, message)
 
 
 def _assert_same_batch(first, *others):

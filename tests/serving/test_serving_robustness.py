@@ -1,0 +1,144 @@
+"""A server bears any request: each gets a proper status within its deadline, and the next good one is answered."""
+
+import contextlib
+import socket
+
+import fuzzing
+import grpc
+import numpy as np
+import pytest
+from serving_models import predict_request
+from tensorflow_serving.apis import predict_pb2
+
+from serving import tensors
+from tfdnc import schema
+from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
+from tfdnc.benchmark.serving_server import ServerProcess
+
+PREDICT = f"/{fuzzing.PREDICTION}/Predict"
+TIMEOUT = 20
+"""Seconds; an answer takes milliseconds, so that only a hang takes so long."""
+
+PROPER = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"}
+"""What says whose fault it was. UNKNOWN and INTERNAL do not, and UNAVAILABLE would make a client send it again."""
+
+SIZE = Size(items=200, clusters=4, dim=8, history_length=6, max_candidates=20)
+"""Of a real bundle: its graph must bear what the server lets through."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    version = make_bundle(SIZE, tmp_path_factory.mktemp("robust"))
+    with ServerProcess(version) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def call(server):
+    """Sends bytes to a method; returns the name of the status, its details and the answer."""
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(server.target, options=options) as channel:
+
+        def call(method, content):
+            try:
+                return "OK", "", channel.unary_unary(method)(content, timeout=TIMEOUT)
+            except grpc.RpcError as error:
+                return error.code().name, error.details(), b""
+
+        yield call
+
+
+def valid_requests():
+    """One valid request per signature, of two users."""
+    histories = make_histories(SIZE, 2)
+    history = np.array(histories, object)
+    both = {schema.NUM_CANDIDATES: np.int32([3, 20]), schema.ALPHA: np.float32([-1, 0.5])}
+    embeddings = np.random.default_rng(0).normal(size=[2, SIZE.clusters, SIZE.dim]).astype(np.float32)
+    intent = np.full([2, SIZE.clusters], 1 / SIZE.clusters, np.float32)
+    vectors = {schema.USER_EMBEDDINGS: embeddings, schema.INTENT: intent}
+    inputs = {
+        "serving_default": {schema.HISTORY: history},
+        "retrieve": {schema.HISTORY: history, **both},
+        "encode": {schema.HISTORY: history},
+        "search": {schema.HISTORY: history, **both, **vectors},
+    }
+    return [predict_request(values, signature, schema.MODEL_NAME) for signature, values in inputs.items()]
+
+
+VALID = valid_requests()
+
+
+@pytest.fixture(scope="module")
+def good(call):
+    """Asks good requests, all signatures in turn, and compares each answer with the first one."""
+    contents = [request.SerializeToString() for request in VALID]
+    expected = [answer_of(call(PREDICT, content)) for content in contents]
+
+    def check(number):
+        got = answer_of(call(PREDICT, contents[number % len(contents)]))
+        for name, value in expected[number % len(contents)].items():
+            np.testing.assert_array_equal(got[name], value)
+
+    return check
+
+
+def answer_of(called):
+    status, details, content = called
+    assert status == "OK", details
+    response = predict_pb2.PredictResponse.FromString(content)
+    return {name: tensors.decode(tensor) for name, tensor in response.outputs.items()}
+
+
+def bear(call, good, seeds):
+    statuses = set()
+    for seed in seeds:
+        case = fuzzing.grpc_case(seed, VALID)
+        status, details, _ = call(case.method, case.content)
+        assert status in PROPER, f"{status}: {details}\n{case}"
+        statuses.add(status)
+        good(seed)
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"} <= statuses  # so the cases differ
+
+
+def test_the_requests_it_starts_from_are_valid(call, good):
+    for number in range(len(VALID)):
+        good(number)
+
+
+def test_mutated_requests(call, good):
+    bear(call, good, range(400))
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutated_requests(call, good):
+    bear(call, good, range(1_000, 11_000))
+
+
+def test_requests_longer_than_the_limit(call, good):
+    request = predict_pb2.PredictRequest()
+    request.CopyFrom(VALID[0])
+    request.inputs[schema.HISTORY].string_val.append(b"x" * (65 << 20))
+    assert call(PREDICT, request.SerializeToString())[0] == "RESOURCE_EXHAUSTED"
+    good(0)
+
+
+def test_a_history_of_a_million_items(call, good):
+    request = predict_request({schema.HISTORY: np.full([1, 1_000_000], "7", object)}, model=schema.MODEL_NAME)
+    assert call(PREDICT, request.SerializeToString())[0] in PROPER
+    good(1)
+
+
+def test_methods_that_do_not_exist(call, good):
+    for method in ("/x/y", "/", f"/{fuzzing.PREDICTION}/", f"{PREDICT}X", f"/{fuzzing.PREDICTION}/SessionRun"):
+        assert call(method, b"\x0a\x00")[0] == "UNIMPLEMENTED", method
+    good(2)
+
+
+def test_what_is_no_grpc_at_all(server, good):
+    host, port = server.target.split(":")
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    for number in range(20):
+        with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection, contextlib.suppress(OSError):
+            noise = np.random.default_rng(number).bytes(500)
+            connection.sendall([noise, preface + noise, b"GET / HTTP/1.1\r\n\r\n", preface][number % 4])
+        good(number)
