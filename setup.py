@@ -18,6 +18,8 @@ INSTALL = [
     "scikit-learn>=1.5",  # KMeans on numpy 2
     "threadpoolctl>=3.1",  # k-means sums in thread order; one thread makes clusters reproducible
     "grpcio>=1.70",  # what the tensorflow-serving-api stubs of 2.20 are generated for
+    "grpcio-health-checking>=1.70",  # the health service that probes of TF Serving expect
+    "waitress>=3,<4",  # HTTP of the REST API; the standard library's server is not made for strangers
     "pydantic>=2.7,<3",  # typed configs that reject unknown keys
     "PyYAML>=6",
     "rich>=13",  # tables and progress bars on the terminal
@@ -28,6 +30,7 @@ INSTALL = [
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",  # a Beam worker or a server that hangs must fail, not block
+    "prometheus-client>=0.20",  # its parser reads our metrics page in the tests
     "ruff>=0.17,<0.18",  # lint and format; new minors move the rules
 ]
 

@@ -25,6 +25,21 @@ _SCANN_OPS = "scann.scann_ops.py.scann_ops"
 
 
 def find_versions(base_path: Path) -> dict[int, Path]:
+    """Returns the versions under a model base path, of which there is at least one; see `versions_in`.
+
+    Raises:
+        UserError: Not a folder, or no version in it.
+    """
+    versions = versions_in(base_path)
+    if not versions:
+        raise UserError(
+            f"Expected numbered version folders (such as 1/{SAVED_MODEL}) or a {SAVED_MODEL} in {base_path}, "
+            f"found neither. Point to the folder that an export wrote."
+        )
+    return versions
+
+
+def versions_in(base_path: Path) -> dict[int, Path]:
     """Returns the versions under a model base path, by number.
 
     A folder that itself holds `saved_model.pb` is one version, numbered by its name if that is a number, else
@@ -32,7 +47,7 @@ def find_versions(base_path: Path) -> dict[int, Path]:
     (such as one still being copied under a temporary name) are passed over.
 
     Raises:
-        UserError: Not a folder, or no version in it.
+        UserError: Not a folder.
     """
     base_path = Path(base_path)
     if not base_path.is_dir():
@@ -42,13 +57,7 @@ def find_versions(base_path: Path) -> dict[int, Path]:
     if (base_path / SAVED_MODEL).is_file():
         name = base_path.resolve().name
         return {int(name) if _is_number(name) else UNNUMBERED_VERSION: base_path}
-    versions = {int(child.name): child for child in sorted(base_path.iterdir()) if _is_version(child)}
-    if not versions:
-        raise UserError(
-            f"Expected numbered version folders (such as 1/{SAVED_MODEL}) or a {SAVED_MODEL} in {base_path}, "
-            f"found neither. Point to the folder that an export wrote."
-        )
-    return versions
+    return {int(child.name): child for child in sorted(base_path.iterdir()) if _is_version(child)}
 
 
 def _is_number(name: str) -> bool:

@@ -1,135 +1,155 @@
 """The models a server holds: which versions are loaded, in which state, and which one answers a request."""
 
 import contextlib
-import dataclasses
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from pathlib import Path
 
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_pb2
+from tensorflow_serving.apis import model_pb2
 
-from serving import bundle
+from serving import memory
+from serving.lifecycle import State, Version, VersionState, next_to_load, next_to_unload
 from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
 from serving.warmup import warm_up
+from tfdnc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-State = get_model_status_pb2.ModelVersionStatus.State
-"""START, LOADING, AVAILABLE, UNLOADING, END: the life of a version, in TF Serving's numbers."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """A model to serve: the name clients ask for, and the folder of its versions (see `bundle.find_versions`)."""
-
-    name: str
-    base_path: Path
-
-
-@dataclasses.dataclass
-class _Entry:
-    """One version of one model; the fields below `path` are guarded by the manager's lock.
-
-    A version that ended because it failed keeps its code and message, for GetModelStatus.
-    """
-
-    name: str
-    version: int
-    path: Path
-    state: int = State.START
-    code: grpc.StatusCode = grpc.StatusCode.OK
-    message: str = ""
-    servable: Servable | None = None
-    leases: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class VersionState:
-    """State of one version: `State` number, and the error it ended with, if any."""
-
-    version: int
-    state: int
-    code: grpc.StatusCode
-    message: str
+Load = Callable[[str, int, Path], Servable]
+"""Makes the servable of (model, version, folder)."""
 
 
 class ModelManager:
-    """Loads versions, lends them to requests, and unloads them once nobody uses them any more."""
+    """Loads the versions that are wanted, lends them to requests, and unloads the others once nobody uses them.
 
-    def __init__(self):
+    Nothing is polled: every event (a wish, a load that ended, a version that became idle) asks the policy of
+    `serving.lifecycle` what comes next. Loading and unloading happen on threads of their own, never on a request's.
+
+    Args:
+        load: Makes a servable; what it raises fails the version.
+        warm_up: Called with a new servable before anybody else gets it; what it raises fails the version.
+        max_num_load_retries: How often a version that failed is tried again.
+        load_retry_interval: Seconds between two tries.
+        num_load_threads: Versions that are loaded at a time.
+        num_unload_threads: Versions that are unloaded at a time.
+    """
+
+    def __init__(
+        self,
+        load: Load = Servable.load,
+        warm_up: Callable[[Servable], object] = warm_up,
+        max_num_load_retries: int = 0,
+        load_retry_interval: float = 60.0,
+        num_load_threads: int = 1,
+        num_unload_threads: int = 1,
+    ):
+        self._load_servable, self._warm_up = load, warm_up
+        self._max_num_load_retries, self._load_retry_interval = max_num_load_retries, load_retry_interval
+        self._loaders = futures.ThreadPoolExecutor(num_load_threads, thread_name_prefix="load")
+        self._unloaders = futures.ThreadPoolExecutor(num_unload_threads, thread_name_prefix="unload")
         self._lock = threading.Lock()
-        self._models: dict[str, dict[int, _Entry]] = {}
+        self._changed = threading.Condition(self._lock)
+        self._closing = False
+        self._wanted: dict[str, dict[int, Path]] = {}
+        self._versions: dict[str, dict[int, Version]] = {}  # also those that have ended, for GetModelStatus
+        self._available: dict[str, dict[int, Version]] = {}
+        self._labels: Mapping[str, Mapping[str, int]] = {}
 
-    def load_latest(self, config: ModelConfig) -> int:
-        """Loads the highest version of a model, warms it up, makes it available, and returns its number.
+    def want(self, name: str, versions: Mapping[int, Path]) -> None:
+        """Says which versions of a model shall be available; the rest follows in the background.
+
+        A version that failed is tried again only after it was not wanted for a while; one that is loaded stays, even
+        if its folder is another one now. Both are as in TF Serving.
+        """
+        with self._lock:
+            if self._closing:
+                return
+            self._wanted[name] = dict(versions)
+            self._advance(name)
+
+    def wait_until_available(self, names: Iterable[str]) -> dict[str, VersionState]:
+        """Waits until each model has an available version or no hope; returns a version that failed for the latter.
 
         Raises:
-            UserError: There is no version, or it cannot be served; the state of a version that failed is kept.
+            ServingError: UNAVAILABLE: the manager is being closed.
         """
-        versions = bundle.find_versions(config.base_path)
-        latest = max(versions)
-        self.load(config.name, latest, versions[latest])
-        return latest
+        names = set(names)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or all(self._is_settled(name) for name in names))
+            if self._closing:
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, "The server is being stopped.")
+            hopeless = {name for name in names if not self._available.get(name)}
+            return {
+                name: version.snapshot()
+                for name in sorted(hopeless)
+                for version in self._versions.get(name, {}).values()
+                if version.wanted
+            }
 
-    def load(self, name: str, version: int, path: Path) -> None:
-        """Loads one version from `path`; it answers requests from the moment this returns.
+    def _is_settled(self, name: str) -> bool:
+        versions = self._versions.get(name, {}).values()
+        failed = {version.number for version in versions if version.wanted and version.state == State.END}
+        return bool(self._available.get(name)) or failed >= self._wanted.get(name, {}).keys()
 
-        Raises:
-            UserError: The version cannot be served.
-        """
-        entry = _Entry(name, version, path, State.LOADING)
+    def set_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        """Replaces all version labels: model -> label -> version."""
         with self._lock:
-            self._models.setdefault(name, {})[version] = entry
-        servable = None
-        try:
-            servable = Servable.load(name, version, path)
-            warm_up(servable)
-        except Exception as error:
-            if servable is not None:
-                servable.close()
-            with self._lock:
-                entry.state, entry.code, entry.message = State.END, grpc.StatusCode.UNKNOWN, str(error)
-            raise
+            self._labels = labels
+
+    def labels(self, name: str) -> Mapping[str, int]:
+        """Returns the version labels of a model."""
         with self._lock:
-            entry.servable, entry.state = servable, State.AVAILABLE
+            return self._labels.get(name, {})
 
     @contextlib.contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
         """Lends the version that a request asks for; it is not unloaded while the block runs.
 
-        Without a version in `spec` that is the highest available one.
+        Without a version or label in `spec` that is the highest available one.
 
         Raises:
             ServingError: NOT_FOUND if it is not available, INVALID_ARGUMENT for no name or an unknown label.
         """
         with self._lock:
-            entry = self._find(spec)
-            entry.leases += 1
+            version = self._find(spec)
+            version.leases += 1
         try:
-            yield entry.servable
+            yield version.servable
         finally:
             with self._lock:
-                entry.leases -= 1
-                finished = self._take_if_idle(entry)
-            self._end(entry, finished)
+                version.leases -= 1
+                idle = not version.leases and version.state == State.UNLOADING
+                closing = self._closing
+                if idle and not closing:
+                    self._unloaders.submit(self._unload, version)
+            if idle and closing:
+                self._unload(version)
 
-    def _find(self, spec: model_pb2.ModelSpec) -> _Entry:
+    def _find(self, spec: model_pb2.ModelSpec) -> Version:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
-        if spec.version_label:
-            raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
-        entries = self._models.get(spec.name, {})
-        available = [version for version, entry in entries.items() if entry.state == State.AVAILABLE]
-        if not spec.HasField("version"):
+        available = self._available.get(spec.name, {})
+        number = self._number(spec)
+        if number is None:
             if not available:
                 raise _not_found(f"Servable not found for request: Latest({spec.name})")
-            return entries[max(available)]
-        if spec.version.value not in available:
-            raise _not_found(f"Servable not found for request: Specific({spec.name}, {spec.version.value})")
-        return entries[spec.version.value]
+            number = max(available)
+        if number not in available:
+            raise _not_found(f"Servable not found for request: Specific({spec.name}, {number})")
+        return available[number]
+
+    def _number(self, spec: model_pb2.ModelSpec) -> int | None:
+        """Returns the version that `spec` names by number or label, or None; needs the lock."""
+        if spec.WhichOneof("version_choice") != "version_label":
+            return spec.version.value if spec.HasField("version") else None
+        number = self._labels.get(spec.name, {}).get(spec.version_label)
+        if number is None:
+            raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
+        return number
 
     def states(self, spec: model_pb2.ModelSpec) -> list[VersionState]:
         """Returns the state of the version `spec` names, or of all versions of its model, highest first.
@@ -137,15 +157,12 @@ class ModelManager:
         Raises:
             ServingError: NOT_FOUND if this manager has never seen them; INVALID_ARGUMENT for an unknown label.
         """
-        if spec.version_label:
-            raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
         with self._lock:
-            entries = sorted(self._models.get(spec.name, {}).values(), key=lambda entry: -entry.version)
-            if spec.HasField("version"):
-                entries = [entry for entry in entries if entry.version == spec.version.value]
-            states = [VersionState(entry.version, entry.state, entry.code, entry.message) for entry in entries]
-        if not states and spec.HasField("version"):
-            raise _not_found(f"Could not find version {spec.version.value} of model {spec.name}")
+            number = self._number(spec)
+            versions = sorted(self._versions.get(spec.name, {}).values(), key=lambda version: -version.number)
+            states = [version.snapshot() for version in versions if number in (None, version.number)]
+        if not states and number is not None:
+            raise _not_found(f"Could not find version {number} of model {spec.name}")
         if not states:
             raise _not_found(f"Could not find any versions of model {spec.name}")
         return states
@@ -153,42 +170,113 @@ class ModelManager:
     def available(self) -> dict[str, list[int]]:
         """Returns the available versions of every model, lowest first."""
         with self._lock:
-            return {
-                name: sorted(version for version, entry in entries.items() if entry.state == State.AVAILABLE)
-                for name, entries in self._models.items()
-            }
-
-    def unload(self, name: str, version: int) -> None:
-        """Lends a version to no further request, and frees it as soon as those that have it are done."""
-        with self._lock:
-            entry = self._models[name][version]
-            if entry.state != State.AVAILABLE:
-                return
-            entry.state = State.UNLOADING
-            finished = self._take_if_idle(entry)
-        self._end(entry, finished)
+            return {name: sorted(versions) for name, versions in self._available.items()}
 
     def close(self) -> None:
-        """Unloads everything."""
-        for name, versions in self.available().items():
-            for version in versions:
-                self.unload(name, version)
+        """Unloads everything, what is in use as soon as it is not; returns when no thread works any more."""
+        with self._lock:
+            self._closing = True
+            for name in self._versions:
+                self._wanted[name] = {}
+                self._advance(name)
+        self._loaders.shutdown(cancel_futures=True)
+        self._unloaders.shutdown()
+        with self._lock:
+            for version in (version for versions in self._versions.values() for version in versions.values()):
+                if version.state == State.LOADING:  # was cancelled before it began
+                    version.state = State.END
+
+    def _advance(self, name: str) -> None:
+        """Starts whatever the policy asks for next; needs the lock."""
+        wanted, versions = self._wanted[name], self._versions.setdefault(name, {})
+        for version in versions.values():
+            self._update_wish(version, version.number in wanted)
+        for number, path in wanted.items():
+            if number not in versions or (versions[number].state == State.END and not versions[number].wanted):
+                versions[number] = Version(name, number, path)
+        while (version := next_to_unload(versions.values())) is not None:
+            self._withdraw(version)
+        while (version := next_to_load(versions.values())) is not None:
+            version.state = State.LOADING
+            self._loaders.submit(self._load, version)
+        self._changed.notify_all()
 
     @staticmethod
-    def _take_if_idle(entry: _Entry) -> Servable | None:
-        """Returns the servable to close if `entry` is to be unloaded and nobody uses it; needs the lock."""
-        if entry.state != State.UNLOADING or entry.leases:
-            return None
-        servable, entry.servable = entry.servable, None
-        return servable
+    def _update_wish(version: Version, wanted: bool) -> None:
+        ending = version.state in (State.UNLOADING, State.END)
+        version.wanted = wanted and (version.wanted or not ending)  # what is going does not come back: it starts anew
+        waiting = version.state == State.START or version.retry is not None
+        if waiting and not version.wanted:
+            if version.retry is not None:
+                version.retry.cancel()
+                version.retry = None
+            version.state = State.END
 
-    def _end(self, entry: _Entry, servable: Servable | None) -> None:
-        """Closes what `_take_if_idle` gave; without the lock, because freeing a big index takes a while."""
-        if servable is None:
+    def _load(self, version: Version) -> None:
+        """Loads and warms up a version, on a thread for that."""
+        servable = None
+        try:
+            servable = self._load_servable(version.name, version.number, version.path)
+            self._warm_up(servable)
+        except Exception as error:
+            if servable is not None:
+                servable.close()
+            self._fail(version, error)
             return
-        servable.close()
         with self._lock:
-            entry.state = State.END
+            version.servable, version.state = servable, State.AVAILABLE
+            version.code, version.message = grpc.StatusCode.OK, ""
+            self._available.setdefault(version.name, {})[version.number] = version
+            self._advance(version.name)  # under the same lock: requests go from the old version to this one at once
+
+    def _fail(self, version: Version, error: Exception) -> None:
+        """Records a load that failed, and plans the next try if there shall be one."""
+        told = isinstance(error, UserError)  # its message says it all
+        _LOG.error(
+            "version %d of model %s failed to load: %s",
+            version.number,
+            version.name,
+            error,
+            exc_info=not told and error,
+        )
+        with self._lock:
+            version.code, version.message = grpc.StatusCode.UNKNOWN, str(error)
+            version.failures += 1
+            if version.wanted and version.failures <= self._max_num_load_retries:
+                # Not a sleeping thread: other models want to be loaded meanwhile.
+                version.retry = threading.Timer(max(0.0, self._load_retry_interval), self._retry, [version])
+                version.retry.daemon = True
+                version.retry.start()
+            else:
+                version.state = State.END
+                self._advance(version.name)
+
+    def _retry(self, version: Version) -> None:
+        with self._lock:
+            if version.retry is None:  # cancelled while it was about to run
+                return
+            version.retry = None
+            _LOG.info("retry %d of version %d of model %s", version.failures, version.number, version.name)
+            self._loaders.submit(self._load, version)
+
+    def _withdraw(self, version: Version) -> None:
+        """Lends a version to no further request, and unloads it if nobody uses it; needs the lock."""
+        version.state = State.UNLOADING
+        del self._available[version.name][version.number]
+        if not version.leases:
+            self._unloaders.submit(self._unload, version)
+
+    def _unload(self, version: Version) -> None:
+        """Frees a version; without the lock, because freeing a big index takes a while."""
+        try:
+            version.servable.close()
+        except Exception:  # the version is gone all the same, and whoever waits for its end must not wait forever
+            _LOG.exception("version %d of model %s did not close", version.number, version.name)
+        version.servable = None
+        memory.give_back()
+        with self._lock:
+            version.state = State.END
+            self._advance(version.name)
 
 
 def _not_found(message: str) -> ServingError:

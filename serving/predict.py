@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from serving import deadline as deadlines
 from serving import tensors
 from serving.servable import Servable
 from serving.status import ServingError, invalid_argument, status_of
@@ -14,7 +15,11 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    servable: Servable, request: predict_pb2.PredictRequest, max_tensor_bytes: int | None = None
+    servable: Servable,
+    request: predict_pb2.PredictRequest,
+    max_tensor_bytes: int | None = None,
+    deadline: float | None = None,
+    abandoned: deadlines.Abandoned | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers one request; the response names the signature and the version that answered.
 
@@ -22,9 +27,11 @@ def predict(
         servable: The version to ask.
         request: Its `model_spec` says only the signature here; the version was chosen by whoever chose `servable`.
         max_tensor_bytes: See `tensors.decode`.
+        deadline: See `serving.deadline`.
+        abandoned: See `serving.deadline`.
 
     Raises:
-        ServingError: The request does not fit the signature.
+        ServingError: The request does not fit the signature, or nobody waits for the answer any more.
         tf.errors.OpError: The graph failed on it.
     """
     key = request.model_spec.signature_name or DEFAULT_SIGNATURE
@@ -32,7 +39,7 @@ def predict(
     feeds = bind_inputs(signature, request.inputs, max_tensor_bytes)
     outputs = choose_outputs(signature, request.output_filter)
     try:
-        results = servable.run(key, feeds, outputs)
+        results = servable.run(key, feeds, outputs, deadline, abandoned)
     except tf.errors.OpError as error:
         raise _explained(error, signature, feeds) from error
     response = predict_pb2.PredictResponse()

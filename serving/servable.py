@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from serving import bundle
+from serving import deadline as deadlines
 from serving.status import ServingError
 from tfdnc.errors import UserError
 
@@ -82,20 +83,35 @@ class Servable:
             raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
         return self.signatures[key]
 
-    def run(self, key: str, feeds: Mapping[str, np.ndarray], outputs: Iterable[str]) -> dict[str, np.ndarray]:
+    def run(
+        self,
+        key: str,
+        feeds: Mapping[str, np.ndarray],
+        outputs: Iterable[str],
+        deadline: float | None = None,
+        abandoned: deadlines.Abandoned | None = None,
+    ) -> dict[str, np.ndarray]:
         """Returns the wanted outputs of signature `key`.
+
+        A run that has begun is finished, whatever the time: a callable takes no timeout per call, and `Session.run`,
+        which does, costs twice as much.
 
         Args:
             key: Name of the signature, which must exist.
             feeds: Exactly the inputs of the signature, by their names in it, in the dtypes it declares.
             outputs: Names of outputs in the signature; the result holds these.
+            deadline: See `serving.deadline`.
+            abandoned: See `serving.deadline`.
 
         Raises:
+            ServingError: DEADLINE_EXCEEDED or CANCELLED: nobody waits for the answer any more.
             tf.errors.OpError: The graph could not answer.
         """
         aliases = sorted(set(outputs))
         values = [feeds[alias] for alias in sorted(feeds)]
-        return dict(zip(aliases, self._callable(key, tuple(aliases))(*values), strict=True))
+        call = self._callable(key, tuple(aliases))
+        deadlines.check(deadline, abandoned)
+        return dict(zip(aliases, call(*values), strict=True))
 
     def _callable(self, key: str, aliases: tuple[str, ...]):
         """Returns a function from the inputs in order of name to the outputs `aliases`."""

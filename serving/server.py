@@ -1,8 +1,8 @@
-"""The embedded server: gRPC on a thread pool over the models of a manager, started and stopped in one place."""
+"""The embedded server: the models of its options, and gRPC over them, started and stopped in one place."""
 
 import contextlib
+import functools
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,164 +10,221 @@ from concurrent import futures
 from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
 
-from serving.manager import ModelConfig, ModelManager
+from serving import bundle, text_proto, tls
+from serving.manager import ModelManager
+from serving.metrics import Metrics
+from serving.model_config import single_model
+from serving.options import ServerOptions
 from serving.parsing import ParsingInterceptor
+from serving.rest.server import RestServer
+from serving.servable import Servable
 from serving.services import ModelService, PredictionService
+from serving.source import ModelSource, Periodic
+from serving.status import ServingError
+from serving.warmup import warm_up
 from tfdnc import schema
 from tfdnc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-DEFAULT_HOST = "127.0.0.1"
-"""Loopback: the server knows no passwords, so being reachable from outside is a choice somebody makes."""
-
-DEFAULT_PORT = 8500
-"""TF Serving's."""
-
-MAX_MESSAGE_BYTES = 64 << 20
-"""Largest request, and largest tensor a request may describe. TF Serving has no limit; a history of 200 ids takes a
-few KB, so this is a fence against accidents."""
-
 GRACE_SECONDS = 10.0
 """How long a stopping server waits for requests that are being answered."""
 
-
-def default_workers() -> int:
-    """Returns the number of threads that answer requests, 4 per CPU as in TF Serving."""
-    return 4 * (os.cpu_count() or 1)
+HEALTHY = ("", "ModelService", "PredictionService")
+"""What the health service knows, as in TF Serving; the empty name is the server as a whole."""
 
 
 class Server:
-    """A server that is bound to its port; requests are answered from `start` to `stop`.
+    """A server whose models are loaded and whose ports are bound; requests are answered from `start` to `stop`.
 
     Args:
-        manager: Holds the models; the server closes it when it stops.
-        host: Address to bind to.
-        port: Port to bind to; 0 picks a free one.
-        max_workers: Threads that answer requests; None is `default_workers()`.
-        max_message_bytes: Larger requests get RESOURCE_EXHAUSTED, larger tensors INVALID_ARGUMENT.
+        options: What to serve, and how.
 
     Attributes:
-        manager: As given.
-        host: As given.
+        options: As given.
+        manager: Holds the models.
+        source: Finds the models; `source.poll()` looks for new versions at once.
         port: The port that clients use.
+        metrics: Counts what happens, if the options say so.
+        rest: The REST API, if the options give it a port.
 
     Raises:
-        UserError: The address cannot be bound.
+        UserError: Nothing to serve, a model that cannot be loaded, or an address that cannot be bound.
     """
 
-    def __init__(
-        self,
-        manager: ModelManager,
-        host: str = DEFAULT_HOST,
-        port: int = DEFAULT_PORT,
-        max_workers: int | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-    ):
-        if max_workers is not None and max_workers < 1:
-            raise UserError(f"Expected at least 1 worker thread, got {max_workers}. Raise it, or leave it out.")
-        self.manager, self.host = manager, host
-        self._grpc = grpc.server(
-            futures.ThreadPoolExecutor(max_workers or default_workers(), thread_name_prefix="serving"),
-            interceptors=[ParsingInterceptor()],
-            options=[
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                # By default a second server may bind the same port, and the two share its clients at random.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
-        prediction = PredictionService(manager, max_message_bytes)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, self._grpc)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager), self._grpc)
-        self.port = self._bind(port)
-
-    def _bind(self, port: int) -> int:
-        address = _address(self.host, port)
-        if not 0 <= port < 2**16:  # gRPC would take the remainder
-            raise UserError(f"Expected a port from 0 to 65535, got {port}. Choose another one.")
+    def __init__(self, options: ServerOptions):
+        self.options = options
+        self.metrics = Metrics.configured(options.monitoring_config_file) if options.monitoring_config_file else None
+        self.manager = _manager(options, self.metrics)
         try:
-            bound = self._grpc.add_insecure_port(address)
-        except RuntimeError as error:
-            raise _cannot_bind(address) from error
-        if not bound:  # how grpcio before 1.60 reports it
-            raise _cannot_bind(address)
-        return bound
+            self.source = ModelSource(
+                self.manager, options.model_config_file, options.allow_version_labels_for_unavailable_models
+            )
+            # The models come first: a client that connects to a bound port waits, one that finds none is told at once.
+            self._load_models()
+            self._health = health.HealthServicer() if options.enable_grpc_healthcheck_service else None
+            prediction = PredictionService(
+                self.manager, options.max_message_bytes, options.enable_signature_method_name_check, self.metrics
+            )
+            self._grpc = self._build_grpc(prediction)
+            self.port = self._bind()
+            self.rest = self._build_rest(prediction) if options.rest_api_port else None
+        except BaseException:
+            self.manager.close()
+            raise
+        self._periodic: list[Periodic] = []
+
+    def _load_models(self) -> None:
+        options = self.options
+        if options.model_config_file:
+            config = text_proto.read(options.model_config_file, model_server_config_pb2.ModelServerConfig())
+        else:
+            bundle.find_versions(options.model_base_path)  # its error helps more than the one of a config
+            config = single_model(options.model_name, options.model_base_path)
+        try:
+            self.source.reload(config)
+        except ServingError as error:
+            raise UserError(error.message) from error
+
+    def _build_grpc(self, prediction: PredictionService) -> grpc.Server:
+        options = self.options
+        arguments = {
+            "grpc.max_receive_message_length": options.max_message_bytes,
+            "grpc.max_send_message_length": -1,
+            # By default a second server may bind the same port, and the two share its clients at random.
+            "grpc.so_reuseport": 0,
+        } | dict(options.channel_arguments())
+        threads = futures.ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="serving")
+        server = grpc.server(threads, interceptors=[ParsingInterceptor()], options=list(arguments.items()))
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
+        models = ModelService(self.manager, self.source.reload)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        if self._health is not None:
+            for name in HEALTHY:
+                self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return server
+
+    def _build_rest(self, prediction: PredictionService) -> RestServer:
+        return RestServer(
+            prediction,
+            self.manager,
+            self.options.host,
+            self.options.rest_api_port,
+            timeout_seconds=self.options.rest_api_timeout_in_ms / 1e3,
+            num_threads=self.options.rest_threads,
+            metrics=self.metrics,
+            max_body_bytes=self.options.max_message_bytes,
+        )
+
+    def _bind(self) -> int:
+        """Binds the port and, if there shall be one, the Unix socket; returns the port."""
+        if self.options.ssl_config_file:
+            credentials = tls.server_credentials(self.options.ssl_config_file)
+            listen = functools.partial(self._grpc.add_secure_port, server_credentials=credentials)
+        else:
+            listen = self._grpc.add_insecure_port
+        if self.options.grpc_socket_path:
+            _listen(listen, f"unix:{self.options.grpc_socket_path}")
+        return _listen(listen, _address(self.options.host, self.options.port))
 
     @property
     def address(self) -> str:
         """`host:port`, as a client on this machine writes it."""
-        return _address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
+        host = self.options.host
+        return _address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), self.port)
 
     def start(self) -> None:
-        """Begins to answer requests."""
+        """Begins to answer requests, and to look for new versions."""
         self._grpc.start()
+        if self.rest is not None:
+            self.rest.start()
+        options = self.options
+        if options.file_system_poll_wait_seconds:
+            self._periodic.append(Periodic(self.source.poll, options.file_system_poll_wait_seconds, "poll versions"))
+        if options.model_config_file and options.model_config_file_poll_wait_seconds:
+            seconds = options.model_config_file_poll_wait_seconds
+            self._periodic.append(Periodic(self.source.poll_config_file, seconds, "poll config file"))
         _LOG.info("listening on %s, models %s", self.address, self.manager.available())
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Refuses new requests, waits at most `grace` seconds for running ones, frees the port and the models."""
-        self._grpc.stop(grace).wait()
-        self.manager.close()
+        if self._health is not None:
+            self._health.enter_graceful_shutdown()  # whoever watches learns it before the port is gone
+        stopped = self._grpc.stop(grace)
+        if self.rest is not None:
+            self.rest.stop(grace)
+        stopped.wait()
+        self.manager.close()  # first: a config that is being loaded waits for the manager
+        for periodic in self._periodic:
+            periodic.stop()
         _LOG.info("stopped listening on %s", self.address)
+
+
+def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
+    repeats = max(options.num_request_iterations_for_warmup, 1)
+    return ModelManager(
+        load=Servable.load if metrics is None else metrics.timed(Servable.load),
+        warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,
+        max_num_load_retries=options.max_num_load_retries,
+        load_retry_interval=options.load_retry_interval_micros / 1e6,
+        num_load_threads=max(options.num_load_threads, 1),
+        num_unload_threads=max(options.num_unload_threads, 1),
+    )
 
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _cannot_bind(address: str) -> UserError:
+def _listen(listen: Callable[[str], int], address: str) -> int:
+    try:
+        bound = listen(address)
+    except RuntimeError as error:
+        raise _cannot_listen(address) from error
+    if not bound:  # how grpcio before 1.60 reports it
+        raise _cannot_listen(address)
+    return bound
+
+
+def _cannot_listen(address: str) -> UserError:
     return UserError(
-        f"Expected to listen on {address}, the system refused. Stop what uses the port, choose another one, "
-        "or let port 0 pick a free one."
+        f"Expected to listen on {address}, the system refused. Stop what uses the address, choose another one, "
+        "let port 0 pick a free one, or check the key and the certificate if there are any."
     )
 
 
-def build_server(
-    base_path: Path,
-    host: str = DEFAULT_HOST,
-    port: int = DEFAULT_PORT,
-    model_name: str = schema.MODEL_NAME,
-    max_workers: int | None = None,
-    max_message_bytes: int = MAX_MESSAGE_BYTES,
-) -> Server:
-    """Loads the latest version of a model, and returns a server for it that is bound but not started.
+def build_server(base_path: Path | None = None, model_name: str = schema.MODEL_NAME, **flags) -> Server:
+    """Loads models, and returns a server for them that is bound but not started.
 
     Args:
-        base_path: A folder of numbered versions, or one version (see `bundle.find_versions`).
-        host: See `Server`.
-        port: See `Server`.
+        base_path: A folder of numbered versions, or one version; None if `flags` has a `model_config_file`.
         model_name: The name that clients ask for.
-        max_workers: See `Server`.
-        max_message_bytes: See `Server`.
+        **flags: Other fields of `ServerOptions`.
 
     Raises:
-        UserError: No version there, one that cannot be served, or an address that cannot be bound.
+        UserError: See `ServerOptions` and `Server`.
     """
-    manager = ModelManager()
-    # The model comes first: a client that connects to a bound port waits, one that finds none is told at once.
-    manager.load_latest(ModelConfig(model_name, Path(base_path)))
-    try:
-        return Server(manager, host, port, max_workers, max_message_bytes)
-    except BaseException:
-        manager.close()
-        raise
+    return Server(ServerOptions(model_base_path=base_path, model_name=model_name, **flags))
 
 
 @contextlib.contextmanager
-def running(base_path: Path, port: int = 0, **options) -> Iterator[Server]:
-    """Serves a bundle from this process while the block runs; yields the `Server`, which knows its `address`.
+def running(base_path: Path | None = None, port: int = 0, **flags) -> Iterator[Server]:
+    """Serves models from this process while the block runs; yields the `Server`, which knows its `address`.
 
     Args:
         base_path: See `build_server`.
         port: 0 picks a free one.
-        **options: The other arguments of `build_server`.
+        **flags: The other arguments of `build_server`.
 
     Raises:
         UserError: See `build_server`.
     """
-    server = build_server(base_path, port=port, **options)
+    server = build_server(base_path, port=port, **flags)
     server.start()
     try:
         yield server
@@ -175,32 +232,19 @@ def running(base_path: Path, port: int = 0, **options) -> Iterator[Server]:
         server.stop()
 
 
-def serve(
-    base_path: Path,
-    host: str = DEFAULT_HOST,
-    port: int = DEFAULT_PORT,
-    model_name: str = schema.MODEL_NAME,
-    max_workers: int | None = None,
-    max_message_bytes: int = MAX_MESSAGE_BYTES,
-    on_ready: Callable[[Server], None] | None = None,
-) -> None:
-    """Serves a bundle until SIGTERM or SIGINT, then stops cleanly and returns.
+def serve(options: ServerOptions, on_ready: Callable[[Server], None] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then stops cleanly and returns.
 
     Signals reach only the main thread of a process, so call it there.
 
     Args:
-        base_path: See `build_server`.
-        host: See `Server`.
-        port: See `Server`.
-        model_name: See `build_server`.
-        max_workers: See `Server`.
-        max_message_bytes: See `Server`.
+        options: What to serve, and how.
         on_ready: Called once requests are answered, to tell people or a supervisor.
 
     Raises:
-        UserError: See `build_server`.
+        UserError: See `Server`.
     """
-    server = build_server(base_path, host, port, model_name, max_workers, max_message_bytes)
+    server = Server(options)
     # Not before the load: until there is something to stop cleanly, a signal may end the process at once.
     stopping = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}

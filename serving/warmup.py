@@ -20,8 +20,8 @@ WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000
 
 
-def warm_up(servable: Servable) -> int:
-    """Replays the warm-up requests of a servable and returns how many there were; 0 without a file.
+def warm_up(servable: Servable, repeats: int = 1) -> int:
+    """Replays each warm-up request of a servable `repeats` times; returns how many there are, 0 without a file.
 
     As in TF Serving, a request that fails means that the version is broken, and so does a file with more than
     `MAX_RECORDS` records. Requests of other kinds than Predict are passed over with a warning.
@@ -41,7 +41,9 @@ def warm_up(servable: Servable) -> int:
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}. "
                     "Export the version with fewer."
                 )
-            _replay(servable, prediction_log_pb2.PredictionLog.FromString(record))
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+            for _ in range(repeats):
+                _replay(servable, log)
     except (DecodeError, tf.errors.DataLossError) as error:
         raise UserError(f"Failed to parse warmup record {count} from {file}: {error}. Export again.") from error
     _LOG.info("warmed up version %d with %d requests, %.2f s", servable.version, count, time.perf_counter() - started)

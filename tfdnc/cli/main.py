@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from serving import options as server_flags
 from tfdnc.cli import screen
 from tfdnc.cli.travel import travel
 from tfdnc.config import load_config
@@ -62,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", _serve, "serve a bundle over gRPC with TF Serving's API")
     serve.add_argument("bundle", type=Path, help="folder with numbered versions, such as runs/NAME/bundle")
-    serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: loopback only)")
-    serve.add_argument("--port", type=int, default=8500, help="gRPC port, 0 for any free one (default: 8500)")
-    serve.add_argument("--model-name", default=MODEL_NAME)
+    # Somebody is waiting: a bundle that cannot be loaded is told at once, and not after five minutes of retries.
+    of_many_models = {"model_config_file": None, "model_config_file_poll_wait_seconds": None}
+    server_flags.add_flags(serve, model_base_path=None, model_name=MODEL_NAME, max_num_load_retries=0, **of_many_models)
 
     query = add("query", _query, "ask a server for one user of a run")
     query.add_argument("--user", required=True, help="user id of the log")
@@ -215,13 +216,14 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    options = server_flags.from_arguments(arguments, model_base_path=arguments.bundle)
     from serving.server import serve
 
     def announce(server) -> None:
-        line = f"Serving {arguments.model_name} from {arguments.bundle} at {server.address}"
+        line = f"Serving {options.model_name} from {options.model_base_path} at {server.address}"
         screen.console.print(line, soft_wrap=True)
 
-    serve(arguments.bundle, arguments.host, arguments.port, model_name=arguments.model_name, on_ready=announce)
+    serve(options, on_ready=announce)
 
 
 def _query(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,155 @@
+"""Dynamic batching: a servable that answers many requests with one run, as TF Serving's BatchingSession does.
+
+What differs is said in `BatchingServable`; everything else, with its limits and error messages, is TF Serving's.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import grpc
+import numpy as np
+
+from serving import deadline as deadlines
+from serving.batch_queue import BatchScheduler, Task
+from serving.batching_parameters import BatchingParameters
+from serving.servable import Servable
+from serving.status import ServingError, invalid_argument
+
+Arrays = dict[str, np.ndarray]
+
+
+class BatchingServable:
+    """A `Servable` whose `run` waits for company; made by the `load` of a manager.
+
+    Unlike TF Serving, a batch that fails is run again request by request, so that only the bad one gets the error;
+    requests whose shapes do not fit together go into different batches instead of failing together; requests for
+    different outputs share a batch, which computes all of them; a request that is late is dropped from its batch; and
+    `num_batch_threads` counts for each version, not for the server.
+
+    Args:
+        servable: Answers the batches; closed with this.
+        parameters: See `BatchingParameters`.
+    """
+
+    def __init__(self, servable: Servable, parameters: BatchingParameters):
+        self.name, self.version, self.path = servable.name, servable.version, servable.path
+        self.signatures, self.signature = servable.signatures, servable.signature
+        self._servable, self._parameters = servable, parameters
+        self._scheduler = BatchScheduler(parameters, self._process)
+
+    def run(
+        self,
+        key: str,
+        feeds: Mapping[str, np.ndarray],
+        outputs: Iterable[str],
+        deadline: float | None = None,
+        abandoned: deadlines.Abandoned | None = None,
+    ) -> Arrays:
+        """Returns the wanted outputs of signature `key`, as `Servable.run` does.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT for inputs without one batch dimension, or too large; UNAVAILABLE if too
+                many wait; FAILED_PRECONDITION if an output has no batch dimension; else as `Servable.run`.
+            tf.errors.OpError: The graph could not answer this request.
+        """
+        task = Task(dict(feeds), _batch_size(feeds), frozenset(outputs), deadline, abandoned)
+        parts = self._scheduler.schedule(self._kind(key, feeds), task)
+        try:
+            answers = [part.answer.result(deadlines.remaining(deadline)) for part in parts]
+        except TimeoutError as error:
+            raise deadlines.exceeded("Run() timeout exceeded while waiting in batching queue") from error
+        finally:
+            for part in parts:
+                part.answer.cancel()  # nothing, unless one failed or came too late
+        if len(answers) == 1:
+            return answers[0]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _kind(self, key: str, feeds: Mapping[str, np.ndarray]):
+        """Returns what requests must share to share a batch: the signature, and shapes that fit together."""
+        padding = self._parameters.pad_variable_length_inputs
+        shapes = {name: array.ndim if padding else array.shape[1:] for name, array in feeds.items()}
+        return key, tuple(sorted(shapes.items()))
+
+    def _process(self, kind, tasks: list[Task]) -> None:
+        key, _ = kind
+        begun = [task for task in tasks if task.begin()]
+        if begun:
+            self._settle(key, begun)
+
+    def _settle(self, key: str, tasks: list[Task]) -> None:
+        """Answers a batch; the failure of many is nobody's until each has been tried alone."""
+        try:
+            answers = self._run_together(key, tasks)
+        except Exception as error:
+            if len(tasks) == 1:
+                tasks[0].answer.set_exception(error)
+                return
+            for task in tasks:
+                if task.is_wanted():
+                    self._settle(key, [task])
+            return
+        for task, answer in zip(tasks, answers, strict=True):
+            task.answer.set_result(answer)
+
+    def _run_together(self, key: str, tasks: list[Task]) -> list[Arrays]:
+        rows = sum(task.rows for task in tasks)
+        total = self._parameters.padded_size(rows) if rows else 0  # no row could be repeated
+        feeds = {name: _merged([task.feeds[name] for task in tasks], total) for name in tasks[0].feeds}
+        results = self._servable.run(key, feeds, frozenset().union(*(task.outputs for task in tasks)))
+        for array in results.values():
+            _check_output(array, total)
+        answers, start = [], 0
+        for task in tasks:
+            answers.append({name: results[name][start : start + task.rows] for name in sorted(task.outputs)})
+            start += task.rows
+        return answers
+
+    def close(self) -> None:
+        """Answers what still waits, then frees the version; no request may come after."""
+        self._scheduler.close()
+        self._servable.close()
+
+
+def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:
+    if not feeds:
+        raise invalid_argument("Batching Run() must have at least one input tensor")
+    if any(array.ndim == 0 for array in feeds.values()):
+        raise invalid_argument("Batching Run() input tensors must have at least one dimension")
+    sizes = {array.shape[0] for array in feeds.values()}
+    if len(sizes) > 1:
+        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
+    return sizes.pop()
+
+
+def _merged(arrays: list[np.ndarray], total: int) -> np.ndarray:
+    """Returns the arrays one below the other, with rows repeated until there are `total`."""
+    widest = np.max([array.shape[1:] for array in arrays], axis=0)
+    arrays = [_padded(array, widest) for array in arrays]
+    missing = total - sum(len(array) for array in arrays)
+    if missing:
+        valid = next(array for array in arrays if len(array))  # a row that came in a request is safe to run
+        arrays.append(np.repeat(valid[:1], missing, axis=0))
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _padded(array: np.ndarray, inner_shape) -> np.ndarray:
+    """Returns `array` enlarged to `inner_shape` behind its values, filled with its own first element as upstream."""
+    shape = (len(array), *inner_shape)
+    if array.shape == shape:
+        return array
+    if not array.size:
+        raise invalid_argument("Got empty tensor in batch of non-empty tensors.")
+    padded = np.full(shape, array.flat[0], array.dtype)
+    padded[tuple(slice(size) for size in array.shape)] = array
+    return padded
+
+
+def _check_output(array: np.ndarray, rows: int) -> None:
+    if np.ndim(array) == 0:
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+    if len(array) != rows:
+        raise ServingError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
+            "input tensors",
+        )

@@ -1,0 +1,40 @@
+"""Until when an answer is wanted: a request that is late, or whose client has left, must not cost a run."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import grpc
+
+from serving.status import ServingError
+
+Abandoned = Callable[[], bool]
+"""Says whether the client has left; asked right before work begins that nobody else would profit from."""
+
+
+def of(context: grpc.ServicerContext) -> float | None:
+    """Returns the deadline of an RPC in seconds of `time.monotonic`, None if it has none."""
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Returns the seconds that are left, 0 if none are, None without a deadline; never more than a lock can wait."""
+    return None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+
+
+def check(deadline: float | None, abandoned: Abandoned | None = None) -> None:
+    """Returns if somebody still waits for the answer.
+
+    Raises:
+        ServingError: DEADLINE_EXCEEDED or CANCELLED.
+    """
+    if remaining(deadline) == 0:
+        raise exceeded("Run() timeout exceeded before the run could start")
+    if abandoned is not None and abandoned():
+        raise ServingError(grpc.StatusCode.CANCELLED, "the client cancelled the request before the run could start")
+
+
+def exceeded(message: str) -> ServingError:
+    """Returns the error of a request that could not be answered in time."""
+    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)

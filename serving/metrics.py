@@ -1,0 +1,178 @@
+"""What a server measures about itself, under the names of TF Serving and in the text format of Prometheus."""
+
+import bisect
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from serving import text_proto
+from serving.servable import Servable
+
+DEFAULT_PATH = "/monitoring/prometheus/metrics"
+"""Where TF Serving shows its metrics unless told otherwise."""
+
+MonitoringConfig = text_proto.define(
+    "MonitoringConfig",
+    {"prometheus_config": {"enable": text_proto.FieldType.TYPE_BOOL, "path": text_proto.FieldType.TYPE_STRING}},
+)
+"""`tensorflow.serving.MonitoringConfig`, which the API package does not ship."""
+
+Load = Callable[[str, int, Path], Servable]
+
+
+class Metrics:
+    """Counts and times, from the start of the server on; may be called from many threads.
+
+    `prometheus_client` would call a counter `request_count_total`; dashboards ask for TF Serving's names.
+
+    Args:
+        path: Where the REST server shows them.
+
+    Attributes:
+        path: As given.
+    """
+
+    def __init__(self, path: str = DEFAULT_PATH):
+        self.path = path
+        self._models: set[str] = set()
+        self._request_count = _Counter(
+            "tensorflow/serving/request_count", "The total number of requests.", "model_name", "status"
+        )
+        self._request_latency = _Histogram(
+            "tensorflow/serving/request_latency",
+            "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
+            ("model_name", "API", "entrypoint"),
+            _exponential(10, 1.8, 33),
+        )
+        self._load_attempts = _Counter(
+            "tensorflow/cc/saved_model/load_attempt_count",
+            "The number of times a SavedModel was requested to be loaded.",
+            "model_path",
+            "status",
+        )
+        self._load_latency = _Counter(
+            "tensorflow/cc/saved_model/load_latency",
+            "Latency in microseconds for SavedModels that were successfully loaded.",
+            "model_path",
+        )
+
+    @classmethod
+    def configured(cls, file: Path) -> "Metrics | None":
+        """Returns what a file with a `MonitoringConfig` in text format asks for; None if that is nothing.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        prometheus = text_proto.read(file, MonitoringConfig()).prometheus_config
+        return cls(prometheus.path or DEFAULT_PATH) if prometheus.enable else None
+
+    def observe_request(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
+        """Counts a request; the latency of those that were answered goes into the histogram.
+
+        Args:
+            model: Name of the model, as asked for.
+            api: `Predict`, `Classify`, `Regress` or `MultiInference`, for REST in small letters.
+            entrypoint: `GRPC` or `REST`.
+            status: Name of the gRPC status, such as `OK`.
+            seconds: How long it took.
+        """
+        if status == "OK":
+            self._models.add(model)
+            self._request_latency.observe(seconds * 1e6, model, api, entrypoint)
+        # Anybody may ask for any name, and a series stays for ever: names that never answered share one.
+        self._request_count.add(1, model if model in self._models else "", status)
+
+    def timed(self, load: Load) -> Load:
+        """Returns `load` with its attempts counted and its successes timed."""
+
+        def timed_load(name: str, version: int, path: Path) -> Servable:
+            started = time.perf_counter()
+            self._models.add(name)
+            try:
+                servable = load(name, version, path)
+            except Exception:
+                self._load_attempts.add(1, str(path), "fail")
+                raise
+            self._load_attempts.add(1, str(path), "success")
+            self._load_latency.add(int((time.perf_counter() - started) * 1e6), str(path))
+            return servable
+
+        return timed_load
+
+    def page(self) -> str:
+        """Returns all of it as text."""
+        metrics = (self._load_attempts, self._load_latency, self._request_count, self._request_latency)
+        return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
+
+
+class _Metric:
+    """Named series, one per combination of label values."""
+
+    kind = ""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...]):
+        self._name = ":" + name.replace("/", ":")
+        self._text, self._labels = text, labels
+        self._lock = threading.Lock()
+        self._series: dict = {}
+
+    def lines(self) -> Iterable[str]:
+        """Yields the metric in the text format; nothing before the first measurement."""
+        with self._lock:
+            samples = [self._samples(values, series) for values, series in sorted(self._series.items())]
+        if samples:
+            yield f"# HELP {self._name} {self._text}"
+            yield f"# TYPE {self._name} {self.kind}"
+        for lines in samples:
+            yield from lines
+
+    def _sample(self, suffix: str, values: tuple[str, ...], number: float, **more: str) -> str:
+        labels = dict(zip(self._labels, values, strict=True)) | more
+        inside = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items())
+        return f"{self._name}{suffix}{{{inside}}} {number:.17g}"
+
+
+class _Counter(_Metric):
+    kind = "counter"
+
+    def __init__(self, name: str, text: str, *labels: str):
+        super().__init__(name, text, labels)
+
+    def add(self, amount: int, *values: str) -> None:
+        with self._lock:
+            self._series[values] = self._series.get(values, 0) + amount
+
+    def _samples(self, values, count) -> list[str]:
+        return [self._sample("", values, count)]
+
+
+class _Histogram(_Metric):
+    kind = "histogram"
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], limits: list[float]):
+        super().__init__(name, text, labels)
+        self._limits = limits
+
+    def observe(self, number: float, *values: str) -> None:
+        with self._lock:
+            counts, total = self._series.get(values) or ([0] * (len(self._limits) + 1), 0.0)
+            counts[bisect.bisect_left(self._limits, number)] += 1
+            self._series[values] = (counts, total + number)
+
+    def _samples(self, values, series) -> list[str]:
+        counts, total = series
+        lines, cumulative = [], 0
+        for limit, count in zip([*(f"{limit:g}" for limit in self._limits), "+Inf"], counts, strict=True):
+            cumulative += count
+            lines.append(self._sample("_bucket", values, cumulative, le=limit))
+        return [*lines, self._sample("_sum", values, total), self._sample("_count", values, cumulative)]
+
+
+def _exponential(first: float, growth: float, count: int) -> list[float]:
+    """Returns the limits of TF Serving's `Buckets::Exponential`; one more bucket takes what is above them."""
+    return [first * growth**step for step in range(count)]
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

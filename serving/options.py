@@ -1,0 +1,141 @@
+"""The flags of the embedded server: tensorflow_model_server's, with their names and defaults, and a few of our own."""
+
+import argparse
+import dataclasses
+import os
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from tfdnc.errors import UserError
+
+DEFAULT_HOST = "127.0.0.1"
+"""Loopback, unlike TF Serving: the server knows no passwords, so being reachable is a choice somebody makes."""
+
+MAX_MESSAGE_BYTES = 64 << 20
+"""Largest request, and largest tensor a request may describe. TF Serving has no limit; a history of 200 ids takes a
+few KB, so this is a fence against accidents."""
+
+
+def default_threads() -> int:
+    """Returns the number of threads that answer requests, 4 per CPU as in TF Serving."""
+    return 4 * (os.cpu_count() or 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """What a server is told at start; every field is a flag of the same name, annotated with its help.
+
+    Raises:
+        UserError: Values that no server could follow.
+    """
+
+    host: Annotated[str, "address to bind the ports to; TF Serving binds 0.0.0.0"] = DEFAULT_HOST
+    port: Annotated[int, "gRPC port, 0 for any free one"] = 8500
+    grpc_socket_path: Annotated[Path | None, "also answer gRPC on this Unix socket"] = None
+    rest_api_port: Annotated[int, "port of the REST API and of the metrics, 0 for none"] = 0
+    rest_api_num_threads: Annotated[int, "threads that answer REST requests, 0 for 4 per CPU"] = 0
+    rest_api_timeout_in_ms: Annotated[int, "deadline of a REST request"] = 30_000
+    model_name: Annotated[str, "name that clients ask for, unless there is a model_config_file"] = "default"
+    model_base_path: Annotated[Path | None, "folder of numbered versions, or one version"] = None
+    model_config_file: Annotated[Path | None, "ModelServerConfig in text format; the two above are ignored"] = None
+    model_config_file_poll_wait_seconds: Annotated[int, "seconds between two readings of that file, 0: only once"] = 0
+    file_system_poll_wait_seconds: Annotated[int, "seconds between two looks for new versions, 0: only once"] = 1
+    max_num_load_retries: Annotated[int, "how often a version that fails to load is tried again"] = 5
+    load_retry_interval_micros: Annotated[int, "microseconds between two tries"] = 60_000_000
+    num_load_threads: Annotated[int, "versions that are loaded at a time; 0 is 1"] = 0
+    num_unload_threads: Annotated[int, "versions that are unloaded at a time; 0 is 1"] = 0
+    allow_version_labels_for_unavailable_models: Annotated[bool, "new labels may name versions not available"] = False
+    enable_model_warmup: Annotated[bool, "replay a version's warm-up requests before it answers others"] = True
+    num_request_iterations_for_warmup: Annotated[int, "how often each of them is replayed; 0 is once"] = 0
+    enable_batching: Annotated[bool, "answer several requests by one run of the graph"] = False
+    batching_parameters_file: Annotated[Path | None, "BatchingParameters in text format"] = None
+    monitoring_config_file: Annotated[Path | None, "MonitoringConfig in text format"] = None
+    ssl_config_file: Annotated[Path | None, "SSLConfig in text format: gRPC over TLS only"] = None
+    grpc_channel_arguments: Annotated[str, "comma-separated KEY=VALUE for gRPC"] = ""
+    grpc_max_threads: Annotated[int, "threads that answer gRPC requests, 0 for 4 per CPU"] = 0
+    enable_grpc_healthcheck_service: Annotated[bool, "answer grpc.health.v1.Health"] = False
+    enable_signature_method_name_check: Annotated[bool, "Classify and Regress insist on the method name"] = False
+    max_message_bytes: Annotated[int, "largest request; TF Serving has no such flag and no limit"] = MAX_MESSAGE_BYTES
+
+    def __post_init__(self):
+        if self.model_base_path is None and self.model_config_file is None:
+            raise UserError("Expected model_base_path or model_config_file, got neither. Say what to serve.")
+        if self.batching_parameters_file and not self.enable_batching:
+            raise UserError("Expected enable_batching beside batching_parameters_file, it is off. Add it.")
+        # Negative polls are TF Serving's way to make its own tests wait; a server that never looks serves nothing. A
+        # negative interval means not to wait.
+        for name in (name for name, kind, _ in _fields() if kind is int and name != "load_retry_interval_micros"):
+            if getattr(self, name) < 0 and not name.endswith("port"):
+                raise UserError(f"Expected {name} of 0 or more, got {getattr(self, name)}. Correct it.")
+        for name in ("port", "rest_api_port"):
+            if not 0 <= getattr(self, name) < 2**16:
+                raise UserError(f"Expected a {name} from 0 to 65535, got {getattr(self, name)}. Choose another one.")
+        if self.rest_api_port and self.rest_api_port == self.port:
+            raise UserError(f"Expected two ports, got {self.port} for gRPC and for REST. Choose another one for REST.")
+
+    @property
+    def grpc_threads(self) -> int:
+        """Threads that answer gRPC requests."""
+        return self.grpc_max_threads or default_threads()
+
+    @property
+    def rest_threads(self) -> int:
+        """Threads that answer REST requests."""
+        return self.rest_api_num_threads or default_threads()
+
+    def channel_arguments(self) -> list[tuple[str, int | str]]:
+        """Returns `grpc_channel_arguments` as gRPC takes them: what reads as a number is one, as in TF Serving.
+
+        Raises:
+            UserError: A part is not KEY=VALUE.
+        """
+        arguments = []
+        for part in filter(None, self.grpc_channel_arguments.split(",")):
+            key, equals, value = part.partition("=")
+            if not key or not equals:
+                raise UserError(f"Expected KEY=VALUE in grpc_channel_arguments, got {part!r}. Correct it.")
+            arguments.append((key, int(value) if value.lstrip("-").isdecimal() else value))
+        return arguments
+
+
+def add_flags(parser: argparse.ArgumentParser, **defaults) -> None:
+    """Adds a flag per field of `ServerOptions`, as `--port=8500` or `--port 8500`; booleans also as a bare `--flag`.
+
+    Args:
+        parser: Takes the flags.
+        **defaults: Other defaults than TF Serving's, by field; None leaves the flag out.
+    """
+    for field, kind, text in _fields():
+        default = defaults.get(field, getattr(ServerOptions, field))
+        if field in defaults and default is None:
+            continue
+        shown = "" if default in (None, "") else f" (default: {str(default).lower()})"
+        settings: dict = {"default": default, "help": text + shown, "type": _boolean if kind is bool else kind}
+        if kind is bool:
+            settings |= {"nargs": "?", "const": True, "metavar": "true|false"}
+        parser.add_argument(f"--{field}", **settings)
+
+
+def from_arguments(arguments: argparse.Namespace, **others) -> ServerOptions:
+    """Returns the options that `add_flags` has parsed, with `others` for the flags it left out.
+
+    Raises:
+        UserError: See `ServerOptions`.
+    """
+    names = {name for name, _, _ in _fields()}
+    return ServerOptions(**{key: value for key, value in vars(arguments).items() if key in names}, **others)
+
+
+def _fields() -> Iterator[tuple[str, type, str]]:
+    """Yields name, type without None, and help of every field."""
+    for field in dataclasses.fields(ServerOptions):
+        kind, text = typing.get_args(field.type)
+        yield field.name, next(iter(typing.get_args(kind)), kind), text
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text == "true"

@@ -1,0 +1,71 @@
+"""JSON bodies into `tf.Example`s, for Classify and Regress, under the rules and in the words of TF Serving."""
+
+from tensorflow.core.example import example_pb2, feature_pb2
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import input_pb2
+
+from serving.rest import values
+from serving.status import ServingError, invalid_argument
+
+_CONTEXT, _EXAMPLES = "context", "examples"
+
+_KIND_NAMES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
+
+
+def fill_input(document: dict, target: input_pb2.Input) -> None:
+    """Writes the examples of a body, and their context if it has one, into the input of a request.
+
+    Args:
+        document: What `requests.parse` returned.
+        target: What is filled.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: no examples, or a feature that is no list of one type.
+    """
+    if _CONTEXT in document:
+        _fill_example(document[_CONTEXT], target.example_list_with_context.context)
+    if _EXAMPLES not in document:
+        raise _malformed(document, f"When method is classify, key '{_EXAMPLES}' is expected and was not found")
+    if not isinstance(document[_EXAMPLES], list):
+        raise _malformed(document, f"Expecting '{_EXAMPLES}' value to be an list/array")
+    if not document[_EXAMPLES]:
+        raise _malformed(document, f"'{_EXAMPLES}' value is an empty array")
+    filled = target.example_list_with_context if _CONTEXT in document else target.example_list
+    for content in document[_EXAMPLES]:
+        _fill_example(content, filled.examples.add())
+
+
+def _malformed(document: dict, words: str) -> ServingError:
+    return invalid_argument(f"JSON Value: {values.shown(document)} {words}")
+
+
+def _fill_example(content, example: example_pb2.Example) -> None:
+    if not isinstance(content, dict):
+        raise invalid_argument(f"Example must be JSON object but got JSON {values.type_name(content)}")
+    example.features.SetInParent()
+    for name, value in content.items():
+        values.utf8(name)
+        feature = example.features.feature[name]
+        for item in value if isinstance(value, list) else [value]:
+            _add(item, name, feature)
+
+
+def _add(value, name: str, feature: feature_pb2.Feature) -> None:
+    """Adds one value; the first one decides what the feature is a list of, and `1` is no float."""
+    kind, converted = _kind_of(value, name)
+    present = feature.WhichOneof("kind")
+    if present not in (None, kind):
+        raise invalid_argument(f"Unexpected element type in feature: {name} expecting type: {_KIND_NAMES[present]}")
+    getattr(feature, kind).value.append(converted)
+
+
+def _kind_of(value, name: str) -> tuple[str, bytes | float | int]:
+    if isinstance(value, str) or values.is_base64(value):
+        return "bytes_list", values.kind_of(types_pb2.DT_STRING).convert(value)
+    if isinstance(value, float):
+        return "float_list", values.kind_of(types_pb2.DT_FLOAT).convert(value)
+    if isinstance(value, int):  # true and false are 1 and 0
+        if not -(2**63) <= value < 2**63:
+            raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+        return "int64_list", int(value)
+    raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {values.type_name(value)}")

@@ -1,0 +1,247 @@
+"""JSON bodies into Predict requests, in row and column format, under the rules and in the words of TF Serving."""
+
+import json
+import math
+from collections.abc import Mapping
+
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import predict_pb2
+
+from serving.rest import values
+from serving.status import ServingError, invalid_argument
+
+_ROWS, _COLUMNS, _SIGNATURE = "instances", "inputs", "signature_name"
+
+_MAX_RANK = 254
+"""TensorFlow's own limit; it also bounds how deep this recurses."""
+
+# Python's words for what is wrong with a JSON text, and RapidJSON's, which clients of TF Serving may know.
+_PARSE_ERRORS = {
+    "Expecting value": "Invalid value.",
+    "Extra data": "The document root must not be followed by other values.",
+    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
+    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
+    "Unterminated string starting at": "Missing a closing quotation mark in string.",
+    "Invalid \\escape": "Invalid escape character in string.",
+    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
+}
+
+
+def parse(body: bytes) -> dict:
+    """Returns the JSON object in a body; NaN, Infinity and -Infinity are numbers, as TF Serving reads them.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: no JSON, or no object.
+    """
+    if not body:
+        raise _parse_error("The document is empty")
+    try:
+        text = body.decode("utf-8-sig")
+        document = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise _parse_error(f"Invalid encoding in string. at offset: {error.start}") from error
+    except json.JSONDecodeError as error:
+        words = _PARSE_ERRORS.get(error.msg, error.msg) if text.strip() else "The document is empty."
+        raise _parse_error(f"{words} at offset: {len(text[: error.pos].encode())}") from error
+    except RecursionError as error:
+        raise _parse_error("The document is nested too deeply.") from error
+    except ValueError as error:  # Python reads no integers of thousands of digits
+        raise _parse_error("Number too big to be stored in double.") from error
+    if not isinstance(document, dict):
+        raise invalid_argument(f"JSON Value: {values.shown(document)} Is not object")
+    return document
+
+
+def _parse_error(words: str) -> ServingError:
+    return invalid_argument(f"JSON Parse error: {words}")
+
+
+def signature_name(document: dict) -> str:
+    """Returns the signature that a body asks for, "" if it leaves that open.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: its name is not text.
+    """
+    name = document.get(_SIGNATURE, "")
+    if not isinstance(name, str):
+        raise invalid_argument(
+            f"JSON Value: {values.shown(document)} not formatted correctly. '{_SIGNATURE}' key must be a string value."
+        )
+    values.utf8(name)
+    return name
+
+
+def fill_predict(
+    document: dict, inputs: Mapping[str, meta_graph_pb2.TensorInfo], request: predict_pb2.PredictRequest
+) -> bool:
+    """Writes the tensors of a body into `request`, and returns whether it is in row format.
+
+    Args:
+        document: What `parse` returned.
+        inputs: The inputs of the signature; the body must name all of them, even those that have a default.
+        request: Its `inputs` are filled.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: the body does not fit the signature.
+    """
+    if _ROWS not in document and _COLUMNS not in document:
+        raise invalid_argument(f"Missing '{_COLUMNS}' or '{_ROWS}' key")
+    if _ROWS in document and _COLUMNS in document:
+        raise _malformed(
+            document, f"Not formatted correctly expecting only one of '{_COLUMNS}' or '{_ROWS}' keys to exist "
+        )
+    if _COLUMNS in document:
+        _fill_columns(document[_COLUMNS], inputs, request)
+        return False
+    if not isinstance(document[_ROWS], list):
+        raise _malformed(document, f"Excepting '{_ROWS}' to be an list/array")  # TF Serving's spelling
+    if not document[_ROWS]:
+        raise _malformed(document, f"No values in '{_ROWS}' array")
+    _fill_rows(document[_ROWS], inputs, request)
+    return True
+
+
+def _malformed(document: dict, words: str) -> ServingError:
+    return invalid_argument(f"JSON Value: {values.shown(document)} {words}")
+
+
+def _fill_columns(content, inputs, request) -> None:
+    if _is_object(content):
+        missing = [name for name in sorted(inputs) if name not in content]
+        if missing:
+            raise invalid_argument(f"Missing named input: {missing[0]} in '{_COLUMNS}' object.")
+        columns = {name: content[name] for name in inputs}
+    elif len(inputs) > 1:
+        raise invalid_argument(
+            f"{_COLUMNS} is a plain value/list, but expecting an object as multiple input tensors required "
+            "as per tensorinfo_map"
+        )
+    else:
+        columns = dict.fromkeys(inputs, content)
+    for name, value in columns.items():
+        column = _Column(inputs[name].dtype)
+        column.add(value)
+        column.write(column.shape, request.inputs[name])
+
+
+def _fill_rows(rows: list, inputs, request) -> None:
+    if not isinstance(rows[0], dict) and len(inputs) > 1:
+        raise invalid_argument(
+            f"{_ROWS} is a plain list, but expecting list of objects as multiple input tensors required "
+            "as per tensorinfo_map"
+        )
+    as_objects = _is_object(rows[0])
+    columns = {name: _Column(info.dtype) for name, info in sorted(inputs.items())}
+    for index, row in enumerate(rows):
+        if as_objects and not _is_object(row):
+            raise invalid_argument(f"Expecting object but got list at item {index} of input list")
+        if as_objects:
+            _add_object(index, row, columns)
+        elif _is_object(row):
+            raise invalid_argument(f"Expecting value/list but got object at item {index} of input list")
+        else:
+            _add(f"{index}", next(iter(columns.values())), row)
+    for name, column in columns.items():
+        if column.shape is not None:
+            column.write([len(rows), *column.shape], request.inputs[name])
+
+
+def _is_object(value) -> bool:
+    return isinstance(value, dict) and not values.is_base64(value)
+
+
+def _add_object(index: int, row: dict, columns: dict[str, "_Column"]) -> None:
+    for name, value in row.items():
+        if name not in columns:
+            raise _bad_row(f"{index} key: {name}", invalid_argument(f"JSON object: does not have named input: {name}"))
+        _add(f"{index} key: {name}", columns[name], value)
+    if row.keys() != columns.keys():
+        raise invalid_argument(
+            f"Failed to process element: {index} of '{_ROWS}' list. JSON object: {values.shown(row)} "
+            f"keys must be equal to: {','.join(columns)}"
+        )
+
+
+def _add(place: str, column: "_Column", value) -> None:
+    try:
+        column.add(value)
+    except ServingError as error:
+        raise _bad_row(place, error) from error
+
+
+def _bad_row(place: str, error: ServingError) -> ServingError:
+    return invalid_argument(
+        f"Failed to process element: {place} of '{_ROWS}' list. Error: {error.code.name}: {error.message}"
+    )
+
+
+def _shape(value) -> list[int]:
+    """Returns the shape that the first elements of nested lists tell; the others must agree with it."""
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    if len(shape) > _MAX_RANK:
+        raise invalid_argument(f"JSON Value: nested {len(shape)} levels deep, a tensor has at most {_MAX_RANK}")
+    return shape
+
+
+def _listed(shape: list[int]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+class _Column:
+    """The values of one input, and the shape that all of its rows must have; None before the first."""
+
+    def __init__(self, dtype: int):
+        self._kind = values.kind_of(dtype)
+        self._values: list = []
+        self.shape: list[int] | None = None
+
+    def add(self, value) -> None:
+        """Adds the values of one row, or those of a whole column.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT: ragged, of another shape than the rows before, or of another type.
+        """
+        shape = _shape(value)
+        self._fill(value, shape, 0)
+        if self.shape is None:
+            self.shape = shape
+        if math.prod(shape) != math.prod(self.shape):
+            raise invalid_argument(f"Expecting tensor size: {math.prod(self.shape)} but got: {math.prod(shape)}")
+        if shape != self.shape:
+            raise invalid_argument(f"Expecting shape {_listed(self.shape)} but got: {_listed(shape)}")
+
+    def _fill(self, value, shape: list[int], level: int) -> None:
+        rank = len(shape)
+        if not isinstance(value, list):
+            if level != rank:
+                raise invalid_argument(
+                    f"JSON Value: {values.shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                    f"Expected at level: {rank}"
+                )
+            self._values.append(self._kind.convert(value))
+            return
+        if level >= rank:
+            raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
+        if len(value) != shape[level]:
+            raise invalid_argument(
+                f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+            )
+        converted = self._kind.convert_all(value) if level + 1 == rank and value else None
+        if converted is not None:
+            self._values += converted
+            return
+        for inner in value:  # also to find the value to blame
+            self._fill(inner, shape, level + 1)
+
+    def write(self, shape: list[int], proto: tensor_pb2.TensorProto) -> None:
+        """Writes the tensor into `proto`."""
+        proto.dtype = self._kind.dtype
+        for size in shape:
+            proto.tensor_shape.dim.add().size = size
+        getattr(proto, self._kind.field).extend(self._values)

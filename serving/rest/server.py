@@ -1,0 +1,104 @@
+"""The HTTP server of the REST API: waitress on threads of its own, started and stopped with the gRPC server."""
+
+import logging
+import socket
+import threading
+import time
+
+import waitress.server
+from waitress import wasyncore
+
+from serving.manager import ModelManager
+from serving.metrics import Metrics
+from serving.rest.app import Application
+from serving.services import PredictionService
+from tfdnc.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 1000
+"""Connections, busy or idle, above which new ones wait: an idle one costs a file, never a thread."""
+
+_POLL_SECONDS = 0.01
+"""How often a stopping server looks whether the last answers are out."""
+
+
+class RestServer:
+    """A server that is bound to its port; requests are answered from `start` to `stop`.
+
+    Args:
+        prediction: Answers classify, regress and metadata.
+        manager: Holds the models.
+        host: Address to bind to.
+        port: Port to bind to; 0 picks a free one.
+        timeout_seconds: How long an answer may take.
+        num_threads: Threads that answer requests.
+        metrics: Counts the calls, and is shown on its path if it has one; None for neither.
+        max_body_bytes: Larger bodies get 413.
+
+    Attributes:
+        port: The port that clients use.
+
+    Raises:
+        UserError: The address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        prediction: PredictionService,
+        manager: ModelManager,
+        host: str,
+        port: int,
+        timeout_seconds: float,
+        num_threads: int,
+        metrics: Metrics | None,
+        max_body_bytes: int,
+    ):
+        self._app = Application(prediction, manager, timeout_seconds, metrics, max_body_bytes)
+        self._socket = _bind(host, port)
+        self.port = self._socket.getsockname()[1]
+        self._options = {
+            "threads": num_threads,
+            "max_request_body_size": max_body_bytes + 1,  # waitress refuses what reaches it
+            "connection_limit": MAX_CONNECTIONS,
+            "asyncore_use_poll": True,  # select() ends at file 1023
+            "ident": None,
+        }
+        self._server: waitress.server.BaseWSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to answer requests."""
+        self._server = waitress.server.create_server(self._app, sockets=[self._socket], **self._options)
+        self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
+        self._thread.start()
+        _LOG.info("REST on port %d", self.port)
+
+    def stop(self, grace: float) -> None:
+        """Refuses new requests, waits at most `grace` seconds for running ones, and frees the port."""
+        if self._server is None:
+            self._socket.close()
+            return
+        self._app.stopping = True
+        deadline = time.monotonic() + grace
+        while self._is_busy() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        self._server.task_dispatcher.shutdown(timeout=max(0.0, deadline - time.monotonic()))
+        # The loop watches these sockets, so it closes them itself; without any it ends.
+        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))
+        self._thread.join()
+
+    def _is_busy(self) -> bool:
+        channels = list(self._server.active_channels.copy().values())
+        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"Expected to listen on {host} port {port} for REST, the system refused ({error}). Stop what uses the "
+            "port, choose another one, or let port 0 pick a free one."
+        ) from error

@@ -1,0 +1,157 @@
+"""Where models come from: a config, and the folders it names, looked at again and again for new versions."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import grpc
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving import bundle, text_proto
+from serving.manager import ModelManager
+from serving.model_config import Models, choose_versions, models_of
+from serving.status import ServingError, invalid_argument
+from tfdnc.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+class ModelSource:
+    """Keeps a manager's wishes in line with a config and with what lies on disk.
+
+    A model whose base path has no version any more loses all of its versions, as in TF Serving; one whose base path
+    cannot be read keeps them, and unlike there the other models are looked at all the same.
+
+    Args:
+        manager: Gets the wishes.
+        config_file: Read again by `poll_config_file`.
+        allow_version_labels_for_unavailable_models: Whether a new label may name a version that is not available.
+    """
+
+    def __init__(
+        self,
+        manager: ModelManager,
+        config_file: Path | None = None,
+        allow_version_labels_for_unavailable_models: bool = False,
+    ):
+        self._manager, self._config_file = manager, config_file
+        self._lenient = allow_version_labels_for_unavailable_models
+        self._models: Models = {}
+        self._lock = threading.Lock()  # over the models, and over a look at the disk
+        self._reloading = threading.Lock()  # held until the new models are there: the next config has to wait
+
+    def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
+        """Replaces the models by those of `config`, and waits until those it adds are available.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT, FAILED_PRECONDITION or NOT_FOUND: nothing was changed. UNKNOWN: a new
+                model did not become available; like TF Serving the server goes on with the new config.
+        """
+        with self._reloading:
+            if config.WhichOneof("config") is None and self._models:  # an emptied file must not stop every model
+                raise ServingError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "Cannot transition to requested config. It is only legal to transition from one ModelConfigList "
+                    "to another.",
+                )
+            models = models_of(config)
+            labels = self._labels(models)
+            new = models.keys() - self._models.keys()
+            for name in sorted(new):
+                if not choose_versions(models[name], self._on_disk(name, models[name].base_path)):
+                    raise ServingError(
+                        grpc.StatusCode.NOT_FOUND,
+                        f"Unable to find a numerical version path for servable {name} at: {models[name].base_path}",
+                    )
+            with self._lock:
+                removed = self._models.keys() - models.keys()
+                self._models = models
+                self._manager.set_labels(labels)
+                for name in removed:
+                    self._manager.want(name, {})
+            self.poll()
+            self._await(new)
+
+    def _labels(self, models: Models) -> dict[str, dict[str, int]]:
+        """Returns the labels that a config gives to versions which may have one: model -> label -> version."""
+        available = self._manager.available()
+        for name, model in models.items():
+            existing = self._manager.labels(name)
+            for label, number in model.version_labels.items():
+                may_wait = self._lenient and existing.get(label, number) == number
+                if number not in available.get(name, []) and not may_wait:
+                    raise ServingError(
+                        grpc.StatusCode.FAILED_PRECONDITION,
+                        f"Request to assign label to version {number} of model {name}, which is not currently "
+                        "available for inference",
+                    )
+        return {name: dict(model.version_labels) for name, model in models.items()}
+
+    def _await(self, names: Iterable[str]) -> None:
+        failures = self._manager.wait_until_available(names)
+        if failures:
+            details = "".join(
+                f"{{{{name: {name} version: {state.version}}} due to error: {state.code.name}: {state.message}}}, "
+                for name, state in failures.items()
+            )
+            raise ServingError(
+                grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{details}}}"
+            )
+
+    def poll(self) -> None:
+        """Looks at the base paths once, and tells the manager which versions it shall have."""
+        with self._lock:
+            for name, model in self._models.items():
+                try:
+                    on_disk = self._on_disk(name, model.base_path)
+                except ServingError as error:
+                    _LOG.error("FileSystemStoragePathSource encountered a filesystem access error: %s", error)
+                    continue
+                wanted = choose_versions(model, on_disk)
+                if not wanted:
+                    _LOG.warning("No versions of servable %s found under base path %s", name, model.base_path)
+                self._manager.want(name, wanted)
+
+    @staticmethod
+    def _on_disk(name: str, base_path: str) -> dict[int, Path]:
+        try:
+            return bundle.versions_in(Path(base_path))
+        except (OSError, UserError) as error:
+            message = f"Could not find base path {base_path} for servable {name} with error {error}"
+            raise invalid_argument(message) from error
+
+    def poll_config_file(self) -> None:
+        """Reads the config file again and reloads it; a file that cannot be followed is logged and changes nothing."""
+        try:
+            self.reload(text_proto.read(self._config_file, model_server_config_pb2.ModelServerConfig()))
+        except (UserError, ServingError) as error:
+            _LOG.error("Failed to reload %s: %s", self._config_file, error)
+
+
+class Periodic:
+    """Calls a function again and again on a thread of its own, until stopped.
+
+    Args:
+        call: The function; what it raises is logged, and the next call is made all the same.
+        seconds: Wait between two calls.
+        name: Of the thread.
+    """
+
+    def __init__(self, call: Callable[[], None], seconds: float, name: str):
+        self._call, self._seconds = call, seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            try:
+                self._call()
+            except Exception:  # a server that stopped looking for new versions would look healthy for ever
+                _LOG.exception("%s failed", self._thread.name)
+
+    def stop(self) -> None:
+        """Makes no further call, and returns when a running one is over."""
+        self._stopping.set()
+        self._thread.join()
