@@ -139,7 +139,7 @@ SCORE_PAD = -1e30
 """Score beyond `num_results`: finite, because REST answers are JSON."""
 
 MAX_ROWS = 1024
-"""Most users in one request. A request of a few bytes can ask for millions of cold starts, and memory grows with them."""
+"""Most users in one request: a few bytes can ask for millions of cold starts, and memory grows with each."""
 
 SIGNATURES = {
     "serving_default": ((HISTORY,), (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT)),

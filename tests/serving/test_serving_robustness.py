@@ -1,9 +1,12 @@
 """A server bears any request: each gets a proper status within its deadline, and the next good one is answered."""
 
 import contextlib
+import http.client
+import json
 import socket
 
 import fuzzing
+import fuzzing_rest
 import grpc
 import numpy as np
 import pytest
@@ -142,3 +145,75 @@ def test_what_is_no_grpc_at_all(server, good):
             noise = np.random.default_rng(number).bytes(500)
             connection.sendall([noise, preface + noise, b"GET / HTTP/1.1\r\n\r\n", preface][number % 4])
         good(number)
+
+
+def bodies():
+    """The valid requests as JSON, in columns and, one user each, in rows."""
+    documents = []
+    for request in VALID:
+        columns = {name: tensors.decode(proto) for name, proto in request.inputs.items()}
+        columns = {name: (a.astype(str) if a.dtype == object else a).tolist() for name, a in columns.items()}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        signature = {"signature_name": request.model_spec.signature_name}
+        documents += [{"inputs": columns, **signature}, {"instances": rows, **signature}]
+    return documents
+
+
+BODIES = bodies()
+
+PROPER_HTTP = {200, 400, 404, 405, 411, 413, 414, 415, 429, 431, 501, 505}
+"""A request that is wrong is the client's; 500 would be the server's, and 503 would make a client send it again."""
+
+
+def over_http(server, raw):
+    """Sends bytes and returns the status and the body of the answer."""
+    host, port = server.rest_target.split(":")
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection:
+        with contextlib.suppress(ConnectionError):  # it may answer and close before it has read all
+            connection.sendall(raw)
+            connection.shutdown(socket.SHUT_WR)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, response.read()
+
+
+@pytest.fixture(scope="module")
+def good_body(server):
+    """Posts good bodies, all signatures and both formats in turn, and compares each answer with the first one."""
+
+    def ask(document):
+        case = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {}, json.dumps(document).encode(), "good")
+        status, content = over_http(server, case.raw())
+        assert status == 200, content
+        return json.loads(content)
+
+    expected = [ask(document) for document in BODIES]
+    return lambda number: ask(BODIES[number % len(BODIES)]) == expected[number % len(BODIES)]
+
+
+def bear_bodies(server, good_body, seeds):
+    statuses = set()
+    for seed in seeds:
+        case = fuzzing_rest.rest_case(seed, BODIES)
+        status, content = over_http(server, case.raw())
+        assert status in PROPER_HTTP, f"{status}: {content[:500]}\n{case}"
+        statuses.add(status)
+        assert good_body(seed), f"the next good body is answered otherwise\n{case}"
+    assert {200, 400, 404} <= statuses  # so the cases differ
+
+
+def test_mutated_bodies(server, good_body):
+    bear_bodies(server, good_body, range(100))
+
+
+@pytest.mark.slow
+def test_a_thousand_mutated_bodies(server, good_body):
+    bear_bodies(server, good_body, range(1_000, 2_000))
+
+
+def test_a_body_that_ends_early_keeps_nobody_waiting(server, good_body):
+    host, port = server.rest_target.split(":")
+    whole = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {"Content-Length": "100000"}, b'{"inputs', "").raw()
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT) as half_open:
+        half_open.sendall(whole)
+        assert good_body(0)

@@ -10,8 +10,8 @@ from tfdnc.benchmark.serving_server import ServerProcess
 
 _log = logging.getLogger(__name__)
 
-SLICES = 10
-"""Parts of the long load: enough to see growth, and each long enough for a p99."""
+PARTS = 10
+"""Of the long load, but none shorter than a second: enough to see growth, and each long enough for a p99."""
 
 RELOAD_CLIENTS = 4
 
@@ -41,7 +41,7 @@ def measure(doors: Mapping[str, Load], counts: Sequence[int], rounds: int, secon
 
 
 def long_load(server: ServerProcess, load: Load, clients: int, seconds: float) -> dict:
-    """Keeps a server under load, and looks after it in `SLICES` parts.
+    """Keeps a server under load, and looks after it in `PARTS` parts.
 
     Returns:
         `clients`, `seconds`, `requests`, `errors`, `p50` of every part in milliseconds, and `memory` in MB, before
@@ -49,9 +49,10 @@ def long_load(server: ServerProcess, load: Load, clients: int, seconds: float) -
     """
     load.measure(clients, min(seconds, 2.0))  # what a server grows by under its first requests is no leak
     memory, samples = [server.memory()], []
-    for number in range(SLICES):
-        _log.info("long load, part %d of %d", number + 1, SLICES)
-        samples.append(load.measure(clients, seconds / SLICES))
+    parts = max(1, min(PARTS, int(seconds)))
+    for number in range(parts):
+        _log.info("long load, part %d of %d", number + 1, parts)
+        samples.append(load.measure(clients, seconds / parts))
         memory.append(server.memory())
     return {
         "clients": clients,

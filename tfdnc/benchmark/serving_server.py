@@ -28,7 +28,6 @@ class ServerProcess:
     Args:
         version: folder of the version; the base path holds links to it.
         flags: further flags of `python -m serving`.
-        rest: whether it serves REST as well.
 
     Attributes:
         target: `host:port` of gRPC.
@@ -38,7 +37,7 @@ class ServerProcess:
         UserError: it does not come up, with its last words.
     """
 
-    def __init__(self, version: Path, flags: Sequence[str] = (), rest: bool = False):
+    def __init__(self, version: Path, flags: Sequence[str] = ()):
         self._source = version.resolve()
         self._base_path = Path(tempfile.mkdtemp())
         self.version = 0
@@ -47,9 +46,8 @@ class ServerProcess:
         self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         try:
             self._add_version()
-            command = [sys.executable, "-m", "serving", "--model_base_path", str(self._base_path)]
-            command += ["--host", "127.0.0.1", "--port", str(ports[0]), *flags]
-            command += ["--rest_api_port", str(ports[1])] if rest else []
+            command = [sys.executable, "-m", "serving", f"--model_base_path={self._base_path}", *flags]
+            command += [f"--model_name={MODEL_NAME}", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
             self._process = subprocess.Popen(command, stdout=self._words, stderr=subprocess.STDOUT)
             self._wait_until_served()
         except BaseException:
@@ -103,7 +101,7 @@ class ServerProcess:
                 try:
                     answer = service.GetModelStatus(request, timeout=10)
                 except grpc.RpcError as error:
-                    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND):
+                    if error.code() != grpc.StatusCode.UNAVAILABLE:
                         raise
                 else:
                     states = {status.version: status.state for status in answer.model_version_status}

@@ -35,7 +35,6 @@ _BATCHING_PARAMETERS = """
 max_batch_size { value: 8 }
 batch_timeout_micros { value: 500 }
 num_batch_threads { value: 2 }
-pad_variable_length_inputs: true
 """
 
 
@@ -64,7 +63,7 @@ def _measure(arguments: argparse.Namespace, subject: Subject, stack: contextlib.
     clients = max(*arguments.clients, RELOAD_CLIENTS)
     requests = [request.SerializeToString() for request in subject.requests]
     parts = set() if arguments.target else set(PARTS) - set(arguments.without)
-    server = None if arguments.target else stack.enter_context(_server(subject, parts))
+    server = None if arguments.target else stack.enter_context(ServerProcess(subject.version))
     over_grpc = stack.enter_context(Processes(arguments.target or server.target, requests, clients))
     doors: dict[str, Load] = {IN_PROCESS: _in_process(subject, stack), GRPC: over_grpc}
     if "batching" in parts:
@@ -84,11 +83,6 @@ def _measure(arguments: argparse.Namespace, subject: Subject, stack: contextlib.
         "load": load,
         "reloads": reloaded,
     }
-
-
-def _server(subject: Subject, parts: set[str]) -> ServerProcess:
-    flags = ["--file_system_poll_wait_seconds", "1"] if "reloads" in parts else []
-    return ServerProcess(subject.version, flags, rest="rest" in parts)
 
 
 @contextlib.contextmanager
