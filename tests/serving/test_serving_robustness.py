@@ -113,6 +113,7 @@ def test_mutated_requests(call, good):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_ten_thousand_mutated_requests(call, good):
     bear(call, good, range(1_000, 11_000))
 
