@@ -27,6 +27,7 @@ class Task:
         outputs: Names of the outputs wanted.
         deadline: See `serving.deadline`.
         abandoned: See `serving.deadline`.
+        created: When, in seconds of `time.monotonic`.
         answer: Future of the outputs by name; a task whose answer is cancelled before it begins is not run.
     """
 
@@ -35,6 +36,7 @@ class Task:
     outputs: frozenset[str]
     deadline: float | None = None
     abandoned: deadlines.Abandoned | None = None
+    created: float = dataclasses.field(default_factory=time.monotonic)
     answer: futures.Future = dataclasses.field(default_factory=futures.Future)
 
     def cut(self, sizes: list[int]) -> list["Task"]:

@@ -3,6 +3,7 @@
 What differs is said in `BatchingServable`; everything else, with its limits and error messages, is TF Serving's.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 
 import grpc
@@ -11,6 +12,7 @@ import numpy as np
 from serving import deadline as deadlines
 from serving.batch_queue import BatchScheduler, Task
 from serving.batching_parameters import BatchingParameters
+from serving.metrics import Load, Metrics
 from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
 
@@ -28,12 +30,13 @@ class BatchingServable:
     Args:
         servable: Answers the batches; closed with this.
         parameters: See `BatchingParameters`.
+        metrics: Told of every batch.
     """
 
-    def __init__(self, servable: Servable, parameters: BatchingParameters):
+    def __init__(self, servable: Servable, parameters: BatchingParameters, metrics: Metrics | None = None):
         self.name, self.version, self.path = servable.name, servable.version, servable.path
         self.signatures, self.signature = servable.signatures, servable.signature
-        self._servable, self._parameters = servable, parameters
+        self._servable, self._parameters, self._metrics = servable, parameters, metrics
         self._scheduler = BatchScheduler(parameters, self._process)
 
     def run(
@@ -73,8 +76,16 @@ class BatchingServable:
     def _process(self, kind, tasks: list[Task]) -> None:
         key, _ = kind
         begun = [task for task in tasks if task.begin()]
-        if begun:
-            self._settle(key, begun)
+        if not begun:
+            return
+        if self._metrics is not None:
+            self._observe(begun)
+        self._settle(key, begun)
+
+    def _observe(self, tasks: list[Task]) -> None:
+        now, rows = time.monotonic(), sum(task.rows for task in tasks)
+        queued = [now - task.created for task in tasks]
+        self._metrics.observe_batch(self._parameters.thread_pool_name, queued, rows, self._parameters.padded_size(rows))
 
     def _settle(self, key: str, tasks: list[Task]) -> None:
         """Answers a batch; the failure of many is nobody's until each has been tried alone."""
@@ -93,7 +104,7 @@ class BatchingServable:
 
     def _run_together(self, key: str, tasks: list[Task]) -> list[Arrays]:
         rows = sum(task.rows for task in tasks)
-        total = self._parameters.padded_size(rows) if rows else 0  # no row could be repeated
+        total = self._parameters.padded_size(rows)
         feeds = {name: _merged([task.feeds[name] for task in tasks], total) for name in tasks[0].feeds}
         results = self._servable.run(key, feeds, frozenset().union(*(task.outputs for task in tasks)))
         for array in results.values():
@@ -108,6 +119,11 @@ class BatchingServable:
         """Answers what still waits, then frees the version; no request may come after."""
         self._scheduler.close()
         self._servable.close()
+
+
+def loader(load: Load, parameters: BatchingParameters, metrics: Metrics | None = None) -> Load:
+    """Returns `load` with every version behind a `BatchingServable`."""
+    return lambda name, version, path: BatchingServable(load(name, version, path), parameters, metrics)
 
 
 def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:

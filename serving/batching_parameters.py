@@ -4,26 +4,27 @@ import dataclasses
 import os
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
-
+from serving import text_proto
+from serving.text_proto import FieldType
 from tfdnc.errors import UserError
 
-# The Python package of TF Serving's API ships without this message; text format needs its names and types only.
-_PROTO = """
-name: "tensorflow_serving/servables/tensorflow/session_bundle_config.proto" package: "tensorflow.serving"
-syntax: "proto3" dependency: "google/protobuf/wrappers.proto"
-message_type { name: "BatchingParameters"
-  field { number: 1 name: "max_batch_size" type_name: ".google.protobuf.Int64Value" }
-  field { number: 2 name: "batch_timeout_micros" type_name: ".google.protobuf.Int64Value" }
-  field { number: 3 name: "max_enqueued_batches" type_name: ".google.protobuf.Int64Value" }
-  field { number: 4 name: "num_batch_threads" type_name: ".google.protobuf.Int64Value" }
-  field { number: 5 name: "thread_pool_name" type_name: ".google.protobuf.StringValue" }
-  field { number: 6 name: "allowed_batch_sizes" type: TYPE_INT64 label: LABEL_REPEATED }
-  field { number: 7 name: "pad_variable_length_inputs" type: TYPE_BOOL }
-  field { number: 8 name: "enable_large_batch_splitting" type_name: ".google.protobuf.BoolValue" }
-  field { number: 9 name: "max_execution_batch_size" type_name: ".google.protobuf.Int64Value" }
-}
-"""
+_NUMBER, _TEXT, _FLAG = ({"value": kind} for kind in (FieldType.TYPE_INT64, FieldType.TYPE_STRING, FieldType.TYPE_BOOL))
+_MESSAGE = text_proto.define(
+    "BatchingParameters",
+    {
+        "max_batch_size": _NUMBER,
+        "batch_timeout_micros": _NUMBER,
+        "max_enqueued_batches": _NUMBER,
+        "num_batch_threads": _NUMBER,
+        "thread_pool_name": _TEXT,
+        "allowed_batch_sizes": [FieldType.TYPE_INT64],
+        "pad_variable_length_inputs": FieldType.TYPE_BOOL,
+        "enable_large_batch_splitting": _FLAG,
+        "max_execution_batch_size": _NUMBER,
+    },
+)
+"""`tensorflow.serving.BatchingParameters`, which the API package does not ship; it wraps what may be left out."""
+
 _LEAST = {
     "max_batch_size": 1,
     "batch_timeout_micros": 0,
@@ -91,32 +92,17 @@ class BatchingParameters:
         return self.max_batch_size
 
     def padded_size(self, rows: int) -> int:
-        """Returns the rows that a batch of `rows` is run with."""
-        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+        """Returns the rows that a batch of `rows` is run with; of no rows none could be repeated."""
+        return rows and next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
     @classmethod
     def read(cls, path: Path) -> "BatchingParameters":
         """Reads a text-format `tensorflow.serving.BatchingParameters`, such as `max_batch_size { value: 32 }`.
 
         Raises:
-            UserError: No such file, not such a message, or values that cannot be.
+            UserError: See `text_proto.read`; or values that cannot be.
         """
-        message = _message_class()()
-        try:
-            text_format.Parse(Path(path).read_text(), message)
-        except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-            known = ", ".join(field.name for field in dataclasses.fields(cls))
-            raise UserError(
-                f"Expected batching parameters, such as `max_batch_size {{ value: 32 }}`, in {path}, could not read "
-                f"them: {error}. Correct the file; it may set {known}."
-            ) from error
+        message = text_proto.read(path, _MESSAGE())
         values = {field.name: value.value if field.message_type else value for field, value in message.ListFields()}
         sizes = tuple(values.pop("allowed_batch_sizes", ()))
         return cls(allowed_batch_sizes=sizes, **values)
-
-
-def _message_class():
-    pool = descriptor_pool.DescriptorPool()  # of our own: a release that ships the message must not meet a second one
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(text_format.Parse(_PROTO, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.BatchingParameters"))

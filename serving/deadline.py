@@ -14,13 +14,14 @@ Abandoned = Callable[[], bool]
 
 def of(context: grpc.ServicerContext) -> float | None:
     """Returns the deadline of an RPC in seconds of `time.monotonic`, None if it has none."""
-    remaining = context.time_remaining()
-    return None if remaining is None else time.monotonic() + remaining
+    left = context.time_remaining()
+    # A call without a deadline has centuries left, more than any lock can wait.
+    return None if left is None or left > threading.TIMEOUT_MAX else time.monotonic() + left
 
 
 def remaining(deadline: float | None) -> float | None:
-    """Returns the seconds that are left, 0 if none are, None without a deadline; never more than a lock can wait."""
-    return None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+    """Returns the seconds that are left, 0 if none are, None without a deadline."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def check(deadline: float | None, abandoned: Abandoned | None = None) -> None:

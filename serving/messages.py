@@ -51,9 +51,11 @@ class ForeignModelError(ValueError):
 
 
 def history_array(histories: Sequence[Sequence[str]]) -> np.ndarray:
-    """Returns histories (oldest first) as one object array [B, L] of text, "" where a history is shorter.
+    """Returns histories (oldest first) as one object array [B, L] of text, padded with "".
 
-    L is at least 1, because an empty history is a request too: it is answered from the prior.
+    Every row begins with "": a server that pads requests of different lengths into one batch repeats the first element
+    of a request, which must not be an item. So L is at least 1, also for an empty history, which is answered from
+    the prior.
 
     Raises:
         ValueError: Not a sequence of sequences of text.
@@ -65,9 +67,9 @@ def history_array(histories: Sequence[Sequence[str]]) -> np.ndarray:
                 f'Expected a history to be a sequence of item ids as text, such as ["1", "42"]: {history!r}'
             )
         rows.append(list(history))
-    array = np.full((len(rows), max([1, *map(len, rows)])), "", object)
+    array = np.full((len(rows), 1 + max(map(len, rows), default=0)), "", object)
     for row, history in zip(array, rows, strict=True):
-        row[: len(history)] = history
+        row[1 : 1 + len(history)] = history
     return array
 
 

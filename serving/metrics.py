@@ -56,6 +56,24 @@ class Metrics:
             "Latency in microseconds for SavedModels that were successfully loaded.",
             "model_path",
         )
+        self._queuing_latency = _Histogram(
+            "tensorflow/serving/batching_session/queuing_latency",
+            "Distribution of wall time spent (in microseconds) in queuing",
+            ("thread_pool_name",),
+            _exponential(100, 1.2, 52),
+        )
+        self._batch_size = _Histogram(
+            "tensorflow/serving/batching_session/processed_batch_size",
+            "Tracks the batch size distribution on processing.",
+            (),
+            _exponential(1, 2, 14),
+        )
+        self._padding_size = _Histogram(
+            "tensorflow/serving/batching_session/padding_size",
+            "Tracks the padding size distribution on batches.",
+            ("execution_batch_size",),
+            _exponential(1, 2, 14),
+        )
 
     @classmethod
     def configured(cls, file: Path) -> "Metrics | None":
@@ -83,6 +101,20 @@ class Metrics:
         # Anybody may ask for any name, and a series stays for ever: names that never answered share one.
         self._request_count.add(1, model if model in self._models else "", status)
 
+    def observe_batch(self, thread_pool: str, queued: list[float], rows: int, padded_rows: int) -> None:
+        """Measures a batch that is about to run.
+
+        Args:
+            thread_pool: Its `thread_pool_name`.
+            queued: Seconds that each of its requests has waited.
+            rows: Rows of its requests.
+            padded_rows: Rows that it runs with.
+        """
+        for seconds in queued:
+            self._queuing_latency.observe(seconds * 1e6, thread_pool)
+        self._batch_size.observe(padded_rows)
+        self._padding_size.observe(padded_rows - rows, str(padded_rows))
+
     def timed(self, load: Load) -> Load:
         """Returns `load` with its attempts counted and its successes timed."""
 
@@ -102,7 +134,8 @@ class Metrics:
 
     def page(self) -> str:
         """Returns all of it as text."""
-        metrics = (self._load_attempts, self._load_latency, self._request_count, self._request_latency)
+        requests = (self._load_attempts, self._load_latency, self._request_count, self._request_latency)
+        metrics = (*requests, self._queuing_latency, self._batch_size, self._padding_size)
         return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
 
 

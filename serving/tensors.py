@@ -31,7 +31,7 @@ _FIELDS = {
 _TYPES = {np.dtype(element): number for number, (_, _, element) in _FIELDS.items()}
 
 _STRING_BYTES = 24
-"""What a string takes inside TensorFlow, however short: what an element counts for in `max_bytes`."""
+"""What a string takes in TensorFlow's memory however short it is: what an element counts for in `max_bytes`."""
 
 
 class MalformedTensorError(ValueError):

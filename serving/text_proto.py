@@ -15,8 +15,13 @@ FieldType = descriptor_pb2.FieldDescriptorProto.Type
 """TYPE_STRING, TYPE_BOOL, ...: what `define` takes."""
 
 
-def define(name: str, fields: Mapping[str, FieldType | Mapping]) -> type[Message]:
-    """Returns the class of a proto3 message; its fields are numbered from 1 in order, a mapping is a message inside."""
+def define(name: str, fields: Mapping[str, FieldType | Mapping | list[FieldType]]) -> type[Message]:
+    """Returns the class of a proto3 message.
+
+    Args:
+        name: Of the message.
+        fields: Types by name, numbered from 1 in order: a mapping is a message inside, a list of one type is repeated.
+    """
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tensorflow.serving", syntax="proto3")
     _add_fields(file.message_type.add(name=name), f".{file.package}.{name}", fields)
     # A pool of its own: should the API package ship the message one day, the two do not collide.
@@ -31,6 +36,9 @@ def _add_fields(message: descriptor_pb2.DescriptorProto, path: str, fields: Mapp
             inner = f"Message{number}"
             _add_fields(message.nested_type.add(name=inner), f"{path}.{inner}", kind)
             message.field.add(name=field, number=number, type_name=f"{path}.{inner}")
+        elif isinstance(kind, list):
+            repeated = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
+            message.field.add(name=field, number=number, type=kind[0], label=repeated)
         else:
             message.field.add(name=field, number=number, type=kind)
 

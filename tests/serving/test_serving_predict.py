@@ -1,6 +1,8 @@
 """Predict, GetModelMetadata and GetModelStatus over real gRPC: answers as in process, errors as TF Serving's."""
 
 import threading
+import time
+from concurrent import futures
 
 import grpc
 import numpy as np
@@ -10,21 +12,21 @@ import tensorflow as tf
 from serving_models import predict_request
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
-    regression_pb2,
 )
 
 from serving import server as embedded
 from serving import tensors
+from serving.predict import predict
+from serving.servable import Servable
+from serving.status import ServingError
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 ONES = np.ones([2, 1], np.float32)
+TIMEOUT = 30
 
 
 def outputs(response):
@@ -182,22 +184,6 @@ def test_errors_of_the_graph_keep_their_code_and_are_cut(tmp_path):
     assert caught.value.details().endswith("...TRUNCATED")
 
 
-@pytest.mark.parametrize(
-    ("rpc", "request_"),
-    [
-        ("Classify", classification_pb2.ClassificationRequest()),
-        ("Regress", regression_pb2.RegressionRequest()),
-        ("MultiInference", inference_pb2.MultiInferenceRequest()),
-        ("HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest()),
-    ],
-)
-@pytest.mark.usefixtures("still_answers")
-def test_other_rpcs_are_unimplemented(stubs, rpc, request_):
-    code, message = stubs.refused(rpc, request_)
-    assert code is grpc.StatusCode.UNIMPLEMENTED
-    assert rpc in message
-
-
 def test_metadata_round_trip(stubs, half_server):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "half"
@@ -239,6 +225,45 @@ def test_status(stubs):
     request.model_spec.Clear()
     request.model_spec.name = "other"
     assert stubs.refused("GetModelStatus", request) == (NOT_FOUND, "Could not find any versions of model other")
+
+
+def test_the_deadline_of_a_call_goes_with_it(stubs, monkeypatch):
+    deadlines, run = [], Servable.run
+    monkeypatch.setattr(Servable, "run", lambda *args: deadlines.append(args[4]) or run(*args))
+    before = time.monotonic()
+    stubs.Predict(predict_request({"x": ONES}))
+    prediction_service_pb2_grpc.PredictionServiceStub(stubs.channel).Predict(predict_request({"x": ONES}))
+    assert before < deadlines[0] < before + 2 * TIMEOUT
+    assert deadlines[1] is None
+
+
+def test_a_cancelled_call_is_not_run(stubs, monkeypatch):
+    arrived, outcome, run = threading.Event(), futures.Future(), Servable.run
+
+    def run_once_the_client_has_left(servable, key, feeds, outputs, deadline, abandoned):
+        arrived.set()
+        while not abandoned():
+            assert time.monotonic() < deadline
+        try:
+            outcome.set_result(run(servable, key, feeds, outputs, deadline, abandoned))
+        except ServingError as error:
+            outcome.set_result(error.code)
+            raise
+
+    monkeypatch.setattr(Servable, "run", run_once_the_client_has_left)
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(stubs.channel)
+    call = stub.Predict.future(predict_request({"x": ONES}), timeout=TIMEOUT)
+    assert arrived.wait(TIMEOUT)
+    call.cancel()
+    assert outcome.result(TIMEOUT) is grpc.StatusCode.CANCELLED
+
+
+def test_no_run_begins_after_the_deadline(half_plus_two):
+    servable = Servable.load("half", 2, half_plus_two / "2")
+    with pytest.raises(ServingError) as caught:
+        predict(servable, predict_request({"x": ONES}), deadline=time.monotonic())
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    servable.close()
 
 
 def test_eight_threads_get_their_own_answers(stubs):

@@ -5,6 +5,8 @@ import os
 import pickle
 import subprocess
 import sys
+import time
+from concurrent import futures
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -470,3 +472,32 @@ def test_the_last_items_move_to_the_left():
     np.testing.assert_array_equal(last_items(items, 3), [[1, 2, 3], [0, 0, 0], [6, 7, 8], [9, 0, 0]])
     np.testing.assert_array_equal(last_items(items[1:2], 3), [[0]])
     np.testing.assert_array_equal(last_items(items[:, :0], 3), [[0]] * 4)
+
+
+def test_an_answer_does_not_depend_on_the_batch_that_a_server_puts_it_in(cases):
+    from serving import messages, tensors  # here: they import TensorFlow, tfdnc.backend must be first
+    from serving.batching import BatchingServable
+    from serving.batching_parameters import BatchingParameters
+    from serving.predict import predict
+    from serving.servable import Servable
+
+    groups = [["plain"], ["empty", "long"], ["everything"], ["unknown ids", "all padding", "plain"]]
+    requests = [
+        messages.retrieve_request([HISTORIES[name] for name in names], num_candidates=10 + len(names), alpha=1.0)
+        for names in groups
+    ]
+    servable = Servable.load(schema.MODEL_NAME, 1, cases["exact"].folder)
+    alone = [predict(servable, request) for request in requests]
+    rows, hour = sum(map(len, groups)), 3_600_000_000
+    # All together or, at the deadline, not at all.
+    together = BatchingServable(servable, BatchingParameters(rows, hour, pad_variable_length_inputs=True))
+    with futures.ThreadPoolExecutor(len(groups)) as threads:
+        batched = list(threads.map(lambda request: predict(together, request, None, time.monotonic() + 60), requests))
+    together.close()
+    for one, other in zip(alone, batched, strict=True):
+        for name in schema.SIGNATURES["retrieve"][1]:
+            expected, got = tensors.decode(one.outputs[name]), tensors.decode(other.outputs[name])
+            if got.dtype == np.float32:
+                np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+            else:
+                np.testing.assert_array_equal(got, expected, err_msg=name)
