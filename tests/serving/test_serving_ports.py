@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import threading
 from pathlib import Path
 
 import grpc
@@ -107,8 +108,11 @@ def test_health_service_knows_tf_servings_names_and_says_when_the_server_goes(ha
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
         assert next(watch).status == SERVING
-    assert next(watch).status == NOT_SERVING
-    channel.close()
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        assert next(watch).status == NOT_SERVING
+        channel.close()
+        stopping.join()
 
 
 def test_without_the_flag_there_is_no_health_service(bundle_server):
