@@ -69,7 +69,7 @@ def over_grpc(target: str, path: str) -> Ask:
 
     def ask(request: bytes) -> str:
         try:
-            method(request, timeout=TIMEOUT, wait_for_ready=False)
+            method(request, timeout=TIMEOUT)
         except grpc.RpcError as error:
             return f"{error.code().name}: {error.details()}"
         return ""
