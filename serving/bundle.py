@@ -83,21 +83,18 @@ def check(path: Path) -> None:
         register_scann_ops(path)
 
 
-def check_manifest(path: Path) -> None:
-    """Checks the manifest of the version at `path`; a SavedModel without one is any team's and passes.
-
-    ScaNN's wheels hold ops compiled against one minor version of TensorFlow and an index has no stable format, so
-    for a bundle that uses ScaNN both must be the recorded ones. Stock ops are portable: there a difference is logged.
+def read_manifest(path: Path) -> dict:
+    """Returns the manifest of the version at `path`, {} for a SavedModel without one, which is any team's.
 
     Raises:
-        UserError: As for `check`.
+        UserError: It cannot be read, or its bundle format is not the one this server knows.
     """
     file = path / schema.MANIFEST_ASSET
     if not file.is_file():
-        return
+        return {}
     try:
         manifest = json.loads(file.read_text())
-        bundle_format, libraries = manifest["bundle_format"], dict(manifest.get("libraries") or {})
+        bundle_format, _ = manifest["bundle_format"], dict(manifest.get("libraries") or {})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"Expected a JSON object with bundle_format in {file}, could not read one ({error!r}). Export again."
@@ -107,6 +104,20 @@ def check_manifest(path: Path) -> None:
             f"Expected bundle format {schema.BUNDLE_FORMAT}, found {bundle_format} in {path}. "
             "Export the bundle again with this version of tfdnc, or serve it with the version that wrote it."
         )
+    return manifest
+
+
+def check_manifest(path: Path) -> None:
+    """Checks the manifest of the version at `path`; a SavedModel without one passes.
+
+    ScaNN's wheels hold ops compiled against one minor version of TensorFlow and an index has no stable format, so
+    for a bundle that uses ScaNN both must be the recorded ones. Stock ops are portable: there a difference is logged.
+
+    Raises:
+        UserError: As for `check`.
+    """
+    manifest = read_manifest(path)
+    libraries = manifest.get("libraries") or {}
     uses_scann = bool(manifest.get("uses_scann"))
     for library in ("tensorflow", "scann") if uses_scann else ("tensorflow",):
         _check_library(path, library, str(libraries.get(library, "")), strict=uses_scann)

@@ -104,6 +104,24 @@ def encode_request(histories: Sequence[Sequence[str]]) -> predict_pb2.PredictReq
     return _request("encode", {schema.HISTORY: history_array(histories)})
 
 
+def search_request(
+    encoding: Encoding,
+    histories: Sequence[Sequence[str]],
+    num_candidates: int | Sequence[int],
+    alpha: float | Sequence[float] | None = None,
+) -> predict_pb2.PredictRequest:
+    """Returns the request for candidates of [B] users who are encoded already; their histories only exclude.
+
+    Raises:
+        ValueError: As for `retrieve_request`.
+    """
+    request = retrieve_request(histories, num_candidates, alpha)
+    request.model_spec.signature_name = "search"
+    tensors.encode(encoding.user_embeddings, request.inputs[schema.USER_EMBEDDINGS])
+    tensors.encode(encoding.intent, request.inputs[schema.INTENT])
+    return request
+
+
 def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:
     """Returns `value` as an array [rows], repeated if it is a single number."""
     array = np.asarray(value)

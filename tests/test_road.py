@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
+from tfdnc import schema
 
 CONFIG = Path(__file__).parent / "data" / "small.yaml"
 STATIONS = ["generate", "prepare", "cluster", "examples", "train", "evaluate", "bundle"]
@@ -170,6 +172,18 @@ def test_serve_and_query_from_the_command_line(runs, run):
     assert "The held-out next item" in screen
 
 
+def test_an_export_is_verified_on_a_server_and_published(run, server, tmp_path):
+    """A fresh process and a server give the answers recorded at export; a damaged copy does not get through."""
+    screen = tfdnc("verify", run / "bundle", "--target", server.address)
+    assert len(re.findall(r"(?:serving_default|retrieve|encode|search) +(\d+) +\1 ", screen)) == 4
+    models = tmp_path / "models"
+    assert f"as {models}/1" in " ".join(tfdnc("publish", run / "bundle", models).split())
+    damaged = shutil.copytree(models / "1", tmp_path / "1")
+    shutil.copy(next(damaged.glob("assets/*")), damaged / schema.MANIFEST_ASSET)
+    assert "Expected a JSON object with bundle_format" in tfdnc("publish", damaged, models, expected_status=2)
+    assert sorted(path.name for path in models.iterdir()) == [".publish.lock", "1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -183,6 +197,7 @@ def test_serve_and_query_from_the_command_line(runs, run):
         (["run", CONFIG, "--set", "evaluate.judge={}"], "beside 4 clusters: remove evaluate.judge"),
         (["judge", CONFIG], "a section for judge, this one has the stations"),
         (["serve", "absent"], "absent"),
+        (["verify", "absent"], "Expected the folder of a bundle, found nothing at absent"),
         (["query", "--runs", "absent", "--user", "1"], "Expected a run with a bundle in absent"),
     ],
 )
@@ -203,6 +218,11 @@ def test_a_query_for_nothing_is_refused_before_anything_is_asked(runs, arguments
 
 def test_an_unknown_user_is_refused(runs):
     assert "no user 'nobody'" in tfdnc("query", "--runs", runs, "--user", "nobody", expected_status=2)
+
+
+def test_a_query_is_encrypted_with_files_that_are_there(runs):
+    message = tfdnc("query", "--runs", runs, "--user", "1", "--tls-roots", "absent.pem", expected_status=2)
+    assert "Expected a PEM file at absent.pem" in message
 
 
 def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(run, tmp_path):

@@ -1,5 +1,6 @@
 """Models saved once per session, and servers over them."""
 
+import asyncio
 import contextlib
 
 import grpc
@@ -9,6 +10,7 @@ from serving_models import save_fake_bundle, save_half_plus_two
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving import server as embedded
+from serving.client import AsyncRetrievalClient, RetrievalClient
 
 TIMEOUT = 30
 
@@ -81,3 +83,22 @@ def stubs(half_server):
     stubs = Stubs(half_server.address)
     yield stubs
     stubs.channel.close()
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def ask(request):
+    """Calls a method of a client, of either kind: (target, method, *arguments, client=settings, **options)."""
+    return _blocking if request.param == "blocking" else _asynchronous
+
+
+def _blocking(target, method, *arguments, client=None, **options):
+    with RetrievalClient(target, **(client or {})) as connected:
+        return getattr(connected, method)(*arguments, **options)
+
+
+def _asynchronous(target, method, *arguments, client=None, **options):
+    async def call():
+        async with AsyncRetrievalClient(target, **(client or {})) as connected:
+            return await getattr(connected, method)(*arguments, **options)
+
+    return asyncio.run(call())

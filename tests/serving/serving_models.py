@@ -87,6 +87,19 @@ class FakeBundle(tf.Module):
             schema.INTENT: tf.tile(known[:, tf.newaxis], [1, CLUSTERS]),
         }
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, CLUSTERS, 3], tf.float32),
+            tf.TensorSpec([None, CLUSTERS], tf.float32),
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+        ]
+    )
+    def search(self, user_embeddings, intent, history, num_candidates, alpha):
+        found = self._retrieve(history, num_candidates, alpha + user_embeddings[:, 0, 0] + intent[:, 0])
+        return {name: found[name] for name in schema.SIGNATURES["search"][1]}
+
 
 def save_half_plus_two(path: Path, offset: float = 2.0) -> Path:
     model = HalfPlusTwo(offset)
@@ -107,7 +120,12 @@ def save_reader(path: Path) -> Path:
 
 def save_fake_bundle(path: Path) -> Path:
     model = FakeBundle()
-    signatures = {"serving_default": model.default, "retrieve": model.retrieve, "encode": model.encode}
+    signatures = {
+        "serving_default": model.default,
+        "retrieve": model.retrieve,
+        "encode": model.encode,
+        "search": model.search,
+    }
     tf.saved_model.save(model, str(path), signatures=signatures)
     return path
 

@@ -10,12 +10,14 @@ import fuzzing_rest
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from serving_models import predict_request
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import tensors
+from serving.warmup import WARMUP_ASSET
 from tfdnc import schema
-from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
+from tfdnc.benchmark.serving_bundle import Size, make_bundle
 from tfdnc.benchmark.serving_server import ServerProcess
 
 PREDICT = f"/{fuzzing.PREDICTION}/Predict"
@@ -30,8 +32,21 @@ SIZE = Size(items=200, clusters=4, dim=8, history_length=6, max_candidates=20)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    version = make_bundle(SIZE, tmp_path_factory.mktemp("robust"))
+def version(tmp_path_factory):
+    return make_bundle(SIZE, tmp_path_factory.mktemp("robust"))
+
+
+@pytest.fixture(scope="module")
+def valid(version):
+    """The requests that the bundle warms up with: every signature it has, for one user and for several."""
+    records = tf.data.TFRecordDataset(str(version / WARMUP_ASSET)).as_numpy_iterator()
+    requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
+    assert {request.model_spec.signature_name for request in requests} == set(schema.SIGNATURES)
+    return requests
+
+
+@pytest.fixture(scope="module")
+def server(version):
     with ServerProcess(version) as server:
         yield server
 
@@ -51,30 +66,10 @@ def call(server):
         yield call
 
 
-def valid_requests():
-    """One valid request per signature, of two users."""
-    histories = make_histories(SIZE, 2)
-    history = np.array(histories, object)
-    both = {schema.NUM_CANDIDATES: np.int32([3, 20]), schema.ALPHA: np.float32([-1, 0.5])}
-    embeddings = np.random.default_rng(0).normal(size=[2, SIZE.clusters, SIZE.dim]).astype(np.float32)
-    intent = np.full([2, SIZE.clusters], 1 / SIZE.clusters, np.float32)
-    vectors = {schema.USER_EMBEDDINGS: embeddings, schema.INTENT: intent}
-    inputs = {
-        "serving_default": {schema.HISTORY: history},
-        "retrieve": {schema.HISTORY: history, **both},
-        "encode": {schema.HISTORY: history},
-        "search": {schema.HISTORY: history, **both, **vectors},
-    }
-    return [predict_request(values, signature, schema.MODEL_NAME) for signature, values in inputs.items()]
-
-
-VALID = valid_requests()
-
-
 @pytest.fixture(scope="module")
-def good(call):
-    """Asks good requests, all signatures in turn, and compares each answer with the first one."""
-    contents = [request.SerializeToString() for request in VALID]
+def good(call, valid):
+    """Asks the valid requests in turn, and compares each answer with the first one."""
+    contents = [request.SerializeToString() for request in valid]
     expected = [answer_of(call(PREDICT, content)) for content in contents]
 
     def check(number):
@@ -92,10 +87,16 @@ def answer_of(called):
     return {name: tensors.decode(tensor) for name, tensor in response.outputs.items()}
 
 
-def bear(call, good, seeds):
+@pytest.fixture(scope="module")
+def bear(call, valid, good):
+    """Sends the cases of some seeds, and a good request after each."""
+    return lambda seeds: _bear(call, valid, good, seeds)
+
+
+def _bear(call, valid, good, seeds):
     statuses = set()
     for seed in seeds:
-        case = fuzzing.grpc_case(seed, VALID)
+        case = fuzzing.grpc_case(seed, valid)
         status, details, _ = call(case.method, case.content)
         assert status in PROPER, f"{status}: {details}\n{case}"
         statuses.add(status)
@@ -103,25 +104,18 @@ def bear(call, good, seeds):
     assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"} <= statuses  # so the cases differ
 
 
-def test_the_requests_it_starts_from_are_valid(call, good):
-    for number in range(len(VALID)):
-        good(number)
-
-
-def test_mutated_requests(call, good):
-    bear(call, good, range(400))
+def test_mutated_requests(bear):
+    bear(range(400))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_ten_thousand_mutated_requests(call, good):
-    bear(call, good, range(1_000, 11_000))
+def test_ten_thousand_mutated_requests(bear):
+    bear(range(1_000, 11_000))
 
 
 def test_requests_longer_than_the_limit(call, good):
-    request = predict_pb2.PredictRequest()
-    request.CopyFrom(VALID[0])
-    request.inputs[schema.HISTORY].string_val.append(b"x" * (65 << 20))
+    request = predict_request({schema.HISTORY: np.array([["x" * (65 << 20)]], object)}, model=schema.MODEL_NAME)
     assert call(PREDICT, request.SerializeToString())[0] == "RESOURCE_EXHAUSTED"
     good(0)
 
@@ -148,10 +142,11 @@ def test_what_is_no_grpc_at_all(server, good):
         good(number)
 
 
-def bodies():
-    """The valid requests as JSON, in columns and, one user each, in rows."""
+@pytest.fixture(scope="module")
+def documents(valid):
+    """The valid requests as JSON, in columns and in rows."""
     documents = []
-    for request in VALID:
+    for request in valid:
         columns = {name: tensors.decode(proto) for name, proto in request.inputs.items()}
         columns = {name: (a.astype(str) if a.dtype == object else a).tolist() for name, a in columns.items()}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -159,8 +154,6 @@ def bodies():
         documents += [{"inputs": columns, **signature}, {"instances": rows, **signature}]
     return documents
 
-
-BODIES = bodies()
 
 PROPER_HTTP = {200, 400, 404, 405, 411, 413, 414, 415, 429, 431, 501, 505}
 """A request that is wrong is the client's; 500 would be the server's, and 503 would make a client send it again."""
@@ -179,8 +172,8 @@ def over_http(server, raw):
 
 
 @pytest.fixture(scope="module")
-def good_body(server):
-    """Posts good bodies, all signatures and both formats in turn, and compares each answer with the first one."""
+def good_body(server, documents):
+    """Posts valid bodies in turn, and compares each answer with the first one."""
 
     def ask(document):
         case = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {}, json.dumps(document).encode(), "good")
@@ -188,28 +181,38 @@ def good_body(server):
         assert status == 200, content
         return json.loads(content)
 
-    expected = [ask(document) for document in BODIES]
-    return lambda number: ask(BODIES[number % len(BODIES)]) == expected[number % len(BODIES)]
+    expected = [ask(document) for document in documents]
+
+    def check(number):
+        assert ask(documents[number % len(documents)]) == expected[number % len(documents)]
+
+    return check
 
 
-def bear_bodies(server, good_body, seeds):
+@pytest.fixture(scope="module")
+def bear_bodies(server, documents, good_body):
+    """Sends the cases of some seeds, and a good body after each."""
+    return lambda seeds: _bear_bodies(server, documents, good_body, seeds)
+
+
+def _bear_bodies(server, documents, good_body, seeds):
     statuses = set()
     for seed in seeds:
-        case = fuzzing_rest.rest_case(seed, BODIES)
+        case = fuzzing_rest.rest_case(seed, documents)
         status, content = over_http(server, case.raw())
         assert status in PROPER_HTTP, f"{status}: {content[:500]}\n{case}"
         statuses.add(status)
-        assert good_body(seed), f"the next good body is answered otherwise\n{case}"
+        good_body(seed)
     assert {200, 400, 404} <= statuses  # so the cases differ
 
 
-def test_mutated_bodies(server, good_body):
-    bear_bodies(server, good_body, range(100))
+def test_mutated_bodies(bear_bodies):
+    bear_bodies(range(100))
 
 
 @pytest.mark.slow
-def test_a_thousand_mutated_bodies(server, good_body):
-    bear_bodies(server, good_body, range(1_000, 2_000))
+def test_a_thousand_mutated_bodies(bear_bodies):
+    bear_bodies(range(1_000, 2_000))
 
 
 def test_a_body_that_ends_early_keeps_nobody_waiting(server, good_body):
@@ -217,4 +220,4 @@ def test_a_body_that_ends_early_keeps_nobody_waiting(server, good_body):
     whole = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {"Content-Length": "100000"}, b'{"inputs', "").raw()
     with socket.create_connection((host, int(port)), timeout=TIMEOUT) as half_open:
         half_open.sendall(whole)
-        assert good_body(0)
+        good_body(0)

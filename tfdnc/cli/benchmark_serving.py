@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2
 
 from serving import bundle, messages, tensors
 from serving.predict import bind_inputs, choose_outputs
+from serving.recorded import read_recorded
 from serving.servable import Servable
-from serving.warmup import WARMUP_ASSET
 from tfdnc import schema
 from tfdnc.benchmark import pages, serving_pages
 from tfdnc.benchmark.serving import RELOAD_CLIENTS, long_load, measure, reloads
@@ -117,18 +116,15 @@ def _recorded(base_path: Path) -> Subject:
     """The latest version under a base path, and its recorded requests of one user each."""
     versions = bundle.find_versions(base_path)
     version = versions[max(versions)]
-    file = version / WARMUP_ASSET
-    if not file.is_file():
-        raise UserError(f"Expected recorded requests at {file}, found none: export the bundle again.")
-    requests = []
-    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-        history = request.inputs[schema.HISTORY].tensor_shape.dim
-        if request.model_spec.signature_name == _SIGNATURE and history[0].size == 1:
-            requests.append(request)
+    requests = [log.request for log in read_recorded(version) if _is_one_users(log.request)]
     if not requests:
-        raise UserError(f"Expected requests to {_SIGNATURE} for one user in {file}, found none: export it again.")
+        raise UserError(f"Expected recorded requests to {_SIGNATURE} for one user in {version}, found none.")
     return Subject(version, f"The bundle {base_path}, {len(requests)} recorded requests.", requests)
+
+
+def _is_one_users(request: predict_pb2.PredictRequest) -> bool:
+    rows = request.inputs[schema.HISTORY].tensor_shape.dim[0].size
+    return request.model_spec.signature_name == _SIGNATURE and rows == 1
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,6 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # missing GPUs are no news; errors come back as exceptions
     _set_up_logging(logging.INFO if arguments.verbose else logging.WARNING)
     try:
         return arguments.command(arguments) or 0
@@ -67,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     of_many_models = {"model_config_file": None, "model_config_file_poll_wait_seconds": None}
     server_flags.add_flags(serve, model_base_path=None, model_name=MODEL_NAME, max_num_load_retries=0, **of_many_models)
 
+    _add_bundle_commands(add)
+
     query = add("query", _query, "ask a server for one user of a run")
     query.add_argument("--user", required=True, help="user id of the log")
     query.add_argument("--run", type=Path, help="run to take the user from (default: the newest bundle in --runs)")
@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
     query.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
     query.add_argument("--model-name", default=MODEL_NAME)
+    query.add_argument("--label", help="label of the version to ask, such as stable (default: the latest version)")
+    query.add_argument("--tls-roots", type=Path, metavar="PEM", help="encrypt, and trust these root certificates")
+    query.add_argument("--exclude", nargs="+", metavar="ITEM", help="item ids that must not come back")
 
     report = add("report", _report, "write one HTML page about evaluated runs")
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, such as runs/NAME")
@@ -122,6 +125,23 @@ def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
     serving.add_argument("--index", default="exact", help="of a synthetic bundle (default: exact)")
     serving.add_argument("--encoder", default="hadamard_per_position", help="of a synthetic bundle (%(default)s)")
     serving.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
+
+
+def _add_bundle_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """What stands between an export and a server."""
+    verify = add("verify", _verify, "ask a bundle again what it answered when it was exported")
+    publish = add("publish", _publish, "verify a bundle and copy it into a model base path that servers watch")
+    for command in (verify, publish):
+        command.add_argument("bundle", type=Path, help="a version, or folder with numbered versions (the latest)")
+    verify.add_argument("--target", metavar="HOST:PORT", help="ask this server (default: a fresh process)")
+    verify.add_argument("--model-name", default=MODEL_NAME, help="name the server has for it (default: %(default)s)")
+    choice = verify.add_mutually_exclusive_group()
+    choice.add_argument("--version", type=_count, help="version to ask the server for (default: its own choice)")
+    choice.add_argument("--label", help="label of the version to ask the server for, such as canary")
+    verify.add_argument("--tls-roots", type=Path, metavar="PEM", help="encrypt, and trust these root certificates")
+    publish.add_argument("base_path", type=Path, metavar="MODEL_BASE_PATH", help="made if it is not there")
+    publish.add_argument("--version", type=_count, help="number of the version (default: one above the highest)")
+    publish.add_argument("--keep", type=_count, metavar="N", help="leave N versions, remove the oldest (default: all)")
 
 
 def _add_studies(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -224,6 +244,18 @@ def _serve(arguments: argparse.Namespace) -> None:
         screen.console.print(line, soft_wrap=True)
 
     serve(options, on_ready=announce)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from tfdnc.cli.publish import verify_bundle
+
+    verify_bundle(arguments)
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from tfdnc.cli.publish import publish_version
+
+    publish_version(arguments)
 
 
 def _query(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.text import Text
 
-from serving.client import Retrieval, RetrievalClient
+from serving.client import Retrieval, RetrievalClient, Tls
 from tfdnc import schema
 from tfdnc.cli import road, screen
 from tfdnc.errors import UserError
@@ -35,9 +35,12 @@ def query(arguments: argparse.Namespace) -> None:
     items = read_items(run / road.CLUSTER.folder)
     _refuse_newer_clusters(run, items)
     user = _read_user(run, items, arguments.user)
-    with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name) as client:
+    tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
+    options = {"label": arguments.label, "tls": tls}
+    with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name, **options) as client:
         history = [items.item_ids[row] for row in user.history]
-        [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha)
+        controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
+        [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha, **controls)
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
         raise UserError(
             f"Expected a server of {run / road.EXPORT.folder} at {target}, but it answers with clusters or items that "

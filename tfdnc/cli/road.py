@@ -12,6 +12,8 @@ from tfdnc.config import DataConfig, ExperimentConfig, ItemFile, dump_config
 from tfdnc.errors import UserError
 from tfdnc.stations import Station, Workplace
 
+_RECORDED_HISTORIES = 5
+
 
 def _generate(place: Workplace) -> dict:
     from tfdnc.generate import generate_log
@@ -77,8 +79,10 @@ def _evaluate(place: Workplace) -> dict:
 
 
 def _export(place: Workplace) -> dict:
+    from serving.recorded import record
     from tfdnc.export.bundle import export_bundle
     from tfdnc.export.cold_start import cold_start_vectors
+    from tfdnc.export.histories import sample_histories
     from tfdnc.items import read_items
     from tfdnc.stations import read_manifest
     from tfdnc.training.records import read_held_out
@@ -96,7 +100,10 @@ def _export(place: Workplace) -> dict:
         "metrics": read_manifest(run / EVALUATE.folder)["figures"]["merge"],
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
-    return export_bundle(model, items, vectors, config, extra, place.output, version)
+    figures = export_bundle(model, items, vectors, config, extra, place.output, version)
+    asked = sample_histories(histories, items, _RECORDED_HISTORIES)
+    sizes = config.export.num_candidates, config.export.max_candidates
+    return figures | {"recorded_requests": record(place.output / str(version), asked, *sizes)}
 
 
 def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:

@@ -1,0 +1,114 @@
+"""The asyncio client: the blocking one, awaited."""
+
+import asyncio
+import collections
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import grpc
+import grpc.aio
+
+from serving import messages
+from serving.client import answers, batches
+from serving.client.answers import RetrievalError, Signature, VersionStatus
+from serving.client.base import POLL_SECONDS, UNSEEN, Client
+from serving.client.batches import Part
+from serving.messages import Encoding, Retrieval
+
+
+class AsyncRetrievalClient(Client):
+    """A connection to a server for the tasks of one event loop, and an async context manager that closes it.
+
+    Make it while the loop runs. A task that is cancelled cancels its requests. `base.Client` says what the client can
+    be made with, `RetrievalClient` what its methods do.
+    """
+
+    _transport = grpc.aio
+
+    def __init__(self, *args, **options):
+        asyncio.get_running_loop()  # outside, gRPC would tie the connection to a loop that never runs
+        super().__init__(*args, **options)
+
+    async def __aenter__(self) -> "AsyncRetrievalClient":
+        """Returns the client itself."""
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        """Closes the connection."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; requests under way are cancelled."""
+        await self._channel.close()
+
+    async def retrieve(
+        self,
+        histories: Sequence[Sequence[str]],
+        num_candidates: int | Sequence[int] | None = None,
+        alpha: float | Sequence[float] | None = None,
+        *,
+        timeout: float | None = None,
+        **controls,
+    ) -> list[Retrieval]:
+        """Returns candidates for every history; see `RetrievalClient.retrieve`."""
+        parts = self._retrievals(histories, num_candidates, alpha, controls)
+        answered = await self._predict(parts, messages.read_retrievals, timeout)
+        return [result for results in answered for result in results]
+
+    async def encode(self, histories: Sequence[Sequence[str]], *, timeout: float | None = None) -> Encoding:
+        """Returns user embeddings and intents; see `RetrievalClient.encode`."""
+        return batches.join_encodings(await self._predict(self._encodings(histories), messages.read_encoding, timeout))
+
+    async def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
+        """Returns the signatures of the model by name; see `RetrievalClient.metadata`."""
+        response = await self._call(self._prediction.GetModelMetadata, self._metadata_request(), timeout)
+        return answers.read_signatures(response)
+
+    async def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
+        """Returns the states of versions; see `RetrievalClient.status`."""
+        return answers.read_status(await self._call(self._model.GetModelStatus, self._status_request(), timeout))
+
+    async def wait_until_available(self, timeout: float = 60.0) -> int:
+        """Waits for a version and returns its number; see `RetrievalClient.wait_until_available`."""
+        deadline, seen = time.monotonic() + timeout, UNSEEN
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                versions = await self.status(timeout=left)
+            except RetrievalError as error:
+                self._check_passing(error)
+                seen = seen if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else error.message
+            else:
+                if (version := answers.highest_available(versions)) is not None:
+                    return version
+                seen = ", ".join(map(str, versions))
+            await asyncio.sleep(min(POLL_SECONDS, left))
+        raise self._not_available(timeout, seen)
+
+    async def _call(self, method: Callable, request, timeout: float | None = None):
+        try:
+            return await self._start(method, request, self._deadline(timeout))
+        except grpc.RpcError as error:
+            raise self._refused(error, timeout) from error
+
+    async def _predict(self, parts: Iterator[Part], read: Callable, timeout: float | None) -> list:
+        """Returns what `read` makes of the answers in order, with at most `max_in_flight` requests under way."""
+        deadline = self._deadline(timeout)
+        results, under_way = [], collections.deque()
+        try:
+            for part in parts:
+                if len(under_way) == self._max_in_flight:
+                    results.append(await self._receive(*under_way.popleft(), read, timeout))
+                under_way.append((part, self._start(self._prediction.Predict, part.request, deadline)))
+            while under_way:
+                results.append(await self._receive(*under_way.popleft(), read, timeout))
+        finally:
+            for _, call in under_way:  # after a failure: nobody will read them
+                call.cancel()
+        return results
+
+    async def _receive(self, part: Part, call: grpc.aio.UnaryUnaryCall, read: Callable, timeout: float | None):
+        try:
+            response = await call
+        except grpc.RpcError as error:
+            raise self._refused(error, timeout, part.concerned) from error
+        return batches.read_part(part, response, read)

@@ -1,0 +1,79 @@
+"""Many users: one request into several of at most so many rows each, and their answers checked row by row."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+from tensorflow_serving.apis import predict_pb2
+
+from serving import messages, tensors
+from serving.client.answers import RetrievalError
+
+
+class Part(NamedTuple):
+    """A request for some of the `of` histories of a call."""
+
+    rows: range
+    of: int
+    request: predict_pb2.PredictRequest
+
+    @property
+    def concerned(self) -> range | None:
+        """The rows that an error names: None if it is about all of them anyway."""
+        return self.rows if len(self.rows) < self.of else None
+
+
+def split(request: predict_pb2.PredictRequest, rows: int, batch_size: int) -> Iterator[Part]:
+    """Yields the request itself if it has at most `batch_size` rows, or else parts of that many, in order.
+
+    Every input of a bundle has a row per history (`schema.SIGNATURES`), so this needs to know none by name, and it
+    comes after the whole request was found to make sense.
+    """
+    if rows <= batch_size:
+        yield Part(range(rows), rows, request)
+        return
+    arrays = {name: tensors.decode(proto) for name, proto in request.inputs.items()}
+    for start in range(0, rows, batch_size):
+        part = Part(range(start, min(start + batch_size, rows)), rows, predict_pb2.PredictRequest())
+        part.request.model_spec.CopyFrom(request.model_spec)
+        for name, array in arrays.items():
+            tensors.encode(_without_padding(array[part.rows.start : part.rows.stop]), part.request.inputs[name])
+        yield part
+
+
+def _without_padding(array: np.ndarray) -> np.ndarray:
+    """Drops the columns that only longer rows elsewhere needed; one stays."""
+    if array.dtype != object or array.ndim < 2:
+        return array
+    used = np.flatnonzero((array != b"").any(axis=0))
+    return array[:, : used[-1] + 1 if len(used) else 1]
+
+
+def read_part(part: Part, response: predict_pb2.PredictResponse, read: Callable):
+    """Returns what `read` (of `messages`) makes of the answer to `part`.
+
+    Raises:
+        RetrievalError: It is not the answer of a tfdnc bundle to this request.
+    """
+    try:
+        for name, proto in response.outputs.items():
+            sizes = [dim.size for dim in proto.tensor_shape.dim]
+            if sizes[:1] != [len(part.rows)]:
+                raise messages.ForeignModelError(
+                    f"Expected {len(part.rows)} rows in every output, one per history, found shape {sizes} of {name}. "
+                    "Ask for the model by the name it is served under."
+                )
+        return read(response)
+    except (messages.ForeignModelError, tensors.MalformedTensorError) as error:
+        raise RetrievalError(grpc.StatusCode.FAILED_PRECONDITION, str(error), part.concerned) from error
+
+
+def join_encodings(encodings: list[messages.Encoding]) -> messages.Encoding:
+    """Returns the encodings of the parts of a call as one."""
+    if len(encodings) == 1:
+        return encodings[0]
+    return messages.Encoding(
+        np.concatenate([encoding.user_embeddings for encoding in encodings]),
+        np.concatenate([encoding.intent for encoding in encodings]),
+    )

@@ -1,0 +1,109 @@
+"""How a client reaches its server: encryption, retries, and the gRPC channel arguments that follow from them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from tfdnc.errors import UserError
+
+_MOST_ATTEMPTS = 5
+"""gRPC counts no further."""
+
+_RETRY_BUFFER_BYTES = 64 << 20
+"""gRPC silently sends a request once only if it is larger than this; its own default is 256 KB, some 100 users."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """Files (PEM) of an encrypted connection.
+
+    Attributes:
+        root_certificates: Whom to trust; None for the roots that gRPC brings along.
+        client_key: With `client_certificate`, who we are, for servers that ask (`client_verify`).
+        client_certificate: See `client_key`.
+    """
+
+    root_certificates: Path | None = None
+    client_key: Path | None = None
+    client_certificate: Path | None = None
+
+    def __post_init__(self):
+        if (self.client_key is None) != (self.client_certificate is None):
+            raise UserError("Expected a client key and its certificate, got one of them. Give both, or neither.")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Returns what gRPC makes of the files.
+
+        Raises:
+            UserError: One of them cannot be read.
+        """
+        files = (self.root_certificates, self.client_key, self.client_certificate)
+        return grpc.ssl_channel_credentials(*(path if path is None else _read(path) for path in files))
+
+
+@dataclasses.dataclass(frozen=True)
+class Retry:
+    """When the server is UNAVAILABLE, ask again; every other code is final.
+
+    gRPC does it, within the deadline of the call: it waits `initial` seconds, `multiplier` times longer after every
+    attempt, `maximum` at most, each give or take 20 % so that clients do not come back in step. A server may ask
+    for another pause, or for none (`grpc-retry-pushback-ms`).
+
+    Attributes:
+        attempts: Attempts in all, 1 (no retry) to 5.
+        initial: Seconds before the second attempt.
+        multiplier: Growth of the pause.
+        maximum: Longest pause in seconds.
+    """
+
+    attempts: int = _MOST_ATTEMPTS
+    initial: float = 0.1
+    multiplier: float = 2.0
+    maximum: float = 1.0
+
+    def __post_init__(self):
+        if not 1 <= self.attempts <= _MOST_ATTEMPTS:
+            raise ValueError(f"Expected 1 to {_MOST_ATTEMPTS} attempts, got {self.attempts}.")
+        if min(self.initial, self.multiplier, self.maximum) <= 0:
+            raise ValueError(f"Expected pauses and multiplier above 0, got {self}.")
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the channel arguments that ask gRPC for it."""
+        if self.attempts == 1:
+            return {}
+        policy = {
+            "maxAttempts": self.attempts,
+            "initialBackoff": f"{self.initial:.9f}s",
+            "backoffMultiplier": self.multiplier,
+            "maxBackoff": f"{self.maximum:.9f}s",
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        return {
+            "grpc.service_config": json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]}),
+            "grpc.per_rpc_retry_buffer_size": _RETRY_BUFFER_BYTES,
+            # A lost connection is tried again after 1 s to 2 min by default; attempts in between would fail unsent.
+            "grpc.initial_reconnect_backoff_ms": max(int(1000 * self.initial), 1),
+            "grpc.max_reconnect_backoff_ms": max(int(1000 * self.maximum), 1),
+        }
+
+
+def connect(transport, target: str, tls: Tls | None, retry: Retry, options: dict[str, Any]):
+    """Returns a channel of `transport` (`grpc` or `grpc.aio`) to `target`; `options` win over what `retry` asks for.
+
+    Raises:
+        UserError: A file of `tls` cannot be read.
+    """
+    arguments = list(({"grpc.max_receive_message_length": -1} | retry.arguments() | options).items())
+    if tls is None:
+        return transport.insecure_channel(target, arguments)
+    return transport.secure_channel(target, tls.credentials(), arguments)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"Expected a PEM file at {path} ({error.strerror}). Check the path.") from error

@@ -1,0 +1,46 @@
+// Candidates for one user over REST, with nothing but the JDK (17): java Retrieve.java HOST:PORT ITEM...
+//
+// Prints {"predictions": [{"item_ids": [...], "num_results": [...], ...}]}; ends with status 1 and the server's error
+// otherwise. For gRPC, generate stubs from TF Serving's own .proto files: the request is a PredictRequest with the same
+// signature name and inputs.
+
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.stream.Collectors;
+
+public class Retrieve {
+    public static void main(String[] arguments) throws Exception {
+        if (arguments.length < 2) {
+            System.err.println("Expected HOST:PORT and at least one item id.");
+            System.exit(2);
+        }
+        String history = Arrays.stream(arguments).skip(1).map(Retrieve::quoted).collect(Collectors.joining(", "));
+        String body = """
+            {"signature_name": "retrieve", "instances": [{"history": [%s], "num_candidates": 10, "alpha": 1.0}]}
+            """.formatted(history);
+        HttpRequest request = HttpRequest.newBuilder(URI.create("http://" + arguments[0] + "/v1/models/tfdnc:predict"))
+            .timeout(Duration.ofSeconds(10))
+            .header("Content-Type", "application/json")
+            .POST(HttpRequest.BodyPublishers.ofString(body))
+            .build();
+        HttpResponse<String> answer = HttpClient.newBuilder()
+            .version(HttpClient.Version.HTTP_1_1)
+            .connectTimeout(Duration.ofSeconds(2))
+            .build()
+            .send(request, HttpResponse.BodyHandlers.ofString());
+        if (answer.statusCode() != 200) {
+            System.err.println(answer.statusCode() + " " + answer.body());
+            System.exit(1);
+        }
+        System.out.println(answer.body());
+    }
+
+    /** Returns an item id as a JSON string. */
+    private static String quoted(String item) {
+        return '"' + item.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
+    }
+}

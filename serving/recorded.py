@@ -1,0 +1,101 @@
+"""Requests with their answers inside a bundle: what a version said when it was exported, to be asked again later."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from serving import bundle, messages
+from serving.predict import predict
+from serving.servable import Servable
+from tfdnc import schema
+from tfdnc.errors import UserError
+
+RECORDED_ASSET = "assets.extra/tfdnc_recorded_requests"
+"""TFRecord file of `PredictionLog`, each a `predict_log` with request and response."""
+
+UNKNOWN_ITEM = "an item that no log of this bundle has"
+
+_ALPHAS = (messages.BUNDLE_MERGE, 0.0, 0.5, 1.0, 2.0)
+
+
+def record(path: Path, histories: Sequence[Sequence[str]], num_candidates: int, max_candidates: int) -> int:
+    """Loads the version at `path` as a server does, asks every signature, and stores requests and answers in it.
+
+    The answers are those of the loaded files, not of the model in the memory of whoever exported it: what was lost
+    on the way to the disk would otherwise be found by nobody.
+
+    Args:
+        path: A complete version of a tfdnc bundle.
+        histories: Real ones, of different lengths; users without history or with unknown ids are added here.
+        num_candidates: What `serving_default` returns.
+        max_candidates: The most that `retrieve` returns.
+
+    Returns:
+        The number of requests.
+
+    Raises:
+        UserError: The version cannot be loaded.
+        ServingError: It does not answer.
+    """
+    users = [*histories, [], [UNKNOWN_ITEM], *([UNKNOWN_ITEM, *history] for history in histories[:1])]
+    servable = Servable.load(schema.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
+    try:
+        pairs = [
+            (request, predict(servable, request))
+            for request in _requests(servable, users, (max_candidates, num_candidates, 1))
+        ]
+    finally:
+        servable.close()
+    write_recorded(path, pairs)
+    return len(pairs)
+
+
+def _requests(
+    servable: Servable, users: list[list[str]], lengths: Sequence[int]
+) -> Iterator[predict_pb2.PredictRequest]:
+    """Every signature, for each user alone and for all at once, with lengths and alphas that take turns."""
+    per_user = list(zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), strict=False))
+    for batch in [[user] for user in per_user] + [per_user]:
+        histories, wanted, alphas = map(list, zip(*batch, strict=True))
+        yield messages.retrieve_request(histories)
+        yield messages.retrieve_request(histories, wanted, alphas)
+        encode = messages.encode_request(histories)
+        yield encode
+        encoding = messages.read_encoding(predict(servable, encode))
+        yield messages.search_request(encoding, histories, wanted, alphas)
+
+
+def write_recorded(path: Path, pairs: Sequence[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]) -> None:
+    """Stores requests with their answers in the version at `path`."""
+    file = path / RECORDED_ASSET
+    file.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for request, response in pairs:
+            log = prediction_log_pb2.PredictLog(request=request, response=response)
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def read_recorded(path: Path) -> list[prediction_log_pb2.PredictLog]:
+    """Returns the recorded requests and answers of the version at `path`.
+
+    Raises:
+        UserError: There are none, or the file is damaged.
+    """
+    file = path / RECORDED_ASSET
+    if not file.is_file():
+        raise UserError(
+            f"Expected recorded requests in {file}, found none, so nothing can be verified. "
+            "Export the bundle again with `tfdnc export CONFIG --force`, which records them."
+        )
+    try:
+        records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+        logs = [prediction_log_pb2.PredictionLog.FromString(record).predict_log for record in records]
+    except (DecodeError, tf.errors.DataLossError) as error:
+        raise UserError(f"Expected recorded requests in {file}, the file is damaged: {error}. Export again.") from error
+    if not logs:
+        raise UserError(f"Expected recorded requests in {file}, the file is empty. Export again.")
+    return logs

@@ -1,0 +1,210 @@
+"""Recorded requests: asked again in a fresh process or of a server, and what is found when a version changed."""
+
+import json
+import re
+import shutil
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import serving_models
+import trustme
+from google.protobuf import text_format
+from tensorflow_serving.apis import model_pb2
+
+from serving import replay, tensors, tls
+from serving import server as embedded
+from serving import verify as verifying
+from serving.client import Tls
+from serving.recorded import RECORDED_ASSET, UNKNOWN_ITEM, read_recorded, record, write_recorded
+from serving.verify import find_version, verify
+from tfdnc import schema
+from tfdnc.errors import UserError
+
+HISTORIES = [["a"], ["a", "b", "c"]]
+
+
+def write_manifest(version, **content):
+    file = version / schema.MANIFEST_ASSET
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"bundle_format": schema.BUNDLE_FORMAT, "uses_scann": False} | content))
+
+
+@pytest.fixture(scope="module")
+def recorded(fake_bundle, tmp_path_factory):
+    """A version with recorded answers."""
+    version = shutil.copytree(fake_bundle / "7", tmp_path_factory.mktemp("recorded") / "7")
+    write_manifest(version)
+    record(version, HISTORIES, num_candidates=3, max_candidates=serving_models.MAX_CANDIDATES)
+    return version
+
+
+@pytest.fixture
+def version(recorded, tmp_path):
+    return shutil.copytree(recorded, tmp_path / "base" / "7")
+
+
+def scaled(output, factor):
+    """Answers as recorded, but for one output."""
+
+    def change(response):
+        array = tensors.decode(response.outputs[output]) * np.float32(factor)
+        response.outputs[output].Clear()
+        tensors.encode(array, response.outputs[output])
+
+    return change
+
+
+def recorded_but_for(version, change):
+    def ask(requests):
+        responses = [log.response for log in read_recorded(version)]
+        for response in responses:
+            change(response)
+        return responses
+
+    return ask
+
+
+def test_every_signature_is_recorded_for_one_and_for_many_with_odd_users_and_all_kinds_of_wishes(recorded):
+    requests = [log.request for log in read_recorded(recorded)]
+    for signature in schema.SIGNATURES:
+        mine = [request for request in requests if request.model_spec.signature_name == signature]
+        sizes = {request.inputs["history"].tensor_shape.dim[0].size for request in mine}
+        assert sizes == {1, len(HISTORIES) + 3}
+        users = {
+            tuple(item for item in row if item) for r in mine for row in tensors.decode(r.inputs["history"]).tolist()
+        }
+        assert users >= {(), (UNKNOWN_ITEM.encode(),), (UNKNOWN_ITEM.encode(), b"a"), (b"a", b"b", b"c")}
+    batch = max((r for r in requests if r.model_spec.signature_name == "retrieve"), key=lambda r: r.ByteSize())
+    assert set(tensors.decode(batch.inputs["alpha"]).tolist()) >= {-1.0, 0.0, 1.0}
+    assert set(tensors.decode(batch.inputs["num_candidates"]).tolist()) == {1, 3, 4}
+
+
+def test_search_is_asked_with_what_encode_answered(recorded):
+    logs = read_recorded(recorded)
+    encoded = [log.response.outputs["user_embeddings"] for log in logs if "user_embeddings" in log.response.outputs]
+    asked = [log.request.inputs["user_embeddings"] for log in logs if "user_embeddings" in log.request.inputs]
+    assert [tensors.decode(a).tolist() for a in asked] == [tensors.decode(e).tolist() for e in encoded]
+
+
+def test_a_fresh_process_gives_the_recorded_answers(version):
+    report = verify(version)
+    assert report.mismatch == ""
+    assert {row.signature for row in report.signatures} == set(schema.SIGNATURES)
+    assert all(row.equal == row.requests == len(HISTORIES) + 4 for row in report.signatures)
+    assert all(row.overlap == 1.0 for row in report.signatures)
+
+
+def test_a_server_is_asked_under_its_own_name_and_for_a_version_of_its_own(recorded, bundle_server):
+    def ask(model):
+        return verify(recorded, partial(replay.ask_server, target=bundle_server.address, model=model))
+
+    named = model_pb2.ModelSpec(name=schema.MODEL_NAME)
+    assert ask(named).mismatch == ""
+    named.version.value = 7
+    assert ask(named).mismatch == ""
+    named.version.value = 8
+    with pytest.raises(UserError, match=r"recorded request 1 \(serving_default\), it failed with NOT_FOUND"):
+        ask(named)
+    with pytest.raises(UserError, match="Unrecognized servable version label: canary"):
+        ask(model_pb2.ModelSpec(name=schema.MODEL_NAME, version_label="canary"))
+    with pytest.raises(UserError, match="NOT_FOUND: Servable not found for request: Latest"):
+        ask(model_pb2.ModelSpec(name="nobody"))
+
+
+def test_a_server_may_want_encryption(recorded, fake_bundle, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "roots.pem")
+    pair = authority.issue_cert("127.0.0.1")
+    config = tls.SSLConfig(
+        server_key=pair.private_key_pem.bytes().decode(), server_cert=pair.cert_chain_pems[0].bytes().decode()
+    )
+    (tmp_path / "ssl.config").write_text(text_format.MessageToString(config))
+    model = model_pb2.ModelSpec(name=schema.MODEL_NAME)
+    with embedded.running(fake_bundle, ssl_config_file=tmp_path / "ssl.config") as server:
+        ask = partial(replay.ask_server, target=server.address, model=model, tls=Tls(tmp_path / "roots.pem"))
+        assert verify(recorded, ask).mismatch == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (schema.USER_EMBEDDINGS, r"recorded request 3 \(encode\): user_embeddings differs by up to 0\.01"),
+        (schema.SCORES, r"recorded request 1 \(serving_default\): scores differs"),
+    ],
+)
+def test_the_first_answer_that_differs_is_named(version, output, sentence):
+    def change(response):
+        if output in response.outputs:
+            scaled(output, 1.01)(response)
+
+    report = verify(version, recorded_but_for(version, change))
+    assert re.match(sentence, report.mismatch)
+    [encode] = [row for row in report.signatures if row.signature == "encode"]
+    assert (encode.equal < encode.requests) == (output == schema.USER_EMBEDDINGS)
+
+
+def without_first_item(response):
+    """Every list has another item in front."""
+    if schema.ITEM_IDS in response.outputs:
+        response.outputs[schema.ITEM_IDS].string_val[0] = b"another"
+
+
+def test_approximate_lists_must_overlap_as_much_as_the_manifest_says(version, monkeypatch):
+    ask = recorded_but_for(version, without_first_item)
+    assert "item 'i0' is missing" in verify(version, ask).mismatch
+    monkeypatch.setattr(verifying.bundle, "uses_scann_ops", lambda file: True)
+    write_manifest(version, uses_scann=True)
+    assert "the lists of serving_default hold 0." in verify(version, ask).mismatch
+    write_manifest(version, uses_scann=True, joint_recall=0.5)
+    report = verify(version, ask)
+    assert report.mismatch == ""
+    assert min(row.overlap for row in report.signatures) == 0.0  # a list of one
+
+
+def test_another_model_under_the_same_manifest_is_found(version, half_plus_two):
+    for name in ("saved_model.pb", "variables"):
+        target = version / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+        source = half_plus_two / "1" / name
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    with pytest.raises(UserError, match=r"recorded request 1 \(serving_default\), it failed with INVALID_ARGUMENT"):
+        verify(version)
+
+
+def test_a_process_that_crashes_is_a_sentence(version, tmp_path, monkeypatch):
+    crash = tmp_path / "python"
+    crash.write_text("#!/bin/sh\necho something broke >&2\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crash))
+    with pytest.raises(UserError, match=r"ended with signal SIGSEGV\. Do not serve it.*something broke"):
+        verify(version)
+
+
+def test_what_cannot_be_verified_is_refused(version, half_plus_two):
+    with pytest.raises(UserError, match=r"found none\. Export it with tfdnc"):
+        verify(half_plus_two / "2")
+    write_manifest(version, uses_scann=True)
+    with pytest.raises(UserError, match="the graph lacks them, the manifest promises it"):
+        verify(version)
+    write_manifest(version, bundle_format=99)
+    with pytest.raises(UserError, match="Expected bundle format 1, found 99"):
+        verify(version)
+
+
+def test_recorded_requests_must_be_there_and_whole(version):
+    file = version / RECORDED_ASSET
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(UserError, match="the file is damaged"):
+        verify(version)
+    write_recorded(version, [])
+    with pytest.raises(UserError, match="the file is empty"):
+        verify(version)
+    file.unlink()
+    with pytest.raises(UserError, match="nothing can be verified"):
+        verify(version)
+
+
+def test_the_latest_version_of_a_base_path_is_the_one_in_question(version):
+    assert find_version(version.parent) == find_version(version) == version

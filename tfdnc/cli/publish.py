@@ -1,0 +1,54 @@
+"""`tfdnc verify` and `tfdnc publish`: replays what a bundle answered at export, and puts it where servers look."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from tensorflow_serving.apis import model_pb2
+
+from serving import replay
+from serving.client import Tls
+from serving.publish import publish
+from serving.verify import Ask, Report, find_version, verify
+from tfdnc.cli import screen
+from tfdnc.errors import UserError
+
+
+def verify_bundle(arguments: argparse.Namespace) -> None:
+    """Verifies the latest version of a bundle, in a fresh process or on a server."""
+    path = find_version(arguments.bundle)
+    _check(path, path, _server(arguments) if arguments.target else None)
+
+
+def _server(arguments: argparse.Namespace) -> Ask:
+    model = model_pb2.ModelSpec(name=arguments.model_name, version_label=arguments.label or "")
+    if arguments.version is not None:
+        model.version.value = arguments.version
+    tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
+    return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)
+
+
+def publish_version(arguments: argparse.Namespace) -> None:
+    """Copies the latest version of a bundle into a model base path, if the copy is verified."""
+    source = find_version(arguments.bundle)
+    check = partial(_check, source)
+    final = publish(source, arguments.base_path, check, arguments.version, arguments.keep)
+    screen.console.print(f"Published {source} as {final}", soft_wrap=True)
+
+
+def _check(name: Path, path: Path, ask: Ask | None = None) -> None:
+    """Verifies the version at `path` and shows it as `name`; raises a `UserError` about the first mismatch."""
+    with screen.last_log_line("verify"):
+        report = verify(path, ask)
+    _show(name, report)
+    if report.mismatch:
+        raise UserError(f"{name} does not answer what it answered when it was exported: {report.mismatch}")
+
+
+def _show(name: Path, report: Report) -> None:
+    headers = ("signature", "requests", "equal", "largest difference", "worst overlap")
+    made = screen.table_of_figures(f"Recorded requests of {name}", *headers)
+    for row in report.signatures:
+        figures = (f"{row.requests}", f"{row.equal}", f"{row.difference:.2g}", f"{row.overlap:.4f}")
+        made.add_row(row.signature, *figures)
+    screen.console.print(made)
