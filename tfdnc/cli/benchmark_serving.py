@@ -60,6 +60,8 @@ def benchmark_serving(arguments: argparse.Namespace) -> None:
 
 def _measure(arguments: argparse.Namespace, subject: Subject, stack: contextlib.ExitStack) -> dict:
     clients = max(*arguments.clients, RELOAD_CLIENTS)
+    for request in subject.requests:
+        request.model_spec.name = arguments.model_name if arguments.target else schema.MODEL_NAME
     requests = [request.SerializeToString() for request in subject.requests]
     parts = set() if arguments.target else set(PARTS) - set(arguments.without)
     server = None if arguments.target else stack.enter_context(ServerProcess(subject.version))
@@ -132,10 +134,7 @@ def _synthetic(arguments: argparse.Namespace) -> Iterator[Subject]:
     from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
 
     size = Size(arguments.items, arguments.clusters, arguments.dim, index=arguments.index, encoder=arguments.encoder)
-    requests = []
-    for history in make_histories(size, _USERS):
-        requests.append(messages.retrieve_request([history], num_candidates=size.max_candidates))
-        requests[-1].model_spec.name = schema.MODEL_NAME
+    requests = [messages.retrieve_request([history], size.max_candidates) for history in make_histories(size, _USERS)]
     description = (
         f"A synthetic bundle with random weights: {size.encoder}, {size.items:,} items, {size.clusters} clusters, "
         f"D = {size.dim}, index {size.index}; histories of {size.history_length}, {size.max_candidates} candidates."

@@ -110,6 +110,9 @@ def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     serving.add_argument("--target", metavar="HOST:PORT", help="measure this server of the bundle, and start none")
     serving.add_argument(
+        "--model-name", default=MODEL_NAME, help="name that --target has for it (default: %(default)s)"
+    )
+    serving.add_argument(
         "--clients", type=_count, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8"
     )
     serving.add_argument("--rounds", type=_count, default=5, help="measurements of everything (default: 5)")
