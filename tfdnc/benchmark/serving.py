@@ -15,6 +15,8 @@ PARTS = 10
 
 RELOAD_CLIENTS = 4
 
+_WARM_UP_SECONDS = 1.0
+
 
 def measure(doors: Mapping[str, Load], counts: Sequence[int], rounds: int, seconds: float) -> list[dict]:
     """Puts every door under load by every number of clients, `rounds` times.
@@ -47,7 +49,7 @@ def long_load(server: ServerProcess, load: Load, clients: int, seconds: float) -
         `clients`, `seconds`, `requests`, `errors`, `p50` of every part in milliseconds, and `memory` in MB, before
         and after every part.
     """
-    load.measure(clients, min(seconds, 2.0))  # what a server grows by under its first requests is no leak
+    load.measure(clients, _WARM_UP_SECONDS)  # what a server grows by under its first requests is no leak
     memory, samples = [server.memory()], []
     parts = max(1, min(PARTS, int(seconds)))
     for number in range(parts):
@@ -70,7 +72,7 @@ def reloads(server: ServerProcess, load: Processes, times: int) -> dict:
         `reloads`, `clients`, `requests`, `errors`, `seconds` of each reload, `p99` and `slowest` in milliseconds, and
         `memory` in MB, before and after each reload.
     """
-    load.measure(RELOAD_CLIENTS, 2.0)
+    load.measure(RELOAD_CLIENTS, _WARM_UP_SECONDS)
     memory, seconds = [server.memory()], []
     load.begin(RELOAD_CLIENTS)
     for number in range(times):

@@ -24,9 +24,6 @@ from tfdnc.benchmark.serving_server import ServerProcess
 from tfdnc.cli import screen
 from tfdnc.errors import UserError
 
-PARTS = ("batching", "rest", "load", "reloads")
-"""What can be left out; calls in process and over gRPC are what all others are compared with."""
-
 _USERS = 64
 _SIGNATURE = "retrieve"
 
@@ -63,7 +60,7 @@ def _measure(arguments: argparse.Namespace, subject: Subject, stack: contextlib.
     for request in subject.requests:
         request.model_spec.name = arguments.model_name if arguments.target else schema.MODEL_NAME
     requests = [request.SerializeToString() for request in subject.requests]
-    parts = set() if arguments.target else set(PARTS) - set(arguments.without)
+    parts = set() if arguments.target else {"batching", "rest", "load", "reloads"} - set(arguments.without)
     server = None if arguments.target else stack.enter_context(ServerProcess(subject.version))
     over_grpc = stack.enter_context(Processes(arguments.target or server.target, requests, clients))
     doors: dict[str, Load] = {IN_PROCESS: _in_process(subject, stack), GRPC: over_grpc}

@@ -119,14 +119,13 @@ def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
     serving.add_argument("--round-seconds", type=float, default=3.0, help="of one measurement (default: 3)")
     serving.add_argument("--seconds", type=float, default=300.0, help="of the long load (default: 300)")
     serving.add_argument("--reloads", type=_count, default=20, help="under load (default: 20)")
-    serving.add_argument(
-        "--without", nargs="+", default=[], choices=["batching", "rest", "load", "reloads"], help="what to leave out"
-    )
-    serving.add_argument("--items", type=_count, default=100_000, help="of a synthetic bundle (default: 100000)")
-    serving.add_argument("--clusters", type=_count, default=15, help="of a synthetic bundle (default: 15)")
-    serving.add_argument("--dim", type=_count, default=64, help="of a synthetic bundle (default: 64)")
-    serving.add_argument("--index", default="exact", help="of a synthetic bundle (default: exact)")
-    serving.add_argument("--encoder", default="hadamard_per_position", help="of a synthetic bundle (%(default)s)")
+    parts = ["batching", "rest", "load", "reloads"]
+    serving.add_argument("--without", nargs="+", default=[], choices=parts, help="parts to leave out")
+    for name, default in (("items", 100_000), ("clusters", 15), ("dim", 64)):
+        text = f"of a synthetic bundle (default: {default})"
+        serving.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=text)
+    for name, default in (("index", "exact"), ("encoder", "hadamard_per_position")):
+        serving.add_argument(f"--{name}", default=default, help="of a synthetic bundle (default: %(default)s)")
     serving.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
 
