@@ -122,10 +122,9 @@ def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
     parts = ["batching", "rest", "load", "reloads"]
     serving.add_argument("--without", nargs="+", default=[], choices=parts, help="parts to leave out")
     for name, default in (("items", 100_000), ("clusters", 15), ("dim", 64)):
-        text = f"of a synthetic bundle (default: {default})"
-        serving.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=text)
+        serving.add_argument(f"--{name}", type=_count, default=default, help="of a synthetic bundle (%(default)s)")
     for name, default in (("index", "exact"), ("encoder", "hadamard_per_position")):
-        serving.add_argument(f"--{name}", default=default, help="of a synthetic bundle (default: %(default)s)")
+        serving.add_argument(f"--{name}", default=default, help="of a synthetic bundle (%(default)s)")
     serving.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
 
