@@ -74,6 +74,8 @@ class ModelManager:
     def wait_until_available(self, names: Iterable[str]) -> dict[str, VersionState]:
         """Waits until each model has an available version or no hope; returns a version that failed for the latter.
 
+        Other wanted versions are waited for as well, but not for their retries.
+
         Raises:
             ServingError: UNAVAILABLE: the manager is being closed.
         """
@@ -91,9 +93,14 @@ class ModelManager:
             }
 
     def _is_settled(self, name: str) -> bool:
-        versions = self._versions.get(name, {}).values()
-        failed = {version.number for version in versions if version.wanted and version.state == State.END}
-        return bool(self._available.get(name)) or failed >= self._wanted.get(name, {}).keys()
+        """Returns whether every wanted version was tried, and one is available or all have ended; needs the lock."""
+        versions = self._versions.get(name, {})
+        wanted = [versions[number] for number in self._wanted.get(name, {})]
+        if not all(version.wanted for version in wanted):  # what is being unloaded starts anew afterwards
+            return False
+        ended = all(version.state == State.END for version in wanted)
+        tried = all(version.state in (State.AVAILABLE, State.END) or version.failures for version in wanted)
+        return ended or (tried and bool(self._available.get(name)))
 
     def set_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
         """Replaces all version labels: model -> label -> version."""

@@ -74,6 +74,7 @@ class ServerOptions:
                 raise UserError(f"Expected a {name} from 0 to 65535, got {getattr(self, name)}. Choose another one.")
         if self.rest_api_port and self.rest_api_port == self.port:
             raise UserError(f"Expected two ports, got {self.port} for gRPC and for REST. Choose another one for REST.")
+        self.channel_arguments()
 
     @property
     def grpc_threads(self) -> int:

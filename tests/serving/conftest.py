@@ -1,7 +1,10 @@
 """Models saved once per session, and servers over them."""
 
+import contextlib
+
 import grpc
 import pytest
+import serving_models
 from serving_models import save_fake_bundle, save_half_plus_two
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
@@ -29,6 +32,19 @@ class Stubs:
         return caught.value.code(), caught.value.details()
 
 
+@pytest.fixture
+def connect():
+    """Makes `Stubs` for an address, and closes their channels after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(address):
+            stubs = Stubs(address)
+            stack.callback(stubs.channel.close)
+            return stubs
+
+        yield connect
+
+
 @pytest.fixture(scope="session")
 def half_plus_two(tmp_path_factory):
     """Base path with two versions; version 2 adds 20."""
@@ -47,8 +63,10 @@ def fake_bundle(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def half_server(half_plus_two):
-    with embedded.running(half_plus_two, model_name="half", max_message_bytes=1 << 20) as server:
-        server.manager.load("half", 1, half_plus_two / "1")  # beside the latest, so that versions can be chosen
+    """Serves both versions, so that they can be chosen."""
+    config = half_plus_two.parent / "models.config"
+    config.write_text(serving_models.models_config(half=(half_plus_two, "model_version_policy { all {} }")))
+    with embedded.running(model_config_file=config, max_message_bytes=1 << 20) as server:
         yield server
 
 

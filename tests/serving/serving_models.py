@@ -123,6 +123,15 @@ def write_warmup(version: Path, requests: list[predict_pb2.PredictRequest], extr
             writer.write(record)
 
 
+def models_config(**models: Path | tuple[Path, str]) -> str:
+    """ModelServerConfig in text format: by model a base path, or a pair of it and other fields of its config."""
+    text = ""
+    for name, value in models.items():
+        base, fields = value if isinstance(value, tuple) else (value, "")
+        text += f'config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow" {fields} }}\n'
+    return f"model_config_list {{ {text} }}"
+
+
 def predict_request(inputs: dict, signature: str = "", model: str = "half", output_filter=()):
     """Arrays become tensors with typed fields, a `TensorProto` passes as it is."""
     request = predict_pb2.PredictRequest(output_filter=output_filter)
