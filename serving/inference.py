@@ -113,20 +113,18 @@ class Inference:
             _check_matrix(_CLASSES, classes, "DT_STRING", len(examples))
         if scores is not None:
             _check_matrix(_SCORES, scores, "DT_FLOAT", len(examples))
-        if classes is not None and scores is not None and classes.shape != scores.shape:
+        if classes is None:
+            classes = np.full(scores.shape, b"", object)
+        if scores is None:
+            scores = np.zeros(classes.shape, np.float32)
+        if classes.shape != scores.shape:
             raise invalid_argument(
                 f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
             )
-        labels = (
-            None if classes is None else [[label.decode(errors="replace") for label in row] for row in classes.tolist()]
-        )
-        values = None if scores is None else scores.tolist()
-        for row in range(len(examples)):
+        for labels, numbers in zip(classes.tolist(), scores.tolist(), strict=True):
             classification = result.classifications.add()
-            for column in range((classes if scores is None else scores).shape[1]):
-                classification.classes.add(
-                    label=labels[row][column] if labels else "", score=values[row][column] if values else 0.0
-                )
+            for label, number in zip(labels, numbers, strict=True):
+                classification.classes.add(label=label.decode(errors="replace"), score=number)
 
     def _regress(self, spec, signature, examples, result) -> None:
         values = self._run(spec, self._check_regresses(signature), examples)[_VALUES]

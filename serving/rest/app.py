@@ -48,7 +48,7 @@ _HTTP_STATUS = {
     grpc.StatusCode.UNAUTHENTICATED: "401 Unauthorized",
 }
 
-JSON, TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
+_JSON, _TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Application:
@@ -79,11 +79,11 @@ class Application:
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         """Answers one request, as WSGI wants it."""
-        path, kind = _path(environ), JSON
+        path, kind = _path(environ), _JSON
         if self.stopping:
             status, text = "503 Service Unavailable", responses.error("The server is shutting down.")
         elif self._metrics is not None and path == self._metrics.path:
-            status, text, kind = "200 OK", self._metrics.page(), TEXT
+            status, text, kind = "200 OK", self._metrics.page(), _TEXT
         elif not path.lower().startswith("/v1/"):
             status, text = "404 Not Found", responses.error(f"Nothing is served on {path}.")
         else:
@@ -94,13 +94,14 @@ class Application:
         return [body]
 
     def _answer(self, method: str, path: str, environ: dict) -> tuple[grpc.StatusCode, str]:
-        started = time.perf_counter()
+        started = time.monotonic()
         call = _CALL.fullmatch(path) if method == "POST" else None
         status = _STATUS.fullmatch(path) if method == "GET" else None
         code = grpc.StatusCode.OK
         try:
             if call is not None and call[4] in _CALLS:
-                text = _CALLS[call[4]](self, _spec(*call.group(1, 2, 3)), self._body(environ))
+                spec, deadline = _spec(*call.group(1, 2, 3)), started + self._timeout
+                text = _CALLS[call[4]](self, spec, self._body(environ), deadline)
             elif status is not None:
                 text = self._describe(_spec(*status.group(1, 2, 3)), status[4])
             else:
@@ -109,12 +110,11 @@ class Application:
             code, message = status_of(error)
             text = responses.error(message)
         if call is not None and self._metrics is not None:
-            seconds = time.perf_counter() - started
+            seconds = time.monotonic() - started
             self._metrics.observe_request(urllib.parse.unquote(call[1]), call[4], "REST", code.name, seconds)
         return code, text
 
-    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
-        deadline = self._deadline()
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
         document = requests.parse(body)
         spec.signature_name = requests.signature_name(document)
         request = predict_pb2.PredictRequest(model_spec=spec)
@@ -127,13 +127,13 @@ class Application:
             response = predict(servable, request, deadline=deadline)
         return responses.predictions(response.outputs, in_rows)
 
-    def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+    def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
         request = self._with_examples(classification_pb2.ClassificationRequest(model_spec=spec), body)
-        return responses.classifications(self._prediction.classify(request, self._deadline()).result)
+        return responses.classifications(self._prediction.classify(request, deadline).result)
 
-    def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+    def _regress(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
         request = self._with_examples(regression_pb2.RegressionRequest(model_spec=spec), body)
-        return responses.regressions(self._prediction.regress(request, self._deadline()).result)
+        return responses.regressions(self._prediction.regress(request, deadline).result)
 
     @staticmethod
     def _with_examples(request, body: bytes):
@@ -151,9 +151,6 @@ class Application:
         fields = [SIGNATURE_DEF]
         request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=fields)
         return responses.model_metadata(self._prediction.metadata(request))
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._timeout
 
     def _body(self, environ: dict) -> bytes:
         body = environ["wsgi.input"].read()

@@ -16,8 +16,12 @@ from tfdnc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 1000
-"""Connections, busy or idle, above which new ones wait: an idle one costs a file, never a thread."""
+MAX_CONNECTIONS = 300
+"""Connections, busy or idle, above which new ones wait. One costs no thread, but up to three files with a large request
+and its answer, and a process may often open no more than 1024."""
+
+# By default it warns of every request that finds all threads busy, which is nothing but load.
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 _POLL_SECONDS = 0.01
 """How often a stopping server looks whether the last answers are out."""

@@ -12,14 +12,10 @@ import tensorflow as tf
 from serving_models import predict_request
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
-    regression_pb2,
 )
 
 from serving import server as embedded
@@ -186,22 +182,6 @@ def test_errors_of_the_graph_keep_their_code_and_are_cut(tmp_path):
             stub.Predict(request, timeout=30)
     assert caught.value.code() is NOT_FOUND
     assert caught.value.details().endswith("...TRUNCATED")
-
-
-@pytest.mark.parametrize(
-    ("rpc", "request_"),
-    [
-        ("Classify", classification_pb2.ClassificationRequest()),
-        ("Regress", regression_pb2.RegressionRequest()),
-        ("MultiInference", inference_pb2.MultiInferenceRequest()),
-        ("HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest()),
-    ],
-)
-@pytest.mark.usefixtures("still_answers")
-def test_other_rpcs_are_unimplemented(stubs, rpc, request_):
-    code, message = stubs.refused(rpc, request_)
-    assert code is grpc.StatusCode.UNIMPLEMENTED
-    assert rpc in message
 
 
 def test_metadata_round_trip(stubs, half_server):
