@@ -77,26 +77,46 @@ def retrieve_request(
     histories: Sequence[Sequence[str]],
     num_candidates: int | Sequence[int] | None = None,
     alpha: float | Sequence[float] | None = None,
+    *,
+    exclude: Sequence[Sequence[str]] | None = None,
+    cluster_quotas: Sequence | None = None,
+    cluster_min: Sequence | None = None,
+    cluster_max: Sequence | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
 
     Args:
         histories: [B] histories.
-        num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle.
+        num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle, and then
+            nothing else may be asked for: the signatures that take more take this too.
         alpha: Exponent of the quota merge (>= 0), for all users or one number each; None asks for the bundle's own
-            merge. Without `num_candidates` it must be None too: the signature that takes `alpha` takes both.
+            merge.
+        exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
+        cluster_quotas: [K] for all users or [B, K] numbers from 0 up, by which the clusters share the list instead of
+            by `alpha`: counts that add up to `num_candidates` are met as long as the clusters have as many items. 0
+            gives a cluster only what no other can fill; a row of zeros leaves it to the merge.
+        cluster_min: [K] or [B, K] whole numbers, least results of each cluster, if it has as many.
+        cluster_max: [K] or [B, K] whole numbers, most results of each cluster; negative for no bound.
 
     Raises:
         ValueError: Arguments that say nothing a server could answer.
     """
     history = history_array(histories)
-    if num_candidates is None and alpha is not None:
-        raise ValueError("Expected num_candidates together with alpha, got alpha alone. Say how many results you want.")
+    controls = (exclude, cluster_quotas, cluster_min, cluster_max)
+    controlled = any(control is not None for control in controls)
+    if num_candidates is None and (alpha is not None or controlled):
+        raise ValueError(
+            "Expected num_candidates together with alpha, exclude and what clusters get, got these alone. "
+            "Say how many results you want."
+        )
     if num_candidates is None:
         return _request("serving_default", {schema.HISTORY: history})
     wanted = _per_row(num_candidates, len(history), np.int32, "num_candidates")
     exponents = _per_row(BUNDLE_MERGE if alpha is None else alpha, len(history), np.float32, "alpha")
-    return _request("retrieve", {schema.HISTORY: history, schema.NUM_CANDIDATES: wanted, schema.ALPHA: exponents})
+    inputs = {schema.HISTORY: history, schema.NUM_CANDIDATES: wanted, schema.ALPHA: exponents}
+    if not controlled:
+        return _request("retrieve", inputs)
+    return _request("retrieve_controlled", inputs | _controls(len(history), *controls))
 
 
 def encode_request(histories: Sequence[Sequence[str]]) -> predict_pb2.PredictRequest:
@@ -134,6 +154,38 @@ def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:
     if any(math.isnan(number) for number in array.ravel().tolist()):
         raise ValueError(f"Expected {name} in numbers, got {value!r}.")
     return np.broadcast_to(array.astype(dtype), (rows,))
+
+
+def _controls(rows: int, exclude, quotas, minimum, maximum) -> dict[str, np.ndarray]:
+    """Returns the inputs that `retrieve_controlled` has more than `retrieve`; what is None has no columns."""
+    excluded = history_array([()] * rows if exclude is None else exclude)
+    if len(excluded) != rows:
+        raise ValueError(f"Expected one sequence to exclude per history, {rows}, got {len(excluded)}.")
+    inputs = {
+        schema.CLUSTER_QUOTAS: _per_cluster(quotas, rows, np.float32, schema.CLUSTER_QUOTAS),
+        schema.CLUSTER_MIN: _per_cluster(minimum, rows, np.int32, schema.CLUSTER_MIN),
+        schema.CLUSTER_MAX: _per_cluster(maximum, rows, np.int32, schema.CLUSTER_MAX),
+    }
+    widths = {name: array.shape[1] for name, array in inputs.items() if array.shape[1]}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"Expected as many clusters in {' and '.join(widths)}, got {list(widths.values())}.")
+    if not np.all(np.isfinite(inputs[schema.CLUSTER_QUOTAS]) & (inputs[schema.CLUSTER_QUOTAS] >= 0)):
+        raise ValueError(f"Expected {schema.CLUSTER_QUOTAS} to be finite numbers from 0 up, got {quotas!r}.")
+    return {schema.EXCLUDE: excluded} | inputs
+
+
+def _per_cluster(value, rows: int, dtype: type, name: str) -> np.ndarray:
+    """Returns `value`, [K] or [rows, K], as an array [rows, K]; K = 0 for None."""
+    array = np.zeros([rows, 0], dtype) if value is None else np.asarray(value)
+    fits = array.ndim == 1 or (array.ndim == 2 and len(array) == rows)
+    if not fits or array.dtype.kind not in ("iu" if dtype is np.int32 else "iuf"):
+        raise ValueError(
+            f"Expected {name} in numbers of {np.dtype(dtype).name}, one per cluster, or {rows} rows of these, "
+            f"got {value!r}."
+        )
+    if dtype is np.int32 and array.size and abs(array).max() > np.iinfo(dtype).max:
+        raise ValueError(f"Expected {name} in numbers of int32, got {value!r}.")
+    return np.broadcast_to(array.astype(dtype), (rows, array.shape[-1]))
 
 
 def _request(signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:

@@ -4,6 +4,8 @@ The M largest keys over all clusters win. With r = 0, 1, ... the rank of a candi
 items are removed, the key alpha * log p_k - log(r + 1/2) makes "take the M best" the highest-averages apportionment of
 M seats by weights p_k ** alpha (Webster / Sainte-Lague): it sums to exactly M, gives what an exhausted cluster cannot
 fill to the others, and never takes a seat from a cluster because M grew. Evaluation and serving run the same code.
+
+Keys that go by rank alone say who gets how many seats before anything is encoded or searched: `seats`.
 """
 
 from collections.abc import Callable
@@ -28,6 +30,16 @@ class Candidates(NamedTuple):
     ranks: tf.Tensor  # [C] int32 rank of each column inside its cluster, 0 is best
 
 
+class Wishes(NamedTuple):
+    """What the rows of a request ask of the merge; None where the signature lets nobody ask."""
+
+    num_candidates: tf.Tensor  # [B] int32, at least 1
+    alpha: tf.Tensor | None = None  # [B] float32, not NaN; >= 0 asks for quota(alpha), < 0 for the configured merge
+    weights: tf.Tensor | None = None  # [B, K] float32 to share the list by, whatever alpha; none above 0: not given
+    minimum: tf.Tensor | None = None  # [B, K] int32 results of the cluster, if it has as many; their sum must fit
+    maximum: tf.Tensor | None = None  # [B, K] int32 results of the cluster, not below the minimum; negative: no bound
+
+
 class Merged(NamedTuple):
     """One list per row, best first."""
 
@@ -42,6 +54,9 @@ Merge = Callable[[Candidates, tf.Tensor, tf.Tensor, tf.Tensor, MergeConfig], tf.
 """(candidates, log_partition [B, K], log_intent [B, K], alpha [B], config) -> keys [B, C], -inf where unavailable."""
 
 MERGES: Registry[Merge] = Registry("merge")
+
+BY_RANK = ("quota", "equal", "top_clusters")
+"""The merges whose keys read neither scores nor log-partition, only ranks and intent."""
 
 
 @MERGES.register("quota")
@@ -107,35 +122,103 @@ def apportion(candidates: Candidates, log_weights: tf.Tensor) -> tf.Tensor:
 
 
 def select_keys(
-    candidates: Candidates, log_partition: tf.Tensor, log_intent: tf.Tensor, alpha: tf.Tensor, config: MergeConfig
+    candidates: Candidates, log_partition: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: MergeConfig
 ) -> tf.Tensor:
-    """Keys of a batch whose rows choose their merge: quota(alpha) where alpha >= 0, the configured one elsewhere.
+    """Keys of a batch whose rows choose their merge: by their weights, else quota(alpha), else the configured one.
 
     Args:
         candidates: of the index.
         log_partition: `[B, K]` log of the sum over the cluster of exp(score).
         log_intent: `[B, K]` log p(k); -inf is allowed.
-        alpha: `[B]` float32, not NaN.
+        wishes: of the rows.
         config: the configured merge.
 
     Returns:
-        `[B, C]` keys, -inf where unavailable.
+        `[B, C]` keys, -inf where unavailable, or out of the bounds that were asked for.
     """
-    chosen = alpha >= 0
-    alpha = tf.where(chosen, alpha, config.alpha)
-    requested = quota(candidates, log_partition, log_intent, alpha, config)
-    configured = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
-    return tf.where(chosen[:, None], requested, configured)
+    alpha = tf.repeat(tf.constant(config.alpha, tf.float32), tf.shape(log_intent)[0])
+    chosen = None if wishes.alpha is None else wishes.alpha >= 0
+    if chosen is not None:
+        alpha = tf.where(chosen, wishes.alpha, alpha)
+    keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
+    if chosen is not None:
+        keys = tf.where(chosen[:, None], quota(candidates, log_partition, log_intent, alpha, config), keys)
+    if wishes.weights is not None:
+        weighted = quota(candidates, log_partition, tf.math.log(wishes.weights), tf.ones_like(alpha), config)
+        keys = tf.where(_has_weights(wishes)[:, None], weighted, keys)
+    return keys if wishes.maximum is None else bound(candidates, keys, wishes)
 
 
-def merge(candidates: Candidates, keys: tf.Tensor, num_candidates: tf.Tensor, width: int, num_clusters: int) -> Merged:
+def bound(candidates: Candidates, keys: tf.Tensor, wishes: Wishes) -> tf.Tensor:
+    """Keeps what belongs in the list if every cluster has its minimum and none more than its maximum.
+
+    A rank below the minimum goes before all others, a rank from the maximum on is not available. That decides who is
+    in; the keys themselves stay, so the list is in the order it would have had.
+
+    Returns:
+        `[B, C]` keys, -inf for all but the `num_candidates` chosen ones.
+    """
+    most = tf.where(wishes.maximum < 0, tf.int32.max, wishes.maximum)
+    keys = tf.where(candidates.ranks < tf.gather(most, candidates.clusters, axis=1), keys, float("-inf"))
+    promised = (candidates.ranks < tf.gather(wishes.minimum, candidates.clusters, axis=1)) & (keys > float("-inf"))
+    width = tf.minimum(tf.reduce_max(wishes.num_candidates), tf.shape(keys)[1])
+    best = tf.math.top_k(tf.where(promised, float("inf"), keys), k=width)
+    kept = (best.values > float("-inf")) & (tf.range(width) < wishes.num_candidates[:, None])
+    where = tf.cast(tf.where(kept), tf.int32)  # [P, 2]
+    places = tf.stack([where[:, 0], tf.gather_nd(best.indices, where)], axis=1)
+    return tf.tensor_scatter_nd_update(tf.fill(tf.shape(keys), float("-inf")), places, tf.gather_nd(keys, places))
+
+
+def seats(available: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: MergeConfig) -> tf.Tensor:
+    """How many results a cluster can have: what a search must find of it, and whether it must be searched at all.
+
+    The very keys and the very merge of the real list, for candidates that are known by their ranks only.
+
+    Args:
+        available: `[B, K]` int32 unseen items of the clusters.
+        log_intent: `[B, K]` log p(k).
+        wishes: of the rows.
+        config: the configured merge.
+
+    Returns:
+        `[B, K]` int32, the quotas themselves where keys go by rank alone, and at least the quotas elsewhere.
+    """
+    most = tf.minimum(available, wishes.num_candidates[:, None])
+    if wishes.maximum is not None:
+        most = tf.where(wishes.maximum < 0, most, tf.minimum(most, wishes.maximum))
+
+    num_clusters, longest = available.shape[1], tf.reduce_max(wishes.num_candidates)
+
+    def plan():
+        # One column of each at least: a merge needs some, if only to find them unavailable.
+        within = tf.where(tf.range(longest) < tf.maximum(tf.reduce_max(most, axis=0), 1)[:, None])  # [C, 2]
+        clusters, ranks = tf.cast(within[:, 0], tf.int32), tf.cast(within[:, 1], tf.int32)
+        free = ranks < tf.gather(available, clusters, axis=1)
+        imagined = Candidates(tf.where(free, 0.0, float("-inf")), tf.zeros_like(free, tf.int32), clusters, ranks)
+        keys = select_keys(imagined, tf.zeros_like(log_intent), log_intent, wishes, config)
+        return merge(imagined, keys, wishes.num_candidates, longest, num_clusters).quotas
+
+    if config.method in BY_RANK:
+        return plan()
+    by_rank = tf.zeros_like(wishes.num_candidates, tf.bool)
+    if wishes.alpha is not None:
+        by_rank |= wishes.alpha >= 0
+    if wishes.weights is not None:
+        by_rank |= _has_weights(wishes)
+    # Many requests want the configured merge in every row, and planning them is not free.
+    return tf.cond(tf.reduce_any(by_rank), lambda: tf.where(by_rank[:, None], plan(), most), lambda: most)
+
+
+def merge(
+    candidates: Candidates, keys: tf.Tensor, num_candidates: tf.Tensor, width: int | tf.Tensor, num_clusters: int
+) -> Merged:
     """Takes the best keys of every row; ties go to the lower column.
 
     Args:
         candidates: of the index.
         keys: `[B, C]`, -inf where unavailable.
         num_candidates: `[B]` int32 length of each list, at most `width`.
-        width: M, static, so that the answer's shape does not depend on who else is in the batch.
+        width: M; static in an answer, whose shape must not depend on who else is in the batch.
         num_clusters: K.
 
     Returns:
@@ -151,17 +234,22 @@ def merge(candidates: Candidates, keys: tf.Tensor, num_candidates: tf.Tensor, wi
         keys=tf.where(kept, best.values, float("-inf")),
         clusters=clusters,
         num_results=tf.reduce_sum(tf.cast(kept, tf.int32), axis=1),
-        quotas=_count(clusters, num_clusters),
+        quotas=count_clusters(clusters, num_clusters),
     )
 
 
-def _count(clusters, num_clusters):
-    """`[B, M]` clusters, -1 for none -> `[B, K]` how often each occurs."""
+def count_clusters(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
+    """`[B, M]` clusters, -1 for none -> `[B, K]` int32 how often each occurs."""
     batch = tf.shape(clusters)[0]
     slots = num_clusters + 1  # one for "none"
     flat = tf.reshape(clusters + 1 + slots * tf.range(batch)[:, None], [-1])
     counts = tf.math.unsorted_segment_sum(tf.ones_like(flat), flat, batch * slots)
     return tf.reshape(counts, [batch, slots])[:, 1:]
+
+
+def _has_weights(wishes):
+    """Which rows share by weights of their own: `[B]`."""
+    return tf.reduce_any(wishes.weights > 0, axis=1)
 
 
 def _finite(log_intent):

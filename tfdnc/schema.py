@@ -126,6 +126,11 @@ MODEL_NAME = "tfdnc"
 HISTORY = "history"  # string [B, L] raw item ids, oldest first, "" pads anywhere; unknown ids are ignored
 NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
 ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
+EXCLUDE = "exclude"  # string [B, E] raw item ids that must not come back, "" pads anywhere; unknown ids are ignored
+CLUSTER_QUOTAS = "cluster_quotas"  # float32 [B, K or 0] weights to share the list by, any scale
+CLUSTER_MIN = "cluster_min"  # int32 [B, K or 0] least results of a cluster, if it has as many; below 0: no bound
+CLUSTER_MAX = "cluster_max"  # int32 [B, K or 0] most results of a cluster; below 0: no bound
+# These three are not given in a row without columns, or of zeros, which is what TF Serving's batching makes of one.
 USER_EMBEDDINGS = "user_embeddings"  # float32 [B, V, D]
 INTENT = "intent"  # float32 [B, K] probabilities
 
@@ -145,6 +150,10 @@ SIGNATURES = {
     "serving_default": ((HISTORY,), (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT)),
     "retrieve": (
         (HISTORY, NUM_CANDIDATES, ALPHA),
+        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
+    ),
+    "retrieve_controlled": (
+        (HISTORY, NUM_CANDIDATES, ALPHA, EXCLUDE, CLUSTER_QUOTAS, CLUSTER_MIN, CLUSTER_MAX),
         (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
     ),
     "encode": ((HISTORY,), (USER_EMBEDDINGS, INTENT)),

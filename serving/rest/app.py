@@ -48,7 +48,7 @@ _HTTP_STATUS = {
     grpc.StatusCode.UNAUTHENTICATED: "401 Unauthorized",
 }
 
-JSON, TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
+_JSON, _TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Application:
@@ -79,11 +79,11 @@ class Application:
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         """Answers one request, as WSGI wants it."""
-        path, kind = _path(environ), JSON
+        path, kind = _path(environ), _JSON
         if self.stopping:
             status, text = "503 Service Unavailable", responses.error("The server is shutting down.")
         elif self._metrics is not None and path == self._metrics.path:
-            status, text, kind = "200 OK", self._metrics.page(), TEXT
+            status, text, kind = "200 OK", self._metrics.page(), _TEXT
         elif not path.lower().startswith("/v1/"):
             status, text = "404 Not Found", responses.error(f"Nothing is served on {path}.")
         else:

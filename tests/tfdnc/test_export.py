@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -21,8 +22,10 @@ from tfdnc.export import bundle as bundle_module
 from tfdnc.export.bundle import export_bundle
 from tfdnc.export.module import RetrievalModule, last_items
 from tfdnc.export.vocabulary import ItemVocabulary
+from tfdnc.index import ExactIndex
 from tfdnc.index import scann as scann_module
 from tfdnc.items import ItemTable
+from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.model.retriever import Retriever
 
 DIM, MAX_LENGTH, LENGTH, MAX_CANDIDATES = 8, 6, 10, 64
@@ -162,6 +165,16 @@ def retrieve_inputs(rows, num_candidates=LENGTH, alpha=-1.0):
     }
 
 
+def controlled_inputs(rows):
+    """Controls that mean something to bundles with any number of clusters."""
+    return retrieve_inputs(rows, [20, 5, 9], [-1, 2, 0]) | {
+        schema.EXCLUDE: history(film(30, 31), [], ["nobody knows"]),
+        schema.CLUSTER_QUOTAS: np.zeros([3, 0], np.float32),
+        schema.CLUSTER_MIN: np.zeros([3, 0], np.int32),
+        schema.CLUSTER_MAX: np.zeros([3, 0], np.int32),
+    }
+
+
 LONG = film(*range(3, 13))  # longer than MAX_LENGTH
 HISTORIES = {
     "plain": film(0, 7, 25),
@@ -182,6 +195,7 @@ REQUESTS = {
     "no columns": ("retrieve", retrieve_inputs(np.zeros([2, 0], dtype=object))),
     "more than there are": ("retrieve", retrieve_inputs([film(0, 7, 25), LONG], num_candidates=MAX_CANDIDATES)),
     "per row": ("retrieve", retrieve_inputs([film(0, 7, 25)] * 4, [1, 20, 5, 7], [-1, 0, np.inf, -np.inf])),
+    "controlled": ("retrieve_controlled", controlled_inputs([film(0, 7, 25), [], LONG])),
     "none": ("retrieve", retrieve_inputs([film(1), film(2)], num_candidates=[0, 3])),
     "too many": ("retrieve", retrieve_inputs([film(1)], num_candidates=MAX_CANDIDATES + 1)),
     "alpha is NaN": ("retrieve", retrieve_inputs([film(1)], alpha=np.nan)),
@@ -280,7 +294,7 @@ def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, loader)
 
 
 def test_a_served_answer_equals_the_in_process_answer(served):
-    for name in ("histories", "default", "encode", "search", "per row"):
+    for name in ("histories", "default", "encode", "search", "per row", "controlled"):
         signature, inputs = (REQUESTS | {"search": ("search", served.case.search_each_cluster())})[name]
         expected = getattr(served.case.module, signature)(**{k: tf.constant(v) for k, v in inputs.items()})
         assert set(expected) == set(served.answers[name]) == set(schema.SIGNATURES[signature][1])
@@ -402,19 +416,42 @@ def ops_of(folder):
     from tensorflow.core.protobuf import saved_model_pb2
 
     proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    for meta_graph in proto.meta_graphs:
-        nodes = list(meta_graph.graph_def.node)
-        for function in meta_graph.graph_def.library.function:
-            nodes += function.node_def
-        yield from (node.op for node in nodes)
+    return {op for meta_graph in proto.meta_graphs for op in ops_of_graph(meta_graph.graph_def)}
+
+
+def ops_of_graph(graph_def):
+    nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
+    return {node.op for node in nodes}
+
+
+def foreign(ops):
+    """Those that stock TF Serving lacks: it has TensorFlow's own kernels, but no Python, XLA or TPU behind them."""
+    return {op for op in ops if not hasattr(tf.raw_ops, op) or re.match("PyFunc|EagerPyFunc|Xla|TPU", op)}
+
+
+def test_what_stock_tf_serving_lacks_is_found_out():
+    assert foreign({"MatMul", "PyFunc", "XlaLaunch", "SentencepieceOp"}) == {"PyFunc", "XlaLaunch", "SentencepieceOp"}
 
 
 @pytest.mark.parametrize(("name", "custom"), [("exact", False), ("auto", False), ("scann", True)])
 def test_only_a_scann_bundle_has_ops_that_stock_tf_serving_lacks(cases, name, custom):
-    ops = set(ops_of(cases[name].folder))
-    assert "TopKV2" in ops
-    assert any(">" in op for op in ops) == custom  # custom ops are called Package>Op
+    lacking = foreign(ops_of(cases[name].folder))
+    assert lacking == ({"Scann>TensorsToScann", "Scann>ScannSearchBatched"} if custom else set())
     assert cases[name].manifest["uses_scann"] == custom
+
+
+@pytest.mark.parametrize("encoder", sorted(USER_ENCODERS))
+def test_no_encoder_needs_more_than_stock_tf_serving_has(encoder, tmp_path):
+    items = make_items((1, 5, 14))
+    retriever = make_retriever(items, encoder)
+    vectors = retriever.user_vectors(tf.constant([[1]]))[0][0]
+    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    module = RetrievalModule(retriever, items, index, vectors.numpy(), MergeConfig(), ExportConfig(), tmp_path)
+    specs = module.input_signatures()["retrieve_controlled"]  # all that `retrieve` does, and more
+    graph = tf.function(module.retrieve_controlled, specs, autograph=False).get_concrete_function().graph
+    ops = ops_of_graph(graph.as_graph_def())
+    assert "TopKV2" in ops
+    assert not foreign(ops)
 
 
 def test_the_manifest_says_what_the_bundle_is(cases):

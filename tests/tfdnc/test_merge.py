@@ -6,7 +6,8 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.config import MergeConfig
 from tfdnc.errors import UserError
-from tfdnc.merge import MERGES, Candidates, merge, select_keys
+from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, merge, select_keys
+from tfdnc.merge import seats as seats_of
 
 SIZES = (1, 3, 7, 20, 25, 30)
 K, C = len(SIZES), sum(SIZES)
@@ -185,11 +186,12 @@ def test_rows_choose_their_merge_and_their_length():
     candidates, log_intent = make_candidates(3), make_log_intent(3)
     config = MergeConfig(method="joint", alpha=1.0)
     partition = np.zeros([3, K], np.float32)
-    keys = select_keys(candidates, partition, log_intent, tf.constant([0.0, -1.0, 2.0]), config)
+    wishes = Wishes(num_candidates=tf.constant([5, 10, 1]), alpha=tf.constant([0.0, -1.0, 2.0]))
+    keys = select_keys(candidates, partition, log_intent, wishes, config)
     np.testing.assert_array_equal(keys[0], keys_of("equal", candidates, log_intent)[0])
     np.testing.assert_array_equal(keys[1], keys_of("joint", candidates, log_intent)[1])
     np.testing.assert_array_equal(keys[2], keys_of("quota", candidates, log_intent, alpha=2.0)[2])
-    merged = merge(candidates, keys, [5, 10, 1], 12, K)
+    merged = merge(candidates, keys, wishes.num_candidates, 12, K)
     np.testing.assert_array_equal(merged.num_results, [5, 10, 1])
     np.testing.assert_array_equal(merged.quotas.numpy().sum(axis=1), [5, 10, 1])
 
@@ -197,8 +199,94 @@ def test_rows_choose_their_merge_and_their_length():
 def test_a_configured_quota_uses_the_configured_alpha():
     candidates, log_intent = make_candidates(1), make_log_intent(1)
     config = MergeConfig(method="quota", alpha=2.5)
-    keys = select_keys(candidates, np.zeros([1, K], np.float32), log_intent, tf.constant([-1.0]), config)
-    np.testing.assert_array_equal(keys, keys_of("quota", candidates, log_intent, alpha=2.5))
+    for wishes in (Wishes(tf.constant([5])), Wishes(tf.constant([5]), alpha=tf.constant([-1.0]))):
+        keys = select_keys(candidates, np.zeros([1, K], np.float32), log_intent, wishes, config)
+        np.testing.assert_array_equal(keys, keys_of("quota", candidates, log_intent, alpha=2.5))
+
+
+def random_wishes(rng, batch, available):
+    """Rows that ask for anything at all: alpha or not, weights with zeros or not, bounds that can be kept or not."""
+    weights = rng.choice([0.0, 0.5, 1.0, 7.0], size=[batch, K]).astype(np.float32)
+    weights[:, -1] = 1.0
+    weights[rng.random(batch) < 0.4] = -1
+    minimum = rng.choice([-1, 0, 1, 2, 3], size=[batch, K]).astype(np.int32)
+    maximum = np.where(rng.random([batch, K]) < 0.5, -1, np.maximum(minimum, 0) + rng.integers(0, 6, [batch, K]))
+    return Wishes(
+        num_candidates=tf.constant(rng.integers(3 * K, C, batch), tf.int32),
+        alpha=tf.constant(rng.choice([-1.0, 0.0, 1.0, 3.0, np.inf], batch), tf.float32),
+        weights=tf.constant(weights),
+        minimum=tf.constant(minimum),
+        maximum=tf.constant(maximum, tf.int32),
+    )
+
+
+def choose(keys, wishes, row):
+    """Which columns belong in a list, by the words of the contract: first the promised, then the best allowed."""
+    minimum, maximum = wishes.minimum[row].numpy()[CLUSTERS], wishes.maximum[row].numpy()[CLUSTERS]
+    allowed = (keys > -np.inf) & ((maximum < 0) | (maximum > RANKS))
+    by_key = sorted(np.flatnonzero(allowed), key=lambda column: (-keys[column], column))
+    promised = [column for column in by_key if RANKS[column] < minimum[column]]
+    rest = [column for column in by_key if RANKS[column] >= minimum[column]]
+    chosen = set((promised + rest)[: int(wishes.num_candidates[row])])
+    return [column for column in by_key if column in chosen]
+
+
+@pytest.mark.parametrize("method", list(MERGES.names()))
+def test_bounds_decide_who_is_in_and_the_keys_the_order(method):
+    rng = np.random.default_rng(5)
+    available = (1, 0, 2, 20, 3, 30)
+    candidates, log_intent = make_candidates(20, available=available), make_log_intent(20)
+    wishes, config, partition = random_wishes(rng, 20, available), MergeConfig(method=method), np.zeros([20, K], "f")
+    free = select_keys(candidates, partition, log_intent, wishes._replace(minimum=None, maximum=None), config).numpy()
+    keys = select_keys(candidates, partition, log_intent, wishes, config)
+    rows = merge(candidates, keys, wishes.num_candidates, C, K).rows.numpy()
+    for row in range(20):
+        expected = choose(free[row], wishes, row)
+        np.testing.assert_array_equal(rows[row, : len(expected)], expected)
+        assert (rows[row, len(expected) :] == -1).all()
+
+
+def test_weights_share_the_list_whatever_alpha_and_absolute_quotas_are_met():
+    candidates, log_intent = make_candidates(3), make_log_intent(3)
+    weights = np.array([[0, 0, 2, 10, 8, 0], [0, 0, 0.2, 1, 0.8, 0], [-1] * 6], np.float32)
+    wishes = Wishes(tf.constant([20] * 3), alpha=tf.constant([0.0, 3.0, 0.0]), weights=tf.constant(weights))
+    keys = select_keys(candidates, np.zeros([3, K], np.float32), log_intent, wishes, MergeConfig(method="joint"))
+    quotas = quotas_of(candidates, keys, 20)
+    np.testing.assert_array_equal(quotas[:2], [[0, 0, 2, 10, 8, 0]] * 2)
+    np.testing.assert_array_equal(quotas[2], quotas_of(candidates, keys_of("equal", candidates, log_intent), 20)[2])
+
+
+def test_a_weight_of_zero_only_fills_what_is_left_and_a_maximum_of_zero_nothing():
+    candidates, log_intent = make_candidates(2), make_log_intent(2)
+    weights = tf.constant([[0.0, 0, 1, 0, 0, 0]] * 2)
+    minimum, maximum = tf.fill([2, K], -1), tf.constant([[-1] * 6, [0, 0, -1, 0, 0, 0]])
+    wishes = Wishes(tf.constant([12] * 2), None, weights, minimum, maximum)
+    keys = select_keys(candidates, np.zeros([2, K], np.float32), log_intent, wishes, MergeConfig())
+    merged = merge(candidates, keys, wishes.num_candidates, C, K)
+    np.testing.assert_array_equal(merged.num_results, [12, 7])
+    assert (merged.clusters.numpy()[:, :7] == 2).all()
+
+
+@pytest.mark.parametrize("method", list(MERGES.names()))
+def test_seats_are_the_quotas_where_the_merge_goes_by_rank_and_never_fewer(method):
+    rng = np.random.default_rng(6)
+    for available in (SIZES, (1, 0, 2, 20, 3, 30), (0,) * 6):
+        candidates, log_intent = make_candidates(20, available=available), make_log_intent(20)
+        everything = random_wishes(rng, 20, available)
+        unbounded = Wishes(everything.num_candidates, everything.alpha)
+        for wishes in (everything, unbounded, Wishes(everything.num_candidates)):
+            config = MergeConfig(method=method, top_clusters=2, alpha=2.0)
+            keys = select_keys(candidates, np.zeros([20, K], np.float32), log_intent, wishes, config)
+            quotas = merge(candidates, keys, wishes.num_candidates, C, K).quotas.numpy()
+            got = seats_of(tf.constant([available] * 20), tf.constant(log_intent), wishes, config).numpy()
+            by_rank = np.full(20, method in BY_RANK)
+            if wishes.alpha is not None:
+                by_rank |= wishes.alpha.numpy() >= 0
+            if wishes.weights is not None:
+                by_rank |= (wishes.weights.numpy() > 0).any(axis=1)
+            np.testing.assert_array_equal(got[by_rank], quotas[by_rank])
+            assert (got >= quotas).all()
+            assert (got <= available).all()
 
 
 def test_a_short_supply_is_padded():

@@ -7,10 +7,11 @@ import numpy as np
 from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.config import ExportConfig, MergeConfig
+from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_wishes
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ClusterIndex
 from tfdnc.items import ItemTable
-from tfdnc.merge import merge, select_keys
+from tfdnc.merge import BY_RANK, Wishes, count_clusters, merge, seats, select_keys
 from tfdnc.model.retriever import Retriever
 
 Tensors = dict[str, tf.Tensor]
@@ -45,10 +46,14 @@ class RetrievalModule(tf.Module):
         super().__init__()
         # The model itself stays outside the module: Keras would trace and save its training state and call functions.
         self._user_vectors = retriever.user_vectors
+        self._log_intent = retriever.log_intent
+        self._wanted_vectors = retriever.wanted_vectors
+        self._encode_per_vector = retriever.encode_per_vector
         self._tower_variables = retriever.serving_variables
         self._max_length = retriever.max_length
         self._vectors_per_cluster = retriever.vectors_per_cluster
         self._num_clusters = items.num_clusters
+        self._offsets = np.asarray(items.offsets, np.int32)
         self._vocabulary = ItemVocabulary(items.item_ids, asset_folder)
         self._index = index
         self._cold_vectors = tf.constant(cold_start_vectors, tf.float32)
@@ -59,19 +64,45 @@ class RetrievalModule(tf.Module):
 
     def serving_default(self, history: tf.Tensor) -> Tensors:
         """`retrieve` with the length and the merge of the config; the answer is no wider than that length."""
-        batch = tf.shape(history)[0]
-        length, alpha = tf.repeat(self._num_candidates, batch), tf.repeat(-1.0, batch)
-        return self._retrieve(history, length, alpha, self._num_candidates)
+        length = tf.repeat(self._num_candidates, tf.shape(history)[0])
+        return self._retrieve(history, Wishes(length), self._num_candidates)
 
     def retrieve(self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor) -> Tensors:
         """The best unseen items of every row; see `schema` for the tensors."""
-        return self._retrieve(history, num_candidates, alpha, self._max_candidates)
+        return self._retrieve(history, Wishes(num_candidates, alpha), self._max_candidates)
+
+    def retrieve_controlled(
+        self,
+        history: tf.Tensor,
+        num_candidates: tf.Tensor,
+        alpha: tf.Tensor,
+        exclude: tf.Tensor,
+        cluster_quotas: tf.Tensor,
+        cluster_min: tf.Tensor,
+        cluster_max: tf.Tensor,
+    ) -> Tensors:
+        """`retrieve` without the items of `exclude`, with weights and bounds of each row's own."""
+        controls = {
+            schema.CLUSTER_QUOTAS: cluster_quotas,
+            schema.CLUSTER_MIN: cluster_min,
+            schema.CLUSTER_MAX: cluster_max,
+        }
+        with tf.control_dependencies(check_clusters(self._num_clusters, **controls)):
+            weights, minimum, maximum = (self._widen(control) for control in controls.values())
+        maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
+        wishes = Wishes(num_candidates, alpha, weights, minimum, maximum)
+        return self._retrieve(history, wishes, self._max_candidates, exclude)
 
     def encode(self, history: tf.Tensor) -> Tensors:
         """User vectors and intent only."""
-        with tf.control_dependencies([_assert_rows(history)]):
-            vectors, log_intent = self._encode(self._vocabulary.indices(history))
-        return {schema.USER_EMBEDDINGS: vectors, schema.INTENT: tf.exp(log_intent)}
+        with tf.control_dependencies(check_rows(history)):
+            items = self._vocabulary.indices(history)
+        vectors, log_intent = self._user_vectors(last_items(items, self._max_length))
+        known = _has_items(items)
+        return {
+            schema.USER_EMBEDDINGS: self._or_cold(known, vectors),
+            schema.INTENT: tf.exp(self._or_prior(known, log_intent)),
+        }
 
     def search(
         self,
@@ -82,16 +113,18 @@ class RetrievalModule(tf.Module):
         alpha: tf.Tensor,
     ) -> Tensors:
         """`retrieve` for user vectors and an intent that the caller brings; the history only excludes."""
+        wishes = Wishes(num_candidates, alpha)
         checks = [
-            _assert_rows(history),
-            _assert_same_batch(history, user_embeddings, intent),
-            tf.debugging.assert_all_finite(user_embeddings, "Expected finite user_embeddings."),
-            tf.debugging.assert_all_finite(intent, "Expected finite intent."),
-            tf.debugging.assert_non_negative(intent, "Expected intent to be probabilities, none below 0."),
+            *check_rows(history),
+            *check_same_rows(history, user_embeddings, intent, num_candidates, alpha),
+            *check_query(user_embeddings, intent),
+            *check_wishes(wishes, self._max_candidates),
         ]
         with tf.control_dependencies(checks):
-            seen = self._vocabulary.indices(history)
-        return self._search(user_embeddings, tf.math.log(intent), seen, num_candidates, alpha, self._max_candidates)
+            seen = distinct(self._vocabulary.indices(history))
+        log_intent = tf.math.log(intent)
+        places = seats(self._available(seen), log_intent, wishes, self._merge_config)
+        return self._search(user_embeddings, log_intent, seen, places, wishes, self._max_candidates)
 
     def input_signatures(self) -> dict[str, list[tf.TensorSpec]]:
         """Signature -> specs of its inputs, in the order of the method's arguments."""
@@ -99,6 +132,10 @@ class RetrievalModule(tf.Module):
             schema.HISTORY: tf.TensorSpec([None, None], tf.string),
             schema.NUM_CANDIDATES: tf.TensorSpec([None], tf.int32),
             schema.ALPHA: tf.TensorSpec([None], tf.float32),
+            schema.EXCLUDE: tf.TensorSpec([None, None], tf.string),
+            schema.CLUSTER_QUOTAS: tf.TensorSpec([None, None], tf.float32),
+            schema.CLUSTER_MIN: tf.TensorSpec([None, None], tf.int32),
+            schema.CLUSTER_MAX: tf.TensorSpec([None, None], tf.int32),
             schema.USER_EMBEDDINGS: tf.TensorSpec([None, *self._cold_vectors.shape], tf.float32),
             schema.INTENT: tf.TensorSpec([None, self._num_clusters], tf.float32),
         }
@@ -108,50 +145,76 @@ class RetrievalModule(tf.Module):
         }
 
     def example_inputs(self, signature: str, histories: list[list[str]]) -> dict[str, np.ndarray]:
-        """A valid request of `signature` for the given histories."""
+        """A valid request of `signature` for the given histories, safe in any batch: see `messages.history_array`."""
         batch = len(histories)
         width = max(len(history) for history in histories)
         inputs = {
-            schema.HISTORY: np.array([row + [""] * (width - len(row)) for row in histories], dtype=object),
+            schema.HISTORY: np.array([["", *row] + [""] * (width - len(row)) for row in histories], dtype=object),
             schema.NUM_CANDIDATES: np.full([batch], self._num_candidates, np.int32),
             schema.ALPHA: np.full([batch], -1, np.float32),
+            schema.EXCLUDE: np.full([batch, 1], "", dtype=object),
+            schema.CLUSTER_QUOTAS: np.full([batch, self._num_clusters], -1, np.float32),
+            schema.CLUSTER_MIN: np.full([batch, self._num_clusters], -1, np.int32),
+            schema.CLUSTER_MAX: np.full([batch, self._num_clusters], -1, np.int32),
             schema.USER_EMBEDDINGS: np.repeat(self._cold_vectors.numpy()[None], batch, axis=0),
             schema.INTENT: np.repeat(np.exp(self._log_prior.numpy())[None], batch, axis=0),
         }
         return {name: inputs[name] for name in schema.SIGNATURES[signature][0]}
 
-    def _retrieve(self, history, num_candidates, alpha, width):
-        with tf.control_dependencies([_assert_rows(history)]):
-            seen = self._vocabulary.indices(history)
-        vectors, log_intent = self._encode(seen)
-        found = self._search(vectors, log_intent, seen, num_candidates, alpha, width)
-        return found | {schema.INTENT: tf.exp(log_intent)}
-
-    def _encode(self, items):
-        """`[B, L]` item indices, 0 anywhere -> `[B, V, D]` user vectors and `[B, K]` log-intent."""
-        vectors, log_intent = self._user_vectors(last_items(items, self._max_length))
-        known = tf.reduce_any(items > 0, axis=1)[:, None]
-        return (
-            tf.where(known[:, :, None], vectors, self._cold_vectors),
-            tf.where(known, log_intent, self._log_prior),
-        )
-
-    def _search(self, vectors, log_intent, seen, num_candidates, alpha, width):
+    def _retrieve(self, history, wishes, width, exclude=None):
         checks = [
-            _assert_same_batch(seen, num_candidates, alpha),
-            tf.debugging.assert_greater_equal(num_candidates, 1, _message_for_length(width)),
-            tf.debugging.assert_less_equal(num_candidates, width, _message_for_length(width)),
-            tf.debugging.assert_equal(
-                tf.math.is_nan(alpha),
-                False,
-                f"Expected {schema.ALPHA} to be a number, negative for the merge the bundle was exported with.",
-            ),
+            *check_rows(history),
+            *check_same_rows(history, exclude, *wishes),
+            *check_wishes(wishes, width),
         ]
         with tf.control_dependencies(checks):
-            longest = tf.reduce_max(num_candidates)
-        candidates, log_partition = self._index.search(vectors, seen, longest, per_cluster=self._vectors_per_cluster)
-        keys = select_keys(candidates, log_partition, log_intent, alpha, self._merge_config)
-        merged = merge(candidates, keys, num_candidates, width, self._num_clusters)
+            items = self._vocabulary.indices(history)
+        left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)
+        seen = distinct(left_out)
+        vectors, log_intent, places = self._encode(items, self._available(seen), wishes)
+        found = self._search(vectors, log_intent, seen, places, wishes, width)
+        return found | {schema.INTENT: tf.exp(log_intent)}
+
+    def _encode(self, items, available, wishes):
+        """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `seats`.
+
+        Where a vector costs an encode of its own and the merge goes by rank, the intent is encoded first: it says
+        which clusters get a seat, and only their vectors are encoded.
+        """
+        history, known = last_items(items, self._max_length), _has_items(items)
+        if not self._encode_per_vector or (wishes.alpha is None and self._merge_config.method not in BY_RANK):
+            vectors, log_intent = self._user_vectors(history)
+            log_intent = self._or_prior(known, log_intent)
+            places = seats(available, log_intent, wishes, self._merge_config)
+        else:
+            log_intent = self._or_prior(known, self._log_intent(history))
+            places = seats(available, log_intent, wishes, self._merge_config)
+            vectors = self._wanted_vectors(history, known & (places > 0))
+        return self._or_cold(known, vectors), log_intent, places
+
+    def _widen(self, control):
+        """`[B, K or 0]` -> `[B, K]`, zeros where there was nothing."""
+        missing = self._num_clusters - tf.shape(control)[1]
+        return tf.ensure_shape(tf.pad(control, [[0, 0], [0, missing]]), [None, self._num_clusters])
+
+    def _or_cold(self, known, vectors):
+        return tf.where(known[:, :, None], vectors, self._cold_vectors)
+
+    def _or_prior(self, known, log_intent):
+        return tf.where(known, log_intent, self._log_prior)
+
+    def _available(self, seen):
+        """Items of every cluster that are not among the distinct `seen` ones `[B, S]`: `[B, K]`."""
+        clusters = tf.searchsorted(tf.constant(self._offsets[1:]), tf.reshape(seen - 1, [-1]), side="right")
+        clusters = tf.where(seen > 0, tf.reshape(clusters, tf.shape(seen)), -1)
+        return tf.constant(np.diff(self._offsets)) - count_clusters(clusters, self._num_clusters)
+
+    def _search(self, vectors, log_intent, seen, places, wishes, width):
+        # At least one of each: an approximate searcher cannot look for none.
+        most = tf.maximum(tf.reduce_max(places, axis=0), 1)
+        candidates, log_partition = self._index.search(vectors, seen, most, per_cluster=self._vectors_per_cluster)
+        keys = select_keys(candidates, log_partition, log_intent, wishes, self._merge_config)
+        merged = merge(candidates, keys, wishes.num_candidates, width, self._num_clusters)
         return {
             schema.ITEM_IDS: self._vocabulary.ids(merged.rows),
             schema.SCORES: tf.maximum(merged.keys, schema.SCORE_PAD),
@@ -180,17 +243,12 @@ def last_items(items: tf.Tensor, max_length: int) -> tf.Tensor:
     return tf.scatter_nd(target, tf.gather_nd(items, where), tf.stack([tf.shape(items)[0], width]))
 
 
-def _message_for_length(width):
-    return f"Expected {schema.NUM_CANDIDATES} in 1..{width} in every row."
+def distinct(items: tf.Tensor) -> tf.Tensor:
+    """`[B, S]` int32 item indices, 0 anywhere -> the same in rising order, with 0 for every repetition."""
+    ordered = tf.sort(tf.pad(items, [[0, 0], [1, 0]]), axis=1)
+    return tf.where(ordered[:, 1:] == ordered[:, :-1], 0, ordered[:, 1:])
 
 
-def _assert_rows(history):
-    rows = tf.shape(history)[0]
-    message = f"Expected 1 to {schema.MAX_ROWS} rows in the request."
-    with tf.control_dependencies([tf.debugging.assert_greater_equal(rows, 1, message)]):
-        return tf.debugging.assert_less_equal(rows, schema.MAX_ROWS, message)
-
-
-def _assert_same_batch(first, *others):
-    sizes = tf.stack([tf.shape(tensor)[0] for tensor in others])
-    return tf.debugging.assert_equal(sizes, tf.shape(first)[0], "Expected the same number of rows in every input.")
+def _has_items(items):
+    """Which rows have a known item: `[B, 1]`."""
+    return tf.reduce_any(items > 0, axis=1, keepdims=True)

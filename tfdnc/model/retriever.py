@@ -66,6 +66,11 @@ class Retriever(tfrs.Model):
         return self._encoder.vectors_per_cluster
 
     @property
+    def encode_per_vector(self) -> bool:
+        """Whether every user vector costs an encode of its own, so that it pays to say which are wanted."""
+        return self._encoder.encode_per_vector
+
+    @property
     def serving_variables(self) -> list[tf.Variable]:
         """Everything `user_vectors` and a search read, what training leaves alone included."""
         return [self.item_embeddings, *self._encoder.variables, *self._intent_head.variables]
@@ -130,12 +135,25 @@ class Retriever(tfrs.Model):
             `[B, V, D]` user vectors (V is K with `vectors_per_cluster`, else any number) and `[B, K]` log p(cluster of
             the next item). A row without items gives finite, meaningless values: callers answer it from a prior.
         """
+        vectors = self._encoder.user_vectors(self._histories(history))
+        return vectors.retrieval, self._log_intent(vectors.intent)
+
+    def log_intent(self, history: tf.Tensor) -> tf.Tensor:
+        """The `[B, K]` of `user_vectors` alone; of encoders with `encode_per_vector`."""
+        return self._log_intent(self._encoder.intent_state(self._histories(history)))
+
+    def wanted_vectors(self, history: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+        """The `[B, K, D]` of `user_vectors` where `wanted` `[B, K]` bool, zeros elsewhere; encoders as `log_intent`."""
+        return self._encoder.wanted_vectors(self._histories(history), wanted)
+
+    def _histories(self, history):
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
-        items = tf.convert_to_tensor(self.item_embeddings)
-        vectors = self._encoder.user_vectors(Histories(self._embed(history), clusters, lengths, items))
-        return vectors.retrieval, tf.nn.log_softmax(self._intent_head(vectors.intent))
+        return Histories(self._embed(history), clusters, lengths, tf.convert_to_tensor(self.item_embeddings))
+
+    def _log_intent(self, states):
+        return tf.nn.log_softmax(self._intent_head(states))
 
     def _embed(self, items):
         """`[B, L]` item indices -> tokens `[B, L, D]`."""

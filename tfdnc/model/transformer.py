@@ -105,12 +105,15 @@ class Dense(keras.layers.Layer):
         self._kernel = self.add_weight(name="kernel", shape=[inputs, outputs], initializer="glorot_uniform")
         self._bias = self.add_weight(name="bias", shape=[outputs], initializer="zeros")
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """`[..., inputs]` -> `[..., outputs]`."""
+    def call(self, x: tf.Tensor, skip: int = 0) -> tf.Tensor:
+        """`[..., inputs]` -> `[..., outputs - skip]`, without the first `skip` outputs."""
+        kernel, bias = tf.convert_to_tensor(self._kernel), tf.convert_to_tensor(self._bias)
+        if skip:
+            kernel, bias = kernel[:, skip:], bias[skip:]
         flat = tf.reshape(x, [-1, x.shape[-1]])  # one large product instead of B small ones
-        product = tf.matmul(tf.cast(flat, self._product_dtype), tf.cast(self._kernel, self._product_dtype))
-        result = tf.cast(product, tf.float32) + self._bias
-        return tf.reshape(result, tf.concat([tf.shape(x)[:-1], [self._kernel.shape[1]]], axis=0))
+        product = tf.matmul(tf.cast(flat, self._product_dtype), tf.cast(kernel, self._product_dtype))
+        result = tf.cast(product, tf.float32) + bias
+        return tf.reshape(result, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], axis=0))
 
 
 class _Block(keras.layers.Layer):
@@ -130,24 +133,31 @@ class _Block(keras.layers.Layer):
 
     def call(self, prefix, queries, causal, reachable, seed, need_prefix):
         """One block over both streams; both read the keys and values of the prefix."""
-        q, k, v = self._heads_of(prefix)
         outputs = [None, None]
         if need_prefix:
+            q, k, v = self._heads_of(prefix)
             outputs[0] = self._feed_forward(prefix, self._attend(q, k, v, causal), seed, salt=0)
+        else:
+            k, v = self._heads_of(prefix, asks=False)
         if queries is not None:
             own_q, own_k, own_v = self._heads_of(queries)
             attended = self._attend_with_self(own_q, k, v, own_k, own_v, reachable)
             outputs[1] = self._feed_forward(queries, attended, seed, salt=8)
         return outputs
 
-    def _heads_of(self, x):
-        """`[B, T, D]` -> queries, keys, values `[B, H, T, D / H]` in the product dtype."""
-        shape = tf.shape(x)
-        projected = self._qkv(self._attention_norm(x))
-        split = tf.reshape(projected, [shape[0], shape[1], 3, self._heads, x.shape[-1] // self._heads])
-        scale = (x.shape[-1] // self._heads) ** -0.5
-        q, k, v = tf.unstack(tf.cast(tf.transpose(split, [2, 0, 3, 1, 4]), self._product_dtype), num=3)
-        return q * tf.cast(scale, q.dtype), k, v
+    def _heads_of(self, x, asks=True):
+        """`[B, T, D]` -> queries (if it `asks`), keys and values `[B, H, T, D / H]` in the product dtype."""
+        shape, dim = tf.shape(x), x.shape[-1]
+        width = dim // self._heads
+        projected = self._qkv(self._attention_norm(x), skip=0 if asks else dim)
+        parts = tf.split(tf.cast(projected, self._product_dtype), 3 if asks else 2, axis=-1)
+        # Split before the transpositions: with one head they then move nothing, and TensorFlow copies nothing.
+        heads = [
+            tf.transpose(tf.reshape(part, [shape[0], shape[1], self._heads, width]), [0, 2, 1, 3]) for part in parts
+        ]
+        if asks:
+            heads[0] *= tf.cast(width**-0.5, self._product_dtype)
+        return heads
 
     def _attend(self, q, k, v, mask):
         logits = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32) + mask  # [B, H, T, T]

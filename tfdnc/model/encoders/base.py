@@ -63,6 +63,9 @@ class UserEncoder(keras.layers.Layer):
     vectors_per_cluster = False
     """Whether V = K and vector k searches cluster k only."""
 
+    encode_per_vector = False
+    """Whether every vector costs an encode of its own: then `intent_state` and `wanted_vectors` are there too."""
+
     def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs):
         super().__init__(**kwargs)
         self._config = config
@@ -81,6 +84,14 @@ class UserEncoder(keras.layers.Layer):
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """User vectors of a batch of histories."""
+        raise NotImplementedError
+
+    def intent_state(self, histories: Histories) -> tf.Tensor:
+        """The `intent` of `user_vectors`, and nothing else."""
+        raise NotImplementedError
+
+    def wanted_vectors(self, histories: Histories, wanted: tf.Tensor) -> tf.Tensor:
+        """The `retrieval` of `user_vectors` where `wanted` `[B, V]` bool, zeros elsewhere."""
         raise NotImplementedError
 
 

@@ -110,6 +110,8 @@ class _OnePromptPerSequence(_Prompted):
     positions whose target lies in it are trained; a request encodes the history K times, and once for the intent.
     """
 
+    encode_per_vector = True
+
     _extra = 0
     """Positions that the prompt itself takes."""
 
@@ -130,12 +132,26 @@ class _OnePromptPerSequence(_Prompted):
     def user_vectors(self, histories):
         """K + 1 encodes of the whole history."""
         batch, encodes = tf.shape(histories.tokens)[0], self._num_clusters + 1
-        tokens = tf.repeat(histories.tokens, encodes, axis=0)  # [B * (K + 1), L, D]
-        prompts = tf.tile(self._task_embeddings, [batch, 1])
-        lengths = tf.repeat(histories.lengths, encodes) + self._extra
-        states = self._last_state(self._prompted(tokens, prompts), lengths)
-        states = tf.reshape(states, [-1, encodes, self._config.dim])
+        rows, prompts = tf.repeat(tf.range(batch), encodes), tf.tile(tf.range(encodes), [batch])
+        states = tf.reshape(self._encode(histories, rows, prompts), [-1, encodes, self._config.dim])
         return UserVectors(states[:, :-1], states[:, -1])
+
+    def intent_state(self, histories):
+        """One encode, under the "no task" row."""
+        batch = tf.shape(histories.tokens)[0]
+        return self._encode(histories, tf.range(batch), tf.repeat(self._num_clusters, batch))
+
+    def wanted_vectors(self, histories, wanted):
+        """An encode for every wanted vector."""
+        pairs = tf.cast(tf.where(wanted), tf.int32)  # [P, 2]
+        states = self._encode(histories, pairs[:, 0], pairs[:, 1])
+        shape = tf.stack([*tf.unstack(tf.shape(wanted)), self._config.dim])
+        return tf.ensure_shape(tf.scatter_nd(pairs, states, shape), [None, self._num_clusters, self._config.dim])
+
+    def _encode(self, histories, rows, prompts):
+        """States `[P, D]` of the histories `rows` `[P]` under the task embeddings `prompts` `[P]`."""
+        tokens = self._prompted(tf.gather(histories.tokens, rows), self._prompts(prompts))
+        return self._last_state(tokens, tf.gather(histories.lengths, rows) + self._extra)
 
 
 @USER_ENCODERS.register("hadamard_literal")

@@ -1,0 +1,140 @@
+"""What a request costs: bundles with task prompts beside one with a single cluster, over the same items.
+
+    python benchmarks/request.py --items 100000 --batch 1
+
+`single` is the yardstick: one encode and one global search. The other bundles have the same trunk, the same items in K
+clusters, and random weights, because what a request costs is a matter of shapes; only the intent is made as peaked as a
+trained one. All are answered in this process as the embedded server answers them, by turns, and a ratio is the median
+over the turns of the time next to `single`'s in the same turn.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from serving.servable import Servable
+from tfdnc import schema
+from tfdnc.backend import tf
+from tfdnc.config import ExperimentConfig, parse_config
+from tfdnc.export.bundle import export_bundle
+from tfdnc.items import ItemTable
+from tfdnc.model.retriever import Retriever
+
+JOINT, QUOTA = {"method": "joint"}, {"method": "quota"}
+METHODS = {
+    "single": ("transformer", 1, {"method": "score"}),
+    "per position": ("hadamard_per_position", None, JOINT),
+    "literal, joint": ("hadamard_literal", None, JOINT),
+    "literal, quota": ("hadamard_literal", None, QUOTA),
+    "prefix, quota": ("prefix", None, QUOTA),
+}
+"""Name -> encoder, number of clusters (None: as the command line says), merge."""
+
+INTENT_SPREAD = 2.0
+"""Standard deviation of the logits of the intent: at K = 15 the likeliest cluster gets about 0.45."""
+
+
+def make_items(count: int, clusters: int) -> ItemTable:
+    """Items in clusters of equal size, all equally popular."""
+    offsets = tuple(int(offset) for offset in np.linspace(0, count, clusters + 1))
+    cluster_of = np.repeat(np.arange(clusters), np.diff(offsets)).astype(np.int32)
+    ids = [str(item) for item in range(1, count + 1)]
+    names = [f"cluster {cluster}" for cluster in range(clusters)]
+    return ItemTable(ids, np.ones(count, np.int64), cluster_of, offsets, np.arange(1, count + 1), ids, names)
+
+
+def make_bundle(folder: Path, name: str, num_items: int, clusters: int, index: str, candidates: int) -> Servable:
+    """Exports a bundle of `METHODS[name]` with random weights, and loads it."""
+    encoder, own_clusters, merge = METHODS[name]
+    items = make_items(num_items, own_clusters or clusters)
+    config = parse_config(
+        {
+            "name": "request",
+            "model": {"encoder": encoder},
+            "merge": merge,
+            "export": {"index": index, "num_candidates": candidates, "max_candidates": candidates},
+        }
+    )
+    retriever = make_retriever(config, items)
+    vectors, _ = retriever.user_vectors(tf.constant([[1, 2, 3]]))
+    export_bundle(retriever, items, vectors[0].numpy(), config, {}, folder)
+    return Servable.load("request", 1, folder / "1")
+
+
+def make_retriever(config: ExperimentConfig, items: ItemTable) -> Retriever:
+    """Clustered item vectors, and an intent as peaked as `INTENT_SPREAD` says."""
+    retriever = Retriever(config.model, config.train, items.offsets, seed=1)
+    retriever.user_vectors(tf.constant([[1]]))
+    rng = np.random.default_rng(1)
+    dim = config.model.dim
+    centres = rng.normal(0, 0.1, [1000, dim])
+    retriever.item_embeddings.assign(
+        centres[rng.integers(0, 1000, len(items.item_ids))] + rng.normal(0, 0.05, [len(items.item_ids), dim])
+    )
+    kernel = retriever.serving_variables[-2]
+    kernel.assign(rng.normal(0, INTENT_SPREAD / dim**0.5, kernel.shape))  # the states it reads are normalised
+    return retriever
+
+
+def request(rng: np.random.Generator, batch: int, length: int, num_items: int, candidates: int) -> dict:
+    """Inputs of `retrieve` with random histories, for the merge of the bundle."""
+    return {
+        schema.HISTORY: rng.integers(1, num_items + 1, [batch, length]).astype(str).astype(object),
+        schema.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
+        schema.ALPHA: np.full([batch], -1, np.float32),
+    }
+
+
+def time_requests(servables: dict[str, Servable], requests: list[dict], turns: int) -> dict[str, np.ndarray]:
+    """Milliseconds of a `retrieve` by method: `[turns, 2]`, on the clock and of CPU time; a turn asks all the same."""
+    outputs = schema.SIGNATURES["retrieve"][1]
+    times = {name: [] for name in servables}
+    for turn in range(-len(requests), turns):  # once through all requests to warm up
+        for name, servable in servables.items():
+            began = time.perf_counter(), time.process_time()
+            servable.run("retrieve", requests[turn % len(requests)], outputs)
+            if turn >= 0:
+                times[name].append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    return {name: np.array(values) * 1000 for name, values in times.items()}
+
+
+def main() -> None:
+    """Times every method by turns, and prints medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--clusters", type=int, default=15)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--length", type=int, default=50, help="items of a history")
+    parser.add_argument("--candidates", type=int, default=500)
+    parser.add_argument("--index", default="exact", help="exact, scann or auto")
+    parser.add_argument("--turns", type=int, default=300)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(0)
+    shape = (arguments.batch, arguments.length, arguments.items, arguments.candidates)
+    requests = [request(rng, *shape) for _ in range(20)]
+    with tempfile.TemporaryDirectory() as folder:
+        servables = {
+            name: make_bundle(
+                Path(folder, str(number)),
+                name,
+                arguments.items,
+                arguments.clusters,
+                arguments.index,
+                arguments.candidates,
+            )
+            for number, name in enumerate(dict.fromkeys(["single", *arguments.methods]))
+        }
+        times = time_requests(servables, requests, arguments.turns)
+    print(f"{'':16}{'p50 ms':>9}{'p95 ms':>9}{'ratio':>8}{'CPU ms':>9}{'ratio':>8}")
+    for name, values in times.items():
+        (clock, cpu), (ratio, cpu_ratio) = np.median(values, axis=0), np.median(values / times["single"], axis=0)
+        p95 = np.percentile(values[:, 0], 95)
+        print(f"{name:16}{clock:9.2f}{p95:9.2f}{ratio:8.2f}{cpu:9.2f}{cpu_ratio:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What a request for candidates says: the signature by what is asked for, and tensors as the signature has them."""
+
+import numpy as np
+import pytest
+import serving_models  # noqa: F401 - Keras 2 before TensorFlow
+
+from serving import tensors
+from serving.messages import retrieve_request
+from tfdnc import schema
+
+HISTORIES = [["1", "2"], ["3"]]
+
+
+def inputs_of(request):
+    return {name: tensors.decode(proto) for name, proto in request.inputs.items()}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "signature"),
+    [
+        ({}, "serving_default"),
+        ({"num_candidates": 5}, "retrieve"),
+        ({"num_candidates": 5, "alpha": 0}, "retrieve"),
+        ({"num_candidates": 5, "exclude": [["1"], []]}, "retrieve_controlled"),
+        ({"num_candidates": 5, "cluster_max": [1, 2]}, "retrieve_controlled"),
+    ],
+)
+def test_the_signature_follows_from_what_is_asked_for(wishes, signature):
+    request = retrieve_request(HISTORIES, **wishes)
+    assert request.model_spec.signature_name == signature
+    assert set(request.inputs) == set(schema.SIGNATURES[signature][0])
+
+
+def test_what_is_not_controlled_has_no_columns():
+    inputs = inputs_of(retrieve_request(HISTORIES, 5, exclude=[["1", "7"], []]))
+    np.testing.assert_array_equal(inputs[schema.EXCLUDE], [[b"1", b"7"], [b"", b""]])
+    for name, dtype in ((schema.CLUSTER_QUOTAS, "f"), (schema.CLUSTER_MIN, "i"), (schema.CLUSTER_MAX, "i")):
+        assert inputs[name].shape == (2, 0)
+        assert inputs[name].dtype.kind == dtype
+    np.testing.assert_array_equal(inputs[schema.ALPHA], [-1, -1])
+
+
+def test_clusters_are_controlled_for_all_users_or_each():
+    inputs = inputs_of(
+        retrieve_request(
+            HISTORIES, 5, cluster_quotas=[0, 2.5, 1], cluster_max=[[1, 2, -1], [0, 0, 3]], cluster_min=[0] * 3
+        )
+    )
+    np.testing.assert_array_equal(inputs[schema.CLUSTER_QUOTAS], np.float32([[0, 2.5, 1]] * 2))
+    np.testing.assert_array_equal(inputs[schema.CLUSTER_MAX], np.int32([[1, 2, -1], [0, 0, 3]]))
+    np.testing.assert_array_equal(inputs[schema.CLUSTER_MIN], np.zeros([2, 3], np.int32))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        ({"alpha": 1.0}, "Expected num_candidates together with"),
+        ({"exclude": [[], []]}, "Expected num_candidates together with"),
+        ({"num_candidates": 5, "exclude": [["1"]]}, "Expected one sequence to exclude per history, 2, got 1."),
+        ({"num_candidates": 5, "exclude": ["1", "2"]}, "Expected a history to be a sequence of item ids"),
+        ({"num_candidates": 5, "cluster_quotas": [[1, 2]] * 3}, "Expected cluster_quotas in numbers of float32"),
+        ({"num_candidates": 5, "cluster_quotas": 1.0}, "Expected cluster_quotas in numbers of float32"),
+        ({"num_candidates": 5, "cluster_quotas": [1, -2]}, "Expected cluster_quotas to be finite numbers from 0 up"),
+        ({"num_candidates": 5, "cluster_quotas": [1, np.nan]}, "Expected cluster_quotas to be finite numbers"),
+        ({"num_candidates": 5, "cluster_min": [0.5, 1]}, "Expected cluster_min in numbers of int32"),
+        ({"num_candidates": 5, "cluster_max": [2**31, 1]}, "Expected cluster_max in numbers of int32"),
+        ({"num_candidates": 5, "cluster_min": [1], "cluster_max": [1, 2]}, "as many clusters in cluster_min and"),
+    ],
+)
+def test_what_no_server_could_answer_is_refused_before_it_is_sent(wishes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        retrieve_request(HISTORIES, **wishes)
