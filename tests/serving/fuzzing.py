@@ -175,7 +175,9 @@ def _no_model(draw, request):
 
 
 def _other_signature(draw, request):
-    request.model_spec.signature_name = draw.choice([*TEXTS, "retrieve", "encode", "search", "__saved_model_init_op"])
+    request.model_spec.signature_name = draw.choice(
+        [*TEXTS, "retrieve_controlled", "encode", "search", "__saved_model_init_op"]
+    )
 
 
 def _filtered(draw, request):
