@@ -3,6 +3,7 @@
 What differs is said in `BatchingServable`; everything else, with its limits and error messages, is TF Serving's.
 """
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 
@@ -16,16 +17,20 @@ from serving.metrics import Load, Metrics
 from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
 
+MAX_PADDING = 1 << 20
+"""Elements that one tensor of a batch may be filled up with, unless as many were sent. One request with a history of a
+million items would otherwise cost a batch of 32 as much as 32 of them."""
+
 Arrays = dict[str, np.ndarray]
 
 
 class BatchingServable:
     """A `Servable` whose `run` waits for company; made by the `load` of a manager.
 
-    Unlike TF Serving, a batch that fails is run again request by request, so that only the bad one gets the error;
-    requests whose shapes do not fit together go into different batches instead of failing together; requests for
-    different outputs share a batch, which computes all of them; a request that is late is dropped from its batch; and
-    `num_batch_threads` counts for each version, not for the server.
+    Unlike TF Serving, a batch that fails, or would be padding for the most part, is run request by request, so that
+    only the bad one gets the error; requests whose shapes do not fit together go into different batches instead of
+    failing together; requests for different outputs share a batch, which computes all of them; a request that is late
+    is dropped from its batch; and `num_batch_threads` counts for each version, not for the server.
 
     Args:
         servable: Answers the batches; closed with this.
@@ -140,6 +145,9 @@ def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:
 def _merged(arrays: list[np.ndarray], total: int) -> np.ndarray:
     """Returns the arrays one below the other, with rows repeated until there are `total`."""
     widest = np.max([array.shape[1:] for array in arrays], axis=0)
+    sent, size = sum(array.size for array in arrays), sum(len(array) for array in arrays) * math.prod(widest.tolist())
+    if size - sent > max(sent, MAX_PADDING):
+        raise ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"A batch of {size} elements, {sent} of them sent")
     arrays = [_padded(array, widest) for array in arrays]
     missing = total - sum(len(array) for array in arrays)
     if missing:

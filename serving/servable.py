@@ -22,6 +22,9 @@ MAX_CALLABLES = 64
 """Sets of outputs kept ready per version. A set costs a pruned graph, and any client may ask for any set, so old ones
 go: the memory of a server must not depend on how inventive its clients are."""
 
+_OF_THE_LOADER = {"__saved_model_init_op", "__saved_model_train_op"}
+"""Entries among a SavedModel's signatures that name an op to run on loading, and that no client may run again."""
+
 
 class Servable:
     """A version in memory; `run` may be called from many threads at once.
@@ -79,7 +82,7 @@ class Servable:
         Raises:
             ServingError: FAILED_PRECONDITION, as in TF Serving, if there is none of this name.
         """
-        if key not in self.signatures:
+        if key not in self.signatures or key in _OF_THE_LOADER:
             raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
         return self.signatures[key]
 

@@ -21,6 +21,7 @@ from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.model_config import single_model
 from serving.options import ServerOptions
+from serving.parsing import ParsingInterceptor
 from serving.rest.server import RestServer
 from serving.servable import Servable
 from serving.services import ModelService, PredictionService
@@ -100,7 +101,7 @@ class Server:
             "grpc.so_reuseport": 0,
         } | dict(options.channel_arguments())
         threads = futures.ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="serving")
-        server = grpc.server(threads, options=list(arguments.items()))
+        server = grpc.server(threads, interceptors=[ParsingInterceptor()], options=list(arguments.items()))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         models = ModelService(self.manager, self.source.reload)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)

@@ -11,8 +11,8 @@ import pytest
 from serving_models import predict_request
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from serving import batching, tensors
 from serving import server as embedded
-from serving import tensors
 from serving.batching import BatchingServable
 from serving.batching_parameters import BatchingParameters
 from serving.predict import predict
@@ -158,6 +158,14 @@ def test_an_empty_tensor_cannot_be_padded_and_runs_alone(crowd):
     crowd = crowd(max_batch_size=2, pad_variable_length_inputs=True)
     asked = [crowd.ask(np.zeros([1, 0])), crowd.ask([[1.0]])]
     assert doubles(*asked) == [[[]], [[2.0]]]
+
+
+def test_a_long_request_does_not_make_the_short_ones_as_long(crowd, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_PADDING", 10)
+    crowd = crowd(max_batch_size=4, pad_variable_length_inputs=True)
+    asked = [crowd.ask([list(range(9))]), crowd.ask([[1]]), crowd.ask([[2]]), crowd.ask([[3]])]
+    assert doubles(*asked) == [[list(range(0, 18, 2))], [[2]], [[4]], [[6]]]
+    assert crowd.rows_run() == [[list(range(9))], [[1]], [[2]], [[3]]]
 
 
 def test_allowed_sizes_are_reached_with_a_row_that_was_sent(crowd):

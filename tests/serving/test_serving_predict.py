@@ -110,6 +110,11 @@ def spec(**fields):
             'Serving signature key "nope" not found.',
         ),
         (
+            predict_request({}, signature="__saved_model_init_op"),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            'Serving signature key "__saved_model_init_op" not found.',
+        ),
+        (
             predict_request({}),
             INVALID,
             "input size does not match signature: 0!=1 len({}) != len({x}). Sent extra: {}. Missing but required: {x}.",

@@ -201,6 +201,7 @@ REQUESTS = {
     "alpha is NaN": ("retrieve", retrieve_inputs([film(1)], alpha=np.nan)),
     "uneven batch": ("retrieve", retrieve_inputs([film(1), film(2)]) | {schema.ALPHA: np.float32([1.0])}),
     "no rows": ("retrieve", retrieve_inputs(np.zeros([0, 3], dtype=object))),
+    "too many rows": ("retrieve", retrieve_inputs(np.zeros([1025, 0], dtype=object))),
 }
 ALONE = ("unknown ids", "long", "empty", "everything")
 SINGLES = {
@@ -394,6 +395,7 @@ def test_rows_choose_their_length_and_merge(served):
         ("alpha is NaN", "Expected alpha to be a number"),
         ("uneven batch", "Expected the same number of rows in every input."),
         ("no rows", "Expected 1 to 1024 rows in the request."),
+        ("too many rows", "Expected 1 to 1024 rows in the request."),
         ("NaN vector", "Expected finite user_embeddings."),
     ],
 )

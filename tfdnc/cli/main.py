@@ -84,8 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, such as runs/NAME")
     report.add_argument("--output", type=Path, default=Path("report.html"), help="the page (default: report.html)")
 
-    benchmark = add("benchmark", None, "measure what methods cost").add_subparsers(required=True, metavar="WHAT")
-    training = _adder(benchmark)("training", _benchmark_training, "measure how fast methods train, beside a baseline")
+    _add_benchmarks(_adder(add("benchmark", None, "measure speed").add_subparsers(required=True, metavar="WHAT")))
+
+    fetch = add("fetch", _fetch, "download a public data set")
+    fetch.add_argument("name", help="ml-1m")
+    fetch.add_argument("--output", type=Path, default=Path("data"), help="folder for the data set's own folder")
+    return parser
+
+
+def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
+    training = add("training", _benchmark_training, "measure how fast methods train, beside a baseline")
     training.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML configs, see configs/")
     training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of every one")
     training.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
@@ -96,10 +104,28 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--rounds", type=_count, default=3, help="measurements of every method (default: 3)")
     training.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
-    fetch = add("fetch", _fetch, "download a public data set")
-    fetch.add_argument("name", help="ml-1m")
-    fetch.add_argument("--output", type=Path, default=Path("data"), help="folder for the data set's own folder")
-    return parser
+    serving = add("serving", _benchmark_serving, "measure how fast a bundle is answered from, and what a server bears")
+    serving.add_argument(
+        "bundle", type=Path, nargs="?", help="folder with numbered versions (default: a synthetic one)"
+    )
+    serving.add_argument("--target", metavar="HOST:PORT", help="measure this server of the bundle, and start none")
+    serving.add_argument(
+        "--model-name", default=MODEL_NAME, help="name that --target has for it (default: %(default)s)"
+    )
+    serving.add_argument(
+        "--clients", type=_count, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8"
+    )
+    serving.add_argument("--rounds", type=_count, default=5, help="measurements of everything (default: 5)")
+    serving.add_argument("--round-seconds", type=float, default=3.0, help="of one measurement (default: 3)")
+    serving.add_argument("--seconds", type=float, default=300.0, help="of the long load (default: 300)")
+    serving.add_argument("--reloads", type=_count, default=20, help="under load (default: 20)")
+    parts = ["batching", "rest", "load", "reloads"]
+    serving.add_argument("--without", nargs="+", default=[], choices=parts, help="parts to leave out")
+    for name, default in (("items", 100_000), ("clusters", 15), ("dim", 64)):
+        serving.add_argument(f"--{name}", type=_count, default=default, help="of a synthetic bundle (%(default)s)")
+    for name, default in (("index", "exact"), ("encoder", "hadamard_per_position")):
+        serving.add_argument(f"--{name}", default=default, help="of a synthetic bundle (%(default)s)")
+    serving.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
 
 def _add_bundle_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -255,6 +281,12 @@ def _benchmark_training(arguments: argparse.Namespace) -> None:
     from tfdnc.cli.benchmark import benchmark_training
 
     benchmark_training(arguments)
+
+
+def _benchmark_serving(arguments: argparse.Namespace) -> None:
+    from tfdnc.cli.benchmark_serving import benchmark_serving
+
+    benchmark_serving(arguments)
 
 
 def _fetch(arguments: argparse.Namespace) -> None:

@@ -145,11 +145,11 @@ class RetrievalModule(tf.Module):
         }
 
     def example_inputs(self, signature: str, histories: list[list[str]]) -> dict[str, np.ndarray]:
-        """A valid request of `signature` for the given histories."""
+        """A valid request of `signature` for the given histories, safe in any batch: see `messages.history_array`."""
         batch = len(histories)
         width = max(len(history) for history in histories)
         inputs = {
-            schema.HISTORY: np.array([row + [""] * (width - len(row)) for row in histories], dtype=object),
+            schema.HISTORY: np.array([["", *row] + [""] * (width - len(row)) for row in histories], dtype=object),
             schema.NUM_CANDIDATES: np.full([batch], self._num_candidates, np.int32),
             schema.ALPHA: np.full([batch], -1, np.float32),
             schema.EXCLUDE: np.full([batch, 1], "", dtype=object),
