@@ -252,16 +252,28 @@ def serve(options: ServerOptions, on_ready: Callable[[Server], None] | None = No
     # What is imported stays, so the garbage collections after every unload need not look at it: a pause of tenths of a
     # second for all requests becomes one of milliseconds. Before the load, because a frozen version would never go.
     gc.freeze()
-    server = Server(options)
-    # Not before the load: until there is something to stop cleanly, a signal may end the process at once.
-    stopping = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server.start()
-        if on_ready is not None:
-            on_ready(server)
-        stopping.wait()
+        server = Server(options)
+        with _stop_signals() as stopping:  # until there is something to stop cleanly, a signal may end the process
+            try:
+                server.start()
+                if on_ready is not None:
+                    on_ready(server)
+                stopping.wait()
+            finally:
+                server.stop()
     finally:
-        server.stop()
+        gc.unfreeze()
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Yields an event that SIGTERM and SIGINT set while the block runs."""
+    stopping = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, lambda *_: stopping.set()) for number in numbers}
+    try:
+        yield stopping
+    finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -214,7 +214,7 @@ def test_process_announces_itself_serves_and_stops_on_sigterm(fake_bundle):
         with RetrievalClient(line.split()[-1]) as client:
             assert client.retrieve([["a"]])[0].item_ids == ["i0", "i1", "i2"]
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
             with pytest.raises(RetrievalError) as caught:
                 client.retrieve([["a"]])
             assert caught.value.code.name == "UNAVAILABLE"
