@@ -202,6 +202,18 @@ def test_the_intent_of_a_position_does_not_know_the_answer():
     np.testing.assert_array_equal(*intents)
 
 
+@pytest.mark.parametrize("encoder", ["hadamard_literal", "prefix"])
+def test_the_wanted_vectors_are_those_of_a_whole_request(encoder):
+    model = make(encoder)
+    rows = histories([3, 9, 17], [], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [5])
+    vectors, log_intent = model.user_vectors(rows)
+    np.testing.assert_allclose(model.log_intent(rows), log_intent, atol=1e-5)
+    for share in (0.0, 0.5, 1.0):
+        wanted = np.random.default_rng(7).random([4, K]) < share
+        expected = np.where(wanted[:, :, None], vectors, 0)
+        np.testing.assert_allclose(model.wanted_vectors(rows, wanted), expected, atol=1e-5)
+
+
 def test_literal_prompts_multiply_every_position_by_the_same_task_embedding():
     """Eq. 5: e_k = Transformer([s_1 * t_k, ..., s_L * t_k])."""
     model = make("hadamard_literal")

@@ -162,11 +162,8 @@ class RetrievalModule(tf.Module):
         return {name: inputs[name] for name in schema.SIGNATURES[signature][0]}
 
     def _retrieve(self, history, wishes, width, exclude=None):
-        checks = [
-            *check_rows(history),
-            *check_same_rows(history, exclude, *wishes),
-            *check_wishes(wishes, width),
-        ]
+        with tf.control_dependencies([*check_rows(history), *check_same_rows(history, exclude, *wishes)]):
+            checks = check_wishes(wishes, width)  # compares inputs with each other, which takes as many rows in all
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)
