@@ -79,6 +79,7 @@ def _evaluate(place: Workplace) -> dict:
 def _export(place: Workplace) -> dict:
     from tfdnc.export.bundle import export_bundle
     from tfdnc.export.cold_start import cold_start_vectors
+    from tfdnc.export.users import sample_users
     from tfdnc.items import read_items
     from tfdnc.stations import read_manifest
     from tfdnc.training.records import read_held_out
@@ -96,7 +97,8 @@ def _export(place: Workplace) -> dict:
         "metrics": read_manifest(run / EVALUATE.folder)["figures"]["merge"],
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
-    return export_bundle(model, items, vectors, config, extra, place.output, version)
+    users = sample_users(model, histories)
+    return export_bundle(model, items, vectors, config, extra, place.output, version, users)
 
 
 def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:

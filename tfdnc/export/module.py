@@ -9,8 +9,9 @@ from tfdnc.backend import tf
 from tfdnc.config import ExportConfig, MergeConfig
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ClusterIndex
+from tfdnc.index.listing import expected_shares, search_list
 from tfdnc.items import ItemTable
-from tfdnc.merge import merge, select_keys
+from tfdnc.merge import select_keys
 from tfdnc.model.retriever import Retriever
 
 Tensors = dict[str, tf.Tensor]
@@ -147,10 +148,16 @@ class RetrievalModule(tf.Module):
             ),
         ]
         with tf.control_dependencies(checks):
-            longest = tf.reduce_max(num_candidates)
-        candidates, log_partition = self._index.search(vectors, seen, longest, per_cluster=self._vectors_per_cluster)
-        keys = select_keys(candidates, log_partition, log_intent, alpha, self._merge_config)
-        merged = merge(candidates, keys, num_candidates, width, self._num_clusters)
+            most = tf.repeat(tf.reduce_max(num_candidates), self._num_clusters)
+
+        def keys_of(candidates, log_partition):
+            return select_keys(candidates, log_partition, log_intent, alpha, self._merge_config)
+
+        shares = expected_shares(log_intent, alpha, self._merge_config)
+        per_cluster = self._vectors_per_cluster
+        merged = search_list(
+            self._index, vectors, seen, most, shares, num_candidates, width, keys_of, per_cluster=per_cluster
+        )
         return {
             schema.ITEM_IDS: self._vocabulary.ids(merged.rows),
             schema.SCORES: tf.maximum(merged.keys, schema.SCORE_PAD),
