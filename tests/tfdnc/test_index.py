@@ -160,7 +160,7 @@ def test_effort_grows_with_what_is_asked_for_and_reaches_the_recall(large):
     assert tree["leaves"] == 63
     for cluster in (hashing, tree):
         rungs = cluster["effort"]
-        assert [rung["candidates"] for rung in rungs] == [3, 12, 50, 100]  # 100: seen items come on top of the 50
+        assert [rung["candidates"] for rung in rungs] == [4, 13, 50, 100]  # 100: seen items come on top of the 50
         assert all(rung["recall"] >= 0.98 and rung["microseconds"] > 0 for rung in rungs)
         assert all(rung["candidates"] <= rung["rescored"] <= cluster["items"] for rung in rungs)
     assert all(1 <= rung["leaves_to_search"] <= 63 for rung in tree["effort"])
@@ -174,7 +174,7 @@ def test_the_effort_of_a_request_is_that_of_the_first_rung_that_is_wide_enough(l
         efforts = {
             width: [int(number) for number in tree._effort(tf.constant(width))] for width in (5, 10, 11, 200, 4000)
         }
-    assert efforts == {5: [2, 15], 10: [2, 30], 11: [8, 22], 200: [16, 400], 4000: [63, 4000]}
+    assert efforts == {5: (2, 15), 10: (2, 30), 11: (8, 30), 200: (16, 400), 4000: (63, 4000)}
 
 
 def test_a_recall_that_is_out_of_reach_is_said_loudly(large, caplog, monkeypatch):

@@ -64,7 +64,7 @@ def calibrate(
         Rungs, narrow to wide. One that cannot reach the target, which is for the caller to notice, makes every effort.
     """
     size = items.shape[0]
-    widths = sorted({min(size, width) for width in (max(1, max_k // 16), max(1, max_k // 4), max_k, 2 * max_k)})
+    widths = sorted({min(size, width) for width in (-(-max_k // 16), -(-max_k // 4), max_k, 2 * max_k)})
     truth = exact_rows(items, queries, widths[-1])
     return [_rung(fetch, queries, truth[:, :width], size, leaves, recall) for width in widths]
 

@@ -98,8 +98,10 @@ class ScannSearcher(tf.Module):
         widths, leaves, rescored = np.int32([(rung.width, *rung.effort) for rung in self._ladder]).T
         rung = tf.minimum(tf.searchsorted(widths, [width])[0], len(widths) - 1)
         share = tf.cast(width, tf.float32) / tf.gather(tf.constant(widths, tf.float32), rung)
+        # In proportion, but no fewer than the narrower rung needed: fewer candidates need a larger multiple.
+        least = tf.gather(np.int32([0, *rescored[:-1]]), rung)
         rescored = tf.gather(tf.constant(rescored, tf.float32), rung) * share
-        rescored = tf.clip_by_value(tf.cast(rescored, tf.int32), width, self._size)
+        rescored = tf.clip_by_value(tf.cast(rescored, tf.int32), tf.maximum(least, width), self._size)
         if not self._leaves:
             return Effort(-1, rescored)
         leaves = tf.gather(tf.constant(leaves, tf.float32), rung) * tf.maximum(share, 1.0)
