@@ -171,9 +171,8 @@ def test_the_effort_of_a_request_is_that_of_the_first_rung_that_is_wide_enough(l
     with pytest.MonkeyPatch.context() as patch:
         rungs = [Rung(10, Effort(2, 30), 0.99, 1.0), Rung(100, Effort(8, 200), 0.99, 1.0)]
         patch.setattr(tree, "_ladder", rungs)
-        efforts = {
-            width: [int(number) for number in tree._effort(tf.constant(width))] for width in (5, 10, 11, 200, 4000)
-        }
+        efforts = {width: tuple(map(int, tree._effort(tf.constant(width)))) for width in (5, 10, 11, 200, 4000)}
+    # Never fewer rescored than for the narrower rung, and both in proportion beyond the widest.
     assert efforts == {5: (2, 15), 10: (2, 30), 11: (8, 30), 200: (16, 400), 4000: (63, 4000)}
 
 
