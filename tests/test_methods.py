@@ -321,4 +321,4 @@ def test_the_user_table_stays_behind(runs, exported, caplog):
 def test_both_indexes_search_several_interests(exported):
     for name, kind in (("mind", "exact"), ("comirec", "scann_brute_force")):
         manifest = json.loads((exported[name].bundle / schema.MANIFEST_ASSET).read_text())
-        assert manifest["index"] == [kind]
+        assert [cluster["kind"] for cluster in manifest["index"]] == [kind]

@@ -160,6 +160,7 @@ class ExportConfig(Section):
     index: str = "auto"
     num_candidates: Positive = 100  # what `serving_default` returns
     max_candidates: Positive = 500  # the widest answer of `retrieve`
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.98  # scann, auto: of each cluster's best items, found at least
     warmup_batch_sizes: Sizes = (1, 8)
 
     @model_validator(mode="after")

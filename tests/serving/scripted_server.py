@@ -84,8 +84,10 @@ def until_cancelled(cancelled, arrived=None):
 
 
 def histories_of(request):
-    """Returns the history tensor of a request as lists of text."""
-    return [[item.decode() for item in row] for row in tensors.decode(request.inputs[schema.HISTORY])]
+    """Returns the history tensor of a request as lists of text, without the "" that begins every row."""
+    rows = [[item.decode() for item in row] for row in tensors.decode(request.inputs[schema.HISTORY])]
+    assert all(row[0] == "" for row in rows)
+    return [row[1:] for row in rows]
 
 
 def echo(request, context=None):
@@ -94,7 +96,7 @@ def echo(request, context=None):
     rows = len(histories)
     response = predict_pb2.PredictResponse()
     outputs = {
-        schema.ITEM_IDS: np.array([[row[0]] for row in histories], object),
+        schema.ITEM_IDS: np.array([row[:1] or [""] for row in histories], object),
         schema.SCORES: np.zeros([rows, 1], np.float32),
         schema.CLUSTER_IDS: np.zeros([rows, 1], np.int32),
         schema.NUM_RESULTS: np.ones(rows, np.int32),

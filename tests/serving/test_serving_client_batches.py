@@ -34,7 +34,7 @@ def test_a_part_is_not_padded_for_the_longest_history_elsewhere(ask):
     script = Script(echo)
     with served(script) as target:
         ask(target, "retrieve", [["a"] * 50, [], ["b", "c"]], client={"batch_size": 1, "max_in_flight": 1})
-    assert [len(histories_of(request)[0]) for request in script.requests] == [50, 1, 2]
+    assert [len(histories_of(request)[0]) for request in script.requests] == [50, 0, 2]
 
 
 def test_max_in_flight_requests_at_a_time(ask):

@@ -11,7 +11,7 @@ import pytest
 from scripted_server import WAIT, Script, echo, served, states, until_cancelled
 from tensorflow_serving.apis import predict_pb2
 
-from serving import tensors
+from serving import messages, tensors
 from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError, Retry, base
 from tfdnc import schema
 
@@ -117,8 +117,8 @@ def test_channel_options_win(ask):
 def test_answers_of_another_model(ask):
     other, short, broken = (predict_pb2.PredictResponse() for _ in range(3))
     tensors.encode(np.float32([1]), other.outputs["y"])
-    short.CopyFrom(echo(messages_request(rows=1)))
-    broken.CopyFrom(echo(messages_request(rows=2)))
+    short.CopyFrom(echo(messages.encode_request([["a"]])))
+    broken.CopyFrom(echo(messages.encode_request([["a"], ["b"]])))
     broken.outputs[schema.SCORES].tensor_content = b"odd"
     for response, sentence in [
         (other, r"found shape \[1\] of y"),
@@ -130,12 +130,6 @@ def test_answers_of_another_model(ask):
         assert error.code is grpc.StatusCode.FAILED_PRECONDITION
         with pytest.raises(RetrievalError, match=sentence):
             raise error
-
-
-def messages_request(rows):
-    request = predict_pb2.PredictRequest()
-    tensors.encode(np.full([rows, 1], "a", object), request.inputs[schema.HISTORY])
-    return request
 
 
 def test_waiting_for_a_version(ask):

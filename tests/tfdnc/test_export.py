@@ -270,7 +270,7 @@ def test_every_cluster_answers_with_its_own_items(served):
         got = case.rows(answer[schema.ITEM_IDS][cluster, :count])
         assert (answer[schema.CLUSTER_IDS][cluster, :count] == cluster).all()
         assert answer[schema.QUOTAS][cluster, cluster] == count
-        if case.manifest["index"][cluster] in ("exact", "scann_brute_force"):
+        if case.manifest["index"][cluster]["kind"] in ("exact", "scann_brute_force"):
             np.testing.assert_array_equal(got, oracle)
         else:
             assert len(set(got) & set(oracle)) / count >= 0.98
@@ -457,7 +457,11 @@ def test_no_encoder_needs_more_than_stock_tf_serving_has(encoder, tmp_path):
 def test_the_manifest_says_what_the_bundle_is(cases):
     case = cases["scann"]
     kinds = [*["scann_brute_force"] * 3, "scann_hashing", "scann_tree_hashing"]
-    assert case.manifest["index"] == kinds
+    assert [cluster["kind"] for cluster in case.manifest["index"]] == kinds
+    assert [cluster["items"] for cluster in case.manifest["index"]] == list(case.sizes)
+    assert min(rung["recall"] for rung in case.manifest["index"][-1]["effort"]) >= 0.98
+    assert 0.97 <= case.manifest["joint_recovery"] <= 1
+    assert cases["exact"].manifest["joint_recovery"] == 1
     assert case.manifest["bundle_format"] == schema.BUNDLE_FORMAT
     assert set(case.manifest["libraries"]) == {"tensorflow", "scann"}
     assert case.manifest["metrics"] == {"recall@10": 0.3}

@@ -8,7 +8,10 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.errors import UserError
 from tfdnc.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
+from tfdnc.index import auto as auto_module
 from tfdnc.index import scann as scann_module
+from tfdnc.index.calibrate import Effort, Rung
+from tfdnc.index.users import Users
 
 SIZES = (1, 5, 0, 40, 300)
 OFFSETS = np.concatenate([[0], np.cumsum(SIZES)])
@@ -23,6 +26,10 @@ def index(request):
 
 def make_queries(batch, vectors, seed=1):
     return np.random.default_rng(seed).normal(size=(batch, vectors, D)).astype(np.float32)
+
+
+def kinds(index):
+    return [cluster["kind"] for cluster in index.settings]
 
 
 def oracle(vectors, seen, k, per_cluster):
@@ -136,12 +143,45 @@ def large():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scann_module, "HASHING_FROM", 1000)
         patch.setattr(scann_module, "TREE_FROM", 3000)
-        index = ScannIndex(items, offsets, name="large", max_k=50)
+        near = items[rng.integers(0, len(items), [64, 1])]
+        vectors = (near + 0.2 * rng.normal(size=near.shape)).astype(np.float32)
+        users = Users(vectors, np.zeros([64, 3], np.float32), np.zeros([64, 1], np.int32), per_cluster=False)
+        index = ScannIndex(items, offsets, name="large", max_k=50, users=users)
     return items, offsets, index
 
 
 def test_scann_settings_follow_the_size_of_the_cluster(large):
-    assert large[2].kinds == ["scann_brute_force", "scann_hashing", "scann_tree_hashing"]
+    assert kinds(large[2]) == ["scann_brute_force", "scann_hashing", "scann_tree_hashing"]
+
+
+def test_effort_grows_with_what_is_asked_for_and_reaches_the_recall(large):
+    brute_force, hashing, tree = large[2].settings
+    assert set(brute_force) == {"kind", "items"}
+    assert tree["leaves"] == 63
+    for cluster in (hashing, tree):
+        rungs = cluster["effort"]
+        assert [rung["candidates"] for rung in rungs] == [4, 13, 50, 100]  # 100: seen items come on top of the 50
+        assert all(rung["recall"] >= 0.98 and rung["microseconds"] > 0 for rung in rungs)
+        assert all(rung["candidates"] <= rung["rescored"] <= cluster["items"] for rung in rungs)
+    assert all(1 <= rung["leaves_to_search"] <= 63 for rung in tree["effort"])
+
+
+def test_the_effort_of_a_request_is_that_of_the_first_rung_that_is_wide_enough(large):
+    tree = large[2]._searchers[2]
+    with pytest.MonkeyPatch.context() as patch:
+        rungs = [Rung(10, Effort(2, 30), 0.99, 1.0), Rung(100, Effort(8, 200), 0.99, 1.0)]
+        patch.setattr(tree, "_ladder", rungs)
+        efforts = {width: tuple(map(int, tree._effort(tf.constant(width)))) for width in (5, 10, 11, 200, 4000)}
+    # Never fewer rescored than for the narrower rung, and both in proportion beyond the widest.
+    assert efforts == {5: (2, 15), 10: (2, 30), 11: (8, 30), 200: (16, 400), 4000: (63, 4000)}
+
+
+def test_a_recall_that_is_out_of_reach_is_said_loudly(large, caplog, monkeypatch):
+    monkeypatch.setattr(scann_module, "HASHING_FROM", 1000)
+    with caplog.at_level("WARNING"):
+        ScannIndex(large[0][:1200], [0, 1200], name="impossible", max_k=50, recall=1.1)
+    assert "cluster_0, 1200 items" in caplog.text
+    assert "less than export.recall" in caplog.text
 
 
 @pytest.mark.parametrize("interests", [1, 3])
@@ -163,17 +203,19 @@ def test_hashing_finds_what_the_exact_index_finds(large, interests):
     assert not any(set(rows + 1) & set(row) for rows, row in zip(found.rows.numpy(), seen, strict=True))
     error = np.abs(partition - true_partition)
     assert error[:, 0].max() < 1e-4  # sampled whole
+    index.enlarge_samples(4)
+    better = np.abs(index.search(vectors, seen, 50, per_cluster=False)[1] - true_partition)
+    assert better.max() < 1e-4  # now all are
+    index.enlarge_samples(1)
     assert error.max() < 0.3
 
 
 def test_a_search_that_comes_up_short_invents_no_item(large):
     items, _, index = large
     tree = index._searchers[2]
-    searched, tree._leaves_to_search = tree._leaves_to_search, 1
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "_ladder", [Rung(2000, Effort(1, 2000), 0.0, 0.0)])  # one leaf is too few
         candidates, _ = index.search(items[-5:, None], np.zeros([5, 1], np.int32), 1000, per_cluster=False)
-    finally:
-        tree._leaves_to_search = searched
     columns = candidates.clusters.numpy() == 2
     scores, rows = candidates.scores.numpy()[:, columns], candidates.rows.numpy()[:, columns]
     for row in range(5):
@@ -186,15 +228,29 @@ def test_a_search_that_comes_up_short_invents_no_item(large):
         )
 
 
-def test_auto_uses_scann_only_where_it_pays():
-    sizes = (10, scann_module.HASHING_FROM - 1, scann_module.HASHING_FROM)
+def test_auto_uses_scann_only_where_it_pays(monkeypatch):
+    """By the time that is measured, which the test replaces: no clock of a busy machine is asked."""
+    sizes = (10, 99, 300, 400)
     items = np.random.default_rng(6).normal(size=(sum(sizes), 4)).astype(np.float32)
-    index = AutoIndex(items, np.concatenate([[0], np.cumsum(sizes)]), name="auto")
-    assert index.kinds == ["exact", "exact", "scann_hashing"]
+    monkeypatch.setattr(scann_module, "HASHING_FROM", 20)
+    monkeypatch.setattr(auto_module, "SCANN_FROM", 100)
+    monkeypatch.setattr(auto_module, "exact_microseconds", lambda _, spec: {300: 0.0, 400: 1e9}[spec.size])
+    index = AutoIndex(items, np.concatenate([[0], np.cumsum(sizes)]), name="auto", max_k=10)
+    assert kinds(index) == ["exact", "exact", "exact", "scann_hashing"]
+
+
+def test_auto_searches_exactly_what_scann_does_not_find(monkeypatch):
+    items = np.random.default_rng(6).normal(size=(300, 4)).astype(np.float32)
+    monkeypatch.setattr(scann_module, "HASHING_FROM", 20)
+    monkeypatch.setattr(auto_module, "SCANN_FROM", 100)
+    monkeypatch.setattr(auto_module, "exact_microseconds", lambda *_: 1e9)
+    missed = [Rung(10, Effort(-1, 10), 0.9, 1.0)]
+    monkeypatch.setattr(scann_module, "calibrate", lambda *_: missed)
+    assert kinds(AutoIndex(items, [0, 300], name="auto", max_k=10)) == ["exact"]
 
 
 def test_a_missing_scann_is_said_in_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(UserError, match="or use export"):
         ScannIndex(ITEMS, OFFSETS)
-    assert AutoIndex(ITEMS, OFFSETS).kinds == ["exact"] * K
+    assert kinds(AutoIndex(ITEMS, OFFSETS)) == ["exact"] * K

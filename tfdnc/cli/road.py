@@ -83,6 +83,7 @@ def _export(place: Workplace) -> dict:
     from tfdnc.export.bundle import export_bundle
     from tfdnc.export.cold_start import cold_start_vectors
     from tfdnc.export.histories import sample_histories
+    from tfdnc.export.users import sample_users
     from tfdnc.items import read_items
     from tfdnc.stations import read_manifest
     from tfdnc.training.records import read_held_out
@@ -100,7 +101,8 @@ def _export(place: Workplace) -> dict:
         "metrics": read_manifest(run / EVALUATE.folder)["figures"]["merge"],
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
-    figures = export_bundle(model, items, vectors, config, extra, place.output, version)
+    users = sample_users(model, histories)
+    figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
     asked = sample_histories(histories, items, _RECORDED_HISTORIES)
     sizes = config.export.num_candidates, config.export.max_candidates
     return figures | {"recorded_requests": record(place.output / str(version), asked, *sizes)}

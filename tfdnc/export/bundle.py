@@ -16,8 +16,10 @@ from tfdnc.backend import tf
 from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
 from tfdnc.export.module import RetrievalModule
+from tfdnc.export.recovery import ensure_joint_recovery
 from tfdnc.export.warmup import write_warmup
 from tfdnc.index import INDEXES
+from tfdnc.index.users import Users
 from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
 
@@ -30,6 +32,7 @@ def export_bundle(
     manifest: dict,
     output: Path,
     version: int = 1,
+    users: Users | None = None,
 ) -> dict:
     """Writes `output`/`version`, a SavedModel that TF Serving can load.
 
@@ -41,9 +44,10 @@ def export_bundle(
         manifest: what else its manifest shall say (data hash, metrics); the bundle's own keys win.
         output: the model base path.
         version: number of the version, at least 1.
+        users: on whom an approximate index is tuned and measured; None makes some up.
 
     Returns:
-        Figures: version, megabytes, index (how many clusters are searched how), uses_scann, seconds.
+        Figures: version, megabytes, index (how many clusters are searched how), uses_scann, joint_recovery, seconds.
 
     Raises:
         UserError: the version exists, or the item table is not the model's.
@@ -55,7 +59,7 @@ def export_bundle(
     # Not a number, so no server that watches the base path takes it for a version while it is written.
     partial = Path(tempfile.mkdtemp(prefix=f"unfinished-{version}-", dir=final.parent))
     try:
-        kinds = _write(partial, retriever, items, cold_start_vectors, config, manifest)
+        written = _write(partial, retriever, items, cold_start_vectors, config, manifest, users)
         partial.chmod(0o755)  # mkdtemp is private, servers run as somebody else
         partial.rename(final)
     except BaseException:
@@ -65,8 +69,9 @@ def export_bundle(
     return {
         "version": version,
         "megabytes": size / 1e6,
-        "index": ", ".join(f"{count} x {kind}" for kind, count in Counter(kinds).items()),
-        "uses_scann": _uses_scann(kinds),
+        "index": ", ".join(f"{count} x {kind}" for kind, count in _kinds(written).items()),
+        "uses_scann": written["uses_scann"],
+        "joint_recovery": written["joint_recovery"],
         "seconds": time.perf_counter() - started,
     }
 
@@ -88,21 +93,24 @@ def _check(retriever, items, cold_start_vectors, final):
         raise ValueError(f"cold_start_vectors: expected {expected}, got {[num_vectors, dim]}")
 
 
-def _write(folder, retriever, items, cold_start_vectors, config, manifest):
-    """Writes everything into `folder` and returns the kind of searcher of every cluster."""
+def _write(folder, retriever, items, cold_start_vectors, config, manifest, users):
+    """Writes everything into `folder` and returns the manifest."""
     index = INDEXES.resolve(config.export.index)(
         retriever.item_embeddings,
         retriever.offsets,
         name=f"tfdnc-{uuid.uuid4()}",  # resources of two versions in one server must not share a name
         max_k=config.export.max_candidates,
+        users=users,
+        recall=config.export.recall,
     )
+    recovery = ensure_joint_recovery(index, retriever, users, config.export.max_candidates)
     with tempfile.TemporaryDirectory() as assets:
         module = RetrievalModule(retriever, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
-    content = manifest | _manifest(config, items, index.kinds)
+    content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}
     (folder / schema.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
-    return index.kinds
+    return content
 
 
 def save_module(module: RetrievalModule, folder: Path) -> None:
@@ -117,20 +125,22 @@ def save_module(module: RetrievalModule, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
 
 
-def _manifest(config, items, kinds):
+def _manifest(config, items, settings):
     libraries = {"tensorflow": tf.__version__}
-    if _uses_scann(kinds):
+    uses_scann = any(cluster["kind"].startswith("scann") for cluster in settings)
+    if uses_scann:
         libraries["scann"] = importlib.metadata.version("scann")
     return {
         "bundle_format": schema.BUNDLE_FORMAT,
         "libraries": libraries,
-        "uses_scann": _uses_scann(kinds),
-        "index": kinds,
+        "uses_scann": uses_scann,
+        "index": settings,
         "items": len(items.item_ids),
         "cluster_names": items.cluster_names,
         "config": config.model_dump(mode="json"),
     }
 
 
-def _uses_scann(kinds):
-    return any(kind.startswith("scann") for kind in kinds)
+def _kinds(manifest):
+    """Kind of searcher -> number of clusters."""
+    return Counter(cluster["kind"] for cluster in manifest["index"])

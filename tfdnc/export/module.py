@@ -10,8 +10,9 @@ from tfdnc.config import ExportConfig, MergeConfig
 from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_wishes
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ClusterIndex
+from tfdnc.index.listing import expected_shares, search_list
 from tfdnc.items import ItemTable
-from tfdnc.merge import BY_RANK, Wishes, count_clusters, merge, seats, select_keys
+from tfdnc.merge import BY_RANK, Wishes, count_clusters, seats, select_keys
 from tfdnc.model.retriever import Retriever
 
 Tensors = dict[str, tf.Tensor]
@@ -207,11 +208,20 @@ class RetrievalModule(tf.Module):
         return tf.constant(np.diff(self._offsets)) - count_clusters(clusters, self._num_clusters)
 
     def _search(self, vectors, log_intent, seen, places, wishes, width):
-        # At least one of each: an approximate searcher cannot look for none.
-        most = tf.maximum(tf.reduce_max(places, axis=0), 1)
-        candidates, log_partition = self._index.search(vectors, seen, most, per_cluster=self._vectors_per_cluster)
-        keys = select_keys(candidates, log_partition, log_intent, wishes, self._merge_config)
-        merged = merge(candidates, keys, wishes.num_candidates, width, self._num_clusters)
+        def keys_of(candidates, log_partition):
+            return select_keys(candidates, log_partition, log_intent, wishes, self._merge_config)
+
+        merged = search_list(
+            self._index,
+            vectors,
+            seen,
+            tf.maximum(tf.reduce_max(places, axis=0), 1),  # an approximate searcher cannot look for none
+            self._guess_shares(log_intent, wishes),
+            wishes.num_candidates,
+            width,
+            keys_of,
+            per_cluster=self._vectors_per_cluster,
+        )
         return {
             schema.ITEM_IDS: self._vocabulary.ids(merged.rows),
             schema.SCORES: tf.maximum(merged.keys, schema.SCORE_PAD),
@@ -219,6 +229,14 @@ class RetrievalModule(tf.Module):
             schema.NUM_RESULTS: merged.num_results,
             schema.QUOTAS: merged.quotas,
         }
+
+    def _guess_shares(self, log_intent, wishes):
+        if wishes.maximum is not None:
+            # A promised result is in the list whatever its key, so keys do not tell whether one is still missing:
+            # everything that a cluster can have in the list is asked for at once.
+            return tf.ones_like(log_intent)
+        alpha = tf.fill(tf.shape(log_intent)[:1], -1.0) if wishes.alpha is None else wishes.alpha
+        return expected_shares(log_intent, alpha, self._merge_config)
 
 
 def last_items(items: tf.Tensor, max_length: int) -> tf.Tensor:

@@ -1,18 +1,45 @@
-"""Chooses per cluster: exact where ScaNN would scan everything too, ScaNN above."""
+"""Chooses per cluster: exact where that is as good or nearly as fast, ScaNN elsewhere."""
 
+from tfdnc.backend import tf
 from tfdnc.index.base import INDEXES, ClusterIndex
+from tfdnc.index.calibrate import Effort, microseconds
 from tfdnc.index.exact import ExactSearcher
-from tfdnc.index.scann import HASHING_FROM, ScannSearcher
+from tfdnc.index.interests import best_scores
+from tfdnc.index.scann import ScannSearcher
+from tfdnc.index.users import queries_near
+
+SCANN_FROM = 20_000
+"""Cluster size below which nothing is measured: a scan takes well under a millisecond."""
+
+_WORTH_IT = 0.8  # of the exact search's time, at most: ScaNN costs the exact log-partition and an op of its own
 
 
 @INDEXES.register("auto")
 class AutoIndex(ClusterIndex):
-    """Exact below the size where ScaNN starts to hash, ScaNN from there on.
+    """Exact for small clusters, and for larger ones where ScaNN misses its recall or saves little time.
 
-    Below it ScaNN is a brute-force scan: the same items at about the same cost, but without the exact log-partition
-    of the joint merge, and with an op that stock TF Serving lacks. A bundle whose clusters are all small therefore
-    contains no ScaNN op and runs anywhere.
+    Below `SCANN_FROM` items a cluster never asks for an op that stock TF Serving lacks. A bundle whose clusters are all
+    small therefore runs anywhere.
     """
 
     def _searcher(self, items, spec):
-        return ScannSearcher(items, spec) if spec.size >= HASHING_FROM else ExactSearcher(items, spec)
+        if spec.size < SCANN_FROM:
+            return ExactSearcher(items, spec)
+        scann = ScannSearcher(items, spec)
+        rung = scann.widest
+        if rung.recall >= spec.recall and rung.microseconds <= _WORTH_IT * exact_microseconds(items, spec):
+            return scann
+        return ExactSearcher(items, spec)
+
+
+def exact_microseconds(items: tf.Tensor | tf.Variable, spec) -> float:
+    """Time of an exact search for the most candidates, measured as `calibrate` measures ScaNN's."""
+    vectors = tf.convert_to_tensor(items)[spec.start : spec.start + spec.size]
+
+    def fetch(queries, width, effort):
+        del effort
+        best = tf.math.top_k(best_scores(queries, vectors), k=width)
+        return best.indices, best.values
+
+    queries = queries_near(vectors.numpy()) if spec.queries is None else spec.queries
+    return microseconds(fetch, queries, min(spec.size, spec.max_k), Effort(-1, -1))

@@ -1,10 +1,14 @@
 """What all indexes share: one searcher per cluster, and the columns their answers are laid out in."""
 
+import functools
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.index.partition import SAMPLE_SIZE, PartitionEstimate
+from tfdnc.index.seen import drop_seen, most_seen, split_by_cluster
+from tfdnc.index.users import Users
 from tfdnc.merge import Candidates
 from tfdnc.registry import Registry
 
@@ -18,23 +22,26 @@ class ClusterSpec(NamedTuple):
     start: int  # first item row of the cluster
     size: int  # n, number of its items
     max_k: int  # most candidates a caller will ask for
+    queries: np.ndarray | None  # [Q, I, D] float32, of users as they will come; None: nobody is known
+    recall: float  # share of the true best items that an approximate searcher shall find
 
 
 class Found(NamedTuple):
     """Answer of one cluster to B users."""
 
-    scores: tf.Tensor  # [B, k] float32, never increasing, -inf where unavailable
-    rows: tf.Tensor  # [B, k] int32 rows inside the cluster, 0..n-1; meaningless where unavailable
-    log_partition: tf.Tensor  # [B] log of the sum of exp(score) over all n items, the seen ones included
+    scores: tf.Tensor  # [B, W] float32, never increasing, -inf or NaN where unavailable
+    rows: tf.Tensor  # [B, W] int32 rows inside the cluster, 0..n-1; meaningless where unavailable
+    log_partition: tf.Tensor | None  # [B] log of the sum of exp(score) over all n items; None: not all were seen
 
 
 class Searcher(Protocol):
     """Searches one cluster. A searcher that owns variables is a `tf.Module`."""
 
-    kind: str  # as the manifest calls it
+    exhaustive: bool  # whether it scores every item: it then leaves seen ones out by itself and knows the partition
+    settings: dict  # for the manifest: kind, and what was chosen and measured at build time
 
     def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor) -> Found:
-        """Returns the best unseen items of the cluster.
+        """Returns the best items of the cluster: the k best unseen ones if `exhaustive`, else W <= k, seen or not.
 
         Args:
             queries: `[B, I, D]`, I interests, static; an item's score is the largest of its products with them.
@@ -47,26 +54,58 @@ class ClusterIndex(tf.Module):
     """One searcher per cluster; subclasses say which.
 
     Args:
-        items: `[N, D]` float32 item vectors in order of rows, a tensor or a variable (searchers that scan the items
-            follow its later changes).
+        items: `[N, D]` float32 item vectors in order of rows, a tensor or a variable (exhaustive searchers follow its
+            later changes).
         offsets: K + 1 item counts; cluster k is rows offsets[k] .. offsets[k + 1] - 1. A cluster may be empty.
         name: prefix of process-wide resources; unique per index.
         max_k: most candidates per cluster a caller will ask for; approximate searchers are tuned for it.
+        users: on whom approximate searchers are tuned; None makes some up, next to items.
+        recall: what they are tuned to.
     """
 
-    def __init__(self, items: tf.Tensor | tf.Variable, offsets, name: str = "index", max_k: int = 500):
+    def __init__(
+        self,
+        items: tf.Tensor | tf.Variable,
+        offsets,
+        name: str = "index",
+        max_k: int = 500,
+        users: Users | None = None,
+        recall: float = 0.98,
+    ):
         super().__init__()
         self._offsets = np.asarray(offsets, np.int32)
         self._sizes = np.diff(self._offsets)
-        self._searchers = [
-            self._searcher(items, ClusterSpec(f"{name}/cluster_{k}", int(start), int(size), max_k))
+        queries = [None if users is None else users.searching(k) for k in range(len(self._sizes))]
+        specs = [
+            ClusterSpec(f"{name}/cluster_{k}", int(start), int(size), max_k, queries[k], recall)
             for k, (start, size) in enumerate(zip(self._offsets, self._sizes, strict=False))
         ]
+        self._searchers = [self._searcher(items, spec) for spec in specs]
+        # Clusters whose searchers do not see all items.
+        self._partial = [k for k, searcher in enumerate(self._searchers) if not searcher.exhaustive]
+        # Not an attribute made of specs, which a tf.Module would try to save.
+        self._estimate = functools.partial(PartitionEstimate, items, [specs[k] for k in self._partial])
+        self._partition = None if self.exhaustive else self._estimate(SAMPLE_SIZE)
 
     @property
-    def kinds(self) -> list[str]:
-        """The kind of searcher of every cluster."""
-        return [searcher.kind for searcher in self._searchers]
+    def settings(self) -> list[dict]:
+        """Per cluster its `kind` of searcher, with what was chosen and measured when it was built."""
+        return [searcher.settings for searcher in self._searchers]
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every item of every cluster is scored."""
+        return not self._partial
+
+    @property
+    def recalls(self) -> list[float]:
+        """Of every cluster the least recall that was measured when it was built."""
+        return [min((rung["recall"] for rung in cluster.get("effort", ())), default=1.0) for cluster in self.settings]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Items of every cluster: `[K]` int32."""
+        return self._sizes
 
     def search(
         self, vectors: tf.Tensor, seen: tf.Tensor, k: tf.Tensor | int, *, per_cluster: bool
@@ -76,43 +115,63 @@ class ClusterIndex(tf.Module):
         Args:
             vectors: `[B, V, D]` float32, B >= 1, V static. An interest that a user lacks must repeat another one.
             seen: `[B, S]` int32 item indices 1..N that must not be returned, 0 pads anywhere.
-            k: int32 scalar, at least 1; a cluster with fewer items answers with all it has.
+            k: int32, at least 1, a scalar or `[K]`; a cluster with fewer items answers with all it has.
             per_cluster: True when vector k searches cluster k (V = K); False when every vector searches all clusters,
                 an item's score being the best of its V. Said by the caller, because V may equal K by coincidence.
 
         Returns:
-            Candidates in C = sum over clusters of min(k, n_c) columns, and the `[B, K]` log-partition.
+            Candidates in C = sum over clusters of min(k, n_c) columns, and the `[B, K]` log-partition, the seen items
+            included.
 
         Raises:
             ValueError: `per_cluster` and V is not K.
         """
-        if per_cluster and vectors.shape[1] != len(self._sizes):
-            raise ValueError(f"vectors: expected one per cluster, {len(self._sizes)}, got {vectors.shape[1]}")
+        num_clusters = len(self._sizes)
+        if per_cluster and vectors.shape[1] != num_clusters:
+            raise ValueError(f"vectors: expected one per cluster, {num_clusters}, got {vectors.shape[1]}")
         widths = tf.minimum(k, tf.constant(self._sizes))  # [K]
-        seen = self._split_by_cluster(seen)
-        found = [
-            searcher(vectors[:, cluster : cluster + 1] if per_cluster else vectors, seen[cluster], widths[cluster])
-            for cluster, searcher in enumerate(self._searchers)
-        ]
-        columns = tf.range(tf.reduce_sum(widths))
-        clusters = tf.repeat(tf.range(len(self._sizes)), widths)
-        first_column = tf.gather(tf.cumsum(widths, exclusive=True), clusters)
-        candidates = Candidates(
-            scores=tf.concat([answer.scores for answer in found], axis=1),
-            rows=tf.concat([answer.rows + start for answer, start in zip(found, self._offsets, strict=False)], axis=1),
-            clusters=clusters,
-            ranks=columns - first_column,
-        )
-        return candidates, tf.stack([answer.log_partition for answer in found], axis=1)
+        pairs, clusters = split_by_cluster(seen, self._offsets)
+        asked = widths
+        if not self.exhaustive:
+            extra = most_seen(pairs, clusters, tf.shape(seen)[0], num_clusters)
+            asked = tf.minimum(widths + tf.where(self._is_partial(), extra, 0), tf.constant(self._sizes))
+        asked = tf.unstack(asked, num_clusters)
+        seen_in = tf.dynamic_partition(pairs, clusters, num_clusters)
+        queries = tf.split(vectors, num_clusters, axis=1) if per_cluster else [vectors] * num_clusters
+        searches = zip(self._searchers, queries, seen_in, asked, strict=True)
+        found = [searcher(*arguments) for searcher, *arguments in searches]
+        candidates = self._lay_out(found)
+        if self.exhaustive:
+            return candidates, tf.stack([answer.log_partition for answer in found], axis=1)
+        log_partition = self._log_partition(queries, found)
+        seen_rows = tf.where(seen > 0, seen - 1, -1)
+        return drop_seen(candidates, seen_rows, widths, int(self._offsets[-1])), log_partition
+
+    def enlarge_samples(self, factor: int) -> None:
+        """Estimates log-partitions from `factor` times as many items as at first; a graph must be made anew."""
+        self._partition = self._estimate(factor * SAMPLE_SIZE)
 
     def _searcher(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> Searcher:
         """Builds the searcher of one cluster."""
         raise NotImplementedError
 
-    def _split_by_cluster(self, seen):
-        """`[B, S]` item indices -> per cluster the pairs (row of the batch, row inside the cluster)."""
-        where = tf.cast(tf.where(seen > 0), tf.int32)  # [P, 2]
-        rows = tf.gather_nd(seen, where) - 1
-        clusters = tf.searchsorted(tf.constant(self._offsets[1:]), rows, side="right")
-        pairs = tf.stack([where[:, 0], rows - tf.gather(tf.constant(self._offsets), clusters)], axis=1)
-        return tf.dynamic_partition(pairs, clusters, len(self._sizes))
+    def _is_partial(self):
+        return tf.constant(np.isin(np.arange(len(self._sizes)), self._partial))
+
+    def _lay_out(self, found):
+        """Answers side by side."""
+        widths = tf.stack([tf.shape(answer.scores)[1] for answer in found])
+        clusters = tf.repeat(tf.range(len(found)), widths)
+        first_column = tf.gather(tf.cumsum(widths, exclusive=True), clusters)
+        return Candidates(
+            scores=tf.concat([answer.scores for answer in found], axis=1),
+            rows=tf.concat([answer.rows for answer in found], axis=1) + tf.gather(self._offsets[:-1], clusters),
+            clusters=clusters,
+            ranks=tf.range(tf.shape(clusters)[0]) - first_column,
+        )
+
+    def _log_partition(self, queries, found):
+        """`[B, K]`: exact where a searcher saw all items, estimated elsewhere."""
+        partial = [(queries[k], found[k].scores) for k in self._partial]
+        estimates = dict(zip(self._partial, tf.unstack(self._partition(*zip(*partial, strict=True))), strict=True))
+        return tf.stack([estimates.get(k, answer.log_partition) for k, answer in enumerate(found)], axis=1)

@@ -12,9 +12,10 @@ class ExactSearcher:
     single request, and skewed sizes need no padding here.
     """
 
-    kind = "exact"
+    exhaustive = True
 
     def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec):
+        self.settings = {"kind": "exact", "items": spec.size}
         self._items = items
         self._start, self._size = spec.start, spec.size
 

@@ -1,64 +1,98 @@
-"""Estimates a cluster's log-partition where the index does not see all of the cluster."""
+"""Estimates clusters' log-partitions where the index does not see all of a cluster."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.index.base import ClusterSpec
 from tfdnc.index.interests import best_scores
+from tfdnc.index.users import queries_near
+
+if TYPE_CHECKING:  # base builds the estimate
+    from tfdnc.index.base import ClusterSpec
 
 SAMPLE_SIZE = 1024
-"""Items scored to estimate the tail; a cluster that is no larger gets its exact partition."""
+"""Items scored to estimate the tail of a cluster, unless more are asked for."""
+
+_UNIFORM = 0.3  # share of the draws that ignores the queries, so that no weight exceeds 1 / _UNIFORM times uniform's
+_HEAD = 32  # items that a search finds at least; what it finds needs no sample
 
 
 class PartitionEstimate(tf.Module):
-    """Log of the sum of exp(score): the found items exactly, the rest from a uniform sample of the cluster.
+    """Log of the sum of exp(score) per cluster: the found items exactly, the rest from a stored sample.
 
-    With F the found items and S a sample drawn without replacement, the sum over the n - |F| others is
-    (n - |F|) times the mean over S without F. The joint merge divides by this sum; what is found carries most of it.
+    The sample is drawn once, by how much an item adds to the tails of typical users: a uniform one has up to half as
+    much error again. At request time a sampled item counts if its score is below all that were found.
 
     Args:
-        items: `[N, D]` all items.
-        spec: which of them are the cluster's.
+        items: `[N, D]` all items; the sampled are read now, later changes are not followed.
+        specs: C clusters, none of them empty.
+        count: m, items sampled from each; a cluster that is no larger gets its exact partition.
     """
 
-    def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec):
+    def __init__(self, items: tf.Tensor | tf.Variable, specs: list["ClusterSpec"], count: int):
         super().__init__()
-        self._items = items
-        self._start, self._size = spec.start, spec.size
-        drawn = np.random.default_rng(spec.start).choice(
-            spec.size, size=min(spec.size, SAMPLE_SIZE), replace=False, shuffle=False
-        )
-        self._sample = tf.Variable(np.sort(drawn).astype(np.int32), trainable=False, name="sample")
+        matrix = tf.convert_to_tensor(items)
+        drawn = [_draw(matrix[spec.start : spec.start + spec.size].numpy(), spec, count) for spec in specs]
+        self._vectors = tf.Variable(np.stack([vectors for vectors, _ in drawn]), trainable=False, name="sample")
+        self._log_weights = tf.Variable(np.stack([weights for _, weights in drawn]), trainable=False, name="weights")
+        self._whole = tf.constant([spec.size <= count for spec in specs])[:, None]  # [C, 1]
 
-    def __call__(self, queries: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-        """Estimates the log-partition of every user.
+    def __call__(self, queries: list[tf.Tensor], found: list[tf.Tensor]) -> tf.Tensor:
+        """Estimates the log-partitions of B users.
 
         Args:
-            queries: `[B, I, D]`.
-            scores: `[B, W]` scores of the found items.
-            rows: `[B, W]` int32 their rows inside the cluster, distinct in each row where `found`.
-            found: `[B, W]` bool, False for padding.
+            queries: per cluster those that search it: `[B, I, D]`.
+            found: per cluster the `[B, W]` scores of what was found, best first; NaN where nothing was.
 
         Returns:
-            `[B]` float32.
+            `[C, B]` float32.
         """
-        sample = tf.convert_to_tensor(self._sample)  # [m], ascending
-        # From the value: a gather on the variable itself makes every later read of it a copy.
-        vectors = tf.gather(tf.convert_to_tensor(self._items), self._start + sample)
-        sample_scores = best_scores(queries, vectors)  # [B, m]
-        sample_scores = tf.tensor_scatter_nd_update(sample_scores, *self._found_in_sample(sample, rows, found))
-        num_found = tf.reduce_sum(tf.cast(found, tf.float32), axis=1)
-        num_sampled = tf.reduce_sum(tf.cast(sample_scores > float("-inf"), tf.float32), axis=1)
-        # log 0 = -inf drops the tail when everything was found; 0 / 0 counts as 0.
-        weight = tf.math.log(tf.math.divide_no_nan(self._size - num_found, num_sampled))
-        tail = weight + tf.reduce_logsumexp(sample_scores, axis=1)
-        head = tf.reduce_logsumexp(tf.where(found, scores, float("-inf")), axis=1)
+        # One product per cluster: half as dear as one batched product, for a single user.
+        samples = tf.unstack(self._vectors)
+        scores = tf.stack([best_scores(*pair) for pair in zip(queries, samples, strict=True)])  # [C, B, m]
+        head, lowest = self._head(found)
+        weighted = tf.where(scores < lowest[:, :, None], scores + self._log_weights[:, None], float("-inf"))
+        tail = tf.reduce_logsumexp(weighted, axis=2)
         return tf.reduce_logsumexp(tf.stack([head, tail]), axis=0)
 
-    def _found_in_sample(self, sample, rows, found):
-        """Places `[P, 2]` in the `[B, m]` sample scores that were found, and a -inf for each."""
-        place = tf.searchsorted(sample, tf.reshape(rows, [-1]))
-        place = tf.reshape(tf.minimum(place, tf.shape(sample)[0] - 1), tf.shape(rows))
-        where = tf.where(found & (tf.gather(sample, place) == rows))  # [P, 2]
-        places = tf.stack([where[:, 0], tf.cast(tf.gather_nd(place, where), tf.int64)], axis=1)
-        return places, tf.fill(tf.shape(places)[:1], float("-inf"))
+    def _head(self, found):
+        """`[C, B]` log of the sum of exp(score) of what was found, and the lowest of its scores."""
+        batch, count = tf.shape(found[0])[0], len(found)
+        cluster = tf.repeat(tf.range(count), tf.stack([tf.shape(scores)[1] for scores in found]))
+        columns = tf.transpose(tf.concat(found, axis=1))  # [W of all, B]
+        there = ~tf.math.is_nan(columns)
+        lowest = tf.math.unsorted_segment_min(tf.where(there, columns, float("inf")), cluster, count)
+        best = tf.math.unsorted_segment_max(tf.where(there, columns, tf.float32.min), cluster, count)
+        terms = tf.where(there, tf.exp(columns - tf.gather(best, cluster)), 0.0)
+        head = tf.math.log(tf.math.unsorted_segment_sum(terms, cluster, count)) + best
+        # A cluster that is sampled whole needs no head, and its sample no bound.
+        nothing = tf.fill([count, batch], float("-inf"))
+        return tf.where(self._whole, nothing, head), tf.where(self._whole, -nothing, lowest)
+
+
+def _draw(items, spec, count):
+    """`[m, D]` sampled items, and the log of how many items of the cluster each stands for."""
+    size = len(items)
+    if size <= count:
+        missing = count - size
+        return np.pad(items, [[0, missing], [0, 0]]), np.repeat(np.float32([0, -np.inf]), [size, missing])
+    queries = queries_near(items) if spec.queries is None else spec.queries
+    share = _UNIFORM / size + (1 - _UNIFORM) * _tail_shares(items, queries)
+    rng = np.random.default_rng(spec.start)
+    # Systematic: evenly spaced marks over the items in random order, so that no item is drawn much more often than due.
+    order = rng.permutation(size)
+    marks = (np.arange(count) + rng.random()) / count
+    drawn = order[np.minimum(np.searchsorted(np.cumsum(share[order]), marks), size - 1)]
+    return items[drawn], -np.log(count * share[drawn]).astype(np.float32)
+
+
+def _tail_shares(items, queries):
+    """`[n]` how much of the queries' partitions each item is, were the best ones no better than the head's last."""
+    total = np.zeros(len(items))
+    for interests in queries:
+        scores = (items @ interests.T).max(axis=1).astype(np.float64)
+        bound = np.partition(scores, -_HEAD)[-_HEAD]
+        shares = np.exp(np.minimum(scores - bound, 0))
+        total += shares / shares.sum()
+    return total / len(queries)

@@ -1,0 +1,83 @@
+"""What an approximate bundle says of its joint lists, and the users that it is measured on."""
+
+import numpy as np
+import pytest
+
+from tfdnc.backend import tf
+from tfdnc.config import ModelConfig, TrainConfig
+from tfdnc.export import recovery
+from tfdnc.export.users import sample_users
+from tfdnc.index import ExactIndex, ScannIndex
+from tfdnc.index import scann as scann_module
+from tfdnc.model.retriever import Retriever
+from tfdnc.training.records import HeldOutRecords
+
+OFFSETS = (0, 3, 3, 1603)  # tiny, empty, and one that is hashed below
+
+
+@pytest.fixture(scope="module")
+def retriever():
+    config = ModelConfig(encoder="hadamard_per_position", dim=8, blocks=1, max_length=6)
+    retriever = Retriever(config, TrainConfig(precision="float32"), OFFSETS, seed=1)
+    retriever.item_embeddings.assign(np.random.default_rng(0).normal(size=[OFFSETS[-1], 8]))
+    retriever.user_vectors(tf.constant([[1, 2]]))
+    return retriever
+
+
+@pytest.fixture(scope="module")
+def users(retriever):
+    return sample_users(retriever, make_records(40), count=16)
+
+
+@pytest.fixture
+def index(retriever, users, monkeypatch):
+    monkeypatch.setattr(scann_module, "HASHING_FROM", 1000)
+    return ScannIndex(retriever.item_embeddings, OFFSETS, name="recovery", max_k=30, users=users)
+
+
+def make_records(num_users):
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(1, 12, num_users)
+    return HeldOutRecords(
+        items=rng.integers(1, OFFSETS[-1] + 1, lengths.sum()).astype(np.int32),
+        splits=np.concatenate([[0], np.cumsum(lengths)]),
+        targets=np.ones(num_users, np.int32),
+        target_clusters=np.zeros(num_users, np.int32),
+    )
+
+
+def test_users_are_encoded_as_a_request_would_be(retriever):
+    records = make_records(5)
+    sampled = sample_users(retriever, records, count=5)
+    histories = [records.items[start:stop] for start, stop in zip(records.splits, records.splits[1:], strict=False)]
+    for history in histories:
+        [row] = [row for row, seen in enumerate(sampled.seen) if seen[seen > 0].tolist() == history.tolist()]
+        vectors, log_intent = retriever.user_vectors(tf.constant(history[None, -6:]))
+        np.testing.assert_allclose(sampled.vectors[row], vectors[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(sampled.log_intent[row], log_intent[0], rtol=1e-4, atol=1e-5)
+    assert sampled.per_cluster
+
+
+def test_there_may_be_fewer_users_than_wanted(retriever):
+    assert len(sample_users(retriever, make_records(3), count=64).vectors) == 3
+
+
+def test_an_exact_index_recovers_everything(retriever, users):
+    index = ExactIndex(retriever.item_embeddings, OFFSETS)
+    assert recovery.ensure_joint_recovery(index, retriever, users, 20) == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_tuned_index_recovers_what_is_required(index, retriever, users, known, caplog):
+    assert 0.97 <= recovery.ensure_joint_recovery(index, retriever, users if known else None, 20) <= 1
+    assert not caplog.records
+
+
+def test_too_little_is_tried_harder_for_and_then_said_loudly(index, retriever, users, monkeypatch, caplog):
+    tried = []
+    monkeypatch.setattr(recovery, "REQUIRED", 1.1)
+    monkeypatch.setattr(index, "enlarge_samples", tried.append)
+    recovery.ensure_joint_recovery(index, retriever, users, 20)
+    assert tried == [4, 16]
+    assert "of the exact joint lists of 20 items" in caplog.text
+    assert "export.recall" in caplog.text

@@ -1,0 +1,99 @@
+"""How much of the exact joint list a bundle recovers, and what is done where that is too little."""
+
+import logging
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.config import MergeConfig
+from tfdnc.index import ClusterIndex, ExactIndex
+from tfdnc.index.listing import expected_shares, search_list
+from tfdnc.index.users import Users, queries_near
+from tfdnc.merge import joint
+from tfdnc.model.retriever import Retriever
+
+_LOG = logging.getLogger(__name__)
+
+REQUIRED = 0.97
+"""Share of the exact list; a joint list divides by log-partitions, which an approximate index only estimates."""
+
+_SAMPLES = (4, 16)  # times as many sampled items, one after the other, until the list is good enough
+_BATCH = 8
+
+
+def ensure_joint_recovery(index: ClusterIndex, retriever: Retriever, users: Users | None, length: int) -> float:
+    """Measures the joint lists of an index, enlarging its samples until they are good enough.
+
+    Args:
+        index: over the retriever's items.
+        retriever: whose items are searched.
+        users: whose lists are compared; None makes some up.
+        length: M of the lists.
+
+    Returns:
+        Mean share of the exact lists' items that the index lists as well. What stays below `REQUIRED` is logged as a
+        warning.
+    """
+    if index.exhaustive:
+        return 1.0
+    users = users or _made_up(retriever)
+    exact = _lists(ExactIndex(retriever.item_embeddings, retriever.offsets), users, length)
+    recovery = _shared(exact, _lists(index, users, length))
+    for factor in _SAMPLES:
+        if recovery >= REQUIRED:
+            break
+        index.enlarge_samples(factor)
+        recovery = _shared(exact, _lists(index, users, length))
+    if recovery < REQUIRED:
+        _LOG.warning(
+            "the index recovers %.3f of the exact joint lists of %d items, less than %.2f: raise export.recall (now "
+            "its clusters reach %s), or use export.index: exact",
+            recovery,
+            length,
+            REQUIRED,
+            ", ".join(f"{recall:.3f}" for recall in index.recalls),
+        )
+    return round(recovery, 4)
+
+
+def _lists(index, users, length):
+    """`[Q, M]` rows of the joint lists, -1 beyond their end."""
+    merge_config = MergeConfig(method="joint")
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def retrieve(vectors, log_intent, seen):
+        batch = tf.shape(vectors)[0]
+        return search_list(
+            index,
+            vectors,
+            seen,
+            tf.repeat(length, len(index.sizes)),
+            expected_shares(log_intent, tf.repeat(-1.0, batch), merge_config),
+            tf.repeat(length, batch),
+            length,
+            lambda candidates, log_partition: joint(candidates, log_partition, log_intent, None, merge_config),
+            per_cluster=users.per_cluster,
+        ).rows
+
+    columns = (users.vectors, users.log_intent, users.seen)
+    batches = (slice(start, start + _BATCH) for start in range(0, len(users.vectors), _BATCH))
+    return np.concatenate([retrieve(*(tf.constant(column[rows]) for column in columns)).numpy() for rows in batches])
+
+
+def _shared(exact, found):
+    return float(np.mean([np.isin(one[one >= 0], other).mean() for one, other in zip(exact, found, strict=True)]))
+
+
+def _made_up(retriever):
+    """Users next to items, who expect every cluster by the share of the items in it."""
+    items, sizes = retriever.item_embeddings.numpy(), np.diff(retriever.offsets)
+    vectors = queries_near(items, count=32)
+    if retriever.vectors_per_cluster:
+        vectors = np.repeat(vectors, len(sizes), axis=1)
+    log_intent = np.log(np.maximum(sizes, 1) / len(items)).astype(np.float32)
+    return Users(
+        vectors,
+        np.repeat(log_intent[None], len(vectors), axis=0),
+        np.zeros([len(vectors), 1], np.int32),
+        retriever.vectors_per_cluster,
+    )
