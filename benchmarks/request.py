@@ -1,6 +1,6 @@
 """What a request costs: bundles with task prompts beside one with a single cluster, over the same items.
 
-    python benchmarks/request.py --items 100000 --batch 1
+    python benchmarks/request.py --items 1000000 --batch 1 32 --candidates 50 500
 
 `single` is the yardstick: one encode and one global search. The other bundles have the same trunk, the same items in K
 clusters, and random weights, because what a request costs is a matter of shapes; only the intent is made as peaked as a
@@ -102,38 +102,37 @@ def time_requests(servables: dict[str, Servable], requests: list[dict], turns: i
 
 
 def main() -> None:
-    """Times every method by turns, and prints medians and ratios."""
+    """Times every method by turns, and prints medians and ratios for every batch size and length of the list."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--clusters", type=int, default=15)
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--length", type=int, default=50, help="items of a history")
-    parser.add_argument("--candidates", type=int, default=500)
+    parser.add_argument("--candidates", type=int, nargs="+", default=[500])
     parser.add_argument("--index", default="exact", help="exact, scann or auto")
-    parser.add_argument("--turns", type=int, default=300)
+    parser.add_argument("--turns", type=int, default=300, help="of single requests; larger batches get fewer")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     arguments = parser.parse_args()
-    rng = np.random.default_rng(0)
-    shape = (arguments.batch, arguments.length, arguments.items, arguments.candidates)
-    requests = [request(rng, *shape) for _ in range(20)]
+    bundle = (arguments.items, arguments.clusters, arguments.index, max(arguments.candidates))
     with tempfile.TemporaryDirectory() as folder:
-        servables = {
-            name: make_bundle(
-                Path(folder, str(number)),
-                name,
-                arguments.items,
-                arguments.clusters,
-                arguments.index,
-                arguments.candidates,
-            )
-            for number, name in enumerate(dict.fromkeys(["single", *arguments.methods]))
-        }
-        times = time_requests(servables, requests, arguments.turns)
-    print(f"{'':16}{'p50 ms':>9}{'p95 ms':>9}{'ratio':>8}{'CPU ms':>9}{'ratio':>8}")
+        names = dict.fromkeys(["single", *arguments.methods])
+        servables = {name: make_bundle(Path(folder, str(place)), name, *bundle) for place, name in enumerate(names)}
+    rng = np.random.default_rng(0)
+    for batch in arguments.batch:
+        for candidates in arguments.candidates:
+            requests = [request(rng, batch, arguments.length, arguments.items, candidates) for _ in range(10)]
+            times = time_requests(servables, requests, max(arguments.turns // batch, 10))
+            print(f"\nbatch {batch}, {candidates} of {arguments.items} items, {arguments.index} index")
+            print_times(times)
+
+
+def print_times(times: dict[str, np.ndarray]) -> None:
+    """A row per method; a ratio is the median over the turns."""
+    print(f"{'':16}{'p50 ms':>9}{'p95 ms':>9}{'ratio':>8}{'CPU ms':>9}{'ratio':>8}", flush=True)
     for name, values in times.items():
         (clock, cpu), (ratio, cpu_ratio) = np.median(values, axis=0), np.median(values / times["single"], axis=0)
         p95 = np.percentile(values[:, 0], 95)
-        print(f"{name:16}{clock:9.2f}{p95:9.2f}{ratio:8.2f}{cpu:9.2f}{cpu_ratio:8.2f}")
+        print(f"{name:16}{clock:9.2f}{p95:9.2f}{ratio:8.2f}{cpu:9.2f}{cpu_ratio:8.2f}", flush=True)
 
 
 if __name__ == "__main__":
