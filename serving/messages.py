@@ -175,8 +175,8 @@ def _controls(rows: int, exclude, quotas, minimum, maximum) -> dict[str, np.ndar
 
 
 def _per_cluster(value, rows: int, dtype: type, name: str) -> np.ndarray:
-    """Returns `value`, [K] or [rows, K], as an array [rows, K]; K = 0 for None."""
-    array = np.zeros([rows, 0], dtype) if value is None else np.asarray(value)
+    """Returns `value`, [K] or [rows, K], as an array [rows, K]; one column of zeros for None."""
+    array = np.zeros([rows, 1], dtype) if value is None else np.asarray(value)
     fits = array.ndim == 1 or (array.ndim == 2 and len(array) == rows)
     if not fits or array.dtype.kind not in ("iu" if dtype is np.int32 else "iuf"):
         raise ValueError(

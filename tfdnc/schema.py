@@ -127,10 +127,10 @@ HISTORY = "history"  # string [B, L] raw item ids, oldest first, "" pads anywher
 NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
 ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
 EXCLUDE = "exclude"  # string [B, E] raw item ids that must not come back, "" pads anywhere; unknown ids are ignored
-CLUSTER_QUOTAS = "cluster_quotas"  # float32 [B, K or 0] weights to share the list by, any scale
-CLUSTER_MIN = "cluster_min"  # int32 [B, K or 0] least results of a cluster, if it has as many; below 0: no bound
-CLUSTER_MAX = "cluster_max"  # int32 [B, K or 0] most results of a cluster; below 0: no bound
-# These three are not given in a row without columns, or of zeros, which is what TF Serving's batching makes of one.
+CLUSTER_QUOTAS = "cluster_quotas"  # float32 [B, K or 1] weights to share the list by, any scale
+CLUSTER_MIN = "cluster_min"  # int32 [B, K or 1] least results of a cluster, if it has as many; below 0: no bound
+CLUSTER_MAX = "cluster_max"  # int32 [B, K or 1] most results of a cluster; below 0: no bound
+# A row of zeros says nothing. One column of zeros stands for K of them; no column does too, but cannot be batched.
 USER_EMBEDDINGS = "user_embeddings"  # float32 [B, V, D]
 INTENT = "intent"  # float32 [B, K] probabilities
 

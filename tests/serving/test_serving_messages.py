@@ -35,7 +35,7 @@ def test_what_is_not_controlled_has_no_columns():
     inputs = inputs_of(retrieve_request(HISTORIES, 5, exclude=[["1", "7"], []]))
     np.testing.assert_array_equal(inputs[schema.EXCLUDE], [[b"", b"1", b"7"], [b"", b"", b""]])
     for name, dtype in ((schema.CLUSTER_QUOTAS, "f"), (schema.CLUSTER_MIN, "i"), (schema.CLUSTER_MAX, "i")):
-        assert inputs[name].shape == (2, 0)
+        assert inputs[name].shape == (2, 1)
         assert inputs[name].dtype.kind == dtype
     np.testing.assert_array_equal(inputs[schema.ALPHA], [-1, -1])
 

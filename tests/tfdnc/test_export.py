@@ -170,8 +170,8 @@ def controlled_inputs(rows):
     return retrieve_inputs(rows, [20, 5, 9], [-1, 2, 0]) | {
         schema.EXCLUDE: history(film(30, 31), [], ["nobody knows"]),
         schema.CLUSTER_QUOTAS: np.zeros([3, 0], np.float32),
-        schema.CLUSTER_MIN: np.zeros([3, 0], np.int32),
-        schema.CLUSTER_MAX: np.zeros([3, 0], np.int32),
+        schema.CLUSTER_MIN: np.zeros([3, 1], np.int32),
+        schema.CLUSTER_MAX: np.zeros([3, 1], np.int32),
     }
 
 

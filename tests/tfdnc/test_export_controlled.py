@@ -108,7 +108,10 @@ def test_a_cluster_may_be_shut_out_and_the_list_end_early(module):
         ({"minimum": (0, 4, 4, 3)}, "Expected the cluster_min of a row to add up to at most its num_candidates."),
         ({"minimum": (0, 3, 0, 0), "maximum": (-1, 2, -1, -1)}, "Expected no cluster_min above its cluster_max"),
         ({"minimum": (2**31 - 1,) * K}, "Expected the cluster_min of a row to add up"),
-        ({"quotas": (1, 2, 3)}, "Expected cluster_quotas to have 4 columns, one per cluster, or none at all."),
+        (
+            {"quotas": (1, 2, 3)},
+            "Expected cluster_quotas to have 4 columns, one per cluster, or to be one column of zeros.",
+        ),
         ({"maximum": (1,) * 5}, "Expected cluster_max to have 4 columns"),
         ({"quotas": (1, -1, 0, 0)}, "Expected cluster_quotas to be finite and from 0 up"),
         ({"quotas": (np.nan, 1, 0, 0)}, "Expected cluster_quotas to be finite"),

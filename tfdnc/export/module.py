@@ -191,7 +191,7 @@ class RetrievalModule(tf.Module):
         return self._or_cold(known, vectors), log_intent, places
 
     def _widen(self, control):
-        """`[B, K or 0]` -> `[B, K]`, zeros where there was nothing."""
+        """`[B, K]`, or fewer columns of zeros -> `[B, K]`, zeros where there was nothing."""
         missing = self._num_clusters - tf.shape(control)[1]
         return tf.ensure_shape(tf.pad(control, [[0, 0], [0, missing]]), [None, self._num_clusters])
 
