@@ -1,9 +1,8 @@
 """One loaded version of a model: a TF1 session over its SavedModel, asked by the names of signatures and tensors."""
 
-import collections
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import grpc
@@ -19,8 +18,8 @@ from tfdnc.errors import UserError
 _LOG = logging.getLogger(__name__)
 
 MAX_CALLABLES = 64
-"""Sets of outputs kept ready per version. A set costs a pruned graph, and any client may ask for any set, so old ones
-go: the memory of a server must not depend on how inventive its clients are."""
+"""Sets of outputs that a version gets a pruned graph for, which costs memory and seconds. Any client may ask for any
+set, so later ones are answered out of all outputs: a server must not depend on how inventive its clients are."""
 
 _OF_THE_LOADER = {"__saved_model_init_op", "__saved_model_train_op"}
 """Entries among a SavedModel's signatures that name an op to run on loading, and that no client may run again."""
@@ -44,8 +43,8 @@ class Servable:
         """Loads the version; see `Servable.load`."""
         self.name, self.version, self.path = name, version, path
         self._session = tf.compat.v1.Session(graph=tf.Graph())
-        self._lock, self._making = threading.Lock(), threading.Lock()
-        self._callables: collections.OrderedDict = collections.OrderedDict()
+        self._making = threading.Lock()
+        self._callables: dict[tuple[str, tuple[str, ...]], Callable] = {}
         try:
             with self._session.graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
@@ -110,38 +109,24 @@ class Servable:
             ServingError: DEADLINE_EXCEEDED or CANCELLED: nobody waits for the answer any more.
             tf.errors.OpError: The graph could not answer.
         """
-        aliases = sorted(set(outputs))
+        aliases = tuple(sorted(set(outputs)))
         values = [feeds[alias] for alias in sorted(feeds)]
-        call = self._callable(key, tuple(aliases))
+        fetched, call = self._callable(key, aliases)
         deadlines.check(deadline, abandoned)
-        return dict(zip(aliases, call(*values), strict=True))
+        results = dict(zip(fetched, call(*values), strict=True))
+        return results if fetched == aliases else {alias: results[alias] for alias in aliases}
 
-    def _callable(self, key: str, aliases: tuple[str, ...]):
-        """Returns a function from the inputs in order of name to the outputs `aliases`."""
-        call = self._cached(key, aliases)
+    def _callable(self, key: str, aliases: tuple[str, ...]) -> tuple[tuple[str, ...], Callable]:
+        """Returns a function from the inputs in order of name to outputs, and their names: at least `aliases`."""
+        call = self._callables.get((key, aliases))
         if call is not None:
-            return call
-        # Pruning a graph takes tenths of a second: a crowd must not do the same work many times over, and requests
-        # for what is ready must not wait for it. Hence two locks.
-        with self._making:
-            call = self._cached(key, aliases)
-            if call is None:
-                call = self._make_callable(self.signatures[key], aliases)
-                self._keep(key, aliases, call)
-        return call
-
-    def _cached(self, key: str, aliases: tuple[str, ...]):
-        with self._lock:
-            call = self._callables.get((key, aliases))
-            if call is not None:
-                self._callables.move_to_end((key, aliases))
-            return call
-
-    def _keep(self, key: str, aliases: tuple[str, ...], call) -> None:
-        with self._lock:
-            self._callables[key, aliases] = call
-            while len(self._callables) > MAX_CALLABLES:
-                self._callables.popitem(last=False)  # its destructor frees it once no request uses it
+            return aliases, call
+        with self._making:  # pruning a graph takes tenths of a second: a crowd must not do it many times over
+            if (key, aliases) not in self._callables and len(self._callables) >= MAX_CALLABLES:
+                aliases = tuple(sorted(self.signatures[key].outputs))
+            if (key, aliases) not in self._callables:
+                self._callables[key, aliases] = self._make_callable(self.signatures[key], aliases)
+            return aliases, self._callables[key, aliases]
 
     def _make_callable(self, signature: meta_graph_pb2.SignatureDef, aliases: tuple[str, ...]):
         inputs = [signature.inputs[alias].name for alias in sorted(signature.inputs)]
@@ -152,7 +137,6 @@ class Servable:
 
     def close(self) -> None:
         """Frees the version; no request may be running, and none may come after."""
-        with self._lock:
-            self._callables.clear()
-            self._session.close()
+        self._callables.clear()
+        self._session.close()
         _LOG.info("unloaded version %d of model %s", self.version, self.name)
