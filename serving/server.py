@@ -11,12 +11,12 @@ from concurrent import futures
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving import batching, bundle, text_proto, tls
 from serving.batching_parameters import BatchingParameters
+from serving.health import HealthService
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.model_config import single_model
@@ -35,9 +35,6 @@ _LOG = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
 """How long a stopping server waits for requests that are being answered."""
-
-HEALTHY = ("", "ModelService", "PredictionService")
-"""What the health service knows, as in TF Serving; the empty name is the server as a whole."""
 
 
 class Server:
@@ -68,11 +65,11 @@ class Server:
             )
             # The models come first: a client that connects to a bound port waits, one that finds none is told at once.
             self._load_models()
-            self._health = health.HealthServicer() if options.enable_grpc_healthcheck_service else None
             prediction = PredictionService(
                 self.manager, options.max_message_bytes, options.enable_signature_method_name_check, self.metrics
             )
             self._grpc = self._build_grpc(prediction)
+            self._health = HealthService(self._grpc) if options.enable_grpc_healthcheck_service else None
             self.port = self._bind()
             self.rest = self._build_rest(prediction) if options.rest_api_port else None
         except BaseException:
@@ -105,10 +102,6 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         models = ModelService(self.manager, self.source.reload)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
-        if self._health is not None:
-            for name in HEALTHY:
-                self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 
     def _build_rest(self, prediction: PredictionService) -> RestServer:
@@ -155,9 +148,9 @@ class Server:
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Refuses new requests, waits at most `grace` seconds for running ones, frees the port and the models."""
-        if self._health is not None:
-            self._health.enter_graceful_shutdown()  # whoever watches learns it before the port is gone
         stopped = self._grpc.stop(grace)
+        if self._health is not None:
+            self._health.stop()
         if self.rest is not None:
             self.rest.stop(grace)
         stopped.wait()

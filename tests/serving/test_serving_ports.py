@@ -108,11 +108,32 @@ def test_health_service_knows_tf_servings_names_and_says_when_the_server_goes(ha
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
         assert next(watch).status == SERVING
-        stopping = threading.Thread(target=server.stop)
-        stopping.start()
-        assert next(watch).status == NOT_SERVING
+        left = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(left).status == SERVING
+        left.cancel()
+        server.stop(grace=1e6)  # so nothing is waited for: a watch would otherwise last until its client leaves
+        assert [answer.status for answer in watch] == [NOT_SERVING]
         channel.close()
-        stopping.join()
+
+
+def test_a_server_whose_threads_are_all_taken_is_healthy(half_plus_two):
+    """Taken by requests of which only the beginning came: gRPC for Python waits for the rest on a thread."""
+    flags = {"model_name": "half", "grpc_max_threads": 2, "enable_grpc_healthcheck_service": True}
+    finish = threading.Event()
+
+    def slowly():
+        assert finish.wait(30)
+        yield REQUEST.SerializeToString()
+
+    with embedded.running(half_plus_two, **flags) as server, grpc.insecure_channel(server.address) as channel:
+        assert answer(channel) == 20.5
+        predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        begun = [predict.future(slowly(), timeout=30) for _ in range(2)]
+        request = health_pb2.HealthCheckRequest(service="PredictionService")
+        assert health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status == SERVING
+        assert not any(call.done() for call in begun)
+        finish.set()
+        assert all(call.result() for call in begun)
 
 
 def test_without_the_flag_there_is_no_health_service(bundle_server):
