@@ -157,6 +157,16 @@ def test_regress(rpcs):
     assert response.model_spec.version.value == 3
 
 
+def test_a_context_is_not_multiplied_beyond_what_a_tensor_may_take(path):
+    servable = Servable.load("examples", 3, path)
+    request = regression(content=of([example()] * 1000, context=example(x=1)))
+    assert len(Inference(servable, max_tensor_bytes=100_000).regress(request).result.regressions) == 1000
+    with pytest.raises(ServingError, match="1000 examples with their context ask for") as caught:
+        Inference(servable, max_tensor_bytes=40_000).regress(request)
+    assert caught.value.code is INVALID
+    servable.close()
+
+
 def test_the_context_is_part_of_every_example_which_overrides_it(rpcs):
     content = of([example(x=1), example(x=2, offset=0.5)], context=example(offset=10))
     assert [item.value for item in rpcs.Regress(regression(content=content)).result.regressions] == [11, 2.5]
