@@ -91,6 +91,7 @@ class RestServer:
         # The loop watches these sockets, so it closes them itself; without any it ends.
         self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))
         self._thread.join()
+        self._server = None
 
     def _is_busy(self) -> bool:
         channels = list(self._server.active_channels.copy().values())

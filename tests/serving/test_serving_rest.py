@@ -188,6 +188,8 @@ SERVABLE = "Servable not found for request: "
             BAD,
             f"Failed to convert version: {2**64}",
         ),
+        ("GET", f"/v1/models/half/versions/{'9' * 5000}", None, BAD, "Failed to convert version: 999"),
+        ("GET", f"/v1/models/half/versions/{'0' * 5000}9", None, GONE, "Could not find version 9 of model half"),
         ("GET", "/v1/models/no", None, GONE, "Could not find any versions of model no"),
         ("GET", "/v1/models/half/versions/9", None, GONE, "Could not find version 9 of model half"),
         ("GET", "/v1/models/half/labels/no", None, BAD, UNKNOWN_LABEL),
