@@ -36,6 +36,9 @@ _LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
 """How long a stopping server waits for requests that are being answered."""
 
+_BATCH_THREADS = "model_server_batch_threads"
+"""What TF Serving calls them without a file; a file without a name has another default."""
+
 
 class Server:
     """A server whose models are loaded and whose ports are bound; requests are answered from `start` to `stop`.
@@ -59,6 +62,7 @@ class Server:
         self.options = options
         self.metrics = Metrics.configured(options.monitoring_config_file) if options.monitoring_config_file else None
         self.manager = _manager(options, self.metrics)
+        self.rest: RestServer | None = None
         try:
             self.source = ModelSource(
                 self.manager, options.model_config_file, options.allow_version_labels_for_unavailable_models
@@ -70,9 +74,12 @@ class Server:
             )
             self._grpc = self._build_grpc(prediction)
             self._health = HealthService(self._grpc) if options.enable_grpc_healthcheck_service else None
-            self.port = self._bind()
-            self.rest = self._build_rest(prediction) if options.rest_api_port else None
+            if options.rest_api_port:
+                self.rest = self._build_rest(prediction)
+            self.port = self._bind()  # last: gRPC gives no port back before it was started
         except BaseException:
+            if self.rest is not None:
+                self.rest.stop(0)
             self.manager.close()
             raise
         self._periodic: list[Periodic] = []
@@ -165,7 +172,8 @@ def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     load = Servable.load
     if options.enable_batching:
         file = options.batching_parameters_file
-        load = batching.loader(load, BatchingParameters.read(file) if file else BatchingParameters(), metrics)
+        parameters = BatchingParameters.read(file) if file else BatchingParameters(thread_pool_name=_BATCH_THREADS)
+        load = batching.loader(load, parameters, metrics)
     return ModelManager(
         load=load if metrics is None else metrics.timed(load),
         warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_unix_socket_beside_the_port(tmp_path, half_plus_two):
         for address in (server.address, f"unix:{path}"):
             with grpc.insecure_channel(address) as channel:
                 assert answer(channel) == 20.5
+
+
+def test_a_server_that_does_not_come_up_keeps_no_port(half_plus_two):
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as taken:
+        free, port = other.getsockname()[1], taken.getsockname()[1]
+        other.close()
+        for ports in ({"port": port, "rest_api_port": free}, {"port": free, "rest_api_port": port}):
+            with pytest.raises(UserError, match="Expected to listen on"):
+                embedded.build_server(half_plus_two, **ports)
+            socket.create_server(("127.0.0.1", free)).close()
 
 
 def test_health_service_knows_tf_servings_names_and_says_when_the_server_goes(half_plus_two):
