@@ -183,8 +183,9 @@ def test_flags_are_read_as_tf_serving_reads_them():
     assert (options.port, options.rest_api_port) == (1, 2)
     assert (options.enable_batching, options.enable_model_warmup) == (True, False)
     assert read(model_name="tfdnc").model_name == "tfdnc"
-    arguments = read("--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.x=y").channel_arguments()
-    assert arguments == [("grpc.max_connection_age_ms", 2000), ("grpc.x", "y")]
+    arguments = read("--grpc_channel_arguments=grpc.max_connection_age_ms=2000,x=y,z=2147483648,n=-1,o=--1")
+    numbers = [("grpc.max_connection_age_ms", 2000), ("x", "y"), ("z", "2147483648"), ("n", -1), ("o", "--1")]
+    assert arguments.channel_arguments() == numbers
     with pytest.raises(argparse.ArgumentError, match="expected true or false, got 'yes'"):
         read("--enable_batching=yes")
 
@@ -199,6 +200,7 @@ def test_flags_are_read_as_tf_serving_reads_them():
         ({"file_system_poll_wait_seconds": -1}, "Expected file_system_poll_wait_seconds of 0 or more"),
         ({"batching_parameters_file": Path("b")}, "Expected enable_batching"),
         ({"grpc_channel_arguments": "a=1,b"}, "Expected KEY=VALUE in grpc_channel_arguments, got 'b'"),
+        ({"max_message_bytes": 2**31}, "Expected max_message_bytes of less than 2 GB"),
         ({"model_base_path": None}, "Expected model_base_path or model_config_file"),
     ],
 )

@@ -231,6 +231,13 @@ SERVABLE = "Servable not found for request: "
             BAD,
             'input "words" should have shape [?, ?], came [1]: ',
         ),
+        (
+            "POST",
+            "/v1/models/half:predict",
+            {"signature_name": "__saved_model_init_op", "instances": [1]},
+            BAD,
+            "instances is a plain list, but expecting list of objects",
+        ),
         ("POST", "/v1/models/half:regress", {"examples": [{}]}, BAD, "Expected one output Tensor."),
         ("POST", "/v1/models/half:classify", {}, BAD, "When method is classify, key 'examples' is expected"),
         (
