@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import threading
 import time
 
@@ -65,6 +66,8 @@ class RestServer:
             "threads": num_threads,
             "max_request_body_size": max_body_bytes + 1,  # waitress refuses what reaches it
             "connection_limit": MAX_CONNECTIONS,
+            # No thread waits until a client reads. What waits is little: nothing more is received before it is sent.
+            "outbuf_high_watermark": sys.maxsize,
             "asyncore_use_poll": True,  # select() ends at file 1023
             "ident": None,
         }
