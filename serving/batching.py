@@ -13,8 +13,8 @@ import numpy as np
 from serving import deadline as deadlines
 from serving.batch_queue import BatchScheduler, Task
 from serving.batching_parameters import BatchingParameters
-from serving.metrics import Load, Metrics
-from serving.servable import Servable
+from serving.metrics import Metrics
+from serving.servable import Load, Servable
 from serving.status import ServingError, invalid_argument
 
 MAX_PADDING = 1 << 20

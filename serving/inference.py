@@ -8,6 +8,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, model_pb2, regression_pb2
 
 from serving import deadline as deadlines
+from serving import tensors
 from serving.predict import DEFAULT_SIGNATURE
 from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
@@ -24,6 +25,7 @@ class Inference:
 
     Args:
         servable: The version to ask.
+        max_tensor_bytes: Refuse examples that would take more bytes than this in memory, each with its context.
         check_method_names: Refuse signatures whose `method_name` is not the call's. TensorFlow 2 writes the one of
             Predict into every signature, so TF Serving does not check by default.
         deadline: See `serving.deadline`.
@@ -33,11 +35,13 @@ class Inference:
     def __init__(
         self,
         servable: Servable,
+        max_tensor_bytes: int | None = None,
         check_method_names: bool = False,
         deadline: float | None = None,
         abandoned: deadlines.Abandoned | None = None,
     ):
-        self._servable, self._check_method_names = servable, check_method_names
+        self._servable, self._max_tensor_bytes = servable, max_tensor_bytes
+        self._check_method_names = check_method_names
         self._deadline, self._abandoned = deadline, abandoned
 
     def classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
@@ -49,7 +53,7 @@ class Inference:
         """
         response = classification_pb2.ClassificationResponse()
         signature = self._signature(request.model_spec, "No signature was found with the name: ")
-        self._classify(request.model_spec, signature, _serialized(request.input), response.result)
+        self._classify(request.model_spec, signature, self._examples(request.input), response.result)
         self._fill_spec(request.model_spec, response.model_spec)
         return response
 
@@ -57,7 +61,7 @@ class Inference:
         """Answers one request; raises as `classify`."""
         response = regression_pb2.RegressionResponse()
         signature = self._signature(request.model_spec, "No signature was found with the name: ")
-        self._regress(request.model_spec, signature, _serialized(request.input), response.result)
+        self._regress(request.model_spec, signature, self._examples(request.input), response.result)
         self._fill_spec(request.model_spec, response.model_spec)
         return response
 
@@ -67,7 +71,7 @@ class Inference:
         All tasks are checked before the first one runs.
         """
         signatures = self._task_signatures(request)
-        examples = _serialized(request.input)
+        examples = self._examples(request.input)
         response = inference_pb2.MultiInferenceResponse()
         for task, signature in zip(request.tasks, signatures, strict=True):
             result = response.results.add()
@@ -145,6 +149,27 @@ class Inference:
         results = self._servable.run(_key(spec), {_INPUTS: examples}, outputs, self._deadline, self._abandoned)
         return {alias: np.asarray(value) for alias, value in results.items()}
 
+    def _examples(self, content: input_pb2.Input) -> np.ndarray:
+        """Returns the examples as the graph parses them: [B] bytes.
+
+        The context goes in front of each: to a protobuf parser, two messages in a row are one, and the later wins.
+        """
+        context = b""
+        examples = content.example_list.examples
+        if content.WhichOneof("kind") == "example_list_with_context":
+            context = content.example_list_with_context.context.SerializeToString()
+            examples = content.example_list_with_context.examples
+        if not examples:
+            raise invalid_argument("Input is empty.")
+        # A long context and a million empty examples fit into a message, but not into memory.
+        size = content.ByteSize() + len(examples) * (len(context) + tensors.STRING_BYTES)
+        if self._max_tensor_bytes is not None and size > self._max_tensor_bytes:
+            raise invalid_argument(
+                f"{len(examples)} examples with their context ask for {size} bytes, more than the "
+                f"{self._max_tensor_bytes} that one tensor may take"
+            )
+        return np.array([context + example.SerializeToString() for example in examples], object)
+
     def _check_classifies(self, signature: meta_graph_pb2.SignatureDef) -> list[str]:
         """Returns the outputs to ask for."""
         self._check_method(signature, _CLASSIFY, "classification")
@@ -189,21 +214,6 @@ class Inference:
 
 def _key(spec: model_pb2.ModelSpec) -> str:
     return spec.signature_name or DEFAULT_SIGNATURE
-
-
-def _serialized(content: input_pb2.Input) -> np.ndarray:
-    """Returns the examples as the graph parses them: [B] bytes.
-
-    The context goes in front of each: to a protobuf parser, two messages in a row are one, and the later wins.
-    """
-    context = b""
-    examples = content.example_list.examples
-    if content.WhichOneof("kind") == "example_list_with_context":
-        context = content.example_list_with_context.context.SerializeToString()
-        examples = content.example_list_with_context.examples
-    if not examples:
-        raise invalid_argument("Input is empty.")
-    return np.array([context + example.SerializeToString() for example in examples], object)
 
 
 def _check_matrix(alias: str, array: np.ndarray, dtype: str, rows: int) -> None:

@@ -12,15 +12,12 @@ from tensorflow_serving.apis import model_pb2
 
 from serving import memory
 from serving.lifecycle import State, Version, VersionState, next_to_load, next_to_unload
-from serving.servable import Servable
+from serving.servable import Load, Servable
 from serving.status import ServingError, invalid_argument
 from serving.warmup import warm_up
 from tfdnc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-
-Load = Callable[[str, int, Path], Servable]
-"""Makes the servable of (model, version, folder)."""
 
 
 class ModelManager:

@@ -3,11 +3,11 @@
 import bisect
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from serving import text_proto
-from serving.servable import Servable
+from serving.servable import Load, Servable
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 """Where TF Serving shows its metrics unless told otherwise."""
@@ -17,8 +17,6 @@ MonitoringConfig = text_proto.define(
     {"prometheus_config": {"enable": text_proto.FieldType.TYPE_BOOL, "path": text_proto.FieldType.TYPE_STRING}},
 )
 """`tensorflow.serving.MonitoringConfig`, which the API package does not ship."""
-
-Load = Callable[[str, int, Path], Servable]
 
 
 class Metrics:

@@ -74,6 +74,8 @@ class ServerOptions:
                 raise UserError(f"Expected a {name} from 0 to 65535, got {getattr(self, name)}. Choose another one.")
         if self.rest_api_port and self.rest_api_port == self.port:
             raise UserError(f"Expected two ports, got {self.port} for gRPC and for REST. Choose another one for REST.")
+        if not 0 < self.max_message_bytes < 2**31:
+            raise UserError(f"Expected max_message_bytes of less than 2 GB, got {self.max_message_bytes}. Correct it.")
         self.channel_arguments()
 
     @property
@@ -87,7 +89,7 @@ class ServerOptions:
         return self.rest_api_num_threads or default_threads()
 
     def channel_arguments(self) -> list[tuple[str, int | str]]:
-        """Returns `grpc_channel_arguments` as gRPC takes them: what reads as a number is one, as in TF Serving.
+        """Returns `grpc_channel_arguments` as gRPC takes them: what reads as an int32 is one, as in TF Serving.
 
         Raises:
             UserError: A part is not KEY=VALUE.
@@ -97,7 +99,7 @@ class ServerOptions:
             key, equals, value = part.partition("=")
             if not key or not equals:
                 raise UserError(f"Expected KEY=VALUE in grpc_channel_arguments, got {part!r}. Correct it.")
-            arguments.append((key, int(value) if value.lstrip("-").isdecimal() else value))
+            arguments.append((key, int(value) if _is_int32(value) else value))
         return arguments
 
 
@@ -134,6 +136,11 @@ def _fields() -> Iterator[tuple[str, type, str]]:
     for field in dataclasses.fields(ServerOptions):
         kind, text = typing.get_args(field.type)
         yield field.name, next(iter(typing.get_args(kind)), kind), text
+
+
+def _is_int32(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) <= 10 and -(2**31) <= int(text) < 2**31
 
 
 def _boolean(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Requests whose bytes are no message: refused as the caller's mistake, where gRPC for Python says INTERNAL."""
 
+import functools
 from collections.abc import Callable
 
 import grpc
@@ -33,6 +34,7 @@ def _parse_or_return_error(parse: Callable) -> Callable:
 
 
 def _refuse_unparsed(handle: Callable) -> Callable:
+    @functools.wraps(handle)  # with its attributes: gRPC reads from them which threads it runs on
     def check(request, context: grpc.ServicerContext):
         if isinstance(request, DecodeError):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request cannot be parsed: {request}")

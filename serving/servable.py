@@ -12,10 +12,13 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from serving import bundle
 from serving import deadline as deadlines
-from serving.status import ServingError
+from serving.status import ServingError, invalid_argument
 from tfdnc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
+
+Load = Callable[[str, int, Path], "Servable"]
+"""Makes the servable of (model, version, folder)."""
 
 MAX_CALLABLES = 64
 """Sets of outputs that a version gets a pruned graph for, which costs memory and seconds. Any client may ask for any
@@ -106,14 +109,18 @@ class Servable:
             abandoned: See `serving.deadline`.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED or CANCELLED: nobody waits for the answer any more.
+            ServingError: DEADLINE_EXCEEDED or CANCELLED: nobody waits for the answer any more. INVALID_ARGUMENT: the
+                graph could not answer, and TensorFlow could not say why without quoting bytes that are no text.
             tf.errors.OpError: The graph could not answer.
         """
         aliases = tuple(sorted(set(outputs)))
         values = [feeds[alias] for alias in sorted(feeds)]
         fetched, call = self._callable(key, aliases)
         deadlines.check(deadline, abandoned)
-        results = dict(zip(fetched, call(*values), strict=True))
+        try:
+            results = dict(zip(fetched, call(*values), strict=True))
+        except UnicodeDecodeError as error:  # the graph's own error, with bytes of the request in it that are no text
+            raise invalid_argument(error.object.decode(errors="replace")) from error
         return results if fetched == aliases else {alias: results[alias] for alias in aliases}
 
     def _callable(self, key: str, aliases: tuple[str, ...]) -> tuple[tuple[str, ...], Callable]:

@@ -11,12 +11,12 @@ from concurrent import futures
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving import batching, bundle, text_proto, tls
 from serving.batching_parameters import BatchingParameters
+from serving.health import HealthService
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.model_config import single_model
@@ -36,8 +36,8 @@ _LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
 """How long a stopping server waits for requests that are being answered."""
 
-HEALTHY = ("", "ModelService", "PredictionService")
-"""What the health service knows, as in TF Serving; the empty name is the server as a whole."""
+_BATCH_THREADS = "model_server_batch_threads"
+"""What TF Serving calls them without a file; a file without a name has another default."""
 
 
 class Server:
@@ -62,20 +62,24 @@ class Server:
         self.options = options
         self.metrics = Metrics.configured(options.monitoring_config_file) if options.monitoring_config_file else None
         self.manager = _manager(options, self.metrics)
+        self.rest: RestServer | None = None
         try:
             self.source = ModelSource(
                 self.manager, options.model_config_file, options.allow_version_labels_for_unavailable_models
             )
             # The models come first: a client that connects to a bound port waits, one that finds none is told at once.
             self._load_models()
-            self._health = health.HealthServicer() if options.enable_grpc_healthcheck_service else None
             prediction = PredictionService(
                 self.manager, options.max_message_bytes, options.enable_signature_method_name_check, self.metrics
             )
             self._grpc = self._build_grpc(prediction)
-            self.port = self._bind()
-            self.rest = self._build_rest(prediction) if options.rest_api_port else None
+            self._health = HealthService(self._grpc) if options.enable_grpc_healthcheck_service else None
+            if options.rest_api_port:
+                self.rest = self._build_rest(prediction)
+            self.port = self._bind()  # last: gRPC gives no port back before it was started
         except BaseException:
+            if self.rest is not None:
+                self.rest.stop(0)
             self.manager.close()
             raise
         self._periodic: list[Periodic] = []
@@ -105,10 +109,6 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         models = ModelService(self.manager, self.source.reload)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
-        if self._health is not None:
-            for name in HEALTHY:
-                self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 
     def _build_rest(self, prediction: PredictionService) -> RestServer:
@@ -155,9 +155,9 @@ class Server:
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Refuses new requests, waits at most `grace` seconds for running ones, frees the port and the models."""
-        if self._health is not None:
-            self._health.enter_graceful_shutdown()  # whoever watches learns it before the port is gone
         stopped = self._grpc.stop(grace)
+        if self._health is not None:
+            self._health.stop()
         if self.rest is not None:
             self.rest.stop(grace)
         stopped.wait()
@@ -172,7 +172,8 @@ def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     load = Servable.load
     if options.enable_batching:
         file = options.batching_parameters_file
-        load = batching.loader(load, BatchingParameters.read(file) if file else BatchingParameters(), metrics)
+        parameters = BatchingParameters.read(file) if file else BatchingParameters(thread_pool_name=_BATCH_THREADS)
+        load = batching.loader(load, parameters, metrics)
     return ModelManager(
         load=load if metrics is None else metrics.timed(load),
         warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,

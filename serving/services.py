@@ -26,6 +26,7 @@ from serving.inference import Inference
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.predict import predict
+from serving.servable import Servable
 from serving.status import invalid_argument, status_of
 
 SIGNATURE_DEF = "signature_def"
@@ -135,7 +136,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> classification_pb2.ClassificationResponse:
         """Answers Classify."""
         with self._manager.lease(request.model_spec) as servable:
-            return Inference(servable, self._check_method_names, deadline, abandoned).classify(request)
+            return self._inference(servable, deadline, abandoned).classify(request)
 
     def regress(
         self,
@@ -145,7 +146,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> regression_pb2.RegressionResponse:
         """Answers Regress."""
         with self._manager.lease(request.model_spec) as servable:
-            return Inference(servable, self._check_method_names, deadline, abandoned).regress(request)
+            return self._inference(servable, deadline, abandoned).regress(request)
 
     def multi_inference(
         self,
@@ -155,7 +156,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> inference_pb2.MultiInferenceResponse:
         """Answers MultiInference; the first task says which version."""
         with self._manager.lease(_first_spec(request)) as servable:
-            return Inference(servable, self._check_method_names, deadline, abandoned).multi(request)
+            return self._inference(servable, deadline, abandoned).multi(request)
+
+    def _inference(self, servable: Servable, deadline, abandoned) -> Inference:
+        return Inference(servable, self._max_tensor_bytes, self._check_method_names, deadline, abandoned)
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest

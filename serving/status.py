@@ -8,7 +8,7 @@ import tensorflow as tf
 _LOG = logging.getLogger(__name__)
 
 MESSAGE_LIMIT = 1024
-"""Characters of an error message that are sent, as TF Serving does: gRPC carries it in a header of 8 KB at most."""
+"""Bytes of an error message that are sent, as TF Serving does: gRPC carries it in a header of 8 KB, three for each."""
 
 _TRUNCATED = "...TRUNCATED"
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
@@ -48,5 +48,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def truncated(message: str) -> str:
-    """Returns `message`, cut to `MESSAGE_LIMIT` characters with a mark where something is missing."""
-    return message if len(message) <= MESSAGE_LIMIT else message[:MESSAGE_LIMIT] + _TRUNCATED
+    """Returns `message`, cut to `MESSAGE_LIMIT` bytes of UTF-8 with a mark where something is missing."""
+    content = message.encode(errors="replace")
+    if len(content) <= MESSAGE_LIMIT:
+        return message
+    return content[:MESSAGE_LIMIT].decode(errors="ignore") + _TRUNCATED

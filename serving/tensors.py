@@ -30,7 +30,7 @@ _FIELDS = {
 }
 _TYPES = {np.dtype(element): number for number, (_, _, element) in _FIELDS.items()}
 
-_STRING_BYTES = 24
+STRING_BYTES = 24
 """What a string takes in TensorFlow's memory however short it is: what an element counts for in `max_bytes`."""
 
 
@@ -62,7 +62,7 @@ def decode(proto: tensor_pb2.TensorProto, max_bytes: int | None = None) -> np.nd
     is_string = proto.dtype == types_pb2.DT_STRING
     if not is_string and proto.dtype not in _FIELDS:
         raise MalformedTensorError(f"tensors of {type_name(proto.dtype)} cannot be sent in a request")
-    itemsize = _STRING_BYTES if is_string else np.dtype(_FIELDS[proto.dtype][2]).itemsize
+    itemsize = STRING_BYTES if is_string else np.dtype(_FIELDS[proto.dtype][2]).itemsize
     shape, count = _shape(proto, itemsize, max_bytes)
     try:
         flat = _strings(proto, count) if is_string else _numbers(proto, count)

@@ -1,5 +1,6 @@
 """Warm-up: replays the requests recorded inside a bundle, so that no client pays for what is built on first use."""
 
+import functools
 import logging
 import time
 
@@ -7,6 +8,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.inference import Inference
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
@@ -24,7 +26,7 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
     """Replays each warm-up request of a servable `repeats` times; returns how many there are, 0 without a file.
 
     As in TF Serving, a request that fails means that the version is broken, and so does a file with more than
-    `MAX_RECORDS` records. Requests of other kinds than Predict are passed over with a warning.
+    `MAX_RECORDS` records. Records of `Session.run`, which no client can ask for, are passed over with a warning.
 
     Raises:
         UserError: The file cannot be read, or a request in it fails.
@@ -51,12 +53,19 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
 
 
 def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+    inference = Inference(servable)
+    calls = {
+        "predict_log": functools.partial(predict, servable),
+        "classify_log": inference.classify,
+        "regress_log": inference.regress,
+        "multi_inference_log": inference.multi,
+    }
     kind = log.WhichOneof("log_type")
-    if kind != "predict_log":
+    if kind not in calls:
         _LOG.warning("%s: passed over a warm-up record of kind %s", servable.path, kind)
         return
     try:
-        predict(servable, log.predict_log.request)
+        calls[kind](getattr(log, kind).request)
     except Exception as error:
         code, message = status_of(error)
         raise UserError(

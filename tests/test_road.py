@@ -199,6 +199,10 @@ def test_an_export_is_verified_on_a_server_and_published(run, server, tmp_path):
         (["judge", CONFIG], "a section for judge, this one has the stations"),
         (["serve", "absent"], "absent"),
         (["verify", "absent"], "Expected the folder of a bundle, found nothing at absent"),
+        (
+            ["query", "--user", "1", "--start-server", "--tls-roots", "x.pem"],
+            "Expected --start-server or the --tls-roots",
+        ),
         (["query", "--runs", "absent", "--user", "1"], "Expected a run with a bundle in absent"),
     ],
 )

@@ -182,10 +182,11 @@ def _path(environ: dict) -> str:
 
 def _spec(name: str | None, version: str | None, label: str | None) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=urllib.parse.unquote(name or ""))
-    if version is not None and int(version) >= 2**63:
-        raise invalid_argument(f"Failed to convert version: {version} to numeric.")
     if version is not None:
-        spec.version.value = int(version)
+        digits = version.lstrip("0") or "0"
+        if len(digits) > 19 or int(digits) >= 2**63:  # the length first: Python converts no thousands of digits
+            raise invalid_argument(f"Failed to convert version: {version} to numeric.")
+        spec.version.value = int(digits)
     if label is not None:
         spec.version_label = urllib.parse.unquote(label)
     return spec

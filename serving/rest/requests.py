@@ -112,7 +112,7 @@ def _fill_columns(content, inputs, request) -> None:
         if missing:
             raise invalid_argument(f"Missing named input: {missing[0]} in '{_COLUMNS}' object.")
         columns = {name: content[name] for name in inputs}
-    elif len(inputs) > 1:
+    elif len(inputs) != 1:
         raise invalid_argument(
             f"{_COLUMNS} is a plain value/list, but expecting an object as multiple input tensors required "
             "as per tensorinfo_map"
@@ -126,7 +126,7 @@ def _fill_columns(content, inputs, request) -> None:
 
 
 def _fill_rows(rows: list, inputs, request) -> None:
-    if not isinstance(rows[0], dict) and len(inputs) > 1:
+    if not isinstance(rows[0], dict) and len(inputs) != 1:
         raise invalid_argument(
             f"{_ROWS} is a plain list, but expecting list of objects as multiple input tensors required "
             "as per tensorinfo_map"

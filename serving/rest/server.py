@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import threading
 import time
 
@@ -65,6 +66,8 @@ class RestServer:
             "threads": num_threads,
             "max_request_body_size": max_body_bytes + 1,  # waitress refuses what reaches it
             "connection_limit": MAX_CONNECTIONS,
+            # No thread waits until a client reads. What waits is little: nothing more is received before it is sent.
+            "outbuf_high_watermark": sys.maxsize,
             "asyncore_use_poll": True,  # select() ends at file 1023
             "ident": None,
         }
@@ -91,6 +94,7 @@ class RestServer:
         # The loop watches these sockets, so it closes them itself; without any it ends.
         self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))
         self._thread.join()
+        self._server = None
 
     def _is_busy(self) -> bool:
         channels = list(self._server.active_channels.copy().values())

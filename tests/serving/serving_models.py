@@ -35,6 +35,10 @@ class HalfPlusTwo(tf.Module):
         tf.debugging.assert_positive(n, message="n must be positive")
         return {"n": n}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def number(self, text):
+        return {"number": tf.strings.to_number(text)}
+
 
 class Reader(tf.Module):
     """Fails with another error than INVALID_ARGUMENT, and a long one, if the file is missing."""
@@ -123,6 +127,7 @@ def save_half_plus_two(path: Path, offset: float = 2.0) -> Path:
         "serving_default": model.half_plus_two,
         "shout": model.shout,
         "positive_only": model.positive_only,
+        "number": model.number,
     }
     tf.saved_model.save(model, str(path), signatures=signatures)
     return path

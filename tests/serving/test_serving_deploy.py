@@ -18,7 +18,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from waiting import until_available
 
 import serving
-from serving import metrics, options, text_proto, tls
+from serving import health, metrics, options, text_proto, tls
 from serving import server as embedded
 from serving.batching_parameters import BatchingParameters
 from serving.metrics import Metrics
@@ -202,7 +202,7 @@ def test_the_manifest_fits_together():
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert CONTAINER[probe]["grpc"]["port"] == ports["grpc"]
-        assert CONTAINER[probe]["grpc"]["service"] in embedded.HEALTHY
+        assert CONTAINER[probe]["grpc"]["service"] in health.NAMES
 
 
 def test_publishing_in_kubernetes_is_a_command_of_ours(monkeypatch):

@@ -1,16 +1,20 @@
 """Classify, Regress and MultiInference over real gRPC, and what they refuse, in the words of TF Serving."""
 
+import shutil
+
 import grpc
 import pytest
 import tensorflow as tf
 from conftest import Stubs
+from serving_models import write_warmup
 from tensorflow.core.example import example_pb2
-from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
+from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, prediction_log_pb2, regression_pb2
 
 from serving import server as embedded
 from serving.inference import Inference
 from serving.servable import Servable
 from serving.status import ServingError
+from serving.warmup import warm_up
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -155,6 +159,30 @@ def test_regress(rpcs):
     assert [item.value for item in response.result.regressions] == [1, 2]
     assert response.model_spec.signature_name == "serving_default"
     assert response.model_spec.version.value == 3
+
+
+def test_warm_up_asks_all_kinds_of_requests(path, tmp_path):
+    version = shutil.copytree(path, tmp_path / "examples")
+    logs = [
+        prediction_log_pb2.PredictionLog(classify_log={"request": classification("labels")}),
+        prediction_log_pb2.PredictionLog(regress_log={"request": regression()}),
+        prediction_log_pb2.PredictionLog(multi_inference_log={"request": tasks(("scores", CLASSIFY))}),
+    ]
+    write_warmup(version, [], [log.SerializeToString() for log in logs])
+    servable = Servable.load("examples", 3, version)
+    assert warm_up(servable) == 3
+    assert {key for key, _ in servable._callables} == {"labels", "serving_default", "scores"}
+    servable.close()
+
+
+def test_a_context_is_not_multiplied_beyond_what_a_tensor_may_take(path):
+    servable = Servable.load("examples", 3, path)
+    request = regression(content=of([example()] * 1000, context=example(x=1)))
+    assert len(Inference(servable, max_tensor_bytes=100_000).regress(request).result.regressions) == 1000
+    with pytest.raises(ServingError, match="1000 examples with their context ask for") as caught:
+        Inference(servable, max_tensor_bytes=40_000).regress(request)
+    assert caught.value.code is INVALID
+    servable.close()
 
 
 def test_the_context_is_part_of_every_example_which_overrides_it(rpcs):

@@ -7,7 +7,6 @@ import time
 
 import grpc
 import pytest
-from serving_models import save_half_plus_two
 from tensorflow_serving.apis import model_pb2
 
 from serving.manager import ModelManager, State
@@ -275,13 +274,13 @@ def test_closing_ends_all_waits_and_frees_what_is_used_afterwards(make, loader):
     assert manager.available() == {"m": [], "n": []}
 
 
-def test_an_unloaded_version_leaves_no_graph_behind(tmp_path):
+def test_an_unloaded_version_leaves_no_graph_behind(half_plus_two):
     def graphs():
         return sum(type(thing).__name__ == "Session" for thing in gc.get_objects())
 
     manager = ModelManager()
     before = graphs()
-    manager.want("m", {1: save_half_plus_two(tmp_path / "1")})
+    manager.want("m", {1: half_plus_two / "1"})
     assert manager.wait_until_available(["m"]) == {}
     assert graphs() == before + 1
     manager.close()

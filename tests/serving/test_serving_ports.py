@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -96,6 +97,16 @@ def test_unix_socket_beside_the_port(tmp_path, half_plus_two):
                 assert answer(channel) == 20.5
 
 
+def test_a_server_that_does_not_come_up_keeps_no_port(half_plus_two):
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as taken:
+        free, port = other.getsockname()[1], taken.getsockname()[1]
+        other.close()
+        for ports in ({"port": port, "rest_api_port": free}, {"port": free, "rest_api_port": port}):
+            with pytest.raises(UserError, match="Expected to listen on"):
+                embedded.build_server(half_plus_two, **ports)
+            socket.create_server(("127.0.0.1", free)).close()
+
+
 def test_health_service_knows_tf_servings_names_and_says_when_the_server_goes(half_plus_two):
     with embedded.running(half_plus_two, model_name="half", enable_grpc_healthcheck_service=True) as server:
         channel = grpc.insecure_channel(server.address)
@@ -108,11 +119,32 @@ def test_health_service_knows_tf_servings_names_and_says_when_the_server_goes(ha
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
         assert next(watch).status == SERVING
-        stopping = threading.Thread(target=server.stop)
-        stopping.start()
-        assert next(watch).status == NOT_SERVING
+        left = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(left).status == SERVING
+        left.cancel()
+        server.stop(grace=1e6)  # so nothing is waited for: a watch would otherwise last until its client leaves
+        assert [answer.status for answer in watch] == [NOT_SERVING]
         channel.close()
-        stopping.join()
+
+
+def test_a_server_whose_threads_are_all_taken_is_healthy(half_plus_two):
+    """Taken by requests of which only the beginning came: gRPC for Python waits for the rest on a thread."""
+    flags = {"model_name": "half", "grpc_max_threads": 2, "enable_grpc_healthcheck_service": True}
+    finish = threading.Event()
+
+    def slowly():
+        assert finish.wait(30)
+        yield REQUEST.SerializeToString()
+
+    with embedded.running(half_plus_two, **flags) as server, grpc.insecure_channel(server.address) as channel:
+        assert answer(channel) == 20.5
+        predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        begun = [predict.future(slowly(), timeout=30) for _ in range(2)]
+        request = health_pb2.HealthCheckRequest(service="PredictionService")
+        assert health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status == SERVING
+        assert not any(call.done() for call in begun)
+        finish.set()
+        assert all(call.result() for call in begun)
 
 
 def test_without_the_flag_there_is_no_health_service(bundle_server):
@@ -151,8 +183,9 @@ def test_flags_are_read_as_tf_serving_reads_them():
     assert (options.port, options.rest_api_port) == (1, 2)
     assert (options.enable_batching, options.enable_model_warmup) == (True, False)
     assert read(model_name="tfdnc").model_name == "tfdnc"
-    arguments = read("--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.x=y").channel_arguments()
-    assert arguments == [("grpc.max_connection_age_ms", 2000), ("grpc.x", "y")]
+    arguments = read("--grpc_channel_arguments=grpc.max_connection_age_ms=2000,x=y,z=2147483648,n=-1,o=--1")
+    numbers = [("grpc.max_connection_age_ms", 2000), ("x", "y"), ("z", "2147483648"), ("n", -1), ("o", "--1")]
+    assert arguments.channel_arguments() == numbers
     with pytest.raises(argparse.ArgumentError, match="expected true or false, got 'yes'"):
         read("--enable_batching=yes")
 
@@ -167,6 +200,7 @@ def test_flags_are_read_as_tf_serving_reads_them():
         ({"file_system_poll_wait_seconds": -1}, "Expected file_system_poll_wait_seconds of 0 or more"),
         ({"batching_parameters_file": Path("b")}, "Expected enable_batching"),
         ({"grpc_channel_arguments": "a=1,b"}, "Expected KEY=VALUE in grpc_channel_arguments, got 'b'"),
+        ({"max_message_bytes": 2**31}, "Expected max_message_bytes of less than 2 GB"),
         ({"model_base_path": None}, "Expected model_base_path or model_config_file"),
     ],
 )

@@ -22,7 +22,7 @@ from serving import server as embedded
 from serving import tensors
 from serving.predict import predict
 from serving.servable import Servable
-from serving.status import ServingError
+from serving.status import ServingError, truncated
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 ONES = np.ones([2, 1], np.float32)
@@ -174,8 +174,9 @@ def test_message_above_the_limit(stubs):
 @pytest.mark.usefixtures("still_answers")
 def test_bytes_that_are_no_message(stubs):
     send = stubs.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    with pytest.raises(grpc.RpcError):
+    with pytest.raises(grpc.RpcError) as caught:
         send(b"\xff" * 100, timeout=30)
+    assert caught.value.code() is INVALID
 
 
 def test_errors_of_the_graph_keep_their_code_and_are_cut(tmp_path):
@@ -187,6 +188,19 @@ def test_errors_of_the_graph_keep_their_code_and_are_cut(tmp_path):
             stub.Predict(request, timeout=30)
     assert caught.value.code() is NOT_FOUND
     assert caught.value.details().endswith("...TRUNCATED")
+
+
+def test_an_error_that_quotes_bytes_which_are_no_text(stubs):
+    code, message = stubs.refused("Predict", predict_request({"text": np.array([b"\xff"], object)}, "number"))
+    assert code is INVALID
+    assert "StringToNumberOp could not correctly convert string: \ufffd" in message
+
+
+def test_long_messages_are_cut_by_bytes():
+    """gRPC writes every byte of such a letter as three, and a client takes 8 KB."""
+    cut = truncated("\u754c" * 1000)
+    assert len(cut.encode()) == 1023 + len("...TRUNCATED")
+    assert truncated("\u754c" * 300) == "\u754c" * 300
 
 
 def test_metadata_round_trip(stubs, half_server):

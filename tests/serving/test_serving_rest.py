@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import rest_client
 import tensorflow as tf
-from serving_models import save_half_plus_two
 
 from serving import server as embedded
 
@@ -29,19 +28,17 @@ class Examples(tf.Module):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, fake_bundle):
+def models(tmp_path_factory, fake_bundle, half_plus_two):
     """A server of `half` (versions 1 and 2, 1 is `stable`), a fake bundle, examples, and a name that needs escapes."""
     folder = tmp_path_factory.mktemp("rest")
-    for version, offset in ((1, 2.0), (2, 20.0)):
-        save_half_plus_two(folder / "half" / str(version), offset)
     model = Examples()
     signatures = {"regress": model.regress, "classify": model.classify, "total": model.total}
     tf.saved_model.save(model, str(folder / "examples" / "1"), signatures=signatures)
-    paths = {"a b/c": folder / "half", "bundle": fake_bundle, "examples": folder / "examples"}
+    paths = {"a b/c": half_plus_two, "bundle": fake_bundle, "examples": folder / "examples"}
     config = "".join(
         f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}' for name, path in paths.items()
     )
-    config += f"""config {{ name: "half" base_path: "{folder / "half"}" model_platform: "tensorflow"
+    config += f"""config {{ name: "half" base_path: "{half_plus_two}" model_platform: "tensorflow"
         model_version_policy {{ all {{ }} }} version_labels {{ key: "stable" value: 1 }} }}"""
     file = folder / "models.config"
     file.write_text(f"model_config_list {{ {config} }}")
@@ -188,6 +185,8 @@ SERVABLE = "Servable not found for request: "
             BAD,
             f"Failed to convert version: {2**64}",
         ),
+        ("GET", f"/v1/models/half/versions/{'9' * 5000}", None, BAD, "Failed to convert version: 999"),
+        ("GET", f"/v1/models/half/versions/{'0' * 5000}9", None, GONE, "Could not find version 9 of model half"),
         ("GET", "/v1/models/no", None, GONE, "Could not find any versions of model no"),
         ("GET", "/v1/models/half/versions/9", None, GONE, "Could not find version 9 of model half"),
         ("GET", "/v1/models/half/labels/no", None, BAD, UNKNOWN_LABEL),
@@ -231,6 +230,13 @@ SERVABLE = "Servable not found for request: "
             {"signature_name": "shout", "inputs": ["a"]},
             BAD,
             'input "words" should have shape [?, ?], came [1]: ',
+        ),
+        (
+            "POST",
+            "/v1/models/half:predict",
+            {"signature_name": "__saved_model_init_op", "instances": [1]},
+            BAD,
+            "instances is a plain list, but expecting list of objects",
         ),
         ("POST", "/v1/models/half:regress", {"examples": [{}]}, BAD, "Expected one output Tensor."),
         ("POST", "/v1/models/half:classify", {}, BAD, "When method is classify, key 'examples' is expected"),

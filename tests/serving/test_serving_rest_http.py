@@ -76,6 +76,25 @@ def test_a_connection_holds_no_thread(server):
         assert client.post("/v1/models/half:predict", GOOD)[0] == 200
 
 
+def test_a_client_that_reads_nothing_holds_no_thread(server):
+    class Large:
+        path = "/metrics"
+
+        @staticmethod
+        def page():
+            pages.release()
+            return "x" * (20 << 20)
+
+    pages = threading.Semaphore(0)
+    with (
+        rest_client.running(server, num_threads=1, metrics=Large) as client,
+        socket.create_connection(("127.0.0.1", client.http.port)) as deaf,
+    ):
+        deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        assert all(pages.acquire(timeout=TIMEOUT) for _ in range(2))
+        assert client.ask("GET", "/v1/models/half")[0] == 200
+
+
 def test_chunked_bodies(rest):
     head = (
         b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"

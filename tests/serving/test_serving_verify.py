@@ -165,22 +165,32 @@ def test_approximate_lists_must_overlap_as_much_as_the_manifest_says(version, mo
     assert min(row.overlap for row in report.signatures) == 0.0  # a list of one
 
 
-def test_another_model_under_the_same_manifest_is_found(version, half_plus_two):
+def test_another_model_under_the_same_manifest_is_found(version, half_plus_two, capsys):
+    """By what the fresh process does; here without the process."""
     for name in ("saved_model.pb", "variables"):
         target = version / name
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         source = half_plus_two / "1" / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    with pytest.raises(UserError, match=r"recorded request 1 \(serving_default\), it failed with INVALID_ARGUMENT"):
-        verify(version)
+    assert replay.main([str(version), str(version.parent / "answers")]) == 2
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert "recorded request 1 (serving_default), it failed with INVALID_ARGUMENT" in sentence
 
 
-def test_a_process_that_crashes_is_a_sentence(version, tmp_path, monkeypatch):
-    crash = tmp_path / "python"
-    crash.write_text("#!/bin/sh\necho something broke >&2\nkill -SEGV $$\n")
-    crash.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(crash))
-    with pytest.raises(UserError, match=r"ended with signal SIGSEGV\. Do not serve it.*something broke"):
+@pytest.mark.parametrize(
+    ("end", "sentence"),
+    [
+        ("exit 2", "^something broke$"),
+        ("exit 1", r"(?s)ended with status 1\. Do not serve it.*something broke"),
+        ("kill -SEGV $$", r"(?s)ended with signal SIGSEGV\. Do not serve it.*something broke"),
+    ],
+)
+def test_a_process_that_fails_is_a_sentence(version, tmp_path, monkeypatch, end, sentence):
+    process = tmp_path / "python"
+    process.write_text(f"#!/bin/sh\necho a warning >&2\necho something broke >&2\n{end}\n")
+    process.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(process))
+    with pytest.raises(UserError, match=sentence):
         verify(version)
 
 

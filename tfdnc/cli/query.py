@@ -31,6 +31,11 @@ class User(NamedTuple):
 
 def query(arguments: argparse.Namespace) -> None:
     """Sends one user's history, without its last event, and shows the answer."""
+    if arguments.start_server and (arguments.tls_roots or arguments.label):
+        raise UserError(
+            "Expected --start-server or the --tls-roots and --label of a server that runs, got both: the server of a "
+            "query has neither. Drop one."
+        )
     run = arguments.run or _newest_run(arguments.runs)
     items = read_items(run / road.CLUSTER.folder)
     _refuse_newer_clusters(run, items)
