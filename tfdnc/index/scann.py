@@ -61,12 +61,12 @@ class ScannSearcher(tf.Module):
     def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec):
         super().__init__()
         self._ops = scann_ops()
-        self._shared_name = spec.name
         self._size, self._max_k = spec.size, spec.max_k
         vectors = tf.convert_to_tensor(items)[spec.start : spec.start + spec.size]
         self._kind, self._leaves, built = _build(self._ops, vectors, spec.max_k)
         # In the argument order of `scann_to_tensors`; the vectors come last there and first in `tensors_to_scann`.
         self._state = [tf.Variable(t, trainable=False) for t in self._ops.scann_to_tensors(built.searcher_handle)]
+        self._built = _Built(self._ops, spec.name, self._state)
         self._ladder: list[Rung] = []
         if self._kind != "scann_brute_force":
             queries = queries_near(vectors.numpy()) if spec.queries is None else spec.queries
@@ -118,11 +118,36 @@ class ScannSearcher(tf.Module):
 
     def _fetch_each(self, queries, width, effort):
         """`[Q, D]` -> `[Q, W]` rows and scores, best first; W <= width, and short rows end in NaN."""
-        *state, vectors = self._state
-        # The ops must sit in the caller's own graph and carry a name of their own, or all clusters become one.
-        handle = self._ops.tensors_to_scann(vectors, *state, shared_name=self._shared_name)
+        handle = self._built.handle()
         rows, scores = self._ops.scann_search_batched(handle, queries, width, effort.rescored, effort.leaves, False)
         return tf.ensure_shape(rows, [None, None]), tf.ensure_shape(scores, [None, None])
+
+
+class _Built(tf.saved_model.experimental.TrackableResource):
+    """The searcher itself: made from its state once, here and when a bundle is loaded, then looked up by its name.
+
+    One op does both, and where it finds the name it ignores its inputs. A request therefore gives it empty ones: to
+    read the state of 15 clusters was a fifth of all ops of a request.
+    """
+
+    def __init__(self, ops, name: str, state: list[tf.Variable]):
+        super().__init__()
+        self._ops, self._name, self._state = ops, name, state
+        self._initialize()
+
+    def handle(self) -> tf.Tensor:
+        """An op in the caller's graph: captured by functions, the handles of all clusters become one when loaded."""
+        return self._make([tf.zeros([0] * variable.shape.rank, variable.dtype) for variable in self._state])
+
+    def _create_resource(self):
+        return self.handle()
+
+    def _initialize(self):
+        self._make(self._state)
+
+    def _make(self, state):
+        *state, vectors = state
+        return self._ops.tensors_to_scann(vectors, *state, shared_name=self._name)
 
 
 def _warn_of_low_recall(ladder, spec):
