@@ -252,6 +252,23 @@ def test_auto_uses_scann_only_where_it_pays(monkeypatch):
     assert kinds(index) == ["exact", "exact", "exact", "scann_hashing"]
 
 
+def test_exact_and_approximate_clusters_answer_side_by_side(monkeypatch):
+    """The approximate one in the middle, so that neither its place nor its columns are the first or the last."""
+    monkeypatch.setattr(auto_module, "SCANN_FROM", 100)
+    monkeypatch.setattr(scann_module, "HASHING_FROM", 100)
+    monkeypatch.setattr(auto_module, "exact_microseconds", lambda *_: 1e9)
+    index = AutoIndex(ITEMS, (0, 20, 320, N), name="mixed", max_k=10)
+    assert kinds(index) == ["exact", "scann_hashing", "exact"]
+    vectors, seen = make_queries(4, 3), np.random.default_rng(8).integers(0, N + 1, size=(4, 60)).astype(np.int32)
+    found, partition = index.search(vectors, seen, 10, per_cluster=True)
+    truth, true_partition = ExactIndex(ITEMS, (0, 20, 320, N)).search(vectors, seen, 10, per_cluster=True)
+    np.testing.assert_array_equal(found.clusters, truth.clusters)
+    assert np.mean(found.rows.numpy() == truth.rows.numpy()) > 0.9
+    np.testing.assert_allclose(partition, true_partition, rtol=1e-4)  # 300 items are sampled whole
+    _, unread = index.search(vectors, seen, 10, per_cluster=True, with_partition=False)
+    assert unread.shape == [4, 3]
+
+
 def test_auto_searches_exactly_what_scann_does_not_find(monkeypatch):
     items = np.random.default_rng(6).normal(size=(300, 4)).astype(np.float32)
     monkeypatch.setattr(scann_module, "HASHING_FROM", 20)

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.index.columns import clusters_of, lay_out
+from tfdnc.index.columns import lay_out
 from tfdnc.index.effort import Effort, Efforts, Ladder
 from tfdnc.index.partition import SAMPLE_SIZE, PartitionEstimate
 from tfdnc.index.seen import drop_seen, most_seen, split_by_cluster
@@ -88,7 +88,7 @@ class ClusterIndex(tf.Module):
         # Clusters whose searchers do not see all items.
         self._partial = [k for k, searcher in enumerate(self._searchers) if not searcher.exhaustive]
         # Not an attribute made of specs, which a tf.Module would try to save.
-        self._estimate = functools.partial(PartitionEstimate, items, [specs[k] for k in self._partial])
+        self._estimate = functools.partial(PartitionEstimate, items, specs, self._partial)
         self._partition = None if self.exhaustive else self._estimate(SAMPLE_SIZE)
         self._efforts = None if self.exhaustive else Efforts([self._searchers[k].ladder for k in self._partial])
 
@@ -182,6 +182,6 @@ class ClusterIndex(tf.Module):
 
     def _log_partition(self, queries, candidates, known):
         """`[B, K]`: exact where a searcher saw all items, estimated elsewhere."""
-        estimates = self._partition([queries[k] for k in self._partial], candidates, self._partial)
-        estimates = dict(zip(self._partial, tf.unstack(estimates, len(self._partial)), strict=True))
+        estimates = tf.unstack(self._partition(queries, candidates), len(self._partial))
+        estimates = dict(zip(self._partial, estimates, strict=True))
         return tf.stack([estimates.get(k, exact) for k, exact in enumerate(known)], axis=1)

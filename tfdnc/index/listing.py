@@ -47,20 +47,20 @@ def search_list(
         with_partition: as `ClusterIndex.search` takes it.
     """
     wanted = _SLACK * shares * tf.cast(num_candidates, tf.float32)[:, None]
-    guess = tf.minimum(tf.cast(tf.reduce_max(wanted, axis=0), tf.int32) + _SPARE, most)  # [K]
+    wanted = tf.maximum(tf.reduce_max(wanted, axis=0), 0.0)  # the maximum of no rows is -inf
+    guess = tf.minimum(tf.cast(wanted, tf.int32) + _SPARE, most)  # [K]
     first = tf.where(tf.shape(vectors)[0] <= _FEW, guess, most)
 
     def search(k):
-        candidates, log_partition = index.search(
-            vectors, seen, k, per_cluster=per_cluster, with_partition=with_partition
-        )
+        options = {"per_cluster": per_cluster, "with_partition": with_partition}
+        candidates, log_partition = index.search(vectors, seen, k, **options)
         keys = keys_of(candidates, log_partition)
-        return candidates, keys, merge(candidates, keys, num_candidates, width, len(index.sizes))
+        return keys, merge(candidates, keys, num_candidates, width, len(index.sizes))
 
-    candidates, keys, merged = search(first)
+    keys, merged = search(first)
     asked = tf.minimum(first, index.sizes)
     more = _could_give_more(asked, keys, merged, num_candidates) & (asked < most) & (asked < index.sizes)
-    again = tf.cond(tf.reduce_any(more), lambda: search(tf.where(more, most, first))[2], lambda: merged)
+    again = tf.cond(tf.reduce_any(more), lambda: search(tf.where(more, most, first))[1], lambda: merged)
     return Merged(*again)
 
 

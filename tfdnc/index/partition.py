@@ -27,39 +27,42 @@ class PartitionEstimate(tf.Module):
 
     Args:
         items: `[N, D]` all items; the sampled are read now, later changes are not followed.
-        specs: C clusters, none of them empty.
+        specs: of the K clusters of the index.
+        clusters: the C of them to be estimated, none of them empty.
         count: m, items sampled from each; a cluster that is no larger gets its exact partition.
     """
 
-    def __init__(self, items: tf.Tensor | tf.Variable, specs: list["ClusterSpec"], count: int):
+    def __init__(self, items: tf.Tensor | tf.Variable, specs: list["ClusterSpec"], clusters: list[int], count: int):
         super().__init__()
+        self._clusters, self._num_clusters = clusters, len(specs)
+        specs = [specs[k] for k in clusters]
         matrix = tf.convert_to_tensor(items)
         drawn = [_draw(matrix[spec.start : spec.start + spec.size].numpy(), spec, count) for spec in specs]
         self._vectors = tf.Variable(np.stack([vectors for vectors, _ in drawn]), trainable=False, name="sample")
         self._weights = tf.Variable(np.stack([weights for _, weights in drawn]), trainable=False, name="weights")
         self._whole = tf.constant([spec.size <= count for spec in specs])[:, None]  # [C, 1]
 
-    def __call__(self, queries: list[tf.Tensor], found: Candidates, clusters: list[int]) -> tf.Tensor:
+    def __call__(self, queries: list[tf.Tensor], found: Candidates) -> tf.Tensor:
         """Estimates the log-partitions of B users.
 
         Args:
-            queries: per cluster those that search it: `[B, I, D]`.
-            found: what all clusters of the index found, seen items included.
-            clusters: which of those are the estimate's.
+            queries: per cluster of the index those that search it: `[B, I, D]`.
+            found: what was found in all of them, seen items included.
 
         Returns:
             `[C, B]` float32.
         """
         # One product per cluster: half as dear as one batched product, for a single user.
         samples = tf.unstack(self._vectors)
-        scores = tf.stack([best_scores(*pair) for pair in zip(queries, samples, strict=True)])  # [C, B, m]
-        columns, owners, count = tf.transpose(found.scores), found.clusters, max(clusters) + 1  # [W of all, B]
+        searching = [queries[k] for k in self._clusters]
+        scores = tf.stack([best_scores(*pair) for pair in zip(searching, samples, strict=True)])  # [C, B, m]
+        columns, owners, count = tf.transpose(found.scores), found.clusters, self._num_clusters  # [W of all, B]
         there = columns > float("-inf")  # not NaN
         lowest = tf.math.unsorted_segment_min(tf.where(there, columns, float("inf")), owners, count)
         best = tf.math.unsorted_segment_max(tf.where(there, columns, tf.float32.min), owners, count)
         terms = tf.where(there, tf.exp(columns - tf.gather(best, owners)), 0.0)
         head = tf.math.unsorted_segment_sum(terms, owners, count)  # [K, B], in units of exp(best)
-        head, best, lowest = (tf.gather(column, clusters) for column in (head, best, lowest))  # [C, B]
+        head, best, lowest = (tf.gather(column, self._clusters) for column in (head, best, lowest))  # [C, B]
         # A cluster that is sampled whole needs no head, and its sample no bound.
         lowest = tf.where(self._whole, float("inf"), lowest)
         highest = tf.maximum(best, tf.reduce_max(scores, axis=2))

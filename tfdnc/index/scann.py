@@ -117,7 +117,7 @@ class _Built(tf.saved_model.experimental.TrackableResource):
     """The searcher itself: made from its state once, here and when a bundle is loaded, then looked up by its name.
 
     One op does both, and where it finds the name it ignores its inputs. A request therefore gives it empty ones: to
-    read the state of 15 clusters was a fifth of all ops of a request.
+    read the state of 15 clusters was a third of all ops of a request.
     """
 
     def __init__(self, ops, name: str, state: list[tf.Variable]):

@@ -27,7 +27,7 @@ def most_seen(pairs: tf.Tensor, clusters: tf.Tensor, batch: tf.Tensor, num_clust
     """`[K]` int32: how many entries of a cluster one row of the batch has at most; of `split_by_cluster`."""
     slots = pairs[:, 0] * num_clusters + clusters
     counts = tf.math.unsorted_segment_sum(tf.ones_like(slots), slots, batch * num_clusters)
-    return tf.reduce_max(tf.reshape(counts, [batch, num_clusters]), axis=0)
+    return tf.maximum(tf.reduce_max(tf.reshape(counts, [batch, num_clusters]), axis=0), 0)  # without a row, none
 
 
 def drop_seen(candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_items: int) -> Candidates:
