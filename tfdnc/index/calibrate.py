@@ -91,7 +91,7 @@ def _rows(fetch, queries, width, effort):
 
 
 class Stopwatch:
-    """Times searches, each of one query alone, in a graph as a request is: eager calls would cost more than they do."""
+    """Times searches of one query each, in a graph as requests are: an eager call costs several times what it does."""
 
     def __init__(self, fetch: Fetch, queries: np.ndarray):
         """Searches by `fetch` for some of `queries` `[Q, I, D]`."""
