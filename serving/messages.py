@@ -157,16 +157,14 @@ def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:
 
 
 def _controls(rows: int, exclude, quotas, minimum, maximum) -> dict[str, np.ndarray]:
-    """Returns the inputs that `retrieve_controlled` has more than `retrieve`; what is None has no columns."""
+    """Returns the inputs that `retrieve_controlled` has more than `retrieve`; what is None is zeros."""
     excluded = history_array([()] * rows if exclude is None else exclude)
     if len(excluded) != rows:
         raise ValueError(f"Expected one sequence to exclude per history, {rows}, got {len(excluded)}.")
-    inputs = {
-        schema.CLUSTER_QUOTAS: _per_cluster(quotas, rows, np.float32, schema.CLUSTER_QUOTAS),
-        schema.CLUSTER_MIN: _per_cluster(minimum, rows, np.int32, schema.CLUSTER_MIN),
-        schema.CLUSTER_MAX: _per_cluster(maximum, rows, np.int32, schema.CLUSTER_MAX),
-    }
-    widths = {name: array.shape[1] for name, array in inputs.items() if array.shape[1]}
+    given = {schema.CLUSTER_QUOTAS: quotas, schema.CLUSTER_MIN: minimum, schema.CLUSTER_MAX: maximum}
+    dtypes = {schema.CLUSTER_QUOTAS: np.float32, schema.CLUSTER_MIN: np.int32, schema.CLUSTER_MAX: np.int32}
+    inputs = {name: _per_cluster(value, rows, dtypes[name], name) for name, value in given.items()}
+    widths = {name: array.shape[1] for name, array in inputs.items() if given[name] is not None}
     if len(set(widths.values())) > 1:
         raise ValueError(f"Expected as many clusters in {' and '.join(widths)}, got {list(widths.values())}.")
     if not np.all(np.isfinite(inputs[schema.CLUSTER_QUOTAS]) & (inputs[schema.CLUSTER_QUOTAS] >= 0)):

@@ -118,7 +118,10 @@ def apportion(candidates: Candidates, log_weights: tf.Tensor) -> tf.Tensor:
         column, which is the better rank.
     """
     weights = tf.gather(log_weights, candidates.clusters, axis=1)  # [B, C]
-    return _where_available(candidates, weights - tf.math.log(tf.cast(candidates.ranks, tf.float32) + 0.5))
+    # By way of float64: a float32 logarithm of the same rank may differ in its last bit from column to column (vectors
+    # of 16 and their remainder go different ways), and then it, not the lower column, decides who wins a tie.
+    cost = tf.cast(tf.math.log(tf.cast(candidates.ranks, tf.float64) + 0.5), tf.float32)
+    return _where_available(candidates, weights - cost)
 
 
 def select_keys(

@@ -6,7 +6,7 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.config import MergeConfig
 from tfdnc.errors import UserError
-from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, merge, select_keys
+from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, apportion, merge, select_keys
 from tfdnc.merge import seats as seats_of
 
 SIZES = (1, 3, 7, 20, 25, 30)
@@ -304,3 +304,14 @@ def test_a_short_supply_is_padded():
 def test_an_unknown_merge_is_answered_with_the_known_ones():
     with pytest.raises(UserError, match="equal, joint, quota, score, top_clusters"):
         MERGES.resolve("jiont")
+
+
+@pytest.mark.parametrize("widths", [(21, 21, 21, 20), (33, 40, 17, 29)])
+def test_equal_ranks_have_equal_keys_wherever_their_columns_stand(widths):
+    """A float32 log gave rank 18 two values, and the bundle's list of alpha 0 other clusters than the evaluation's."""
+    ranks = np.concatenate([np.arange(width) for width in widths]).astype(np.int32)
+    clusters = np.repeat(np.arange(len(widths), dtype=np.int32), widths)
+    candidates = Candidates(tf.zeros([1, len(ranks)]), tf.zeros([1, len(ranks)], tf.int32), clusters, ranks)
+    [keys] = apportion(candidates, tf.zeros([1, len(widths)])).numpy()
+    for rank in range(max(widths)):
+        assert len(set(keys[ranks == rank])) == 1
