@@ -195,7 +195,7 @@ def seats(available: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: M
     if wishes.maximum is not None:
         most = tf.where(wishes.maximum < 0, most, tf.minimum(most, wishes.maximum))
 
-    num_clusters, longest = available.shape[1], tf.reduce_max(wishes.num_candidates)
+    num_clusters, longest = available.shape[1], tf.maximum(tf.reduce_max(wishes.num_candidates), 0)  # 0 without rows
 
     def plan():
         # One column of each at least: a merge needs some, if only to find them unavailable.
