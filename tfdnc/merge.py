@@ -152,6 +152,11 @@ def select_keys(
     return keys if wishes.maximum is None else bound(candidates, keys, wishes)
 
 
+def reads_partition(wishes: Wishes, config: MergeConfig) -> tf.Tensor | bool:
+    """Whether the keys of some row depend on the log-partition: a bool scalar."""
+    return config.method == "joint" and ~tf.reduce_all(_by_rank(wishes))
+
+
 def bound(candidates: Candidates, keys: tf.Tensor, wishes: Wishes) -> tf.Tensor:
     """Keeps what belongs in the list if every cluster has its minimum and none more than its maximum.
 
@@ -190,7 +195,7 @@ def seats(available: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: M
     if wishes.maximum is not None:
         most = tf.where(wishes.maximum < 0, most, tf.minimum(most, wishes.maximum))
 
-    num_clusters, longest = available.shape[1], tf.reduce_max(wishes.num_candidates)
+    num_clusters, longest = available.shape[1], tf.maximum(tf.reduce_max(wishes.num_candidates), 0)  # 0 without rows
 
     def plan():
         # One column of each at least: a merge needs some, if only to find them unavailable.
@@ -203,11 +208,7 @@ def seats(available: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: M
 
     if config.method in BY_RANK:
         return plan()
-    by_rank = tf.zeros_like(wishes.num_candidates, tf.bool)
-    if wishes.alpha is not None:
-        by_rank |= wishes.alpha >= 0
-    if wishes.weights is not None:
-        by_rank |= _has_weights(wishes)
+    by_rank = _by_rank(wishes)
     # Many requests want the configured merge in every row, and planning them is not free.
     return tf.cond(tf.reduce_any(by_rank), lambda: tf.where(by_rank[:, None], plan(), most), lambda: most)
 
@@ -248,6 +249,16 @@ def count_clusters(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
     flat = tf.reshape(clusters + 1 + slots * tf.range(batch)[:, None], [-1])
     counts = tf.math.unsorted_segment_sum(tf.ones_like(flat), flat, batch * slots)
     return tf.reshape(counts, [batch, slots])[:, 1:]
+
+
+def _by_rank(wishes):
+    """Which rows have a merge by rank of their own: `[B]`."""
+    by_rank = tf.zeros_like(wishes.num_candidates, tf.bool)
+    if wishes.alpha is not None:
+        by_rank |= wishes.alpha >= 0
+    if wishes.weights is not None:
+        by_rank |= _has_weights(wishes)
+    return by_rank
 
 
 def _has_weights(wishes):

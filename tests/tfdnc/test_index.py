@@ -1,5 +1,6 @@
 """One contract for every index, against NumPy, and what only ScaNN can get wrong."""
 
+import math
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ from tfdnc.errors import UserError
 from tfdnc.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
 from tfdnc.index import auto as auto_module
 from tfdnc.index import scann as scann_module
-from tfdnc.index.calibrate import Effort, Rung
+from tfdnc.index.effort import Effort, Efforts, Ladder, Rung
 from tfdnc.index.users import Users
 
 SIZES = (1, 5, 0, 40, 300)
@@ -166,14 +167,25 @@ def test_effort_grows_with_what_is_asked_for_and_reaches_the_recall(large):
     assert all(1 <= rung["leaves_to_search"] <= 63 for rung in tree["effort"])
 
 
-def test_the_effort_of_a_request_is_that_of_the_first_rung_that_is_wide_enough(large):
-    tree = large[2]._searchers[2]
-    with pytest.MonkeyPatch.context() as patch:
-        rungs = [Rung(10, Effort(2, 30), 0.99, 1.0), Rung(100, Effort(8, 200), 0.99, 1.0)]
-        patch.setattr(tree, "_ladder", rungs)
-        efforts = {width: tuple(map(int, tree._effort(tf.constant(width)))) for width in (5, 10, 11, 200, 4000)}
+def test_the_effort_of_a_request_is_that_of_the_first_rung_that_is_wide_enough():
+    rungs = [Rung(10, Effort(2, 30), 0.99, 1.0), Rung(100, Effort(8, 200), 0.99, 1.0)]
+    widths = (5, 10, 11, 200, 4000)
+    efforts = dict(zip(widths, Ladder(rungs, size=4000, leaves=63).efforts(np.array(widths)).tolist(), strict=True))
     # Never fewer rescored than for the narrower rung, and both in proportion beyond the widest.
-    assert efforts == {5: (2, 15), 10: (2, 30), 11: (8, 30), 200: (16, 400), 4000: (63, 4000)}
+    assert efforts == {5: [2, 15], 10: [2, 30], 11: [8, 30], 200: [16, 400], 4000: [63, 4000]}
+
+
+def test_the_table_of_efforts_gives_no_less_than_the_ladders_say_and_little_more():
+    rungs = [Rung(10, Effort(2, 30), 0.99, 1.0), Rung(100, Effort(8, 200), 0.99, 1.0)]
+    ladders = [Ladder(rungs, 4000, 63), Ladder([], 70, 0), Ladder(rungs, 101, 0)]
+    efforts = Efforts(ladders)
+    for width in range(1, 103):
+        widths = [min(40 * width, 4000), min(width, 70), width - 1 or 1]
+        for ladder, asked, effort in zip(ladders, widths, efforts(tf.constant(widths)), strict=True):
+            [least] = ladder.efforts(np.array([asked]))
+            [most] = ladder.efforts(np.array([min(ladder.size, math.ceil(1.05 * asked))]))
+            assert (least <= [int(number) for number in effort]).all()
+            assert ([int(number) for number in effort] <= most).all()
 
 
 def test_a_recall_that_is_out_of_reach_is_said_loudly(large, caplog, monkeypatch):
@@ -212,9 +224,10 @@ def test_hashing_finds_what_the_exact_index_finds(large, interests):
 
 def test_a_search_that_comes_up_short_invents_no_item(large):
     items, _, index = large
-    tree = index._searchers[2]
+    brute_force, hashing, _ = (searcher.ladder for searcher in index._searchers)
+    one_leaf = Ladder([Rung(2000, Effort(1, 2000), 0.0, 0.0)], 4000, 63)  # is too few
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "_ladder", [Rung(2000, Effort(1, 2000), 0.0, 0.0)])  # one leaf is too few
+        patch.setattr(index, "_efforts", Efforts([brute_force, hashing, one_leaf]))
         candidates, _ = index.search(items[-5:, None], np.zeros([5, 1], np.int32), 1000, per_cluster=False)
     columns = candidates.clusters.numpy() == 2
     scores, rows = candidates.scores.numpy()[:, columns], candidates.rows.numpy()[:, columns]
@@ -237,6 +250,23 @@ def test_auto_uses_scann_only_where_it_pays(monkeypatch):
     monkeypatch.setattr(auto_module, "exact_microseconds", lambda _, spec: {300: 0.0, 400: 1e9}[spec.size])
     index = AutoIndex(items, np.concatenate([[0], np.cumsum(sizes)]), name="auto", max_k=10)
     assert kinds(index) == ["exact", "exact", "exact", "scann_hashing"]
+
+
+def test_exact_and_approximate_clusters_answer_side_by_side(monkeypatch):
+    """The approximate one in the middle, so that neither its place nor its columns are the first or the last."""
+    monkeypatch.setattr(auto_module, "SCANN_FROM", 100)
+    monkeypatch.setattr(scann_module, "HASHING_FROM", 100)
+    monkeypatch.setattr(auto_module, "exact_microseconds", lambda *_: 1e9)
+    index = AutoIndex(ITEMS, (0, 20, 320, N), name="mixed", max_k=10)
+    assert kinds(index) == ["exact", "scann_hashing", "exact"]
+    vectors, seen = make_queries(4, 3), np.random.default_rng(8).integers(0, N + 1, size=(4, 60)).astype(np.int32)
+    found, partition = index.search(vectors, seen, 10, per_cluster=True)
+    truth, true_partition = ExactIndex(ITEMS, (0, 20, 320, N)).search(vectors, seen, 10, per_cluster=True)
+    np.testing.assert_array_equal(found.clusters, truth.clusters)
+    assert np.mean(found.rows.numpy() == truth.rows.numpy()) > 0.9
+    np.testing.assert_allclose(partition, true_partition, rtol=1e-4)  # 300 items are sampled whole
+    _, unread = index.search(vectors, seen, 10, per_cluster=True, with_partition=False)
+    assert unread.shape == [4, 3]
 
 
 def test_auto_searches_exactly_what_scann_does_not_find(monkeypatch):

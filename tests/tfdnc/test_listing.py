@@ -24,9 +24,9 @@ class CountingIndex:
     def __init__(self):
         self.asked = []
 
-    def search(self, vectors, seen, k, *, per_cluster):
+    def search(self, vectors, seen, k, *, per_cluster, with_partition=True):
         self.asked.append(np.broadcast_to(k, [K]).tolist())
-        return INDEX.search(vectors, seen, k, per_cluster=per_cluster)
+        return INDEX.search(vectors, seen, k, per_cluster=per_cluster, with_partition=with_partition)
 
 
 def make_request(batch, sharpness):

@@ -12,7 +12,7 @@ from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ClusterIndex
 from tfdnc.index.listing import expected_shares, search_list
 from tfdnc.items import ItemTable
-from tfdnc.merge import BY_RANK, Wishes, count_clusters, seats, select_keys
+from tfdnc.merge import BY_RANK, Wishes, count_clusters, reads_partition, seats, select_keys
 from tfdnc.model.retriever import Retriever
 
 Tensors = dict[str, tf.Tensor]
@@ -221,6 +221,7 @@ class RetrievalModule(tf.Module):
             width,
             keys_of,
             per_cluster=self._vectors_per_cluster,
+            with_partition=reads_partition(wishes, self._merge_config),
         )
         return {
             schema.ITEM_IDS: self._vocabulary.ids(merged.rows),

@@ -2,7 +2,8 @@
 
 from tfdnc.backend import tf
 from tfdnc.index.base import INDEXES, ClusterIndex
-from tfdnc.index.calibrate import Effort, microseconds
+from tfdnc.index.calibrate import Stopwatch
+from tfdnc.index.effort import Effort
 from tfdnc.index.exact import ExactSearcher
 from tfdnc.index.interests import best_scores
 from tfdnc.index.scann import ScannSearcher
@@ -42,4 +43,4 @@ def exact_microseconds(items: tf.Tensor | tf.Variable, spec) -> float:
         return best.indices, best.values
 
     queries = queries_near(vectors.numpy()) if spec.queries is None else spec.queries
-    return microseconds(fetch, queries, min(spec.size, spec.max_k), Effort(-1, -1))
+    return Stopwatch(fetch, queries).microseconds(min(spec.size, spec.max_k), Effort(-1, -1))

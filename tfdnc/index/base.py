@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.index.columns import lay_out
+from tfdnc.index.effort import Effort, Efforts, Ladder
 from tfdnc.index.partition import SAMPLE_SIZE, PartitionEstimate
 from tfdnc.index.seen import drop_seen, most_seen, split_by_cluster
 from tfdnc.index.users import Users
@@ -38,15 +40,17 @@ class Searcher(Protocol):
     """Searches one cluster. A searcher that owns variables is a `tf.Module`."""
 
     exhaustive: bool  # whether it scores every item: it then leaves seen ones out by itself and knows the partition
+    ladder: Ladder | None  # what `Efforts` tells it by; None if `exhaustive`
     settings: dict  # for the manifest: kind, and what was chosen and measured at build time
 
-    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor) -> Found:
+    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None) -> Found:
         """Returns the best items of the cluster: the k best unseen ones if `exhaustive`, else W <= k, seen or not.
 
         Args:
             queries: `[B, I, D]`, I interests, static; an item's score is the largest of its products with them.
             seen: `[S, 2]` int32 pairs (row of the batch, row inside the cluster), in any order, possibly repeated.
             k: int32 scalar, at most the size of the cluster.
+            effort: to make for k; None if `exhaustive`.
         """
 
 
@@ -84,8 +88,9 @@ class ClusterIndex(tf.Module):
         # Clusters whose searchers do not see all items.
         self._partial = [k for k, searcher in enumerate(self._searchers) if not searcher.exhaustive]
         # Not an attribute made of specs, which a tf.Module would try to save.
-        self._estimate = functools.partial(PartitionEstimate, items, [specs[k] for k in self._partial])
+        self._estimate = functools.partial(PartitionEstimate, items, specs, self._partial)
         self._partition = None if self.exhaustive else self._estimate(SAMPLE_SIZE)
+        self._efforts = None if self.exhaustive else Efforts([self._searchers[k].ladder for k in self._partial])
 
     @property
     def settings(self) -> list[dict]:
@@ -108,7 +113,13 @@ class ClusterIndex(tf.Module):
         return self._sizes
 
     def search(
-        self, vectors: tf.Tensor, seen: tf.Tensor, k: tf.Tensor | int, *, per_cluster: bool
+        self,
+        vectors: tf.Tensor,
+        seen: tf.Tensor,
+        k: tf.Tensor | int,
+        *,
+        per_cluster: bool,
+        with_partition: tf.Tensor | bool = True,
     ) -> tuple[Candidates, tf.Tensor]:
         """Finds the best k unseen items of every cluster.
 
@@ -118,6 +129,7 @@ class ClusterIndex(tf.Module):
             k: int32, at least 1, a scalar or `[K]`; a cluster with fewer items answers with all it has.
             per_cluster: True when vector k searches cluster k (V = K); False when every vector searches all clusters,
                 an item's score being the best of its V. Said by the caller, because V may equal K by coincidence.
+            with_partition: bool scalar, False when nobody reads the log-partition; it may then be wrong.
 
         Returns:
             Candidates in C = sum over clusters of min(k, n_c) columns, and the `[B, K]` log-partition, the seen items
@@ -134,16 +146,19 @@ class ClusterIndex(tf.Module):
         asked = widths
         if not self.exhaustive:
             extra = most_seen(pairs, clusters, tf.shape(seen)[0], num_clusters)
-            asked = tf.minimum(widths + tf.where(self._is_partial(), extra, 0), tf.constant(self._sizes))
-        asked = tf.unstack(asked, num_clusters)
-        seen_in = tf.dynamic_partition(pairs, clusters, num_clusters)
+            extra = tf.where(np.isin(np.arange(num_clusters), self._partial), extra, 0)
+            asked = tf.minimum(widths + extra, tf.constant(self._sizes))
         queries = tf.split(vectors, num_clusters, axis=1) if per_cluster else [vectors] * num_clusters
-        searches = zip(self._searchers, queries, seen_in, asked, strict=True)
-        found = [searcher(*arguments) for searcher, *arguments in searches]
-        candidates = self._lay_out(found)
+        found = self._ask(queries, tf.dynamic_partition(pairs, clusters, num_clusters), asked)
+        scores, rows, log_partitions = zip(*found, strict=True)
+        candidates = lay_out(scores, rows, self._offsets[:-1])
         if self.exhaustive:
-            return candidates, tf.stack([answer.log_partition for answer in found], axis=1)
-        log_partition = self._log_partition(queries, found)
+            return candidates, tf.stack(log_partitions, axis=1)
+        log_partition = tf.cond(
+            tf.convert_to_tensor(with_partition),
+            lambda: self._log_partition(queries, candidates, log_partitions),
+            lambda: tf.zeros([tf.shape(seen)[0], num_clusters]),
+        )
         seen_rows = tf.where(seen > 0, seen - 1, -1)
         return drop_seen(candidates, seen_rows, widths, int(self._offsets[-1])), log_partition
 
@@ -155,23 +170,18 @@ class ClusterIndex(tf.Module):
         """Builds the searcher of one cluster."""
         raise NotImplementedError
 
-    def _is_partial(self):
-        return tf.constant(np.isin(np.arange(len(self._sizes)), self._partial))
+    def _ask(self, queries, seen, asked):
+        """What every searcher finds."""
+        efforts = [None] * len(self._searchers)
+        if self._partial:
+            for k, effort in zip(self._partial, self._efforts(tf.gather(asked, self._partial)), strict=True):
+                efforts[k] = effort
+        asked = tf.unstack(asked, len(self._searchers))
+        searches = zip(self._searchers, queries, seen, asked, efforts, strict=True)
+        return [searcher(*arguments) for searcher, *arguments in searches]
 
-    def _lay_out(self, found):
-        """Answers side by side."""
-        widths = tf.stack([tf.shape(answer.scores)[1] for answer in found])
-        clusters = tf.repeat(tf.range(len(found)), widths)
-        first_column = tf.gather(tf.cumsum(widths, exclusive=True), clusters)
-        return Candidates(
-            scores=tf.concat([answer.scores for answer in found], axis=1),
-            rows=tf.concat([answer.rows for answer in found], axis=1) + tf.gather(self._offsets[:-1], clusters),
-            clusters=clusters,
-            ranks=tf.range(tf.shape(clusters)[0]) - first_column,
-        )
-
-    def _log_partition(self, queries, found):
+    def _log_partition(self, queries, candidates, known):
         """`[B, K]`: exact where a searcher saw all items, estimated elsewhere."""
-        partial = [(queries[k], found[k].scores) for k in self._partial]
-        estimates = dict(zip(self._partial, tf.unstack(self._partition(*zip(*partial, strict=True))), strict=True))
-        return tf.stack([estimates.get(k, answer.log_partition) for k, answer in enumerate(found)], axis=1)
+        estimates = tf.unstack(self._partition(queries, candidates), len(self._partial))
+        estimates = dict(zip(self._partial, estimates, strict=True))
+        return tf.stack([estimates.get(k, exact) for k, exact in enumerate(known)], axis=1)

@@ -2,45 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.index.effort import Effort, Rung
 from tfdnc.index.interests import best_scores
 
 _LEAVES = (0.03, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0)  # shares of the leaves
 _RESCORED = (1, 1.5, 2, 3, 5, 8, 14, 25)  # multiples of the candidates asked for
 _TIMED = 8  # queries, one at a time; the fastest of several rounds, because other work only ever adds
-_ROUNDS = 3
+_ROUNDS = 5
 _BATCH = 16  # rows of the exact scores that are in memory at once
-
-
-class Effort(NamedTuple):
-    """What a search costs; numbers, or int32 scalars in a graph."""
-
-    leaves: int | tf.Tensor  # to search; -1 without a tree: told another number, such a searcher may crash the process
-    rescored: int | tf.Tensor  # candidates whose scores are computed exactly; -1 where all are
-
-
-class Rung(NamedTuple):
-    """The least effort that is enough for `width` candidates."""
-
-    width: int
-    effort: Effort
-    recall: float  # share of the true best `width` items that it found
-    microseconds: float  # per query, asked alone, outside a graph
-
-    def described(self) -> dict:
-        """For the manifest."""
-        leaves = {"leaves_to_search": self.effort.leaves} if self.effort.leaves > 0 else {}
-        return {
-            "candidates": self.width,
-            **leaves,
-            "rescored": self.effort.rescored,
-            "recall": round(self.recall, 4),
-            "microseconds": round(self.microseconds, 1),
-        }
 
 
 Fetch = Callable[[tf.Tensor, int, Effort], tuple[tf.Tensor, tf.Tensor]]
@@ -66,7 +39,8 @@ def calibrate(
     size = items.shape[0]
     widths = sorted({min(size, width) for width in (-(-max_k // 16), -(-max_k // 4), max_k, 2 * max_k)})
     truth = exact_rows(items, queries, widths[-1])
-    return [_rung(fetch, queries, truth[:, :width], size, leaves, recall) for width in widths]
+    watch = Stopwatch(fetch, queries)
+    return [_rung(fetch, queries, truth[:, :width], size, leaves, recall, watch) for width in widths]
 
 
 def exact_rows(items: tf.Tensor, queries: np.ndarray, width: int) -> np.ndarray:
@@ -80,13 +54,13 @@ def share_found(truth: np.ndarray, found: np.ndarray) -> float:
     return float(np.mean([np.isin(best, rows).mean() for best, rows in zip(truth, found, strict=True)]))
 
 
-def _rung(fetch, queries, truth, size, leaves, recall):
+def _rung(fetch, queries, truth, size, leaves, recall, watch):
     width = truth.shape[1]
     enough = list(_enough(fetch, queries, truth, size, leaves, recall))
     if not enough:
         most = Effort(leaves or -1, size)
         enough = [(most, share_found(truth, _rows(fetch, queries, width, most)))]
-    rungs = [Rung(width, effort, found, microseconds(fetch, queries, width, effort)) for effort, found in enough]
+    rungs = [Rung(width, effort, found, watch.microseconds(width, effort)) for effort, found in enough]
     return min(rungs, key=lambda rung: rung.microseconds)
 
 
@@ -116,13 +90,24 @@ def _rows(fetch, queries, width, effort):
     return np.where(np.isnan(scores.numpy()), -1, rows.numpy())
 
 
-def microseconds(fetch: Fetch, queries: np.ndarray, width: int, effort: Effort) -> float:
-    """Time of one query of `queries` `[Q, I, D]`, asked alone: mean over some, fastest of several rounds."""
-    singles = [tf.constant(query[None]) for query in queries[:_TIMED]]
-    fastest = float("inf")
-    for _ in range(_ROUNDS):
-        started = time.perf_counter()
-        for query in singles:
-            fetch(query, width, effort)
-        fastest = min(fastest, (time.perf_counter() - started) / len(singles))
-    return 1e6 * fastest
+class Stopwatch:
+    """Times searches of one query each, in a graph as requests are: an eager call costs several times what it does."""
+
+    def __init__(self, fetch: Fetch, queries: np.ndarray):
+        """Searches by `fetch` for some of `queries` `[Q, I, D]`."""
+        singles = tf.split(tf.constant(queries[:_TIMED]), len(queries[:_TIMED]))
+        self._count = len(singles)
+        self._ask = tf.function(
+            lambda width, *effort: [fetch(query, width, Effort(*effort)) for query in singles], autograph=False
+        )
+
+    def microseconds(self, width: int, effort: Effort) -> float:
+        """Time of one query: mean over some, fastest of several rounds."""
+        arguments = [tf.constant(number) for number in (width, *effort)]
+        self._ask(*arguments)  # the first call makes the graph
+        fastest = float("inf")
+        for _ in range(_ROUNDS):
+            started = time.perf_counter()
+            self._ask(*arguments)
+            fastest = min(fastest, time.perf_counter() - started)
+        return 1e6 * fastest / self._count

@@ -13,14 +13,16 @@ class ExactSearcher:
     """
 
     exhaustive = True
+    ladder = None
 
     def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec):
         self.settings = {"kind": "exact", "items": spec.size}
         self._items = items
         self._start, self._size = spec.start, spec.size
 
-    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor) -> Found:
+    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: None) -> Found:
         """See `tfdnc.index.base.Searcher`; ties go to the lower row."""
+        del effort
         # A slice of whole rows aliases the item matrix; it copies nothing.
         items = self._items[self._start : self._start + self._size]
         scores = best_scores(queries, items)  # [B, n]

@@ -26,6 +26,7 @@ def search_list(
     keys_of: KeysOf,
     *,
     per_cluster: bool,
+    with_partition: tf.Tensor | bool = True,
 ) -> Merged:
     """Searches and merges; the answer is that of a search for the longest list in every cluster.
 
@@ -43,19 +44,23 @@ def search_list(
         width: M of the answer, static.
         keys_of: the merge. In a cluster, its keys must not increase from one candidate to the next.
         per_cluster: as `ClusterIndex.search` takes it.
+        with_partition: as `ClusterIndex.search` takes it.
     """
     wanted = _SLACK * shares * tf.cast(num_candidates, tf.float32)[:, None]
-    guess = tf.minimum(tf.cast(tf.reduce_max(wanted, axis=0), tf.int32) + _SPARE, most)  # [K]
+    wanted = tf.maximum(tf.reduce_max(wanted, axis=0), 0.0)  # the maximum of no rows is -inf
+    guess = tf.minimum(tf.cast(wanted, tf.int32) + _SPARE, most)  # [K]
     first = tf.where(tf.shape(vectors)[0] <= _FEW, guess, most)
 
     def search(k):
-        candidates, log_partition = index.search(vectors, seen, k, per_cluster=per_cluster)
+        options = {"per_cluster": per_cluster, "with_partition": with_partition}
+        candidates, log_partition = index.search(vectors, seen, k, **options)
         keys = keys_of(candidates, log_partition)
-        return candidates, keys, merge(candidates, keys, num_candidates, width, len(index.sizes))
+        return keys, merge(candidates, keys, num_candidates, width, len(index.sizes))
 
-    candidates, keys, merged = search(first)
-    more = _could_give_more(candidates, keys, merged, num_candidates) & (first < tf.minimum(most, index.sizes))
-    again = tf.cond(tf.reduce_any(more), lambda: search(tf.where(more, most, first))[2], lambda: merged)
+    keys, merged = search(first)
+    asked = tf.minimum(first, index.sizes)
+    more = _could_give_more(asked, keys, merged, num_candidates) & (asked < most) & (asked < index.sizes)
+    again = tf.cond(tf.reduce_any(more), lambda: search(tf.where(more, most, first))[1], lambda: merged)
     return Merged(*again)
 
 
@@ -75,13 +80,10 @@ def expected_shares(log_intent: tf.Tensor, alpha: tf.Tensor, config: MergeConfig
     return tf.nn.softmax(alpha[:, None] * tf.maximum(log_intent, -1e4))
 
 
-def _could_give_more(candidates, keys, merged, num_candidates):
+def _could_give_more(widths, keys, merged, num_candidates):
     """`[K]` whether the last candidate of a cluster made the list of some row, so that the next might as well."""
     last_key = tf.gather(merged.keys, num_candidates - 1, batch_dims=1)
     complete = merged.num_results == num_candidates
     bound = tf.where(complete, last_key, tf.float32.min)[:, None]  # [B, 1]
-    num_clusters = merged.quotas.shape[1]
-    end = tf.searchsorted(candidates.clusters, tf.range(num_clusters), side="right")  # [K] column behind the cluster's
-    has_columns = end > tf.searchsorted(candidates.clusters, tf.range(num_clusters))
-    last = tf.gather(keys, tf.maximum(end - 1, 0), axis=1)  # [B, K]
-    return tf.reduce_any(last >= bound, axis=0) & has_columns
+    last = tf.gather(keys, tf.maximum(tf.cumsum(widths) - 1, 0), axis=1)  # [B, K]
+    return tf.reduce_any(last >= bound, axis=0) & (widths > 0)

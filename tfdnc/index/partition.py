@@ -7,6 +7,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.index.interests import best_scores
 from tfdnc.index.users import queries_near
+from tfdnc.merge import Candidates
 
 if TYPE_CHECKING:  # base builds the estimate
     from tfdnc.index.base import ClusterSpec
@@ -26,57 +27,57 @@ class PartitionEstimate(tf.Module):
 
     Args:
         items: `[N, D]` all items; the sampled are read now, later changes are not followed.
-        specs: C clusters, none of them empty.
+        specs: of the K clusters of the index.
+        clusters: the C of them to be estimated, none of them empty.
         count: m, items sampled from each; a cluster that is no larger gets its exact partition.
     """
 
-    def __init__(self, items: tf.Tensor | tf.Variable, specs: list["ClusterSpec"], count: int):
+    def __init__(self, items: tf.Tensor | tf.Variable, specs: list["ClusterSpec"], clusters: list[int], count: int):
         super().__init__()
+        self._clusters, self._num_clusters = clusters, len(specs)
+        specs = [specs[k] for k in clusters]
         matrix = tf.convert_to_tensor(items)
         drawn = [_draw(matrix[spec.start : spec.start + spec.size].numpy(), spec, count) for spec in specs]
         self._vectors = tf.Variable(np.stack([vectors for vectors, _ in drawn]), trainable=False, name="sample")
-        self._log_weights = tf.Variable(np.stack([weights for _, weights in drawn]), trainable=False, name="weights")
+        self._weights = tf.Variable(np.stack([weights for _, weights in drawn]), trainable=False, name="weights")
         self._whole = tf.constant([spec.size <= count for spec in specs])[:, None]  # [C, 1]
 
-    def __call__(self, queries: list[tf.Tensor], found: list[tf.Tensor]) -> tf.Tensor:
+    def __call__(self, queries: list[tf.Tensor], found: Candidates) -> tf.Tensor:
         """Estimates the log-partitions of B users.
 
         Args:
-            queries: per cluster those that search it: `[B, I, D]`.
-            found: per cluster the `[B, W]` scores of what was found, best first; NaN where nothing was.
+            queries: per cluster of the index those that search it: `[B, I, D]`.
+            found: what was found in all of them, seen items included.
 
         Returns:
             `[C, B]` float32.
         """
         # One product per cluster: half as dear as one batched product, for a single user.
         samples = tf.unstack(self._vectors)
-        scores = tf.stack([best_scores(*pair) for pair in zip(queries, samples, strict=True)])  # [C, B, m]
-        head, lowest = self._head(found)
-        weighted = tf.where(scores < lowest[:, :, None], scores + self._log_weights[:, None], float("-inf"))
-        tail = tf.reduce_logsumexp(weighted, axis=2)
-        return tf.reduce_logsumexp(tf.stack([head, tail]), axis=0)
-
-    def _head(self, found):
-        """`[C, B]` log of the sum of exp(score) of what was found, and the lowest of its scores."""
-        batch, count = tf.shape(found[0])[0], len(found)
-        cluster = tf.repeat(tf.range(count), tf.stack([tf.shape(scores)[1] for scores in found]))
-        columns = tf.transpose(tf.concat(found, axis=1))  # [W of all, B]
-        there = ~tf.math.is_nan(columns)
-        lowest = tf.math.unsorted_segment_min(tf.where(there, columns, float("inf")), cluster, count)
-        best = tf.math.unsorted_segment_max(tf.where(there, columns, tf.float32.min), cluster, count)
-        terms = tf.where(there, tf.exp(columns - tf.gather(best, cluster)), 0.0)
-        head = tf.math.log(tf.math.unsorted_segment_sum(terms, cluster, count)) + best
+        searching = [queries[k] for k in self._clusters]
+        scores = tf.stack([best_scores(*pair) for pair in zip(searching, samples, strict=True)])  # [C, B, m]
+        columns, owners, count = tf.transpose(found.scores), found.clusters, self._num_clusters  # [W of all, B]
+        there = columns > float("-inf")  # not NaN
+        lowest = tf.math.unsorted_segment_min(tf.where(there, columns, float("inf")), owners, count)
+        best = tf.math.unsorted_segment_max(tf.where(there, columns, tf.float32.min), owners, count)
+        terms = tf.where(there, tf.exp(columns - tf.gather(best, owners)), 0.0)
+        head = tf.math.unsorted_segment_sum(terms, owners, count)  # [K, B], in units of exp(best)
+        head, best, lowest = (tf.gather(column, self._clusters) for column in (head, best, lowest))  # [C, B]
         # A cluster that is sampled whole needs no head, and its sample no bound.
-        nothing = tf.fill([count, batch], float("-inf"))
-        return tf.where(self._whole, nothing, head), tf.where(self._whole, -nothing, lowest)
+        lowest = tf.where(self._whole, float("inf"), lowest)
+        highest = tf.maximum(best, tf.reduce_max(scores, axis=2))
+        tail = tf.exp(scores - highest[:, :, None]) * tf.cast(scores < lowest[:, :, None], tf.float32)
+        tail = tf.reduce_sum(tail * self._weights[:, None], axis=2)
+        head = tf.where(self._whole, 0.0, head * tf.exp(best - highest))
+        return tf.math.log(head + tail) + highest
 
 
 def _draw(items, spec, count):
-    """`[m, D]` sampled items, and the log of how many items of the cluster each stands for."""
+    """`[m, D]` sampled items, and how many items of the cluster each stands for."""
     size = len(items)
     if size <= count:
         missing = count - size
-        return np.pad(items, [[0, missing], [0, 0]]), np.repeat(np.float32([0, -np.inf]), [size, missing])
+        return np.pad(items, [[0, missing], [0, 0]]), np.repeat(np.float32([1, 0]), [size, missing])
     queries = queries_near(items) if spec.queries is None else spec.queries
     share = _UNIFORM / size + (1 - _UNIFORM) * _tail_shares(items, queries)
     rng = np.random.default_rng(spec.start)
@@ -84,7 +85,7 @@ def _draw(items, spec, count):
     order = rng.permutation(size)
     marks = (np.arange(count) + rng.random()) / count
     drawn = order[np.minimum(np.searchsorted(np.cumsum(share[order]), marks), size - 1)]
-    return items[drawn], -np.log(count * share[drawn]).astype(np.float32)
+    return items[drawn], (1 / (count * share[drawn])).astype(np.float32)
 
 
 def _tail_shares(items, queries):

@@ -12,7 +12,8 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.errors import UserError
 from tfdnc.index.base import INDEXES, ClusterIndex, ClusterSpec, Found
-from tfdnc.index.calibrate import Effort, Rung, calibrate
+from tfdnc.index.calibrate import calibrate
+from tfdnc.index.effort import Effort, Ladder, Rung
 from tfdnc.index.exact import ExactSearcher
 from tfdnc.index.interests import unite
 from tfdnc.index.users import queries_near
@@ -61,72 +62,86 @@ class ScannSearcher(tf.Module):
     def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec):
         super().__init__()
         self._ops = scann_ops()
-        self._shared_name = spec.name
         self._size, self._max_k = spec.size, spec.max_k
         vectors = tf.convert_to_tensor(items)[spec.start : spec.start + spec.size]
         self._kind, self._leaves, built = _build(self._ops, vectors, spec.max_k)
         # In the argument order of `scann_to_tensors`; the vectors come last there and first in `tensors_to_scann`.
         self._state = [tf.Variable(t, trainable=False) for t in self._ops.scann_to_tensors(built.searcher_handle)]
-        self._ladder: list[Rung] = []
+        self._built = _Built(self._ops, spec.name, self._state)
+        self._rungs: list[Rung] = []
         if self._kind != "scann_brute_force":
             queries = queries_near(vectors.numpy()) if spec.queries is None else spec.queries
-            self._ladder = calibrate(self._fetch, vectors, queries, spec.max_k, self._leaves, spec.recall)
-            _warn_of_low_recall(self._ladder, spec)
+            self._rungs = calibrate(self._fetch, vectors, queries, spec.max_k, self._leaves, spec.recall)
+            _warn_of_low_recall(self._rungs, spec)
 
     @property
     def widest(self) -> Rung | None:
         """What was measured for the most candidates that will be asked for; None for a scan of all items."""
-        return next((rung for rung in self._ladder if rung.width == min(self._size, self._max_k)), None)
+        return next((rung for rung in self._rungs if rung.width == min(self._size, self._max_k)), None)
+
+    @property
+    def ladder(self) -> Ladder:
+        """See `tfdnc.index.base.Searcher`."""
+        return Ladder(list(self._rungs), self._size, self._leaves)
 
     @property
     def settings(self) -> dict:
         """See `tfdnc.index.base.Searcher`; a property, because what hangs on a module would be saved with it."""
         leaves = {"leaves": self._leaves} if self._leaves else {}
-        effort = {"effort": [rung.described() for rung in self._ladder]} if self._ladder else {}
+        effort = {"effort": [rung.described() for rung in self._rungs]} if self._rungs else {}
         return {"kind": self._kind, "items": self._size, **leaves, **effort}
 
-    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor) -> Found:
+    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort) -> Found:
         """See `tfdnc.index.base.Searcher`."""
         del seen
-        rows, scores = self._fetch(queries, k, self._effort(k))
+        rows, scores = self._fetch(queries, k, effort)
         return Found(scores, rows, None)
-
-    def _effort(self, width):
-        """The effort of the first rung that is wide enough; beyond the last one it grows with the width."""
-        if not self._ladder:
-            return Effort(-1, -1)
-        widths, leaves, rescored = np.int32([(rung.width, *rung.effort) for rung in self._ladder]).T
-        rung = tf.minimum(tf.searchsorted(widths, [width])[0], len(widths) - 1)
-        share = tf.cast(width, tf.float32) / tf.gather(tf.constant(widths, tf.float32), rung)
-        # In proportion, but no fewer than the narrower rung needed: fewer candidates need a larger multiple.
-        least = tf.gather(np.int32([0, *rescored[:-1]]), rung)
-        rescored = tf.gather(tf.constant(rescored, tf.float32), rung) * share
-        rescored = tf.clip_by_value(tf.cast(rescored, tf.int32), tf.maximum(least, width), self._size)
-        if not self._leaves:
-            return Effort(-1, rescored)
-        leaves = tf.gather(tf.constant(leaves, tf.float32), rung) * tf.maximum(share, 1.0)
-        return Effort(tf.minimum(tf.cast(leaves, tf.int32), self._leaves), rescored)
 
     def _fetch(self, queries, width, effort):
         """`[B, W]` rows and scores of what the interests found together; best first, and short rows end in NaN."""
         interests, dim = queries.shape[1:]
-        if interests == 1:
-            return self._fetch_each(queries[:, 0], width, effort)
         rows, scores = self._fetch_each(tf.reshape(queries, [-1, dim]), width, effort)  # [B * I, W]
+        if interests == 1:
+            return rows, scores
         shape = [-1, interests * tf.shape(rows)[1]]
         return unite(tf.reshape(rows, shape), tf.reshape(scores, shape), tf.shape(rows)[1])
 
     def _fetch_each(self, queries, width, effort):
         """`[Q, D]` -> `[Q, W]` rows and scores, best first; W <= width, and short rows end in NaN."""
-        *state, vectors = self._state
-        # The ops must sit in the caller's own graph and carry a name of their own, or all clusters become one.
-        handle = self._ops.tensors_to_scann(vectors, *state, shared_name=self._shared_name)
+        handle = self._built.handle()
         rows, scores = self._ops.scann_search_batched(handle, queries, width, effort.rescored, effort.leaves, False)
         return tf.ensure_shape(rows, [None, None]), tf.ensure_shape(scores, [None, None])
 
 
-def _warn_of_low_recall(ladder, spec):
-    worst = min(ladder, key=lambda rung: rung.recall)
+class _Built(tf.saved_model.experimental.TrackableResource):
+    """The searcher itself: made from its state once, here and when a bundle is loaded, then looked up by its name.
+
+    One op does both, and where it finds the name it ignores its inputs. A request therefore gives it empty ones: to
+    read the state of 15 clusters was a third of all ops of a request.
+    """
+
+    def __init__(self, ops, name: str, state: list[tf.Variable]):
+        super().__init__()
+        self._ops, self._name, self._state = ops, name, state
+        self._initialize()
+
+    def handle(self) -> tf.Tensor:
+        """An op in the caller's graph: captured by functions, the handles of all clusters become one when loaded."""
+        return self._make([tf.zeros([0] * variable.shape.rank, variable.dtype) for variable in self._state])
+
+    def _create_resource(self):
+        return self.handle()
+
+    def _initialize(self):
+        self._make(self._state)
+
+    def _make(self, state):
+        *state, vectors = state
+        return self._ops.tensors_to_scann(vectors, *state, shared_name=self._name)
+
+
+def _warn_of_low_recall(rungs, spec):
+    worst = min(rungs, key=lambda rung: rung.recall)
     if worst.recall < spec.recall:
         _LOG.warning(
             "%s, %d items: the best %d are found with a recall of %.3f at most, less than export.recall %.3f",

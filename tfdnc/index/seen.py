@@ -3,6 +3,7 @@
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.index.columns import clusters_of
 from tfdnc.merge import Candidates
 
 
@@ -26,7 +27,7 @@ def most_seen(pairs: tf.Tensor, clusters: tf.Tensor, batch: tf.Tensor, num_clust
     """`[K]` int32: how many entries of a cluster one row of the batch has at most; of `split_by_cluster`."""
     slots = pairs[:, 0] * num_clusters + clusters
     counts = tf.math.unsorted_segment_sum(tf.ones_like(slots), slots, batch * num_clusters)
-    return tf.reduce_max(tf.reshape(counts, [batch, num_clusters]), axis=0)
+    return tf.maximum(tf.reduce_max(tf.reshape(counts, [batch, num_clusters]), axis=0), 0)  # without a row, none
 
 
 def drop_seen(candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_items: int) -> Candidates:
@@ -43,22 +44,18 @@ def drop_seen(candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_it
     """
     kept = (candidates.scores > float("-inf")) & ~_contains(seen, candidates.rows, num_items)  # NaN > -inf is False
     count = tf.cumsum(tf.cast(kept, tf.int32), axis=1)  # [B, C]
-    first = tf.searchsorted(candidates.clusters, tf.range(tf.shape(widths)[0]))  # [K] first column of each cluster
-    before = tf.gather(tf.pad(count, [[0, 0], [1, 0]]), tf.gather(first, candidates.clusters), axis=1)
-    rank = count - before - 1
-    new_first = tf.cumsum(widths, exclusive=True)
-    where = tf.where(kept & (rank < tf.gather(widths, candidates.clusters)))  # [P, 2]
-    column = tf.gather_nd(rank, where) + tf.gather(tf.gather(new_first, candidates.clusters), where[:, 1])
-    target = tf.stack([tf.cast(where[:, 0], tf.int32), column], axis=1)
-    shape = tf.stack([tf.shape(seen)[0], tf.reduce_sum(widths)])
-    clusters = tf.repeat(tf.range(tf.shape(widths)[0]), widths)
+    bounds = tf.searchsorted(candidates.clusters, tf.range(tf.shape(widths)[0] + 1))  # [K + 1] columns of cluster k
+    before = tf.gather(tf.pad(count, [[0, 0], [1, 0]]), bounds, axis=1)  # [B, K + 1]
+    clusters, ranks = clusters_of(widths)
+    # The column where the count of kept ones reaches the wanted rank; behind the cluster's last one there is none.
+    wanted = tf.gather(before, clusters, axis=1) + ranks + 1  # [B, C']
+    missing = wanted > tf.gather(before, clusters + 1, axis=1)
+    source = tf.where(missing, 0, tf.searchsorted(count, wanted))
     return Candidates(
-        scores=tf.tensor_scatter_nd_update(
-            tf.fill(shape, float("-inf")), target, tf.gather_nd(candidates.scores, where)
-        ),
-        rows=tf.scatter_nd(target, tf.gather_nd(candidates.rows, where), shape),
+        scores=tf.where(missing, float("-inf"), tf.gather(candidates.scores, source, batch_dims=1)),
+        rows=tf.gather(candidates.rows, source, batch_dims=1),
         clusters=clusters,
-        ranks=tf.range(shape[1]) - tf.gather(new_first, clusters),
+        ranks=ranks,
     )
 
 
