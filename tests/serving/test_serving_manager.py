@@ -249,6 +249,7 @@ def test_closing_ends_all_waits_and_frees_what_is_used_afterwards(make, loader):
     manager.wait_until_available(["m"])
     loader.held[2] = threading.Event()
     manager.want("n", versions(2))
+    until(manager, lambda: loader.asked == [1, 2])  # a load that has not begun when the manager closes never does
     codes = []
 
     def wait():
