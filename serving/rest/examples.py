@@ -5,7 +5,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import input_pb2
 
 from serving.rest import values
-from serving.status import ServingError, invalid_argument
+from serving.status import invalid_argument
 
 _CONTEXT, _EXAMPLES = "context", "examples"
 
@@ -25,18 +25,14 @@ def fill_input(document: dict, target: input_pb2.Input) -> None:
     if _CONTEXT in document:
         _fill_example(document[_CONTEXT], target.example_list_with_context.context)
     if _EXAMPLES not in document:
-        raise _malformed(document, f"When method is classify, key '{_EXAMPLES}' is expected and was not found")
+        raise values.malformed(document, f"When method is classify, key '{_EXAMPLES}' is expected and was not found")
     if not isinstance(document[_EXAMPLES], list):
-        raise _malformed(document, f"Expecting '{_EXAMPLES}' value to be an list/array")
+        raise values.malformed(document, f"Expecting '{_EXAMPLES}' value to be an list/array")
     if not document[_EXAMPLES]:
-        raise _malformed(document, f"'{_EXAMPLES}' value is an empty array")
+        raise values.malformed(document, f"'{_EXAMPLES}' value is an empty array")
     filled = target.example_list_with_context if _CONTEXT in document else target.example_list
     for content in document[_EXAMPLES]:
         _fill_example(content, filled.examples.add())
-
-
-def _malformed(document: dict, words: str) -> ServingError:
-    return invalid_argument(f"JSON Value: {values.shown(document)} {words}")
 
 
 def _fill_example(content, example: example_pb2.Example) -> None:

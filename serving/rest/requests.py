@@ -49,7 +49,7 @@ def parse(body: bytes) -> dict:
     except ValueError as error:  # Python reads no integers of thousands of digits
         raise _parse_error("Number too big to be stored in double.") from error
     if not isinstance(document, dict):
-        raise invalid_argument(f"JSON Value: {values.shown(document)} Is not object")
+        raise values.malformed(document, "Is not object")
     return document
 
 
@@ -65,9 +65,7 @@ def signature_name(document: dict) -> str:
     """
     name = document.get(_SIGNATURE, "")
     if not isinstance(name, str):
-        raise invalid_argument(
-            f"JSON Value: {values.shown(document)} not formatted correctly. '{_SIGNATURE}' key must be a string value."
-        )
+        raise values.malformed(document, f"not formatted correctly. '{_SIGNATURE}' key must be a string value.")
     values.utf8(name)
     return name
 
@@ -88,22 +86,18 @@ def fill_predict(
     if _ROWS not in document and _COLUMNS not in document:
         raise invalid_argument(f"Missing '{_COLUMNS}' or '{_ROWS}' key")
     if _ROWS in document and _COLUMNS in document:
-        raise _malformed(
+        raise values.malformed(
             document, f"Not formatted correctly expecting only one of '{_COLUMNS}' or '{_ROWS}' keys to exist "
         )
     if _COLUMNS in document:
         _fill_columns(document[_COLUMNS], inputs, request)
         return False
     if not isinstance(document[_ROWS], list):
-        raise _malformed(document, f"Excepting '{_ROWS}' to be an list/array")  # TF Serving's spelling
+        raise values.malformed(document, f"Excepting '{_ROWS}' to be an list/array")  # TF Serving's spelling
     if not document[_ROWS]:
-        raise _malformed(document, f"No values in '{_ROWS}' array")
+        raise values.malformed(document, f"No values in '{_ROWS}' array")
     _fill_rows(document[_ROWS], inputs, request)
     return True
-
-
-def _malformed(document: dict, words: str) -> ServingError:
-    return invalid_argument(f"JSON Value: {values.shown(document)} {words}")
 
 
 def _fill_columns(content, inputs, request) -> None:

@@ -32,6 +32,11 @@ def shown(value) -> str:
     return "".join(pieces)[: MESSAGE_LIMIT + 1]
 
 
+def malformed(document: object, words: str) -> ServingError:
+    """Returns the error for a body that is JSON, but not what the call asks for."""
+    return invalid_argument(f"JSON Value: {shown(document)} {words}")
+
+
 def is_base64(value) -> bool:
     """Returns whether `value` is `{"b64": text}`, which stands for bytes."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(_BASE64_KEY), str)

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from tensorflow_serving.apis import predict_pb2
 
-from serving import bundle, messages, tensors
+from serving import messages, tensors
 from serving.predict import bind_inputs, choose_outputs
 from serving.recorded import read_recorded
 from serving.servable import Servable
+from serving.verify import find_version
 from tfdnc import schema
 from tfdnc.benchmark import pages, serving_pages
 from tfdnc.benchmark.serving import RELOAD_CLIENTS, long_load, measure, reloads
@@ -113,8 +114,7 @@ def _in_process(subject: Subject, stack: contextlib.ExitStack) -> Threads:
 
 def _recorded(base_path: Path) -> Subject:
     """The latest version under a base path, and its recorded requests of one user each."""
-    versions = bundle.find_versions(base_path)
-    version = versions[max(versions)]
+    version = find_version(base_path)
     requests = [log.request for log in read_recorded(version) if _is_one_users(log.request)]
     if not requests:
         raise UserError(f"Expected recorded requests to {_SIGNATURE} for one user in {version}, found none.")
