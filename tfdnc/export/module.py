@@ -11,6 +11,7 @@ from tfdnc.export.checks import check_clusters, check_query, check_rows, check_s
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ClusterIndex
 from tfdnc.index.listing import expected_shares, search_list
+from tfdnc.index.seen import clusters_of_items
 from tfdnc.items import ItemTable
 from tfdnc.merge import BY_RANK, Wishes, count_clusters, reads_partition, seats, select_keys
 from tfdnc.model.retriever import Retriever
@@ -203,9 +204,8 @@ class RetrievalModule(tf.Module):
 
     def _available(self, seen):
         """Items of every cluster that are not among the distinct `seen` ones `[B, S]`: `[B, K]`."""
-        clusters = tf.searchsorted(tf.constant(self._offsets[1:]), tf.reshape(seen - 1, [-1]), side="right")
-        clusters = tf.where(seen > 0, tf.reshape(clusters, tf.shape(seen)), -1)
-        return tf.constant(np.diff(self._offsets)) - count_clusters(clusters, self._num_clusters)
+        counts = count_clusters(clusters_of_items(seen, self._offsets), self._num_clusters)
+        return tf.constant(self._index.sizes) - counts
 
     def _search(self, vectors, log_intent, seen, places, wishes, width):
         def keys_of(candidates, log_partition):

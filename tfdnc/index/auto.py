@@ -1,13 +1,12 @@
 """Chooses per cluster: exact where that is as good or nearly as fast, ScaNN elsewhere."""
 
 from tfdnc.backend import tf
-from tfdnc.index.base import INDEXES, ClusterIndex
+from tfdnc.index.base import INDEXES, ClusterIndex, ClusterSpec
 from tfdnc.index.calibrate import Stopwatch
 from tfdnc.index.effort import Effort
 from tfdnc.index.exact import ExactSearcher
 from tfdnc.index.interests import best_scores
 from tfdnc.index.scann import ScannSearcher
-from tfdnc.index.users import queries_near
 
 SCANN_FROM = 20_000
 """Cluster size below which nothing is measured: a scan takes well under a millisecond."""
@@ -33,14 +32,13 @@ class AutoIndex(ClusterIndex):
         return ExactSearcher(items, spec)
 
 
-def exact_microseconds(items: tf.Tensor | tf.Variable, spec) -> float:
+def exact_microseconds(items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> float:
     """Time of an exact search for the most candidates, measured as `calibrate` measures ScaNN's."""
-    vectors = tf.convert_to_tensor(items)[spec.start : spec.start + spec.size]
+    vectors = spec.vectors(items)
 
     def fetch(queries, width, effort):
         del effort
         best = tf.math.top_k(best_scores(queries, vectors), k=width)
         return best.indices, best.values
 
-    queries = queries_near(vectors.numpy()) if spec.queries is None else spec.queries
-    return Stopwatch(fetch, queries).microseconds(min(spec.size, spec.max_k), Effort(-1, -1))
+    return Stopwatch(fetch, spec.tuned_on(vectors)).microseconds(min(spec.size, spec.max_k), Effort(-1, -1))

@@ -9,8 +9,8 @@ from tfdnc.backend import tf
 from tfdnc.index.columns import lay_out
 from tfdnc.index.effort import Effort, Efforts, Ladder
 from tfdnc.index.partition import SAMPLE_SIZE, PartitionEstimate
-from tfdnc.index.seen import drop_seen, most_seen, split_by_cluster
-from tfdnc.index.users import Users
+from tfdnc.index.seen import clusters_of_items, drop_seen, most_seen, split_by_cluster
+from tfdnc.index.users import Users, queries_near
 from tfdnc.merge import Candidates
 from tfdnc.registry import Registry
 
@@ -26,6 +26,14 @@ class ClusterSpec(NamedTuple):
     max_k: int  # most candidates a caller will ask for
     queries: np.ndarray | None  # [Q, I, D] float32, of users as they will come; None: nobody is known
     recall: float  # share of the true best items that an approximate searcher shall find
+
+    def vectors(self, items: tf.Tensor | tf.Variable) -> tf.Tensor:
+        """The cluster's part `[n, D]` of all items, as they are now."""
+        return tf.convert_to_tensor(items)[self.start : self.start + self.size]
+
+    def tuned_on(self, vectors: tf.Tensor) -> np.ndarray:
+        """The `queries`, or where nobody is known some made up next to the cluster's `vectors`."""
+        return queries_near(vectors.numpy()) if self.queries is None else self.queries
 
 
 class Found(NamedTuple):
@@ -142,14 +150,14 @@ class ClusterIndex(tf.Module):
         if per_cluster and vectors.shape[1] != num_clusters:
             raise ValueError(f"vectors: expected one per cluster, {num_clusters}, got {vectors.shape[1]}")
         widths = tf.minimum(k, tf.constant(self._sizes))  # [K]
-        pairs, clusters = split_by_cluster(seen, self._offsets)
+        clusters = clusters_of_items(seen, self._offsets)
         asked = widths
         if not self.exhaustive:
-            extra = most_seen(pairs, clusters, tf.shape(seen)[0], num_clusters)
-            extra = tf.where(np.isin(np.arange(num_clusters), self._partial), extra, 0)
+            partial = np.isin(np.arange(num_clusters), self._partial)
+            extra = tf.where(partial, most_seen(clusters, num_clusters), 0)
             asked = tf.minimum(widths + extra, tf.constant(self._sizes))
         queries = tf.split(vectors, num_clusters, axis=1) if per_cluster else [vectors] * num_clusters
-        found = self._ask(queries, tf.dynamic_partition(pairs, clusters, num_clusters), asked)
+        found = self._ask(queries, split_by_cluster(seen, clusters, self._offsets), asked)
         scores, rows, log_partitions = zip(*found, strict=True)
         candidates = lay_out(scores, rows, self._offsets[:-1])
         if self.exhaustive:

@@ -6,7 +6,6 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.index.interests import best_scores
-from tfdnc.index.users import queries_near
 from tfdnc.merge import Candidates
 
 if TYPE_CHECKING:  # base builds the estimate
@@ -36,8 +35,7 @@ class PartitionEstimate(tf.Module):
         super().__init__()
         self._clusters, self._num_clusters = clusters, len(specs)
         specs = [specs[k] for k in clusters]
-        matrix = tf.convert_to_tensor(items)
-        drawn = [_draw(matrix[spec.start : spec.start + spec.size].numpy(), spec, count) for spec in specs]
+        drawn = [_draw(spec.vectors(items), spec, count) for spec in specs]
         self._vectors = tf.Variable(np.stack([vectors for vectors, _ in drawn]), trainable=False, name="sample")
         self._weights = tf.Variable(np.stack([weights for _, weights in drawn]), trainable=False, name="weights")
         self._whole = tf.constant([spec.size <= count for spec in specs])[:, None]  # [C, 1]
@@ -72,14 +70,13 @@ class PartitionEstimate(tf.Module):
         return tf.math.log(head + tail) + highest
 
 
-def _draw(items, spec, count):
+def _draw(vectors, spec, count):
     """`[m, D]` sampled items, and how many items of the cluster each stands for."""
-    size = len(items)
+    items, size = vectors.numpy(), spec.size
     if size <= count:
         missing = count - size
         return np.pad(items, [[0, missing], [0, 0]]), np.repeat(np.float32([1, 0]), [size, missing])
-    queries = queries_near(items) if spec.queries is None else spec.queries
-    share = _UNIFORM / size + (1 - _UNIFORM) * _tail_shares(items, queries)
+    share = _UNIFORM / size + (1 - _UNIFORM) * _tail_shares(items, spec.tuned_on(vectors))
     rng = np.random.default_rng(spec.start)
     # Systematic: evenly spaced marks over the items in random order, so that no item is drawn much more often than due.
     order = rng.permutation(size)

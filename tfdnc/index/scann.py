@@ -16,7 +16,6 @@ from tfdnc.index.calibrate import calibrate
 from tfdnc.index.effort import Effort, Ladder, Rung
 from tfdnc.index.exact import ExactSearcher
 from tfdnc.index.interests import unite
-from tfdnc.index.users import queries_near
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,15 +62,14 @@ class ScannSearcher(tf.Module):
         super().__init__()
         self._ops = scann_ops()
         self._size, self._max_k = spec.size, spec.max_k
-        vectors = tf.convert_to_tensor(items)[spec.start : spec.start + spec.size]
+        vectors = spec.vectors(items)
         self._kind, self._leaves, built = _build(self._ops, vectors, spec.max_k)
         # In the argument order of `scann_to_tensors`; the vectors come last there and first in `tensors_to_scann`.
         self._state = [tf.Variable(t, trainable=False) for t in self._ops.scann_to_tensors(built.searcher_handle)]
         self._built = _Built(self._ops, spec.name, self._state)
         self._rungs: list[Rung] = []
         if self._kind != "scann_brute_force":
-            queries = queries_near(vectors.numpy()) if spec.queries is None else spec.queries
-            self._rungs = calibrate(self._fetch, vectors, queries, spec.max_k, self._leaves, spec.recall)
+            self._rungs = calibrate(self._fetch, vectors, spec.tuned_on(vectors), spec.max_k, self._leaves, spec.recall)
             _warn_of_low_recall(self._rungs, spec)
 
     @property

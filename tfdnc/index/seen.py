@@ -4,30 +4,44 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.index.columns import clusters_of
-from tfdnc.merge import Candidates
+from tfdnc.merge import Candidates, count_clusters
 
 
-def split_by_cluster(seen: tf.Tensor, offsets: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """Says in which clusters seen items are.
+def clusters_of_items(items: tf.Tensor, offsets: np.ndarray) -> tf.Tensor:
+    """Clusters of items.
 
     Args:
-        seen: `[B, S]` int32 item indices 1..N, 0 pads anywhere.
+        items: `[B, S]` int32 item indices 1..N, 0 pads anywhere.
         offsets: K + 1 item counts; cluster k is rows offsets[k] .. offsets[k + 1] - 1.
 
     Returns:
-        `[P, 2]` int32 pairs (row of the batch, row inside the cluster) of the P entries, and their `[P]` clusters.
+        `[B, S]` int32, -1 where padded.
     """
-    where = tf.cast(tf.where(seen > 0), tf.int32)  # [P, 2]
-    rows = tf.gather_nd(seen, where) - 1
-    clusters = tf.searchsorted(tf.constant(offsets[1:]), rows, side="right")
-    return tf.stack([where[:, 0], rows - tf.gather(tf.constant(offsets), clusters)], axis=1), clusters
+    clusters = tf.searchsorted(tf.constant(offsets[1:]), tf.reshape(items - 1, [-1]), side="right")
+    return tf.where(items > 0, tf.reshape(clusters, tf.shape(items)), -1)
 
 
-def most_seen(pairs: tf.Tensor, clusters: tf.Tensor, batch: tf.Tensor, num_clusters: int) -> tf.Tensor:
-    """`[K]` int32: how many entries of a cluster one row of the batch has at most; of `split_by_cluster`."""
-    slots = pairs[:, 0] * num_clusters + clusters
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(slots), slots, batch * num_clusters)
-    return tf.maximum(tf.reduce_max(tf.reshape(counts, [batch, num_clusters]), axis=0), 0)  # without a row, none
+def split_by_cluster(seen: tf.Tensor, clusters: tf.Tensor, offsets: np.ndarray) -> list[tf.Tensor]:
+    """Splits seen items by their clusters.
+
+    Args:
+        seen: `[B, S]`, as `clusters_of_items` takes them.
+        clusters: `[B, S]`, as it returns them.
+        offsets: as there.
+
+    Returns:
+        Per cluster `[P, 2]` int32 pairs (row of the batch, row inside the cluster).
+    """
+    where = tf.where(clusters >= 0)  # [P, 2]
+    of_each = tf.gather_nd(clusters, where)
+    rows = tf.gather_nd(seen, where) - 1 - tf.gather(tf.constant(offsets), of_each)
+    pairs = tf.stack([tf.cast(where[:, 0], tf.int32), rows], axis=1)
+    return tf.dynamic_partition(pairs, of_each, len(offsets) - 1)
+
+
+def most_seen(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
+    """`[K]` int32: how many seen items of a cluster one row has at most; `clusters` as `clusters_of_items` returns."""
+    return tf.maximum(tf.reduce_max(count_clusters(clusters, num_clusters), axis=0), 0)  # without a row, none
 
 
 def drop_seen(candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_items: int) -> Candidates:
