@@ -18,6 +18,7 @@ import numpy as np
 from serving.servable import Servable
 from tfdnc import schema
 from tfdnc.backend import tf
+from tfdnc.benchmark.serving_bundle import Size, make_items
 from tfdnc.config import ExperimentConfig, parse_config
 from tfdnc.export.bundle import export_bundle
 from tfdnc.items import ItemTable
@@ -37,19 +38,10 @@ INTENT_SPREAD = 2.0
 """Standard deviation of the logits of the intent: at K = 15 the likeliest cluster gets about 0.45."""
 
 
-def make_items(count: int, clusters: int) -> ItemTable:
-    """Items in clusters of equal size, all equally popular."""
-    offsets = tuple(int(offset) for offset in np.linspace(0, count, clusters + 1))
-    cluster_of = np.repeat(np.arange(clusters), np.diff(offsets)).astype(np.int32)
-    ids = [str(item) for item in range(1, count + 1)]
-    names = [f"cluster {cluster}" for cluster in range(clusters)]
-    return ItemTable(ids, np.ones(count, np.int64), cluster_of, offsets, np.arange(1, count + 1), ids, names)
-
-
 def make_bundle(folder: Path, name: str, num_items: int, clusters: int, index: str, candidates: int) -> Servable:
     """Exports a bundle of `METHODS[name]` with random weights, and loads it."""
     encoder, own_clusters, merge = METHODS[name]
-    items = make_items(num_items, own_clusters or clusters)
+    items = make_items(Size(items=num_items, clusters=own_clusters or clusters))
     config = parse_config(
         {
             "name": "request",
@@ -74,15 +66,18 @@ def make_retriever(config: ExperimentConfig, items: ItemTable) -> Retriever:
     retriever.item_embeddings.assign(
         centres[rng.integers(0, 1000, len(items.item_ids))] + rng.normal(0, 0.05, [len(items.item_ids), dim])
     )
-    kernel = retriever.serving_variables[-2]
-    kernel.assign(rng.normal(0, INTENT_SPREAD / dim**0.5, kernel.shape))  # the states it reads are normalised
+    if retriever.num_clusters > 1:
+        histories = tf.constant(rng.integers(1, len(items.item_ids) + 1, [64, 10], np.int32))
+        _, log_intent = retriever.user_vectors(histories)
+        kernel = retriever.serving_variables[-2]  # of the last layer, so the logits grow with it
+        kernel.assign(kernel * (INTENT_SPREAD / np.std(log_intent, axis=1).mean()))
     return retriever
 
 
 def request(rng: np.random.Generator, batch: int, length: int, num_items: int, candidates: int) -> dict:
     """Inputs of `retrieve` with random histories, for the merge of the bundle."""
     return {
-        schema.HISTORY: rng.integers(1, num_items + 1, [batch, length]).astype(str).astype(object),
+        schema.HISTORY: rng.integers(0, num_items, [batch, length]).astype(str).astype(object),
         schema.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
         schema.ALPHA: np.full([batch], -1, np.float32),
     }

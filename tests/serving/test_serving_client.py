@@ -1,6 +1,6 @@
 """The client: requests and results by the contract of `tfdnc.schema`, and errors a person can act on."""
 
-import threading
+from concurrent import futures
 
 import grpc
 import numpy as np
@@ -123,17 +123,10 @@ def test_model_of_another_kind():
 
 
 def test_shared_by_threads(client):
-    results = {}
-
     def ask(number):
-        results[number] = client.retrieve([["x"] * number] * 3, num_candidates=number % 4 + 1)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(1, 17)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for number, rows in results.items():
+        rows = client.retrieve([["x"] * number] * 3, num_candidates=number % 4 + 1)
         assert [len(row.item_ids) for row in rows] == [number % 4 + 1] * 3
         assert [row.intent[0] for row in rows] == [number] * 3
-    assert len(results) == 16
+
+    with futures.ThreadPoolExecutor(16) as threads:
+        list(threads.map(ask, range(1, 17)))

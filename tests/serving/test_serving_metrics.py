@@ -2,7 +2,7 @@
 
 import http.client
 import socket
-import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -143,15 +143,12 @@ def test_odd_names_are_escaped():
 def test_no_count_is_lost_between_threads():
     measured = Metrics()
 
-    def count():
+    def count(_):
         for _ in range(500):
             measured.observe_request("m", "Predict", "GRPC", "OK", 1)
 
-    threads = [threading.Thread(target=count) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(count, range(8)))
     values, _ = samples(measured.page())
     assert values[COUNT, labels(model_name="m", status="OK")] == 4000
     assert values[f"{LATENCY}_count", labels(model_name="m", API="Predict", entrypoint="GRPC")] == 4000

@@ -286,21 +286,13 @@ def test_no_run_begins_after_the_deadline(half_plus_two):
 
 
 def test_eight_threads_get_their_own_answers(stubs):
-    wrong = []
-
     def ask(thread):
         for step in range(40):
             number = thread * 1000 + step
             wanted = ["y"] if step % 2 else []
             request = predict_request({"x": np.float32([[number]])}, output_filter=wanted)
             request.model_spec.version.value = 1 + step % 2
-            got = outputs(stubs.Predict(request))["y"].item()
-            if got != number / 2 + (20 if step % 2 else 2):
-                wrong.append((number, got))
+            assert outputs(stubs.Predict(request))["y"].item() == number / 2 + (20 if step % 2 else 2)
 
-    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask, range(8)))

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent import futures
 from functools import partial
 
 import grpc
@@ -126,13 +127,13 @@ def test_two_publishers_do_not_meet(source, base):
         inside.set()
         assert done.wait(30)
 
-    first = threading.Thread(target=publish, args=(source, base, wait))
-    first.start()
-    assert inside.wait(30)
-    with pytest.raises(UserError, match="Another publish is at work"):
-        publish(source, base, approve)
-    done.set()
-    first.join()
+    with futures.ThreadPoolExecutor(1) as threads:
+        first = threads.submit(publish, source, base, wait)
+        assert inside.wait(30)
+        with pytest.raises(UserError, match="Another publish is at work"):
+            publish(source, base, approve)
+        done.set()
+        first.result()
     assert visible(base) == [1]
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import socket
 import threading
+from concurrent import futures
 
 import pytest
 import rest_client
@@ -161,22 +162,15 @@ def test_two_hundred_broken_bodies(rest):
 
 
 def test_eight_threads_get_their_own_answers(rest):
-    wrong = []
-
     def ask(thread):
         client = Client(rest.http.port)
         for number in range(thread * 1000, thread * 1000 + 20):
             _, answer = client.post("/v1/models/half:predict", {"inputs": [[number]]})
-            if answer["outputs"]["y"] != [[number / 2 + 20]]:
-                wrong.append((number, answer))
+            assert answer["outputs"]["y"] == [[number / 2 + 20]]
         client.http.close()
 
-    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask, range(8)))
 
 
 def test_a_stopping_server_answers_what_it_has_begun_and_nothing_else(server, monkeypatch):

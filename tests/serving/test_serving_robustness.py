@@ -90,18 +90,25 @@ def answer_of(called):
 @pytest.fixture(scope="module")
 def bear(call, valid, good):
     """Sends the cases of some seeds, and a good request after each."""
-    return lambda seeds: _bear(call, valid, good, seeds)
 
-
-def _bear(call, valid, good, seeds):
-    statuses = set()
-    for seed in seeds:
+    def send(seed):
         case = fuzzing.grpc_case(seed, valid)
         status, details, _ = call(case.method, case.content)
-        assert status in PROPER, f"{status}: {details}\n{case}"
+        return status, details, case
+
+    return lambda seeds: _bear(
+        seeds, send, good, PROPER, {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
+    )
+
+
+def _bear(seeds, send, good, proper, expected):
+    statuses = set()
+    for seed in seeds:
+        status, answer, case = send(seed)
+        assert status in proper, f"{status}: {answer[:500]}\n{case}"
         statuses.add(status)
         good(seed)
-    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"} <= statuses  # so the cases differ
+    assert expected <= statuses  # so the cases differ
 
 
 def test_mutated_requests(bear):
@@ -192,18 +199,12 @@ def good_body(server, documents):
 @pytest.fixture(scope="module")
 def bear_bodies(server, documents, good_body):
     """Sends the cases of some seeds, and a good body after each."""
-    return lambda seeds: _bear_bodies(server, documents, good_body, seeds)
 
-
-def _bear_bodies(server, documents, good_body, seeds):
-    statuses = set()
-    for seed in seeds:
+    def send(seed):
         case = fuzzing_rest.rest_case(seed, documents)
-        status, content = over_http(server, case.raw())
-        assert status in PROPER_HTTP, f"{status}: {content[:500]}\n{case}"
-        statuses.add(status)
-        good_body(seed)
-    assert {200, 400, 404} <= statuses  # so the cases differ
+        return *over_http(server, case.raw()), case
+
+    return lambda seeds: _bear(seeds, send, good_body, PROPER_HTTP, {200, 400, 404})
 
 
 def test_mutated_bodies(bear_bodies):

@@ -33,7 +33,7 @@ def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
     Item vectors are tastes with variations: in pure noise no index finds neighbours as fast as among trained vectors.
     """
     rng = np.random.default_rng(seed)
-    items = _make_items(size)
+    items = make_items(size)
     config = ExperimentConfig(
         name="synthetic",
         model=ModelConfig(encoder=size.encoder, dim=size.dim, max_length=size.history_length),
@@ -54,20 +54,8 @@ def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
     return output / "1"
 
 
-def make_histories(size: Size, users: int, seed: int = 1) -> list[list[str]]:
-    """Full-length histories of distinct items, most of every user's in a few clusters, as raw item ids."""
-    rng = np.random.default_rng(seed)
-    edges = _offsets(size)
-    histories = []
-    for _ in range(users):
-        clusters = rng.choice(size.clusters, size=min(3, size.clusters), replace=False)
-        favourites = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in clusters])
-        length = min(size.history_length, len(favourites))
-        histories.append([str(row) for row in rng.choice(favourites, size=length, replace=False)])
-    return histories
-
-
-def _make_items(size: Size) -> ItemTable:
+def make_items(size: Size) -> ItemTable:
+    """Items 0..N-1, called by their numbers, in clusters of equal size."""
     offsets = _offsets(size)
     ids = [str(row) for row in range(size.items)]
     return ItemTable(
@@ -79,6 +67,19 @@ def _make_items(size: Size) -> ItemTable:
         titles=ids,
         cluster_names=[f"cluster {k}" for k in range(size.clusters)],
     )
+
+
+def make_histories(size: Size, users: int, seed: int = 1) -> list[list[str]]:
+    """Full-length histories of distinct items, most of every user's in a few clusters, as raw item ids."""
+    rng = np.random.default_rng(seed)
+    edges = _offsets(size)
+    histories = []
+    for _ in range(users):
+        clusters = rng.choice(size.clusters, size=min(3, size.clusters), replace=False)
+        favourites = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in clusters])
+        length = min(size.history_length, len(favourites))
+        histories.append([str(row) for row in rng.choice(favourites, size=length, replace=False)])
+    return histories
 
 
 def _offsets(size: Size) -> tuple[int, ...]:
