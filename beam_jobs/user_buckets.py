@@ -13,10 +13,11 @@ from beam_jobs.files import whole_file
 from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.log_rows import EVENT_SCHEMA
 from beam_jobs.packing import pack, unpack
+from beam_jobs.splits import leave_last_two
 from tfdnc import schema
 
 HELD_OUT_SCHEMA = pa.schema([("user", pa.string()), ("validation", pa.int32()), ("test", pa.int32())])
-"""The last two candidates of every user."""
+"""The candidates that are targets, null where a user has none."""
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:
@@ -79,11 +80,13 @@ def build_sequences(
     lengths = events_of_user[kept_users]
     # lexsort is stable: rows of one user and one time stay in file order.
     by_user_and_time = np.lexsort((times, rank[user]))[: lengths.sum()]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = pa.array(edges, pa.int32())
     columns = [
         ids,
         pa.ListArray.from_arrays(offsets, pa.array(item[frequent_rows][by_user_and_time])),
         pa.ListArray.from_arrays(offsets, pa.array(times[by_user_and_time])),
+        *map(pa.array, leave_last_two(edges)),
     ]
     figures = {
         "filtered: min_item_events": events.num_rows - len(frequent_rows),
@@ -108,8 +111,8 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     sequences, candidates = unpack(packed), unpack(vocabulary)["candidate"].to_numpy()
     items = sequences["items"]
     index = (np.searchsorted(candidates, items.values.to_numpy()) + 1).astype(np.int32)
-    columns = [sequences["user_id"], pa.ListArray.from_arrays(items.offsets, pa.array(index)), sequences["times"]]
-    table = pa.Table.from_arrays(columns, schema=schema.SEQUENCE_SCHEMA)
+    renumbered = pa.ListArray.from_arrays(items.offsets, pa.array(index))
+    table = pa.Table.from_batches([sequences]).set_column(1, schema.SEQUENCE_SCHEMA.field("items"), renumbered)
     with whole_file(Path(folder) / schema.shard_name(bucket, num_shards, "parquet")) as path:
         pq.write_table(table, path, compression="zstd", write_page_checksum=True)
     return {"written: files": 1, "written: users": table.num_rows, "written: events": len(index)}
@@ -117,25 +120,34 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
 
 def held_out_items(sequences: pa.RecordBatch) -> bytes:
     """Returns packed `HELD_OUT_SCHEMA` of one bucket's sequences."""
-    items, ends = sequences["items"].values.to_numpy(), sequences["items"].offsets.to_numpy()[1:]
-    columns = [sequences["user_id"], pa.array(items[ends - 2]), pa.array(items[ends - 1])]
+    items, starts = sequences["items"].values.to_numpy(), sequences["items"].offsets.to_numpy()[:-1]
+    columns = [sequences["user_id"]]
+    for name in ("validation", "test"):
+        positions = sequences[name].to_numpy()
+        there = positions >= 0
+        targets = np.zeros(len(positions), np.int32)
+        targets[there] = items[(starts + positions)[there]]
+        columns.append(pa.array(targets, mask=~there))
     return pack(pa.RecordBatch.from_arrays(columns, schema=HELD_OUT_SCHEMA))
 
 
 def split_sha256(held_out: pa.Table, vocabulary: pa.RecordBatch) -> str:
     """Returns the SHA-256 of the lines "user validation-item test-item", the check that published splits are given by.
 
+    A user without a target has a "-" in its place.
+
     Args:
-        held_out: user id and the candidates of the two held-out items, one row per user.
+        held_out: `HELD_OUT_SCHEMA`, one row per user.
         vocabulary: packed by `kept_items`.
     """
-    candidates, item_ids = vocabulary["candidate"].to_numpy(), vocabulary["item_id"]
+    candidates, item_ids = vocabulary["candidate"], vocabulary["item_id"]
     users = pa.concat_arrays(held_out["user"].chunks) if held_out.num_rows else pa.array([], pa.string())
     order = id_order(users)
     held_out = held_out.take(pa.array(order))
     validation, test = (
-        item_ids.take(pa.array(np.searchsorted(candidates, held_out[name].to_numpy())))
+        item_ids.take(pc.index_in(held_out[name].combine_chunks(), value_set=candidates, skip_nulls=True))
         for name in ("validation", "test")
     )
-    lines = pc.binary_join_element_wise(users.take(pa.array(order)), validation, test, " ").to_pylist()
+    columns = (users.take(pa.array(order)), validation, test, " ")
+    lines = pc.binary_join_element_wise(*columns, null_handling="replace", null_replacement="-").to_pylist()
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
