@@ -138,7 +138,7 @@ def _cut_into_sessions(events: Events, gap: int) -> Events:
 
 
 def _differs(values: np.ndarray) -> np.ndarray:
-    """Returns which values are not the one before; the first never is."""
+    """Returns which values differ from the one before; the first one does."""
     differs = np.ones(len(values), bool)
     differs[1:] = values[1:] != values[:-1]
     return differs
