@@ -87,7 +87,7 @@ def apply_rules(events: Events, config: DataConfig, frequent: Sequence[pa.Array]
     if config.max_events_per_user is not None:
         take(_latest(events, config.max_events_per_user), CAP)
     if config.session_gap is not None:
-        events = _cut_into_sessions(events, int(config.session_gap * config.units_per_second))
+        events = _cut_into_sessions(events, int(config.session_gap * config.ticks_per_second))
     if config.repeats == "collapse":
         take(_first_of_each_run(events), REPEATS)
     for number, item_ids in enumerate(frequent, 1):

@@ -7,12 +7,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tfdnc.errors import UserError
-from tfdnc.times import UNITS_PER_SECOND, Instant, first_time_from
+from tfdnc.times import Instant, first_time_from
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
+"""By `data.time_unit`; ISO 8601 text is read as microseconds."""
 
 
 class Section(BaseModel):
@@ -85,15 +88,15 @@ class DataConfig(Section):
     num_shards: Positive = 16
 
     @property
-    def units_per_second(self) -> int:
-        """Of the log's times."""
+    def ticks_per_second(self) -> int:
+        """Units of the log's times in a second; MovieLens and KuaiRand bring their own unit."""
         return UNITS_PER_SECOND[{"movielens": "s", "kuairand": "ms"}.get(self.format, self.time_unit)]
 
     @property
     def boundaries(self) -> tuple[int, int]:
         """The first times of validation and of test in the log's unit, with `split: time`."""
-        units = self.units_per_second
-        return first_time_from(self.validation_from, units), first_time_from(self.test_from, units)
+        ticks = self.ticks_per_second
+        return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
 
     @model_validator(mode="after")
     def _split_is_possible(self) -> "DataConfig":

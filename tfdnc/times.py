@@ -1,12 +1,9 @@
-"""Points in time as a config gives them, and the units in which logs count time."""
+"""Points in time as a config gives them, in the unit in which a log counts time."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator
-
-UNITS_PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "iso": 1_000_000}
-"""By `data.time_unit`; ISO text is kept as microseconds since 1970."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -27,11 +24,11 @@ Instant = Annotated[int | str, BeforeValidator(_check_instant)]
 """A number in the log's own unit, or ISO 8601 text, which means UTC unless it names a zone."""
 
 
-def first_time_from(instant: Instant, units_per_second: int) -> int:
+def first_time_from(instant: Instant, ticks_per_second: int) -> int:
     """Returns the first time that a log can have at or after an instant, in the log's unit since 1970."""
     if isinstance(instant, int):
         return instant
     moment = datetime.fromisoformat(instant)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
-    return -(-microseconds * units_per_second // 1_000_000)  # rounded up
+    return -(-microseconds * ticks_per_second // 1_000_000)  # rounded up

@@ -204,3 +204,12 @@ def test_a_refusal_names_what_the_rules_left_out(write_csv, prepare_log):
     rows = of_user("a", *(("x", time) for time in range(9)))
     with pytest.raises(UserError, match=r"3 left out by data.max_events_per_user, 5 left out by data.repeats, 0 of"):
         prepare_log(write_csv(rows), max_events_per_user=6, repeats="collapse")
+
+
+def test_no_chunk_size_and_no_worker_changes_a_byte(random_rows, write_csv, prepare_log, bytes_of):
+    rules = {"min_item_events": 6, "min_user_events": 4, **RULES[-1]}
+    log = write_csv(random_rows)
+    figures, prepared = prepare_log(log, name="one", **rules)
+    flags = ["--direct_running_mode=multi_threading", "--direct_num_workers=2", "--chunk_bytes=3000"]
+    more_figures, more_prepared = prepare_log(log, flags, name="many", **rules)
+    assert (figures, bytes_of(prepared)) == (more_figures, bytes_of(more_prepared))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tfdnc.times import UNITS_PER_SECOND, first_time_from
+from tfdnc.config import UNITS_PER_SECOND
+from tfdnc.times import first_time_from
 
 
 @pytest.mark.parametrize(
