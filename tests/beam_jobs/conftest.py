@@ -76,14 +76,16 @@ def write_items(tmp_path):
 
 @pytest.fixture
 def write_sequences(tmp_path):
-    """Writes files of sequences; every file is {user: items}."""
+    """Writes files of sequences; every file is {user: items}; the last two are held out, or `split` says what is."""
 
-    def write(files, name="sequences"):
+    def write(files, name="sequences", split=lambda items: (len(items) - 2, len(items) - 2, len(items) - 1)):
         folder = tmp_path / name
         folder.mkdir()
         for shard, users in enumerate(files):
             items = list(users.values())
-            columns = [list(users), items, [list(range(len(sequence))) for sequence in items]]
+            times = [list(range(len(sequence))) for sequence in items]
+            splits = zip(*map(split, items), strict=True) if users else ((), (), ())
+            columns = [list(users), items, times, *splits]
             table = pa.Table.from_arrays(
                 [pa.array(c, f.type) for c, f in zip(columns, schema.SEQUENCE_SCHEMA, strict=True)],
                 schema=schema.SEQUENCE_SCHEMA,
