@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_jobs.files import whole_file
+from beam_jobs.files import join, whole_file
 from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.log_rows import EVENT_SCHEMA
 from beam_jobs.packing import pack, unpack
@@ -110,8 +109,8 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     index = (np.searchsorted(candidates, items.values.to_numpy()) + 1).astype(np.int32)
     columns = [sequences["user_id"], pa.ListArray.from_arrays(items.offsets, pa.array(index)), sequences["times"]]
     table = pa.Table.from_arrays(columns, schema=schema.SEQUENCE_SCHEMA)
-    with whole_file(Path(folder) / schema.shard_name(bucket, num_shards, "parquet")) as path:
-        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    with whole_file(join(folder, schema.shard_name(bucket, num_shards, "parquet"))) as stream:
+        pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
     return {"written: files": 1, "written: users": table.num_rows, "written: events": len(index)}
 
 
