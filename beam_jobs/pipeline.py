@@ -17,7 +17,7 @@ DEFAULT_RUNNER = "FnApiRunner"
 
 CHUNK_BYTES = 16 << 20
 _RESULT = ".result.json"
-_USER_ERROR = re.compile(r"tfdnc\.errors\.UserError: (.*?)(?: \[while running .*)?$", re.DOTALL)
+_USER_ERROR = re.compile(r".*tfdnc\.errors\.UserError: (.*?)(?: \[while running .*)?$", re.DOTALL)  # the last one
 _WHILE_RUNNING = re.compile(r" \[while running '.*$", re.DOTALL)
 
 
@@ -66,7 +66,7 @@ def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options
     except UserError as error:
         raise UserError(_WHILE_RUNNING.sub("", str(error))) from error
     except Exception as error:
-        match = _USER_ERROR.search(str(error))
+        match = _USER_ERROR.match(str(error))
         if match is None:
             raise
         raise UserError(match.group(1)) from error

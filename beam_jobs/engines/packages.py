@@ -63,7 +63,15 @@ def _fetch_job_server(cache: Path, flink_version: str) -> Path:
         )
     coordinates = f"org.apache.beam:{artifact}:{beam_version}"
     # Maven itself, for its settings name the mirrors and proxies of this place, and it compares checksums.
-    command = ["mvn", "--batch-mode", "--quiet", "--update-snapshots", "--strict-checksums", "dependency:copy"]
+    command = [
+        "mvn",
+        "--batch-mode",
+        "--quiet",
+        "-Dstyle.color=never",
+        "--update-snapshots",
+        "--strict-checksums",
+        "dependency:copy",
+    ]
     fetched = subprocess.run(
         [*command, f"-Dartifact={coordinates}", f"-DoutputDirectory={cache}"], cwd=cache, capture_output=True, text=True
     )

@@ -35,11 +35,14 @@ def test_a_file_is_read_as_it_was_written_whatever_its_name(place):
 
 
 def test_an_interrupted_write_leaves_nothing(place):
-    path = join(place, "a")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as stream:
-        stream.write(b"half")
-        assert not exists(path)
-        raise KeyboardInterrupt
+    def interrupted():
+        with whole_file(join(place, "a")) as stream:
+            stream.write(b"half")
+            assert not exists(join(place, "a"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert find_files(place, "**") == []
 
 
