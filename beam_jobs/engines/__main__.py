@@ -36,10 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", choices=WORKERS, default="external", help="where the jobs' Python runs")
     parser.add_argument("--rows", type=int, default=20_000, help="of the generated log")
     parser.add_argument("--if-possible", action="store_true", help="status 0, not 2, if the engine cannot be had")
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds after which everything is stopped")
     flags = parser.parse_args(argv)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    # As Ctrl-C: what was started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # As Ctrl-C: what was started is stopped. A job whose workers never come would wait forever.
+    for other in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(other, signal.default_int_handler)
+    signal.alarm(flags.timeout)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tfdnc-engine-") as folder:
         try:
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{flags.engine}: not run. {error}")
             return 0 if flags.if_possible else 2
         except KeyboardInterrupt:
-            print(f"{flags.engine}: stopped.")
+            print(f"{flags.engine}: stopped after {time.monotonic() - started:.0f} s.")
             return 130
     for path in outcome.different:
         print(f"differs from the local run: {path}")

@@ -1,11 +1,11 @@
 """What an engine needs beside Python: found on this machine, or fetched once from public package registries."""
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,10 @@ from tfdnc.errors import UserError
 
 # Flink's minor version must be one that Beam's runner is built for; PyPI publishes the hash.
 FLINK = "1.20.1"
+_FLINK_PACKAGE = "apache-flink-libraries"
 _FLINK_SHA256 = "be28293619b1d7b04c970b947133ae8d0ca86681f23694be063b3659ea69bb79"
+
+_PATIENCE = 600  # seconds for a download
 
 
 class UnavailableError(UserError):
@@ -44,7 +47,7 @@ def cache_folder() -> Path:
 def fetch_flink() -> Flink:
     """Returns Flink's files, fetched if they are not in the cache; raises `UnavailableError` with what is missing."""
     if not shutil.which("java"):
-        raise UnavailableError("Expected java (17) in the PATH to run Flink, found none; install a Java runtime.")
+        raise UnavailableError("Expected java in the PATH to run Flink, found none; install Java 11 or 17.")
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     minor = FLINK.rpartition(".")[0]
@@ -59,50 +62,59 @@ def _fetch_job_server(cache: Path, flink_version: str) -> Path:
         return jar
     if not shutil.which("mvn"):
         raise UnavailableError(
-            f"Expected mvn in the PATH to fetch {jar.name}, found none; install Maven or put it in {cache}."
+            f"Expected mvn in the PATH to fetch {jar.name}, found none; install Maven, or the jar in {cache}."
         )
     coordinates = f"org.apache.beam:{artifact}:{beam_version}"
-    # Maven itself, for its settings name the mirrors and proxies of this place, and it compares checksums.
-    command = [
-        "mvn",
-        "--batch-mode",
-        "--quiet",
-        "-Dstyle.color=never",
-        "--update-snapshots",
-        "--strict-checksums",
-        "dependency:copy",
-    ]
-    fetched = subprocess.run(
-        [*command, f"-Dartifact={coordinates}", f"-DoutputDirectory={cache}"], cwd=cache, capture_output=True, text=True
-    )
-    if not jar.is_file():
-        reason = next((line for line in fetched.stdout.splitlines() if "ERROR" in line), "it said nothing").strip()
-        raise UnavailableError(f"Expected {coordinates} from Maven, could not get it: {reason}")
-    return jar
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        # Maven itself, for its settings name the mirrors and proxies of this place, and it compares checksums.
+        command = ["mvn", "--batch-mode", "--quiet", "--update-snapshots", "--strict-checksums", "dependency:copy"]
+        said = _run([*command, f"-Dartifact={coordinates}", f"-DoutputDirectory={folder}"], folder)
+        if not (Path(folder) / jar.name).is_file():
+            reason = said.partition("[ERROR] ")[2].partition("\n")[0]
+            raise UnavailableError(f"Expected {coordinates} from Maven, could not get it: {reason}")
+        return (Path(folder) / jar.name).rename(jar)
 
 
 def fetch_flink_libraries(cache: Path) -> Path:
     """Returns the folder of Flink's jars; they are those of its Python package, whose source archive holds them."""
-    folder = cache / f"flink-{FLINK}"
-    if folder.is_dir():
-        return folder
-    name = "apache-flink-libraries"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
-    fetched = subprocess.run([*command, f"--dest={cache}", f"{name}=={FLINK}"], capture_output=True, text=True)
-    archive = cache / f"{name}-{FLINK}.tar.gz"
-    if not archive.is_file():
-        raise UnavailableError(f"Expected {name} {FLINK} from pip, could not get it: {fetched.stderr.strip()}")
-    _refuse_other(archive, _FLINK_SHA256)
-    unfinished = cache / f"flink-{FLINK}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with tarfile.open(archive) as packed:
-        for member in packed:
-            if "/deps/lib/" in member.name and member.isfile():
-                member.name = Path(member.name).name
-                packed.extract(member, unfinished, filter="data")
-    unfinished.rename(folder)
-    archive.unlink()
-    return folder
+    libraries = cache / f"flink-{FLINK}"
+    if libraries.is_dir():
+        return libraries
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        wanted = Path(folder) / "requirements.txt"
+        wanted.write_text(f"{_FLINK_PACKAGE}=={FLINK} --hash=sha256:{_FLINK_SHA256}\n")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary=:all:",
+            "--require-hashes",
+        ]
+        said = _run([*command, "--dest", folder, "--requirement", wanted], folder)
+        archive = Path(folder) / f"{_FLINK_PACKAGE}-{FLINK}.tar.gz"
+        if not archive.is_file():
+            raise UnavailableError(f"Expected {_FLINK_PACKAGE} {FLINK} from pip, could not get it: {said.strip()}")
+        unpacked = Path(folder) / "jars"
+        with tarfile.open(archive) as packed:
+            for member in packed:
+                if "/deps/lib/" in member.name and member.isfile():
+                    packed.extract(member.replace(name=Path(member.name).name), unpacked, filter="data")
+        return unpacked.rename(libraries)
+
+
+def _run(command: list, folder: str) -> str:
+    """Runs a command for at most ten minutes; returns all that it said."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"Expected {command[0]} to end within {_PATIENCE} seconds, it did not.") from error
+    return done.stdout
 
 
 def find_prism() -> Path:
@@ -111,13 +123,3 @@ def find_prism() -> Path:
         return Path(found)
     package = "github.com/apache/beam/sdks/v2/go/cmd/prism"
     raise UnavailableError(f"Expected prism in the PATH, found none; `go install {package}@v{version('apache-beam')}`.")
-
-
-def _refuse_other(path: Path, sha256: str) -> None:
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
-        path.unlink()
-        raise UnavailableError(
-            f"Expected {path.name} with SHA-256 {sha256}, found {found}; it was deleted, fetch it again."
-        )

@@ -157,9 +157,7 @@ def test_waiting_ends_when_a_process_does(tmp_path):
 def test_a_flink_cluster_with_two_task_managers_comes_and_goes(tmp_path):
     if not shutil.which("java"):
         pytest.skip("no java in the PATH")
-    cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    flink = Flink("1.20", fetch_flink_libraries(cache), job_server=tmp_path / "not-needed.jar")
+    flink = Flink("1.20", fetch_flink_libraries(cache_folder()), job_server=tmp_path / "not-needed.jar")
     with Processes(tmp_path / "cluster") as running:
         flags = start_cluster(running, flink)
         [port] = [int(flag.rpartition(":")[2]) for flag in flags if flag.startswith("--flink_master=")]
