@@ -43,7 +43,7 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
 
 
 def make_folder(path: str | os.PathLike) -> None:
-    """Makes an empty folder where the store has such a thing."""
+    """Makes a folder, unless it is there, where the store has such a thing."""
     path = os.fspath(path)
     if FileSystems.get_filesystem(path).has_dirs() and not exists(path):
         FileSystems.mkdirs(path)
@@ -86,7 +86,7 @@ def _rename(temporary: str, path: str) -> None:
     try:
         FileSystems.rename([temporary], [path])
     except BeamIOError:
-        if not exists(path):
+        if is_local(path) or not exists(path):
             raise
         # HDFS does not replace: a former attempt at this bundle has already written the same bytes.
         delete([temporary])
