@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: run test lint slow clean
+.PHONY: run test lint slow flink clean
 
 run: $(VENV)/.installed  ## the whole road on a generated log, ending with a gRPC answer
 	$(RUN)/tfdnc run configs/planted/dnc.yaml
@@ -20,6 +20,9 @@ lint: $(VENV)/.installed
 
 slow: $(VENV)/.installed  ## checks on real data: TFDNC_ML1M=folder with ratings.dat
 	$(RUN)/python -m pytest -m slow
+
+flink: $(VENV)/.installed  ## both data jobs on a Flink cluster of this machine, which needs Java and Maven
+	$(RUN)/python -m beam_jobs.engines flink $(FLAGS)
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

@@ -1,52 +1,113 @@
 """What the stand-alone commands of the two jobs share: their flags, their output folder and their way to fail."""
 
 import argparse
+import fcntl
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.files import absolute, delete, exists, find_files, is_local, join, whole_file
+from beam_jobs.pipeline import options_of
 from tfdnc.config import ExperimentConfig, load_config
 from tfdnc.errors import UserError
 
 _log = logging.getLogger(__name__)
 
+FINISHED = "figures.json"
+"""Last file of an output: what the job returned. A store has no folders, so a name alone does not say "finished"."""
+
 
 def run_command(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
-    job: Callable[[argparse.Namespace, ExperimentConfig, Path, list[str]], dict],
+    job: Callable[[argparse.Namespace, ExperimentConfig, str, list[str]], dict],
 ) -> int:
     """Runs one job from the command line.
 
     Args:
         parser: the job's own flags; `--config`, `--set` and `--output` are added here.
         argv: arguments; flags that the parser does not know go to Beam's `PipelineOptions`.
-        job: called with the flags, the config, a temporary output folder and the runner's flags. The folder gets its
-            final name when the job is done, so a killed job leaves nothing that looks finished.
+        job: called with the flags, the config, the folder to write to and the runner's flags.
 
     Returns:
         Exit status: 0, or 2 after a message about bad input.
     """
     parser.add_argument("--config", required=True, type=Path, help="YAML of the experiment")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override the config")
-    parser.add_argument("--output", required=True, type=Path, help="folder to create")
+    parser.add_argument("--output", required=True, help="folder to create, on a disk or in a store (scheme://...)")
     flags, runner_args = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    temporary = flags.output.with_name(f"{flags.output.name}.tmp-{os.getpid()}")
+    FileSystems.set_options(options_of(runner_args))  # a store's credentials may be among them
+    output = absolute(flags.output)
     try:
-        if flags.output.exists():
-            raise UserError(f"Expected to create {flags.output}, but it exists; remove it or name another folder.")
-        figures = job(flags, load_config(flags.config, flags.set), temporary, runner_args)
-        os.replace(temporary, flags.output)
+        with _local_folder(Path(output)) if is_local(output) else _empty_place(output) as folder:
+            figures = job(flags, load_config(flags.config, flags.set), folder, runner_args)
+            with whole_file(join(folder, FINISHED)) as stream:
+                stream.write(json.dumps(figures, indent=1).encode())
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    _log.info("%s: %s", output, json.dumps(figures))
+    return 0
+
+
+@contextmanager
+def _local_folder(output: Path) -> Iterator[str]:
+    """Yields a folder that is renamed to `output` when the block ends well, and removed when it does not.
+
+    What a killed job left there goes first.
+    """
+    if output.exists():
+        raise UserError(f"Expected to create {output}, but it exists; remove it or name another folder.")
+    temporary = output.with_name(f".{output.name}.unfinished")
+    temporary.mkdir(parents=True, exist_ok=True)
+    lock = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise UserError(f"Expected {output} for itself, but another job is writing it: wait for it.") from error
+    try:
+        for leftover in temporary.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield str(temporary)
+        temporary.rename(output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _log.info("%s: %s", flags.output, json.dumps(figures))
-    return 0
+        os.close(lock)
+
+
+@contextmanager
+def _empty_place(output: str) -> Iterator[str]:
+    """Yields `output` itself, a place in a store, and empties it again when the block does not end well.
+
+    Nobody can tell there what a killed job left from what another one is writing, so the place must be empty.
+    """
+    if found := find_files(output, "**"):
+        raise UserError(
+            f"Expected nothing at {output}, found {len(found)} files such as {found[0]}; remove them or name another "
+            "folder."
+        )
+    try:
+        yield output
+    except BaseException:
+        if written := find_files(output, "**"):
+            delete(written)
+        raise
+
+
+def refuse_unfinished(folder: str) -> None:
+    """Raises a `UserError` if a place in a store is not the finished output of a command."""
+    if not is_local(folder) and not exists(join(folder, FINISHED)):
+        raise UserError(
+            f"Expected the finished output of a job at {folder}, found no {FINISHED} there: it is still running or was "
+            "stopped; wait for it, or run it again."
+        )

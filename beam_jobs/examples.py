@@ -12,7 +12,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from os import PathLike
 
 import apache_beam as beam
 import numpy as np
@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.pvalue import AsIter
 
-from beam_jobs.command import run_command
+from beam_jobs.command import refuse_unfinished, run_command
+from beam_jobs.files import absolute, find_files, join, open_file, parent
 from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table
 from beam_jobs.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
@@ -40,11 +41,11 @@ Shard = tuple[int, str, int]
 
 
 def build_examples(
-    sequences: Path,
-    item_table: Path,
+    sequences: str | PathLike,
+    item_table: str | PathLike,
     config: ExamplesConfig,
     seed: int,
-    output: Path,
+    output: str | PathLike,
     runner_args: Sequence[str] = (),
 ) -> dict:
     """Writes the records of every user: at most one per split.
@@ -58,8 +59,8 @@ def build_examples(
         item_table: file of `schema.ITEM_SCHEMA`.
         config: the negative sampler and its parameters.
         seed: of the negatives.
-        output: folder to fill with `train/`, `validation/` and `test/`, one shard per sequence file; the caller gives
-            it its final name after this function has returned.
+        output: folder to fill with `train/`, `validation/` and `test/`, one shard per sequence file, on a disk or in a
+            store; finished when this function has returned, and not before.
         runner_args: flags for Beam.
 
     Returns:
@@ -70,7 +71,7 @@ def build_examples(
     Raises:
         UserError: an input is missing, damaged or does not belong to the others; the sampler is unknown.
     """
-    sequences, output = Path(sequences), Path(output)
+    sequences, item_table, output = absolute(sequences), absolute(item_table), absolute(output)
     NEGATIVE_SAMPLERS.resolve(config.sampler)
     read_item_table(item_table)
     shards, expected = find_shards(sequences)
@@ -80,7 +81,7 @@ def build_examples(
             pipeline
             | "Shards" >> beam.Create(shards)
             | "Spread" >> beam.Reshuffle()
-            | "Encode" >> beam.ParDo(EncodeShard(Path(item_table), config, seed, output, len(shards)))
+            | "Encode" >> beam.ParDo(EncodeShard(item_table, config, seed, output, len(shards)))
         )
         once = pipeline | "Once" >> beam.Create([None])
         return once | "Sum" >> beam.Map(lambda _, counts: add_counts(counts), AsIter(counts))
@@ -99,11 +100,11 @@ def build_examples(
             "drawn": counts["positions"] * config.num_negatives - counts[EMPTY],
             **{name: counts[name] for name in (EXACT, REDRAWN, EMPTY)},
         },
-        "sha256": {split: split_sha256(output / split, len(shards)) for split in SPLITS},
+        "sha256": {split: split_sha256(join(output, split), len(shards)) for split in SPLITS},
     }
 
 
-def find_shards(sequences: Path) -> tuple[list[Shard], dict[str, int]]:
+def find_shards(sequences: str) -> tuple[list[Shard], dict[str, int]]:
     """Returns the sequence files of a folder, and how many records of every split they make.
 
     Users are numbered in the order of the files.
@@ -111,12 +112,12 @@ def find_shards(sequences: Path) -> tuple[list[Shard], dict[str, int]]:
     Raises:
         UserError: a file is missing or damaged, or there is no user at all.
     """
-    paths = sorted(sequences.glob("part-*.parquet"))
+    paths = find_files(sequences, "part-*.parquet")
     if not paths:
         raise UserError(f"Expected sequence files (part-*.parquet) in {sequences}, found none; run prepare first.")
-    num_shards = int(paths[0].stem.rpartition("-")[2])
+    num_shards = int(paths[0].removesuffix(".parquet").rpartition("-")[2])
     expected = [schema.shard_name(shard, num_shards, "parquet") for shard in range(num_shards)]
-    if [path.name for path in paths] != expected:
+    if paths != [join(sequences, name) for name in expected]:
         raise UserError(
             f"Expected the {num_shards} files {expected[0]} .. {expected[-1]} in {sequences}, found {len(paths)} that "
             "are not these; run prepare again."
@@ -124,7 +125,7 @@ def find_shards(sequences: Path) -> tuple[list[Shard], dict[str, int]]:
     shards, first_user, records = [], 0, dict.fromkeys(SPLITS, 0)
     for shard, path in enumerate(paths):
         table = _read_sequences(path, columns=_SPLIT_COLUMNS)
-        shards.append((shard, str(path), first_user))
+        shards.append((shard, path, first_user))
         first_user += table.num_rows
         for split, users in _users_of(table).items():
             records[split] += len(users)
@@ -143,7 +144,7 @@ def _users_of(sequences: pa.Table) -> dict[str, np.ndarray]:
 class EncodeShard(beam.DoFn):
     """Turns a sequence file into one shard of every split; gives the counts."""
 
-    def __init__(self, item_table: Path, config: ExamplesConfig, seed: int, output: Path, num_shards: int):
+    def __init__(self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int):
         self._item_table, self._config, self._seed = item_table, config, seed
         self._output, self._num_shards = output, num_shards
 
@@ -155,10 +156,10 @@ class EncodeShard(beam.DoFn):
     def process(self, element: Shard):
         """Yields the counts of one file."""
         shard, path, first_user = element
-        splits, counts = encode_users(_read_sequences(Path(path)), first_user, self._table, self._sampler, self._seed)
+        splits, counts = encode_users(_read_sequences(path), first_user, self._table, self._sampler, self._seed)
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():
-            counts[split] = write_records(self._output / split / name, encode_examples(features))
+            counts[split] = write_records(join(self._output, split, name), encode_examples(features))
         _log.info(
             "shard %d of %d: %d train records, %d positions",
             shard,
@@ -243,28 +244,29 @@ def _renumber(sequence_index: np.ndarray, table: ItemTable) -> np.ndarray:
     return items
 
 
-def _read_sequences(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read_sequences(path: str, columns: list[str] | None = None) -> pa.Table:
     """Reads a file of `schema.SEQUENCE_SCHEMA`, all columns of it unless told which."""
     try:
-        found = pq.read_schema(path)
-        if found != schema.SEQUENCE_SCHEMA:
-            raise _damaged(path, f"its columns are {', '.join(found.names)}")
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+        with open_file(path) as stream:
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            if file.schema_arrow != schema.SEQUENCE_SCHEMA:
+                raise _damaged(path, f"its columns are {', '.join(file.schema_arrow.names)}")
+            return file.read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: object) -> UserError:
+def _damaged(path: str, error: object) -> UserError:
     return UserError(
         f"Expected a whole Parquet file of sequences at {path}, could not read it: {error}; prepare again."
     )
 
 
-def split_sha256(folder: Path, num_shards: int) -> str:
+def split_sha256(folder: str, num_shards: int) -> str:
     """Returns the SHA-256 of the folder's shards, one after the other."""
     digest = hashlib.sha256()
     for shard in range(num_shards):
-        with open(folder / schema.shard_name(shard, num_shards, "tfrecord"), "rb") as stream:
+        with open_file(join(folder, schema.shard_name(shard, num_shards, "tfrecord"))) as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
@@ -273,10 +275,11 @@ def split_sha256(folder: Path, num_shards: int) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job alone: `python -m beam_jobs.examples --config X.yaml --sequences DIR --items FILE --output DIR`."""
     parser = argparse.ArgumentParser(description="Sequences and clustered items -> training and evaluation records.")
-    parser.add_argument("--sequences", required=True, type=Path, help="folder of sequence files")
-    parser.add_argument("--items", required=True, type=Path, help="Parquet file of clustered items")
+    parser.add_argument("--sequences", required=True, help="folder of sequence files")
+    parser.add_argument("--items", required=True, help="Parquet file of clustered items")
 
     def job(flags, config, output, runner_args):
+        refuse_unfinished(parent(flags.sequences))
         return build_examples(flags.sequences, flags.items, config.examples, config.seed, output, runner_args)
 
     return run_command(parser, argv, job)

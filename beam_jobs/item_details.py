@@ -41,16 +41,16 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     items = config.items
     if not items.path.is_file():
         raise UserError(f"Expected a CSV file of items at {items.path}, found no file there; set data.items.path.")
-    return _csv_of_items(items)
+    return _csv_of_items(items.model_copy(update={"path": items.path.absolute()}))
 
 
 def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     if config.format == "movielens":
-        movies = config.path / MOVIES
+        movies = config.path.absolute() / MOVIES
         return DetailsFile(movies, None, "|") if movies.is_file() else None
     if config.format != "kuairand":
         return None
-    paths = sorted(config.path.glob(KUAIRAND_VIDEOS))
+    paths = sorted(config.path.absolute().glob(KUAIRAND_VIDEOS))
     if len(paths) > 1:
         names = ", ".join(path.name for path in paths)
         raise UserError(f"Expected one {KUAIRAND_VIDEOS} in {config.path}, found {names}; set data.items to choose.")

@@ -1,10 +1,11 @@
 """The clustered item table as the arrays that the examples job looks things up in."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
+from beam_jobs.files import open_file
 from tfdnc import schema
 from tfdnc.items import read_columns
 
@@ -31,9 +32,9 @@ class ItemTable:
         return len(self.cluster) - 1
 
 
-def read_item_table(path: Path) -> ItemTable:
+def read_item_table(path: str | PathLike) -> ItemTable:
     """Reads a Parquet file of `schema.ITEM_SCHEMA`; raises as `tfdnc.items.read_columns`."""
-    table = read_columns(path, ["sequence_index", "cluster", "count"])
+    table = read_columns(path, ["sequence_index", "cluster", "count"], open_file)
     sequence = table["sequence_index"].to_numpy()
     index_of_sequence = np.zeros(sequence.max() + 1, np.int32)
     index_of_sequence[sequence] = np.arange(1, len(sequence) + 1)

@@ -26,8 +26,8 @@ def find_log(config: DataConfig) -> Log:
     """
     if config.path is None:
         raise UserError("Expected data.path to name the log, found no path in the config.")
-    files = _FORMATS[config.format](config.path, config)
-    return Log(config.path, tuple(files))
+    path = config.path.absolute()  # a worker may run in another folder
+    return Log(path, tuple(_FORMATS[config.format](path, config)))
 
 
 def _find_movielens(folder: Path, config: DataConfig) -> list[LogFile]:

@@ -4,13 +4,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
-from beam_jobs.files import whole_file
+from beam_jobs.files import delete, join, make_folder, open_file, remove_unfinished, whole_file
 from tfdnc.errors import UserError
 
 DEFAULT_RUNNER = "FnApiRunner"
@@ -18,7 +17,7 @@ DEFAULT_RUNNER = "FnApiRunner"
 
 CHUNK_BYTES = 16 << 20
 _RESULT = ".result.json"
-_USER_ERROR = re.compile(r"tfdnc\.errors\.UserError: (.*?)(?: \[while running .*)?$", re.DOTALL)
+_USER_ERROR = re.compile(r".*tfdnc\.errors\.UserError: (.*?)(?: \[while running .*)?$", re.DOTALL)  # the last one
 _WHILE_RUNNING = re.compile(r" \[while running '.*$", re.DOTALL)
 
 
@@ -41,7 +40,7 @@ def options_of(runner_args: Sequence[str]) -> PipelineOptions:
     return PipelineOptions([*([] if named else [f"--runner={DEFAULT_RUNNER}"]), *runner_args])
 
 
-def run(build: Callable[[beam.Pipeline], beam.PCollection], output: Path, options: PipelineOptions) -> dict:
+def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options: PipelineOptions) -> dict:
     """Builds and runs a graph.
 
     Args:
@@ -57,22 +56,24 @@ def run(build: Callable[[beam.Pipeline], beam.PCollection], output: Path, option
         UserError: a worker raised one. Runners other than the in-memory one turn it into a `RuntimeError` that holds
             the worker's traceback as text.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / _RESULT
+    make_folder(output)
+    path = join(output, _RESULT)
     pipeline = beam.Pipeline(options=options)
-    _ = build(pipeline) | "WriteResult" >> beam.Map(_write_json, str(path))
+    _ = build(pipeline) | "WriteResult" >> beam.Map(_write_json, path)
     try:
         with _no_timed_flush():
             pipeline.run().wait_until_finish()
     except UserError as error:
         raise UserError(_WHILE_RUNNING.sub("", str(error))) from error
     except Exception as error:
-        match = _USER_ERROR.search(str(error))
+        match = _USER_ERROR.match(str(error))
         if match is None:
             raise
         raise UserError(match.group(1)) from error
-    result = json.loads(path.read_text())
-    path.unlink()
+    with open_file(path) as stream:
+        result = json.load(stream)
+    delete([path])
+    remove_unfinished(output)  # an engine starts a dead worker's bundle again, and succeeds
     return result
 
 
@@ -102,5 +103,5 @@ def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _write_json(result: dict, path: str) -> None:
-    with whole_file(Path(path)) as temporary:
-        temporary.write_text(json.dumps(result))
+    with whole_file(path) as stream:
+        stream.write(json.dumps(result).encode())

@@ -1,9 +1,9 @@
 """What became of the rows of a log: the figures of the first job, and its refusals."""
 
 import logging
-from pathlib import Path
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
+from beam_jobs.files import exists, join, open_file
 from beam_jobs.log_files import Log
 from beam_jobs.log_rows import Rows
 from beam_jobs.pipeline import add_counts
@@ -51,7 +51,7 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
     }
 
 
-def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: Path) -> None:
+def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: str) -> None:
     """Raises a `UserError` with examples when there were no rows, or too many malformed ones."""
     read, malformed = figures["rows_read"], sum(figures["rows_malformed"].values())
     if not read:
@@ -59,8 +59,8 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: Path) 
         raise UserError(f"Expected events in {log.source}{names}, found no rows.")
     if malformed <= config.max_malformed_share * read:
         return
-    letters = (output / schema.DEAD_LETTER / f"{file.path.name}.jsonl" for file in log.files)
-    lines = [line for path in letters if path.is_file() for line in _first_lines(path)]
+    letters = (join(output, schema.DEAD_LETTER, f"{file.path.name}.jsonl") for file in log.files)
+    lines = [line for path in letters if exists(path) for line in _first_lines(path)]
     reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
     raise UserError(
         f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.source}, found "
@@ -69,9 +69,9 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: Path) 
     )
 
 
-def _first_lines(path: Path) -> list[str]:
-    with open(path, encoding="utf-8") as stream:
-        return [line for line, _ in zip(stream, range(_EXAMPLES), strict=False)]
+def _first_lines(path: str) -> list[str]:
+    with open_file(path) as stream:
+        return [line.decode() for line, _ in zip(stream, range(_EXAMPLES), strict=False)]
 
 
 def refuse_losses(result: dict, figures: dict, config: DataConfig) -> None:

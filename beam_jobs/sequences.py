@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
+from os import PathLike
 from typing import Literal
 
 import apache_beam as beam
@@ -24,7 +24,7 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 
 from beam_jobs.command import run_command
 from beam_jobs.event_rules import apply_rules, cuts_before_counting, events_of
-from beam_jobs.files import whole_file
+from beam_jobs.files import absolute, join, make_folder, whole_file
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.log_formats import find_log
@@ -58,7 +58,7 @@ from tfdnc.errors import UserError
 _log = logging.getLogger(__name__)
 
 
-def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -> dict:
+def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[str] = ()) -> dict:
     """Reads the log, drops what is malformed, does not count or is rare, and writes one sequence per user or session.
 
     `event_rules` says which events of a user stay, `splits` what of them is held out. Events are ordered by time; equal
@@ -69,8 +69,8 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
 
     Args:
         config: where the log is and which rows count.
-        output: folder to fill with `schema.SEQUENCES`, `schema.VOCABULARY` and `schema.DEAD_LETTER`; the caller gives
-            it its final name after this function has returned.
+        output: folder to fill with `schema.SEQUENCES`, `schema.VOCABULARY` and `schema.DEAD_LETTER`, on a disk or in a
+            store; finished when this function has returned, and not before.
         runner_args: flags for Beam, such as `--direct_running_mode=multi_processing`, and `--chunk_bytes`.
 
     Returns:
@@ -85,14 +85,14 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
         UserError: the log is missing, empty, lacks a column, has too many malformed rows, has no user left, or nothing
             for a part of the split.
     """
-    output = Path(output)
+    output = absolute(output)
     log, details = find_log(config), find_details(config)
     options = options_of(runner_args)
     chunk_bytes = options.view_as(JobOptions).chunk_bytes
     if not 0 < chunk_bytes < 1 << 30:
         raise UserError(f"Expected --chunk_bytes between 1 and 2^30 - 1, got {chunk_bytes}.")
     _log.info("Reading %s", ", ".join(str(file.path) for file in log.files))
-    (output / schema.DEAD_LETTER).mkdir(parents=True, exist_ok=True)
+    make_folder(join(output, schema.DEAD_LETTER))
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
     result = run(build, output, options)
     figures = figures_of(result, config, log)
@@ -105,7 +105,7 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
 
 
 def _build(
-    pipeline: beam.Pipeline, config: DataConfig, log: Log, details: DetailsFile | None, output: Path, chunk_bytes
+    pipeline: beam.Pipeline, config: DataConfig, log: Log, details: DetailsFile | None, output: str, chunk_bytes
 ) -> beam.PCollection:
     """Adds the whole graph to the pipeline; returns its counts and split hash as one dict."""
     rows = (
@@ -117,7 +117,7 @@ def _build(
     _ = (
         rows.malformed
         | "GatherMalformed" >> beam.GroupByKey()
-        | "WriteMalformed" >> beam.Map(write_dead_letters, str(output / schema.DEAD_LETTER))
+        | "WriteMalformed" >> beam.Map(write_dead_letters, join(output, schema.DEAD_LETTER))
     )
     # A bucket without users still gets its file: readers count on `num_shards` of them.
     empty = pipeline | "Buckets" >> beam.Create([(bucket, ((-1, 0), b"")) for bucket in range(config.num_shards)])
@@ -131,9 +131,9 @@ def _build(
         >> beam.Map(lambda _, candidates, counts: kept_items(candidates, counts), frequent[-1], AsIter(buckets.counts))
     )
     written = buckets.sequences | "WriteSequences" >> beam.Map(
-        write_bucket, AsSingleton(kept), str(output / schema.SEQUENCES), config.num_shards
+        write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards
     )
-    _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, str(output / schema.VOCABULARY))
+    _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, join(output, schema.VOCABULARY))
     figures = (rows.figures, buckets.figures, written) | "AllFigures" >> beam.Flatten()
     return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out))
 
@@ -265,8 +265,8 @@ class FilterBucket(beam.DoFn):
 def write_dead_letters(element: tuple[str, Iterable[tuple[int, str]]], folder: str) -> None:
     """Writes the malformed rows of one file of the log in file order."""
     name, blocks = element
-    with whole_file(Path(folder) / f"{name}.jsonl") as path, open(path, "w", encoding="utf-8") as stream:
-        stream.writelines(lines for _, lines in sorted(blocks))
+    with whole_file(join(folder, f"{name}.jsonl")) as stream:
+        stream.writelines(lines.encode() for _, lines in sorted(blocks))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

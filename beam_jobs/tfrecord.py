@@ -13,7 +13,6 @@ The wire format of what is written here (lengths are varints, and so are the val
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -84,10 +83,10 @@ def encode_examples(features: dict[str, Int64Lists]) -> Iterator[bytes]:
         yield _field(0x0A, b"".join(entries))
 
 
-def write_records(path: Path, records: Iterable[bytes]) -> int:
+def write_records(path: str, records: Iterable[bytes]) -> int:
     """Writes a TFRecord file, whole or not at all, and returns the number of records."""
     num_records = 0
-    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+    with whole_file(path) as stream:
         for record in records:
             length = struct.pack("<Q", len(record))
             stream.write(length + _masked_crc(length) + record + _masked_crc(record))

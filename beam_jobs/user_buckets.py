@@ -1,7 +1,6 @@
 """Users in buckets: a block of events is split by bucket, and a bucket becomes the sequences of one file."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.event_rules import apply_rules, events_of
-from beam_jobs.files import whole_file
+from beam_jobs.files import join, whole_file
 from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.log_rows import EVENT_SCHEMA
 from beam_jobs.packing import pack, unpack
@@ -96,6 +95,6 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     index = (np.searchsorted(candidates, items.values.to_numpy()) + 1).astype(np.int32)
     renumbered = pa.ListArray.from_arrays(items.offsets, pa.array(index))
     table = pa.Table.from_batches([sequences]).set_column(1, schema.SEQUENCE_SCHEMA.field("items"), renumbered)
-    with whole_file(Path(folder) / schema.shard_name(bucket, num_shards, "parquet")) as path:
-        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    with whole_file(join(folder, schema.shard_name(bucket, num_shards, "parquet"))) as stream:
+        pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
     return {"written: files": 1, "written: users": table.num_rows, "written: events": len(index)}

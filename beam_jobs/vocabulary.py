@@ -1,7 +1,6 @@
 """Which items are kept and in which order: from the counts of every block to `vocabulary.parquet`."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -109,5 +108,5 @@ def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, path: str) 
         pa.array(titles, pa.string()),
         pa.array(categories, pa.list_(pa.string())),
     ]
-    with whole_file(Path(path)) as temporary:
-        pq.write_table(pa.Table.from_arrays(columns, schema=schema.VOCABULARY_SCHEMA), temporary, compression="zstd")
+    with whole_file(path) as stream:
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema.VOCABULARY_SCHEMA), stream, compression="zstd")

@@ -1,8 +1,12 @@
 """The item table with its clusters, read into memory once per station."""
 
+import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -55,15 +59,23 @@ def read_items(folder: Path) -> ItemTable:
     )
 
 
-def read_columns(path: Path, names: list[str]) -> pa.Table:
+def read_columns(
+    path: str | PathLike, names: list[str], open_file: Callable[[str | PathLike], BinaryIO] = io.FileIO
+) -> pa.Table:
     """Reads columns of a Parquet file of `schema.ITEM_SCHEMA`, after checking what everybody relies on.
+
+    Args:
+        path: of the file.
+        names: of the columns.
+        open_file: opens the file at `path` to be read; raises an `OSError` if there is none.
 
     Raises:
         UserError: the file is missing or damaged, or its clusters are not contiguous ranges of `item_index`.
     """
     checked = ["item_index", "sequence_index", "cluster"]
     try:
-        table = pq.read_table(path, columns=[*checked, *(name for name in names if name not in checked)])
+        with open_file(path) as stream:
+            table = pq.read_table(stream, columns=[*checked, *(name for name in names if name not in checked)])
         item, sequence, cluster = (table[name].to_numpy() for name in checked)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise UserError(f"Expected an item table at {path}, could not read it: {error}; cluster again.") from error

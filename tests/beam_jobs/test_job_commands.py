@@ -1,5 +1,8 @@
 """The jobs from the command line: what they leave behind, and how they fail."""
 
+import fcntl
+import json
+import os
 import subprocess
 import sys
 
@@ -7,6 +10,7 @@ import pytest
 import yaml
 
 from beam_jobs import examples, sequences
+from beam_jobs.command import FINISHED
 from tfdnc import schema
 
 
@@ -49,3 +53,35 @@ def test_existing_output_is_not_overwritten(config, tmp_path, capsys):
     output.mkdir()
     assert sequences.main(["--config", str(config), "--output", str(output)]) == 2
     assert "but it exists; remove it or name another folder" in capsys.readouterr().err
+
+
+def test_what_a_killed_job_left_is_not_in_the_output(config, tmp_path):
+    leftover = tmp_path / ".prepared.unfinished" / schema.SEQUENCES
+    leftover.mkdir(parents=True)
+    (leftover / "part-00007-of-00009.parquet").write_bytes(b"half")
+    assert sequences.main(["--config", str(config), "--output", str(tmp_path / "prepared")]) == 0
+    names = sorted(path.name for path in (tmp_path / "prepared" / schema.SEQUENCES).iterdir())
+    assert names == ["part-00000-of-00002.parquet", "part-00001-of-00002.parquet"]
+    assert not (tmp_path / ".prepared.unfinished").exists()
+
+
+def test_two_jobs_do_not_write_one_output(config, tmp_path, capsys):
+    unfinished = tmp_path / ".prepared.unfinished"
+    unfinished.mkdir()
+    (unfinished / "of-the-other").touch()
+    lock = os.open(unfinished, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert sequences.main(["--config", str(config), "--output", str(tmp_path / "prepared")]) == 2
+    os.close(lock)
+    assert "another job is writing it: wait for it" in capsys.readouterr().err
+    assert [path.name for path in unfinished.iterdir()] == ["of-the-other"]
+
+
+def test_the_figures_are_the_last_file(config, tmp_path):
+    assert sequences.main(["--config", str(config), "--output", str(tmp_path / "prepared")]) == 0
+    figures = json.loads((tmp_path / "prepared" / FINISHED).read_text())
+    assert {name: figures[name] for name in ("rows_read", "users", "items")} == {
+        "rows_read": 20,
+        "users": 5,
+        "items": 4,
+    }

@@ -1,0 +1,73 @@
+"""`python -m beam_jobs.engines ENGINE`: starts an engine here, runs both jobs on it, and stops it again."""
+
+import argparse
+import logging
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from beam_jobs.engines.check import check
+from beam_jobs.engines.flink import start_cluster
+from beam_jobs.engines.packages import UnavailableError, fetch_flink, find_prism
+from beam_jobs.engines.processes import Processes
+from beam_jobs.engines.workers import start_job_service, start_prism, start_worker_pool
+
+ENGINES: dict[str, Callable[[Processes], list[str]]] = {
+    "flink": lambda processes: start_cluster(processes, fetch_flink()),
+    "prism": lambda processes: start_prism(processes, find_prism()),
+    "portable": start_job_service,
+}
+"""Engine -> starts it and returns the flags that lead there."""
+
+WORKERS: dict[str, Callable[[Processes], list[str]]] = {
+    "external": start_worker_pool,
+    "loopback": lambda processes: ["--environment_type=LOOPBACK"],
+}
+"""Where the Python of the jobs runs: in a pool started elsewhere, or in the process that submits them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the check; returns 0 if all bytes are the same, 1 if not, 2 if the engine cannot be had."""
+    parser = argparse.ArgumentParser(prog="python -m beam_jobs.engines", description=__doc__)
+    parser.add_argument("engine", choices=ENGINES)
+    parser.add_argument("--workers", choices=WORKERS, default="external", help="where the jobs' Python runs")
+    parser.add_argument("--rows", type=int, default=20_000, help="of the generated log")
+    parser.add_argument("--if-possible", action="store_true", help="status 0, not 2, if the engine cannot be had")
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds after which everything is stopped")
+    flags = parser.parse_args(argv)
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    # As Ctrl-C: what was started is stopped. A job whose workers never come would wait forever.
+    for other in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(other, signal.default_int_handler)
+    signal.alarm(flags.timeout)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tfdnc-engine-") as folder:
+        try:
+            with Processes(Path(folder) / "engine") as processes:
+                runner_args = ENGINES[flags.engine](processes) + WORKERS[flags.workers](processes)
+                print(f"{flags.engine} is up: {' '.join(runner_args)}", flush=True)
+                outcome = check(Path(folder), flags.rows, runner_args)
+        except UnavailableError as error:
+            print(f"{flags.engine}: not run. {error}")
+            return 0 if flags.if_possible else 2
+        except KeyboardInterrupt:
+            print(f"{flags.engine}: stopped after {time.monotonic() - started:.0f} s.")
+            return 130
+    for path in outcome.different:
+        print(f"differs from the local run: {path}")
+    seconds, events = time.monotonic() - started, outcome.figures[0]["events"]
+    verdict = "different bytes" if outcome.different else "the same bytes as the local runner"
+    print(
+        f"{flags.engine}, {flags.workers} workers: {events} events, {outcome.files} files, {verdict}, {seconds:.0f} s"
+    )
+    return 1 if outcome.different else 0
+
+
+if __name__ == "__main__":
+    # By its real name, as in the jobs: nothing that a worker unpickles lives in `__main__`.
+    from beam_jobs.engines.__main__ import main as entry
+
+    sys.exit(entry())

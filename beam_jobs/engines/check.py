@@ -1,0 +1,98 @@
+"""Both jobs on a generated log: on the local runner, then on an engine; the bytes must be the same."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from beam_jobs.examples import build_examples
+from beam_jobs.sequences import prepare
+from tfdnc import schema
+from tfdnc.config import DataConfig, ExamplesConfig
+
+_CLUSTERS, _SEED = 8, 7
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Attributes:
+        figures: of both jobs, from the engine.
+        files: number of files that both runs wrote.
+        different: paths of the files that differ, or that only one run wrote.
+    """
+
+    figures: tuple[dict, dict]
+    files: int
+    different: list[str]
+
+
+def write_log(path: Path, rows: int) -> None:
+    """Writes a CSV log of users and items of unequal activity, one row in a thousand of them malformed."""
+    rng = np.random.default_rng(_SEED)
+    users = (rng.pareto(1.5, rows) * rows / 50).astype(np.int64) % max(rows // 20, 1)
+    items = (rng.pareto(1.2, rows) * 40).astype(np.int64) % max(rows // 50, 1)
+    times = rng.integers(0, rows, rows).astype(str).astype(object)
+    times[::1000] = "never"
+    columns = {"user_id": users, "item_id": items, "timestamp": pa.array(times.tolist(), pa.string())}
+    pa.csv.write_csv(pa.table(columns), path, pa.csv.WriteOptions(quoting_style="none"))
+
+
+def check(folder: Path, rows: int, runner_args: list[str]) -> Outcome:
+    """Runs both jobs locally and on an engine.
+
+    Args:
+        folder: to work in, on a disk that the engine's workers see.
+        rows: of the log.
+        runner_args: flags that lead to the engine.
+
+    Returns:
+        What was the same and what was not.
+    """
+    log, items = folder / "log.csv", folder / "items.parquet"
+    write_log(log, rows)
+    config = DataConfig(path=log, min_item_events=5, min_user_events=3, num_shards=4)
+
+    def run_both(name: str, more: list[str]) -> tuple[tuple[dict, dict], dict[str, str]]:
+        prepared, records = folder / name / "prepared", folder / name / "records"
+        # Small pieces: several workers have something to do, and something to bring into order again.
+        first = prepare(config, prepared, [*more, f"--chunk_bytes={max(log.stat().st_size // 8, 1)}"])
+        if not items.exists():
+            _write_items(prepared / schema.VOCABULARY, items)
+        second = build_examples(prepared / schema.SEQUENCES, items, ExamplesConfig(), _SEED, records, more)
+        return (first, second), _digests(folder / name)
+
+    expected_figures, expected = run_both("alone", [])
+    figures, found = run_both("on-engine", runner_args)
+    different = {path for path, _ in expected.items() ^ found.items()}
+    if figures != expected_figures:
+        different.add("the figures that the jobs returned")
+    return Outcome(figures, len(expected), sorted(different))
+
+
+def _write_items(vocabulary: Path, path: Path) -> None:
+    """Writes an item table with clusters by lot: how good they are does not matter here."""
+    known = pq.read_table(vocabulary)
+    rng = np.random.default_rng(_SEED)
+    order = rng.permutation(known.num_rows)
+    columns = [
+        pa.array(np.arange(1, known.num_rows + 1, dtype=np.int32)),
+        *(known[name].take(pa.array(order)) for name in ("sequence_index", "item_id")),
+        pa.array(np.arange(known.num_rows, dtype=np.int32) * _CLUSTERS // known.num_rows),
+        *(known[name].take(pa.array(order)) for name in ("events", "title", "categories")),
+    ]
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema.ITEM_SCHEMA), path)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Returns {relative path: SHA-256} of all files below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
