@@ -151,10 +151,10 @@ def test_video_features_are_optional_one_file_and_give_way_to_the_config(kuairan
     config = DataConfig(format="kuairand", path=folder)
     assert find_details(config) is None
     (folder / VIDEOS).write_text("video_id,tag\n")
-    assert find_details(config).path == folder / VIDEOS
+    assert find_details(config).file.path == str(folder / VIDEOS)
     own = tmp_path / "own.csv"
     own.write_text("item_id,title\n")
-    assert find_details(config.model_copy(update={"items": ItemFile(path=own, title="title")})).path == own
+    assert find_details(config.model_copy(update={"items": ItemFile(path=own, title="title")})).file.path == str(own)
     (folder / "video_features_basic_1k.csv").write_text("video_id,tag\n")
     with pytest.raises(UserError, match=r"Expected one video_features_basic\*.csv in .*set data.items to choose"):
         find_details(config)
@@ -189,7 +189,8 @@ def test_read_piece_counts_every_row_under_one_head_and_places_blocks_by_file(ku
     with test_pipeline.TestPipeline(runner="FnApiRunner", options=PipelineOptions([])) as graph:
         outputs = (
             graph
-            | beam.Create(cut(log, 1 << 20))
+            | beam.Create([0, 1])
+            | beam.FlatMap(lambda number: cut(log, number, 1 << 20))
             | beam.ParDo(ReadPiece(log, num_buckets=1, chunk_bytes=1 << 20)).with_outputs()
         )
         blocks = outputs.events | beam.MapTuple(lambda bucket, piece: (piece[0], unpack(piece[1])["item"].to_pylist()))
