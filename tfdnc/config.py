@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tfdnc.errors import UserError
 
@@ -13,11 +13,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
-Location = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
-"""A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
-
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
 """By `data.time_unit`; ISO 8601 text is read as microseconds."""
+
+
+def _as_text(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+Location = Annotated[str, BeforeValidator(_as_text)]
+"""A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
 
 
 class Section(BaseModel):
@@ -71,17 +76,24 @@ class DataConfig(Section):
     format: Literal["csv", "jsonl", "parquet", "movielens", "kuairand"] = "csv"
     # csv, jsonl, parquet: files, by path, glob, URL, or a list of these; movielens: folder with ratings.dat (and
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
-    path: Location | Annotated[tuple[Location, ...], Field(min_length=1)] | None = None
+    path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
-    time_unit: Literal["s", "ms", "us", "iso"] = (
-        "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, or Parquet's own times
-    )
+    time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
     min_item_events: Positive = 5  # items are filtered first, then users, once
     min_user_events: Annotated[int, Field(ge=3)] = 5  # one event to learn from and two that are held out
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _path_names_files(cls, path: object) -> object:
+        several = isinstance(path, list | tuple)
+        locations = [_as_text(location) for location in path] if several else [_as_text(path)]
+        if path is not None and not (locations and all(isinstance(one, str) and one for one in locations)):
+            raise ValueError("expected a path or a list of paths")
+        return tuple(locations) if several else locations[0]
 
     @property
     def locations(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """KuaiRand's folder of logs: which files and rows are read, what is left out, and what is malformed."""
 
 import json
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from beam_jobs.log_formats import find_log
 from beam_jobs.packing import unpack
 from beam_jobs.sequences import ReadPiece
 from tfdnc import schema
-from tfdnc.config import DataConfig, ItemFile
+from tfdnc.config import DataConfig, ItemFile, load_config
 from tfdnc.errors import UserError
 
 COLUMNS = (
@@ -108,6 +109,35 @@ def test_all_standard_logs_are_read_and_no_random_one(kuairand, prepare_kuairand
     figures, prepared = prepare_kuairand(folder)
     assert read_users(prepared) == {"7": [("2", 5), ("3", 10), ("1", 30)]}  # by time, whatever the file
     assert figures["rows_read"] == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["log_standard_4_08_to_4_21_pure.csv", "log_standard_4_22_to_5_08_pure.csv"],
+        ["log_standard_4_08_to_4_21_1k.csv", "log_standard_4_22_to_5_08_1k.csv"],
+        [f"log_standard_{days}_27k_part{part}.csv" for days in ("4_08_to_4_21", "4_22_to_5_08") for part in (1, 2)],
+    ],
+)
+def test_the_files_of_every_release_are_read_in_order(kuairand, prepare_kuairand, read_users, names):
+    release = names[0].removesuffix(".csv").split("_")[6]
+    folder = kuairand(
+        **{name.removesuffix(".csv"): [line(7, video, 5) for video in (n, n + 10)] for n, name in enumerate(names)},
+        **{f"log_random_4_22_to_5_08_{release}": [line(7, 99, 5)]},
+    )
+    (folder / f"video_features_basic_{release}.csv").write_text("video_id,tag\n0,39\n")
+    (folder / f"video_features_statistic_{release}.csv").write_text("video_id,counts\n0,5\n")
+    (folder / f"user_features_{release}.csv").write_text("user_id\n7\n")
+    _, prepared = prepare_kuairand(folder)
+    in_order = [str(video) for n in range(len(names)) for video in (n, n + 10)]
+    assert [video for video, _ in read_users(prepared)["7"]] == in_order
+    assert pq.read_table(prepared / schema.VOCABULARY)["categories"].to_pylist()[0] == ["39"]
+
+
+def test_the_config_of_the_paper_has_its_filters():
+    data = load_config(Path(__file__).parents[2] / "configs/kuairand27k/dnc.yaml").data
+    assert (data.kuairand.feedback, data.kuairand.tab) == ("is_click", 1)
+    assert (data.min_item_events, data.min_user_events) == (70, 10)
 
 
 def test_equal_times_keep_the_order_of_the_file_names_and_duplicates_stay(kuairand, prepare_kuairand, read_users):
