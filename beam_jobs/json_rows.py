@@ -39,8 +39,8 @@ class JsonFormat:
         item: name of the field with the item id.
         time: name of the field with the time.
         time_unit: `data.time_unit`.
-        numbers: those of the fields that hold integers where the file begins. Rows that hold text there, or the other
-            way round, are read as well, but slowly.
+        numbers: those of the fields that hold integers where the file begins. A row that holds text there, or the other
+            way round, is read as well, but slowly.
     """
 
     user: str
@@ -71,10 +71,10 @@ class JsonFormat:
 
 
 def numbers_in(lines: bytes, fields: tuple[str, ...]) -> frozenset[str]:
-    """Returns which of the fields hold integers in the first line that is a JSON object."""
-    rows = filter(None, map(_object, lines.splitlines()))
-    row = next(rows, {})
-    return frozenset(field for field in fields if type(row.get(field)) is int)
+    """Returns which of the fields hold an integer where they first hold anything."""
+    rows = [row for row in map(_object, lines.splitlines()) if row is not None]
+    first = {field: row[field] for row in reversed(rows) for field in fields if row.get(field) is not None}
+    return frozenset(field for field, value in first.items() if type(value) is int)
 
 
 def _parse(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonFormat) -> Iterator[pa.RecordBatch]:
@@ -94,17 +94,17 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
     """Returns the columns of consecutive lines, None if pyarrow refuses one or if one is not exactly one object.
 
     To pyarrow a line end is a blank like any other. But where all lines begin and end with a brace no object goes over
-    several of them, and of several objects in a line the number of rows tells.
+    several of them, and of several objects in a line the number of rows tells; a zero byte would end the text.
     """
-    characters = np.frombuffer(block, np.uint8)
-    if np.any(characters[starts] != ord("{")) or np.any(characters[ends - 1] != ord("}")):
+    characters = np.frombuffer(block, np.uint8)[starts[0] : ends[-1]]
+    braces = np.all(characters[starts - starts[0]] == ord("{")) and np.all(characters[ends - 1 - starts[0]] == ord("}"))
+    if not braces or not characters.all():
         return None
-    text = memoryview(block)[starts[0] : ends[-1]]
     types = {field: pa.int64() if field in row_format.numbers else pa.string() for field in row_format.fields}
     try:
         rows = pa.json.read_json(
-            pa.BufferReader(text),
-            pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            pa.BufferReader(characters),
+            pa.json.ReadOptions(use_threads=False, block_size=len(characters) + 1),
             pa.json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore"),
         )
     except pa.ArrowInvalid:

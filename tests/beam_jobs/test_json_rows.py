@@ -42,6 +42,7 @@ def test_ids_and_times_may_be_text_or_integers_and_other_fields_anything(row_for
         (b'{"u": "a", "i": "b", "t": 1}}', NOT_JSON),
         (b'{"u": "a", "i": "b", "t": 1},', NOT_JSON),
         (b'{"u": "a", "i": "b", "t": 1} {"u": "a", "i": "b", "t": 1}', NOT_JSON),
+        (b'{"u": "a", "i": "b", "t": 1}\0}', NOT_JSON),
         (b"   ", NOT_JSON),
         (b"{}", EMPTY_USER),
         (b'{"u": "", "i": "b", "t": 1}', EMPTY_USER),
@@ -140,9 +141,10 @@ def test_mutated_rows_are_all_accounted_for_and_the_same_in_every_block():
     [
         (b'{"u": 1, "i": "2", "t": 3}\n{"u": "x"}', "ut"),
         (b'\nno JSON\n[1]\n{"u": true, "i": 2}\n', "i"),
+        (b'{"u": null, "t": 5}\n{"u": 7}\n', "ut"),
         (b'{"u": 1, "i": 2', ""),
         (b"", ""),
     ],
 )
-def test_the_first_row_says_which_fields_are_numbers(lines, expected):
+def test_the_first_values_say_which_fields_are_numbers(lines, expected):
     assert numbers_in(lines, ("u", "i", "t")) == frozenset(expected)
