@@ -1,6 +1,6 @@
 """Job 2: sequences + clustered items -> training, validation and test records. No shuffle: a file in, three files out.
 
-train        one record per user: the training part, its clusters, n negatives per item
+train        one record per user: the training part, its clusters, n negatives per item, and weights if the log has them
 validation   history = training part, target = last but one
 test         history = training part and validation item, target = last
 """
@@ -23,7 +23,7 @@ from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table
 from beam_jobs.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from beam_jobs.pipeline import add_counts, options_of, run
-from beam_jobs.tfrecord import Int64Lists, Varints, encode_examples, scalars, write_records
+from beam_jobs.tfrecord import Lists, Varints, encode_examples, floats, scalars, write_records
 from tfdnc import schema
 from tfdnc.config import ExamplesConfig
 from tfdnc.errors import UserError
@@ -156,11 +156,11 @@ class EncodeShard(beam.DoFn):
 
 def encode_users(
     sequences: pa.Table, first_user: int, table: ItemTable, sampler: NegativeSampler, seed: int
-) -> tuple[dict[str, dict[str, Int64Lists]], dict[str, int]]:
+) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
     """Encodes the users of one file.
 
     Args:
-        sequences: `schema.SEQUENCE_SCHEMA`.
+        sequences: `schema.SEQUENCE_SCHEMA` or `schema.WEIGHTED_SEQUENCE_SCHEMA`.
         first_user: index of the first user.
         table: of the items.
         sampler: of the negatives.
@@ -188,6 +188,9 @@ def encode_users(
             negative_edges[:-1], negative_edges[1:]
         ),
     }
+    if "weights" in sequences.schema.names:
+        weights = sequences["weights"].combine_chunks().values.to_numpy()
+        train[schema.WEIGHT] = floats(weights, starts, train_ends)
     validation, test = (
         {
             "user": users,
@@ -232,7 +235,7 @@ def _read_sequences(path: Path) -> pa.Table:
         table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
-    if table.schema != schema.SEQUENCE_SCHEMA:
+    if table.schema not in (schema.SEQUENCE_SCHEMA, schema.WEIGHTED_SEQUENCE_SCHEMA):
         raise _damaged(path, f"its columns are {', '.join(table.schema.names)}")
     return table
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from beam_jobs.log_rows import RowFormat, Rows, parse_block, parse_quoted
 from tfdnc.errors import UserError
 
@@ -49,6 +51,11 @@ class Log:
 
     source: Path
     files: tuple[LogFile, ...]
+
+    @property
+    def event_schema(self) -> pa.Schema:
+        """Columns of the events of every file."""
+        return self.files[0].row_format.event_schema
 
     @property
     def rules(self) -> list[str]:

@@ -44,7 +44,7 @@ def _find_csv(path: Path, config: DataConfig) -> list[LogFile]:
     header, data_start = read_header(path)
     columns = {
         key: column_of(header, name, path, f"set data.columns.{key}")
-        for key, name in config.columns.model_dump().items()
+        for key, name in config.columns.model_dump(exclude_none=True).items()
     }
     return [LogFile(path, RowFormat(b",", True, len(header), **columns), data_start)]
 

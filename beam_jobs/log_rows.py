@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from beam_jobs.event_weights import BAD_WEIGHT, check_weights
 from beam_jobs.lines import line_spans, slices_of, well_formed_lines
 
 EVENT_SCHEMA = pa.schema(
@@ -22,6 +23,9 @@ EVENT_SCHEMA = pa.schema(
     ]
 )
 """Columns of the checked events of one block, in file order."""
+
+WEIGHTED_EVENT_SCHEMA = EVENT_SCHEMA.append(pa.field("weight", pa.float32()))
+"""The same of a log that has weights."""
 
 WRONG_COLUMNS = "wrong number of columns"
 UNREADABLE = "not readable as CSV (a quote that never ends?)"
@@ -69,6 +73,7 @@ class RowFormat:
         item: position of the item id.
         time: position of the time.
         wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
+        weight: position of the weight; None: the log has none.
     """
 
     separator: bytes
@@ -78,11 +83,22 @@ class RowFormat:
     item: int
     time: int
     wanted: tuple[Wanted, ...] = ()
+    weight: int | None = None
 
     @property
     def columns(self) -> list[int]:
-        """Positions of user, item, time, and of what is wanted."""
-        return [self.user, self.item, self.time, *(wanted.column for wanted in self.wanted)]
+        """Positions of user, item, time, weight if there is one, and of what is wanted."""
+        return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Positions of the time, and of the weight if there is one."""
+        return [self.time] if self.weight is None else [self.time, self.weight]
+
+    @property
+    def event_schema(self) -> pa.Schema:
+        """Columns of the events."""
+        return EVENT_SCHEMA if self.weight is None else WEIGHTED_EVENT_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,7 @@ def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
     def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
         return slices_of(block, offset, well_formed_lines(lines, separator, row_format.num_columns)[rows])
 
-    events, malformed, filtered = _check(columns, row_format.wanted, locate)
+    events, malformed, filtered = _check(columns, row_format, locate)
     if num_skipped:
         good = well_formed_lines(lines, separator, row_format.num_columns)
         wrong = np.setdiff1d(np.arange(len(line_spans(lines)[0])), good)
@@ -189,7 +205,7 @@ def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
 def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tuple[list[pa.Array], int]:
     """Returns `row_format.columns` as bytes, and how many rows pyarrow skipped for their number of columns.
 
-    All but the time are dictionary-encoded.
+    All but `row_format.numbers` are dictionary-encoded.
     """
     skipped = 0
 
@@ -201,7 +217,7 @@ def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tupl
     names = [str(column) for column in range(row_format.num_columns)]
     # Binary, not string or integer: a single bad value would otherwise fail the whole block.
     types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
-    types[str(row_format.time)] = pa.binary()
+    types |= {str(column): pa.binary() for column in row_format.numbers}
     table = pa.csv.read_csv(
         pa.BufferReader(lines),
         read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
@@ -219,24 +235,29 @@ def _rows_of_records(start: int, records: list[tuple], malformed: list, row_form
         pa.array([fields[c].encode("utf-8", "surrogateescape") for fields, _, _ in records], pa.binary())
         for c in range(len(row_format.columns))
     ]
-    user, item, time, *values = columns
-    encoded = [user.dictionary_encode(), item.dictionary_encode(), time, *(v.dictionary_encode() for v in values)]
-    events, bad, filtered = _check(encoded, row_format.wanted, lambda rows: [records[row][1:] for row in rows])
+    encoded = [
+        values if column in row_format.numbers else values.dictionary_encode()
+        for column, values in zip(row_format.columns, columns, strict=True)
+    ]
+    events, bad, filtered = _check(encoded, row_format, lambda rows: [records[row][1:] for row in rows])
     return Rows(start, events, sorted(malformed + bad), filtered)
 
 
 def _check(
-    columns: list[pa.Array], wanted: tuple[Wanted, ...], locate: Locate
+    columns: list[pa.Array], row_format: RowFormat, locate: Locate
 ) -> tuple[pa.RecordBatch, list[tuple[int, bytes, str]], dict[str, int]]:
     """Splits the rows into events, malformed ones (of several complaints the first one counts), and filtered ones."""
-    user, item, time, *values = columns
+    user, item, *others = columns
+    (time, *weight), values = others[: len(row_format.numbers)], others[len(row_format.numbers) :]
     good_time = pc.match_substring_regex(time, _TIME)
     users, user_codes, complaints = _check_ids(user, EMPTY_USER)
     items, item_codes, item_complaints = _check_ids(item, EMPTY_ITEM)
     complaints += item_complaints
     complaints.append((~good_time.to_numpy(zero_copy_only=False), BAD_TIME))
-    checked = [_check_values(column, one) for column, one in zip(values, wanted, strict=True)]
-    complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
+    weights = [check_weights(column) for column in weight]  # one, or none
+    complaints += [(malformed, BAD_WEIGHT) for _, malformed in weights]
+    checked = [_check_values(column, one) for column, one in zip(values, row_format.wanted, strict=True)]
+    complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, row_format.wanted, strict=True)]
     bad = np.logical_or.reduce([mask for mask, _ in complaints])
     malformed = []
     if bad.any():
@@ -245,7 +266,7 @@ def _check(
         located = zip(locate(rows), first, strict=True)
         malformed = [(start, text, complaints[which][1]) for (start, text), which in located]
     kept, filtered = ~bad, {}
-    for (_, counts), one in zip(checked, wanted, strict=True):
+    for (_, counts), one in zip(checked, row_format.wanted, strict=True):
         filtered[one.rule] = int((kept & ~counts).sum())
         kept &= counts
     if not kept.all():
@@ -254,8 +275,9 @@ def _check(
         pa.DictionaryArray.from_arrays(pa.array(user_codes), users),
         pa.DictionaryArray.from_arrays(pa.array(item_codes), items),
         time.cast(pa.string()).cast(pa.int64()),
+        *(pa.array(values[kept]) for values, _ in weights),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA), malformed, filtered
+    return pa.RecordBatch.from_arrays(columns, schema=row_format.event_schema), malformed, filtered
 
 
 def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 
 from beam_jobs.command import run_command
@@ -25,7 +26,7 @@ from beam_jobs.files import whole_file
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.log_formats import find_log
-from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
+from beam_jobs.log_rows import dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
 from beam_jobs.row_accounts import count_rows, figures_of, refuse_losses, refuse_malformed, refuse_nothing_left
@@ -118,7 +119,8 @@ def _build(
         (rows.events, empty)
         | "AllBuckets" >> beam.Flatten()
         | "GroupByBucket" >> beam.GroupByKey()
-        | "FilterAndSort" >> beam.ParDo(FilterBucket(config.min_user_events), AsSingleton(frequent)).with_outputs()
+        | "FilterAndSort"
+        >> beam.ParDo(FilterBucket(config.min_user_events, log.event_schema), AsSingleton(frequent)).with_outputs()
     )
     kept = (
         pipeline
@@ -189,14 +191,14 @@ class FilterBucket(beam.DoFn):
     """Filters and sorts the users of one bucket.
 
     Outputs:
-        sequences: (bucket, packed `SEQUENCE_SCHEMA` with `candidate` indices, 1..N' in order of the frequent items).
+        sequences: (bucket, packed sequences with `candidate` indices, 1..N' in order of the frequent items).
         counts: packed (candidate, events) of the bucket's kept events.
         held_out: packed (user, validation candidate, test candidate).
         figures: counts of users and events.
     """
 
-    def __init__(self, min_user_events: int):
-        self._min_user_events = min_user_events
+    def __init__(self, min_user_events: int, event_schema: pa.Schema):
+        self._min_user_events, self._event_schema = min_user_events, event_schema
 
     def process(
         self, element: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], frequent: bytes
@@ -209,7 +211,7 @@ class FilterBucket(beam.DoFn):
         """Yields the outputs of a bucket."""
         bucket, pieces = element
         pieces = sorted(pieces, key=lambda piece: piece[0])  # file order, whatever order the shuffle brings
-        events = unpack_all((packed for _, packed in pieces if packed), EVENT_SCHEMA)
+        events = unpack_all((packed for _, packed in pieces if packed), self._event_schema)
         sequences, figures = build_sequences(events, unpack(frequent)["item_id"], self._min_user_events)
         _log.info("bucket %d: %d users, %d events", bucket, figures["users"], figures["events"])
         yield TaggedOutput("sequences", (bucket, pack(sequences)))

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from beam_jobs.files import whole_file
 from beam_jobs.ids import buckets_of, id_order
-from beam_jobs.log_rows import EVENT_SCHEMA
 from beam_jobs.packing import pack, unpack
 from tfdnc import schema
 
@@ -35,7 +34,7 @@ def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[
     sorted_users = users.dictionary.take(pa.array(users_by_bucket))
     user_codes = code_of_user[users.indices.to_numpy()[rows_by_bucket]]
     item_codes = items.indices.to_numpy()[rows_by_bucket]
-    times = events["time"].to_numpy()[rows_by_bucket]
+    numbers = [events[name].to_numpy()[rows_by_bucket] for name in events.schema.names[2:]]  # time, perhaps weight
     for bucket in np.flatnonzero(np.diff(row_edges)):
         rows = slice(row_edges[bucket], row_edges[bucket + 1])
         first, last = user_edges[bucket], user_edges[bucket + 1]
@@ -43,9 +42,9 @@ def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[
         columns = [
             pa.DictionaryArray.from_arrays(pa.array(user_codes[rows] - np.int32(first)), sorted_users[first:last]),
             pa.DictionaryArray.from_arrays(item_piece.indices, items.dictionary.take(item_piece.dictionary)),
-            pa.array(times[rows]),
+            *(pa.array(values[rows]) for values in numbers),
         ]
-        yield int(bucket), pack(pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA))
+        yield int(bucket), pack(pa.RecordBatch.from_arrays(columns, schema=events.schema))
 
 
 def build_sequences(
@@ -54,12 +53,12 @@ def build_sequences(
     """Filters and sorts the events of one bucket.
 
     Args:
-        events: `EVENT_SCHEMA`, in file order.
+        events: `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`, in file order.
         frequent: ids of the items to keep.
         min_user_events: events that a user must have left.
 
     Returns:
-        `SEQUENCE_SCHEMA` whose items are 1-based positions in `frequent`, and the figures.
+        `SEQUENCE_SCHEMA`, weighted as the events are, whose items are 1-based positions in `frequent`, and the figures.
     """
     events = events.unify_dictionaries().combine_chunks()
     users, items = (_single_chunk(events[name]) for name in ("user", "item"))
@@ -80,18 +79,18 @@ def build_sequences(
     # lexsort is stable: rows of one user and one time stay in file order.
     by_user_and_time = np.lexsort((times, rank[user]))[: lengths.sum()]
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    columns = [
-        ids,
-        pa.ListArray.from_arrays(offsets, pa.array(item[frequent_rows][by_user_and_time])),
-        pa.ListArray.from_arrays(offsets, pa.array(times[by_user_and_time])),
-    ]
+    per_event, layout = [item[frequent_rows], times], schema.SEQUENCE_SCHEMA
+    if "weight" in events.schema.names:
+        per_event.append(events["weight"].to_numpy()[frequent_rows])
+        layout = schema.WEIGHTED_SEQUENCE_SCHEMA
+    columns = [ids, *(pa.ListArray.from_arrays(offsets, pa.array(each[by_user_and_time])) for each in per_event)]
     figures = {
         "filtered: min_item_events": events.num_rows - len(frequent_rows),
         "filtered: min_user_events": len(frequent_rows) - len(by_user_and_time),
         "users": len(kept_users),
         "events": len(by_user_and_time),
     }
-    return pa.RecordBatch.from_arrays(columns, schema=schema.SEQUENCE_SCHEMA), figures
+    return pa.RecordBatch.from_arrays(columns, schema=layout), figures
 
 
 def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -108,8 +107,8 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     sequences, candidates = unpack(packed), unpack(vocabulary)["candidate"].to_numpy()
     items = sequences["items"]
     index = (np.searchsorted(candidates, items.values.to_numpy()) + 1).astype(np.int32)
-    columns = [sequences["user_id"], pa.ListArray.from_arrays(items.offsets, pa.array(index)), sequences["times"]]
-    table = pa.Table.from_arrays(columns, schema=schema.SEQUENCE_SCHEMA)
+    renumbered = pa.ListArray.from_arrays(items.offsets, pa.array(index))
+    table = pa.Table.from_batches([sequences.set_column(1, "items", renumbered)])
     with whole_file(Path(folder) / schema.shard_name(bucket, num_shards, "parquet")) as path:
         pq.write_table(table, path, compression="zstd", write_page_checksum=True)
     return {"written: files": 1, "written: users": table.num_rows, "written: events": len(index)}

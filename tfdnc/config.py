@@ -26,6 +26,7 @@ class ColumnMapping(Section):
     user: str = "user_id"
     item: str = "item_id"
     time: str = "timestamp"
+    weight: str | None = None  # what an event counts in the training loss, >= 0; none: every event counts 1
 
 
 class ItemFile(Section):

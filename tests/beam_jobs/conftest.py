@@ -76,18 +76,18 @@ def write_items(tmp_path):
 
 @pytest.fixture
 def write_sequences(tmp_path):
-    """Writes files of sequences; every file is {user: items}."""
+    """Writes files of sequences; every file is {user: items}, and its weights, if any, are {user: weights}."""
 
-    def write(files, name="sequences"):
+    def write(files, name="sequences", weights=None):
         folder = tmp_path / name
         folder.mkdir()
         for shard, users in enumerate(files):
             items = list(users.values())
             columns = [list(users), items, [list(range(len(sequence))) for sequence in items]]
-            table = pa.Table.from_arrays(
-                [pa.array(c, f.type) for c, f in zip(columns, schema.SEQUENCE_SCHEMA, strict=True)],
-                schema=schema.SEQUENCE_SCHEMA,
-            )
+            columns += [[weights[shard][user] for user in users]] if weights else []
+            layout = schema.WEIGHTED_SEQUENCE_SCHEMA if weights else schema.SEQUENCE_SCHEMA
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, layout, strict=True)]
+            table = pa.Table.from_arrays(arrays, schema=layout)
             pq.write_table(table, folder / schema.shard_name(shard, len(files), "parquet"), write_page_checksum=True)
         return folder
 

@@ -51,6 +51,18 @@ def test_targets_clusters_and_negatives_belong_to_the_next_event():
             assert not batch[name][~filled].any()
 
 
+def test_weights_belong_to_the_next_event_too_and_exist_only_where_the_records_have_them():
+    plain, config = make_records(), TrainConfig(batch_tokens=40)
+    weights = plain.items.astype(np.float32) / 8
+    batches = TrainingBatches(plain._replace(weights=weights), config, max_length=10, seed=1)
+    for batch in batches.epoch(0):
+        np.testing.assert_array_equal(batch["weight"], batch["target"].astype(np.float32) / 8)
+        assert batch["weight"].dtype == np.float32
+    element = batches.dataset(0, 1).element_spec["weight"]
+    assert (element.dtype.name, element.shape.rank) == ("float32", 2)
+    assert "weight" not in TrainingBatches(plain, config, max_length=10, seed=1).dataset(0, 1).element_spec
+
+
 def test_batches_stay_within_their_tokens_and_hold_similar_lengths():
     rng = np.random.default_rng(0)
     batches = make_batches(batch_tokens=400, max_length=50, lengths=rng.integers(2, 51, 500).tolist())

@@ -14,7 +14,10 @@ def write(folder, shard, examples):
     with tf.io.TFRecordWriter(str(folder / schema.shard_name(shard, 2, "tfrecord"))) as writer:
         for features in examples:
             encoded = {
-                name: tf.train.Feature(int64_list=tf.train.Int64List(value=value)) for name, value in features.items()
+                name: tf.train.Feature(float_list=tf.train.FloatList(value=value))
+                if name == schema.WEIGHT
+                else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+                for name, value in features.items()
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString())
 
@@ -33,6 +36,26 @@ def test_training_records_come_in_order_of_the_shards(training_folder):
     np.testing.assert_array_equal(records.clusters, [0, 1, 1])
     np.testing.assert_array_equal(records.negatives, [[1, 2], [6, 0], [8, 9]])
     np.testing.assert_array_equal(records.splits, [0, 2, 3])
+    assert records.weights is None
+
+
+def write_weighted(folder, weights):
+    for shard, (items, weight) in enumerate((([4, 5], weights[0]), ([7], weights[1]))):
+        features = {"user": [shard], "item": items, "cluster": items, "negatives": items}
+        write(folder, shard, [features | ({} if weight is None else {schema.WEIGHT: weight})])
+    return folder
+
+
+def test_weights_of_training_records(tmp_path):
+    records = read_training(write_weighted(tmp_path / schema.TRAIN, ([0.5, 0.0], [2.0])))
+    np.testing.assert_array_equal(records.weights, np.float32([0.5, 0, 2]))
+    assert records.weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("weights", [([0.5, 0.0], None), ([0.5, 0.0], [1.0, 1.0])])
+def test_weights_of_some_events_only_are_refused(tmp_path, weights):
+    with pytest.raises(UserError, match=r"a weight for each of the 3 items .* found [24]\. Run the examples station"):
+        read_training(write_weighted(tmp_path / schema.TRAIN, weights))
 
 
 def test_held_out_records(tmp_path):

@@ -76,13 +76,14 @@ class Retriever(tfrs.Model):
         return [self.item_embeddings, *self._encoder.variables, *self._intent_head.variables]
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
+        """Mean retrieval loss over trained positions plus `intent_weight` times that of intent over all with a target.
 
-        With one cluster or `intent_weight` 0 there is no intent loss, and what only it reads is not computed.
+        Positions count by their `weight` where the batch has one. With one cluster or `intent_weight` 0 there is no
+        intent loss, and what only it reads is not computed.
 
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
-                padded.
+                padded; of a log with weights also `weight` `[B, L]` float32.
             training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
         seed = self.step_seed(self.optimizer.iterations) if training else None
@@ -93,7 +94,7 @@ class Retriever(tfrs.Model):
         losses = self._loss_function(
             tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
         )
-        loss = _mean(losses)
+        loss = _mean(losses, _weights(inputs, where))
         self._retrieval_loss.update_state(loss)
         if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
             return loss
@@ -101,7 +102,8 @@ class Retriever(tfrs.Model):
         where = tf.where(inputs["target"] > 0)
         logits = self._intent_head(tf.gather_nd(states.intent, where))
         labels = tf.gather_nd(inputs["target_cluster"], where)
-        intent_loss = _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        intent_loss = _mean(losses, _weights(inputs, where))
         self._intent_loss.update_state(intent_loss)
         return loss + self._intent_weight * intent_loss
 
@@ -202,6 +204,13 @@ def _has_native_bfloat16() -> bool:
         return False
 
 
-def _mean(losses):
-    """Mean of `[P]`, 0 for P = 0."""
-    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
+def _weights(inputs, where):
+    """Weights of positions, `[P]` of `where` `[P, 2]`; None where the log has none."""
+    return tf.gather_nd(inputs["weight"], where) if "weight" in inputs else None
+
+
+def _mean(losses, weights):
+    """Mean of `[P]` by weights `[P]`, or of equal ones where they are None; 0 where nothing has a weight."""
+    if weights is None:
+        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * losses), tf.reduce_sum(weights))

@@ -51,7 +51,8 @@ class TrainingBatches:
 
         Yields:
             `user` `[B]`, rows of the records; `history`, `target`, `target_cluster` `[B, L]` and `negatives`
-            `[B, L, n]`, padded with 0 on the right.
+            `[B, L, n]`, padded with 0 on the right; of records with weights also `weight` float32 `[B, L]` of the
+            targets.
         """
         rng = np.random.default_rng([self._seed, epoch])
         starts = self._window_starts(rng)
@@ -68,6 +69,8 @@ class TrainingBatches:
         signature = {name: tf.TensorSpec([None, None], tf.int32) for name in ("history", "target", "target_cluster")}
         signature["user"] = tf.TensorSpec([None], tf.int32)
         signature["negatives"] = tf.TensorSpec([None, None, n], tf.int32)
+        if self._records.weights is not None:
+            signature["weight"] = tf.TensorSpec([None, None], tf.float32)
 
         def batches():
             for epoch in range(first_epoch, epochs):
@@ -88,7 +91,8 @@ class TrainingBatches:
         source = np.where(filled, starts[:, None] + column, 0)
         target = np.where(filled, source + 1, 0)
         records = self._records
-        return {
+        weights = {} if records.weights is None else {"weight": np.where(filled, records.weights[target], 0)}
+        return weights | {
             "history": np.where(filled, records.items[source], 0),
             "target": np.where(filled, records.items[target], 0),
             "target_cluster": np.where(filled, records.clusters[target], 0),

@@ -1,0 +1,97 @@
+"""Weights from the log's column to the sequences."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.event_weights import BAD_WEIGHT, check_weights
+from beam_jobs.log_rows import BAD_TIME, RowFormat, parse_block, parse_quoted
+from tfdnc import schema
+from tfdnc.errors import UserError
+
+WEIGHTED = RowFormat(b",", quotes=True, num_columns=4, user=0, item=1, time=3, weight=2)
+HEADER = "user_id,item_id,timestamp,stars"
+COLUMNS = {"weight": "stars"}
+
+GOOD = {"1": 1, "0": 0, "-0": 0, "+2": 2, ".5": 0.5, "5.": 5, "1e-3": 1e-3, "2.5E2": 250, "1e-400": 0, "007": 7}
+BAD = ["", "-1", "-1e-9", "nan", "inf", "-inf", "1e39", "1e400", "x", "1 ", "1,5", "0x1", "1_0", "1e", ".", "٣"]
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.binary()])
+def test_a_weight_is_a_finite_decimal_number_that_is_not_negative(type_):
+    texts = [*GOOD, *BAD]
+    weights, malformed = check_weights(pa.array([text.encode() for text in texts], pa.binary()).cast(type_))
+    assert [text for text, bad in zip(texts, malformed, strict=True) if bad] == BAD
+    np.testing.assert_array_equal(weights[: len(GOOD)], np.float32(list(GOOD.values())))
+
+
+def test_bytes_that_are_no_text_and_nulls_are_no_weights():
+    assert check_weights(pa.array([b"1", b"\xff", None]))[1].tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("type_", [pa.float64(), pa.float32(), pa.int16()])
+def test_numbers_are_held_to_the_same_rule(type_):
+    weights, malformed = check_weights(pa.array([3, -1, None, 0], type_))
+    assert malformed.tolist() == [False, True, True, False]
+    assert weights[~malformed].tolist() == [3, 0]
+    assert check_weights(pa.array([np.nan, np.inf, 1e39]))[1].all()
+
+
+@pytest.mark.parametrize("parse", ["block", "quoted"])
+def test_a_row_with_a_bad_weight_is_malformed_and_the_others_keep_theirs(parse):
+    text = b"a,x,0.5,1\nb,y,-2,2\nc,z,much,no\nd,x,3,4\n"
+    if parse == "block":
+        rows = parse_block(text, 0, WEIGHTED)
+    else:
+        (rows,) = parse_quoted(text.splitlines(keepends=True), 0, WEIGHTED)
+    assert [(place, reason) for place, _, reason in rows.malformed] == [(10, BAD_WEIGHT), (19, BAD_TIME)]
+    assert rows.events["weight"].to_pylist() == [0.5, 3]
+    assert rows.events["time"].to_pylist() == [1, 4]
+
+
+def weights_of(prepared):
+    """{user: weights} of the sequences."""
+    users = {}
+    for path in sorted((prepared / schema.SEQUENCES).iterdir()):
+        assert pq.read_schema(path) == schema.WEIGHTED_SEQUENCE_SCHEMA
+        users |= {row["user_id"]: row["weights"] for row in pq.read_table(path).to_pylist()}
+    return users
+
+
+@pytest.mark.parametrize("chunk_bytes", [20, 1 << 20])
+def test_a_weight_goes_with_its_event_through_filters_and_sorting(write_csv, prepare_log, chunk_bytes):
+    # The weight says who, when and what it belongs to: 100 * user + time, and .5 for the item that is too rare.
+    rows = [(user, f"i{t % 3}", t, 100 * user + t) for t in (5, 3, 4, 1, 2) for user in (1, 2, 3)]
+    rows[2:2] = [(2, "rare", 0, 0.5), (9, "i1", 0, 7)]  # user 9 has too few events
+    path = write_csv(rows, header=HEADER)
+    _, prepared = prepare_log(path, [f"--chunk_bytes={chunk_bytes}"], columns=COLUMNS, min_item_events=2, num_shards=8)
+    assert weights_of(prepared) == {str(user): [100 * user + t for t in range(1, 6)] for user in (1, 2, 3)}
+
+
+def test_weights_change_nothing_but_the_weights(write_csv, prepare_log, read_users):
+    rows = [(user, f"i{t}", t, 0) for t in range(5) for user in "abc"]  # an event that counts nothing is an event
+    path = write_csv(rows, header=HEADER)
+    plain, weighted = prepare_log(path, name="plain"), prepare_log(path, name="weighted", columns=COLUMNS)
+    assert plain[0] == weighted[0]
+    assert read_users(plain[1]) == read_users(weighted[1])
+
+
+def test_rows_with_bad_weights_reach_the_dead_letters(write_csv, prepare_log):
+    rows = [("a", "x", 1, 1), ("a", "y", 2, "?"), ("a", "x", 3, -1), ("a", "x", 4, 2), ("a", "z", 5, 3)]
+    figures, prepared = prepare_log(write_csv(rows, header=HEADER), columns=COLUMNS)
+    assert figures["rows_malformed"] == {BAD_WEIGHT: 2}
+    letters = (prepared / schema.DEAD_LETTER / "log.csv.jsonl").read_text().splitlines()
+    assert [(json.loads(line)["text"], json.loads(line)["reason"]) for line in letters] == [
+        ("a,y,2,?", BAD_WEIGHT),
+        ("a,x,3,-1", BAD_WEIGHT),
+    ]
+    assert weights_of(prepared) == {"a": [1, 2, 3]}
+
+
+def test_a_weight_column_that_is_not_there_is_a_user_error(write_csv, prepare_log):
+    path = write_csv([("a", "x", 1)])
+    with pytest.raises(UserError, match=r"Expected column 'stars' .* set data\.columns\.weight"):
+        prepare_log(path, columns=COLUMNS)
