@@ -26,7 +26,7 @@ class ColumnMapping(Section):
     user: str = "user_id"
     item: str = "item_id"
     time: str = "timestamp"
-    weight: str | None = None  # what an event counts in the training loss, >= 0; none: every event counts 1
+    weight: str | None = None  # how much an event counts in the loss; null: all the same
 
 
 class ItemFile(Section):
@@ -88,6 +88,13 @@ class ClusterConfig(Section):
     negative: Positive = 5
     sample: Annotated[float, Field(ge=0)] = 1e-4  # down-sample items above this share of the events, and above 1 / N
     workers: Positive = 1  # gensim is deterministic with one worker only
+    previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
+
+    @model_validator(mode="after")
+    def _previous_is_named_where_it_is_read(self) -> "ClusterConfig":
+        if (self.method == "previous") != (self.previous is not None):
+            raise ValueError("expected `previous` to name an item table with method previous, and only there")
+        return self
 
 
 class ExamplesConfig(Section):

@@ -62,6 +62,7 @@ ITEM_SCHEMA = pa.schema(
         ("sequence_index", pa.int32()),  # the item's index in the sequences
         ("item_id", pa.string()),
         ("cluster", pa.int32()),  # 0..K-1, never decreasing down the table
+        ("cold", pa.bool_()),  # without training events, or new since `cluster.previous`: placed, not clustered
         ("count", pa.int64()),  # events in the training part, whatever their weights
         ("title", pa.string()),
         ("categories", pa.list_(pa.string())),
@@ -69,7 +70,7 @@ ITEM_SCHEMA = pa.schema(
 )
 
 CLUSTERS = "clusters.json"
-"""List of {"cluster", "name", "items", "item_share", "event_share", "top_items"}, one per cluster."""
+"""List of {"cluster", "name", "items", "item_share", "event_share", "cold_items", "top_items"}, one per cluster."""
 
 # examples -> train, evaluate --------------------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ def write_items(tmp_path):
             pa.array(order.astype(np.int32)),
             pa.array([f"item-{index}" for index in order]),
             pa.array(np.asarray(clusters, np.int32)),
+            pa.array(np.zeros(n, bool)),
             pa.array(np.ones(n, np.int64) if counts is None else np.asarray(counts, np.int64)),
             pa.nulls(n, pa.string()),
             pa.nulls(n, pa.list_(pa.string())),

@@ -13,7 +13,7 @@ import pytest
 from tfdnc import schema
 from tfdnc.clustering import CLUSTERERS, TrainingLog, build_clusters, read_training_log
 from tfdnc.clustering.station import next_in_cluster, order_clusters
-from tfdnc.clustering.word2vec import _Corpus, place_cold_items
+from tfdnc.clustering.word2vec import _Corpus
 from tfdnc.config import ClusterConfig
 from tfdnc.errors import UserError
 
@@ -106,7 +106,7 @@ def test_every_clusterer_keeps_the_contract(method, prepared, tmp_path):
         == list(range(figures["clusters"]))
         == sorted(set(items["cluster"]))
     )
-    assert set(clusters[0]) == {"cluster", "name", "items", "item_share", "event_share", "top_items"}
+    assert set(clusters[0]) == {"cluster", "name", "items", "item_share", "event_share", "cold_items", "top_items"}
     shares = [cluster["event_share"] for cluster in clusters]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1)
@@ -118,7 +118,7 @@ def test_every_clusterer_keeps_the_contract(method, prepared, tmp_path):
 
 
 def test_every_registered_clusterer_is_tested():
-    assert tuple(CLUSTERERS.names()) == METHODS
+    assert set(CLUSTERERS) == {*METHODS, "previous"}  # which has test_clustering_cold.py
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -180,24 +180,6 @@ def test_clusters_are_ordered_by_events():
     assert labels.tolist() == [1, 1, 0, 2, 2]  # 5 events; then two equal ones, by their first item
 
 
-def test_cold_items_follow_their_category_else_go_to_the_smallest():
-    labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, -1])
-    categories = np.array(["a", "b", "b", "a", "a", "b", "a", None, "new"], dtype=object)
-    assert place_cold_items(labels, categories).tolist() == [0, 0, 0, 1, 1, 2, 1, 2, 2]
-
-
-def test_items_seen_only_when_held_out_are_cold(tmp_path):
-    sequences = [[*sequence[:-2], 21, 22] for sequence in two_tastes()]
-    categories = [["even" if item % 2 == 0 else "odd"] for item in range(1, 23)]
-    write_prepared(tmp_path / "prepared", sequences, 22, categories=categories)
-    build_clusters(tmp_path / "prepared", TINY, 1, tmp_path / "out")
-    items = read_items(tmp_path / "out")
-    cluster = dict(zip(items["item_id"], items["cluster"], strict=True))
-    count = dict(zip(items["item_id"], items["count"], strict=True))
-    assert cluster["i21"] == cluster["i1"] != cluster["i22"] == cluster["i2"]
-    assert count["i21"] == count["i22"] == 0
-
-
 def test_small_categories_and_items_without_one_are_merged(tmp_path):
     categories = [["big", "tiny"]] * 8 + [["large"]] * 8 + [["tiny"], ["small"], [], None]
     write_prepared(tmp_path / "prepared", two_tastes(), 20, categories=categories)
@@ -254,7 +236,8 @@ def test_category_without_categories_is_refused(tmp_path):
 
 
 def test_unknown_method_lists_the_known(prepared, tmp_path):
-    with pytest.raises(UserError, match="Unknown clusterer 'kmeans'; known: category, random, single, word2vec_kmeans"):
+    known = ", ".join(CLUSTERERS.names())
+    with pytest.raises(UserError, match=f"Unknown clusterer 'kmeans'; known: {known}"):
         build_clusters(prepared, ClusterConfig(method="kmeans"), 1, tmp_path / "out")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from tfdnc import schema
-from tfdnc.config import DataConfig, ExperimentConfig, ItemFile, dump_config
+from tfdnc.config import ClusterConfig, DataConfig, ExperimentConfig, ItemFile, dump_config
 from tfdnc.errors import UserError
 from tfdnc.stations import Station, Workplace
 
@@ -133,9 +133,8 @@ def _sections(*names: str):
 
     def settings(config: ExperimentConfig) -> dict:
         unused = {} if config.data.format == "kuairand" else {"kuairand": True}  # what another format does not read
-        return config.model_dump(
-            mode="json", include=set(names), exclude={"data": {"path": True, "items": {"path"}, **unused}}
-        )
+        exclude = {"data": {"path": True, "items": {"path"}, **unused}, "cluster": {"previous"}}
+        return config.model_dump(mode="json", include=set(names), exclude=exclude)
 
     return settings
 
@@ -152,9 +151,21 @@ def _check_cluster(config: ExperimentConfig) -> None:
     CLUSTERERS.resolve(config.cluster.method)
 
 
+def _item_table_before(config: ClusterConfig, run: Path) -> list[Path]:
+    """The file that the clusterer reads beside the prepared log, if any."""
+    if config.previous is None:
+        return []
+    if config.previous.resolve().is_relative_to(run.resolve()):  # it would be read, replaced, and never be up to date
+        raise UserError(
+            f"Expected cluster.previous of another run, got {config.previous}, which this run writes itself; give the "
+            "new run another name."
+        )
+    return [config.previous]
+
+
 def _judge_settings(config: ExperimentConfig) -> dict:
     """What a cluster station with the judge's config has, so that both have one fingerprint and one result."""
-    return {"cluster": config.evaluate.judge.model_dump(mode="json")}
+    return {"cluster": config.evaluate.judge.model_dump(mode="json", exclude={"previous"})}
 
 
 def _check_judge(config: ExperimentConfig) -> None:
@@ -197,6 +208,7 @@ def _prepared(figures: dict) -> str:
 
 def _clusters_headline(figures: dict) -> str:
     sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
+    sizes += f", {figures['cold_items']:,} items cold" if figures["cold_items"] else ""
     observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
     return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
 
@@ -224,6 +236,7 @@ CLUSTER = Station(
     "cluster",
     needs=(PREPARE,),
     settings=_sections("cluster"),
+    files=lambda config, run: _item_table_before(config.cluster, run),
     work=_cluster,
     check=_check_cluster,
     headline=_clusters_headline,
@@ -233,6 +246,7 @@ JUDGE = Station(
     "judge",
     needs=(PREPARE,),
     settings=_judge_settings,
+    files=lambda config, run: _item_table_before(config.evaluate.judge, run),
     work=_judge,
     check=_check_judge,
     headline=_clusters_headline,

@@ -2,6 +2,7 @@
 
 from tfdnc.clustering.columns import category, random, single
 from tfdnc.clustering.log import TrainingLog, read_training_log
+from tfdnc.clustering.previous import previous
 from tfdnc.clustering.registry import CLUSTERERS, Clusterer
 from tfdnc.clustering.station import build_clusters
 from tfdnc.clustering.word2vec import word2vec_kmeans
@@ -12,6 +13,7 @@ __all__ = [
     "TrainingLog",
     "build_clusters",
     "category",
+    "previous",
     "random",
     "read_training_log",
     "single",

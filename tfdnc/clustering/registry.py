@@ -12,7 +12,8 @@ from tfdnc.registry import Registry
 Clusterer = Callable[[TrainingLog, ClusterConfig, int], np.ndarray]
 """`(log, config, seed) -> int [N]`: the cluster of each item in order of `sequence_index` 1..N.
 
-Ids need neither be contiguous nor ordered; the station numbers the clusters that have items 0..K-1.
+Ids, from 0 on, need neither be contiguous nor ordered; the station numbers the clusters that have items 0..K-1. It also
+finds a cluster for the items that get `cold.NO_PLACE`, as those without training events do.
 """
 
 CLUSTERERS: Registry[Clusterer] = Registry("clusterer")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfdnc import schema
+from tfdnc.clustering.cold import NO_PLACE, place_cold_items
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.naming import name_clusters, top_items
 from tfdnc.clustering.registry import CLUSTERERS
@@ -25,8 +26,10 @@ NUM_TOP_ITEMS = 5
 def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Path) -> dict:
     """Clusters the items of a prepared log and writes `items.parquet` and `clusters.json`.
 
-    Clusters are numbered by descending training events; inside a cluster, items by descending training events, then
-    item id. Every cluster has at least one item. Nothing is written when the result is refused.
+    Clusters are numbered by descending training events, or as in `config.previous`; inside a cluster, items by
+    descending training events, then item id. Every cluster has at least one item. Items that the clusterer has no place
+    for get one by `place_cold_items`; these, and those without training events, are marked as cold. Nothing is written
+    when the result is refused.
 
     Args:
         prepared: folder that `tfdnc prepare` wrote.
@@ -35,7 +38,7 @@ def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Pat
         output: folder for the two files, made if missing.
 
     Returns:
-        Figures for the manifest and the terminal: `clusters`, `items`, `smallest` and `largest` (items),
+        Figures for the manifest and the terminal: `clusters`, `items`, `cold_items`, `smallest` and `largest` (items),
         `largest_item_share`, `largest_event_share`, `next_in_cluster` (share of consecutive training events in the
         same cluster), `next_by_chance` (the share if the order had no meaning), `seconds`.
 
@@ -45,13 +48,16 @@ def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Pat
     started = time.perf_counter()
     clusterer = CLUSTERERS.resolve(config.method)
     log = read_training_log(prepared)
-    labels = order_clusters(clusterer(log, config, seed), log.counts)
+    found = clusterer(log, config, seed)
+    cold = (found == NO_PLACE) | (log.counts == 0)
+    placed = place_cold_items(found, log.first_categories())
+    labels = compact_clusters(placed) if config.previous else order_clusters(placed, log.counts)
     item_shares = np.bincount(labels) / log.num_items
     event_shares = np.bincount(labels, weights=log.counts) / log.counts.sum()
     _refuse_lopsided(item_shares, event_shares, config)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    table = _item_table(log, labels)
+    table = _item_table(log, labels, cold)
     descriptions = _describe(table, item_shares, event_shares)
     _write(output / schema.CLUSTERS, lambda path: path.write_text(json.dumps(descriptions, indent=2) + "\n"))
     _write(output / schema.ITEMS, lambda path: pq.write_table(table, path))
@@ -60,6 +66,7 @@ def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Pat
     return {
         "clusters": len(sizes),
         "items": log.num_items,
+        "cold_items": int(cold.sum()),
         "smallest": int(sizes.min()),
         "largest": int(sizes.max()),
         "largest_item_share": float(item_shares.max()),
@@ -86,6 +93,11 @@ def order_clusters(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return rank[compact]
+
+
+def compact_clusters(labels: np.ndarray) -> np.ndarray:
+    """Renumbers any cluster ids as 0..K-1 in their order: int [N] -> int64 [N]."""
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]:
@@ -127,6 +139,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
     titles = [title or item_id for item_id, title in ids_and_titles]
     categories = [values or [] for values in table["categories"].to_pylist()]
     labels, counts = table["cluster"].to_numpy(), table["count"].to_numpy()
+    cold_items = np.bincount(labels, weights=table["cold"].to_numpy())
     descriptions = []
     for cluster, name in enumerate(name_clusters(labels, counts, titles, categories)):
         members = top_items(np.flatnonzero(labels == cluster), counts)
@@ -137,6 +150,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
                 "items": len(members),
                 "item_share": float(item_shares[cluster]),
                 "event_share": float(event_shares[cluster]),
+                "cold_items": int(cold_items[cluster]),
                 "top_items": [titles[item] for item in members[:NUM_TOP_ITEMS]],
             }
         )
@@ -145,7 +159,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
     return descriptions
 
 
-def _item_table(log: TrainingLog, labels: np.ndarray) -> pa.Table:
+def _item_table(log: TrainingLog, labels: np.ndarray, cold: np.ndarray) -> pa.Table:
     """Returns the table of `schema.ITEM_SCHEMA`: by cluster, then descending count, then item id."""
     order = np.lexsort((np.array(log.item_ids()), -log.counts, labels))
     known = log.vocabulary.take(pa.array(order))
@@ -154,6 +168,7 @@ def _item_table(log: TrainingLog, labels: np.ndarray) -> pa.Table:
         "sequence_index": known["sequence_index"],
         "item_id": known["item_id"],
         "cluster": labels[order],
+        "cold": cold[order],
         "count": log.counts[order],
         "title": known["title"],
         "categories": known["categories"],

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from tfdnc.clustering.cold import NO_PLACE
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
 from tfdnc.config import ClusterConfig
@@ -29,7 +30,7 @@ def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> np.nd
     """Returns int [N]: K-means clusters of L2-normalised skip-gram vectors of the items.
 
     Vector length grows with popularity (correlation .39 with log count on ML-1M), so without normalising K-means
-    would in part sort the items by popularity. Cold items have no vector; `place_cold_items` finds them a cluster.
+    would in part sort the items by popularity. Items without training events have no vector, and so no place.
     The result is a function of the log and the seed when `config.workers` is 1; more workers race.
     """
     warm = np.flatnonzero(log.counts)
@@ -38,34 +39,9 @@ def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> np.nd
     warm = warm[np.argsort(-log.counts[warm], kind="stable")]
     vectors = _skip_gram(log, warm, config, seed)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    labels = np.full(log.num_items, -1)
+    labels = np.full(log.num_items, NO_PLACE)
     labels[warm] = _kmeans(vectors, config.num_clusters, seed)
-    return place_cold_items(labels, log.first_categories())
-
-
-def place_cold_items(labels: np.ndarray, first_categories: np.ndarray) -> np.ndarray:
-    """Gives the items that have no training event (label -1) a cluster, without looking at held-out events.
-
-    A cold item goes where most items of its first category are (ties: the lowest cluster id), else to the smallest
-    cluster, whose in-cluster competition it disturbs least.
-
-    Args:
-        labels: int [N], -1 for a cold item.
-        first_categories: object [N], None for an item without a category.
-
-    Returns:
-        int [N] without -1.
-    """
-    warm = labels >= 0
-    smallest = np.bincount(labels[warm]).argmin()
-    placed = labels.copy()
-    for item in np.flatnonzero(~warm):
-        category = first_categories[item]
-        kin = labels[warm & (first_categories == category)] if category is not None else labels[:0]
-        placed[item] = np.bincount(kin).argmax() if len(kin) else smallest
-    if not warm.all():
-        logger.info("%d items without training events placed by category or size", (~warm).sum())
-    return placed
+    return labels
 
 
 def _skip_gram(log: TrainingLog, warm: np.ndarray, config: ClusterConfig, seed: int) -> np.ndarray:
