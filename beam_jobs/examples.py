@@ -1,8 +1,10 @@
 """Job 2: sequences + clustered items -> training, validation and test records. No shuffle: a file in, three files out.
 
-train        one record per user: the training part, its clusters, n negatives per item, and weights if the log has them
-validation   history = training part, target = last but one
-test         history = training part and validation item, target = last
+train        the training part, its clusters, n negatives per item, and weights if the log has them
+validation   the validation target, with every event before it as history
+test         the test target likewise
+
+A user has a record in every split that has something of it; which events these are, the first job has decided.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from tfdnc.errors import UserError
 _log = logging.getLogger(__name__)
 
 SPLITS = (schema.TRAIN, schema.VALIDATION, schema.TEST)
+_SPLIT_COLUMNS = ["train_events", "validation", "test"]
 
 Shard = tuple[int, str, int]
 """Number of a sequence file, its path, and the index of its first user."""
@@ -44,7 +47,7 @@ def build_examples(
     output: Path,
     runner_args: Sequence[str] = (),
 ) -> dict:
-    """Writes the records of every user.
+    """Writes the records of every user: at most one per split.
 
     A user's negatives depend on the seed, the user's id and items, the item table and the sampler's config only; so
     the same inputs give the same bytes on any runner. A user with a single training item gets a train record too: it
@@ -70,7 +73,7 @@ def build_examples(
     sequences, output = Path(sequences), Path(output)
     NEGATIVE_SAMPLERS.resolve(config.sampler)
     read_item_table(item_table)
-    shards, num_users = find_shards(sequences)
+    shards, expected = find_shards(sequences)
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         counts = (
@@ -85,9 +88,9 @@ def build_examples(
     counts = run(build, output, options_of(runner_args))
     for split in SPLITS:
         # Runners have lost elements in silence (see `pipeline`).
-        if counts.get(split) != num_users:
+        if counts.get(split) != expected[split]:
             raise RuntimeError(
-                f"Expected {num_users} {split} records, found {counts.get(split)}: the runner lost data."
+                f"Expected {expected[split]} {split} records, found {counts.get(split)}: the runner lost data."
             )
     return {
         "records": {split: counts[split] for split in SPLITS},
@@ -100,8 +103,10 @@ def build_examples(
     }
 
 
-def find_shards(sequences: Path) -> tuple[list[Shard], int]:
-    """Returns the sequence files of a folder, and how many users they hold; users are numbered in their order.
+def find_shards(sequences: Path) -> tuple[list[Shard], dict[str, int]]:
+    """Returns the sequence files of a folder, and how many records of every split they make.
+
+    Users are numbered in the order of the files.
 
     Raises:
         UserError: a file is missing or damaged, or there is no user at all.
@@ -116,17 +121,23 @@ def find_shards(sequences: Path) -> tuple[list[Shard], int]:
             f"Expected the {num_shards} files {expected[0]} .. {expected[-1]} in {sequences}, found {len(paths)} that "
             "are not these; run prepare again."
         )
-    shards, first_user = [], 0
+    shards, first_user, records = [], 0, dict.fromkeys(SPLITS, 0)
     for shard, path in enumerate(paths):
-        try:
-            num_users = pq.read_metadata(path).num_rows
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(path, error) from error
+        table = _read_sequences(path, columns=_SPLIT_COLUMNS)
         shards.append((shard, str(path), first_user))
-        first_user += num_users
+        first_user += table.num_rows
+        for split, users in _users_of(table).items():
+            records[split] += len(users)
     if not first_user:
         raise UserError(f"Expected users in {sequences}, found none; run prepare again.")
-    return shards, first_user
+    return shards, records
+
+
+def _users_of(sequences: pa.Table) -> dict[str, np.ndarray]:
+    """Returns the rows `[S]` that have a record, for every split."""
+    train_events, validation, test = (sequences[name].to_numpy() for name in _SPLIT_COLUMNS)
+    found = {schema.TRAIN: train_events > 0, schema.VALIDATION: validation >= 0, schema.TEST: test >= 0}
+    return {split: np.flatnonzero(found[split]) for split in SPLITS}
 
 
 class EncodeShard(beam.DoFn):
@@ -149,7 +160,11 @@ class EncodeShard(beam.DoFn):
         for split, features in splits.items():
             counts[split] = write_records(self._output / split / name, encode_examples(features))
         _log.info(
-            "shard %d of %d: %d users, %d positions", shard, self._num_shards, counts["train"], counts["positions"]
+            "shard %d of %d: %d train records, %d positions",
+            shard,
+            self._num_shards,
+            counts[schema.TRAIN],
+            counts["positions"],
         )
         yield counts
 
@@ -171,36 +186,37 @@ def encode_users(
     """
     lists = sequences["items"].combine_chunks()
     edges = lists.offsets.to_numpy().astype(np.int64)  # [R + 1]
-    starts, ends = edges[:-1], edges[1:]
+    starts, user_ids = edges[:-1], sequences["user_id"].combine_chunks()
     items = _renumber(lists.values.to_numpy(), table)
-    clusters = table.cluster[items]
-    if len(starts) and (ends - starts).min() <= schema.HELD_OUT:
-        raise UserError(f"Expected users with more than {schema.HELD_OUT} events, found one with fewer; prepare again.")
-    train_ends, test = ends - schema.HELD_OUT, ends - 1
-    negatives, counts = _draw(sequences["user_id"].to_pylist(), items, starts, train_ends, sampler, seed)
-    item_varints, users = Varints(items), scalars(first_user + np.arange(len(starts)))
+    clusters, item_varints = table.cluster[items], Varints(items)
+    users = _users_of(sequences)
+    learners = users[schema.TRAIN]
+    train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
+    ids = user_ids.take(pa.array(learners)).to_pylist()
+    negatives, counts = _draw(ids, items, train_starts, train_ends, sampler, seed)
     negative_edges = np.concatenate([[0], np.cumsum([drawn.size for drawn in negatives], dtype=np.int64)])
-    train = {
-        "user": users,
-        "item": item_varints.lists(starts, train_ends),
-        "cluster": Varints(clusters).lists(starts, train_ends),
+    features = {}
+    features[schema.TRAIN] = {
+        "user": scalars(first_user + learners),
+        "item": item_varints.lists(train_starts, train_ends),
+        "cluster": Varints(clusters).lists(train_starts, train_ends),
         "negatives": Varints(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, negatives)])).lists(
             negative_edges[:-1], negative_edges[1:]
         ),
     }
     if "weights" in sequences.schema.names:
         weights = sequences["weights"].combine_chunks().values.to_numpy()
-        train[schema.WEIGHT] = floats(weights, starts, train_ends)
-    validation, test = (
-        {
-            "user": users,
-            "item": item_varints.lists(starts, targets),
+        features[schema.TRAIN][schema.WEIGHT] = floats(weights, train_starts, train_ends)
+    for split in (schema.VALIDATION, schema.TEST):
+        tested = users[split]
+        targets = (starts + sequences[split].to_numpy())[tested]
+        features[split] = {
+            "user": scalars(first_user + tested),
+            "item": item_varints.lists(starts[tested], targets),
             "target": item_varints.lists(targets, targets + 1),
             "target_cluster": scalars(clusters[targets]),
         }
-        for targets in (train_ends, test)
-    )
-    return {schema.TRAIN: train, schema.VALIDATION: validation, schema.TEST: test}, counts
+    return features, counts
 
 
 def _draw(
@@ -230,14 +246,15 @@ def _renumber(sequence_index: np.ndarray, table: ItemTable) -> np.ndarray:
     return items
 
 
-def _read_sequences(path: Path) -> pa.Table:
+def _read_sequences(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Reads a file of `schema.SEQUENCE_SCHEMA`, weighted or not, all columns of it unless told which."""
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        found = pq.read_schema(path)
+        if found not in (schema.SEQUENCE_SCHEMA, schema.WEIGHTED_SEQUENCE_SCHEMA):
+            raise _damaged(path, f"its columns are {', '.join(found.names)}")
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
-    if table.schema not in (schema.SEQUENCE_SCHEMA, schema.WEIGHTED_SEQUENCE_SCHEMA):
-        raise _damaged(path, f"its columns are {', '.join(table.schema.names)}")
-    return table
 
 
 def _damaged(path: Path, error: object) -> UserError:

@@ -1,7 +1,9 @@
 """What became of the rows of a log: the figures of the first job, and its refusals."""
 
+import logging
 from pathlib import Path
 
+from beam_jobs.event_rules import FILTERED, ROUND, rules_of
 from beam_jobs.log_files import Log
 from beam_jobs.log_rows import Rows
 from beam_jobs.pipeline import add_counts
@@ -9,28 +11,42 @@ from tfdnc import schema
 from tfdnc.config import DataConfig
 from tfdnc.errors import UserError
 
-_MALFORMED, _FILTERED = "malformed: ", "filtered: "  # prefixes of counts by reason and by rule
+_log = logging.getLogger(__name__)
+
+_MALFORMED = "malformed: "  # prefix of counts by reason
 _EXAMPLES = 3  # malformed rows shown in an error
 
 
 def count_rows(rows: Rows) -> dict[str, int]:
     """Returns the counts of one block: rows read, malformed by reason, left out by rule."""
     reasons = [{_MALFORMED + reason: 1} for _, _, reason in rows.malformed]
-    filtered = {_FILTERED + rule: count for rule, count in rows.filtered.items()}
+    filtered = {FILTERED + rule: count for rule, count in rows.filtered.items()}
     return add_counts([{"rows_read": rows.num_rows}, *reasons, filtered])
 
 
-def figures_of(result: dict, log: Log) -> dict:
+def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
     """Returns the figures of the job from the sum of all counts; see `sequences.prepare`."""
     malformed = {name.removeprefix(_MALFORMED): n for name, n in result.items() if name.startswith(_MALFORMED)}
-    rules = (*log.rules, "min_item_events", "min_user_events")
+    rounds = [result[f"{ROUND}{number}"] for number in range(1, config.filter_rounds + 1)]
+    targets = ("validation", "test")
     return {
         "rows_read": result.get("rows_read", 0),
         "rows_malformed": malformed,
-        "rows_filtered": {rule: result.get(_FILTERED + rule, 0) for rule in rules},
+        "rows_filtered": {rule: result.get(FILTERED + rule, 0) for rule in (*log.rules, *rules_of(config))},
+        "filter_rounds": {
+            "changed": sum(left_out > 0 for left_out in rounds),
+            "converged": result["events of the rarest item"] >= config.min_item_events,
+        },
         "users": result["users"],
         "items": result["items"],
         "events": result["events"],
+        "split": {
+            "train_events": result["train_events"],
+            **{
+                kind: {"users": result[f"{kind} targets"], "cold": result[f"{kind} targets that are cold"]}
+                for kind in targets
+            },
+        },
         "split_sha256": result["split_sha256"],
     }
 
@@ -68,7 +84,7 @@ def refuse_losses(result: dict, figures: dict, config: DataConfig) -> None:
         "written users": (users, result["written: users"]),
         "written events": (events, result["written: events"]),
         "events of the vocabulary": (events, result["events of the vocabulary"]),
-        "users with held-out items": (users, result["users with held-out items"]),
+        "users of the split": (users, result["users of the split"]),
     }
     for name, (expected, found) in expected_and_found.items():
         if expected != found:
@@ -84,6 +100,7 @@ def refuse_nothing_left(figures: dict, config: DataConfig, log: Log) -> None:
         return
     filtered = figures["rows_filtered"]
     not_counted = "".join(f"{filtered[rule]} left out by data.{config.format}.{rule}, " for rule in log.rules)
+    not_counted += "".join(f"{filtered[rule]} left out by data.{rule}, " for rule in rules_of(config)[:-2])
     raise UserError(
         f"Expected users with at least {config.min_user_events} events in {log.source}, none is left: "
         f"{figures['rows_read']} rows read, {sum(figures['rows_malformed'].values())} malformed, {not_counted}"
@@ -91,3 +108,28 @@ def refuse_nothing_left(figures: dict, config: DataConfig, log: Log) -> None:
         f"events, {filtered['min_user_events']} of users with fewer than data.min_user_events = "
         f"{config.min_user_events}. Lower these limits or bring more data."
     )
+
+
+def refuse_empty_split(figures: dict, config: DataConfig) -> None:
+    """Raises a `UserError` when there is nothing to learn from, or nothing to validate or test on."""
+    split = figures["split"]
+    validation, test = split["validation"]["users"], split["test"]["users"]
+    if split["train_events"] and validation and test:
+        return
+    raise UserError(
+        f"Expected training events, and users with a validation and with a test target, by data.split = {config.split} "
+        f"(validation from {config.validation_from}, test from {config.test_from}); of {figures['events']} events of "
+        f"{figures['users']} users {split['train_events']} are training events, {validation} users have a validation "
+        f"target and {test} a test target. Move data.validation_from and data.test_from to times inside the log."
+    )
+
+
+def warn_of_open_filter(figures: dict, config: DataConfig) -> None:
+    """Logs a warning when several filter rounds were asked for, and there would be something left for one more."""
+    if config.filter_rounds > 1 and not figures["filter_rounds"]["converged"]:
+        _log.warning(
+            "%d filter rounds were not enough: some items have fewer than data.min_item_events = %d events left. Raise "
+            "data.filter_rounds.",
+            config.filter_rounds,
+            config.min_item_events,
+        )

@@ -5,8 +5,8 @@
                         |- malformed rows --> dead_letter/                                          |
                         '- figures                                  sequences/, vocabulary.parquet <'
 
-All events of a user lie in one bucket, so one shuffle serves the item filter, the user filter and the sort. Elements
-are blocks of packed columns; there is never a Python object per event.
+All events of a user lie in one bucket, so one shuffle serves every filter round and the sort: further rounds count the
+items of the grouped buckets again. Elements are blocks of packed columns; there is never a Python object per event.
 """
 
 import argparse
@@ -19,31 +19,36 @@ from typing import Literal
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 
 from beam_jobs.command import run_command
+from beam_jobs.event_rules import apply_rules, cuts_before_counting, events_of
 from beam_jobs.files import whole_file
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.log_formats import find_log
-from beam_jobs.log_rows import dead_letter_line
+from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
-from beam_jobs.row_accounts import count_rows, figures_of, refuse_losses, refuse_malformed, refuse_nothing_left
-from beam_jobs.user_buckets import (
-    HELD_OUT_SCHEMA,
-    build_sequences,
-    held_out_items,
-    split_by_bucket,
-    split_sha256,
-    write_bucket,
+from beam_jobs.row_accounts import (
+    count_rows,
+    figures_of,
+    refuse_empty_split,
+    refuse_losses,
+    refuse_malformed,
+    refuse_nothing_left,
+    warn_of_open_filter,
 )
+from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
+from beam_jobs.user_buckets import build_sequences, split_by_bucket, write_bucket
 from beam_jobs.vocabulary import (
     AddItemCounts,
     count_candidates,
     count_items,
     frequent_items,
     kept_items,
+    settled,
     write_vocabulary,
 )
 from tfdnc import schema
@@ -54,13 +59,13 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -> dict:
-    """Reads the log, drops what is malformed, does not count or is rare, and writes one sequence per user.
+    """Reads the log, drops what is malformed, does not count or is rare, and writes one sequence per user or session.
 
-    Items with fewer than `min_item_events` rows that count go first, then users with fewer than `min_user_events`
-    rows left, once. Events are ordered by time; equal times keep the order of the file, and of the files. A row that
-    stands in the log twice is two events. Users are spread over `num_shards` files by a hash of their id, and within a
-    file and in the vocabulary ids are sorted: numerically if all of them are integers, else by their UTF-8 bytes. An
-    item whose users were all dropped is dropped too.
+    `event_rules` says which events of a user stay, `splits` what of them is held out. Events are ordered by time; equal
+    times keep the order of the file, and of the files. A row that stands in the log twice is two events. Users are
+    spread over `num_shards` files by a hash of their id, and within a file and in the vocabulary ids are sorted:
+    numerically if all of them are integers, else by their UTF-8 bytes. An item whose users were all dropped is dropped
+    too.
 
     Args:
         config: where the log is and which rows count.
@@ -69,12 +74,16 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
         runner_args: flags for Beam, such as `--direct_running_mode=multi_processing`, and `--chunk_bytes`.
 
     Returns:
-        `rows_read`; `rows_malformed` by reason; `rows_filtered` by rule; `users`, `items` and `events` kept, so that
-        read = malformed + filtered + events; `split_sha256` of one line "user validation-item test-item" per user,
-        in numeric order if all user ids are integers, else lexicographic.
+        `rows_read`; `rows_malformed` by reason; `rows_filtered` by rule; `filter_rounds`: how many of them `changed`
+        something, and whether they `converged`, so that one more would change nothing; `users` (or sessions), `items`
+        and `events` kept, so that read = malformed + filtered + events; `split`: the `train_events`, and per kind of
+        target the users who have one and the targets that are `cold`, items without a training event; `split_sha256`
+        of one line "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are
+        integers, else lexicographic.
 
     Raises:
-        UserError: the log is missing, empty, lacks a column, has too many malformed rows, or has no user left.
+        UserError: the log is missing, empty, lacks a column, has too many malformed rows, has no user left, or nothing
+            for a part of the split.
     """
     output = Path(output)
     log, details = find_log(config), find_details(config)
@@ -86,10 +95,12 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
     (output / schema.DEAD_LETTER).mkdir(parents=True, exist_ok=True)
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
     result = run(build, output, options)
-    figures = figures_of(result, log)
+    figures = figures_of(result, config, log)
     refuse_malformed(figures, config, log, output)
     refuse_losses(result, figures, config)
     refuse_nothing_left(figures, config, log)
+    refuse_empty_split(figures, config)
+    warn_of_open_filter(figures, config)
     return figures
 
 
@@ -103,32 +114,22 @@ def _build(
         | "Spread" >> beam.Reshuffle()
         | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes)).with_outputs()
     )
-    frequent = (
-        rows.items
-        | "CountItems" >> beam.CombineGlobally(AddItemCounts())
-        | "FrequentItems" >> beam.Map(frequent_items, config.min_item_events)
-    )
     _ = (
         rows.malformed
         | "GatherMalformed" >> beam.GroupByKey()
         | "WriteMalformed" >> beam.Map(write_dead_letters, str(output / schema.DEAD_LETTER))
     )
-    # A bucket without users still gets its file: readers count on `num_shards` of them.
-    empty = pipeline | "Buckets" >> beam.Create([(bucket, ((-1, 0), b"")) for bucket in range(config.num_shards)])
-    buckets = (
-        (rows.events, empty)
-        | "AllBuckets" >> beam.Flatten()
-        | "GroupByBucket" >> beam.GroupByKey()
-        | "FilterAndSort"
-        >> beam.ParDo(FilterBucket(config.min_user_events, log.event_schema), AsSingleton(frequent)).with_outputs()
-    )
+    # A bucket without users still gets its file, with the columns of the others: readers count on `num_shards` of them.
+    no_events = ((-1, 0), pack(pa.RecordBatch.from_pylist([], schema=log.event_schema)))
+    empty = pipeline | "Buckets" >> beam.Create([(bucket, no_events) for bucket in range(config.num_shards)])
+    grouped = (rows.events, empty) | "AllBuckets" >> beam.Flatten() | "GroupByBucket" >> beam.GroupByKey()
+    frequent = _find_frequent(rows.items, grouped, config)
+    buckets = grouped | "FilterAndSort" >> beam.ParDo(FilterBucket(config), *frequent).with_outputs()
     kept = (
         pipeline
         | "Once" >> beam.Create([None])
         | "KeptItems"
-        >> beam.Map(
-            lambda _, candidates, counts: kept_items(candidates, counts), AsSingleton(frequent), AsIter(buckets.counts)
-        )
+        >> beam.Map(lambda _, candidates, counts: kept_items(candidates, counts), frequent[-1], AsIter(buckets.counts))
     )
     written = buckets.sequences | "WriteSequences" >> beam.Map(
         write_bucket, AsSingleton(kept), str(output / schema.SEQUENCES), config.num_shards
@@ -138,6 +139,21 @@ def _build(
     return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out))
 
 
+def _find_frequent(block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig) -> list[AsSingleton]:
+    """Returns, per filter round, the items that are frequent among what the rounds before have left."""
+    frequent, counts = [], block_counts
+    for number in range(1, config.filter_rounds + 1):
+        if number > 1 or cuts_before_counting(config):
+            counts = grouped | f"Recount{number}" >> beam.ParDo(CountBucket(config), *frequent)
+        found = (
+            counts
+            | f"CountItems{number}" >> beam.CombineGlobally(AddItemCounts())
+            | f"FrequentItems{number}" >> beam.Map(frequent_items, config.min_item_events, *frequent)
+        )
+        frequent.append(AsSingleton(found))
+    return frequent
+
+
 def summarise(packed_vocabulary: bytes, counts: Iterable[dict[str, int]], packed_held_out: Iterable[bytes]) -> dict:
     """Returns all counts of the job and the split hash."""
     vocabulary, held_out = unpack(packed_vocabulary), unpack_all(packed_held_out, HELD_OUT_SCHEMA)
@@ -145,7 +161,10 @@ def summarise(packed_vocabulary: bytes, counts: Iterable[dict[str, int]], packed
         **add_counts(counts),
         "items": vocabulary.num_rows,
         "events of the vocabulary": int(vocabulary["events"].to_numpy().sum()),
-        "users with held-out items": held_out.num_rows,
+        "events of the rarest item": pc.min(vocabulary["events"]).as_py() or 0,
+        "train_events": int(vocabulary["train_events"].to_numpy().sum()),
+        "users of the split": held_out.num_rows,
+        **count_targets(held_out, vocabulary),
         "split_sha256": split_sha256(held_out, vocabulary),
     }
 
@@ -178,7 +197,8 @@ class ReadPiece(beam.DoFn):
             num_events, num_malformed = rows.events.num_rows, len(rows.malformed)
             _log.info("%s at byte %d: %d events, %d malformed rows", name, rows.offset, num_events, num_malformed)
             if num_events:
-                yield TaggedOutput("items", count_items(rows.events))
+                items = rows.events["item"]
+                yield TaggedOutput("items", count_items(items.dictionary, items.indices.to_numpy()))
             for bucket, packed in split_by_bucket(rows.events, self._num_buckets):
                 yield TaggedOutput("events", (bucket, ((piece.file, rows.offset), packed)))
             if num_malformed:
@@ -187,21 +207,46 @@ class ReadPiece(beam.DoFn):
             yield TaggedOutput("figures", count_rows(rows))
 
 
+Bucket = tuple[int, Iterable[tuple[tuple[int, int], bytes]]]
+"""Number of a bucket, and the places and packed events of its pieces, in whatever order the shuffle brings them."""
+
+
+def _events_of_bucket(bucket: Bucket) -> pa.Table:
+    """Returns the log's `event_schema` in file order."""
+    pieces = sorted(bucket[1], key=lambda piece: piece[0])
+    return unpack_all((packed for _, packed in pieces), EVENT_SCHEMA)
+
+
+class CountBucket(beam.DoFn):
+    """Gives the packed (item id, events) of what the rules, and the filter rounds so far, leave of a bucket."""
+
+    def __init__(self, config: DataConfig):
+        self._config = config
+
+    def process(self, element: Bucket, *frequent) -> Iterator[bytes]:
+        """Yields the counts of a bucket, unless they cannot change any more."""
+        if settled(frequent):
+            return
+        item_ids = [unpack(packed)["item_id"] for packed in frequent]
+        left, _ = apply_rules(events_of(_events_of_bucket(element)), self._config, item_ids)
+        yield count_items(left.item_ids, left.item)
+
+
 class FilterBucket(beam.DoFn):
     """Filters and sorts the users of one bucket.
 
     Outputs:
         sequences: (bucket, packed sequences with `candidate` indices, 1..N' in order of the frequent items).
-        counts: packed (candidate, events) of the bucket's kept events.
+        counts: packed (candidate, events, training events) of the bucket.
         held_out: packed (user, validation candidate, test candidate).
         figures: counts of users and events.
     """
 
-    def __init__(self, min_user_events: int, event_schema: pa.Schema):
-        self._min_user_events, self._event_schema = min_user_events, event_schema
+    def __init__(self, config: DataConfig):
+        self._config = config
 
     def process(
-        self, element: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], frequent: bytes
+        self, element: Bucket, *frequent
     ) -> Iterator[
         TaggedOutput[Literal["sequences"], tuple[int, bytes]]
         | TaggedOutput[Literal["counts"], bytes]
@@ -209,10 +254,8 @@ class FilterBucket(beam.DoFn):
         | TaggedOutput[Literal["figures"], dict[str, int]]
     ]:
         """Yields the outputs of a bucket."""
-        bucket, pieces = element
-        pieces = sorted(pieces, key=lambda piece: piece[0])  # file order, whatever order the shuffle brings
-        events = unpack_all((packed for _, packed in pieces if packed), self._event_schema)
-        sequences, figures = build_sequences(events, unpack(frequent)["item_id"], self._min_user_events)
+        bucket, item_ids = element[0], [unpack(packed)["item_id"] for packed in frequent]
+        sequences, figures = build_sequences(_events_of_bucket(element), item_ids, self._config)
         _log.info("bucket %d: %d users, %d events", bucket, figures["users"], figures["events"])
         yield TaggedOutput("sequences", (bucket, pack(sequences)))
         yield TaggedOutput("counts", count_candidates(sequences))

@@ -1,7 +1,6 @@
-"""Users in buckets: a block of events is split by bucket, and a bucket is filtered, sorted and written."""
+"""Users in buckets: a block of events is split by bucket, and a bucket becomes the sequences of one file."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from beam_jobs.event_rules import apply_rules, events_of
 from beam_jobs.files import whole_file
 from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.packing import pack, unpack
+from beam_jobs.splits import split_sequences
 from tfdnc import schema
-
-HELD_OUT_SCHEMA = pa.schema([("user", pa.string()), ("validation", pa.int32()), ("test", pa.int32())])
-"""The last two candidates of every user."""
+from tfdnc.config import DataConfig
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:
@@ -48,53 +47,45 @@ def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[
 
 
 def build_sequences(
-    events: pa.Table, frequent: pa.Array, min_user_events: int
+    events: pa.Table, frequent: Sequence[pa.Array], config: DataConfig
 ) -> tuple[pa.RecordBatch, dict[str, int]]:
-    """Filters and sorts the events of one bucket.
+    """Filters, sorts and splits the events of one bucket.
 
     Args:
         events: `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`, in file order.
-        frequent: ids of the items to keep.
-        min_user_events: events that a user must have left.
+        frequent: ids of the items to keep in each filter round.
+        config: the rules, see `event_rules`, and the split.
 
     Returns:
-        `SEQUENCE_SCHEMA`, weighted as the events are, whose items are 1-based positions in `frequent`, and the figures.
+        `SEQUENCE_SCHEMA`, weighted as the events are, whose items are 1-based positions in the last of `frequent`, and
+        the figures.
     """
-    events = events.unify_dictionaries().combine_chunks()
-    users, items = (_single_chunk(events[name]) for name in ("user", "item"))
-    candidate = pc.fill_null(pc.index_in(items.dictionary, value_set=frequent), -1).to_numpy() + 1
-    item = candidate.astype(np.int32)[items.indices.to_numpy()]
-    frequent_rows = np.flatnonzero(item)
-    user = users.indices.to_numpy()[frequent_rows]
-    events_of_user = np.bincount(user, minlength=len(users.dictionary))
-    kept_users = np.flatnonzero(events_of_user >= min_user_events)
-    ids = users.dictionary.take(pa.array(kept_users))
+    left, left_out = apply_rules(events_of(events), config, frequent)
+    candidate = pc.fill_null(pc.index_in(left.item_ids, value_set=frequent[-1]), -1).to_numpy().astype(np.int32) + 1
+    events_of_user = np.bincount(left.user, minlength=len(left.user_ids))
+    kept_users = np.flatnonzero(events_of_user)
+    ids = left.user_ids.take(pa.array(kept_users))
     order = id_order(ids)
     kept_users, ids = kept_users[order], ids.take(pa.array(order))
-    # Rank of a user in the file, dropped users last; 16 bits where they suffice, for a radix sort.
-    rank = np.full(len(users.dictionary), len(kept_users), np.uint16 if len(kept_users) < 1 << 16 else np.int64)
+    # Rank of a user in the file; 16 bits where they suffice, for a radix sort.
+    rank = np.zeros(len(left.user_ids), np.uint16 if len(kept_users) < 1 << 16 else np.int64)
     rank[kept_users] = np.arange(len(kept_users))
-    times = events["time"].to_numpy()[frequent_rows]
-    lengths = events_of_user[kept_users]
     # lexsort is stable: rows of one user and one time stay in file order.
-    by_user_and_time = np.lexsort((times, rank[user]))[: lengths.sum()]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    per_event, layout = [item[frequent_rows], times], schema.SEQUENCE_SCHEMA
-    if "weight" in events.schema.names:
-        per_event.append(events["weight"].to_numpy()[frequent_rows])
+    by_user_and_time = np.lexsort((left.time, rank[left.user]))
+    edges = np.concatenate([[0], np.cumsum(events_of_user[kept_users])])
+    offsets, times = pa.array(edges, pa.int32()), left.time[by_user_and_time]
+    columns = [
+        ids,
+        pa.ListArray.from_arrays(offsets, pa.array(candidate[left.item[by_user_and_time]])),
+        pa.ListArray.from_arrays(offsets, pa.array(times)),
+        *map(pa.array, split_sequences(edges, times, config)),
+    ]
+    layout = schema.SEQUENCE_SCHEMA
+    if left.weight is not None:
+        columns.append(pa.ListArray.from_arrays(offsets, pa.array(left.weight[by_user_and_time])))
         layout = schema.WEIGHTED_SEQUENCE_SCHEMA
-    columns = [ids, *(pa.ListArray.from_arrays(offsets, pa.array(each[by_user_and_time])) for each in per_event)]
-    figures = {
-        "filtered: min_item_events": events.num_rows - len(frequent_rows),
-        "filtered: min_user_events": len(frequent_rows) - len(by_user_and_time),
-        "users": len(kept_users),
-        "events": len(by_user_and_time),
-    }
+    figures = {"users": len(kept_users), "events": len(times), **left_out}
     return pa.RecordBatch.from_arrays(columns, schema=layout), figures
-
-
-def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
 def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num_shards: int) -> dict[str, int]:
@@ -108,33 +99,7 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     items = sequences["items"]
     index = (np.searchsorted(candidates, items.values.to_numpy()) + 1).astype(np.int32)
     renumbered = pa.ListArray.from_arrays(items.offsets, pa.array(index))
-    table = pa.Table.from_batches([sequences.set_column(1, "items", renumbered)])
+    table = pa.Table.from_batches([sequences]).set_column(1, schema.SEQUENCE_SCHEMA.field("items"), renumbered)
     with whole_file(Path(folder) / schema.shard_name(bucket, num_shards, "parquet")) as path:
         pq.write_table(table, path, compression="zstd", write_page_checksum=True)
     return {"written: files": 1, "written: users": table.num_rows, "written: events": len(index)}
-
-
-def held_out_items(sequences: pa.RecordBatch) -> bytes:
-    """Returns packed `HELD_OUT_SCHEMA` of one bucket's sequences."""
-    items, ends = sequences["items"].values.to_numpy(), sequences["items"].offsets.to_numpy()[1:]
-    columns = [sequences["user_id"], pa.array(items[ends - 2]), pa.array(items[ends - 1])]
-    return pack(pa.RecordBatch.from_arrays(columns, schema=HELD_OUT_SCHEMA))
-
-
-def split_sha256(held_out: pa.Table, vocabulary: pa.RecordBatch) -> str:
-    """Returns the SHA-256 of the lines "user validation-item test-item", the check that published splits are given by.
-
-    Args:
-        held_out: user id and the candidates of the two held-out items, one row per user.
-        vocabulary: packed by `kept_items`.
-    """
-    candidates, item_ids = vocabulary["candidate"].to_numpy(), vocabulary["item_id"]
-    users = pa.concat_arrays(held_out["user"].chunks) if held_out.num_rows else pa.array([], pa.string())
-    order = id_order(users)
-    held_out = held_out.take(pa.array(order))
-    validation, test = (
-        item_ids.take(pa.array(np.searchsorted(candidates, held_out[name].to_numpy())))
-        for name in ("validation", "test")
-    )
-    lines = pc.binary_join_element_wise(users.take(pa.array(order)), validation, test, " ").to_pylist()
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()

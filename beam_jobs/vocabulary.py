@@ -1,6 +1,6 @@
 """Which items are kept and in which order: from the counts of every block to `vocabulary.parquet`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -13,18 +13,18 @@ from beam_jobs.files import whole_file
 from beam_jobs.ids import id_order
 from beam_jobs.item_details import DetailsFile, read_details
 from beam_jobs.packing import pack, unpack, unpack_all
+from beam_jobs.splits import training_items
 from tfdnc import schema
 
 _COUNT_SCHEMA = pa.schema([("item_id", pa.string()), ("events", pa.int64())])
 _COMPACT_AFTER = 16  # accumulated count tables before they are added up
 
 
-def count_items(events: pa.RecordBatch) -> bytes:
-    """Returns packed (item id, events) of one block."""
-    items = events["item"]
-    counts = np.bincount(items.indices.to_numpy(), minlength=len(items.dictionary))
+def count_items(item_ids: pa.Array, items: np.ndarray) -> bytes:
+    """Returns packed (item id, events) of events whose items are given by positions in `item_ids`."""
+    counts = np.bincount(items, minlength=len(item_ids))
     used = counts > 0  # an id may stand in malformed rows only
-    batch = [items.dictionary.filter(pa.array(used)), pa.array(counts[used], pa.int64())]
+    batch = [item_ids.filter(pa.array(used)), pa.array(counts[used], pa.int64())]
     return pack(pa.RecordBatch.from_arrays(batch, schema=_COUNT_SCHEMA))
 
 
@@ -55,31 +55,47 @@ def _add_up(packed: Iterable[bytes]) -> bytes:
     return pack(pa.RecordBatch.from_arrays(columns, schema=_COUNT_SCHEMA))
 
 
-def frequent_items(packed_counts: bytes, min_item_events: int) -> bytes:
-    """Returns packed (item id, events) of the items with at least `min_item_events` events, ids in order."""
+def frequent_items(packed_counts: bytes, min_item_events: int, *earlier) -> bytes:
+    """Returns packed (item id, events) of the items with at least `min_item_events` events, ids in order.
+
+    `earlier` are the results of the rounds before (Beam takes no hint for arguments that may be none at all); once they
+    have settled, their last one is the result.
+    """
+    if settled(earlier):
+        return earlier[-1]
     counts = unpack(packed_counts)
     counts = counts.filter(pc.greater_equal(counts["events"], min_item_events))
     return pack(counts.take(pa.array(id_order(counts["item_id"]))))
 
 
+def settled(frequent: Sequence[bytes]) -> bool:
+    """Returns whether the last round found the items of the round before: no round after it leaves anything out."""
+    return len(frequent) > 1 and unpack(frequent[-1])["item_id"].equals(unpack(frequent[-2])["item_id"])
+
+
 def count_candidates(sequences: pa.RecordBatch) -> bytes:
-    """Returns packed (candidate, events) of one bucket's sequences."""
-    candidates, events = np.unique(sequences["items"].values.to_numpy(), return_counts=True)
-    return pack(pa.record_batch({"candidate": candidates, "events": events}))
+    """Returns packed (candidate, events, training events) of one bucket's sequences."""
+    events = np.bincount(sequences["items"].values.to_numpy())
+    candidates = np.flatnonzero(events)
+    train_events = np.bincount(training_items(sequences), minlength=len(events))
+    columns = {"candidate": candidates, "events": events[candidates], "train_events": train_events[candidates]}
+    return pack(pa.record_batch(columns))
 
 
 def kept_items(frequent: bytes, packed_counts: Iterable[bytes]) -> bytes:
-    """Returns packed (item id, kept events, candidate) of the frequent items with a kept event, in the same order.
+    """Returns packed (item id, kept events, training events, candidate) of the frequent items with a kept event.
 
-    Row r is the item of `sequence_index` r + 1.
+    Row r is the item of `sequence_index` r + 1; the order is that of the frequent items.
     """
     ids = unpack(frequent)["item_id"]
-    events = np.zeros(len(ids) + 1, np.int64)
+    sums = {name: np.zeros(len(ids) + 1, np.int64) for name in ("events", "train_events")}
     for packed in packed_counts:
         batch = unpack(packed)
-        events[batch["candidate"].to_numpy()] += batch["events"].to_numpy()
-    kept = np.flatnonzero(events).astype(np.int32)
-    return pack(pa.record_batch({"item_id": ids.take(pa.array(kept - 1)), "events": events[kept], "candidate": kept}))
+        for name, total in sums.items():
+            total[batch["candidate"].to_numpy()] += batch[name].to_numpy()
+    kept = np.flatnonzero(sums["events"]).astype(np.int32)
+    columns = {"item_id": ids.take(pa.array(kept - 1)), **{name: total[kept] for name, total in sums.items()}}
+    return pack(pa.record_batch(columns | {"candidate": kept}))
 
 
 def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, path: str) -> None:

@@ -7,11 +7,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tfdnc.errors import UserError
+from tfdnc.times import Instant, first_time_from
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
+"""By `data.time_unit`; ISO 8601 text is read as microseconds."""
 
 
 class Section(BaseModel):
@@ -67,12 +71,46 @@ class DataConfig(Section):
     # video_features_basic*.csv)
     path: Path | None = None
     columns: ColumnMapping = ColumnMapping()
+    time_unit: Literal["s", "ms", "us"] = "s"  # of the time column; movielens: s, kuairand: ms, whatever this says
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
-    min_item_events: Positive = 5  # items are filtered first, then users, once
-    min_user_events: Annotated[int, Field(ge=3)] = 5  # one event to learn from and two that are held out
+    max_events_per_user: Positive | None = None  # the latest ones; a bound for users who are machines
+    session_gap: Annotated[float, Field(gt=0, le=1e9)] | None = (
+        None  # seconds; a longer pause begins a new sequence, "user:n"
+    )
+    repeats: Literal["keep", "collapse"] = "keep"  # collapse: of events of one item in a row the first stays
+    min_item_events: Positive = 5  # items are filtered first, then users (sessions, if there is a gap) ...
+    min_user_events: Positive = 5  # of all events, held-out ones included; with leave_last_two at least 3
+    filter_rounds: Positive = 1  # ... so many times; enough of them make both hold at once (k-core)
+    split: Literal["leave_last_two", "time"] = "leave_last_two"
+    validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; what is earlier is training
+    test_from: Instant | None = None  # time: from here on test
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
+
+    @property
+    def ticks_per_second(self) -> int:
+        """Units of the log's times in a second; MovieLens and KuaiRand bring their own unit."""
+        return UNITS_PER_SECOND[{"movielens": "s", "kuairand": "ms"}.get(self.format, self.time_unit)]
+
+    @property
+    def boundaries(self) -> tuple[int, int]:
+        """The first times of validation and of test in the log's unit, with `split: time`."""
+        ticks = self.ticks_per_second
+        return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
+
+    @model_validator(mode="after")
+    def _split_is_possible(self) -> "DataConfig":
+        if self.split == "leave_last_two" and self.min_user_events < 3:
+            raise ValueError("expected min_user_events of at least 3: one to learn from and the two that are held out")
+        if self.max_events_per_user is not None and self.max_events_per_user < self.min_user_events:
+            raise ValueError("expected max_events_per_user of at least min_user_events, or nobody is left")
+        missing = [at is None for at in (self.validation_from, self.test_from)]
+        if any(missing) if self.split == "time" else not all(missing):
+            raise ValueError("expected validation_from and test_from with split: time, and with no other")
+        if self.split == "time" and self.boundaries[0] >= self.boundaries[1]:
+            raise ValueError("expected validation_from before test_from")
+        return self
 
 
 class ClusterConfig(Section):

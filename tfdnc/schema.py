@@ -12,7 +12,11 @@ PAD = 0
 # prepare -> cluster, examples -------------------------------------------------------------------------------------
 
 SEQUENCES = "sequences"
-"""Folder of Parquet files, one per user bucket; a row is one user, sorted by user id inside a file."""
+"""Folder of Parquet files, one per user bucket; a row is one user, sorted by user id inside a file.
+
+What a model may see of a user is in the three last columns and nowhere else: `items[:train_events]` to learn from, and
+`items[:p]` as the history of the target at position p.
+"""
 
 SEQUENCE_SCHEMA = pa.schema(
     [
@@ -22,6 +26,9 @@ SEQUENCE_SCHEMA = pa.schema(
             pa.list_(pa.int32()),
         ),  # `sequence_index` of every event, oldest first; ties keep file order
         ("times", pa.list_(pa.int64())),  # the log's own time unit
+        ("train_events", pa.int32()),  # leading events that are the training part
+        ("validation", pa.int32()),  # position in `items` of the validation target, >= train_events; -1: none
+        ("test", pa.int32()),  # of the test target, > validation; -1: none. A target has an event before it
     ]
 )
 
@@ -43,9 +50,6 @@ VOCABULARY_SCHEMA = pa.schema(
 
 DEAD_LETTER = "dead_letter"
 """Folder of JSON Lines files: {"file", "offset" (bytes), "text", "reason"}, one per malformed row."""
-
-HELD_OUT = 2
-"""Events at the end of every sequence that no model may see: the last is test, the one before validation."""
 
 # cluster -> examples, train, evaluate, export ---------------------------------------------------------------------
 
@@ -75,10 +79,13 @@ CLUSTERS = "clusters.json"
 # examples -> train, evaluate --------------------------------------------------------------------------------------
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-"""Folders of TFRecord files of `tf.train.Example`; every feature but `WEIGHT` is an int64 list, never negative."""
+"""Folders of TFRecord files of `tf.train.Example`; every feature but `WEIGHT` is an int64 list, never negative.
+
+A user without a training event has no training record, one without a validation or test target no record there.
+"""
 
 TRAIN_FEATURES = {
-    "user": "[1] index of the user, 0..users-1, in order of the sequence files",
+    "user": "[1] index of the user, 0..users-1, in order of the sequence files, those without a record included",
     "item": "[T] the user's training items, oldest first",
     "cluster": "[T] the cluster of each item",
     "negatives": "[T * n] row j: n negatives for target item[j]; 0 where its cluster has none left",

@@ -77,14 +77,24 @@ def write_items(tmp_path):
 
 @pytest.fixture
 def write_sequences(tmp_path):
-    """Writes files of sequences; every file is {user: items}, and its weights, if any, are {user: weights}."""
+    """Writes files of sequences: {user: items}, and {user: weights} if there are any.
 
-    def write(files, name="sequences", weights=None):
+    The last two items are held out, or `split` says what is.
+    """
+
+    def write(
+        files,
+        name="sequences",
+        split=lambda items: (len(items) - 2, len(items) - 2, len(items) - 1),
+        weights=None,
+    ):
         folder = tmp_path / name
         folder.mkdir()
         for shard, users in enumerate(files):
             items = list(users.values())
-            columns = [list(users), items, [list(range(len(sequence))) for sequence in items]]
+            times = [list(range(len(sequence))) for sequence in items]
+            splits = zip(*map(split, items), strict=True) if users else ((), (), ())
+            columns = [list(users), items, times, *splits]
             columns += [[weights[shard][user] for user in users]] if weights else []
             layout = schema.WEIGHTED_SEQUENCE_SCHEMA if weights else schema.SEQUENCE_SCHEMA
             arrays = [pa.array(c, f.type) for c, f in zip(columns, layout, strict=True)]

@@ -71,6 +71,14 @@ def test_a_weight_goes_with_its_event_through_filters_and_sorting(write_csv, pre
     assert weights_of(prepared) == {str(user): [100 * user + t for t in range(1, 6)] for user in (1, 2, 3)}
 
 
+def test_rules_of_a_user_take_the_weights_of_the_events_they_take(write_csv, prepare_log):
+    # Times 0..9 and 100..109 in turn for items 0 0 1 1 2 2 ...; the weight is the time.
+    rows = [("a", (t % 100) // 2, t, t) for t in (*range(10), *range(100, 110))]
+    rules = {"max_events_per_user": 19, "session_gap": 50, "repeats": "collapse", "filter_rounds": 2}
+    _, prepared = prepare_log(write_csv(rows, header=HEADER), columns=COLUMNS, **rules)
+    assert weights_of(prepared) == {"a:1": [1, 2, 4, 6, 8], "a:2": [100, 102, 104, 106, 108]}
+
+
 def test_weights_change_nothing_but_the_weights(write_csv, prepare_log, read_users):
     rows = [(user, f"i{t}", t, 0) for t in range(5) for user in "abc"]  # an event that counts nothing is an event
     path = write_csv(rows, header=HEADER)

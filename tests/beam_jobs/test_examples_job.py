@@ -89,6 +89,29 @@ def test_held_out_records(build):
     ]
 
 
+def test_a_user_has_a_record_where_it_has_something_of_the_split(write_sequences, write_items, tmp_path):
+    split_of = {(1, 2, 3): (3, -1, -1), (2, 3, 4, 5): (1, 1, 3), (3, 4): (0, -1, 1), (4, 5, 6): (2, -1, 2)}
+    sequences = write_sequences(
+        [{"nothing held out": [1, 2, 3], "all": [2, 3, 4, 5]}, {"no training": [3, 4], "no validation": [4, 5, 6]}],
+        split=lambda items: split_of[tuple(items)],
+    )
+    output = tmp_path / "examples"
+    figures = build_examples(sequences, write_items([0] * 7), ExamplesConfig(), 1, output)
+    assert figures["records"] == {"train": 3, "validation": 1, "test": 3}
+    assert figures["positions"] == 6
+    records = read(output / schema.TRAIN, ["user", "item"])
+    assert [(r["user"], r["item"]) for r in records] == [([0], [1, 2, 3]), ([1], [2]), ([3], [4, 5])]
+    held_out = {split: read(output / split, ["user", "item", "target"]) for split in (schema.VALIDATION, schema.TEST)}
+    assert held_out == {
+        schema.VALIDATION: [{"user": [1], "item": [2], "target": [3]}],
+        schema.TEST: [
+            {"user": [1], "item": [2, 3, 4], "target": [5]},
+            {"user": [2], "item": [3], "target": [4]},
+            {"user": [3], "item": [4, 5], "target": [6]},
+        ],
+    }
+
+
 def test_held_out_items_may_be_negatives(build):
     _, output = build(num_negatives=200)
     records = read(output / schema.TRAIN, schema.TRAIN_FEATURES)
@@ -161,7 +184,6 @@ def test_damaged_page_is_a_user_error(write_sequences, write_items, tmp_path):
         ([], None, "Expected sequence files .* found none; run prepare first"),
         (FILES, 1, "Expected the 3 files .* found 2 that are not these"),
         ([{}], None, "Expected users in .*, found none"),
-        ([{"u": [1, 2]}], None, "Expected users with more than 2 events"),
         ([{"u": [1, 2, 9]}], None, "sequence_index 9 is not in it"),
     ],
 )

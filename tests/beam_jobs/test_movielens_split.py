@@ -18,9 +18,15 @@ def test_held_out_items_are_those_of_published_results(tmp_path):
         "rows_read": 999_611,
         "rows_malformed": {},
         "rows_filtered": {"min_item_events": 0, "min_user_events": 0},
+        "filter_rounds": {"changed": 0, "converged": True},
         "users": 6_040,
         "items": 3_416,
         "events": 999_611,
+        "split": {
+            "train_events": 987_531,
+            "validation": {"users": 6_040, "cold": 0},
+            "test": {"users": 6_040, "cold": 0},
+        },
         # From the README of the data: ties in time keep the order of the lines.
         "split_sha256": "b224dfec6f17a708ef10398ffc813654aa639ee5e40474cee3bbf33a15c0c17f",
     }

@@ -171,7 +171,7 @@ def test_a_workers_user_error_reaches_the_driver_as_one(tmp_path, write_csv, pre
         prepare_log(path, items=ItemFile(path=items, title="title"))
 
 
-@pytest.mark.parametrize("lost", ["rows_read", "written: files", "written: events", "users with held-out items"])
+@pytest.mark.parametrize("lost", ["rows_read", "written: files", "written: events", "users of the split"])
 def test_a_runner_that_loses_data_is_found_out(write_csv, prepare_log, monkeypatch, lost):
     def lossy(build, output, options):
         result = pipeline.run(build, output, options)

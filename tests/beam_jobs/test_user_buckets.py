@@ -8,6 +8,9 @@ from beam_jobs.ids import buckets_of, id_order, random_key
 from beam_jobs.log_rows import EVENT_SCHEMA
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.user_buckets import build_sequences, split_by_bucket
+from tfdnc.config import DataConfig
+
+CONFIG = DataConfig(min_item_events=1, min_user_events=3)
 
 
 def events_of(rows):
@@ -68,24 +71,28 @@ def test_split_by_bucket_loses_nothing_and_keeps_file_order():
 def test_sequences_are_ordered_by_time_and_ties_keep_file_order():
     rows = [("a", "z", 5), ("a", "y", 5), ("b", "x", 9), ("a", "x", 1), ("b", "y", 3), ("a", "w", 5), ("b", "z", 3)]
     frequent = pa.array(["w", "x", "y", "z"])
-    sequences, figures = build_sequences(pa.Table.from_batches([events_of(rows)]), frequent, min_user_events=3)
+    sequences, figures = build_sequences(pa.Table.from_batches([events_of(rows)]), [frequent], CONFIG)
     assert sequences.to_pylist() == [
-        {"user_id": "a", "items": [2, 4, 3, 1], "times": [1, 5, 5, 5]},
-        {"user_id": "b", "items": [3, 4, 2], "times": [3, 3, 9]},
+        {"user_id": "a", "items": [2, 4, 3, 1], "times": [1, 5, 5, 5], "train_events": 2, "validation": 2, "test": 3},
+        {"user_id": "b", "items": [3, 4, 2], "times": [3, 3, 9], "train_events": 1, "validation": 1, "test": 2},
     ]
-    assert figures == {"filtered: min_item_events": 0, "filtered: min_user_events": 0, "users": 2, "events": 7}
+    nothing = {"filtered: min_item_events": 0, "filtered: min_user_events": 0, "filter round 1": 0}
+    assert figures == {"users": 2, "events": 7, **nothing}
 
 
 def test_items_are_filtered_before_users():
     # c has three events, but one of them is of an item that goes first.
     rows = [("c", "rare", 1), ("c", "x", 2), ("c", "y", 3), ("d", "x", 1), ("d", "y", 2), ("d", "x", 3)]
-    sequences, figures = build_sequences(pa.Table.from_batches([events_of(rows)]), pa.array(["x", "y"]), 3)
-    assert sequences.to_pylist() == [{"user_id": "d", "items": [1, 2, 1], "times": [1, 2, 3]}]
-    assert figures == {"filtered: min_item_events": 1, "filtered: min_user_events": 2, "users": 1, "events": 3}
+    sequences, figures = build_sequences(pa.Table.from_batches([events_of(rows)]), [pa.array(["x", "y"])], CONFIG)
+    assert sequences.select(["user_id", "items", "times"]).to_pylist() == [
+        {"user_id": "d", "items": [1, 2, 1], "times": [1, 2, 3]}
+    ]
+    left_out = {"filtered: min_item_events": 1, "filtered: min_user_events": 2, "filter round 1": 3}
+    assert figures == {"users": 1, "events": 3, **left_out}
 
 
 @pytest.mark.parametrize("rows", [[], [("a", "x", 1)]])
 def test_a_bucket_may_end_empty(rows):
-    sequences, figures = build_sequences(unpack_all([pack(events_of(rows))], EVENT_SCHEMA), pa.array(["x"]), 3)
+    sequences, figures = build_sequences(unpack_all([pack(events_of(rows))], EVENT_SCHEMA), [pa.array(["x"])], CONFIG)
     assert sequences.num_rows == 0
     assert figures["filtered: min_user_events"] == len(rows)

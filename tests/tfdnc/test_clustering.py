@@ -27,10 +27,11 @@ def write_prepared(folder, sequences, num_items, titles=None, categories=None):
     (folder / schema.SEQUENCES).mkdir(parents=True)
     half = len(sequences) // 2
     for shard, users in enumerate((range(half), range(half, len(sequences)))):
-        rows = [
-            {"user_id": f"u{user:05d}", "items": sequences[user], "times": range(len(sequences[user]))}
-            for user in users
-        ]
+        rows = []
+        for user in users:
+            length = len(sequences[user])
+            row = {"user_id": f"u{user:05d}", "items": sequences[user], "times": range(length)}
+            rows.append(row | {"train_events": max(0, length - 2), "validation": length - 2, "test": length - 1})
         table = pa.Table.from_pylist(rows, schema=schema.SEQUENCE_SCHEMA)
         pq.write_table(table, folder / schema.SEQUENCES / schema.shard_name(shard, 2, "parquet"))
     events = np.bincount(np.concatenate([*sequences, [0]]).astype(int), minlength=num_items + 1)[1 : num_items + 1]
@@ -248,5 +249,5 @@ def test_wrong_folders_are_refused(prepared, tmp_path):
     with pytest.raises(UserError, match=r"Expected items 1\.\.20 .* found 1\.\.99"):
         build_clusters(tmp_path / "mixed", TINY, 1, tmp_path / "out")
     write_prepared(tmp_path / "short", [[1, 2]] * 4, 20)
-    with pytest.raises(UserError, match="more than 2 events"):
+    with pytest.raises(UserError, match=r"users with training events in .*, found none"):
         build_clusters(tmp_path / "short", TINY, 1, tmp_path / "out")

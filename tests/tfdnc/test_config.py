@@ -115,3 +115,30 @@ def test_configs_that_extend_each_other_are_refused(tmp_path):
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
     with pytest.raises(UserError, match=r"b.yaml: expected `extends` to name another config.*'a.yaml'"):
         load_config(tmp_path / "a.yaml")
+
+
+def test_yaml_dates_are_times_and_read_back(tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text("name: x\ndata: {split: time, validation_from: 2022-05-01, test_from: 2022-05-08 12:00:00}\n")
+    config = load_config(path)
+    assert (config.data.validation_from, config.data.test_from) == ("2022-05-01", "2022-05-08T12:00:00")
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        ({"min_user_events": 2}, "min_user_events of at least 3"),
+        ({"max_events_per_user": 4}, "max_events_per_user of at least min_user_events"),
+        ({"split": "time", "test_from": 5}, "validation_from and test_from with split: time"),
+        ({"validation_from": 5, "test_from": 6}, "with split: time, and with no other"),
+        ({"split": "time", "validation_from": 6, "test_from": 6}, "validation_from before test_from"),
+        ({"split": "time", "validation_from": "may", "test_from": 6}, "time in iso 8601"),
+        ({"split": "random"}, "'leave_last_two' or 'time'"),
+        ({"session_gap": 0}, "greater than 0"),
+    ],
+)
+def test_a_split_or_a_rule_that_cannot_be_is_refused(data, complaint):
+    with pytest.raises(UserError, match=complaint):
+        parse_config({"name": "x", "data": data})

@@ -26,11 +26,11 @@ class User(NamedTuple):
     """One user of the log, as rows of the item table."""
 
     history: np.ndarray  # [T] item rows, oldest first
-    held_out: int  # item row of the last event, which no model has seen
+    held_out: int | None  # item row of the test target, which no model has seen; None where the user has none
 
 
 def query(arguments: argparse.Namespace) -> None:
-    """Sends one user's history, without its last event, and shows the answer."""
+    """Sends one user's history, what comes before the test target, and shows the answer."""
     if arguments.start_server and (arguments.tls_roots or arguments.label):
         raise UserError(
             "Expected --start-server or the --tls-roots and --label of a server that runs, got both: the server of a "
@@ -71,13 +71,13 @@ def _refuse_newer_clusters(run: Path, items: ItemTable) -> None:
 
 def _read_user(run: Path, items: ItemTable, user_id: str) -> User:
     folder = run / road.PREPARE.folder / schema.SEQUENCES
-    found = pq.read_table(folder, columns=["items"], filters=[("user_id", "=", user_id)])
+    found = pq.read_table(folder, columns=["items", "test"], filters=[("user_id", "=", user_id)])
     if not len(found):
         raise UserError(f"Expected a user of the log, but {folder} has no user {user_id!r} (filtered out, or unknown).")
     row_of = np.empty(len(items.item_ids) + 1, np.int64)
     row_of[items.sequence_indices] = np.arange(len(items.item_ids))
-    rows = row_of[np.array(found["items"][0].as_py())]
-    return User(history=rows[:-1], held_out=int(rows[-1]))
+    rows, test = row_of[np.array(found["items"][0].as_py())], found["test"][0].as_py()
+    return User(history=rows[:test], held_out=int(rows[test])) if test >= 0 else User(history=rows, held_out=None)
 
 
 @contextlib.contextmanager
@@ -98,9 +98,9 @@ def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
     table = screen.table(f"User {user_id} of {run}: {len(user.history)} events, the latest", "", "item", "cluster")
     for age, row in zip(range(len(shown), 0, -1), shown, strict=True):
         table.add_row(f"-{age}", items.titles[row], _cluster_of(row, items))
-    table.add_row(
-        "next", Text(items.titles[user.held_out], style="bold"), _cluster_of(user.held_out, items), end_section=True
-    )
+    if user.held_out is not None:
+        title = Text(items.titles[user.held_out], style="bold")
+        table.add_row("next", title, _cluster_of(user.held_out, items), end_section=True)
     screen.console.print(table)
 
 
@@ -117,8 +117,10 @@ def _show_answer(answer: Retrieval, user: User, items: ItemTable, alpha: float |
         intent = f"{answer.intent[cluster]:.3f} {bar}"
         table.add_row(items.cluster_names[cluster], intent, str(answer.quotas[cluster]), ", ".join(best))
     screen.console.print(table)
-    held_out = items.item_ids[user.held_out]
-    place = place_of.get(held_out)
+    if user.held_out is None:
+        screen.console.print("No event of this user is held out for testing.\n", soft_wrap=True)
+        return
+    place = place_of.get(items.item_ids[user.held_out])
     verdict = f"at place {place}" if place else "not among them"
     screen.console.print(f"The held-out next item, {items.titles[user.held_out]}, is {verdict}.\n", soft_wrap=True)
 

@@ -43,7 +43,7 @@ class TrainingLog:
 
 
 def read_training_log(prepared: Path) -> TrainingLog:
-    """Reads what `tfdnc prepare` wrote and drops the `schema.HELD_OUT` events at the end of every sequence.
+    """Reads what `tfdnc prepare` wrote and drops what is not of the training part (`train_events`).
 
     Raises:
         UserError: the folder is not prepare's output, is empty, or its sequences name items outside the vocabulary.
@@ -61,8 +61,8 @@ def read_training_log(prepared: Path) -> TrainingLog:
     lengths = np.concatenate([lengths for _, lengths in parts])
     if not len(items):
         raise UserError(
-            f"Expected users with more than {schema.HELD_OUT} events in {prepared}, found none: the last "
-            f"{schema.HELD_OUT} of every user are held out. Lower data.min_item_events or bring a larger log."
+            f"Expected users with training events in {prepared}, found none: every event is held out. Bring a larger "
+            "log, or move the split of the data section."
         )
     num_items = vocabulary.num_rows
     if items.min() < 1 or items.max() > num_items:
@@ -76,10 +76,9 @@ def read_training_log(prepared: Path) -> TrainingLog:
 
 def _training_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns the training items of one file [E] and how many of them each of its users has [users]."""
-    column = pq.read_table(path, columns=["items"])["items"].combine_chunks()
+    table = pq.read_table(path, columns=["items", "train_events"])
+    column, lengths = table["items"].combine_chunks(), table["train_events"].to_numpy().astype(np.int64)
     starts = column.offsets.to_numpy()[:-1].astype(np.int64)
-    ends = column.offsets.to_numpy()[1:].astype(np.int64)
-    lengths = np.maximum(ends - starts - schema.HELD_OUT, 0)
     # `values`, unlike `flatten`, ignores slicing, so the offsets above point into it directly.
     values = column.values.to_numpy(zero_copy_only=False)
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -1,7 +1,8 @@
 """Ranks every held-out target with the code that serves: user vectors, exact index, merge (paper, section 3.1.2).
 
-The last item of a user is the test target, the one before it the validation target; a list has exactly M items among
-all the user has not seen.
+Which item of a user is the validation target and which the test target, the split has decided (the last but one and the
+last, unless `data.split` says otherwise); a user without a target is not in the records. A list has exactly M items
+among all the user has not seen.
 """
 
 from collections.abc import Sequence

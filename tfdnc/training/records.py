@@ -18,7 +18,7 @@ _PARSE_BATCH = 1024
 
 
 class TrainingRecords(NamedTuple):
-    """The training part of every user; user u is events splits[u] .. splits[u + 1] - 1."""
+    """The training part of every user who has one; user u is events splits[u] .. splits[u + 1] - 1."""
 
     items: np.ndarray  # [E] int32
     clusters: np.ndarray  # [E] int32
@@ -28,7 +28,7 @@ class TrainingRecords(NamedTuple):
 
 
 class HeldOutRecords(NamedTuple):
-    """One held-out target per user, with everything before it."""
+    """One held-out target per user who has one, with everything before it: at least one item."""
 
     items: np.ndarray  # [E] int32 histories, oldest first
     splits: np.ndarray  # [users + 1] int64

@@ -1,0 +1,151 @@
+"""Which events of a bucket become sequences: the rules that leave events out, in the order in which they apply.
+
+1. `max_events_per_user`: the latest events of a user stay.
+2. `session_gap`: a user is cut into sessions; from here on "user" means session, the two filters included.
+3. `repeats`: of events of one item in a row the first stays.
+4. `filter_rounds` times: items with fewer than `min_item_events` go; then what became a repeat by that; then users with
+   fewer than `min_user_events`.
+
+The order of the log is kept among events of one user and one time throughout.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfdnc.config import DataConfig
+
+CAP, REPEATS, RARE_ITEM, SHORT_USER = "max_events_per_user", "repeats", "min_item_events", "min_user_events"
+FILTERED, ROUND = "filtered: ", "filter round "
+"""Prefixes of the counts of events left out, by rule and by round."""
+
+
+class Events(NamedTuple):
+    """E events of one bucket."""
+
+    user_ids: pa.StringArray  # [U] of users, or of sessions
+    user: np.ndarray  # [E] int32 positions in `user_ids`
+    item_ids: pa.StringArray  # [I]
+    item: np.ndarray  # [E] int32 positions in `item_ids`
+    time: np.ndarray  # [E] int64
+    weight: np.ndarray | None = None  # [E] float32, where the log has weights
+
+    def take(self, rows: np.ndarray) -> "Events":
+        """Returns the events at these positions, or where a mask is true."""
+        if rows.dtype == bool and rows.all():
+            return self
+        weight = None if self.weight is None else self.weight[rows]
+        return self._replace(user=self.user[rows], item=self.item[rows], time=self.time[rows], weight=weight)
+
+
+def events_of(table: pa.Table) -> Events:
+    """Returns the columns of `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`."""
+    table = table.unify_dictionaries().combine_chunks()
+    user, item = (_single_chunk(table[name]) for name in ("user", "item"))
+    time, *weight = (column.to_numpy() for column in table.columns[2:])
+    return Events(user.dictionary, user.indices.to_numpy(), item.dictionary, item.indices.to_numpy(), time, *weight)
+
+
+def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def rules_of(config: DataConfig) -> tuple[str, ...]:
+    """Returns the names of the rules that are in force, in their order."""
+    optional = {CAP: config.max_events_per_user is not None, REPEATS: config.repeats == "collapse"}
+    return (*(rule for rule, in_force in optional.items() if in_force), RARE_ITEM, SHORT_USER)
+
+
+def cuts_before_counting(config: DataConfig) -> bool:
+    """Returns whether a rule leaves events out before items are counted for the first time."""
+    return rules_of(config)[0] != RARE_ITEM
+
+
+def apply_rules(events: Events, config: DataConfig, frequent: Sequence[pa.Array]) -> tuple[Events, dict[str, int]]:
+    """Applies the rules to the events of one bucket.
+
+    Args:
+        events: in the order of the log.
+        config: the rules.
+        frequent: ids of the items to keep in each of the first rounds, perhaps in none.
+
+    Returns:
+        The events that are left, and how many each rule and each round left out.
+    """
+    left_out = Counter()
+
+    def take(rows: np.ndarray, rule: str) -> None:
+        nonlocal events
+        left_out[FILTERED + rule] += len(rows) - int(rows.sum())
+        events = events.take(rows)
+
+    if cuts_before_counting(config) or config.session_gap is not None:
+        events = events.take(np.lexsort((events.time, events.user)))
+    if config.max_events_per_user is not None:
+        take(_latest(events, config.max_events_per_user), CAP)
+    if config.session_gap is not None:
+        events = _cut_into_sessions(events, int(config.session_gap * config.ticks_per_second))
+    if config.repeats == "collapse":
+        take(_first_of_each_run(events), REPEATS)
+    for number, item_ids in enumerate(frequent, 1):
+        before = len(events.user)
+        take(_is_in(events, item_ids), RARE_ITEM)
+        if config.repeats == "collapse":
+            take(_first_of_each_run(events), REPEATS)
+        take(_user_lengths(events)[events.user] >= config.min_user_events, SHORT_USER)
+        left_out[f"{ROUND}{number}"] = before - len(events.user)
+    return events, dict(left_out)
+
+
+def _user_lengths(events: Events) -> np.ndarray:
+    """Returns how many events every user has: `[U]`."""
+    return np.bincount(events.user, minlength=len(events.user_ids))
+
+
+def _latest(events: Events, most: int) -> np.ndarray:
+    """Returns which of the events, by user and time, are among the `most` latest ones of their user: `[E]` bool."""
+    ends = np.cumsum(_user_lengths(events))
+    return np.arange(len(events.user)) >= ends[events.user] - most
+
+
+def _first_of_each_run(events: Events) -> np.ndarray:
+    """Returns which of the events, by user and time, do not repeat the item of the one before: `[E]` bool."""
+    return _differs(events.user) | _differs(events.item)
+
+
+def _cut_into_sessions(events: Events, gap: int) -> Events:
+    """Makes a user of every session: the first one of user "u" is called "u:1".
+
+    Args:
+        events: by user and time.
+        gap: longest pause inside a session, in the unit of the log.
+    """
+    if not len(events.user):
+        return events
+    # Unsigned: the difference of two times may exceed an int64, and never is negative inside a user.
+    pauses = np.diff(events.time.view(np.uint64), prepend=events.time[:1].view(np.uint64))
+    new_user = _differs(events.user)
+    starts = np.flatnonzero(new_user | (pauses > np.uint64(gap)))
+    users = events.user[starts]
+    first_session = np.searchsorted(users, users)
+    numbers = pa.array(np.arange(1, len(starts) + 1) - first_session).cast(pa.string())
+    sessions = np.repeat(np.arange(len(starts), dtype=np.int32), np.diff(starts, append=len(events.user)))
+    ids = pc.binary_join_element_wise(events.user_ids.take(pa.array(users)), numbers, ":")
+    return events._replace(user_ids=ids, user=sessions)
+
+
+def _differs(values: np.ndarray) -> np.ndarray:
+    """Returns which values differ from the one before; the first one does."""
+    differs = np.ones(len(values), bool)
+    differs[1:] = values[1:] != values[:-1]
+    return differs
+
+
+def _is_in(events: Events, item_ids: pa.Array) -> np.ndarray:
+    """Returns which events are of one of these items: `[E]` bool."""
+    known = pc.is_in(events.item_ids, value_set=item_ids).to_numpy(zero_copy_only=False)
+    return known[events.item]
