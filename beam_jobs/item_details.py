@@ -1,13 +1,12 @@
 """Titles and categories of items: from the config's item file, or from the one that comes with the log."""
 
 import csv
-import gzip
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from beam_jobs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, read_header
+from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
+from beam_jobs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
 from tfdnc.config import DataConfig, ItemFile
 from tfdnc.errors import UserError
 
@@ -17,12 +16,12 @@ class DetailsFile:
     """A file that describes items.
 
     Attributes:
-        path: of the file.
+        file: where it is.
         columns: positions of item id, title and categories in a CSV row (None: not there); None for movies.dat.
         separator: between the categories of one item.
     """
 
-    path: Path
+    file: InputFile
     columns: tuple[int, int | None, int | None] | None
     separator: str
 
@@ -38,32 +37,35 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     """
     if config.items is None:
         return _beside_the_log(config)
-    items = config.items
-    if not items.path.is_file():
-        raise UserError(f"Expected a CSV file of items at {items.path}, found no file there; set data.items.path.")
-    return _csv_of_items(items)
+    files = find_files([config.items.path], "data.items.path")
+    if len(files) > 1:
+        raise UserError(f"Expected one file at {config.items.path}, found {len(files)}; set data.items.path to one.")
+    return _csv_of_items(files[0], config.items)
 
 
 def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     if config.format == "movielens":
-        movies = config.path / MOVIES
-        return DetailsFile(movies, None, "|") if movies.is_file() else None
+        movies = find_beside(folder_of(config), MOVIES)
+        return DetailsFile(movies[0], None, "|") if movies else None
     if config.format != "kuairand":
         return None
-    paths = sorted(config.path.glob(KUAIRAND_VIDEOS))
-    if len(paths) > 1:
-        names = ", ".join(path.name for path in paths)
-        raise UserError(f"Expected one {KUAIRAND_VIDEOS} in {config.path}, found {names}; set data.items to choose.")
-    return _csv_of_items(ItemFile(path=paths[0], item="video_id", categories="tag", separator=",")) if paths else None
+    videos = find_beside(folder_of(config), KUAIRAND_VIDEOS)
+    if len(videos) > 1:
+        names = ", ".join(file.name for file in videos)
+        raise UserError(
+            f"Expected one {KUAIRAND_VIDEOS} in {folder_of(config)}, found {names}; set data.items to choose."
+        )
+    tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", separator=",")
+    return _csv_of_items(videos[0], tags) if videos else None
 
 
-def _csv_of_items(items: ItemFile) -> DetailsFile:
-    header, _ = read_header(items.path)
+def _csv_of_items(file: InputFile, items: ItemFile) -> DetailsFile:
+    header, _ = read_header(file)
     positions = tuple(
-        None if name is None else column_of(header, name, items.path, f"set data.items.{key}")
+        None if name is None else column_of(header, name, file, f"set data.items.{key}")
         for key, name in (("item", items.item), ("title", items.title), ("categories", items.categories))
     )
-    return DetailsFile(items.path, positions, items.separator)
+    return DetailsFile(file, positions, items.separator)
 
 
 def read_details(details: DetailsFile | None, item_ids: list[str]) -> tuple[list, list]:
@@ -94,29 +96,27 @@ def read_details(details: DetailsFile | None, item_ids: list[str]) -> tuple[list
 
 def _read_rows(details: DetailsFile) -> Iterator[tuple[str, str | None, str | None]]:
     try:
-        yield from _read_movies(details.path) if details.columns is None else _read_csv(details)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"Expected item rows in {details.path}, could not read them: {error}.") from error
+        yield from _read_movies(details.file) if details.columns is None else _read_csv(details)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"Expected item rows in {details.file.path}, could not read them: {error}.") from error
 
 
-def _read_movies(path: Path) -> Iterator[tuple[str, str, str]]:
-    with open(path, encoding="latin-1", newline="\n") as stream:
+def _read_movies(file: InputFile) -> Iterator[tuple[str, str, str]]:
+    with open_bytes(file) as stream:
         for number, line in enumerate(stream, start=1):
-            fields = line.rstrip("\r\n").split("::")
+            fields = line.decode("latin-1").rstrip("\r\n").split("::")
             if len(fields) < 3:
-                raise UserError(f"Expected item::title::genres in {path}, line {number}, found {line.strip()!r}.")
+                raise UserError(f"Expected item::title::genres in {file.path}, line {number}, found {line.strip()!r}.")
             yield fields[0], "::".join(fields[1:-1]), fields[-1]
 
 
 def _read_csv(details: DetailsFile) -> Iterator[tuple[str, str | None, str | None]]:
-    opener = gzip.open if details.path.suffix == ".gz" else open
-    with io.TextIOWrapper(opener(details.path, "rb"), encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream)
+    with open_bytes(details.file) as stream:
+        rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
         header = next(rows)
         for row in rows:
             if row and len(row) != len(header):
-                raise UserError(
-                    f"Expected {len(header)} columns in {details.path}, line {rows.line_num}, found {len(row)}: {row}."
-                )
+                place = f"{details.file.path}, line {rows.line_num}"
+                raise UserError(f"Expected {len(header)} columns in {place}, found {len(row)}: {row}.")
             if row:
                 yield tuple(None if column is None else row[column] for column in details.columns)

@@ -1,12 +1,16 @@
 """The formats of logs: which files a config means, and where in their rows the columns stand."""
 
 import csv
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 
-from beam_jobs.log_files import Log, LogFile, open_bytes
-from beam_jobs.log_rows import RowFormat, Wanted
+from beam_jobs.csv_rows import RowFormat
+from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
+from beam_jobs.json_rows import JsonFormat, numbers_in
+from beam_jobs.log_files import Log, LogFile
+from beam_jobs.log_rows import Wanted
+from beam_jobs.log_times import ISO
+from beam_jobs.parquet_files import find_parquet
+from beam_jobs.text_files import TextFile
 from tfdnc.config import DataConfig, KuaiRandRows
 from tfdnc.errors import UserError
 
@@ -14,6 +18,7 @@ RATINGS, MOVIES = "ratings.dat", "movies.dat"
 KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
 _MOVIELENS_ROW = RowFormat(separator=b"::", quotes=False, num_columns=4, user=0, item=1, time=3)
 _UTF8_MARK = b"\xef\xbb\xbf"
+_FIRST_BYTES = 1 << 16  # of a JSON Lines file, to see what its rows hold
 _FLAG = (r"^[01]?$", "neither blank, 0 nor 1")
 _NUMBER = (r"^(0|[1-9][0-9]*)?$", "neither blank nor a plain integer")
 
@@ -22,80 +27,119 @@ def find_log(config: DataConfig) -> Log:
     """Returns the log of the config.
 
     Raises:
-        UserError: there is no such file, or its header lacks a column.
+        UserError: there is no such file, or one lacks a column or cannot be read as the config says.
     """
-    if config.path is None:
+    if not config.locations:
         raise UserError("Expected data.path to name the log, found no path in the config.")
-    files = _FORMATS[config.format](config.path, config)
-    return Log(config.path, tuple(files))
+    files = _FORMATS[config.format](config)
+    return Log(", ".join(config.locations), tuple(files))
 
 
-def _find_movielens(folder: Path, config: DataConfig) -> list[LogFile]:
-    del config
-    path = folder / RATINGS
-    if not path.is_file():
+def folder_of(config: DataConfig) -> str:
+    """Returns the one folder that the config names, for formats that are a folder."""
+    if len(config.locations) != 1:
+        raise UserError(
+            f"Expected data.path to be one folder for data.format {config.format}, found {len(config.locations)} paths."
+        )
+    return config.locations[0]
+
+
+def _find_movielens(config: DataConfig) -> list[LogFile]:
+    folder = folder_of(config)
+    files = find_beside(folder, RATINGS)
+    if not files:
         raise UserError(f"Expected {RATINGS} (user::item::rating::time) in folder {folder}, found none there.")
-    return [LogFile(path, _MOVIELENS_ROW)]
+    return [TextFile(file, _MOVIELENS_ROW) for file in files]
 
 
-def _find_csv(path: Path, config: DataConfig) -> list[LogFile]:
-    if not path.is_file():
-        raise UserError(f"Expected a CSV log at {path}, found no file there; set data.path.")
-    header, data_start = read_header(path)
+def _find_csv(config: DataConfig) -> list[LogFile]:
+    return [_csv_file(file, config) for file in find_files(config.locations, "data.path")]
+
+
+def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
+    header, data_start = read_header(file)
     columns = {
-        key: column_of(header, name, path, f"set data.columns.{key}")
-        for key, name in config.columns.model_dump(exclude_none=True).items()
+        key: column_of(header, name, file, f"set data.columns.{key}") for key, name in _column_names(config).items()
     }
-    return [LogFile(path, RowFormat(b",", True, len(header), **columns), data_start)]
+    return TextFile(file, RowFormat(b",", True, len(header), **columns, time_unit=config.time_unit), data_start)
 
 
-def _find_kuairand(folder: Path, config: DataConfig) -> list[LogFile]:
+def _find_json_lines(config: DataConfig) -> list[LogFile]:
+    return [_json_lines_file(file, config) for file in find_files(config.locations, "data.path")]
+
+
+def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
+    names = _column_names(config)
+    numeric = [name for key, name in names.items() if key != "weight" and (key, config.time_unit) != ("time", ISO)]
+    with open_bytes(file) as stream:
+        head = stream.read(_FIRST_BYTES)
+    data_start = len(_UTF8_MARK) if head.startswith(_UTF8_MARK) else 0
+    numbers = numbers_in(head[data_start:], numeric)
+    return TextFile(file, JsonFormat(**names, time_unit=config.time_unit, numbers=numbers), data_start)
+
+
+def _find_parquet(config: DataConfig) -> list[LogFile]:
+    return [
+        find_parquet(file, _column_names(config), config.time_unit)
+        for file in find_files(config.locations, "data.path")
+    ]
+
+
+def _find_kuairand(config: DataConfig) -> list[LogFile]:
     """Returns the standard logs of any release (Pure, 1K, 27K) in order of their names.
 
     `log_random_*.csv` is left out: its videos were drawn by lot, so they are not what a user was led to by taste.
     """
-    paths = sorted(folder.glob(KUAIRAND_LOGS))
-    if not paths:
+    folder = folder_of(config)
+    files = find_beside(folder, KUAIRAND_LOGS)
+    if not files:
         raise UserError(f"Expected {KUAIRAND_LOGS} in folder {folder}, found none there; set data.path.")
-    return [_kuairand_file(path, config.kuairand) for path in paths]
+    return [_kuairand_file(file, config.kuairand) for file in files]
 
 
-def _kuairand_file(path: Path, rows: KuaiRandRows) -> LogFile:
-    header, data_start = read_header(path)
+def _kuairand_file(file: InputFile, rows: KuaiRandRows) -> TextFile:
+    header, data_start = read_header(file)
 
     def column(name: str) -> int:
-        return column_of(header, name, path, "KuaiRand's logs begin with the names of their 19 columns")
+        return column_of(header, name, file, "KuaiRand's logs begin with the names of their 19 columns")
 
     wanted = [Wanted("feedback", column(rows.feedback), "1", _FLAG[0], f"{rows.feedback} is {_FLAG[1]}")]
     if rows.tab is not None:
         wanted.append(Wanted("tab", column("tab"), str(rows.tab), _NUMBER[0], f"tab is {_NUMBER[1]}"))
     user, item, time = column("user_id"), column("video_id"), column("time_ms")
     # All of its fields are numbers: no need to search gigabytes for quotes before the first row is read.
-    return LogFile(path, RowFormat(b",", False, len(header), user, item, time, tuple(wanted)), data_start)
+    return TextFile(file, RowFormat(b",", False, len(header), user, item, time, "ms", tuple(wanted)), data_start)
 
 
-_FORMATS: dict[str, Callable[[Path, DataConfig], list[LogFile]]] = {
+_FORMATS: dict[str, Callable[[DataConfig], list[LogFile]]] = {
     "movielens": _find_movielens,
     "csv": _find_csv,
+    "jsonl": _find_json_lines,
+    "parquet": _find_parquet,
     "kuairand": _find_kuairand,
 }
 
 
-def read_header(path: Path) -> tuple[list[str], int]:
+def _column_names(config: DataConfig) -> dict[str, str]:
+    """Returns "user", "item", "time" and, if the log has weights, "weight" -> name of the column in the log."""
+    return config.columns.model_dump(exclude_none=True)
+
+
+def read_header(file: InputFile) -> tuple[list[str], int]:
     """Returns the column names of a CSV file (perhaps gzipped) and the bytes that the header takes."""
     try:
-        with open_bytes(path) as stream:
+        with open_bytes(file) as stream:
             line = stream.readline()
         text = line.removeprefix(_UTF8_MARK).decode().strip("\r\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"Expected CSV text in {path}, could not read its first line: {error}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Expected CSV text in {file.path}, could not read its first line: {error}.") from error
     if not text:
-        raise UserError(f"Expected a CSV header in the first line of {path}, found an empty line.")
+        raise UserError(f"Expected a CSV header in the first line of {file.path}, found an empty line.")
     return next(csv.reader([text])), len(line)
 
 
-def column_of(header: list[str], name: str, path: Path, advice: str) -> int:
+def column_of(header: list[str], name: str, file: InputFile, advice: str) -> int:
     """Returns the position of a column; `advice` is what to do if there is none of that name."""
     if name not in header:
-        raise UserError(f"Expected column {name!r} in {path}, found {', '.join(header)}; {advice}.")
+        raise UserError(f"Expected column {name!r} in {file.path}, found {', '.join(header)}; {advice}.")
     return header.index(name)

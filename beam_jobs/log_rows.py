@@ -1,19 +1,15 @@
-"""Bytes of a log -> checked columns: what a row must be, which rows count, and what becomes of the others."""
+"""What a row of a log must be, whatever its format: which rows are events, and what becomes of the others."""
 
-import csv
-import itertools
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
-from beam_jobs.event_weights import BAD_WEIGHT, check_weights
-from beam_jobs.lines import line_spans, slices_of, well_formed_lines
+from beam_jobs.event_weights import BAD_WEIGHT
+from beam_jobs.log_times import complaint
 
 EVENT_SCHEMA = pa.schema(
     [
@@ -27,17 +23,10 @@ EVENT_SCHEMA = pa.schema(
 WEIGHTED_EVENT_SCHEMA = EVENT_SCHEMA.append(pa.field("weight", pa.float32()))
 """The same of a log that has weights."""
 
-WRONG_COLUMNS = "wrong number of columns"
-UNREADABLE = "not readable as CSV (a quote that never ends?)"
 EMPTY_USER, EMPTY_ITEM = "empty user id", "empty item id"
 NOT_UTF8 = "id is not UTF-8"
-BAD_TIME = "time is not an integer"
 
-_TIME = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
 _TEXT_LIMIT = 1000  # bytes of a malformed row that are kept
-_QUOTED_ROWS = 50_000  # rows of quoted CSV per block: they are Python objects until they are columns
-_LONE_RETURN = re.compile(rb"\r(?!\n|\Z)")
-_SEPARATOR = b"\x1f"  # pyarrow splits at single bytes only; ASCII's own "unit separator" stands for "::"
 
 Locate = Callable[[np.ndarray], Iterable[tuple[int, bytes]]]
 
@@ -62,43 +51,28 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class RowFormat:
-    """How rows are written, and where in a row the columns stand that are read.
+class Columns:
+    """The columns of one block as any format reads them, before anything is checked.
 
     Attributes:
-        separator: `b","`, or `b"::"` for MovieLens.
-        quotes: whether a field may be quoted as in CSV.
-        num_columns: columns that every row must have.
-        user: position of the user id.
-        item: position of the item id.
-        time: position of the time.
-        wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
-        weight: position of the weight; None: the log has none.
+        user: `[R]` dictionary of bytes or text; an empty one is missing.
+        item: the same.
+        time: `[R]` int64, null where there is no time.
+        time_unit: `data.time_unit`, for what is said of a missing time.
+        values: `[R]` dictionary of bytes, one array per `wanted` of the format.
+        wanted: what those must be for a row to count.
+        weight: `[R]` float32, null where there is no weight that may be one; None: the log has none.
+        unreadable: (mask `[R]`, reason) for rows that could not even be split into columns.
     """
 
-    separator: bytes
-    quotes: bool
-    num_columns: int
-    user: int
-    item: int
-    time: int
+    user: pa.DictionaryArray
+    item: pa.DictionaryArray
+    time: pa.Array
+    time_unit: str
+    values: tuple[pa.DictionaryArray, ...] = ()
     wanted: tuple[Wanted, ...] = ()
-    weight: int | None = None
-
-    @property
-    def columns(self) -> list[int]:
-        """Positions of user, item, time, weight if there is one, and of what is wanted."""
-        return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
-
-    @property
-    def numbers(self) -> list[int]:
-        """Positions of the time, and of the weight if there is one."""
-        return [self.time] if self.weight is None else [self.time, self.weight]
-
-    @property
-    def event_schema(self) -> pa.Schema:
-        """Columns of the events."""
-        return EVENT_SCHEMA if self.weight is None else WEIGHTED_EVENT_SCHEMA
+    weight: pa.Array | None = None
+    unreadable: tuple[tuple[np.ndarray, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,8 +80,8 @@ class Rows:
     """The rows of one block.
 
     Attributes:
-        offset: bytes of the (decompressed) file before the block.
-        events: the well-formed rows that count, `EVENT_SCHEMA`.
+        offset: bytes of the (decompressed) file before the block; rows, in Parquet.
+        events: the well-formed rows that count, `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`.
         malformed: (offset, text, reason) of the malformed ones, in file order.
         filtered: how many well-formed ones each rule left out.
     """
@@ -123,77 +97,23 @@ class Rows:
         return self.events.num_rows + len(self.malformed) + sum(self.filtered.values())
 
 
-def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
-    """Parses whole lines without quoted fields, all at once; blank lines are no rows.
-
-    Args:
-        block: lines; only the last one may lack its line end.
-        offset: bytes of the file before the block.
-        row_format: how rows are written.
-
-    Returns:
-        The block's rows.
-    """
-    # pyarrow would end a line at a lone carriage return too. A space of the same length keeps every offset.
-    lines = _LONE_RETURN.sub(b" ", block) if block.count(b"\r") != block.count(b"\r\n") else block
-    separator = row_format.separator
-    if len(separator) > 1:
-        lines, separator = lines.replace(separator, _SEPARATOR), _SEPARATOR
-    columns, num_skipped = _read_columns(lines, separator, row_format)
-
-    def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
-        return slices_of(block, offset, well_formed_lines(lines, separator, row_format.num_columns)[rows])
-
-    events, malformed, filtered = _check(columns, row_format, locate)
-    if num_skipped:
-        good = well_formed_lines(lines, separator, row_format.num_columns)
-        wrong = np.setdiff1d(np.arange(len(line_spans(lines)[0])), good)
-        malformed += [(start, text, WRONG_COLUMNS) for start, text in slices_of(block, offset, wrong)]
-        malformed.sort()
-    return Rows(offset, events, malformed, filtered)
+def as_bytes(values: pa.Array) -> pa.Array:
+    """Returns integers, text or bytes as bytes, which unlike text need not be UTF-8; a null stays null."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_large_binary(values.type) or pa.types.is_binary(values.type):
+        return values.cast(pa.binary())
+    return values.cast(pa.string()).cast(pa.binary())
 
 
-def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> Iterator[Rows]:
-    """Parses CSV with quoted fields, which may hold separators and line ends; slower than `parse_block`.
-
-    Args:
-        lines: from the first line of a record to the end of the file.
-        offset: bytes of the file before the first line.
-        row_format: how rows are written.
-
-    Yields:
-        The rows, a block at a time.
-    """
-    pending: list[bytes] = []  # the lines of the record that the reader is in
-
-    def feed() -> Iterator[str]:
-        for line in lines:
-            pending.append(line)
-            yield line.decode("utf-8", "surrogateescape")
-
-    reader = csv.reader(feed())
-    start, records, malformed = offset, [], []
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            break
-        except csv.Error:
-            fields = None
-        text = b"".join(pending)
-        if fields is not None and len(fields) == row_format.num_columns:
-            records.append(([fields[column] for column in row_format.columns], offset, text))
-        elif fields != []:
-            # Line by line: a stray quote can swallow half a log, which must not pass for one malformed row.
-            reason = UNREADABLE if fields is None else WRONG_COLUMNS
-            starts = itertools.accumulate(map(len, pending), initial=offset)
-            malformed.extend((place, line, reason) for place, line in zip(starts, pending, strict=False))
-        pending.clear()
-        offset += len(text)
-        if len(records) + len(malformed) >= _QUOTED_ROWS:
-            yield _rows_of_records(start, records, malformed, row_format)
-            start, records, malformed = offset, [], []
-    yield _rows_of_records(start, records, malformed, row_format)
+def encode_ids(ids: pa.Array) -> pa.DictionaryArray:
+    """Returns ids, `[R]` integers, text or bytes, as a dictionary of bytes; a null is an empty id."""
+    encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
+    distinct, codes = as_bytes(encoded.dictionary), encoded.indices
+    if codes.null_count:
+        codes = codes.fill_null(len(distinct))
+        distinct = pa.concat_arrays([distinct, pa.array([b""], pa.binary())])
+    return pa.DictionaryArray.from_arrays(codes, distinct)
 
 
 def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
@@ -202,62 +122,25 @@ def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
     return json.dumps({"file": file, "offset": offset, "text": text, "reason": reason}, ensure_ascii=False) + "\n"
 
 
-def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tuple[list[pa.Array], int]:
-    """Returns `row_format.columns` as bytes, and how many rows pyarrow skipped for their number of columns.
+def check(columns: Columns, offset: int, locate: Locate) -> Rows:
+    """Returns the rows of one block; of several complaints about a malformed one the first counts.
 
-    All but `row_format.numbers` are dictionary-encoded.
+    Args:
+        columns: of the block.
+        offset: of the block.
+        locate: numbers of rows -> (offset, text) of each.
     """
-    skipped = 0
-
-    def skip(row) -> str:
-        nonlocal skipped
-        skipped += 1
-        return "skip"
-
-    names = [str(column) for column in range(row_format.num_columns)]
-    # Binary, not string or integer: a single bad value would otherwise fail the whole block.
-    types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
-    types |= {str(column): pa.binary() for column in row_format.numbers}
-    table = pa.csv.read_csv(
-        pa.BufferReader(lines),
-        read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
-        parse_options=pa.csv.ParseOptions(
-            delimiter=separator.decode(), quote_char=False, double_quote=False, invalid_row_handler=skip
-        ),
-        convert_options=pa.csv.ConvertOptions(include_columns=list(types), column_types=types),
-    )
-    return [table[str(column)].combine_chunks() for column in row_format.columns], skipped
-
-
-def _rows_of_records(start: int, records: list[tuple], malformed: list, row_format: RowFormat) -> Rows:
-    """Returns the checked rows of (fields, offset, text) records."""
-    columns = [
-        pa.array([fields[c].encode("utf-8", "surrogateescape") for fields, _, _ in records], pa.binary())
-        for c in range(len(row_format.columns))
-    ]
-    encoded = [
-        values if column in row_format.numbers else values.dictionary_encode()
-        for column, values in zip(row_format.columns, columns, strict=True)
-    ]
-    events, bad, filtered = _check(encoded, row_format, lambda rows: [records[row][1:] for row in rows])
-    return Rows(start, events, sorted(malformed + bad), filtered)
-
-
-def _check(
-    columns: list[pa.Array], row_format: RowFormat, locate: Locate
-) -> tuple[pa.RecordBatch, list[tuple[int, bytes, str]], dict[str, int]]:
-    """Splits the rows into events, malformed ones (of several complaints the first one counts), and filtered ones."""
-    user, item, *others = columns
-    (time, *weight), values = others[: len(row_format.numbers)], others[len(row_format.numbers) :]
-    good_time = pc.match_substring_regex(time, _TIME)
-    users, user_codes, complaints = _check_ids(user, EMPTY_USER)
-    items, item_codes, item_complaints = _check_ids(item, EMPTY_ITEM)
-    complaints += item_complaints
-    complaints.append((~good_time.to_numpy(zero_copy_only=False), BAD_TIME))
-    weights = [check_weights(column) for column in weight]  # one, or none
-    complaints += [(malformed, BAD_WEIGHT) for _, malformed in weights]
-    checked = [_check_values(column, one) for column, one in zip(values, row_format.wanted, strict=True)]
-    complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, row_format.wanted, strict=True)]
+    wanted, layout, numbers = columns.wanted, EVENT_SCHEMA, [columns.time]
+    users, user_codes, user_complaints = _check_ids(columns.user, EMPTY_USER)
+    items, item_codes, item_complaints = _check_ids(columns.item, EMPTY_ITEM)
+    absent = [(_is_null(columns.time), complaint(columns.time_unit))]
+    if columns.weight is not None:
+        layout = WEIGHTED_EVENT_SCHEMA
+        numbers.append(columns.weight)
+        absent.append((_is_null(columns.weight), BAD_WEIGHT))
+    checked = [_check_values(column, one) for column, one in zip(columns.values, wanted, strict=True)]
+    complaints = [*columns.unreadable, *user_complaints, *item_complaints, *absent]
+    complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
     bad = np.logical_or.reduce([mask for mask, _ in complaints])
     malformed = []
     if bad.any():
@@ -266,18 +149,22 @@ def _check(
         located = zip(locate(rows), first, strict=True)
         malformed = [(start, text, complaints[which][1]) for (start, text), which in located]
     kept, filtered = ~bad, {}
-    for (_, counts), one in zip(checked, row_format.wanted, strict=True):
+    for (_, counts), one in zip(checked, wanted, strict=True):
         filtered[one.rule] = int((kept & ~counts).sum())
         kept &= counts
     if not kept.all():
-        user_codes, item_codes, time = user_codes[kept], item_codes[kept], time.filter(pa.array(kept))
-    columns = [
+        user_codes, item_codes = user_codes[kept], item_codes[kept]
+        numbers = [column.filter(pa.array(kept)) for column in numbers]
+    events = [
         pa.DictionaryArray.from_arrays(pa.array(user_codes), users),
         pa.DictionaryArray.from_arrays(pa.array(item_codes), items),
-        time.cast(pa.string()).cast(pa.int64()),
-        *(pa.array(values[kept]) for values, _ in weights),
+        *numbers,
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=row_format.event_schema), malformed, filtered
+    return Rows(offset, pa.RecordBatch.from_arrays(events, schema=layout), malformed, filtered)
+
+
+def _is_null(column: pa.Array) -> np.ndarray:
+    return column.is_null().to_numpy(zero_copy_only=False)
 
 
 def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:

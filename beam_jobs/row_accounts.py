@@ -55,11 +55,11 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: Path) 
     """Raises a `UserError` with examples when there were no rows, or too many malformed ones."""
     read, malformed = figures["rows_read"], sum(figures["rows_malformed"].values())
     if not read:
-        names = "" if log.files[0].path == log.source else f" ({', '.join(file.path.name for file in log.files)})"
+        names = "" if log.source.endswith(log.names[0]) else f" ({', '.join(log.names)})"
         raise UserError(f"Expected events in {log.source}{names}, found no rows.")
     if malformed <= config.max_malformed_share * read:
         return
-    letters = (output / schema.DEAD_LETTER / f"{file.path.name}.jsonl" for file in log.files)
+    letters = (output / schema.DEAD_LETTER / f"{name}.jsonl" for name in log.names)
     lines = [line for path in letters if path.is_file() for line in _first_lines(path)]
     reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
     raise UserError(

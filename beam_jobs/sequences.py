@@ -91,7 +91,7 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
     chunk_bytes = options.view_as(JobOptions).chunk_bytes
     if not 0 < chunk_bytes < 1 << 30:
         raise UserError(f"Expected --chunk_bytes between 1 and 2^30 - 1, got {chunk_bytes}.")
-    _log.info("Reading %s", ", ".join(str(file.path) for file in log.files))
+    _log.info("Reading %s", ", ".join(log_file.file.path for log_file in log.files))
     (output / schema.DEAD_LETTER).mkdir(parents=True, exist_ok=True)
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
     result = run(build, output, options)
@@ -110,7 +110,9 @@ def _build(
     """Adds the whole graph to the pipeline; returns its counts and split hash as one dict."""
     rows = (
         pipeline
-        | "Pieces" >> beam.Create(cut(log, chunk_bytes))
+        | "Files" >> beam.Create(range(len(log.files)))
+        | "SpreadFiles" >> beam.Reshuffle()  # cutting may read a file to its end, to see whether it has quotes
+        | "Cut" >> beam.FlatMap(lambda number: cut(log, number, chunk_bytes))
         | "Spread" >> beam.Reshuffle()
         | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes)).with_outputs()
     )
@@ -192,10 +194,10 @@ class ReadPiece(beam.DoFn):
         | TaggedOutput[Literal["figures"], dict[str, int]]
     ]:
         """Yields the outputs of every block of the piece."""
-        name = self._log.files[piece.file].path.name
+        name = self._log.names[piece.file]
         for rows in read_piece(self._log, piece, self._chunk_bytes):
             num_events, num_malformed = rows.events.num_rows, len(rows.malformed)
-            _log.info("%s at byte %d: %d events, %d malformed rows", name, rows.offset, num_events, num_malformed)
+            _log.info("%s at %d: %d events, %d malformed rows", name, rows.offset, num_events, num_malformed)
             if num_events:
                 items = rows.events["item"]
                 yield TaggedOutput("items", count_items(items.dictionary, items.indices.to_numpy()))

@@ -1,10 +1,11 @@
 """The experiment config: typed sections read from YAML; unknown keys are refused, dotted overrides are applied."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tfdnc.errors import UserError
 from tfdnc.times import Instant, first_time_from
@@ -13,9 +14,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
-
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
 """By `data.time_unit`; ISO 8601 text is read as microseconds."""
+
+
+def _as_text(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+Location = Annotated[str, BeforeValidator(_as_text)]
+"""A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
 
 
 class Section(BaseModel):
@@ -25,7 +33,7 @@ class Section(BaseModel):
 
 
 class ColumnMapping(Section):
-    """Names of the columns of a CSV log (`data.format: csv`)."""
+    """Names of the columns of a log in CSV or Parquet, or of the fields of its rows in JSON Lines."""
 
     user: str = "user_id"
     item: str = "item_id"
@@ -36,7 +44,7 @@ class ColumnMapping(Section):
 class ItemFile(Section):
     """A CSV file that describes items: for cluster names, and for clusters given by a category."""
 
-    path: Path
+    path: Location
     item: str = "item_id"
     title: str | None = None
     categories: str | None = None
@@ -66,12 +74,12 @@ class GenerateConfig(Section):
 class DataConfig(Section):
     """Where the log is and which of its rows count."""
 
-    format: Literal["movielens", "csv", "kuairand"] = "csv"
-    # movielens: folder with ratings.dat (and movies.dat); csv: the file; kuairand: folder with log_standard_*.csv (and
-    # video_features_basic*.csv)
-    path: Path | None = None
+    format: Literal["csv", "jsonl", "parquet", "movielens", "kuairand"] = "csv"
+    # csv, jsonl, parquet: files, by path, glob, URL, or a list of these; movielens: folder with ratings.dat (and
+    # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
+    path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
-    time_unit: Literal["s", "ms", "us"] = "s"  # of the time column; movielens: s, kuairand: ms, whatever this says
+    time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
     max_events_per_user: Positive | None = None  # the latest ones; a bound for users who are machines
@@ -87,6 +95,20 @@ class DataConfig(Section):
     test_from: Instant | None = None  # time: from here on test
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _path_names_files(cls, path: object) -> object:
+        several = isinstance(path, list | tuple)
+        locations = [_as_text(location) for location in path] if several else [_as_text(path)]
+        if path is not None and not (locations and all(isinstance(one, str) and one for one in locations)):
+            raise ValueError("expected a path or a list of paths")
+        return tuple(locations) if several else locations[0]
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """What `path` names, as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
 
     @property
     def ticks_per_second(self) -> int:

@@ -49,7 +49,11 @@ VOCABULARY_SCHEMA = pa.schema(
 )
 
 DEAD_LETTER = "dead_letter"
-"""Folder of JSON Lines files: {"file", "offset" (bytes), "text", "reason"}, one per malformed row."""
+"""Folder of JSON Lines files: {"file", "offset", "text", "reason"}, one per malformed row.
+
+Offsets are bytes of the (decompressed) text; in Parquet they are numbers of rows, and the text is the row as JSON.
+Files of one name in several folders are told apart by the folders below the one that they share.
+"""
 
 # cluster -> examples, train, evaluate, export ---------------------------------------------------------------------
 

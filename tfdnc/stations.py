@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,26 @@ from tfdnc.errors import UserError
 
 MANIFEST = "manifest.json"
 _UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """An input file that is too far away to be read for its digest.
+
+    Attributes:
+        url: of the file.
+        size: bytes.
+        modified: seconds since 1970; with the size what tells it from a later file of this URL.
+    """
+
+    url: str
+    size: int
+    modified: float
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ class Station:
     settings: Callable[[ExperimentConfig], dict]
     work: Callable[[Workplace], dict]
     headline: Callable[[dict], str]
-    files: Callable[[ExperimentConfig, Path], list[Path]] = field(default=lambda config, run: [])
+    files: Callable[[ExperimentConfig, Path], list[Path | RemoteFile]] = field(default=lambda config, run: [])
     check: Callable[[ExperimentConfig], object] = field(default=lambda config: None)
     resumes: bool = False
     seeded: bool = True
@@ -202,20 +223,24 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
     }
 
 
-def _digests(paths: list[Path]) -> dict[str, str]:
+def _digests(files: list[Path | RemoteFile]) -> dict[str, str]:
     """Returns the digest of every file by its name; a second file of the same name is "NAME (2)"."""
     digests: dict[str, str] = {}
-    for number, path in enumerate(paths):
-        namesakes = sum(other.name == path.name for other in paths[:number])
-        digests[f"{path.name} ({namesakes + 1})" if namesakes else path.name] = _file_digest(path)
+    met = Counter()
+    for file in files:
+        met[file.name] += 1
+        name = f"{file.name} ({met[file.name]})" if met[file.name] > 1 else file.name
+        digests[name] = _file_digest(file)
     return digests
 
 
-def _file_digest(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"Expected an input file at {path}, found none.")
-    status = path.stat()
-    return _content_digest(path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
+def _file_digest(file: Path | RemoteFile) -> str:
+    if isinstance(file, RemoteFile):
+        return f"{file.url}, {file.size} bytes, modified {file.modified}"
+    if not file.is_file():
+        raise UserError(f"Expected an input file at {file}, found none.")
+    status = file.stat()
+    return _content_digest(file.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """KuaiRand's folder of logs: which files and rows are read, what is left out, and what is malformed."""
 
 import json
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from beam_jobs.log_formats import find_log
 from beam_jobs.packing import unpack
 from beam_jobs.sequences import ReadPiece
 from tfdnc import schema
-from tfdnc.config import DataConfig, ItemFile
+from tfdnc.config import DataConfig, ItemFile, load_config
 from tfdnc.errors import UserError
 
 COLUMNS = (
@@ -110,6 +111,35 @@ def test_all_standard_logs_are_read_and_no_random_one(kuairand, prepare_kuairand
     assert figures["rows_read"] == 3
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["log_standard_4_08_to_4_21_pure.csv", "log_standard_4_22_to_5_08_pure.csv"],
+        ["log_standard_4_08_to_4_21_1k.csv", "log_standard_4_22_to_5_08_1k.csv"],
+        [f"log_standard_{days}_27k_part{part}.csv" for days in ("4_08_to_4_21", "4_22_to_5_08") for part in (1, 2)],
+    ],
+)
+def test_the_files_of_every_release_are_read_in_order(kuairand, prepare_kuairand, read_users, names):
+    release = names[0].removesuffix(".csv").split("_")[6]
+    folder = kuairand(
+        **{name.removesuffix(".csv"): [line(7, video, 5) for video in (n, n + 10)] for n, name in enumerate(names)},
+        **{f"log_random_4_22_to_5_08_{release}": [line(7, 99, 5)]},
+    )
+    (folder / f"video_features_basic_{release}.csv").write_text("video_id,tag\n0,39\n")
+    (folder / f"video_features_statistic_{release}.csv").write_text("video_id,counts\n0,5\n")
+    (folder / f"user_features_{release}.csv").write_text("user_id\n7\n")
+    _, prepared = prepare_kuairand(folder)
+    in_order = [str(video) for n in range(len(names)) for video in (n, n + 10)]
+    assert [video for video, _ in read_users(prepared)["7"]] == in_order
+    assert pq.read_table(prepared / schema.VOCABULARY)["categories"].to_pylist()[0] == ["39"]
+
+
+def test_the_config_of_the_paper_has_its_filters():
+    data = load_config(Path(__file__).parents[2] / "configs/kuairand27k/dnc.yaml").data
+    assert (data.kuairand.feedback, data.kuairand.tab) == ("is_click", 1)
+    assert (data.min_item_events, data.min_user_events) == (70, 10)
+
+
 def test_equal_times_keep_the_order_of_the_file_names_and_duplicates_stay(kuairand, prepare_kuairand, read_users):
     # The rows of the late file begin at smaller offsets: what orders them is the file, then the offset.
     early = [line(8, 1, 1)] * 20 + [line(7, video, 5) for video in (3, 1, 1, 2)]
@@ -151,10 +181,10 @@ def test_video_features_are_optional_one_file_and_give_way_to_the_config(kuairan
     config = DataConfig(format="kuairand", path=folder)
     assert find_details(config) is None
     (folder / VIDEOS).write_text("video_id,tag\n")
-    assert find_details(config).path == folder / VIDEOS
+    assert find_details(config).file.path == str(folder / VIDEOS)
     own = tmp_path / "own.csv"
     own.write_text("item_id,title\n")
-    assert find_details(config.model_copy(update={"items": ItemFile(path=own, title="title")})).path == own
+    assert find_details(config.model_copy(update={"items": ItemFile(path=own, title="title")})).file.path == str(own)
     (folder / "video_features_basic_1k.csv").write_text("video_id,tag\n")
     with pytest.raises(UserError, match=r"Expected one video_features_basic\*.csv in .*set data.items to choose"):
         find_details(config)
@@ -189,7 +219,8 @@ def test_read_piece_counts_every_row_under_one_head_and_places_blocks_by_file(ku
     with test_pipeline.TestPipeline(runner="FnApiRunner", options=PipelineOptions([])) as graph:
         outputs = (
             graph
-            | beam.Create(cut(log, 1 << 20))
+            | beam.Create([0, 1])
+            | beam.FlatMap(lambda number: cut(log, number, 1 << 20))
             | beam.ParDo(ReadPiece(log, num_buckets=1, chunk_bytes=1 << 20)).with_outputs()
         )
         blocks = outputs.events | beam.MapTuple(lambda bucket, piece: (piece[0], unpack(piece[1])["item"].to_pylist()))

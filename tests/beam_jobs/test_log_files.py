@@ -10,10 +10,14 @@ from tfdnc.config import ColumnMapping, DataConfig
 from tfdnc.errors import UserError
 
 
+def pieces_of(log, chunk_bytes):
+    return [piece for number in range(len(log.files)) for piece in cut(log, number, chunk_bytes)]
+
+
 def read_all(log, chunk_bytes):
     """(user, item, time) of every row, piece after piece."""
     found = []
-    for piece in cut(log, chunk_bytes):
+    for piece in pieces_of(log, chunk_bytes):
         for rows in read_piece(log, piece, chunk_bytes):
             columns = (rows.events["user"].cast("string"), rows.events["item"].cast("string"), rows.events["time"])
             found += zip(*(column.to_pylist() for column in columns), strict=True)
@@ -31,7 +35,7 @@ def test_byte_ranges_read_every_row_once_in_order(tmp_path, chunk_bytes, line_en
     path.write_bytes(text.encode())  # the last line has no end
     log = find_log(DataConfig(path=path))
     assert read_all(log, chunk_bytes) == ROWS
-    assert len(cut(log, chunk_bytes)) == -(-(len(text) - log.files[0].data_start) // chunk_bytes)
+    assert len(pieces_of(log, chunk_bytes)) == -(-(len(text) - log.files[0].data_start) // chunk_bytes)
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 64, 10_000])
@@ -40,7 +44,7 @@ def test_a_gzipped_log_is_one_piece_read_in_blocks(tmp_path, chunk_bytes):
     lines = ["user_id,item_id,timestamp", *(",".join(map(str, row)) for row in ROWS)]
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     log = find_log(DataConfig(path=path))
-    assert cut(log, chunk_bytes) == [Piece(0, log.files[0].data_start, None)]
+    assert pieces_of(log, chunk_bytes) == [Piece(0, log.files[0].data_start, None)]
     assert read_all(log, chunk_bytes) == ROWS
 
 
@@ -54,7 +58,7 @@ def test_quoted_line_ends_make_one_piece(tmp_path, chunk_bytes, compress):
     path = tmp_path / ("log.csv.gz" if compress else "log.csv")
     path.write_bytes(gzip.compress(text) if compress else text)
     log = find_log(DataConfig(path=path))
-    assert len(cut(log, chunk_bytes)) == 1
+    assert len(pieces_of(log, chunk_bytes)) == 1
     assert read_all(log, chunk_bytes) == rows
 
 
@@ -64,18 +68,18 @@ def test_columns_are_found_by_name_whatever_their_order(tmp_path):
     columns = ColumnMapping(user="who", item="video, id", time="time_ms")
     log = find_log(DataConfig(path=path, columns=columns))
     assert read_all(log, 100) == [("w", "v", 5)]
-    assert read_header(path)[0] == ["time_ms", "video, id", "who"]
+    assert read_header(log.files[0].file)[0] == ["time_ms", "video, id", "who"]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({}, "Expected data.path to name the log"),
-        ({"path": "nowhere.csv"}, "Expected a CSV log at .*nowhere.csv, found no file"),
+        ({"path": "nowhere.csv"}, "Expected a file at nowhere.csv, found no file there; set data.path"),
         ({"path": "empty.csv"}, "Expected a CSV header in the first line"),
         ({"path": "log.csv", "columns": {"time": "when"}}, "column 'when' in .*found user_id, item_id, timestamp; set"),
         ({"path": ".", "format": "movielens"}, r"Expected ratings.dat \(user::item::rating::time\) in folder"),
-        ({"path": "not.csv.gz"}, "could not read its first line"),
+        ({"path": "not.csv.gz"}, "Expected a whole gzip file at .*not.csv.gz, could not decompress it"),
     ],
 )
 def test_errors_say_what_was_expected(tmp_path, monkeypatch, config, message):

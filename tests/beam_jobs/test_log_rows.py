@@ -5,19 +5,9 @@ import json
 
 import pytest
 
-from beam_jobs.log_rows import (
-    BAD_TIME,
-    EMPTY_ITEM,
-    EMPTY_USER,
-    NOT_UTF8,
-    UNREADABLE,
-    WRONG_COLUMNS,
-    RowFormat,
-    Wanted,
-    dead_letter_line,
-    parse_block,
-    parse_quoted,
-)
+from beam_jobs.csv_rows import UNREADABLE, WRONG_COLUMNS, RowFormat, parse_block, parse_quoted
+from beam_jobs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8, Wanted, dead_letter_line
+from beam_jobs.log_times import BAD_TIME
 
 CSV = RowFormat(b",", quotes=True, num_columns=3, user=0, item=1, time=2)
 RATINGS = RowFormat(b"::", quotes=False, num_columns=4, user=0, item=1, time=3)

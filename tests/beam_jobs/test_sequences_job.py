@@ -187,7 +187,7 @@ def test_read_piece_emits_packed_columns_per_bucket(write_csv):
     with fn_api_pipeline() as graph:
         outputs = (
             graph
-            | beam.Create(cut(log, 1 << 20))
+            | beam.Create(cut(log, 0, 1 << 20))
             | beam.ParDo(ReadPiece(log, num_buckets=1, chunk_bytes=1 << 20)).with_outputs()
         )
         sizes = outputs.events | beam.MapTuple(lambda bucket, piece: (bucket, piece[0], unpack(piece[1]).num_rows))

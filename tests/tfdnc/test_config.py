@@ -1,5 +1,7 @@
 """The experiment config."""
 
+from pathlib import Path
+
 import pytest
 
 from tfdnc.config import dump_config, load_config, parse_config
@@ -80,9 +82,43 @@ def test_a_file_that_is_not_utf_8_is_refused(config_file):
         load_config(config_file)
 
 
-def test_every_config_in_the_repository_loads():
-    from pathlib import Path
+@pytest.mark.parametrize(
+    ("path", "locations"),
+    [
+        (None, ()),
+        ("a.csv", ("a.csv",)),
+        (Path("a/b.csv"), ("a/b.csv",)),
+        (["gs://bucket/a-*.csv", Path("b.csv")], ("gs://bucket/a-*.csv", "b.csv")),
+    ],
+)
+def test_a_log_is_a_path_a_glob_a_url_or_several_and_is_dumped_as_it_was_given(path, locations, tmp_path):
+    config = parse_config({"name": "x", "data": {"path": path}})
+    assert config.data.locations == locations
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
 
+
+@pytest.mark.parametrize("path", [[], [3], 3, {"a": 1}, ""])
+def test_what_names_no_log_is_refused(path):
+    with pytest.raises(UserError, match=r"config: data.path: value error, expected a path or a list of paths, got"):
+        parse_config({"name": "x", "data": {"path": path}})
+
+
+@pytest.mark.parametrize(
+    ("data", "ticks"),
+    [
+        ({}, 1),
+        ({"time_unit": "ms"}, 1000),
+        ({"time_unit": "iso"}, 1_000_000),
+        ({"format": "kuairand"}, 1000),
+        ({"format": "movielens", "time_unit": "ms"}, 1),
+    ],
+)
+def test_seconds_can_be_told_in_the_unit_of_the_log(data, ticks):
+    assert parse_config({"name": "x", "data": data}).data.ticks_per_second == ticks
+
+
+def test_every_config_in_the_repository_loads():
     files = sorted(Path(__file__).parents[2].glob("configs/*/*.yaml"))
     assert files
     for file in files:

@@ -27,6 +27,23 @@ def test_it_depends_on_every_file_that_is_read_and_no_other(folder):
     ]
 
 
+def test_it_depends_on_what_globs_find_and_on_remote_files_by_their_time(folder, monkeypatch):
+    from tests.beam_jobs.scheme_fs import BucketFileSystem
+
+    store = folder / "store"
+    store.mkdir()
+    monkeypatch.setattr(BucketFileSystem, "root", store)
+    header = "user_id,item_id,timestamp\n"
+    with BucketFileSystem(None).create("bucket://shop/b.csv") as stream:
+        stream.write(header.encode())
+    for name in ("c.csv", "a.csv"):
+        (folder / name).write_text(header)
+    data = {"path": [f"{folder}/?.csv", "bucket://shop/*.csv"]}
+    here, there, last = PREPARE.files(config(data), folder)
+    assert (here, last) == (folder / "a.csv", folder / "c.csv")
+    assert (there.url, there.size, there.modified > 0) == ("bucket://shop/b.csv", len(header), True)
+
+
 def test_options_of_a_format_matter_to_that_format_only():
     def settings(format_, feedback):
         return PREPARE.settings(config({"format": format_, "kuairand": {"feedback": feedback}}))

@@ -6,7 +6,7 @@ import pytest
 
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
-from tfdnc.stations import Station, lock_run, run_station, standing
+from tfdnc.stations import RemoteFile, Station, lock_run, run_station, standing
 
 
 def make_station(name, work, needs=(), resumes=False, files=(), seeded=True):
@@ -95,6 +95,19 @@ def test_input_files_of_the_same_name_all_count(tmp_path, changed):
     (tmp_path / changed).write_text("after")
     run_station(station, config(), tmp_path / "run")
     assert work.calls == 2
+
+
+def test_a_remote_input_file_is_known_by_its_size_and_time(run):
+    work = CountingWork()
+    for file in (
+        RemoteFile("gs://bucket/log.csv", 10, 1.5),
+        RemoteFile("gs://bucket/log.csv", 10, 1.5),
+        RemoteFile("gs://bucket/log.csv", 11, 1.5),
+        RemoteFile("gs://bucket/log.csv", 11, 2.5),
+        RemoteFile("gs://other/log.csv", 11, 2.5),
+    ):
+        run_station(make_station("first", work, files=[file]), config(), run)
+    assert work.calls == 4
 
 
 def test_a_station_that_fails_leaves_the_finished_folder_as_it_was(run):

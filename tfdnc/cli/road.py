@@ -10,7 +10,7 @@ import yaml
 from tfdnc import schema
 from tfdnc.config import ClusterConfig, DataConfig, ExperimentConfig, ItemFile, dump_config
 from tfdnc.errors import UserError
-from tfdnc.stations import Station, Workplace
+from tfdnc.stations import RemoteFile, Station, Workplace
 
 _RECORDED_HISTORIES = 5
 
@@ -116,16 +116,17 @@ def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
 
     folder = run / GENERATE.folder
     items = ItemFile(path=folder / ITEM_FILE, title="title", categories="categories")
-    return config.data.model_copy(update={"format": "csv", "path": folder / LOG, "items": items})
+    return config.data.model_copy(update={"format": "csv", "path": str(folder / LOG), "items": items})
 
 
-def _log_files(config: ExperimentConfig, run: Path) -> list[Path]:
+def _log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
     from beam_jobs.item_details import find_details
     from beam_jobs.log_formats import find_log
 
     data = resolve_data(config, run)
     details = find_details(data)
-    return [*(file.path for file in find_log(data).files), *([details.path] if details else [])]
+    files = [*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])]
+    return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
 
 
 def _sections(*names: str):

@@ -1,0 +1,71 @@
+"""Times of a log -> int64 in one unit per log: integers as they stand, ISO 8601 text and timestamps as microseconds."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ISO = "iso"
+BAD_TIME, BAD_ISO_TIME = "time is not an integer", "time is not a date and time of ISO 8601"
+
+_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
+
+# Days that exist, so that no value that matches fails the cast of its whole block.
+_LEAP_YEAR = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+_DATE = (
+    r"(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    rf"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+)
+_CLOCK, _OFFSET = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
+_ISO = rf"^{_DATE}(?:[T ]{_CLOCK}(?::[0-5][0-9](?:\.[0-9]+)?)?{_OFFSET}?)?$"
+_WITH_OFFSET = r"^.{16}.*[Z+-]"  # after the minutes; before them there are hyphens too
+_FINER, _MICROSECONDS = r"(\.[0-9]{6})[0-9]+", r"\1"
+
+
+def complaint(unit: str) -> str:
+    """Returns what is wrong with a row whose time could not be read in this `data.time_unit`."""
+    return BAD_ISO_TIME if unit == ISO else BAD_TIME
+
+
+def times_of_text(texts: pa.Array, unit: str) -> pa.Array:
+    """Returns the times that were written as text.
+
+    Args:
+        texts: `[R]` strings or bytes.
+        unit: `data.time_unit`. Integers must be whole: "1600000000.5" is none. ISO text is a date, or a date and a time
+            of day with "T" or a blank between them; without an offset it is UTC, and what is finer than a microsecond
+            is cut off.
+
+    Returns:
+        int64 `[R]`, null where the text is no such time.
+    """
+    well_formed = pc.match_substring_regex(texts, _ISO if unit == ISO else _INTEGER)
+    if texts.null_count or not pc.all(well_formed, min_count=0).as_py():
+        texts = pc.if_else(well_formed, texts, pa.scalar(None, texts.type))
+    texts = texts.cast(pa.string())
+    return _microseconds(texts) if unit == ISO else texts.cast(pa.int64())
+
+
+def _microseconds(texts: pa.Array) -> pa.Array:
+    """Microseconds since 1970 UTC of well-formed ISO texts `[R]`, null where null."""
+    if pc.any(pc.match_substring_regex(texts, _FINER)).as_py():
+        texts = pc.replace_substring_regex(texts, _FINER, _MICROSECONDS)
+    with_offset = pc.match_substring_regex(texts, _WITH_OFFSET)
+    null = pa.scalar(None, pa.string())
+    utc = pc.if_else(with_offset, texts, null).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    naive = pc.if_else(with_offset, null, texts).cast(pa.timestamp("us")).cast(pa.int64())
+    return pc.coalesce(utc, naive)
+
+
+def times_of_timestamps(column: pa.Array) -> pa.Array:
+    """Returns Arrow timestamps or dates `[R]` as int64 microseconds since 1970 UTC, rounded down.
+
+    Null where null, and where an int64 cannot hold the microseconds.
+    """
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("s"))
+    ticks = column.cast(pa.int64()).fill_null(0).to_numpy()
+    if column.type.unit == "ns":
+        return pa.array(ticks // 1000, mask=column.is_null().to_numpy(zero_copy_only=False))
+    factor = {"s": 1_000_000, "ms": 1_000, "us": 1}[column.type.unit]
+    furthest = (2**63 - 1) // factor
+    too_far = (ticks < -furthest) | (ticks > furthest)
+    return pa.array(ticks * factor, mask=too_far | column.is_null().to_numpy(zero_copy_only=False))
