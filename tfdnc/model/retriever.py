@@ -94,7 +94,7 @@ class Retriever(tfrs.Model):
             tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
         )
         loss = _mean(losses)
-        self._retrieval_loss.update_state(loss)
+        self._retrieval_loss.update_state(_over_replicas(loss))
         if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
             return loss
 
@@ -102,8 +102,13 @@ class Retriever(tfrs.Model):
         logits = self._intent_head(tf.gather_nd(states.intent, where))
         labels = tf.gather_nd(inputs["target_cluster"], where)
         intent_loss = _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
-        self._intent_loss.update_state(intent_loss)
+        self._intent_loss.update_state(_over_replicas(intent_loss))
         return loss + self._intent_weight * intent_loss
+
+    def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """As `tfrs.Model`; of several replicas, each of which has its share of the loss, the figures are of all."""
+        logs = super().train_step(inputs)
+        return logs | {name: _over_replicas(logs[name]) for name in ("loss", "regularization_loss", "total_loss")}
 
     def training_states(self, inputs: dict[str, tf.Tensor], seed: tf.Tensor | None) -> TrainingStates:
         """States of a batch, and which of its positions have a retrieval loss.
@@ -122,8 +127,10 @@ class Retriever(tfrs.Model):
         return self._encoder.training_states(windows, seed)
 
     def step_seed(self, step: tf.Tensor) -> tf.Tensor:
-        """What fixes everything random in one training step: `[2]` int32."""
-        return tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32) * 4096])
+        """What fixes everything random in one training step: `[2]` int32; each of R replicas counts R to a step."""
+        replicas = _replicas()
+        number = tf.cast(step, tf.int32) * replicas.num_replicas_in_sync + replicas.replica_id_in_sync_group
+        return tf.stack([tf.constant(self._seed), number * 4096])
 
     def user_vectors(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes histories for retrieval.
@@ -203,5 +210,18 @@ def _has_native_bfloat16() -> bool:
 
 
 def _mean(losses):
-    """Mean of `[P]`, 0 for P = 0."""
-    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
+    """This replica's share of the mean of `[P]` over all replicas, which the sum of their gradients is that of.
+
+    Alone, it is the mean; 0 for P = 0.
+    """
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), _over_replicas(tf.cast(tf.size(losses), tf.float32)))
+
+
+def _over_replicas(value):
+    """Sum of a scalar over all replicas."""
+    replicas = _replicas()
+    return value if replicas.num_replicas_in_sync == 1 else replicas.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def _replicas():
+    return tf.distribute.get_replica_context()
