@@ -41,6 +41,7 @@ class Retriever(tfrs.Model):
         self._seed = seed
         self._counts = np.ones(self.num_items, np.int64) if counts is None else counts
         self._train_config = train
+        self.distribute_reduction_method = "first"  # what a step returns is of all replicas; Keras would sum it up
         self._loss_function = LOSSES.resolve(train.loss)
         self._intent_weight = train.intent_weight
         self._product_dtype = resolve_precision(train.precision)

@@ -34,6 +34,7 @@ class Team:
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float64)])
     def _sum(self, table: tf.Tensor) -> tf.Tensor:
         def total(own):
+            own = tf.identity(own)  # made here, it lies on a device; an argument does not, and cannot be reduced
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
 
         return self.strategy.run(total, args=(table,))
