@@ -127,8 +127,8 @@ class TrainConfig(Section):
     """How the model is trained; `loss` names an entry of the loss registry."""
 
     loss: str = "in_cluster_softmax"
-    # Whose negatives `bce` trains on; an entry of the registry of negative sources. records: the first set; rotating: set
-    # epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
+    # Where `bce` has its negatives from, an entry of the registry of negative sources. records: the first set;
+    # rotating: set epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
     negatives: str = "records"
     intent_weight: Annotated[float, Field(ge=0)] = 1.0
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step

@@ -13,7 +13,6 @@ from tfdnc.backend import keras, tf
 from tfdnc.errors import UserError
 from tfdnc.training.team import Team
 
-
 _CHECKPOINTS = "checkpoints"
 
 

@@ -1,4 +1,4 @@
-"""Where the negatives of a batch come from: out of the records, or drawn while the model trains; by the name in a config.
+"""Where the negatives of a batch come from: out of the records, or drawn while the model trains, as the config says.
 
 All sources follow the law of `examples.sampler` and never give a user's own training items. They differ in how often a
 position meets the same negatives again: in every epoch, in every R-th, or never.
@@ -57,8 +57,8 @@ class RotatingNegatives:
         examples, found = config.examples, records.negatives.shape[1]
         if found != examples.recorded_negatives:
             raise UserError(
-                f"Expected {examples.negative_sets} sets of {examples.num_negatives} negatives per item in the records, "
-                f"found {found} negatives: run the examples station again."
+                f"Expected {examples.negative_sets} sets of {examples.num_negatives} negatives per item in the "
+                f"records, found {found} negatives: run the examples station again."
             )
         self.num_negatives = examples.num_negatives if found else 0
         self._num_sets = max(1, examples.negative_sets)

@@ -71,6 +71,8 @@ def train(
     steps = batches.steps_per_epoch
     state = TrainingState(model, output, common or output)
     first_epoch = state.restore()
+    if (team.everybodys([first_epoch]) != first_epoch).any():
+        raise UserError("Expected the same checkpoint for every worker: is the folder of runs common to all of them?")
     if first_epoch < settings.epochs:
         with contextlib.ExitStack() as displays:
             callbacks = [
@@ -84,18 +86,8 @@ def train(
                     displays.enter_context(ProgressBar(steps, first_epoch, settings.epochs, objective)),
                     keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
                 ]
-            model.fit(
-                # Every worker makes its own batches; a dataset handed over would be split once more.
-                team.strategy.distribute_datasets_from_function(
-                    lambda _: batches.dataset(first_epoch, settings.epochs)
-                ),
-                initial_epoch=first_epoch,
-                epochs=settings.epochs,
-                steps_per_epoch=steps,
-                verbose=0,
-                # The checkpoint is last: an epoch counts as done when everything about it is on disk.
-                callbacks=[*callbacks, Checkpoint(state)],
-            )
+            callbacks.append(Checkpoint(state))  # last: an epoch counts as done when everything about it is on disk
+            _fit(model, batches, first_epoch, settings.epochs, callbacks, team)
     if not state.history:  # no epoch was asked for: the initial weights are the model
         tf.train.Checkpoint(model=model).write(str(output / WEIGHTS))
         state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model).items()}}]
@@ -140,9 +132,38 @@ def _agree(config: ExperimentConfig, records: TrainingRecords, batches: Training
     digest = zlib.crc32(config.model_dump_json(include=sections).encode())
     steps, users, digests = team.everybodys([batches.steps_per_epoch, records.users.max() + 1, digest]).T
     if (digests != digest).any():
-        raise UserError("Expected the same config on every worker, got different ones: start all with the same command.")
+        raise UserError(
+            "Expected the same config on every worker, got different ones: start all with the same command."
+        )
     batches.spread_over(int(steps.max()))
     return int(users.max())
+
+
+def _fit(
+    model: Retriever,
+    batches: TrainingBatches,
+    first_epoch: int,
+    epochs: int,
+    callbacks: list[keras.callbacks.Callback],
+    team: Team,
+) -> None:
+    """`model.fit` for the epochs that are left."""
+    # Every worker makes its own batches; a dataset handed to `fit` as it is would be divided among them once more.
+    dataset = team.strategy.distribute_datasets_from_function(lambda _: batches.dataset(first_epoch, epochs))
+    try:
+        model.fit(
+            dataset,
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            steps_per_epoch=batches.steps_per_epoch,
+            verbose=0,
+            callbacks=callbacks,
+        )
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        raise UserError(
+            "Expected every worker to train to the end, but one is gone: start all workers again, they continue after "
+            f"the last whole epoch ({error.message.splitlines()[0]})."
+        ) from error
 
 
 def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Retriever:

@@ -39,8 +39,8 @@ def this_place() -> Place:
         known = 0 <= number < len(hosts[role])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            'Expected TF_CONFIG such as {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": '
-            f"0}}}}, got {text!r} ({error!r})."
+            'Expected TF_CONFIG such as {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", '
+            f'"index": 0}}}}, got {text!r} ({error!r}).'
         ) from error
     if not known or not set(hosts) <= {"chief", "worker"}:
         raise UserError(
