@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND_FLOOR = {"tfdnc", *(f"tfdnc.{name}" for name in ("config", "errors", "items", "registry", "schema", "times"))}
+GROUND_FLOOR = {
+    "tfdnc",
+    *(f"tfdnc.{name}" for name in ("config", "errors", "items", "negatives", "registry", "schema", "times")),
+}
 
 
 def imports_of(path):

@@ -6,9 +6,10 @@ from beam_jobs.examples import build_examples
 from beam_jobs.sequences import prepare
 from tfdnc import schema
 from tfdnc.clustering import build_clusters
-from tfdnc.config import ClusterConfig, DataConfig, ExamplesConfig, TrainConfig
+from tfdnc.config import ClusterConfig, DataConfig, ExamplesConfig, TrainConfig, parse_config
 from tfdnc.items import read_items
 from tfdnc.training.batches import TrainingBatches
+from tfdnc.training.negatives import RecordedNegatives
 from tfdnc.training.records import read_training
 
 
@@ -25,9 +26,9 @@ def test_every_target_of_a_batch_has_the_weight_of_its_event(tmp_path):
     build_examples(sequences, table, ExamplesConfig(), 1, tmp_path / "examples")
 
     ids = np.array([0, *map(int, read_items(tmp_path / "cluster").item_ids)])
-    batches = TrainingBatches(
-        read_training(tmp_path / "examples" / schema.TRAIN), TrainConfig(batch_tokens=200), max_length=50, seed=1
-    )
+    records, config = read_training(tmp_path / "examples" / schema.TRAIN), parse_config({"name": "x"})
+    negatives = RecordedNegatives(config, None, records)
+    batches = TrainingBatches(records, negatives, TrainConfig(batch_tokens=200), max_length=50, seed=1)
     positions = 0
     for batch in batches.epoch(0):
         filled = batch["target"] > 0

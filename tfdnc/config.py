@@ -158,12 +158,18 @@ class ClusterConfig(Section):
 
 
 class ExamplesConfig(Section):
-    """What a positive competes with in the records; `sampler` names an entry of the negative-sampler registry."""
+    """What a positive competes with; `sampler` names an entry of the negative-sampler registry."""
 
     sampler: str = "in_cluster"
     num_negatives: Positive = 1
+    negative_sets: Annotated[int, Field(ge=0)] = 1  # sets of `num_negatives` in the records; 0 if nobody reads them
     ratio: Share = 0.3  # mixed: share of in-cluster negatives
     popularity_exponent: float = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
+
+    @property
+    def recorded_negatives(self) -> int:
+        """Negatives of one item in the records, all sets together."""
+        return self.negative_sets * self.num_negatives
 
 
 class ModelConfig(Section):
@@ -189,6 +195,9 @@ class TrainConfig(Section):
     """How the model is trained; `loss` names an entry of the loss registry."""
 
     loss: str = "in_cluster_softmax"
+    # Where `bce` has its negatives from, an entry of the registry of negative sources. records: the first set;
+    # rotating: set epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
+    negatives: str = "records"
     intent_weight: Annotated[float, Field(ge=0)] = 1.0
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
     negative_exponent: float = 0.0  # of the counts these are drawn by; 0 is uniform

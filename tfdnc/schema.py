@@ -92,7 +92,7 @@ TRAIN_FEATURES = {
     "user": "[1] index of the user, 0..users-1, in order of the sequence files, those without a record included",
     "item": "[T] the user's training items, oldest first",
     "cluster": "[T] the cluster of each item",
-    "negatives": "[T * n] row j: n negatives for target item[j]; 0 where its cluster has none left",
+    "negatives": "[T * R * n] row j: R sets of n negatives for target item[j]; 0 where its cluster has none left",
 }
 
 WEIGHT = "weight"

@@ -10,7 +10,7 @@ import yaml
 from tfdnc import schema
 from tfdnc.config import ClusterConfig, DataConfig, ExperimentConfig, ItemFile, dump_config
 from tfdnc.errors import UserError
-from tfdnc.stations import RemoteFile, Station, Workplace
+from tfdnc.stations import RemoteFile, Station, Workplace, unfinished_folder
 
 _RECORDED_HISTORIES = 5
 
@@ -51,13 +51,17 @@ def _train(place: Workplace) -> dict:
     from tfdnc.evaluation.report import validation_objective, validator
     from tfdnc.items import read_items
     from tfdnc.training.records import read_held_out, read_training
+    from tfdnc.training.team import Team
     from tfdnc.training.train import train
+    from tfdnc.training.workers import this_place
 
+    team = Team(this_place())
     config, examples = place.config, place.run / EXAMPLES.folder
     items = read_items(place.run / CLUSTER.folder)
     validate = validator(config, read_held_out(examples / schema.VALIDATION))
-    records = read_training(examples / schema.TRAIN)
-    return train(config, items, records, validate, validation_objective(config), place.output)
+    records = read_training(examples / schema.TRAIN, team.place)
+    common = unfinished_folder(TRAIN, place.run)
+    return train(config, items, records, validate, validation_objective(config), place.output, team, common)
 
 
 def _evaluate(place: Workplace) -> dict:
@@ -179,7 +183,7 @@ def _check_judge(config: ExperimentConfig) -> None:
 
 
 def _check_examples(config: ExperimentConfig) -> None:
-    from beam_jobs.negatives import NEGATIVE_SAMPLERS
+    from tfdnc.negatives import NEGATIVE_SAMPLERS
 
     NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
 
@@ -188,9 +192,11 @@ def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.merge import MERGES
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
+    from tfdnc.training.negatives import NEGATIVE_SOURCES
 
     USER_ENCODERS.resolve(config.model.encoder)
     LOSSES.resolve(config.train.loss)
+    NEGATIVE_SOURCES.resolve(config.train.negatives)
     MERGES.resolve(config.merge.method)
 
 

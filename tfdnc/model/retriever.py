@@ -41,6 +41,7 @@ class Retriever(tfrs.Model):
         self._seed = seed
         self._counts = np.ones(self.num_items, np.int64) if counts is None else counts
         self._train_config = train
+        self.distribute_reduction_method = "first"  # what a step returns is of all replicas; Keras would sum it up
         self._loss_function = LOSSES.resolve(train.loss)
         self._intent_weight = train.intent_weight
         self._product_dtype = resolve_precision(train.precision)
@@ -95,7 +96,7 @@ class Retriever(tfrs.Model):
             tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
         )
         loss = _mean(losses, _weights(inputs, where))
-        self._retrieval_loss.update_state(loss)
+        self._retrieval_loss.update_state(_over_replicas(loss))
         if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
             return loss
 
@@ -104,8 +105,13 @@ class Retriever(tfrs.Model):
         labels = tf.gather_nd(inputs["target_cluster"], where)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         intent_loss = _mean(losses, _weights(inputs, where))
-        self._intent_loss.update_state(intent_loss)
+        self._intent_loss.update_state(_over_replicas(intent_loss))
         return loss + self._intent_weight * intent_loss
+
+    def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """As `tfrs.Model`; of several replicas, each of which has its share of the loss, the figures are of all."""
+        logs = super().train_step(inputs)
+        return logs | {name: _over_replicas(logs[name]) for name in ("loss", "regularization_loss", "total_loss")}
 
     def training_states(self, inputs: dict[str, tf.Tensor], seed: tf.Tensor | None) -> TrainingStates:
         """States of a batch, and which of its positions have a retrieval loss.
@@ -124,8 +130,10 @@ class Retriever(tfrs.Model):
         return self._encoder.training_states(windows, seed)
 
     def step_seed(self, step: tf.Tensor) -> tf.Tensor:
-        """What fixes everything random in one training step: `[2]` int32."""
-        return tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32) * 4096])
+        """What fixes everything random in one training step: `[2]` int32; each of R replicas counts R to a step."""
+        replicas = _replicas()
+        number = tf.cast(step, tf.int32) * replicas.num_replicas_in_sync + replicas.replica_id_in_sync_group
+        return tf.stack([tf.constant(self._seed), number * 4096])
 
     def user_vectors(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes histories for retrieval.
@@ -210,7 +218,21 @@ def _weights(inputs, where):
 
 
 def _mean(losses, weights):
-    """Mean of `[P]` by weights `[P]`, or of equal ones where they are None; 0 where nothing has a weight."""
-    if weights is None:
-        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
-    return tf.math.divide_no_nan(tf.reduce_sum(weights * losses), tf.reduce_sum(weights))
+    """This replica's share of the mean of `[P]` over all replicas, which the sum of their gradients is that of.
+
+    It is the mean by `weights` `[P]`, or of equal ones where they are None; 0 where nothing has a weight. Alone, the
+    share is the mean.
+    """
+    total = tf.cast(tf.size(losses), tf.float32) if weights is None else tf.reduce_sum(weights)
+    weighted = losses if weights is None else weights * losses
+    return tf.math.divide_no_nan(tf.reduce_sum(weighted), _over_replicas(total))
+
+
+def _over_replicas(value):
+    """Sum of a scalar over all replicas."""
+    replicas = _replicas()
+    return value if replicas.num_replicas_in_sync == 1 else replicas.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def _replicas():
+    return tf.distribute.get_replica_context()
