@@ -28,8 +28,8 @@ def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Pat
 
     Clusters are numbered by descending training events, or as in `config.previous`; inside a cluster, items by
     descending training events, then item id. Every cluster has at least one item. Items that the clusterer has no place
-    for get one by `place_cold_items`; these, and those without training events, are marked as cold. Nothing is written
-    when the result is refused.
+    for get one by `place_cold_items`. Those without training events, or new to `config.previous`, are marked as cold.
+    Nothing is written when the result is refused.
 
     Args:
         prepared: folder that `tfdnc prepare` wrote.
@@ -49,7 +49,9 @@ def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Pat
     clusterer = CLUSTERERS.resolve(config.method)
     log = read_training_log(prepared)
     found = clusterer(log, config, seed)
-    cold = (found == NO_PLACE) | (log.counts == 0)
+    cold = log.counts == 0
+    if config.previous:
+        cold |= found == NO_PLACE
     placed = place_cold_items(found, log.first_categories())
     labels = compact_clusters(placed) if config.previous else order_clusters(placed, log.counts)
     item_shares = np.bincount(labels) / log.num_items
