@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfdnc import schema
-from tfdnc.clustering import CLUSTERERS, TrainingLog, build_clusters, read_training_log
+from tfdnc.clustering import CLUSTERERS, build_clusters, read_training_log
 from tfdnc.clustering.station import next_in_cluster, order_clusters
 from tfdnc.clustering.word2vec import _Corpus, place_cold_items
 from tfdnc.config import ClusterConfig
 from tfdnc.errors import UserError
 
 TINY = ClusterConfig(num_clusters=2, dim=8, epochs=20, sample=0, max_share=0.6)
-METHODS = ("category", "random", "single", "word2vec_kmeans")
+METHODS = ("category", "random", "single", "spectral_kmeans", "word2vec_kmeans")
 HELD_OUT = [1, 2]  # what every user of these logs sees last; no model may
 
 
@@ -72,8 +72,9 @@ def read_clusters(output):
     return json.loads((output / schema.CLUSTERS).read_text())
 
 
-def test_two_disjoint_tastes_are_two_clusters_exactly(prepared, tmp_path):
-    figures = build_clusters(prepared, TINY, 1, tmp_path / "out")
+@pytest.mark.parametrize("method", ["spectral_kmeans", "word2vec_kmeans"])
+def test_two_disjoint_tastes_are_two_clusters_exactly(method, prepared, tmp_path):
+    figures = build_clusters(prepared, TINY.model_copy(update={"method": method}), 1, tmp_path / "out")
     items = read_items(tmp_path / "out")
     parity = {}
     for cluster, item_id in zip(items["cluster"], items["item_id"], strict=True):
@@ -150,27 +151,42 @@ def test_equal_seeds_give_equal_bytes_in_any_process(prepared, tmp_path):
 
 def test_reading_drops_what_is_held_out(tmp_path):
     write_prepared(tmp_path, [[1, 2, 3, 4], [4, 3], [], [2, 2, 2, 1, 1]], 4)
-    log = read_training_log(tmp_path)
-    assert log.items.tolist() == [1, 2, 2, 2, 2]
-    assert log.offsets.tolist() == [0, 2, 2, 2, 5]
+    log = read_training_log(tmp_path, tmp_path / "scratch")
+    parts = [(items.tolist(), lengths.tolist()) for items, lengths in log.parts()]
+    assert parts == [([1, 2], [2, 0]), ([2, 2, 2], [0, 3])]
     assert log.counts.tolist() == [1, 4, 0, 0]
 
 
-def test_long_sequences_become_several_sentences():
+def test_long_sequences_become_several_sentences(tmp_path):
     """gensim would ignore the second half of this user, and so the items 3 and 4."""
-    items = np.repeat([1, 2, 3, 4], 5_000)
-    vocabulary = pa.Table.from_pylist([{"item_id": str(item)} for item in range(4)], schema=schema.VOCABULARY_SCHEMA)
-    log = TrainingLog(items, np.array([0, 20_000]), np.full(4, 5_000), vocabulary)
-    sentences = list(_Corpus(log, warm=np.array([3, 2, 1, 0])))
+    items = np.repeat([1, 2, 3, 4], 5_000).tolist()
+    write_prepared(tmp_path, [[*items, *HELD_OUT]], 4)
+    log = read_training_log(tmp_path, tmp_path / "scratch")
+    sentences = list(_Corpus(log, warm=np.array([3, 2, 1, 0]), epochs=1))
     assert [len(sentence) for sentence in sentences] == [10_000, 10_000]
     assert sentences[1] == [1] * 5_000 + [0] * 5_000
 
 
-def test_chance_level_by_hand():
+def test_word2vec_says_how_far_it_is(prepared, tmp_path, caplog):
+    caplog.set_level("INFO", "tfdnc.clustering")
+    build_clusters(prepared, TINY.model_copy(update={"epochs": 2}), 1, tmp_path / "out")
+    shares = [record.args[0] for record in caplog.records if record.message.startswith("Word2Vec:")]
+    assert len(shares) == 20
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+
+
+def test_a_budget_of_words_stands_in_the_figures(prepared, tmp_path):
+    free = build_clusters(prepared, TINY, 1, tmp_path / "free")
+    bounded = build_clusters(prepared, TINY.model_copy(update={"max_words": 5_000}), 1, tmp_path / "bounded")
+    assert (free["epochs"], free["sample"], free["trained_words"]) == (20, 0, 20 * 1_600)
+    assert (bounded["epochs"], bounded["sample"], bounded["trained_words"]) == (3, 0, 3 * 1_600)
+
+
+def test_chance_level_by_hand(tmp_path):
     """Pairs (1,1) (1,2) of one user and (3,3) of another: clusters 0,0 / 0,1 / 1,1."""
-    vocabulary = pa.Table.from_pylist([{"item_id": str(item)} for item in range(3)], schema=schema.VOCABULARY_SCHEMA)
-    log = TrainingLog(np.array([1, 1, 2, 3, 3]), np.array([0, 3, 5, 5]), np.array([2, 1, 2]), vocabulary)
-    observed, chance = next_in_cluster(log, np.array([0, 1, 1]))
+    write_prepared(tmp_path, [[1, 1, 2, *HELD_OUT], [3, 3, *HELD_OUT], HELD_OUT], 3)
+    observed, chance = next_in_cluster(read_training_log(tmp_path, tmp_path / "scratch"), np.array([0, 1, 1]))
     assert observed == pytest.approx(2 / 3)
     assert chance == pytest.approx((2 / 3) * (1 / 3) + (1 / 3) * (2 / 3))
 
@@ -213,13 +229,13 @@ def test_small_categories_and_items_without_one_are_merged(tmp_path):
 
 def test_fewer_different_vectors_than_clusters_is_said(prepared, tmp_path, monkeypatch, caplog):
     vectors = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
-    monkeypatch.setattr("tfdnc.clustering.word2vec._skip_gram", lambda *_: vectors)
+    monkeypatch.setattr("tfdnc.clustering.word2vec._skip_gram", lambda *_: (vectors, 0))
     figures = build_clusters(prepared, TINY.model_copy(update={"num_clusters": 5}), 1, tmp_path / "out")
     assert figures["clusters"] == 3 == len(read_clusters(tmp_path / "out"))
     assert "found 3 clusters, not 5" in caplog.text
 
 
-@pytest.mark.parametrize("method", ["random", "word2vec_kmeans"])
+@pytest.mark.parametrize("method", ["random", "spectral_kmeans", "word2vec_kmeans"])
 def test_more_clusters_than_items_is_refused(method, prepared, tmp_path):
     config = TINY.model_copy(update={"method": method, "num_clusters": 21})
     with pytest.raises(UserError, match=r"num_clusters of at most 20.*got 21; lower"):
@@ -254,7 +270,7 @@ def test_category_without_categories_is_refused(tmp_path):
 
 
 def test_unknown_method_lists_the_known(prepared, tmp_path):
-    with pytest.raises(UserError, match="Unknown clusterer 'kmeans'; known: category, random, single, word2vec_kmeans"):
+    with pytest.raises(UserError, match="Unknown clusterer 'kmeans'; known: category, random, single, spectral"):
         build_clusters(prepared, ClusterConfig(method="kmeans"), 1, tmp_path / "out")
 
 

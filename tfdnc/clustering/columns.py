@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 @CLUSTERERS.register("category")
-def category(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N]: the items by their first category.
 
     Categories with fewer than `config.min_category_items` items, and the items without a category, share one
@@ -33,18 +33,18 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
         merged = [name or "no category" for name in names[small]]
         logger.info("%d items of %s form the cluster of the rest", sizes[small].sum(), ", ".join(merged))
     other = len(names)
-    return np.where(small[label], other, label)
+    return np.where(small[label], other, label), {}
 
 
 @CLUSTERERS.register("random")
-def random(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def random(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N]: clusters of equal size (give or take one item) without meaning: the control experiment."""
     check_num_clusters(log.num_items, config)
-    return np.random.default_rng(seed).permutation(log.num_items) % config.num_clusters
+    return np.random.default_rng(seed).permutation(log.num_items) % config.num_clusters, {}
 
 
 @CLUSTERERS.register("single")
-def single(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def single(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N], all 0: K = 1, the classic retriever. `config.num_clusters` is not used."""
     del config, seed
-    return np.zeros(log.num_items, dtype=np.int64)
+    return np.zeros(log.num_items, dtype=np.int64), {}
