@@ -1,4 +1,4 @@
-"""The cluster station alone: `python -m tfdnc.clustering --config X.yaml --prepared DIR --output DIR [--runner=...]`."""
+"""The cluster station alone: `python -m tfdnc.clustering --config X.yaml --prepared DIR --output DIR [--runner=..]`."""
 
 import argparse
 import sys
