@@ -84,7 +84,7 @@ class ClusterConfig(Section):
     dim: Positive = 64
     window: Positive = 5
     epochs: Positive = 10
-    max_words: Positive = 50_000_000  # fewer epochs, then more down-sampling, where training would take more words
+    max_words: Positive = 50_000_000  # where training would take more: fewer epochs, then fewer users
     negative: Positive = 5
     sample: Annotated[float, Field(ge=0)] = 1e-4  # down-sample items above this share of the events, and above 1 / N
     workers: Positive = 1  # gensim is deterministic with one worker only

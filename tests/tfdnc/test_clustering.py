@@ -178,9 +178,40 @@ def test_word2vec_says_how_far_it_is(prepared, tmp_path, caplog):
 
 def test_a_budget_of_words_stands_in_the_figures(prepared, tmp_path):
     free = build_clusters(prepared, TINY, 1, tmp_path / "free")
-    bounded = build_clusters(prepared, TINY.model_copy(update={"max_words": 5_000}), 1, tmp_path / "bounded")
-    assert (free["epochs"], free["sample"], free["trained_words"]) == (20, 0, 20 * 1_600)
-    assert (bounded["epochs"], bounded["sample"], bounded["trained_words"]) == (3, 0, 3 * 1_600)
+    fewer = build_clusters(prepared, TINY.model_copy(update={"max_words": 5_000}), 1, tmp_path / "fewer")
+    some = build_clusters(prepared, TINY.model_copy(update={"max_words": 400}), 1, tmp_path / "some")
+    assert (free["epochs"], free["user_share"], free["trained_words"]) == (20, 1, 20 * 1_600)
+    assert (fewer["epochs"], fewer["user_share"], fewer["trained_words"]) == (3, 1, 3 * 1_600)
+    assert (some["epochs"], some["user_share"]) == (1, 0.25)
+    assert some["trained_words"] == pytest.approx(400, rel=0.3)
+
+
+def test_some_users_are_whole_users_of_every_file_picked_by_the_seed(prepared, tmp_path):
+    log = read_training_log(prepared, tmp_path / "scratch")
+    some = log.some_users(0.3, seed=1)
+    parts = list(some.parts())
+    assert [len(lengths) for _, lengths in parts] == pytest.approx([30, 30], abs=12)
+    everybody = {tuple(user) for items, _ in log.parts() for user in items.reshape(-1, 8).tolist()}
+    read = [tuple(user) for items, _ in parts for user in items.reshape(-1, 8).tolist()]
+    assert set(read) <= everybody
+    assert some.counts.tolist() == np.bincount(np.ravel(read), minlength=21)[1:].tolist()
+    assert [items.tolist() for items, _ in log.some_users(0.3, seed=1).parts()] == [
+        items.tolist() for items, _ in parts
+    ]
+    assert [items.tolist() for items, _ in log.some_users(0.3, seed=2).parts()] != [
+        items.tolist() for items, _ in parts
+    ]
+
+
+def test_items_that_no_read_user_has_met_are_placed(tmp_path):
+    sequences = [*two_tastes(), [21, 21, 21, *HELD_OUT], [22, 22, 22, *HELD_OUT]]
+    categories = [["even" if item % 2 == 0 else "odd"] for item in range(1, 23)]
+    write_prepared(tmp_path / "prepared", sequences, 22, categories=categories)
+    read = read_training_log(tmp_path / "prepared", tmp_path / "scratch").some_users(0.5, seed=3)
+    assert not read.counts[20:].all()
+    config = TINY.model_copy(update={"max_words": 803})
+    figures = build_clusters(tmp_path / "prepared", config, 3, tmp_path / "out")
+    assert (figures["user_share"], figures["items"], figures["clusters"]) == (0.5, 22, 2)
 
 
 def test_chance_level_by_hand(tmp_path):

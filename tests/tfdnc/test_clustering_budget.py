@@ -15,9 +15,9 @@ def config(**settings):
 
 
 def test_within_the_budget_the_config_decides():
-    assert plan_training(EVEN, config(max_words=100_000)) == Plan(epochs=10, sample=0)
-    assert plan_training(EVEN, config(max_words=100_000, sample=1e-4)) == Plan(epochs=10, sample=0.1)  # 1 / N
-    assert plan_training(EVEN, config(max_words=100_000, sample=0.3)) == Plan(epochs=10, sample=0.3)
+    assert plan_training(EVEN, config(max_words=100_000)) == Plan(10, 1, sample=0)
+    assert plan_training(EVEN, config(max_words=100_000, sample=1e-4)) == Plan(10, 1, sample=0.1)  # 1 / N
+    assert plan_training(EVEN, config(max_words=100_000, sample=0.3)) == Plan(10, 1, sample=0.3)
 
 
 def test_movielens_1m_is_within_the_default_budget():
@@ -25,17 +25,19 @@ def test_movielens_1m_is_within_the_default_budget():
 
 
 def test_epochs_are_given_up_first():
-    assert plan_training(EVEN, config(max_words=99_999)) == Plan(epochs=9, sample=0)
-    assert plan_training(EVEN, config(max_words=10_000)) == Plan(epochs=1, sample=0)
+    assert plan_training(EVEN, config(max_words=99_999)) == Plan(9, 1, sample=0)
+    assert plan_training(EVEN, config(max_words=10_000)) == Plan(1, 1, sample=0)
 
 
-@pytest.mark.parametrize("sample", [0, 1e-4, 0.5])
-def test_then_popular_items_are_thinned_until_one_epoch_fits(sample):
-    counts = np.array([100_000, 10_000, *[10] * 100, 0])
-    plan = plan_training(counts, config(max_words=2_000, sample=sample))
-    assert plan.epochs == 1
-    assert words_per_epoch(counts, plan.sample) == pytest.approx(2_000)
-    assert words_per_epoch(counts[2:], plan.sample * counts.sum() / counts[2:].sum()) == 1_000  # the rare ones stay
+def test_then_one_epoch_of_fewer_users():
+    assert plan_training(EVEN, config(max_words=2_500)) == Plan(1, 0.25, sample=0)
+
+
+def test_words_that_down_sampling_drops_cost_nothing():
+    counts = np.array([100_000, *[10] * 100])
+    kept = words_per_epoch(counts, 1 / len(counts))
+    assert 1_000 < kept < 20_000
+    assert plan_training(counts, config(max_words=int(3.5 * kept), sample=1e-4)) == Plan(3, 1, sample=1 / len(counts))
 
 
 def test_words_are_counted_as_gensim_keeps_them():
@@ -50,4 +52,4 @@ def test_too_few_words_per_item_are_said(caplog):
     plan_training(EVEN, config(max_words=4_000))
     assert not caplog.records
     plan_training(EVEN, config(max_words=3_999))
-    assert "raise cluster.max_words above 4000, or choose cluster.method: spectral_kmeans" in caplog.text
+    assert "raise cluster.max_words to 4000, or choose cluster.method: spectral_kmeans" in caplog.text

@@ -1,7 +1,7 @@
 """What a clusterer may see of prepare's output: the training part of every sequence, and the vocabulary."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ class TrainingLog:
         vocabulary: table of `schema.VOCABULARY_SCHEMA`, N rows.
         scratch: folder for the intermediate files of a clusterer; whoever opened the log removes it.
         runner_args: flags for Beam, of a clusterer that runs a job over the files.
+        sampling: share of the users that are read, and the seed that picks them; None: all of them.
     """
 
     files: tuple[Path, ...]
@@ -30,6 +31,7 @@ class TrainingLog:
     vocabulary: pa.Table
     scratch: Path
     runner_args: tuple[str, ...] = ()
+    sampling: tuple[float, int] | None = None
 
     @property
     def num_items(self) -> int:
@@ -38,7 +40,21 @@ class TrainingLog:
 
     def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the items 1..N of every file, user after user, oldest first, and how many each of its users has."""
-        return map(training_part, self.files)
+        for number, path in enumerate(self.files):
+            items, lengths = training_part(path)
+            if self.sampling is not None:
+                share, seed = self.sampling
+                read = np.random.default_rng([seed, number]).random(len(lengths)) < share
+                items, lengths = items[np.repeat(read, lengths)], lengths[read]
+            yield items, lengths
+
+    def some_users(self, share: float, seed: int) -> "TrainingLog":
+        """Returns the log of a random share of the users: the vocabulary stays, the counts are theirs."""
+        if share == 1:
+            return self
+        log = replace(self, sampling=(share, seed))
+        counts = sum(np.bincount(items, minlength=self.num_items + 1)[1:] for items, _ in log.parts())
+        return replace(log, counts=counts)
 
     def item_ids(self) -> list[str]:
         """Returns the N item ids of the log."""

@@ -26,19 +26,20 @@ STEPS = 20
 def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N]: K-means clusters of the directions of skip-gram vectors of the items; and what was trained.
 
-    That is `epochs`, `sample` and `trained_words`: `config.max_words` bounds them on a long log. Cold items have no
-    vector; `place_cold_items` finds them a cluster. The result is a function of the log and the seed when
-    `config.workers` is 1; more workers race.
+    That is `epochs`, `user_share` and `trained_words`: `config.max_words` bounds them on a long log. Cold items, and
+    items that none of the users who are read has met, have no vector; `place_cold_items` finds them a cluster. The
+    result is a function of the log and the seed when `config.workers` is 1; more workers race.
     """
+    plan = plan_training(log.counts, config)
+    log = log.some_users(plan.user_share, seed)
     warm = np.flatnonzero(log.counts)
     check_num_clusters(len(warm), config)
     # Most popular first, ties by index: token t of the corpus is item `warm[t]`.
     warm = warm[np.argsort(-log.counts[warm], kind="stable")]
-    plan = plan_training(log.counts, config)
     vectors, trained_words = _skip_gram(log, warm, plan, config, seed)
     labels = np.full(log.num_items, -1)
     labels[warm] = cluster_directions(vectors, config.num_clusters, seed)
-    figures = {"epochs": plan.epochs, "sample": plan.sample, "trained_words": trained_words}
+    figures = {"epochs": plan.epochs, "user_share": plan.user_share, "trained_words": trained_words}
     return place_cold_items(labels, log.first_categories()), figures
 
 
