@@ -145,9 +145,11 @@ class ClusterConfig(Section):
     dim: Positive = 64
     window: Positive = 5
     epochs: Positive = 10
+    max_words: Positive = 50_000_000  # where training would take more: fewer epochs, then fewer users
     negative: Positive = 5
     sample: Annotated[float, Field(ge=0)] = 1e-4  # down-sample items above this share of the events, and above 1 / N
     workers: Positive = 1  # gensim is deterministic with one worker only
+    rounds: Positive = 3  # spectral_kmeans: passes over the log
     previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from tfdnc.clustering.columns import category, random, single
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.previous import previous
 from tfdnc.clustering.registry import CLUSTERERS, Clusterer
+from tfdnc.clustering.spectral import spectral_kmeans
 from tfdnc.clustering.station import build_clusters
 from tfdnc.clustering.word2vec import word2vec_kmeans
 
@@ -17,5 +18,6 @@ __all__ = [
     "random",
     "read_training_log",
     "single",
+    "spectral_kmeans",
     "word2vec_kmeans",
 ]

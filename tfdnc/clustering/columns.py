@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 @CLUSTERERS.register("category")
-def category(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N]: the items with training events by their first category, `NO_PLACE` for the others.
 
     Categories with fewer than `config.min_category_items` of these items, and those without a category, share one
@@ -37,11 +37,11 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
     other = len(names)
     labels = np.full(log.num_items, NO_PLACE)
     labels[warm] = np.where(small[label], other, label)
-    return labels
+    return labels, {}
 
 
 @CLUSTERERS.register("random")
-def random(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def random(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N]: clusters of equal size (give or take one item) without meaning: the control experiment.
 
     `NO_PLACE` for items without training events.
@@ -50,11 +50,11 @@ def random(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
     check_num_clusters(len(warm), config)
     labels = np.full(log.num_items, NO_PLACE)
     labels[warm] = np.random.default_rng(seed).permutation(len(warm)) % config.num_clusters
-    return labels
+    return labels, {}
 
 
 @CLUSTERERS.register("single")
-def single(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def single(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N], all 0: K = 1, the classic retriever. `config.num_clusters` is not used."""
     del config, seed
-    return np.zeros(log.num_items, dtype=np.int64)
+    return np.zeros(log.num_items, dtype=np.int64), {}

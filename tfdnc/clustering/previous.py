@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @CLUSTERERS.register("previous")
-def previous(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def previous(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N]: the cluster that every item id has in the item table `config.previous`, else `NO_PLACE`.
 
     The table may hold items that the log no longer has. Cluster numbers and K are those of the table, unless one of its
@@ -38,4 +38,4 @@ def previous(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
     gone = sorted(set(clusters.values()) - set(labels[known].tolist()))
     if gone:
         logger.warning("Clusters %s have no item left: those after them are renumbered", ", ".join(map(str, gone)))
-    return labels
+    return labels, {}
