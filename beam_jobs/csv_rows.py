@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from beam_jobs.event_weights import weights_of
 from beam_jobs.lines import line_spans, slices_of, well_formed_lines
 from beam_jobs.log_rows import Columns, Rows, Wanted, check
 from beam_jobs.log_times import times_of_text
@@ -36,6 +37,7 @@ class RowFormat:
         time: position of the time.
         time_unit: `data.time_unit`.
         wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
+        weight: position of the weight; None: the log has none.
     """
 
     separator: bytes
@@ -46,11 +48,17 @@ class RowFormat:
     time: int
     time_unit: str = "s"
     wanted: tuple[Wanted, ...] = ()
+    weight: int | None = None
 
     @property
     def columns(self) -> list[int]:
-        """Positions of user, item, time, and of what is wanted."""
-        return [self.user, self.item, self.time, *(wanted.column for wanted in self.wanted)]
+        """Positions of user, item, time, weight if there is one, and of what is wanted."""
+        return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Positions of the time, and of the weight if there is one."""
+        return [self.time] if self.weight is None else [self.time, self.weight]
 
     def parse(self, block: bytes, offset: int) -> Rows:
         """Returns the rows of whole lines, as `parse_block`."""
@@ -133,7 +141,7 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
 def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tuple[list[pa.Array], int]:
     """Returns `row_format.columns` as bytes, and how many rows pyarrow skipped for their number of columns.
 
-    All but the time are dictionary-encoded.
+    All but `row_format.numbers` are dictionary-encoded.
     """
     skipped = 0
 
@@ -145,7 +153,7 @@ def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tupl
     names = [str(column) for column in range(row_format.num_columns)]
     # Binary, not string or integer: a single bad value would otherwise fail the whole block.
     types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
-    types[str(row_format.time)] = pa.binary()
+    types |= {str(column): pa.binary() for column in row_format.numbers}
     table = pa.csv.read_csv(
         pa.BufferReader(lines),
         read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
@@ -163,8 +171,10 @@ def _rows_of_records(start: int, records: list[tuple], malformed: list, row_form
         pa.array([fields[c].encode("utf-8", "surrogateescape") for fields, _, _ in records], pa.binary())
         for c in range(len(row_format.columns))
     ]
-    user, item, time, *values = columns
-    encoded = [user.dictionary_encode(), item.dictionary_encode(), time, *(v.dictionary_encode() for v in values)]
+    encoded = [
+        values if column in row_format.numbers else values.dictionary_encode()
+        for column, values in zip(row_format.columns, columns, strict=True)
+    ]
     rows = check(_typed(encoded, row_format), start, lambda numbers: [records[row][1:] for row in numbers])
     return dataclasses.replace(rows, malformed=sorted(malformed + rows.malformed))
 
@@ -172,5 +182,7 @@ def _rows_of_records(start: int, records: list[tuple], malformed: list, row_form
 def _typed(columns: list[pa.Array], row_format: RowFormat) -> Columns:
     """Returns `row_format.columns`, read as bytes, as the columns to check."""
     user, item, time, *values = columns
-    unit = row_format.time_unit
-    return Columns(user, item, times_of_text(time, unit), unit, tuple(values), row_format.wanted)
+    unit, weight = row_format.time_unit, None
+    if row_format.weight is not None:
+        weight = weights_of(values.pop(0))
+    return Columns(user, item, times_of_text(time, unit), unit, tuple(values), row_format.wanted, weight)

@@ -32,21 +32,22 @@ class Events(NamedTuple):
     item_ids: pa.StringArray  # [I]
     item: np.ndarray  # [E] int32 positions in `item_ids`
     time: np.ndarray  # [E] int64
+    weight: np.ndarray | None = None  # [E] float32, where the log has weights
 
     def take(self, rows: np.ndarray) -> "Events":
         """Returns the events at these positions, or where a mask is true."""
         if rows.dtype == bool and rows.all():
             return self
-        return self._replace(user=self.user[rows], item=self.item[rows], time=self.time[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return self._replace(user=self.user[rows], item=self.item[rows], time=self.time[rows], weight=weight)
 
 
 def events_of(table: pa.Table) -> Events:
-    """Returns the columns of `EVENT_SCHEMA`."""
+    """Returns the columns of `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`."""
     table = table.unify_dictionaries().combine_chunks()
     user, item = (_single_chunk(table[name]) for name in ("user", "item"))
-    return Events(
-        user.dictionary, user.indices.to_numpy(), item.dictionary, item.indices.to_numpy(), table["time"].to_numpy()
-    )
+    time, *weight = (column.to_numpy() for column in table.columns[2:])
+    return Events(user.dictionary, user.indices.to_numpy(), item.dictionary, item.indices.to_numpy(), time, *weight)
 
 
 def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -1,6 +1,6 @@
 """Job 2: sequences + clustered items -> training, validation and test records. No shuffle: a file in, three files out.
 
-train        the training part, its clusters, n negatives per item
+train        the training part, its clusters, R sets of n negatives per item, and weights if the log has them
 validation   the validation target, with every event before it as history
 test         the test target likewise
 
@@ -24,12 +24,12 @@ from beam_jobs.command import refuse_unfinished, run_command
 from beam_jobs.files import absolute, find_files, join, open_file, parent
 from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table
-from beam_jobs.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from beam_jobs.pipeline import add_counts, options_of, run
-from beam_jobs.tfrecord import Int64Lists, Varints, encode_examples, scalars, write_records
+from beam_jobs.tfrecord import Lists, Varints, encode_examples, floats, scalars, write_records
 from tfdnc import schema
 from tfdnc.config import ExamplesConfig
 from tfdnc.errors import UserError
+from tfdnc.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def build_examples(
         "records": {split: counts[split] for split in SPLITS},
         "positions": counts["positions"],
         "negatives": {
-            "drawn": counts["positions"] * config.num_negatives - counts[EMPTY],
+            "drawn": counts["positions"] * config.recorded_negatives - counts[EMPTY],
             **{name: counts[name] for name in (EXACT, REDRAWN, EMPTY)},
         },
         "sha256": {split: split_sha256(join(output, split), len(shards)) for split in SPLITS},
@@ -151,12 +151,15 @@ class EncodeShard(beam.DoFn):
     def setup(self):
         """Reads the item table; by its path, because a large one would be heavy as a side input."""
         self._table = read_item_table(self._item_table)
-        self._sampler = NEGATIVE_SAMPLERS.resolve(self._config.sampler)(self._table, self._config)
+        make_sampler = NEGATIVE_SAMPLERS.resolve(self._config.sampler)
+        self._sampler = make_sampler(self._table.offsets, self._table.counts, self._config)
 
     def process(self, element: Shard):
         """Yields the counts of one file."""
         shard, path, first_user = element
-        splits, counts = encode_users(_read_sequences(path), first_user, self._table, self._sampler, self._seed)
+        splits, counts = encode_users(
+            _read_sequences(path), first_user, self._table, self._sampler, self._config.recorded_negatives, self._seed
+        )
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():
             counts[split] = write_records(join(self._output, split, name), encode_examples(features))
@@ -171,15 +174,21 @@ class EncodeShard(beam.DoFn):
 
 
 def encode_users(
-    sequences: pa.Table, first_user: int, table: ItemTable, sampler: NegativeSampler, seed: int
-) -> tuple[dict[str, dict[str, Int64Lists]], dict[str, int]]:
+    sequences: pa.Table,
+    first_user: int,
+    table: ItemTable,
+    sampler: NegativeSampler,
+    num_negatives: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
     """Encodes the users of one file.
 
     Args:
-        sequences: `schema.SEQUENCE_SCHEMA`.
+        sequences: `schema.SEQUENCE_SCHEMA` or `schema.WEIGHTED_SEQUENCE_SCHEMA`.
         first_user: index of the first user.
         table: of the items.
         sampler: of the negatives.
+        num_negatives: of every training item, all sets together.
         seed: of the negatives.
 
     Returns:
@@ -194,7 +203,7 @@ def encode_users(
     learners = users[schema.TRAIN]
     train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
     ids = user_ids.take(pa.array(learners)).to_pylist()
-    negatives, counts = _draw(ids, items, train_starts, train_ends, sampler, seed)
+    negatives, counts = _draw(ids, items, train_starts, train_ends, sampler, num_negatives, seed)
     negative_edges = np.concatenate([[0], np.cumsum([drawn.size for drawn in negatives], dtype=np.int64)])
     features = {}
     features[schema.TRAIN] = {
@@ -205,6 +214,9 @@ def encode_users(
             negative_edges[:-1], negative_edges[1:]
         ),
     }
+    if "weights" in sequences.schema.names:
+        weights = sequences["weights"].combine_chunks().values.to_numpy()
+        features[schema.TRAIN][schema.WEIGHT] = floats(weights, train_starts, train_ends)
     for split in (schema.VALIDATION, schema.TEST):
         tested = users[split]
         targets = (starts + sequences[split].to_numpy())[tested]
@@ -218,13 +230,20 @@ def encode_users(
 
 
 def _draw(
-    user_ids: list[str], items: np.ndarray, starts: np.ndarray, ends: np.ndarray, sampler: NegativeSampler, seed: int
+    user_ids: list[str],
+    items: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    sampler: NegativeSampler,
+    num_negatives: int,
+    seed: int,
 ) -> tuple[list[np.ndarray], dict[str, int]]:
-    """Returns the negatives `[T, n]` of every user's training part, and the counts."""
+    """Returns the negatives `[T, R n]` of every user's training part, and the counts."""
     negatives = []
     counts = {"positions": int((ends - starts).sum()), REDRAWN: 0, EXACT: 0, EMPTY: 0}
     for user_id, start, end in zip(user_ids, starts.tolist(), ends.tolist(), strict=True):
-        drawn, more = sampler.draw(user_generator(seed, random_key(user_id)), items[start:end])
+        own = items[start:end]
+        drawn, more = sampler.draw(user_generator(seed, random_key(user_id)), own, own, num_negatives)
         negatives.append(drawn)
         for name, count in more.items():
             counts[name] += count
@@ -245,11 +264,11 @@ def _renumber(sequence_index: np.ndarray, table: ItemTable) -> np.ndarray:
 
 
 def _read_sequences(path: str, columns: list[str] | None = None) -> pa.Table:
-    """Reads a file of `schema.SEQUENCE_SCHEMA`, all columns of it unless told which."""
+    """Reads a file of `schema.SEQUENCE_SCHEMA`, weighted or not, all columns of it unless told which."""
     try:
         with open_file(path) as stream:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
-            if file.schema_arrow != schema.SEQUENCE_SCHEMA:
+            if file.schema_arrow not in (schema.SEQUENCE_SCHEMA, schema.WEIGHTED_SEQUENCE_SCHEMA):
                 raise _damaged(path, f"its columns are {', '.join(file.schema_arrow.names)}")
             return file.read(columns=columns)
     except (OSError, pa.ArrowException) as error:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from beam_jobs.event_weights import weights_of
 from beam_jobs.lines import line_spans, slices_of
 from beam_jobs.log_rows import Columns, Rows, as_bytes, check, encode_ids
 from beam_jobs.log_times import ISO, times_of_text
@@ -21,6 +22,7 @@ _LINES = pa.schema(
         ("user", pa.dictionary(pa.int32(), pa.binary())),
         ("item", pa.dictionary(pa.int32(), pa.binary())),
         ("time", pa.int64()),
+        ("weight", pa.float64()),  # null where the log has none
         ("fault", pa.int8()),
     ]
 )
@@ -39,8 +41,9 @@ class JsonFormat:
         item: name of the field with the item id.
         time: name of the field with the time.
         time_unit: `data.time_unit`.
-        numbers: those of the fields that hold integers where the file begins. A row that holds text there, or the other
-            way round, is read as well, but slowly.
+        numbers: those of the fields with ids and time that hold integers where the file begins. A row that holds text
+            there, or the other way round, is read as well, but slowly.
+        weight: name of the field with the weight, which is a JSON number; None: the log has none.
     """
 
     user: str
@@ -48,6 +51,7 @@ class JsonFormat:
     time: str
     time_unit: str = "s"
     numbers: frozenset[str] = frozenset()
+    weight: str | None = None
 
     quotes = False
     wanted = ()
@@ -64,9 +68,10 @@ class JsonFormat:
         are the same one. Times are integers, or text as `times_of_text` reads it.
         """
         lines = pa.Table.from_batches(_parse(block, *line_spans(block), self), _LINES).unify_dictionaries()
-        user, item, time, fault = (lines[name].combine_chunks() for name in _LINES.names)
+        user, item, time, weight, fault = (lines[name].combine_chunks() for name in _LINES.names)
         unreadable = tuple((fault.to_numpy() == code, reason) for code, reason in _REASONS.items())
-        columns = Columns(user, item, time, self.time_unit, unreadable=unreadable)
+        weight = None if self.weight is None else weights_of(weight)
+        columns = Columns(user, item, time, self.time_unit, weight=weight, unreadable=unreadable)
         return check(columns, offset, lambda rows: slices_of(block, offset, rows))
 
 
@@ -101,6 +106,8 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
     if not braces or not characters.all():
         return None
     types = {field: pa.int64() if field in row_format.numbers else pa.string() for field in row_format.fields}
+    if row_format.weight is not None:
+        types[row_format.weight] = pa.float64()
     try:
         rows = pa.json.read_json(
             pa.BufferReader(characters),
@@ -114,20 +121,23 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
     user, item, time = (rows[field].combine_chunks() for field in row_format.fields)
     if time.type == pa.string():
         time = times_of_text(as_bytes(time), row_format.time_unit)
-    return [encode_ids(user), encode_ids(item), time, pa.repeat(pa.scalar(_GOOD, pa.int8()), len(time))]
+    no_weight = row_format.weight is None
+    weight = pa.nulls(len(time), pa.float64()) if no_weight else rows[row_format.weight].combine_chunks()
+    return [encode_ids(user), encode_ids(item), time, weight, pa.repeat(pa.scalar(_GOOD, pa.int8()), len(time))]
 
 
 def _parse_one_by_one(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonFormat) -> list[pa.Array]:
     """Returns the columns of any lines."""
     rows = [_row(block[start:end], row_format) for start, end in zip(starts, ends, strict=True)]
-    users, items, numbers, texts, faults = zip(*rows, strict=True)
+    users, items, numbers, texts, weights, faults = zip(*rows, strict=True)
     ids = [pa.array(column, pa.binary()).dictionary_encode() for column in (users, items)]
     times = times_of_text(pa.array(texts, pa.binary()), row_format.time_unit)
-    return [*ids, pc.coalesce(pa.array(numbers, pa.int64()), times), pa.array(faults, pa.int8())]
+    times = pc.coalesce(pa.array(numbers, pa.int64()), times)
+    return [*ids, times, pa.array(weights, pa.float64()), pa.array(faults, pa.int8())]
 
 
-def _row(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None, bytes | None, int]:
-    """Returns user id, item id, time if it is a number, time if it is text, and the fault of one line."""
+def _row(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None, bytes | None, float | None, int]:
+    """Returns user id, item id, time if it is a number, time if it is text, weight, and the fault of one line."""
     row = _object(line)
     if row is None:
         return _row_of_pyarrow(line, row_format)
@@ -136,10 +146,11 @@ def _row(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None,
     text = time.encode("utf-8", "surrogatepass") if isinstance(time, str) else None
     user, item = _id(user), _id(item)
     fault = _BAD_ID if user is None or item is None else _GOOD
-    return user or b"", item or b"", time if number else None, text, fault
+    weight = None if row_format.weight is None else _number(row.get(row_format.weight))
+    return user or b"", item or b"", time if number else None, text, weight, fault
 
 
-def _row_of_pyarrow(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None, None, int]:
+def _row_of_pyarrow(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None, None, float | None, int]:
     """Returns what `_row` does of a line that is no JSON to Python.
 
     A few are to pyarrow, which does not look into fields that nobody reads: `Inf`, or a thousand brackets. They must
@@ -147,9 +158,9 @@ def _row_of_pyarrow(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, 
     """
     columns = _parse_at_once(line, np.array([0]), np.array([len(line)]), row_format)
     if columns is None:
-        return b"", b"", None, None, _NOT_JSON
-    user, item, time, fault = (column[0].as_py() for column in columns)
-    return user, item, time, None, fault
+        return b"", b"", None, None, None, _NOT_JSON
+    user, item, time, weight, fault = (column[0].as_py() for column in columns)
+    return user, item, time, None, weight, fault
 
 
 def _object(line: bytes) -> dict | None:
@@ -160,6 +171,13 @@ def _object(line: bytes) -> dict | None:
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
+
+
+def _number(value: object) -> float | None:
+    """Returns a JSON number, None for anything else and for integers beyond all floats."""
+    if type(value) is int:
+        return float(value) if abs(value) < 2**1023 else None
+    return value if type(value) is float else None
 
 
 def _id(value: object) -> bytes | None:

@@ -6,8 +6,10 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Protocol
 
+import pyarrow as pa
+
 from beam_jobs.inputs import InputFile
-from beam_jobs.log_rows import Rows
+from beam_jobs.log_rows import EVENT_SCHEMA, WEIGHTED_EVENT_SCHEMA, Rows
 
 
 class LogFile(Protocol):
@@ -16,10 +18,12 @@ class LogFile(Protocol):
     Attributes:
         file: where it is.
         rules: by which well-formed rows of it are left out, in the order in which they are asked.
+        weighted: whether its events have weights.
     """
 
     file: InputFile
     rules: tuple[str, ...]
+    weighted: bool
 
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int | None]]:
         """Yields what `read` reads alone, in order: from where up to where; None is the end of the file.
@@ -42,6 +46,11 @@ class Log:
 
     source: str
     files: tuple[LogFile, ...]
+
+    @property
+    def event_schema(self) -> pa.Schema:
+        """Columns of the events of every file: the config names a weight for all of them or for none."""
+        return WEIGHTED_EVENT_SCHEMA if self.files[0].weighted else EVENT_SCHEMA
 
     @property
     def rules(self) -> list[str]:

@@ -70,7 +70,7 @@ def _find_json_lines(config: DataConfig) -> list[LogFile]:
 
 def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
     names = _column_names(config)
-    numeric = [name for key, name in names.items() if (key, config.time_unit) != ("time", ISO)]
+    numeric = [name for key, name in names.items() if key != "weight" and (key, config.time_unit) != ("time", ISO)]
     with open_bytes(file) as stream:
         head = stream.read(_FIRST_BYTES)
     data_start = len(_UTF8_MARK) if head.startswith(_UTF8_MARK) else 0
@@ -121,8 +121,8 @@ _FORMATS: dict[str, Callable[[DataConfig], list[LogFile]]] = {
 
 
 def _column_names(config: DataConfig) -> dict[str, str]:
-    """Returns "user", "item" and "time" -> name of the column in the log."""
-    return config.columns.model_dump(include={"user", "item", "time"})
+    """Returns "user", "item", "time" and, if the log has weights, "weight" -> name of the column in the log."""
+    return config.columns.model_dump(exclude_none=True)
 
 
 def read_header(file: InputFile) -> tuple[list[str], int]:

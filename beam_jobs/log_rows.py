@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_jobs.event_weights import BAD_WEIGHT
 from beam_jobs.log_times import complaint
 
 EVENT_SCHEMA = pa.schema(
@@ -18,6 +19,9 @@ EVENT_SCHEMA = pa.schema(
     ]
 )
 """Columns of the checked events of one block, in file order."""
+
+WEIGHTED_EVENT_SCHEMA = EVENT_SCHEMA.append(pa.field("weight", pa.float32()))
+"""The same of a log that has weights."""
 
 EMPTY_USER, EMPTY_ITEM = "empty user id", "empty item id"
 NOT_UTF8 = "id is not UTF-8"
@@ -57,6 +61,7 @@ class Columns:
         time_unit: `data.time_unit`, for what is said of a missing time.
         values: `[R]` dictionary of bytes, one array per `wanted` of the format.
         wanted: what those must be for a row to count.
+        weight: `[R]` float32, null where there is no weight that may be one; None: the log has none.
         unreadable: (mask `[R]`, reason) for rows that could not even be split into columns.
     """
 
@@ -66,6 +71,7 @@ class Columns:
     time_unit: str
     values: tuple[pa.DictionaryArray, ...] = ()
     wanted: tuple[Wanted, ...] = ()
+    weight: pa.Array | None = None
     unreadable: tuple[tuple[np.ndarray, str], ...] = ()
 
 
@@ -75,7 +81,7 @@ class Rows:
 
     Attributes:
         offset: bytes of the (decompressed) file before the block; rows, in Parquet.
-        events: the well-formed rows that count, `EVENT_SCHEMA`.
+        events: the well-formed rows that count, `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`.
         malformed: (offset, text, reason) of the malformed ones, in file order.
         filtered: how many well-formed ones each rule left out.
     """
@@ -124,12 +130,16 @@ def check(columns: Columns, offset: int, locate: Locate) -> Rows:
         offset: of the block.
         locate: numbers of rows -> (offset, text) of each.
     """
-    wanted, time = columns.wanted, columns.time
+    wanted, layout, numbers = columns.wanted, EVENT_SCHEMA, [columns.time]
     users, user_codes, user_complaints = _check_ids(columns.user, EMPTY_USER)
     items, item_codes, item_complaints = _check_ids(columns.item, EMPTY_ITEM)
-    no_time = time.is_null().to_numpy(zero_copy_only=False), complaint(columns.time_unit)
+    absent = [(_is_null(columns.time), complaint(columns.time_unit))]
+    if columns.weight is not None:
+        layout = WEIGHTED_EVENT_SCHEMA
+        numbers.append(columns.weight)
+        absent.append((_is_null(columns.weight), BAD_WEIGHT))
     checked = [_check_values(column, one) for column, one in zip(columns.values, wanted, strict=True)]
-    complaints = [*columns.unreadable, *user_complaints, *item_complaints, no_time]
+    complaints = [*columns.unreadable, *user_complaints, *item_complaints, *absent]
     complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
     bad = np.logical_or.reduce([mask for mask, _ in complaints])
     malformed = []
@@ -143,13 +153,18 @@ def check(columns: Columns, offset: int, locate: Locate) -> Rows:
         filtered[one.rule] = int((kept & ~counts).sum())
         kept &= counts
     if not kept.all():
-        user_codes, item_codes, time = user_codes[kept], item_codes[kept], time.filter(pa.array(kept))
+        user_codes, item_codes = user_codes[kept], item_codes[kept]
+        numbers = [column.filter(pa.array(kept)) for column in numbers]
     events = [
         pa.DictionaryArray.from_arrays(pa.array(user_codes), users),
         pa.DictionaryArray.from_arrays(pa.array(item_codes), items),
-        time,
+        *numbers,
     ]
-    return Rows(offset, pa.RecordBatch.from_arrays(events, schema=EVENT_SCHEMA), malformed, filtered)
+    return Rows(offset, pa.RecordBatch.from_arrays(events, schema=layout), malformed, filtered)
+
+
+def _is_null(column: pa.Array) -> np.ndarray:
+    return column.is_null().to_numpy(zero_copy_only=False)
 
 
 def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:

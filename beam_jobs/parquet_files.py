@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs.event_weights import weights_of
 from beam_jobs.inputs import InputFile, open_bytes
 from beam_jobs.log_rows import Columns, Rows, as_bytes, check, encode_ids
 from beam_jobs.log_times import ISO, times_of_text, times_of_timestamps
@@ -27,6 +28,7 @@ class ParquetFile:
         time: name of the column with the time: integers, text or timestamps.
         time_unit: `data.time_unit`.
         num_row_groups: how many row groups the file has.
+        weight: name of the column with the weight: numbers or text; None: the log has none.
     """
 
     file: InputFile
@@ -35,8 +37,14 @@ class ParquetFile:
     time: str
     time_unit: str
     num_row_groups: int
+    weight: str | None = None
 
     rules = ()
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the rows have weights."""
+        return self.weight is not None
 
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
         """Yields every row group, whatever its size."""
@@ -46,7 +54,7 @@ class ParquetFile:
 
     def read(self, start: int, end: int, chunk_bytes: int) -> Iterator[Rows]:
         """Yields the rows of row groups."""
-        names = [self.user, self.item, self.time]
+        names = [self.user, self.item, self.time, *([self.weight] if self.weighted else [])]
         with open_bytes(self.file) as stream:
             parquet = pq.ParquetFile(stream, read_dictionary=[self.user, self.item])
             offset = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
@@ -65,7 +73,8 @@ class ParquetFile:
             for row, values in zip(rows, bad, strict=True):
                 yield offset + int(row), json.dumps(values, ensure_ascii=False).encode()
 
-        return check(Columns(encode_ids(user), encode_ids(item), times, self.time_unit), offset, locate)
+        weight = weights_of(_numbers(batch[self.weight])) if self.weighted else None
+        return check(Columns(encode_ids(user), encode_ids(item), times, self.time_unit, weight=weight), offset, locate)
 
 
 def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> ParquetFile:
@@ -73,7 +82,7 @@ def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> Pa
 
     Args:
         file: where it is.
-        columns: "user", "item" and "time" -> name of the column.
+        columns: "user", "item", "time" and perhaps "weight" -> name of the column.
         time_unit: `data.time_unit`.
 
     Raises:
@@ -90,7 +99,11 @@ def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> Pa
             raise UserError(
                 f"Expected column {name!r} in {file.path}, found {', '.join(found.names)}; set data.columns.{key}."
             )
-        _refuse_type(file, name, found.field(name).type, time_unit if key == "time" else None)
+        kind = found.field(name).type
+        if key == "weight":
+            _refuse_weights(file, name, kind)
+        else:
+            _refuse_type(file, name, kind, time_unit if key == "time" else None)
     return ParquetFile(file, **columns, time_unit=time_unit, num_row_groups=num_row_groups)
 
 
@@ -109,9 +122,26 @@ def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str 
         raise UserError(f"Expected {expected} in column {name!r} of {file.path}, found {found}; {advice}.")
 
 
+def _refuse_weights(file: InputFile, name: str, found: pa.DataType) -> None:
+    """Raises a `UserError` if weights cannot be read from such a column."""
+    if not (_is_number(found) or _is_text(found.value_type if pa.types.is_dictionary(found) else found)):
+        raise UserError(
+            f"Expected numbers or text in column {name!r} of {file.path}, found {found}; cast it to double."
+        )
+
+
+def _is_number(found: pa.DataType) -> bool:
+    return pa.types.is_floating(found) or pa.types.is_integer(found)
+
+
 def _is_text(found: pa.DataType) -> bool:
     tests = pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary
     return any(test(found) for test in tests)
+
+
+def _numbers(column: pa.Array) -> pa.Array:
+    """Returns a column that `_refuse_weights` has let through as numbers or bytes."""
+    return column if _is_number(column.type) else as_bytes(column)
 
 
 def _times(column: pa.Array, time_unit: str) -> pa.Array:

@@ -121,8 +121,9 @@ def _build(
         | "GatherMalformed" >> beam.GroupByKey()
         | "WriteMalformed" >> beam.Map(write_dead_letters, join(output, schema.DEAD_LETTER))
     )
-    # A bucket without users still gets its file: readers count on `num_shards` of them.
-    empty = pipeline | "Buckets" >> beam.Create([(bucket, ((-1, 0), b"")) for bucket in range(config.num_shards)])
+    # A bucket without users still gets its file, with the columns of the others: readers count on `num_shards` of them.
+    no_events = ((-1, 0), pack(pa.RecordBatch.from_pylist([], schema=log.event_schema)))
+    empty = pipeline | "Buckets" >> beam.Create([(bucket, no_events) for bucket in range(config.num_shards)])
     grouped = (rows.events, empty) | "AllBuckets" >> beam.Flatten() | "GroupByBucket" >> beam.GroupByKey()
     frequent = _find_frequent(rows.items, grouped, config)
     buckets = grouped | "FilterAndSort" >> beam.ParDo(FilterBucket(config), *frequent).with_outputs()
@@ -213,9 +214,9 @@ Bucket = tuple[int, Iterable[tuple[tuple[int, int], bytes]]]
 
 
 def _events_of_bucket(bucket: Bucket) -> pa.Table:
-    """Returns `EVENT_SCHEMA` in file order."""
+    """Returns the log's `event_schema` in file order."""
     pieces = sorted(bucket[1], key=lambda piece: piece[0])
-    return unpack_all((packed for _, packed in pieces if packed), EVENT_SCHEMA)
+    return unpack_all((packed for _, packed in pieces), EVENT_SCHEMA)
 
 
 class CountBucket(beam.DoFn):
@@ -237,7 +238,7 @@ class FilterBucket(beam.DoFn):
     """Filters and sorts the users of one bucket.
 
     Outputs:
-        sequences: (bucket, packed `SEQUENCE_SCHEMA` with `candidate` indices, 1..N' in order of the frequent items).
+        sequences: (bucket, packed sequences with `candidate` indices, 1..N' in order of the frequent items).
         counts: packed (candidate, events, training events) of the bucket.
         held_out: packed (user, validation candidate, test candidate).
         figures: counts of users and events.

@@ -1,12 +1,12 @@
-"""`tf.train.Example` records of int64 lists in TFRecord files, written without TensorFlow or protobuf.
+"""`tf.train.Example` records of int64 and float lists in TFRecord files, written without TensorFlow or protobuf.
 
 The wire format of what is written here (lengths are varints, and so are the values, which must not be negative):
 
     Example   = 0A length Features
     Features  = (0A length Entry) for every feature, in alphabetical order, so that equal records are equal bytes
     Entry     = 0A length name  12 length Feature
-    Feature   = 1A length Int64List
-    Int64List = 0A length values, or nothing if there are none
+    Feature   = 1A length List of int64, or 12 length List of floats (which are four bytes each, lowest first)
+    List      = 0A length values, or nothing if there are none
     file      = (uint64 length, masked CRC-32C of these 8 bytes, record, masked CRC-32C of the record) per record
 """
 
@@ -19,14 +19,18 @@ import numpy as np
 
 from beam_jobs.files import whole_file
 
+INT64, FLOAT = 0x1A, 0x12
+"""Tags of the kinds of lists."""
+
 
 @dataclass(frozen=True)
-class Int64Lists:
-    """One feature of R records: record r holds the encoded values `data[starts[r]:ends[r]]`."""
+class Lists:
+    """One feature of R records: record r holds the encoded values `data[starts[r]:ends[r]]`, all of one kind."""
 
     data: bytes
     starts: list[int]
     ends: list[int]
+    kind: int = INT64
 
 
 class Varints:
@@ -35,15 +39,20 @@ class Varints:
     def __init__(self, values: np.ndarray):
         self._data, self._edges = encode_varints(values)
 
-    def lists(self, starts: np.ndarray, ends: np.ndarray) -> Int64Lists:
+    def lists(self, starts: np.ndarray, ends: np.ndarray) -> Lists:
         """Returns the feature whose record r holds `values[starts[r]:ends[r]]`."""
-        return Int64Lists(self._data, self._edges[starts].tolist(), self._edges[ends].tolist())
+        return Lists(self._data, self._edges[starts].tolist(), self._edges[ends].tolist())
 
 
-def scalars(values: np.ndarray) -> Int64Lists:
+def scalars(values: np.ndarray) -> Lists:
     """Returns the feature whose record r holds `[values[r]]`."""
     rows = np.arange(len(values))
     return Varints(values).lists(rows, rows + 1)
+
+
+def floats(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Lists:
+    """Returns the feature whose record r holds `values[starts[r]:ends[r]]` as float32."""
+    return Lists(values.astype("<f4").tobytes(), (starts * 4).tolist(), (ends * 4).tolist(), FLOAT)
 
 
 def encode_varints(values: np.ndarray) -> tuple[bytes, np.ndarray]:
@@ -72,12 +81,12 @@ def encode_varints(values: np.ndarray) -> tuple[bytes, np.ndarray]:
     return encoded.tobytes(), edges
 
 
-def encode_examples(features: dict[str, Int64Lists]) -> Iterator[bytes]:
+def encode_examples(features: dict[str, Lists]) -> Iterator[bytes]:
     """Yields the serialized `tf.train.Example` of every record; all features have the same number of records."""
     columns = [(_field(0x0A, name.encode()), lists) for name, lists in sorted(features.items())]
     for bounds in zip(*(zip(lists.starts, lists.ends, strict=True) for _, lists in columns), strict=True):
         entries = (
-            _field(0x0A, name + _field(0x12, _field(0x1A, _field(0x0A, lists.data[start:end]) if start < end else b"")))
+            _field(0x0A, name + _field(0x12, _field(lists.kind, _values(lists.data[start:end]))))
             for (name, lists), (start, end) in zip(columns, bounds, strict=True)
         )
         yield _field(0x0A, b"".join(entries))
@@ -92,6 +101,10 @@ def write_records(path: str, records: Iterable[bytes]) -> int:
             stream.write(length + _masked_crc(length) + record + _masked_crc(record))
             num_records += 1
     return num_records
+
+
+def _values(data: bytes) -> bytes:
+    return _field(0x0A, data) if data else b""
 
 
 def _field(tag: int, content: bytes) -> bytes:

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 from beam_jobs.event_rules import apply_rules, events_of
 from beam_jobs.files import join, whole_file
 from beam_jobs.ids import buckets_of, id_order
-from beam_jobs.log_rows import EVENT_SCHEMA
 from beam_jobs.packing import pack, unpack
 from beam_jobs.splits import split_sequences
 from tfdnc import schema
@@ -33,7 +32,7 @@ def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[
     sorted_users = users.dictionary.take(pa.array(users_by_bucket))
     user_codes = code_of_user[users.indices.to_numpy()[rows_by_bucket]]
     item_codes = items.indices.to_numpy()[rows_by_bucket]
-    times = events["time"].to_numpy()[rows_by_bucket]
+    numbers = [events[name].to_numpy()[rows_by_bucket] for name in events.schema.names[2:]]  # time, perhaps weight
     for bucket in np.flatnonzero(np.diff(row_edges)):
         rows = slice(row_edges[bucket], row_edges[bucket + 1])
         first, last = user_edges[bucket], user_edges[bucket + 1]
@@ -41,9 +40,9 @@ def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[
         columns = [
             pa.DictionaryArray.from_arrays(pa.array(user_codes[rows] - np.int32(first)), sorted_users[first:last]),
             pa.DictionaryArray.from_arrays(item_piece.indices, items.dictionary.take(item_piece.dictionary)),
-            pa.array(times[rows]),
+            *(pa.array(values[rows]) for values in numbers),
         ]
-        yield int(bucket), pack(pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA))
+        yield int(bucket), pack(pa.RecordBatch.from_arrays(columns, schema=events.schema))
 
 
 def build_sequences(
@@ -52,12 +51,13 @@ def build_sequences(
     """Filters, sorts and splits the events of one bucket.
 
     Args:
-        events: `EVENT_SCHEMA`, in file order.
+        events: `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`, in file order.
         frequent: ids of the items to keep in each filter round.
         config: the rules, see `event_rules`, and the split.
 
     Returns:
-        `SEQUENCE_SCHEMA` whose items are 1-based positions in the last of `frequent`, and the figures.
+        `SEQUENCE_SCHEMA`, weighted as the events are, whose items are 1-based positions in the last of `frequent`, and
+        the figures.
     """
     left, left_out = apply_rules(events_of(events), config, frequent)
     candidate = pc.fill_null(pc.index_in(left.item_ids, value_set=frequent[-1]), -1).to_numpy().astype(np.int32) + 1
@@ -79,8 +79,12 @@ def build_sequences(
         pa.ListArray.from_arrays(offsets, pa.array(times)),
         *map(pa.array, split_sequences(edges, times, config)),
     ]
+    layout = schema.SEQUENCE_SCHEMA
+    if left.weight is not None:
+        columns.append(pa.ListArray.from_arrays(offsets, pa.array(left.weight[by_user_and_time])))
+        layout = schema.WEIGHTED_SEQUENCE_SCHEMA
     figures = {"users": len(kept_users), "events": len(times), **left_out}
-    return pa.RecordBatch.from_arrays(columns, schema=schema.SEQUENCE_SCHEMA), figures
+    return pa.RecordBatch.from_arrays(columns, schema=layout), figures
 
 
 def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num_shards: int) -> dict[str, int]:

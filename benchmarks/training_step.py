@@ -258,7 +258,8 @@ def make_method(
     offsets = np.linspace(0, items, config.cluster.num_clusters + 1).astype(int)
     cluster_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)).astype(np.int32)
     history, negatives = rng.integers(1, items + 1, (2, users * events), np.int32)
-    records = TrainingRecords(history, cluster_of[history - 1], negatives[:, None], np.arange(users + 1) * events)
+    splits, numbers = np.arange(users + 1) * events, np.arange(users, dtype=np.int32)
+    records = TrainingRecords(history, cluster_of[history - 1], negatives[:, None], splits, numbers)
     ids = [str(item) for item in range(1, items + 1)]
     table = ItemTable(ids, np.ones(items), cluster_of, tuple(offsets), np.arange(1, items + 1), ids, ids)
     return config, *assemble(config, table, records)

@@ -145,18 +145,33 @@ class ClusterConfig(Section):
     dim: Positive = 64
     window: Positive = 5
     epochs: Positive = 10
+    max_words: Positive = 50_000_000  # where training would take more: fewer epochs, then fewer users
     negative: Positive = 5
     sample: Annotated[float, Field(ge=0)] = 1e-4  # down-sample items above this share of the events, and above 1 / N
     workers: Positive = 1  # gensim is deterministic with one worker only
+    rounds: Positive = 3  # spectral_kmeans: passes over the log
+    previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
+
+    @model_validator(mode="after")
+    def _previous_is_named_where_it_is_read(self) -> "ClusterConfig":
+        if (self.method == "previous") != (self.previous is not None):
+            raise ValueError("expected `previous` to name an item table with method previous, and only there")
+        return self
 
 
 class ExamplesConfig(Section):
-    """What a positive competes with in the records; `sampler` names an entry of the negative-sampler registry."""
+    """What a positive competes with; `sampler` names an entry of the negative-sampler registry."""
 
     sampler: str = "in_cluster"
     num_negatives: Positive = 1
+    negative_sets: Annotated[int, Field(ge=0)] = 1  # sets of `num_negatives` in the records; 0 if nobody reads them
     ratio: Share = 0.3  # mixed: share of in-cluster negatives
     popularity_exponent: float = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
+
+    @property
+    def recorded_negatives(self) -> int:
+        """Negatives of one item in the records, all sets together."""
+        return self.negative_sets * self.num_negatives
 
 
 class ModelConfig(Section):
@@ -182,6 +197,9 @@ class TrainConfig(Section):
     """How the model is trained; `loss` names an entry of the loss registry."""
 
     loss: str = "in_cluster_softmax"
+    # Where `bce` has its negatives from, an entry of the registry of negative sources. records: the first set;
+    # rotating: set epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
+    negatives: str = "records"
     intent_weight: Annotated[float, Field(ge=0)] = 1.0
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
     negative_exponent: float = 0.0  # of the counts these are drawn by; 0 is uniform

@@ -28,6 +28,7 @@ class ItemTable:
     titles: list[str]  # the id where an item has no title
     cluster_names: list[str]  # [K]
     categories: list[list[str]] | None = None  # [N], empty where an item has none; None where no item has any
+    cold: np.ndarray | None = None  # [N] bool, see `schema.ITEM_SCHEMA`; None where no item is
 
     @property
     def num_clusters(self) -> int:
@@ -46,6 +47,7 @@ def read_items(folder: Path) -> ItemTable:
     clusters = table["cluster"].to_numpy()
     item_ids = table["item_id"].to_pylist()
     categories = [values or [] for values in table["categories"].to_pylist()]
+    cold = table["cold"].to_numpy()
     described = json.loads((folder / schema.CLUSTERS).read_text())
     return ItemTable(
         item_ids=item_ids,
@@ -56,6 +58,7 @@ def read_items(folder: Path) -> ItemTable:
         titles=[title or item_id for title, item_id in zip(table["title"].to_pylist(), item_ids, strict=True)],
         cluster_names=[cluster["name"] for cluster in described],
         categories=categories if any(categories) else None,
+        cold=cold if cold.any() else None,
     )
 
 

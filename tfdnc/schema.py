@@ -32,6 +32,9 @@ SEQUENCE_SCHEMA = pa.schema(
     ]
 )
 
+WEIGHTED_SEQUENCE_SCHEMA = SEQUENCE_SCHEMA.append(pa.field("weights", pa.list_(pa.float32())))
+"""The same of a log with `data.columns.weight`: what every event counts in the training loss, finite and >= 0."""
+
 VOCABULARY = "vocabulary.parquet"
 """What prepare knows of every kept item, in order of `sequence_index` 1..N."""
 
@@ -67,19 +70,20 @@ ITEM_SCHEMA = pa.schema(
         ("sequence_index", pa.int32()),  # the item's index in the sequences
         ("item_id", pa.string()),
         ("cluster", pa.int32()),  # 0..K-1, never decreasing down the table
-        ("count", pa.int64()),  # events in the training part
+        ("cold", pa.bool_()),  # without training events, or new since `cluster.previous`: placed, not clustered
+        ("count", pa.int64()),  # events in the training part, whatever their weights
         ("title", pa.string()),
         ("categories", pa.list_(pa.string())),
     ]
 )
 
 CLUSTERS = "clusters.json"
-"""List of {"cluster", "name", "items", "item_share", "event_share", "top_items"}, one per cluster."""
+"""List of {"cluster", "name", "items", "item_share", "event_share", "cold_items", "top_items"}, one per cluster."""
 
 # examples -> train, evaluate --------------------------------------------------------------------------------------
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-"""Folders of TFRecord files of `tf.train.Example`; every feature is an int64 list, never negative.
+"""Folders of TFRecord files of `tf.train.Example`; every feature but `WEIGHT` is an int64 list, never negative.
 
 A user without a training event has no training record, one without a validation or test target no record there.
 """
@@ -88,8 +92,11 @@ TRAIN_FEATURES = {
     "user": "[1] index of the user, 0..users-1, in order of the sequence files, those without a record included",
     "item": "[T] the user's training items, oldest first",
     "cluster": "[T] the cluster of each item",
-    "negatives": "[T * n] row j: n negatives for target item[j]; 0 where its cluster has none left",
+    "negatives": "[T * R * n] row j: R sets of n negatives for target item[j]; 0 where its cluster has none left",
 }
+
+WEIGHT = "weight"
+"""Float feature [T] of the training records of a log with weights, and of no others: what each event counts."""
 
 HELD_OUT_FEATURES = {
     "user": "[1] index of the user",

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -151,6 +152,30 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     (output / _UNFINISHED).unlink()
     _replace(output, run / station.folder)
     return Outcome(figures, seconds, skipped=False)
+
+
+def assist(station: Station, config: ExperimentConfig, run: Path, force: bool = False) -> bool:
+    """Takes part in the work of a station that another process runs; what this one writes is thrown away.
+
+    Args:
+        station: one whose `work` several processes do together.
+        config: the experiment.
+        run: folder of the run, common to all of them.
+        force: as the other process has it.
+
+    Returns:
+        False where there is nothing to do, because the station stands.
+
+    Raises:
+        UserError: a station it needs has not finished.
+    """
+    fingerprint = _digest(_inputs(station, config, run))
+    finished = read_manifest(run / station.folder)
+    if finished and finished["fingerprint"] == fingerprint and not force:
+        return False
+    with tempfile.TemporaryDirectory(prefix="tfdnc-") as scratch:
+        station.work(Workplace(config, run, Path(scratch)))
+    return True
 
 
 def unfinished_folder(station: Station, run: Path) -> Path:

@@ -63,6 +63,7 @@ def write_items(tmp_path):
             pa.array(order.astype(np.int32)),
             pa.array([f"item-{index}" for index in order]),
             pa.array(np.asarray(clusters, np.int32)),
+            pa.array(np.zeros(n, bool)),
             pa.array(np.ones(n, np.int64) if counts is None else np.asarray(counts, np.int64)),
             pa.nulls(n, pa.string()),
             pa.nulls(n, pa.list_(pa.string())),
@@ -76,9 +77,17 @@ def write_items(tmp_path):
 
 @pytest.fixture
 def write_sequences(tmp_path):
-    """Writes files of sequences; every file is {user: items}; the last two are held out, or `split` says what is."""
+    """Writes files of sequences: {user: items}, and {user: weights} if there are any.
 
-    def write(files, name="sequences", split=lambda items: (len(items) - 2, len(items) - 2, len(items) - 1)):
+    The last two items are held out, or `split` says what is.
+    """
+
+    def write(
+        files,
+        name="sequences",
+        split=lambda items: (len(items) - 2, len(items) - 2, len(items) - 1),
+        weights=None,
+    ):
         folder = tmp_path / name
         folder.mkdir()
         for shard, users in enumerate(files):
@@ -86,10 +95,10 @@ def write_sequences(tmp_path):
             times = [list(range(len(sequence))) for sequence in items]
             splits = zip(*map(split, items), strict=True) if users else ((), (), ())
             columns = [list(users), items, times, *splits]
-            table = pa.Table.from_arrays(
-                [pa.array(c, f.type) for c, f in zip(columns, schema.SEQUENCE_SCHEMA, strict=True)],
-                schema=schema.SEQUENCE_SCHEMA,
-            )
+            columns += [[weights[shard][user] for user in users]] if weights else []
+            layout = schema.WEIGHTED_SEQUENCE_SCHEMA if weights else schema.SEQUENCE_SCHEMA
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, layout, strict=True)]
+            table = pa.Table.from_arrays(arrays, schema=layout)
             pq.write_table(table, folder / schema.shard_name(shard, len(files), "parquet"), write_page_checksum=True)
         return folder
 

@@ -33,7 +33,7 @@ def build(write_sequences, write_items, tmp_path):
 
 def read(folder, names):
     """All records of a split as dicts of lists, read by stock TensorFlow."""
-    spec = {name: tf.io.RaggedFeature(tf.int64) for name in names}
+    spec = {name: tf.io.RaggedFeature(tf.float32 if name == schema.WEIGHT else tf.int64) for name in names}
     files = [str(path) for path in sorted(folder.iterdir())]
     records = [tf.io.parse_single_example(record, spec) for record in tf.data.TFRecordDataset(files)]
     return [{name: value.numpy().tolist() for name, value in record.items()} for record in records]
@@ -54,6 +54,24 @@ def test_training_records(build):
             left = {i + 1 for i, c in enumerate(CLUSTERS) if c == cluster} - set(record["item"])
             assert set(row) <= left
     assert figures["positions"] == 7
+
+
+def test_weights_of_the_training_part_stand_in_the_training_records_alone(write_sequences, write_items, tmp_path):
+    def weigh(users):
+        return {user: [item / 4 for item in items] for user, items in users.items()}
+
+    sequences = write_sequences(FILES, weights=[weigh(users) for users in FILES])
+    build_examples(sequences, write_items(CLUSTERS, order=ORDER), ExamplesConfig(), 1, tmp_path / "examples")
+    records = read(tmp_path / "examples" / schema.TRAIN, [*schema.TRAIN_FEATURES, schema.WEIGHT])
+    assert [record[schema.WEIGHT] for record in records] == [[1.5, 0.25], [0.5], [0.25, 0.5, 0.75, 1.0]]
+    for split in (schema.VALIDATION, schema.TEST):
+        records = read(tmp_path / "examples" / split, [*schema.HELD_OUT_FEATURES, schema.WEIGHT])
+        assert not any(record[schema.WEIGHT] for record in records)
+
+
+def test_without_weights_there_is_no_such_feature(build):
+    _, output = build()
+    assert b"weight" not in b"".join(path.read_bytes() for path in output.rglob("*.tfrecord"))
 
 
 def test_held_out_records(build):

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from beam_jobs.tfrecord import Int64Lists, Varints, encode_examples, encode_varints, scalars, write_records
+from beam_jobs.tfrecord import Lists, Varints, encode_examples, encode_varints, floats, scalars, write_records
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before the first import of TensorFlow
 tf = pytest.importorskip("tensorflow")
@@ -45,6 +45,15 @@ def test_records_equal_protobufs_own_deterministic_bytes(largest, length):
         assert record == expected.SerializeToString(deterministic=True)
 
 
+def test_floats_equal_protobufs_own_bytes():
+    values = np.array([0.0, 1.5, 1e-45, 3.4e38, 0.1], np.float32)
+    starts, ends = np.array([0, 2, 4]), np.array([2, 2, 5])
+    for record, start, end in zip(encode_examples({"w": floats(values, starts, ends)}), starts, ends, strict=True):
+        feature = tf.train.Feature(float_list=tf.train.FloatList(value=values[start:end]))
+        expected = tf.train.Example(features=tf.train.Features(feature={"w": feature}))
+        assert record == expected.SerializeToString(deterministic=True)
+
+
 def test_tensorflow_reads_the_files(tmp_path):
     path = tmp_path / "part.tfrecord"
     records = [b"", b"one", bytes(range(256)) * 300]
@@ -64,4 +73,4 @@ def test_a_failing_write_leaves_no_file(tmp_path):
 
 def test_features_must_have_the_same_number_of_records():
     with pytest.raises(ValueError, match="shorter"):
-        list(encode_examples({"a": scalars(np.arange(2)), "b": Int64Lists(b"\x01", [0], [1])}))
+        list(encode_examples({"a": scalars(np.arange(2)), "b": Lists(b"\x01", [0], [1])}))

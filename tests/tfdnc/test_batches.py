@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from tfdnc.config import TrainConfig
+from tfdnc.config import parse_config
 from tfdnc.errors import UserError
 from tfdnc.training.batches import TrainingBatches, history_batches
+from tfdnc.training.negatives import RecordedNegatives
 from tfdnc.training.records import HeldOutRecords, TrainingRecords
+from tfdnc.training.workers import ALONE, Place
 
 LENGTHS = [1, 2, 3, 5, 8, 8, 13, 40]
 
@@ -15,12 +17,16 @@ def make_records(lengths=LENGTHS):
     """Events are numbered through, so that every value says which event it came from."""
     splits = np.concatenate([[0], np.cumsum(lengths)])
     events = np.arange(1, splits[-1] + 1, dtype=np.int32)
-    return TrainingRecords(events, events % 7, np.stack([events * 2, events * 3], axis=1), splits)
+    negatives, users = np.stack([events * 2, events * 3], axis=1), 100 + np.arange(len(lengths), dtype=np.int32)
+    return TrainingRecords(events, events % 7, negatives, splits, users)
 
 
-def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS):
-    config = TrainConfig(random_window=random_window, batch_tokens=batch_tokens)
-    return TrainingBatches(make_records(lengths), config, max_length, seed)
+def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS, place=ALONE, weights=None):
+    train = {"random_window": random_window, "batch_tokens": batch_tokens}
+    config = parse_config({"name": "x", "examples": {"num_negatives": 2}, "train": train})
+    records = make_records(lengths)._replace(weights=weights)
+    negatives = RecordedNegatives(config, None, records)
+    return TrainingBatches(records, negatives, config.train, max_length, seed, place)
 
 
 def windows(batches, epoch=0):
@@ -49,6 +55,23 @@ def test_targets_clusters_and_negatives_belong_to_the_next_event():
         np.testing.assert_array_equal(batch["negatives"][filled][:, 0], batch["target"][filled] * 2)
         for name in ("target", "target_cluster", "negatives"):
             assert not batch[name][~filled].any()
+
+
+def test_weights_belong_to_the_next_event_too_and_exist_only_where_the_records_have_them():
+    weights = make_records().items.astype(np.float32) / 8
+    batches = make_batches(weights=weights)
+    for batch in batches.epoch(0):
+        np.testing.assert_array_equal(batch["weight"], batch["target"].astype(np.float32) / 8)
+        assert batch["weight"].dtype == np.float32
+    for batch, element in zip(batches.epoch(0), batches.dataset(0, 1), strict=True):
+        np.testing.assert_array_equal(batch["weight"], element["weight"])
+    assert "weight" not in make_batches().dataset(0, 1).element_spec
+
+
+def test_a_window_knows_the_number_of_its_user_among_those_of_all_shards():
+    first_event = {start + 1: 100 + row for row, start in enumerate(np.cumsum([0, *LENGTHS[:-1]]))}
+    for batch in make_batches(max_length=50).epoch(0):
+        assert [first_event[event] for event in batch["history"][:, 0]] == batch["user"].tolist()
 
 
 def test_batches_stay_within_their_tokens_and_hold_similar_lengths():
@@ -91,7 +114,32 @@ def test_random_windows_reach_every_event_of_a_long_user_and_stay_inside_it():
 def test_the_dataset_continues_at_any_epoch():
     batches = make_batches(random_window=0.5)
     expected = [batch["history"].tolist() for epoch in (2, 3) for batch in batches.epoch(epoch)]
-    assert [batch["history"].numpy().tolist() for batch in batches.dataset(2, 4)] == expected
+    dataset = batches.dataset(2, 4)
+    for _ in range(2):  # and starts again
+        assert [batch["history"].numpy().tolist() for batch in dataset] == expected
+
+
+def test_workers_take_more_and_smaller_steps_over_the_same_windows():
+    batches = make_batches(batch_tokens=400, lengths=[9] * 50 + [4] * 37)
+    before, shortest = windows(batches), batches.steps_per_epoch
+    batches.spread_over(shortest)
+    assert windows(batches) == before
+    for steps in (shortest + 1, shortest + 2, 30, 87):
+        batches.spread_over(steps)
+        rows = [len(batch["user"]) for batch in batches.epoch(0)]
+        assert len(rows) == batches.steps_per_epoch == steps
+        assert max(rows) <= 2 * min(rows) + 1 or steps < 30
+        assert windows(batches) == before
+    with pytest.raises(UserError, match="at least 88 users with two training events in the shards of every worker"):
+        batches.spread_over(88)
+
+
+def test_workers_draw_other_windows_and_the_first_those_of_a_process_alone():
+    def drawn(place):
+        return windows(make_batches(random_window=1.0, lengths=[40] * 20, place=place))
+
+    assert drawn(Place(0, 2)) == drawn(ALONE)
+    assert drawn(Place(1, 2)) != drawn(ALONE)
 
 
 def test_a_log_without_any_target_is_refused():

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfdnc import schema
-from tfdnc.clustering import CLUSTERERS, TrainingLog, build_clusters, read_training_log
+from tfdnc.clustering import CLUSTERERS, build_clusters, read_training_log
 from tfdnc.clustering.station import next_in_cluster, order_clusters
-from tfdnc.clustering.word2vec import _Corpus, place_cold_items
+from tfdnc.clustering.word2vec import _Corpus
 from tfdnc.config import ClusterConfig
 from tfdnc.errors import UserError
 
 TINY = ClusterConfig(num_clusters=2, dim=8, epochs=20, sample=0, max_share=0.6)
-METHODS = ("category", "random", "single", "word2vec_kmeans")
+METHODS = ("category", "random", "single", "spectral_kmeans", "word2vec_kmeans")
 HELD_OUT = [1, 2]  # what every user of these logs sees last; no model may
 
 
@@ -73,8 +73,9 @@ def read_clusters(output):
     return json.loads((output / schema.CLUSTERS).read_text())
 
 
-def test_two_disjoint_tastes_are_two_clusters_exactly(prepared, tmp_path):
-    figures = build_clusters(prepared, TINY, 1, tmp_path / "out")
+@pytest.mark.parametrize("method", ["spectral_kmeans", "word2vec_kmeans"])
+def test_two_disjoint_tastes_are_two_clusters_exactly(method, prepared, tmp_path):
+    figures = build_clusters(prepared, TINY.model_copy(update={"method": method}), 1, tmp_path / "out")
     items = read_items(tmp_path / "out")
     parity = {}
     for cluster, item_id in zip(items["cluster"], items["item_id"], strict=True):
@@ -107,7 +108,7 @@ def test_every_clusterer_keeps_the_contract(method, prepared, tmp_path):
         == list(range(figures["clusters"]))
         == sorted(set(items["cluster"]))
     )
-    assert set(clusters[0]) == {"cluster", "name", "items", "item_share", "event_share", "top_items"}
+    assert set(clusters[0]) == {"cluster", "name", "items", "item_share", "event_share", "cold_items", "top_items"}
     shares = [cluster["event_share"] for cluster in clusters]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1)
@@ -119,7 +120,7 @@ def test_every_clusterer_keeps_the_contract(method, prepared, tmp_path):
 
 
 def test_every_registered_clusterer_is_tested():
-    assert tuple(CLUSTERERS.names()) == METHODS
+    assert set(CLUSTERERS) == {*METHODS, "previous"}  # which has test_clustering_cold.py
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -151,27 +152,73 @@ def test_equal_seeds_give_equal_bytes_in_any_process(prepared, tmp_path):
 
 def test_reading_drops_what_is_held_out(tmp_path):
     write_prepared(tmp_path, [[1, 2, 3, 4], [4, 3], [], [2, 2, 2, 1, 1]], 4)
-    log = read_training_log(tmp_path)
-    assert log.items.tolist() == [1, 2, 2, 2, 2]
-    assert log.offsets.tolist() == [0, 2, 2, 2, 5]
+    log = read_training_log(tmp_path, tmp_path / "scratch")
+    parts = [(items.tolist(), lengths.tolist()) for items, lengths in log.parts()]
+    assert parts == [([1, 2], [2, 0]), ([2, 2, 2], [0, 3])]
     assert log.counts.tolist() == [1, 4, 0, 0]
 
 
-def test_long_sequences_become_several_sentences():
+def test_long_sequences_become_several_sentences(tmp_path):
     """gensim would ignore the second half of this user, and so the items 3 and 4."""
-    items = np.repeat([1, 2, 3, 4], 5_000)
-    vocabulary = pa.Table.from_pylist([{"item_id": str(item)} for item in range(4)], schema=schema.VOCABULARY_SCHEMA)
-    log = TrainingLog(items, np.array([0, 20_000]), np.full(4, 5_000), vocabulary)
-    sentences = list(_Corpus(log, warm=np.array([3, 2, 1, 0])))
+    items = np.repeat([1, 2, 3, 4], 5_000).tolist()
+    write_prepared(tmp_path, [[*items, *HELD_OUT]], 4)
+    log = read_training_log(tmp_path, tmp_path / "scratch")
+    sentences = list(_Corpus(log, warm=np.array([3, 2, 1, 0]), epochs=1))
     assert [len(sentence) for sentence in sentences] == [10_000, 10_000]
     assert sentences[1] == [1] * 5_000 + [0] * 5_000
 
 
-def test_chance_level_by_hand():
+def test_word2vec_says_how_far_it_is(prepared, tmp_path, caplog):
+    caplog.set_level("INFO", "tfdnc.clustering")
+    build_clusters(prepared, TINY.model_copy(update={"epochs": 2}), 1, tmp_path / "out")
+    shares = [record.args[0] for record in caplog.records if record.message.startswith("Word2Vec:")]
+    assert len(shares) == 20
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+
+
+def test_a_budget_of_words_stands_in_the_figures(prepared, tmp_path):
+    free = build_clusters(prepared, TINY, 1, tmp_path / "free")
+    fewer = build_clusters(prepared, TINY.model_copy(update={"max_words": 5_000}), 1, tmp_path / "fewer")
+    some = build_clusters(prepared, TINY.model_copy(update={"max_words": 400}), 1, tmp_path / "some")
+    assert (free["epochs"], free["user_share"], free["trained_words"]) == (20, 1, 20 * 1_600)
+    assert (fewer["epochs"], fewer["user_share"], fewer["trained_words"]) == (3, 1, 3 * 1_600)
+    assert (some["epochs"], some["user_share"]) == (1, 0.25)
+    assert some["trained_words"] == pytest.approx(400, rel=0.3)
+
+
+def test_some_users_are_whole_users_of_every_file_picked_by_the_seed(prepared, tmp_path):
+    log = read_training_log(prepared, tmp_path / "scratch")
+    some = log.some_users(0.3, seed=1)
+    parts = list(some.parts())
+    assert [len(lengths) for _, lengths in parts] == pytest.approx([30, 30], abs=12)
+    everybody = {tuple(user) for items, _ in log.parts() for user in items.reshape(-1, 8).tolist()}
+    read = [tuple(user) for items, _ in parts for user in items.reshape(-1, 8).tolist()]
+    assert set(read) <= everybody
+    assert some.counts.tolist() == np.bincount(np.ravel(read), minlength=21)[1:].tolist()
+    assert [items.tolist() for items, _ in log.some_users(0.3, seed=1).parts()] == [
+        items.tolist() for items, _ in parts
+    ]
+    assert [items.tolist() for items, _ in log.some_users(0.3, seed=2).parts()] != [
+        items.tolist() for items, _ in parts
+    ]
+
+
+def test_items_that_no_read_user_has_met_are_placed(tmp_path):
+    sequences = [*two_tastes(), [21, 21, 21, *HELD_OUT], [22, 22, 22, *HELD_OUT]]
+    categories = [["even" if item % 2 == 0 else "odd"] for item in range(1, 23)]
+    write_prepared(tmp_path / "prepared", sequences, 22, categories=categories)
+    read = read_training_log(tmp_path / "prepared", tmp_path / "scratch").some_users(0.5, seed=3)
+    assert not read.counts[20:].all()
+    config = TINY.model_copy(update={"max_words": 803})
+    figures = build_clusters(tmp_path / "prepared", config, 3, tmp_path / "out")
+    assert (figures["user_share"], figures["items"], figures["clusters"]) == (0.5, 22, 2)
+
+
+def test_chance_level_by_hand(tmp_path):
     """Pairs (1,1) (1,2) of one user and (3,3) of another: clusters 0,0 / 0,1 / 1,1."""
-    vocabulary = pa.Table.from_pylist([{"item_id": str(item)} for item in range(3)], schema=schema.VOCABULARY_SCHEMA)
-    log = TrainingLog(np.array([1, 1, 2, 3, 3]), np.array([0, 3, 5, 5]), np.array([2, 1, 2]), vocabulary)
-    observed, chance = next_in_cluster(log, np.array([0, 1, 1]))
+    write_prepared(tmp_path, [[1, 1, 2, *HELD_OUT], [3, 3, *HELD_OUT], HELD_OUT], 3)
+    observed, chance = next_in_cluster(read_training_log(tmp_path, tmp_path / "scratch"), np.array([0, 1, 1]))
     assert observed == pytest.approx(2 / 3)
     assert chance == pytest.approx((2 / 3) * (1 / 3) + (1 / 3) * (2 / 3))
 
@@ -179,24 +226,6 @@ def test_chance_level_by_hand():
 def test_clusters_are_ordered_by_events():
     labels = order_clusters(np.array([7, 7, 3, 9, 9]), counts=np.array([1, 1, 5, 1, 1]))
     assert labels.tolist() == [1, 1, 0, 2, 2]  # 5 events; then two equal ones, by their first item
-
-
-def test_cold_items_follow_their_category_else_go_to_the_smallest():
-    labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, -1])
-    categories = np.array(["a", "b", "b", "a", "a", "b", "a", None, "new"], dtype=object)
-    assert place_cold_items(labels, categories).tolist() == [0, 0, 0, 1, 1, 2, 1, 2, 2]
-
-
-def test_items_seen_only_when_held_out_are_cold(tmp_path):
-    sequences = [[*sequence[:-2], 21, 22] for sequence in two_tastes()]
-    categories = [["even" if item % 2 == 0 else "odd"] for item in range(1, 23)]
-    write_prepared(tmp_path / "prepared", sequences, 22, categories=categories)
-    build_clusters(tmp_path / "prepared", TINY, 1, tmp_path / "out")
-    items = read_items(tmp_path / "out")
-    cluster = dict(zip(items["item_id"], items["cluster"], strict=True))
-    count = dict(zip(items["item_id"], items["count"], strict=True))
-    assert cluster["i21"] == cluster["i1"] != cluster["i22"] == cluster["i2"]
-    assert count["i21"] == count["i22"] == 0
 
 
 def test_small_categories_and_items_without_one_are_merged(tmp_path):
@@ -214,13 +243,13 @@ def test_small_categories_and_items_without_one_are_merged(tmp_path):
 
 def test_fewer_different_vectors_than_clusters_is_said(prepared, tmp_path, monkeypatch, caplog):
     vectors = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
-    monkeypatch.setattr("tfdnc.clustering.word2vec._skip_gram", lambda *_: vectors)
+    monkeypatch.setattr("tfdnc.clustering.word2vec._skip_gram", lambda *_: (vectors, 0))
     figures = build_clusters(prepared, TINY.model_copy(update={"num_clusters": 5}), 1, tmp_path / "out")
     assert figures["clusters"] == 3 == len(read_clusters(tmp_path / "out"))
     assert "found 3 clusters, not 5" in caplog.text
 
 
-@pytest.mark.parametrize("method", ["random", "word2vec_kmeans"])
+@pytest.mark.parametrize("method", ["random", "spectral_kmeans", "word2vec_kmeans"])
 def test_more_clusters_than_items_is_refused(method, prepared, tmp_path):
     config = TINY.model_copy(update={"method": method, "num_clusters": 21})
     with pytest.raises(UserError, match=r"num_clusters of at most 20.*got 21; lower"):
@@ -255,7 +284,8 @@ def test_category_without_categories_is_refused(tmp_path):
 
 
 def test_unknown_method_lists_the_known(prepared, tmp_path):
-    with pytest.raises(UserError, match="Unknown clusterer 'kmeans'; known: category, random, single, word2vec_kmeans"):
+    known = ", ".join(CLUSTERERS.names())
+    with pytest.raises(UserError, match=f"Unknown clusterer 'kmeans'; known: {known}"):
         build_clusters(prepared, ClusterConfig(method="kmeans"), 1, tmp_path / "out")
 
 

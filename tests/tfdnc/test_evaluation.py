@@ -193,6 +193,45 @@ def test_alpha_is_tuned_on_validation_and_measured_on_test():
     assert {"alpha": report["tuned"]["alpha"], **report["tuned"]["figures"]} == point
 
 
+def test_cold_targets_are_reported_by_themselves_and_change_no_other_figure():
+    model, records, config = make_model(), make_records(), make_config()
+    cold = np.arange(N) % 3 == 0
+    plain = evaluate(config, model, make_items(), records, records)
+    report = evaluate(config, model, dataclasses.replace(make_items(), cold=cold), records, records)
+    found = report.pop("cold_targets")
+    assert plain.pop("cold_targets") is None
+    assert report == plain
+
+    retrieved = Evaluator(model, [config.merge], 10).retrieve(records)
+    users = np.flatnonzero(cold[records.targets - 1])
+    assert 0 < found["targets"] == len(users) < 40
+    for m in (3, 10):
+        hits = [records.targets[user] - 1 in retrieved.lists[0].rows[user, :m] for user in users]
+        assert found[f"recall@{m}"] == pytest.approx(np.mean(hits))
+    assert found["within_cluster"]["recall@5"] == pytest.approx(np.mean(retrieved.within_places[users] < 5))
+    assert set(found) == {"targets", "recall@3", "recall@10", "within_cluster"}
+
+
+def test_cold_items_that_are_nobodys_target_are_not_reported():
+    records = make_records()
+    cold = ~np.isin(np.arange(1, N + 1), records.targets[:20])
+    records = records._replace(targets=np.resize(records.targets[:20], 40))
+    records = records._replace(target_clusters=CLUSTERS[records.targets - 1])
+    items = dataclasses.replace(make_items(), cold=cold)
+    assert evaluate(make_config(), make_model(), items, records, records)["cold_targets"] is None
+
+
+def test_a_judge_knows_the_models_cold_targets():
+    model, items, records = make_single()
+    cold = np.arange(N) % 3 == 0
+    items, config = dataclasses.replace(items, cold=cold), make_config(judge={"method": "category"})
+    plain = evaluate(make_config(), model, items, records, records)["cold_targets"]
+    judged = evaluate(config, model, items, records, records, make_judging_items())["cold_targets"]
+    assert {name: judged[name] for name in ("targets", "recall@3", "recall@10")} == {
+        name: plain[name] for name in ("targets", "recall@3", "recall@10")
+    }
+
+
 def test_the_shortest_list_tunes_alpha_only_where_it_is_the_only_one():
     assert tuning_objective(EvaluateConfig(candidates=(50,))) == "recall@50"
     assert tuning_objective(EvaluateConfig(candidates=(100, 20, 10))) == "recall@20"

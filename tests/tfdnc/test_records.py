@@ -7,6 +7,7 @@ from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.errors import UserError
 from tfdnc.training.records import read_held_out, read_training
+from tfdnc.training.workers import Place
 
 
 def write(folder, shard, examples):
@@ -14,7 +15,10 @@ def write(folder, shard, examples):
     with tf.io.TFRecordWriter(str(folder / schema.shard_name(shard, 2, "tfrecord"))) as writer:
         for features in examples:
             encoded = {
-                name: tf.train.Feature(int64_list=tf.train.Int64List(value=value)) for name, value in features.items()
+                name: tf.train.Feature(float_list=tf.train.FloatList(value=value))
+                if name == schema.WEIGHT
+                else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+                for name, value in features.items()
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString())
 
@@ -33,6 +37,42 @@ def test_training_records_come_in_order_of_the_shards(training_folder):
     np.testing.assert_array_equal(records.clusters, [0, 1, 1])
     np.testing.assert_array_equal(records.negatives, [[1, 2], [6, 0], [8, 9]])
     np.testing.assert_array_equal(records.splits, [0, 2, 3])
+    np.testing.assert_array_equal(records.users, [0, 1])
+    assert records.weights is None
+
+
+def write_weighted(folder, weights):
+    for shard, (items, weight) in enumerate((([4, 5], weights[0]), ([7], weights[1]))):
+        features = {"user": [shard], "item": items, "cluster": items, "negatives": items}
+        write(folder, shard, [features | ({} if weight is None else {schema.WEIGHT: weight})])
+    return folder
+
+
+def test_weights_of_training_records(tmp_path):
+    records = read_training(write_weighted(tmp_path / schema.TRAIN, ([0.5, 0.0], [2.0])))
+    np.testing.assert_array_equal(records.weights, np.float32([0.5, 0, 2]))
+    assert records.weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("weights", [([0.5, 0.0], None), ([0.5, 0.0], [1.0, 1.0])])
+def test_weights_of_some_events_only_are_refused(tmp_path, weights):
+    with pytest.raises(UserError, match=r"a weight for each of the 3 items .* found [24]\. Run the examples station"):
+        read_training(write_weighted(tmp_path / schema.TRAIN, weights))
+
+
+def test_every_worker_reads_its_own_shards(training_folder):
+    write(training_folder, 2, [{"user": [2], "item": [1], "cluster": [0], "negatives": [2, 3]}])
+    first, second = (read_training(training_folder, Place(index, 2)) for index in range(2))
+    assert (first.users.tolist(), first.items.tolist(), first.splits.tolist()) == ([0, 2], [4, 5, 1], [0, 2, 3])
+    assert (second.users.tolist(), second.items.tolist()) == ([1], [7])
+    with pytest.raises(UserError, match=r"at least one shard per worker in .*, found 3 for 4 workers"):
+        read_training(training_folder, Place(0, 4))
+
+
+def test_records_without_negatives(tmp_path):
+    folder = tmp_path / schema.TRAIN
+    write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "negatives": []}])
+    assert read_training(folder).negatives.shape == (2, 0)
 
 
 def test_held_out_records(tmp_path):

@@ -43,6 +43,7 @@ def make_report(clusters=True, categories=True):
         "intent": intent,
         "calibration": {"bins": [], "ece": 0.5} if clusters else None,
         "popularity": figures,
+        "cold_targets": {"targets": 1234, **make_figures("recall"), "within_cluster": make_figures("recall")},
     }
 
 
@@ -61,6 +62,11 @@ def test_a_report_fits_in_100_columns(monkeypatch):
         assert heading in text
     assert "quota*: alpha 1.25, picked by recall@20 on validation, 0.5000." in text
     assert "12.5% of the targets" in text
+    assert "1,234 targets are cold items" in text
+
+
+def test_cold_targets_are_not_mentioned_where_there_are_none(monkeypatch):
+    assert "cold" not in shown(make_report() | {"cold_targets": None}, monkeypatch)
 
 
 @pytest.mark.parametrize("missing", ["clusters", "categories"])

@@ -31,7 +31,8 @@ def make_records(users=40):
     items = (cluster[:, None] * 6 + (start[:, None] + np.arange(8)) % 6 + 1).astype(np.int32).ravel()
     clusters = np.repeat(cluster, 8).astype(np.int32)
     negatives = ((items - 1) % 6 + rng.integers(1, 6, len(items))) % 6 + clusters * 6 + 1
-    return TrainingRecords(items, clusters, negatives[:, None].astype(np.int32), np.arange(users + 1) * 8)
+    splits, numbers = np.arange(users + 1) * 8, np.arange(users, dtype=np.int32)
+    return TrainingRecords(items, clusters, negatives[:, None].astype(np.int32), splits, numbers)
 
 
 def make_config(**settings):

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from tfdnc import schema
-from tfdnc.config import DataConfig, ExperimentConfig, ItemFile, dump_config
+from tfdnc.config import ClusterConfig, DataConfig, ExperimentConfig, ItemFile, dump_config
 from tfdnc.errors import UserError
-from tfdnc.stations import RemoteFile, Station, Workplace
+from tfdnc.stations import RemoteFile, Station, Workplace, unfinished_folder
 
 _RECORDED_HISTORIES = 5
 
@@ -51,13 +51,17 @@ def _train(place: Workplace) -> dict:
     from tfdnc.evaluation.report import validation_objective, validator
     from tfdnc.items import read_items
     from tfdnc.training.records import read_held_out, read_training
+    from tfdnc.training.team import Team
     from tfdnc.training.train import train
+    from tfdnc.training.workers import this_place
 
+    team = Team(this_place())
     config, examples = place.config, place.run / EXAMPLES.folder
     items = read_items(place.run / CLUSTER.folder)
     validate = validator(config, read_held_out(examples / schema.VALIDATION))
-    records = read_training(examples / schema.TRAIN)
-    return train(config, items, records, validate, validation_objective(config), place.output)
+    records = read_training(examples / schema.TRAIN, team.place)
+    common = unfinished_folder(TRAIN, place.run)
+    return train(config, items, records, validate, validation_objective(config), place.output, team, common)
 
 
 def _evaluate(place: Workplace) -> dict:
@@ -134,9 +138,8 @@ def _sections(*names: str):
 
     def settings(config: ExperimentConfig) -> dict:
         unused = {} if config.data.format == "kuairand" else {"kuairand": True}  # what another format does not read
-        return config.model_dump(
-            mode="json", include=set(names), exclude={"data": {"path": True, "items": {"path"}, **unused}}
-        )
+        exclude = {"data": {"path": True, "items": {"path"}, **unused}, "cluster": {"previous"}}
+        return config.model_dump(mode="json", include=set(names), exclude=exclude)
 
     return settings
 
@@ -153,9 +156,21 @@ def _check_cluster(config: ExperimentConfig) -> None:
     CLUSTERERS.resolve(config.cluster.method)
 
 
+def _item_table_before(config: ClusterConfig, run: Path) -> list[Path]:
+    """The file that the clusterer reads beside the prepared log, if any."""
+    if config.previous is None:
+        return []
+    if config.previous.resolve().is_relative_to(run.resolve()):  # it would be read, replaced, and never be up to date
+        raise UserError(
+            f"Expected cluster.previous of another run, got {config.previous}, which this run writes itself; give the "
+            "new run another name."
+        )
+    return [config.previous]
+
+
 def _judge_settings(config: ExperimentConfig) -> dict:
     """What a cluster station with the judge's config has, so that both have one fingerprint and one result."""
-    return {"cluster": config.evaluate.judge.model_dump(mode="json")}
+    return {"cluster": config.evaluate.judge.model_dump(mode="json", exclude={"previous"})}
 
 
 def _check_judge(config: ExperimentConfig) -> None:
@@ -168,7 +183,7 @@ def _check_judge(config: ExperimentConfig) -> None:
 
 
 def _check_examples(config: ExperimentConfig) -> None:
-    from beam_jobs.negatives import NEGATIVE_SAMPLERS
+    from tfdnc.negatives import NEGATIVE_SAMPLERS
 
     NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
 
@@ -177,9 +192,11 @@ def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.merge import MERGES
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
+    from tfdnc.training.negatives import NEGATIVE_SOURCES
 
     USER_ENCODERS.resolve(config.model.encoder)
     LOSSES.resolve(config.train.loss)
+    NEGATIVE_SOURCES.resolve(config.train.negatives)
     MERGES.resolve(config.merge.method)
 
 
@@ -198,6 +215,7 @@ def _prepared(figures: dict) -> str:
 
 def _clusters_headline(figures: dict) -> str:
     sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
+    sizes += f", {figures['cold_items']:,} items cold" if figures["cold_items"] else ""
     observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
     return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
 
@@ -225,6 +243,7 @@ CLUSTER = Station(
     "cluster",
     needs=(PREPARE,),
     settings=_sections("cluster"),
+    files=lambda config, run: _item_table_before(config.cluster, run),
     work=_cluster,
     check=_check_cluster,
     headline=_clusters_headline,
@@ -234,6 +253,7 @@ JUDGE = Station(
     "judge",
     needs=(PREPARE,),
     settings=_judge_settings,
+    files=lambda config, run: _item_table_before(config.evaluate.judge, run),
     work=_judge,
     check=_check_judge,
     headline=_clusters_headline,

@@ -104,6 +104,10 @@ def _notes(report: dict, last: int) -> Iterator[str]:
     if report["seen_targets"]:
         share = f"{report['seen_targets']:.1%}"
         yield f"{share} of the targets had been seen by their users before; no list contains those."
+    if report["cold_targets"]:
+        cold = report["cold_targets"]
+        recall = f"R@{last} {cold[f'recall@{last}']:.4f}"
+        yield f"{cold['targets']:,} targets are cold items (no training event, or new to the clusters): {recall}."
 
 
 def _show_within_clusters(report: dict) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from tfdnc.cli import road, screen
 from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
-from tfdnc.stations import Station, lock_run, run_station
+from tfdnc.stations import Station, assist, lock_run, run_station
+from tfdnc.training.workers import this_place
 
 
 def travel(config: ExperimentConfig, run: Path, last: str | None = None, force: bool = False) -> None:
@@ -28,9 +29,21 @@ def travel(config: ExperimentConfig, run: Path, last: str | None = None, force: 
     stations = stations[: names.index(last) + 1 if last else None]
     for station in stations:
         station.check(config)
+    if not this_place().is_chief:
+        _follow(config, run, force, last)
+        return
     with lock_run(run):
         road.write_config(config, run)
         _visit(stations, config, run, force, last)
+
+
+def _follow(config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
+    """What a worker does that is not the chief: it trains with the others, and leaves the run's folder to the chief."""
+    if last not in (None, road.TRAIN.name):
+        raise UserError(f"Expected several workers for {road.TRAIN.name} only, not {last}: unset TF_CONFIG.")
+    screen.station_started(road.TRAIN)
+    worked = assist(road.TRAIN, config, run, force)
+    screen.console.print("trained with the others" if worked else "nothing to do: the chief's training stands")
 
 
 def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:

@@ -2,7 +2,9 @@
 
 from tfdnc.clustering.columns import category, random, single
 from tfdnc.clustering.log import TrainingLog, read_training_log
+from tfdnc.clustering.previous import previous
 from tfdnc.clustering.registry import CLUSTERERS, Clusterer
+from tfdnc.clustering.spectral import spectral_kmeans
 from tfdnc.clustering.station import build_clusters
 from tfdnc.clustering.word2vec import word2vec_kmeans
 
@@ -12,8 +14,10 @@ __all__ = [
     "TrainingLog",
     "build_clusters",
     "category",
+    "previous",
     "random",
     "read_training_log",
     "single",
+    "spectral_kmeans",
     "word2vec_kmeans",
 ]

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from tfdnc.clustering.cold import NO_PLACE
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
 from tfdnc.config import ClusterConfig
@@ -13,15 +14,16 @@ logger = logging.getLogger(__name__)
 
 
 @CLUSTERERS.register("category")
-def category(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
-    """Returns int [N]: the items by their first category.
+def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
+    """Returns int [N]: the items with training events by their first category, `NO_PLACE` for the others.
 
-    Categories with fewer than `config.min_category_items` items, and the items without a category, share one
+    Categories with fewer than `config.min_category_items` of these items, and those without a category, share one
     cluster: a cluster of a handful of items has no negatives to learn from. `config.num_clusters` is not used;
     K is what it comes to.
     """
     del seed
-    first = log.first_categories()
+    warm = np.flatnonzero(log.counts)
+    first = log.first_categories()[warm]
     names, label, sizes = np.unique([name or "" for name in first], return_inverse=True, return_counts=True)
     if not any(names):
         raise UserError(
@@ -33,18 +35,26 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
         merged = [name or "no category" for name in names[small]]
         logger.info("%d items of %s form the cluster of the rest", sizes[small].sum(), ", ".join(merged))
     other = len(names)
-    return np.where(small[label], other, label)
+    labels = np.full(log.num_items, NO_PLACE)
+    labels[warm] = np.where(small[label], other, label)
+    return labels, {}
 
 
 @CLUSTERERS.register("random")
-def random(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
-    """Returns int [N]: clusters of equal size (give or take one item) without meaning: the control experiment."""
-    check_num_clusters(log.num_items, config)
-    return np.random.default_rng(seed).permutation(log.num_items) % config.num_clusters
+def random(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
+    """Returns int [N]: clusters of equal size (give or take one item) without meaning: the control experiment.
+
+    `NO_PLACE` for items without training events.
+    """
+    warm = np.flatnonzero(log.counts)
+    check_num_clusters(len(warm), config)
+    labels = np.full(log.num_items, NO_PLACE)
+    labels[warm] = np.random.default_rng(seed).permutation(len(warm)) % config.num_clusters
+    return labels, {}
 
 
 @CLUSTERERS.register("single")
-def single(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
+def single(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
     """Returns int [N], all 0: K = 1, the classic retriever. `config.num_clusters` is not used."""
     del config, seed
-    return np.zeros(log.num_items, dtype=np.int64)
+    return np.zeros(log.num_items, dtype=np.int64), {}

@@ -1,6 +1,7 @@
 """What a clusterer may see of prepare's output: the training part of every sequence, and the vocabulary."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,28 +10,51 @@ import pyarrow.parquet as pq
 
 from tfdnc import schema
 from tfdnc.errors import UserError
+from tfdnc.sequences import training_part
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """Training events of all users in one flat array, and the vocabulary they refer to.
+    """Training events of all users, in files that are read one at a time, and the vocabulary they refer to.
 
     Attributes:
-        items: int32 [E] item of every training event, 1..N, user after user, oldest first.
-        offsets: int64 [users + 1]; user u's events are `items[offsets[u]:offsets[u + 1]]`.
+        files: the sequence files.
         counts: int64 [N] training events of each item, in order of `sequence_index` 1..N; 0 for cold items.
         vocabulary: table of `schema.VOCABULARY_SCHEMA`, N rows.
+        scratch: folder for the intermediate files of a clusterer; whoever opened the log removes it.
+        runner_args: flags for Beam, of a clusterer that runs a job over the files.
+        sampling: share of the users that are read, and the seed that picks them; None: all of them.
     """
 
-    items: np.ndarray
-    offsets: np.ndarray
+    files: tuple[Path, ...]
     counts: np.ndarray
     vocabulary: pa.Table
+    scratch: Path
+    runner_args: tuple[str, ...] = ()
+    sampling: tuple[float, int] | None = None
 
     @property
     def num_items(self) -> int:
         """N, cold items included."""
         return self.vocabulary.num_rows
+
+    def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the items 1..N of every file, user after user, oldest first, and how many each of its users has."""
+        for number, path in enumerate(self.files):
+            items, lengths = training_part(path)
+            if self.sampling is not None:
+                share, seed = self.sampling
+                read = np.random.default_rng([seed, number]).random(len(lengths)) < share
+                items, lengths = items[np.repeat(read, lengths)], lengths[read]
+            yield items, lengths
+
+    def some_users(self, share: float, seed: int) -> "TrainingLog":
+        """Returns the log of a random share of the users: the vocabulary stays, the counts are theirs."""
+        if share == 1:
+            return self
+        log = replace(self, sampling=(share, seed))
+        counts = sum(np.bincount(items, minlength=self.num_items + 1)[1:] for items, _ in log.parts())
+        return replace(log, counts=counts)
 
     def item_ids(self) -> list[str]:
         """Returns the N item ids of the log."""
@@ -42,44 +66,32 @@ class TrainingLog:
         return np.array([values[0] if values else None for values in lists], dtype=object)
 
 
-def read_training_log(prepared: Path) -> TrainingLog:
-    """Reads what `tfdnc prepare` wrote and drops what is not of the training part (`train_events`).
+def read_training_log(prepared: Path, scratch: Path, runner_args: Sequence[str] = ()) -> TrainingLog:
+    """Opens what `tfdnc prepare` wrote, and counts its training events.
 
     Raises:
         UserError: the folder is not prepare's output, is empty, or its sequences name items outside the vocabulary.
     """
     prepared = Path(prepared)
-    files = sorted((prepared / schema.SEQUENCES).glob("*.parquet"))
+    files = tuple(sorted((prepared / schema.SEQUENCES).glob("*.parquet")))
     if not files or not (prepared / schema.VOCABULARY).is_file():
         raise UserError(
             f"Expected {schema.SEQUENCES}/*.parquet and {schema.VOCABULARY} in {prepared}, found "
             f"{len(files)} sequence files; run `tfdnc prepare` first."
         )
     vocabulary = pq.read_table(prepared / schema.VOCABULARY, schema=schema.VOCABULARY_SCHEMA)
-    parts = [_training_part(path) for path in files]
-    items = np.concatenate([items for items, _ in parts])
-    lengths = np.concatenate([lengths for _, lengths in parts])
-    if not len(items):
+    counts = np.zeros(vocabulary.num_rows + 1, np.int64)
+    for items, _ in map(training_part, files):
+        if len(items) and (items.min() < 1 or items.max() > vocabulary.num_rows):
+            raise UserError(
+                f"Expected items 1..{vocabulary.num_rows} in the sequences of {prepared}, found "
+                f"{items.min()}..{items.max()}: sequences and vocabulary are of different runs; run `tfdnc prepare` "
+                "again."
+            )
+        counts += np.bincount(items, minlength=len(counts))
+    if not counts.any():
         raise UserError(
             f"Expected users with training events in {prepared}, found none: every event is held out. Bring a larger "
             "log, or move the split of the data section."
         )
-    num_items = vocabulary.num_rows
-    if items.min() < 1 or items.max() > num_items:
-        raise UserError(
-            f"Expected items 1..{num_items} in the sequences of {prepared}, found {items.min()}..{items.max()}: "
-            "sequences and vocabulary are of different runs; run `tfdnc prepare` again."
-        )
-    counts = np.bincount(items, minlength=num_items + 1)[1:]
-    return TrainingLog(items, np.concatenate([[0], np.cumsum(lengths)]), counts, vocabulary)
-
-
-def _training_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the training items of one file [E] and how many of them each of its users has [users]."""
-    table = pq.read_table(path, columns=["items", "train_events"])
-    column, lengths = table["items"].combine_chunks(), table["train_events"].to_numpy().astype(np.int64)
-    starts = column.offsets.to_numpy()[:-1].astype(np.int64)
-    # `values`, unlike `flatten`, ignores slicing, so the offsets above point into it directly.
-    values = column.values.to_numpy(zero_copy_only=False)
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return values[np.repeat(starts, lengths) + within], lengths
+    return TrainingLog(files, counts[1:], vocabulary, Path(scratch), tuple(runner_args))

@@ -9,10 +9,12 @@ from tfdnc.config import ClusterConfig
 from tfdnc.errors import UserError
 from tfdnc.registry import Registry
 
-Clusterer = Callable[[TrainingLog, ClusterConfig, int], np.ndarray]
-"""`(log, config, seed) -> int [N]`: the cluster of each item in order of `sequence_index` 1..N.
+Clusterer = Callable[[TrainingLog, ClusterConfig, int], tuple[np.ndarray, dict]]
+"""`(log, config, seed) -> (int [N], figures)`: the cluster of each item in order of `sequence_index` 1..N.
 
-Ids need neither be contiguous nor ordered; the station numbers the clusters that have items 0..K-1.
+Ids, from 0 on, need neither be contiguous nor ordered; the station numbers the clusters that have items 0..K-1. It also
+finds a cluster for the items that get `cold.NO_PLACE`, as those without training events do. The figures are what the
+clusterer found out or decided on the way, for the manifest; often none.
 """
 
 CLUSTERERS: Registry[Clusterer] = Registry("clusterer")

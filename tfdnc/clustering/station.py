@@ -2,8 +2,9 @@
 
 import json
 import logging
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfdnc import schema
+from tfdnc.clustering.cold import NO_PLACE, place_cold_items
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.naming import name_clusters, top_items
 from tfdnc.clustering.registry import CLUSTERERS
@@ -20,38 +22,53 @@ from tfdnc.errors import UserError
 logger = logging.getLogger(__name__)
 
 NUM_TOP_ITEMS = 5
+SCRATCH = ".scratch"
 
 
-def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Path) -> dict:
+def build_clusters(
+    prepared: Path, config: ClusterConfig, seed: int, output: Path, runner_args: Sequence[str] = ()
+) -> dict:
     """Clusters the items of a prepared log and writes `items.parquet` and `clusters.json`.
 
-    Clusters are numbered by descending training events; inside a cluster, items by descending training events, then
-    item id. Every cluster has at least one item. Nothing is written when the result is refused.
+    Clusters are numbered by descending training events, or as in `config.previous`; inside a cluster, items by
+    descending training events, then item id. Every cluster has at least one item. Items that the clusterer has no place
+    for get one by `place_cold_items`. Those without training events, or new to `config.previous`, are marked as cold.
+    No file is written when the result is refused. The sequence files are read one at a time, so memory depends on the
+    number of items and on the clusterer, not on the length of the log.
 
     Args:
         prepared: folder that `tfdnc prepare` wrote.
         config: the method and its settings.
         seed: of everything random.
         output: folder for the two files, made if missing.
+        runner_args: flags for Beam, of a clusterer that runs a job.
 
     Returns:
-        Figures for the manifest and the terminal: `clusters`, `items`, `smallest` and `largest` (items),
+        Figures for the manifest and the terminal: `clusters`, `items`, `cold_items`, `smallest` and `largest` (items),
         `largest_item_share`, `largest_event_share`, `next_in_cluster` (share of consecutive training events in the
-        same cluster), `next_by_chance` (the share if the order had no meaning), `seconds`.
+        same cluster), `next_by_chance` (the share if the order had no meaning), `seconds`; and what the clusterer adds.
 
     Raises:
         UserError: unknown method, more clusters than items, or a cluster above `config.max_share`.
     """
     started = time.perf_counter()
     clusterer = CLUSTERERS.resolve(config.method)
-    log = read_training_log(prepared)
-    labels = order_clusters(clusterer(log, config, seed), log.counts)
+    output = Path(output)
+    log = read_training_log(prepared, output / SCRATCH, runner_args)
+    try:
+        found, figures = clusterer(log, config, seed)
+    finally:
+        shutil.rmtree(log.scratch, ignore_errors=True)
+    cold = log.counts == 0
+    if config.previous:
+        cold |= found == NO_PLACE
+    placed = place_cold_items(found, log.first_categories())
+    labels = compact_clusters(placed) if config.previous else order_clusters(placed, log.counts)
     item_shares = np.bincount(labels) / log.num_items
     event_shares = np.bincount(labels, weights=log.counts) / log.counts.sum()
     _refuse_lopsided(item_shares, event_shares, config)
-    output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    table = _item_table(log, labels)
+    table = _item_table(log, labels, cold)
     descriptions = _describe(table, item_shares, event_shares)
     _write(output / schema.CLUSTERS, lambda path: path.write_text(json.dumps(descriptions, indent=2) + "\n"))
     _write(output / schema.ITEMS, lambda path: pq.write_table(table, path))
@@ -60,12 +77,14 @@ def build_clusters(prepared: Path, config: ClusterConfig, seed: int, output: Pat
     return {
         "clusters": len(sizes),
         "items": log.num_items,
+        "cold_items": int(cold.sum()),
         "smallest": int(sizes.min()),
         "largest": int(sizes.max()),
         "largest_item_share": float(item_shares.max()),
         "largest_event_share": float(event_shares.max()),
         "next_in_cluster": observed,
         "next_by_chance": chance,
+        **figures,
         "seconds": time.perf_counter() - started,
     }
 
@@ -88,23 +107,31 @@ def order_clusters(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return rank[compact]
 
 
+def compact_clusters(labels: np.ndarray) -> np.ndarray:
+    """Renumbers any cluster ids as 0..K-1 in their order: int [N] -> int64 [N]."""
+    return np.unique(labels, return_inverse=True)[1]
+
+
 def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]:
     """Returns the share of consecutive events of a user in the same cluster, and the share expected by chance.
 
     By chance means: sum over clusters of the share of pairs that start in it times the share that end in it.
     Both are 0 when no user has two training events.
     """
-    clusters = labels[log.items - 1]
-    same_user = np.ones(len(clusters), dtype=bool)
-    starts = log.offsets[:-1]
-    same_user[starts[starts < len(clusters)]] = False
-    ends = np.flatnonzero(same_user)
-    if not len(ends):
-        return 0.0, 0.0
-    before, after = clusters[ends - 1], clusters[ends]
     size = labels.max() + 1
-    chance = np.bincount(before, minlength=size) @ np.bincount(after, minlength=size) / len(ends) ** 2
-    return float((before == after).mean()), float(chance)
+    starts, ends, same = np.zeros(size), np.zeros(size), 0  # products of counts may not fit an int64
+    for items, lengths in log.parts():
+        clusters = labels[items - 1]
+        follows = np.ones(len(clusters), dtype=bool)
+        follows[(np.cumsum(lengths) - lengths)[lengths > 0]] = False
+        after = np.flatnonzero(follows)
+        starts += np.bincount(clusters[after - 1], minlength=size)
+        ends += np.bincount(clusters[after], minlength=size)
+        same += np.count_nonzero(clusters[after - 1] == clusters[after])
+    pairs = starts.sum()
+    if not pairs:
+        return 0.0, 0.0
+    return float(same / pairs), float(starts @ ends / pairs**2)
 
 
 def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: ClusterConfig) -> None:
@@ -127,6 +154,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
     titles = [title or item_id for item_id, title in ids_and_titles]
     categories = [values or [] for values in table["categories"].to_pylist()]
     labels, counts = table["cluster"].to_numpy(), table["count"].to_numpy()
+    cold_items = np.bincount(labels, weights=table["cold"].to_numpy())
     descriptions = []
     for cluster, name in enumerate(name_clusters(labels, counts, titles, categories)):
         members = top_items(np.flatnonzero(labels == cluster), counts)
@@ -137,6 +165,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
                 "items": len(members),
                 "item_share": float(item_shares[cluster]),
                 "event_share": float(event_shares[cluster]),
+                "cold_items": int(cold_items[cluster]),
                 "top_items": [titles[item] for item in members[:NUM_TOP_ITEMS]],
             }
         )
@@ -145,7 +174,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
     return descriptions
 
 
-def _item_table(log: TrainingLog, labels: np.ndarray) -> pa.Table:
+def _item_table(log: TrainingLog, labels: np.ndarray, cold: np.ndarray) -> pa.Table:
     """Returns the table of `schema.ITEM_SCHEMA`: by cluster, then descending count, then item id."""
     order = np.lexsort((np.array(log.item_ids()), -log.counts, labels))
     known = log.vocabulary.take(pa.array(order))
@@ -154,6 +183,7 @@ def _item_table(log: TrainingLog, labels: np.ndarray) -> pa.Table:
         "sequence_index": known["sequence_index"],
         "item_id": known["item_id"],
         "cluster": labels[order],
+        "cold": cold[order],
         "count": log.counts[order],
         "title": known["title"],
         "categories": known["categories"],

@@ -2,16 +2,14 @@
 
 import logging
 import time
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 from gensim.models import Word2Vec
-from gensim.models.callbacks import CallbackAny2Vec
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
+from tfdnc.clustering.budget import Plan, plan_training
+from tfdnc.clustering.cold import NO_PLACE
+from tfdnc.clustering.kmeans import cluster_directions
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
 from tfdnc.config import ClusterConfig
@@ -21,63 +19,41 @@ logger = logging.getLogger(__name__)
 MAX_SENTENCE = 10_000
 """gensim silently ignores what lies beyond this many words of one sentence, so longer sequences are split."""
 
-KMEANS_RESTARTS = 5
+STEPS = 20
+"""Log records about progress, over all epochs."""
 
 
 @CLUSTERERS.register("word2vec_kmeans")
-def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> np.ndarray:
-    """Returns int [N]: K-means clusters of L2-normalised skip-gram vectors of the items.
+def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
+    """Returns int [N]: K-means clusters of the directions of skip-gram vectors of the items; and what was trained.
 
-    Vector length grows with popularity (correlation .39 with log count on ML-1M), so without normalising K-means
-    would in part sort the items by popularity. Cold items have no vector; `place_cold_items` finds them a cluster.
-    The result is a function of the log and the seed when `config.workers` is 1; more workers race.
+    That is `epochs`, `user_share` and `trained_words`: `config.max_words` bounds them on a long log. Items without
+    training events, and those that none of the users who are read has met, have no vector, and so no place. The result
+    is a function of the log and the seed when `config.workers` is 1; more workers race.
     """
+    plan = plan_training(log.counts, config)
+    log = log.some_users(plan.user_share, seed)
     warm = np.flatnonzero(log.counts)
     check_num_clusters(len(warm), config)
     # Most popular first, ties by index: token t of the corpus is item `warm[t]`.
     warm = warm[np.argsort(-log.counts[warm], kind="stable")]
-    vectors = _skip_gram(log, warm, config, seed)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    labels = np.full(log.num_items, -1)
-    labels[warm] = _kmeans(vectors, config.num_clusters, seed)
-    return place_cold_items(labels, log.first_categories())
+    vectors, trained_words = _skip_gram(log, warm, plan, config, seed)
+    labels = np.full(log.num_items, NO_PLACE)
+    labels[warm] = cluster_directions(vectors, config.num_clusters, seed)
+    figures = {"epochs": plan.epochs, "user_share": plan.user_share, "trained_words": trained_words}
+    return labels, figures
 
 
-def place_cold_items(labels: np.ndarray, first_categories: np.ndarray) -> np.ndarray:
-    """Gives the items that have no training event (label -1) a cluster, without looking at held-out events.
-
-    A cold item goes where most items of its first category are (ties: the lowest cluster id), else to the smallest
-    cluster, whose in-cluster competition it disturbs least.
-
-    Args:
-        labels: int [N], -1 for a cold item.
-        first_categories: object [N], None for an item without a category.
-
-    Returns:
-        int [N] without -1.
-    """
-    warm = labels >= 0
-    smallest = np.bincount(labels[warm]).argmin()
-    placed = labels.copy()
-    for item in np.flatnonzero(~warm):
-        category = first_categories[item]
-        kin = labels[warm & (first_categories == category)] if category is not None else labels[:0]
-        placed[item] = np.bincount(kin).argmax() if len(kin) else smallest
-    if not warm.all():
-        logger.info("%d items without training events placed by category or size", (~warm).sum())
-    return placed
-
-
-def _skip_gram(log: TrainingLog, warm: np.ndarray, config: ClusterConfig, seed: int) -> np.ndarray:
-    """Returns float32 [W, dim]: the skip-gram vectors of the W warm items, in order of `warm`."""
+def _skip_gram(
+    log: TrainingLog, warm: np.ndarray, plan: Plan, config: ClusterConfig, seed: int
+) -> tuple[np.ndarray, int]:
+    """Returns float32 [W, dim], the skip-gram vectors of the W warm items in order of `warm`, and the words it took."""
     model = Word2Vec(
         vector_size=config.dim,
         window=config.window,
         sg=1,
         negative=config.negative,
-        # Down-sampling is meant for items far above average. On a small catalogue every item is a large share of the
-        # log, and a fixed threshold would drop most of it (clusters of 160 items came out worse than by chance).
-        sample=max(config.sample, 1.0 / log.num_items) if config.sample else 0,
+        sample=plan.sample,
         workers=config.workers,
         seed=seed % 2**32,  # NumPy's legacy generator inside gensim takes no other seeds
         min_count=1,
@@ -86,12 +62,10 @@ def _skip_gram(log: TrainingLog, warm: np.ndarray, config: ClusterConfig, seed: 
     )
     # Tokens are integers, 10 % faster than strings. gensim's noise table looks counts up by *position*, and takes
     # an integer for a token first: the two must agree, hence tokens 0..W-1 in this order and `sorted_vocab=0`.
-    model.build_vocab_from_freq(
-        {token: int(count) for token, count in enumerate(log.counts[warm])}, corpus_count=len(log.offsets) - 1
-    )
-    corpus = _Corpus(log, warm)
-    model.train(corpus, total_words=len(log.items), epochs=config.epochs, callbacks=[_Progress(config.epochs)])
-    return model.wv.vectors.copy()
+    model.build_vocab_from_freq({token: int(count) for token, count in enumerate(log.counts[warm])})
+    corpus = _Corpus(log, warm, plan.epochs)
+    trained_words, _ = model.train(corpus, total_words=int(log.counts.sum()), epochs=plan.epochs)
+    return model.wv.vectors.copy(), trained_words
 
 
 def _no_hash(text: str) -> int:
@@ -100,43 +74,31 @@ def _no_hash(text: str) -> int:
 
 
 class _Corpus:
-    """Sentences of the log, as lists (gensim fails on arrays), made anew one user at a time in every epoch."""
+    """Sentences of the log, as lists (gensim fails on arrays), made anew one user at a time in every epoch.
 
-    def __init__(self, log: TrainingLog, warm: np.ndarray):
-        token_of = np.full(log.num_items + 1, -1, dtype=np.int32)
-        token_of[warm + 1] = np.arange(len(warm))
-        self._tokens = token_of[log.items]
-        self._offsets = log.offsets
+    It logs how far gensim is: that one knows of whole epochs only, which may be long.
+    """
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for start, end in zip(self._offsets[:-1], self._offsets[1:], strict=True):
-            for piece in range(start, end, MAX_SENTENCE):
-                yield self._tokens[piece : min(piece + MAX_SENTENCE, end)].tolist()
-
-
-class _Progress(CallbackAny2Vec):
-    """Logs every epoch with its time."""
-
-    def __init__(self, epochs: int):
-        self._epochs = epochs
-        self._epoch = 0
+    def __init__(self, log: TrainingLog, warm: np.ndarray, epochs: int):
+        self._token_of = np.full(log.num_items + 1, -1, dtype=np.int32)
+        self._token_of[warm + 1] = np.arange(len(warm))
+        self._log, self._epochs = log, epochs
+        self._words, self._total = 0, epochs * int(log.counts.sum())
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, model: Word2Vec) -> None:
-        """Called by gensim."""
-        self._epoch += 1
-        seconds = time.perf_counter() - self._started
-        logger.info("Word2Vec epoch %d/%d, %.1f s", self._epoch, self._epochs, seconds)
+    def __iter__(self) -> Iterator[list[int]]:
+        for items, lengths in self._log.parts():
+            tokens, ends = self._token_of[items], np.cumsum(lengths)
+            for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+                for piece in range(start, end, MAX_SENTENCE):
+                    sentence = tokens[piece : min(piece + MAX_SENTENCE, end)].tolist()
+                    yield sentence
+                    self._count(len(sentence))
 
-
-def _kmeans(vectors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
-    """Returns int [W]: the cluster of each vector."""
-    kmeans = KMeans(num_clusters, n_init=KMEANS_RESTARTS, random_state=seed % 2**32)
-    # Threads add their partial sums in the order they finish, which changes the last bits and now and then an item.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct vectors than K: said below
-        labels = kmeans.fit_predict(vectors)
-    found = len(np.unique(labels))
-    if found < num_clusters:
-        logger.warning("K-means found %d clusters, not %d: some items have equal vectors", found, num_clusters)
-    return labels
+    def _count(self, words: int) -> None:
+        step = STEPS * self._words // self._total
+        self._words += words
+        if STEPS * self._words // self._total > step:
+            seconds = time.perf_counter() - self._started
+            share = self._words / self._total
+            logger.info("Word2Vec: %.0f %% of %d epochs, %.1f s", 100 * share, self._epochs, seconds)

@@ -94,6 +94,8 @@ def evaluate(
             of the clusters' shares of the training events, and of the user's own events with add-one smoothing.
         `calibration`: of the intent model, see `tfdnc.evaluation.intent.calibration`; None likewise.
         `popularity`: figures as `merge`, of the lists of the most popular unseen items.
+        `cold_targets`: of the users whose target is a cold item (see `schema.ITEM_SCHEMA`), how many `targets` these
+            are, `recall@m` of the configured merge, and the same `within_cluster`; None where no target is cold.
 
     Raises:
         UserError: a judge for a model with more than one cluster.
@@ -119,6 +121,7 @@ def evaluate(
         categories=sets,
     )
     curve = [{"alpha": alpha, **figures(lists)} for alpha, lists in zip(alphas, retrieved.lists[1:], strict=True)]
+    place = metrics.places(retrieved.lists[0].rows, records.targets - 1)
     intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
         "users": len(test.targets),
@@ -134,6 +137,7 @@ def evaluate(
         "intent": intent,
         "calibration": calibration(retrieved.log_intent, test.target_clusters) if informed else None,
         "popularity": _popularity(shelf, records, figures, settings.candidates),
+        "cold_targets": _cold_targets(items, test, place, retrieved.within_places, settings),
     }
 
 
@@ -163,6 +167,18 @@ def _popularity(shelf: ItemTable, records: HeldOutRecords, figures, sizes: Seque
     clusters = np.where(rows >= 0, shelf.clusters[rows], -1)
     place = metrics.popularity_places(shelf.counts, records.items, records.splits, records.targets)
     return figures(Lists(rows, clusters)) | ranking_figures(place, sizes)  # ties count against the target
+
+
+def _cold_targets(
+    items: ItemTable, test: HeldOutRecords, place: np.ndarray, within: np.ndarray, settings: EvaluateConfig
+) -> dict | None:
+    if items.cold is None or not (cold := items.cold[test.targets - 1]).any():
+        return None
+    return {
+        "targets": int(cold.sum()),
+        **recalls(place[cold], settings.candidates),
+        "within_cluster": recalls(within[cold], settings.within_cluster),
+    }
 
 
 def _by_cluster(retrieved: Retrieved, records: HeldOutRecords, shelf: ItemTable, sizes: Sequence[int]) -> list[dict]:

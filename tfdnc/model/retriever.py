@@ -41,6 +41,7 @@ class Retriever(tfrs.Model):
         self._seed = seed
         self._counts = np.ones(self.num_items, np.int64) if counts is None else counts
         self._train_config = train
+        self.distribute_reduction_method = "first"  # what a step returns is of all replicas; Keras would sum it up
         self._loss_function = LOSSES.resolve(train.loss)
         self._intent_weight = train.intent_weight
         self._product_dtype = resolve_precision(train.precision)
@@ -76,13 +77,14 @@ class Retriever(tfrs.Model):
         return [self.item_embeddings, *self._encoder.variables, *self._intent_head.variables]
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Mean retrieval loss over trained positions plus weighted mean intent loss over positions with a target.
+        """Mean retrieval loss over trained positions plus `intent_weight` times that of intent over all with a target.
 
-        With one cluster or `intent_weight` 0 there is no intent loss, and what only it reads is not computed.
+        Positions count by their `weight` where the batch has one. With one cluster or `intent_weight` 0 there is no
+        intent loss, and what only it reads is not computed.
 
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
-                padded.
+                padded; of a log with weights also `weight` `[B, L]` float32.
             training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
         seed = self.step_seed(self.optimizer.iterations) if training else None
@@ -93,17 +95,23 @@ class Retriever(tfrs.Model):
         losses = self._loss_function(
             tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
         )
-        loss = _mean(losses)
-        self._retrieval_loss.update_state(loss)
+        loss = _mean(losses, _weights(inputs, where))
+        self._retrieval_loss.update_state(_over_replicas(loss))
         if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
             return loss
 
         where = tf.where(inputs["target"] > 0)
         logits = self._intent_head(tf.gather_nd(states.intent, where))
         labels = tf.gather_nd(inputs["target_cluster"], where)
-        intent_loss = _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
-        self._intent_loss.update_state(intent_loss)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        intent_loss = _mean(losses, _weights(inputs, where))
+        self._intent_loss.update_state(_over_replicas(intent_loss))
         return loss + self._intent_weight * intent_loss
+
+    def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """As `tfrs.Model`; of several replicas, each of which has its share of the loss, the figures are of all."""
+        logs = super().train_step(inputs)
+        return logs | {name: _over_replicas(logs[name]) for name in ("loss", "regularization_loss", "total_loss")}
 
     def training_states(self, inputs: dict[str, tf.Tensor], seed: tf.Tensor | None) -> TrainingStates:
         """States of a batch, and which of its positions have a retrieval loss.
@@ -122,8 +130,10 @@ class Retriever(tfrs.Model):
         return self._encoder.training_states(windows, seed)
 
     def step_seed(self, step: tf.Tensor) -> tf.Tensor:
-        """What fixes everything random in one training step: `[2]` int32."""
-        return tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32) * 4096])
+        """What fixes everything random in one training step: `[2]` int32; each of R replicas counts R to a step."""
+        replicas = _replicas()
+        number = tf.cast(step, tf.int32) * replicas.num_replicas_in_sync + replicas.replica_id_in_sync_group
+        return tf.stack([tf.constant(self._seed), number * 4096])
 
     def user_vectors(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes histories for retrieval.
@@ -202,6 +212,27 @@ def _has_native_bfloat16() -> bool:
         return False
 
 
-def _mean(losses):
-    """Mean of `[P]`, 0 for P = 0."""
-    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
+def _weights(inputs, where):
+    """Weights of positions, `[P]` of `where` `[P, 2]`; None where the log has none."""
+    return tf.gather_nd(inputs["weight"], where) if "weight" in inputs else None
+
+
+def _mean(losses, weights):
+    """This replica's share of the mean of `[P]` over all replicas, which the sum of their gradients is that of.
+
+    It is the mean by `weights` `[P]`, or of equal ones where they are None; 0 where nothing has a weight. Alone, the
+    share is the mean.
+    """
+    total = tf.cast(tf.size(losses), tf.float32) if weights is None else tf.reduce_sum(weights)
+    weighted = losses if weights is None else weights * losses
+    return tf.math.divide_no_nan(tf.reduce_sum(weighted), _over_replicas(total))
+
+
+def _over_replicas(value):
+    """Sum of a scalar over all replicas."""
+    replicas = _replicas()
+    return value if replicas.num_replicas_in_sync == 1 else replicas.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def _replicas():
+    return tf.distribute.get_replica_context()

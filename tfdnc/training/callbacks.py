@@ -11,6 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from tfdnc import schema
 from tfdnc.backend import keras, tf
 from tfdnc.errors import UserError
+from tfdnc.training.team import Team
+
+_CHECKPOINTS = "checkpoints"
 
 
 class TrainingState:
@@ -18,38 +21,46 @@ class TrainingState:
 
     Args:
         model: a compiled model all of whose variables exist.
-        folder: where checkpoints and the epoch log lie while the training runs.
+        folder: where this process writes checkpoints and the epoch log while the training runs.
+        common: where they lie for all workers to read: the folder of the chief.
     """
 
-    def __init__(self, model: keras.Model, folder: Path):
+    def __init__(self, model: keras.Model, folder: Path, common: Path):
         self.model = model
         self.history: list[dict] = []
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.best_epoch = tf.Variable(0, dtype=tf.int64)
         self.best_value = tf.Variable(float("-inf"), dtype=tf.float64)
-        self._folder = folder
-        checkpoint = tf.train.Checkpoint(
+        self._folder, self._common = folder, common
+        self._checkpoint = tf.train.Checkpoint(
             model=model,
             optimizer=model.optimizer,
             epoch=self.epoch,
             best_epoch=self.best_epoch,
             best_value=self.best_value,
         )
-        self._manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder / _CHECKPOINTS), max_to_keep=2)
 
     def restore(self) -> int:
         """Restores the newest checkpoint if there is one; returns the number of finished epochs."""
-        self._manager.restore_or_initialize()
+        newest = tf.train.latest_checkpoint(str(self._common / _CHECKPOINTS))
+        if newest:
+            self._checkpoint.restore(newest)
         finished = int(self.epoch.numpy())
-        log = self._folder / schema.EPOCH_LOG
+        log = self._common / schema.EPOCH_LOG
         lines = log.read_text().splitlines() if log.is_file() else []
         # A run killed between log and checkpoint has logged an epoch that will be trained again.
         self.history = [json.loads(line) for line in lines[:finished]]
-        log.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        whole = self._folder / f".{schema.EPOCH_LOG}"  # renamed: another worker may be reading the old one
+        whole.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        whole.replace(self._folder / schema.EPOCH_LOG)
         return finished
 
     def finish_epoch(self, entry: dict) -> None:
-        """Puts a finished epoch on disk: log first, checkpoint last."""
+        """Puts a finished epoch on disk: log first, checkpoint last.
+
+        Every worker does, for a checkpoint sums up the metrics of all; only the chief's lies in the common folder.
+        """
         self.history.append(entry)
         with (self._folder / schema.EPOCH_LOG).open("a") as log:
             log.write(json.dumps(entry) + "\n")
@@ -58,15 +69,19 @@ class TrainingState:
 
     def discard_checkpoints(self) -> None:
         """Removes what only a resumed run needs."""
-        shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(self._folder / _CHECKPOINTS, ignore_errors=True)
         (self._folder / schema.EPOCH_LOG).unlink(missing_ok=True)
 
 
 class CpuTime(keras.callbacks.Callback):
-    """Adds `cpu_seconds`, what the epoch cost on all cores without its validation, to the logs of every epoch.
+    """Adds `cpu_seconds`, what the epoch cost all workers on all cores without its validation, to every epoch's logs.
 
     CPU time, because the wall clock of a machine that does other work says nothing about a method.
     """
+
+    def __init__(self, team: Team):
+        super().__init__()
+        self._team = team
 
     def on_epoch_begin(self, epoch, logs=None):
         """Notes the time."""
@@ -74,7 +89,7 @@ class CpuTime(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Must run before the callbacks that cost time themselves."""
-        logs["cpu_seconds"] = time.process_time() - self._began
+        logs["cpu_seconds"] = float(self._team.everybodys([time.process_time() - self._began]).sum())
 
 
 class RefuseDivergence(keras.callbacks.Callback):
@@ -91,18 +106,25 @@ class RefuseDivergence(keras.callbacks.Callback):
 
 
 class Validation(keras.callbacks.Callback):
-    """Adds validation figures, named `val_*`, to the logs of every n-th epoch and of the last one."""
+    """Adds validation figures, named `val_*`, to the logs of every n-th epoch and of the last one.
 
-    def __init__(self, validate, every: int, epochs: int):
+    Every worker finds them on the same weights, and takes the chief's: if another machine rounds otherwise, all still
+    agree on the best epoch, whose weights they write together.
+    """
+
+    def __init__(self, validate, every: int, epochs: int, team: Team):
         super().__init__()
         self._validate = validate
+        self._team = team
         self._every = every
         self._epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
         """Runs before the other callbacks, which read the figures from `logs`."""
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
-            logs.update({f"val_{name}": value for name, value in self._validate(self.model).items()})
+            figures = self._validate(self.model)
+            chiefs = self._team.everybodys(list(figures.values()))[0]
+            logs.update({f"val_{name}": value for name, value in zip(figures, chiefs.tolist(), strict=True)})
 
 
 class BestWeights(keras.callbacks.Callback):

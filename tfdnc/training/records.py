@@ -1,10 +1,11 @@
 """Reads the TFRecords of the examples job into flat arrays with row splits.
 
 Records are batched before they are parsed (about ten times faster than one by one) and kept in memory: an event costs
-8 + 4 n bytes with n negatives, 0.25 GB for 20 million events.
+8 + 4 R n bytes with R sets of n negatives, 0.24 GB for 20 million events with one, and while it is read twice that at
+most. A log of 100 million events (1.2 GB) is better read by several workers, each of which keeps its own shards.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +14,20 @@ import numpy as np
 from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.errors import UserError
+from tfdnc.training.workers import ALONE, Place
 
 _PARSE_BATCH = 1024
 
 
 class TrainingRecords(NamedTuple):
-    """The training part of every user who has one; user u is events splits[u] .. splits[u + 1] - 1."""
+    """The training part of every user who has one; row u is events splits[u] .. splits[u + 1] - 1."""
 
     items: np.ndarray  # [E] int32
     clusters: np.ndarray  # [E] int32
-    negatives: np.ndarray  # [E, n] int32
+    negatives: np.ndarray  # [E, R n] int32, R sets one after the other
     splits: np.ndarray  # [users + 1] int64
+    users: np.ndarray  # [users] int32, number of the user among those of all shards
+    weights: np.ndarray | None = None  # [E] float32, what each event counts in the loss; None: all the same
 
 
 class HeldOutRecords(NamedTuple):
@@ -35,49 +39,72 @@ class HeldOutRecords(NamedTuple):
     target_clusters: np.ndarray  # [users] int32
 
 
-def read_training(folder: Path) -> TrainingRecords:
-    """Reads every shard of `folder`, in order.
+def read_training(folder: Path, place: Place = ALONE) -> TrainingRecords:
+    """Reads the shards of `folder` in order: all of them, or of several workers every worker its own.
 
     Raises:
-        UserError: there is no shard, one is truncated or damaged, or the features do not fit together.
+        UserError: there is no shard, or fewer than workers, one is truncated or damaged, or the features do not fit
+            together.
     """
-    columns = _read(folder, schema.TRAIN_FEATURES)
+    # A feature that no record has comes out as empty lists.
+    columns = _read(_shards(folder, place), [*schema.TRAIN_FEATURES, schema.WEIGHT])
     items, lengths = columns["item"]
-    clusters, negatives = columns["cluster"][0], columns["negatives"][0]
+    clusters, negatives, weights = (columns[name][0] for name in ("cluster", "negatives", schema.WEIGHT))
     if len(clusters) != len(items) or len(negatives) % max(1, len(items)):
         raise UserError(
             f"Expected as many clusters as items, and a whole number of negatives per item, in {folder}; found "
             f"{len(items)} items, {len(clusters)} clusters, {len(negatives)} negatives. Run the examples station again."
         )
-    return TrainingRecords(items, clusters, negatives.reshape(len(items), -1), _splits(lengths))
+    if len(weights) not in (0, len(items)):
+        raise UserError(
+            f"Expected a weight for each of the {len(items)} items in {folder}, or for none; found {len(weights)}. "
+            "Run the examples station again."
+        )
+    negatives = negatives.reshape(len(items), len(negatives) // max(1, len(items)))
+    weights = weights if len(weights) else None
+    return TrainingRecords(items, clusters, negatives, _splits(lengths), columns["user"][0], weights)
 
 
 def read_held_out(folder: Path) -> HeldOutRecords:
     """Reads every shard of the validation or test folder; raises as `read_training`."""
-    columns = _read(folder, schema.HELD_OUT_FEATURES)
+    columns = _read(_shards(folder), schema.HELD_OUT_FEATURES)
     items, lengths = columns["item"]
     return HeldOutRecords(items, _splits(lengths), columns["target"][0], columns["target_cluster"][0])
 
 
-def _read(folder: Path, features: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Feature name -> (flat values int32, values per record)."""
+def _shards(folder: Path, place: Place = ALONE) -> list[str]:
+    """The shards that one worker reads: every count-th."""
     files = sorted(str(file) for file in folder.glob("*.tfrecord"))
     if not files:
         raise UserError(f"Expected TFRecord shards in {folder}, found none: run the examples station first.")
-    chunks = list(_parsed(files, features))
-    return {
-        name: (
-            np.concatenate([chunk[name].flat_values.numpy().astype(np.int32) for chunk in chunks]),
-            np.concatenate([chunk[name].row_lengths().numpy() for chunk in chunks]),
+    if len(files) < place.count:
+        raise UserError(
+            f"Expected at least one shard per worker in {folder}, found {len(files)} for {place.count} workers: start "
+            "fewer, or raise data.num_shards."
         )
-        for name in features
-    }
+    return files[place.index :: place.count]
 
 
-def _parsed(files: list[str], features: dict[str, str]) -> Iterator[dict[str, tf.RaggedTensor]]:
-    spec = {name: tf.io.RaggedFeature(tf.int64) for name in features}
-    dataset = tf.data.TFRecordDataset(files).batch(_PARSE_BATCH)
-    dataset = dataset.map(lambda serialized: tf.io.parse_example(serialized, spec))
+def _read(files: list[str], features: Iterable[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Feature name -> (flat values int32, float32 of weights; values per record)."""
+    chunks = {name: ([], []) for name in features}
+    for parsed in _parsed(files, features):
+        for name, parts in parsed.items():
+            for chunk, part in zip(chunks[name], parts, strict=True):
+                chunk.append(part.numpy())
+    # One feature at a time, so that only that one is twice in memory.
+    return {name: tuple(map(np.concatenate, chunks.pop(name))) for name in features}
+
+
+def _parsed(files: list[str], features: Iterable[str]) -> Iterator[dict[str, tuple[tf.Tensor, tf.Tensor]]]:
+    """Chunks of records: feature name -> (flat values int32, float32 of weights; values per record)."""
+    spec = {name: tf.io.RaggedFeature(tf.float32 if name == schema.WEIGHT else tf.int64) for name in features}
+
+    def parse(serialized):
+        parsed = tf.io.parse_example(serialized, spec)
+        return {name: (_narrow(lists.flat_values), lists.row_lengths()) for name, lists in parsed.items()}
+
+    dataset = tf.data.TFRecordDataset(files).batch(_PARSE_BATCH).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     try:
         yield from dataset
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
@@ -85,6 +112,11 @@ def _parsed(files: list[str], features: dict[str, str]) -> Iterator[dict[str, tf
             f"Expected whole TFRecords of features {', '.join(features)} in {Path(files[0]).parent}; a shard is "
             f"truncated or damaged ({error.message}). Run the examples station again."
         ) from error
+
+
+def _narrow(values: tf.Tensor) -> tf.Tensor:
+    """Integers as int32; floats are as they are."""
+    return tf.cast(values, tf.int32) if values.dtype.is_integer else values
 
 
 def _splits(lengths: np.ndarray) -> np.ndarray:

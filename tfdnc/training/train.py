@@ -1,11 +1,14 @@
 """The train station: `model.fit` with validation and checkpoints; a killed run resumes to the same weights."""
 
+import contextlib
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ExperimentConfig
+from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
 from tfdnc.schema import HISTORY_FILE, WEIGHTS
@@ -19,8 +22,10 @@ from tfdnc.training.callbacks import (
     TrainingState,
     Validation,
 )
+from tfdnc.training.negatives import NEGATIVE_SOURCES
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
+from tfdnc.training.team import Team
 
 Validate = Callable[[Retriever], dict[str, float]]
 
@@ -32,51 +37,57 @@ def train(
     validate: Validate,
     objective: str,
     output: Path,
+    team: Team | None = None,
+    common: Path | None = None,
 ) -> dict:
     """Trains a retriever and writes its best weights.
 
     Everything an epoch does is a function of (config, epoch), and the state after every epoch is checkpointed in
     `output`: calling this again on the `output` of a killed call continues after its last whole epoch.
 
+    Several workers call it at the same time, with the same arguments but for `records` and `output`.
+
     Args:
         config: the experiment.
         items: the item table.
-        records: the training part of every user.
+        records: the training part of every user, or of those in this worker's shards.
         validate: model -> figures on validation targets.
         objective: the figure that picks the best epoch; larger is better.
-        output: folder for weights, history, TensorBoard logs and checkpoints.
+        output: folder for weights, history, TensorBoard logs and checkpoints; of the chief's, everything counts, of
+            another worker's, nothing.
+        team: the workers; None is this process alone.
+        common: the chief's `output`, where all workers find the checkpoint to continue from; None is `output`.
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
         figures.
 
     Raises:
-        UserError: nobody has an event to predict, or a loss diverged.
+        UserError: nobody has an event to predict, a loss diverged, or workers do not belong together.
     """
+    team = team or Team()
     settings = config.train
-    model, batches = assemble(config, items, records)
+    model, batches = assemble(config, items, records, team)
     steps = batches.steps_per_epoch
-    state = TrainingState(model, output)
+    state = TrainingState(model, output, common or output)
     first_epoch = state.restore()
-    validation = Validation(validate, settings.validate_every, settings.epochs)
+    if (team.everybodys([first_epoch]) != first_epoch).any():
+        raise UserError("Expected the same checkpoint for every worker: is the folder of runs common to all of them?")
     if first_epoch < settings.epochs:
-        with ProgressBar(steps, first_epoch, settings.epochs, objective) as bar:
-            model.fit(
-                batches.dataset(first_epoch, settings.epochs),
-                initial_epoch=first_epoch,
-                epochs=settings.epochs,
-                steps_per_epoch=steps,
-                verbose=0,
-                callbacks=[
-                    CpuTime(),
-                    RefuseDivergence(),
-                    validation,
-                    BestWeights(state, objective, output / WEIGHTS),
-                    bar,
+        with contextlib.ExitStack() as displays:
+            callbacks = [
+                CpuTime(team),
+                RefuseDivergence(),
+                Validation(validate, settings.validate_every, settings.epochs, team),
+                BestWeights(state, objective, output / WEIGHTS),
+            ]
+            if team.place.is_chief:
+                callbacks += [
+                    displays.enter_context(ProgressBar(steps, first_epoch, settings.epochs, objective)),
                     keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
-                    Checkpoint(state),  # last: an epoch counts as done when everything about it is on disk
-                ],
-            )
+                ]
+            callbacks.append(Checkpoint(state))  # last: an epoch counts as done when everything about it is on disk
+            _fit(model, batches, first_epoch, settings.epochs, callbacks, team)
     if not state.history:  # no epoch was asked for: the initial weights are the model
         tf.train.Checkpoint(model=model).write(str(output / WEIGHTS))
         state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model).items()}}]
@@ -93,20 +104,66 @@ def train(
     }
 
 
-def assemble(config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> tuple[Retriever, TrainingBatches]:
+def assemble(
+    config: ExperimentConfig, items: ItemTable, records: TrainingRecords, team: Team | None = None
+) -> tuple[Retriever, TrainingBatches]:
     """Returns the compiled model of an experiment, all its variables made, and the batches that it trains on.
 
     Raises:
-        UserError: nobody has an event to predict.
+        UserError: nobody has an event to predict, or workers do not belong together.
     """
+    team = team or Team()
     settings = config.train
-    batches = TrainingBatches(records, settings, config.model.max_length, config.seed)
-    model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, len(records.splits) - 1)
+    negatives = NEGATIVE_SOURCES.resolve(settings.negatives)(config, items, records)
+    batches = TrainingBatches(records, negatives, settings, config.model.max_length, config.seed, team.place)
+    num_users = _agree(config, records, batches, team)
     steps = settings.epochs * batches.steps_per_epoch
     schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
-    model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
-    _create_variables(model, batches)
+    with team.strategy.scope():
+        model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, num_users)
+        model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
+        team.strategy.run(_create_variables, args=(model, batches))
     return model, batches
+
+
+def _agree(config: ExperimentConfig, records: TrainingRecords, batches: TrainingBatches, team: Team) -> int:
+    """Gives every worker as many batches as the one that needs most; returns the number of users of all of them."""
+    sections = {"seed", "examples", "model", "train", "merge", "evaluate"}
+    digest = zlib.crc32(config.model_dump_json(include=sections).encode())
+    steps, users, digests = team.everybodys([batches.steps_per_epoch, records.users.max() + 1, digest]).T
+    if (digests != digest).any():
+        raise UserError(
+            "Expected the same config on every worker, got different ones: start all with the same command."
+        )
+    batches.spread_over(int(steps.max()))
+    return int(users.max())
+
+
+def _fit(
+    model: Retriever,
+    batches: TrainingBatches,
+    first_epoch: int,
+    epochs: int,
+    callbacks: list[keras.callbacks.Callback],
+    team: Team,
+) -> None:
+    """`model.fit` for the epochs that are left."""
+    # Every worker makes its own batches; a dataset handed to `fit` as it is would be divided among them once more.
+    dataset = team.strategy.distribute_datasets_from_function(lambda _: batches.dataset(first_epoch, epochs))
+    try:
+        model.fit(
+            dataset,
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            steps_per_epoch=batches.steps_per_epoch,
+            verbose=0,
+            callbacks=callbacks,
+        )
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        raise UserError(
+            "Expected every worker to train to the end, but one is gone: start all workers again, they continue after "
+            f"the last whole epoch ({error.message.splitlines()[0]})."
+        ) from error
 
 
 def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Retriever:
@@ -122,6 +179,9 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Re
 
 
 def _create_variables(model: Retriever, batches: TrainingBatches) -> None:
-    """Makes every model and optimizer variable exist, so that a checkpoint restores into all of them."""
+    """Makes every model and optimizer variable exist, so that a checkpoint restores into all of them.
+
+    Called by each replica: a metric counts in no other place.
+    """
     model.compute_loss({name: value[:1] for name, value in next(batches.epoch(0)).items()})
     model.optimizer.build(model.trainable_variables)

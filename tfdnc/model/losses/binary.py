@@ -14,8 +14,16 @@ def binary_cross_entropy(states, targets, catalogue, train, dtype, seed):
 
     The negatives are those of the records, so the sampler of the examples job decides which equation it is. A padded
     negative (exhausted cluster) carries no weight. log(1 - s(r)) = log s(-r) is the stable form.
+
+    Raises:
+        UserError: the batches hold no negatives.
     """
-    del train, dtype, seed
+    del dtype, seed
+    if targets.negatives.shape[1] == 0:
+        raise UserError(
+            f"Expected negatives for train.loss {train.loss}, got records without: raise examples.negative_sets, or "
+            "set train.negatives to online."
+        )
     embeddings = catalogue.embeddings
     positive = tf.gather(embeddings, targets.items - 1)  # [P, D]
     present = tf.cast(targets.negatives > 0, tf.float32)  # [P, n]

@@ -5,6 +5,8 @@ Here I_u is the user's *training* items: leaving out the held-out ones too would
 
 A draw is a proposal from the whole pool that is drawn again while it hits I_u. Where I_u holds more than half of the
 pool's probability, the rest of the pool is listed and drawn from directly, so that no draw takes long.
+
+On the ground floor because two rooms draw by one law: the examples job once, the training in every epoch if asked to.
 """
 
 import itertools
@@ -12,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 
-from beam_jobs.item_table import ItemTable
 from tfdnc import schema
 from tfdnc.config import ExamplesConfig
 from tfdnc.registry import Registry
@@ -24,26 +25,46 @@ _CROWDED = 0.5  # share of a pool in I_u from which on the pool is listed
 
 
 class NegativeSampler(Protocol):
-    """What the registry's classes can do; they are built from an `ItemTable` and an `ExamplesConfig`."""
+    """What the registry's classes can do.
 
-    def draw(self, generator: np.random.Generator, items: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    Args:
+        offsets: `[K + 1]`; cluster k is the items `offsets[k]..offsets[k + 1] - 1`; together they are 1..N.
+        counts: `[N + 1]` training events of every item.
+        config: parameters of the law.
+    """
+
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig): ...
+
+    def draw(
+        self, generator: np.random.Generator, targets: np.ndarray, own: np.ndarray, num_negatives: int
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """Draws the negatives of one user.
 
         Args:
             generator: the user's own, so that a draw does not depend on who was drawn for before.
-            items: `[T]` the user's training items, each of them a target, none of them ever a negative.
+            targets: `[T]` the items that negatives are wanted for.
+            own: I_u, all training items of the user, none of them ever a negative; repetitions do not matter.
+            num_negatives: n.
 
         Returns:
-            `[T, n]` negatives, `PAD` where there is none to draw; and the counts by `REDRAWN`, `EXACT`, `EMPTY`.
+            `[T, n]` negatives, independent of each other, `PAD` where there is none to draw; and the counts by
+            `REDRAWN`, `EXACT`, `EMPTY`.
         """
 
 
 NEGATIVE_SAMPLERS: Registry[type[NegativeSampler]] = Registry("negative sampler")
 
 
-def user_generator(seed: int, user_key: int) -> np.random.Generator:
-    """Returns the random generator of one user: a function of the seed and the user's id, and of nothing else."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed % (1 << 64), user_key], np.uint64)))
+def user_generator(seed: int, user_key: int, epoch: int = -1) -> np.random.Generator:
+    """Returns the random generator of one user: a function of the seed, the user and the epoch, and of nothing else.
+
+    Args:
+        seed: any integer.
+        user_key: 64 bits that stand for the user.
+        epoch: 0 or more has a stream of numbers of its own, and so has -1, the records that serve every epoch.
+    """
+    key = np.array([seed % (1 << 64), user_key], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, epoch + 1], np.uint64)))
 
 
 class Pools:
@@ -66,6 +87,10 @@ class Pools:
         self._totals = np.bincount(self._pool_of_item, self._weights, minlength=len(self._sizes))
         self._alias = None if exponent == 0 else _alias_tables(offsets, self._weights)
         self._is_own = np.zeros(len(counts), bool)
+
+    def of_items(self, items: np.ndarray) -> np.ndarray:
+        """Returns the pool of every item."""
+        return self._pool_of_item[items]
 
     def draw(
         self, generator: np.random.Generator, pools: np.ndarray, own: np.ndarray
@@ -125,50 +150,54 @@ class Pools:
 class InClusterNegatives:
     """Eq. 3: the negatives of a target come from its own cluster."""
 
-    def __init__(self, table: ItemTable, config: ExamplesConfig):
-        self._cluster, self._num_negatives = table.cluster, config.num_negatives
-        self._pools = Pools(table.offsets, table.counts, config.popularity_exponent)
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig):
+        self._clusters = Pools(offsets, counts, config.popularity_exponent)
 
-    def draw(self, generator: np.random.Generator, items: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    def draw(
+        self, generator: np.random.Generator, targets: np.ndarray, own: np.ndarray, num_negatives: int
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """See `NegativeSampler`."""
-        clusters = np.repeat(self._cluster[items], self._num_negatives)
-        drawn, counts = self._pools.draw(generator, clusters, items)
-        return drawn.reshape(len(items), self._num_negatives), counts
+        clusters = np.repeat(self._clusters.of_items(targets), num_negatives)
+        drawn, counts = self._clusters.draw(generator, clusters, own)
+        return drawn.reshape(len(targets), num_negatives), counts
 
 
 @NEGATIVE_SAMPLERS.register("uniform")
 class UniformNegatives:
     """SASRec: the negatives of a target come from all items."""
 
-    def __init__(self, table: ItemTable, config: ExamplesConfig):
-        self._num_negatives = config.num_negatives
-        self._pools = Pools(np.array([1, table.num_items + 1]), table.counts, config.popularity_exponent)
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig):
+        self._anywhere = Pools(offsets[[0, -1]], counts, config.popularity_exponent)
 
-    def draw(self, generator: np.random.Generator, items: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    def draw(
+        self, generator: np.random.Generator, targets: np.ndarray, own: np.ndarray, num_negatives: int
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """See `NegativeSampler`."""
-        everything = np.zeros(len(items) * self._num_negatives, np.int64)
-        drawn, counts = self._pools.draw(generator, everything, items)
-        return drawn.reshape(len(items), self._num_negatives), counts
+        everything = np.zeros(len(targets) * num_negatives, np.int64)
+        drawn, counts = self._anywhere.draw(generator, everything, own)
+        return drawn.reshape(len(targets), num_negatives), counts
 
 
 @NEGATIVE_SAMPLERS.register("mixed")
 class MixedNegatives:
     """The paper's SASRec+: every negative is in-cluster with probability `ratio`, else from all items."""
 
-    def __init__(self, table: ItemTable, config: ExamplesConfig):
-        self._ratio, self._num_negatives, self._cluster = config.ratio, config.num_negatives, table.cluster
-        self._inside = Pools(table.offsets, table.counts, config.popularity_exponent)
-        self._anywhere = Pools(np.array([1, table.num_items + 1]), table.counts, config.popularity_exponent)
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig):
+        self._ratio = config.ratio
+        self._clusters = Pools(offsets, counts, config.popularity_exponent)
+        self._anywhere = Pools(offsets[[0, -1]], counts, config.popularity_exponent)
 
-    def draw(self, generator: np.random.Generator, items: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    def draw(
+        self, generator: np.random.Generator, targets: np.ndarray, own: np.ndarray, num_negatives: int
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """See `NegativeSampler`."""
-        clusters = np.repeat(self._cluster[items], self._num_negatives)
+        clusters = np.repeat(self._clusters.of_items(targets), num_negatives)
         inside = generator.random(len(clusters)) < self._ratio
         drawn = np.empty(len(clusters), np.int64)
-        drawn[inside], counts = self._inside.draw(generator, clusters[inside], items)
+        drawn[inside], counts = self._clusters.draw(generator, clusters[inside], own)
         everything = np.zeros(np.count_nonzero(~inside), np.int64)
-        drawn[~inside], more = self._anywhere.draw(generator, everything, items)
-        negatives = drawn.reshape(len(items), self._num_negatives)
+        drawn[~inside], more = self._anywhere.draw(generator, everything, own)
+        negatives = drawn.reshape(len(targets), num_negatives)
         return negatives, {name: count + more[name] for name, count in counts.items()}
 
 

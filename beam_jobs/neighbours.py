@@ -1,0 +1,195 @@
+"""A pass over the sequences: for every item, the sum of the vectors of its neighbours.
+
+    sequence files --ParDo--> sums of one file, by range of items --CombinePerKey--> one file per range of items
+
+That is the product of the log's co-occurrence matrix with a matrix of vectors; neither the log nor the co-occurrences
+are ever held in one place. Sums are of integers, so they do not depend on which worker adds what, and when.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.pvalue import AsIter, TaggedOutput
+
+from beam_jobs.files import whole_file
+from beam_jobs.pipeline import add_counts, options_of, run
+from tfdnc.sequences import training_part
+
+_log = logging.getLogger(__name__)
+
+RANGE_BYTES = 4 << 20
+"""Of sums that travel as one element."""
+
+BLOCK_EVENTS = 1 << 12
+"""Events whose vectors are in memory at a time; a user with a million events needs no more than others."""
+
+MAX_NEIGHBOURS = 1 << 33
+"""Of one item: more vectors of 30 bits might not fit a sum of 64."""
+
+_ONE = 1 << 30
+_VECTORS = "vectors.npy"
+
+Sums = tuple[np.ndarray, np.ndarray]
+"""Rows int [U] of a matrix, each once, and what is to be added there, int64 [U, D]."""
+
+
+def sum_neighbours(
+    files: Sequence[Path], vectors: np.ndarray, window: int, scratch: Path, runner_args: Sequence[str] = ()
+) -> np.ndarray:
+    """Returns float64 [N, D]: the sum, over the training events of an item, of the vectors of the events around it.
+
+    Entries of vectors are rounded to multiples of 2^-30 of the largest one. A worker holds two N x D matrices of
+    integers: the vectors, with 4 bytes each, and the sums, with 8.
+
+    Args:
+        files: of `schema.SEQUENCES`, with items 1..N.
+        vectors: float64 [N, D], row i of the item with `sequence_index` i + 1.
+        window: how many events before and after an event are around it, all of the same user.
+        scratch: folder that all workers see, without files of another pass; the caller removes it.
+        runner_args: flags for Beam.
+    """
+    unit = max(np.abs(vectors).max(), np.finfo(float).tiny) / _ONE
+    # Row 0 is of no item; a column of ones counts neighbours.
+    integers = np.ones((len(vectors) + 1, vectors.shape[1] + 1), np.int32)
+    integers[1:, :-1] = np.clip(np.rint(vectors / unit), -_ONE, _ONE)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with whole_file(scratch / _VECTORS) as path, open(path, "wb") as stream:
+        np.save(stream, integers)
+    rows = max(1, RANGE_BYTES // (8 * integers.shape[1]))
+
+    def build(pipeline: beam.Pipeline) -> beam.PCollection:
+        sums = (
+            pipeline
+            | "Files" >> beam.Create([(part, len(files), str(path)) for part, path in enumerate(files, start=1)])
+            | "Spread" >> beam.Reshuffle()
+            | "Sum" >> beam.ParDo(SumFile(scratch / _VECTORS, window, rows)).with_outputs()
+        )
+        _ = (
+            sums.ranges
+            | "AddUp" >> beam.CombinePerKey(AddSums(rows, integers.shape[1]))
+            | "Write" >> beam.Map(_write_range, scratch)
+        )
+        once = pipeline | "Once" >> beam.Create([None])
+        return once | "Count" >> beam.Map(lambda _, counts: add_counts(counts), AsIter(sums.figures))
+
+    figures = run(build, scratch, options_of(runner_args))
+    sums = _read_ranges(scratch, rows, integers.shape)[1:]
+    neighbours = sums[:, -1]
+    # Runners have lost elements in silence (see `pipeline`).
+    if neighbours.sum() != figures["neighbours"]:
+        raise RuntimeError(
+            f"Expected {figures['neighbours']} neighbours in all, found {neighbours.sum()}: the runner lost data."
+        )
+    if neighbours.max() > MAX_NEIGHBOURS:
+        raise OverflowError(f"Expected at most {MAX_NEIGHBOURS} neighbours of one item, found {neighbours.max()}.")
+    return sums[:, :-1] * unit
+
+
+class SumFile(beam.DoFn):
+    """Sums up one file.
+
+    Outputs:
+        ranges: (number of a range of `rows` rows, `Sums` in it).
+        figures: counts of neighbours.
+    """
+
+    def __init__(self, vectors: Path, window: int, rows: int):
+        self._path, self._window, self._rows = vectors, window, rows
+
+    def setup(self):
+        """Reads the vectors; by their path, because they would be heavy as a side input."""
+        self._vectors = np.load(self._path)
+
+    def process(
+        self, element: tuple[int, int, str]
+    ) -> Iterator[TaggedOutput[Literal["ranges"], tuple[int, Sums]] | TaggedOutput[Literal["figures"], dict[str, int]]]:
+        """Yields the outputs of (number of the file, number of files, path)."""
+        part, num_parts, path = element
+        items, lengths = training_part(path)
+        touched, sums = neighbour_sums(items, lengths, self._vectors, self._window)
+        _log.info("neighbours in file %d of %d: %d events", part, num_parts, len(items))
+        first_rows = np.arange(0, len(self._vectors) + self._rows, self._rows)
+        edges = np.searchsorted(touched, first_rows)
+        for number in np.flatnonzero(np.diff(edges)).tolist():
+            here = slice(edges[number], edges[number + 1])
+            yield TaggedOutput("ranges", (number, (touched[here] - first_rows[number], sums[here])))
+        yield TaggedOutput("figures", {"neighbours": int(sums[:, -1].sum())})
+
+
+def neighbour_sums(items: np.ndarray, lengths: np.ndarray, vectors: np.ndarray, window: int) -> Sums:
+    """Returns the sums of one file.
+
+    Args:
+        items: int [E], user after user, oldest first.
+        lengths: int [users] events of each of them.
+        vectors: int32 [rows, D], of every item.
+        window: how many events before and after an event are around it.
+    """
+    touched, row = np.unique(items, return_inverse=True)
+    sums = np.zeros((len(touched), vectors.shape[1]), np.int64)
+    user_ends = np.repeat(np.cumsum(lengths), lengths)
+    event = np.arange(len(items))
+    first = np.maximum(event - window, user_ends - np.repeat(lengths, lengths))
+    last = np.minimum(event + window + 1, user_ends)
+    for start in range(0, len(items), BLOCK_EVENTS):
+        block = slice(start, start + BLOCK_EVENTS)
+        # Integers: a difference of two running sums is exact.
+        context = vectors[items[first[start] : last[block][-1]]]
+        running = np.zeros((len(context) + 1, vectors.shape[1]), np.int64)
+        np.cumsum(context, axis=0, out=running[1:])
+        around = running[last[block] - first[start]]
+        around -= running[first[block] - first[start]]
+        around -= vectors[items[block]]
+        order = np.argsort(row[block], kind="stable")
+        ordered = row[block][order]
+        edges = np.flatnonzero(np.diff(ordered, prepend=-1))
+        sums[ordered[edges]] += np.add.reduceat(around[order], edges, axis=0)
+    return touched, sums
+
+
+class AddSums(beam.CombineFn):
+    """Adds up the `Sums` of one range; the accumulator is the whole range, int64 [rows, D]."""
+
+    def __init__(self, rows: int, width: int):
+        self._shape = rows, width
+
+    def create_accumulator(self) -> np.ndarray:
+        """Returns the sum of nothing."""
+        return np.zeros(self._shape, np.int64)
+
+    def add_input(self, accumulator: np.ndarray, element: Sums) -> np.ndarray:
+        """Returns the accumulator with the sums of one more file."""
+        touched, sums = element
+        accumulator[touched] += sums
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
+        """Returns one accumulator for several."""
+        return sum(accumulators, self.create_accumulator())
+
+    def extract_output(self, accumulator: np.ndarray) -> np.ndarray:
+        """Returns the sums of the range."""
+        return accumulator
+
+
+def _range_file(scratch: Path, number: int) -> Path:
+    return scratch / f"range-{number:05d}.npy"
+
+
+def _write_range(element: tuple[int, np.ndarray], scratch: Path) -> None:
+    number, sums = element
+    with whole_file(_range_file(scratch, number)) as path, open(path, "wb") as stream:
+        np.save(stream, sums)
+
+
+def _read_ranges(scratch: Path, rows: int, shape: tuple[int, int]) -> np.ndarray:
+    """Returns int64 of `shape`; a range whose items have no events has no file."""
+    sums = np.zeros(shape, np.int64)
+    for number, first in enumerate(range(0, shape[0], rows)):
+        if (path := _range_file(scratch, number)).exists():
+            sums[first : first + rows] = np.load(path)[: shape[0] - first]
+    return sums

@@ -1,0 +1,105 @@
+"""How fast windows come from TFRecords on disk into batches: the first epoch, which reads, and the later ones.
+
+    python benchmarks/training_input.py FOLDER     # with the ratings.dat of MovieLens-1M
+
+The records are those of the examples job, in random clusters, which cost what others do; every shard is linked some
+times, because what TensorFlow needs to begin would else be most of the first epoch. No model is trained: the dataset
+that `model.fit` would consume is run through alone.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from beam_jobs.examples import build_examples
+from beam_jobs.sequences import prepare
+from tfdnc import schema
+from tfdnc.backend import tf
+from tfdnc.clustering import build_clusters
+from tfdnc.config import ExperimentConfig, parse_config
+from tfdnc.items import read_items
+from tfdnc.training.batches import TrainingBatches
+from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.records import read_training
+
+CASES = [
+    ("records", {"num_negatives": 1}),
+    ("records", {"num_negatives": 10}),
+    ("rotating", {"num_negatives": 1, "negative_sets": 10}),
+    ("online", {"num_negatives": 1, "negative_sets": 0}),
+    ("online", {"num_negatives": 10, "negative_sets": 0}),
+]
+LATER = 10
+"""Epochs after the first one, in one stream, as a training has them."""
+
+
+def make_config(log: Path, negatives: str, examples: dict) -> ExperimentConfig:
+    """The default experiment on MovieLens-1M, with one source of negatives."""
+    return parse_config(
+        {
+            "name": "training-input",
+            "data": {"format": "movielens", "path": str(log)},
+            "cluster": {"method": "random"},
+            "examples": examples,
+            "train": {"negatives": negatives},
+        }
+    )
+
+
+def measure(config: ExperimentConfig, clusters: Path, records: Path) -> list[tuple[float, float]]:
+    """Windows per second and per CPU second: of the first epoch with the reading before it, and of the later ones."""
+    items, rates = read_items(clusters), []
+    began = time.perf_counter(), time.process_time()
+    training = read_training(records)
+    negatives = NEGATIVE_SOURCES.resolve(config.train.negatives)(config, items, training)
+    batches = TrainingBatches(training, negatives, config.train, config.model.max_length, config.seed)
+    for first_epoch, epochs in ((0, 1), (1, 1 + LATER)):
+        windows = sum(len(batch["user"]) for batch in batches.dataset(first_epoch, epochs))
+        now = time.perf_counter(), time.process_time()
+        rates.append(tuple(windows / (end - start) for start, end in zip(began, now, strict=True)))
+        began = now
+    return rates
+
+
+def link(folder: Path, copies: int) -> None:
+    """Makes each shard of a folder appear `copies` times."""
+    for shard in sorted(folder.iterdir()):
+        for copy in range(1, copies):
+            os.link(shard, shard.with_stem(f"{shard.stem}-{copy}"))
+
+
+def main() -> None:
+    """Makes the records of every case and prints its rates."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path, help="folder with ratings.dat")
+    parser.add_argument("--copies", type=int, default=5, help="how often every record is read")
+    arguments = parser.parse_args()
+    log = arguments.log
+    print(f"{'':28}{'first epoch, with reading':>30}{'later epochs':>30}     MB")
+    print(f"{'negatives':10}{'n':>4}{'sets':>6}{'':8}" + f"{'windows/s':>15}{'per CPU s':>15}" * 2)
+    list(tf.data.Dataset.range(1))  # TensorFlow wakes up
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {name: Path(scratch, name) for name in ("prepare", "cluster")}
+        for folder in folders.values():
+            folder.mkdir()
+        config = make_config(log, *CASES[0])
+        prepare(config.data, folders["prepare"])
+        build_clusters(folders["prepare"], config.cluster, config.seed, folders["cluster"])
+        for number, (negatives, examples) in enumerate(CASES):
+            config, output = make_config(log, negatives, examples), Path(scratch, str(number))
+            output.mkdir()
+            sequences = folders["prepare"] / schema.SEQUENCES
+            build_examples(sequences, folders["cluster"] / schema.ITEMS, config.examples, config.seed, output)
+            records = output / schema.TRAIN
+            link(records, arguments.copies)
+            rates = measure(config, folders["cluster"], records)
+            size = sum(file.stat().st_size for file in records.iterdir()) / 1e6
+            label = f"{negatives:10}{config.examples.num_negatives:4}{config.examples.negative_sets:6}{'':8}"
+            print(label + "".join(f"{rate:15,.0f}" for pair in rates for rate in pair) + f"{size:7.1f}", flush=True)
+    print(f"load average {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

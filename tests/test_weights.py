@@ -1,0 +1,40 @@
+"""A weight from the row of a log to the position of a training batch that its event is the target of."""
+
+import numpy as np
+
+from beam_jobs.examples import build_examples
+from beam_jobs.sequences import prepare
+from tfdnc import schema
+from tfdnc.clustering import build_clusters
+from tfdnc.config import ClusterConfig, DataConfig, ExamplesConfig, TrainConfig, parse_config
+from tfdnc.items import read_items
+from tfdnc.training.batches import TrainingBatches
+from tfdnc.training.negatives import RecordedNegatives
+from tfdnc.training.records import read_training
+
+
+def test_every_target_of_a_batch_has_the_weight_of_its_event(tmp_path):
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 30, 900), rng.integers(0, 25, 900)
+    # A weight that says which event it is: 1000 for the user, 10 for the item; rows come in no order of time.
+    rows = [f"{items[r]},{1000 * users[r] + 10 * items[r]}.5,u{users[r]},{rng.integers(0, 10**6)}" for r in range(900)]
+    (tmp_path / "log.csv").write_text("\n".join(["item_id,weight,user_id,timestamp", *rows]) + "\n")
+    data = DataConfig(path=tmp_path / "log.csv", columns={"weight": "weight"}, num_shards=4)
+    prepare(data, tmp_path / "prepared", ["--chunk_bytes=1000"])
+    build_clusters(tmp_path / "prepared", ClusterConfig(method="random", num_clusters=3), 1, tmp_path / "cluster")
+    sequences, table = tmp_path / "prepared" / schema.SEQUENCES, tmp_path / "cluster" / schema.ITEMS
+    build_examples(sequences, table, ExamplesConfig(), 1, tmp_path / "examples")
+
+    ids = np.array([0, *map(int, read_items(tmp_path / "cluster").item_ids)])
+    records, config = read_training(tmp_path / "examples" / schema.TRAIN), parse_config({"name": "x"})
+    negatives = RecordedNegatives(config, None, records)
+    batches = TrainingBatches(records, negatives, TrainConfig(batch_tokens=200), max_length=50, seed=1)
+    positions = 0
+    for batch in batches.epoch(0):
+        filled = batch["target"] > 0
+        owner = (batch["weight"] // 1000).astype(int)
+        expected = np.where(filled, 1000 * owner + 10 * ids[batch["target"]] + 0.5, 0)
+        np.testing.assert_array_equal(batch["weight"], expected)
+        assert all(len(set(mine[here])) == 1 for mine, here in zip(owner, filled, strict=True))  # a user per row
+        positions += filled.sum()
+    assert positions == 900 - 3 * 30  # the first event of a user is nobody's target, the last two are held out

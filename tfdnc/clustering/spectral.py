@@ -1,0 +1,70 @@
+"""Clusters of items that are consumed in the same neighbourhood, found by Beam jobs: for logs beyond one machine."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from tfdnc.clustering.cold import NO_PLACE
+from tfdnc.clustering.kmeans import cluster_directions
+from tfdnc.clustering.log import TrainingLog
+from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
+from tfdnc.config import ClusterConfig
+
+logger = logging.getLogger(__name__)
+
+
+@CLUSTERERS.register("spectral_kmeans")
+def spectral_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
+    """Returns int [N]: K-means clusters of randomised spectral vectors of the items; and no figures of its own.
+
+    Only the passes over the log, `config.rounds` of them, are Beam jobs; the N x `config.dim` vectors are held here.
+    Items without training events, and those that nobody consumed beside another one, have no vector, and so no place.
+    """
+    from beam_jobs.neighbours import sum_neighbours  # takes a second to import, and no other clusterer needs it
+
+    check_num_clusters(np.count_nonzero(log.counts), config)
+    rounds = iter(range(1, config.rounds + 1))
+
+    def co_occur(vectors: np.ndarray) -> np.ndarray:
+        number = next(rounds)
+        logger.info("Spectral clustering: pass %d of %d over the log", number, config.rounds)
+        return sum_neighbours(log.files, vectors, config.window, log.scratch / f"pass-{number}", log.runner_args)
+
+    vectors = spectral_vectors(co_occur, log.counts, config.dim, config.rounds, seed)
+    warm = np.flatnonzero(vectors.any(axis=1))
+    check_num_clusters(len(warm), config)
+    labels = np.full(log.num_items, NO_PLACE)
+    labels[warm] = cluster_directions(vectors[warm], config.num_clusters, seed)
+    return labels, {}
+
+
+def spectral_vectors(
+    co_occur: Callable[[np.ndarray], np.ndarray], counts: np.ndarray, dim: int, rounds: int, seed: int
+) -> np.ndarray:
+    """Returns float64 [N, dim]: what a random matrix becomes in a power iteration of the normalised co-occurrences.
+
+    With C the co-occurrence matrix and c the counts, rounds of V <- S orthonormal(V), S = c^-1/2 C c^-1/2, turn V
+    towards the leading eigenvectors of S, each weighted by its eigenvalue (Halko, Martinsson & Tropp 2011; spectral
+    clustering of Ng, Jordan & Weiss 2001 on a co-occurrence graph). The first eigenvector, near c^1/2, only says how
+    popular an item is, and is taken out. A row is of any length; its direction is what tells items apart.
+
+    Args:
+        co_occur: V [N, dim] -> C V, the sum of the rows of an item's neighbours over all of its events.
+        counts: int [N] events of each item; items without any, or without neighbours, get a row of zeros.
+        dim: width of V; at most the number of items with events is used.
+        rounds: how often `co_occur` is called.
+        seed: of the random matrix.
+    """
+    weight = np.sqrt(counts)[:, None]
+    scale = np.divide(1, weight, out=np.zeros(weight.shape), where=weight > 0)
+    popularity = weight / np.linalg.norm(weight)
+    vectors = np.random.default_rng(seed).standard_normal((len(counts), dim)) * (weight > 0)
+    # Threads would split the sums inside LAPACK as they please, and change the last bits.
+    with threadpool_limits(1):
+        for _ in range(rounds):
+            basis, _ = np.linalg.qr(vectors - popularity @ (popularity.T @ vectors))
+            vectors = scale * co_occur(scale * basis)
+        lonely = ~vectors.any(axis=1, keepdims=True)
+        return np.where(lonely, 0, vectors - popularity @ (popularity.T @ vectors))
