@@ -100,8 +100,8 @@ class TrainingBatches:
     def dataset(self, first_epoch: int, epochs: int) -> tf.data.Dataset:
         """The batches of epochs first_epoch .. epochs - 1 as one tf.data stream, packed ahead of the training step.
 
-        Steps are numbered through and mapped, because a generator changes threads three times per batch: half the CPU
-        time, and on a busy machine a seventh of the waiting.
+        Steps are numbered through and mapped, because a generator changes threads three times per batch: that costs
+        CPU time (.44 ms against .36 ms per batch on MovieLens-1M), and waiting on a busy machine.
         """
         steps, plan_of = self.steps_per_epoch, functools.lru_cache(maxsize=1)(self._plan)
         places = {name: tf.TensorSpec([None, None], tf.int32) for name in ("history", "target", "target_cluster")}

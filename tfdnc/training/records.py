@@ -16,7 +16,7 @@ from tfdnc.backend import tf
 from tfdnc.errors import UserError
 from tfdnc.training.workers import ALONE, Place
 
-_PARSE_BATCH = 1024
+_PARSE_BATCH = 256  # of 64 to 1024 the fastest, by a third: what it parses still fits a cache
 
 
 class TrainingRecords(NamedTuple):
@@ -91,7 +91,7 @@ def _read(files: list[str], features: Iterable[str]) -> dict[str, tuple[np.ndarr
     for parsed in _parsed(files, features):
         for name, parts in parsed.items():
             for chunk, part in zip(chunks[name], parts, strict=True):
-                chunk.append(part.numpy())
+                chunk.append(np.asarray(part))  # without the copy that `numpy()` makes
     # One feature at a time, so that only that one is twice in memory.
     return {name: tuple(map(np.concatenate, chunks.pop(name))) for name in features}
 
