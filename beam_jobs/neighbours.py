@@ -27,7 +27,7 @@ RANGE_BYTES = 4 << 20
 BLOCK_EVENTS = 1 << 12
 """Events whose vectors are in memory at a time; a user with a million events needs no more than others."""
 
-MAX_NEIGHBOURS = 1 << 33
+MAX_NEIGHBOURS = 1 << 32
 """Of one item: more vectors of 30 bits might not fit a sum of 64."""
 
 _ONE = 1 << 30
@@ -52,19 +52,16 @@ def sum_neighbours(
         scratch: folder that all workers see, without files of another pass; the caller removes it.
         runner_args: flags for Beam.
     """
-    unit = max(np.abs(vectors).max(), np.finfo(float).tiny) / _ONE
-    # Row 0 is of no item; a column of ones counts neighbours.
-    integers = np.ones((len(vectors) + 1, vectors.shape[1] + 1), np.int32)
-    integers[1:, :-1] = np.clip(np.rint(vectors / unit), -_ONE, _ONE)
-    scratch.mkdir(parents=True, exist_ok=True)
-    with whole_file(scratch / _VECTORS) as path, open(path, "wb") as stream:
-        np.save(stream, integers)
+    scratch = scratch.absolute()  # a worker may run in another folder
+    integers, unit = _fixed_point(vectors)
+    _save(scratch / _VECTORS, integers)
     rows = max(1, RANGE_BYTES // (8 * integers.shape[1]))
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         sums = (
             pipeline
-            | "Files" >> beam.Create([(part, len(files), str(path)) for part, path in enumerate(files, start=1)])
+            | "Files"
+            >> beam.Create([(part, len(files), str(path.absolute())) for part, path in enumerate(files, start=1)])
             | "Spread" >> beam.Reshuffle()
             | "Sum" >> beam.ParDo(SumFile(scratch / _VECTORS, window, rows)).with_outputs()
         )
@@ -78,15 +75,24 @@ def sum_neighbours(
 
     figures = run(build, scratch, options_of(runner_args))
     sums = _read_ranges(scratch, rows, integers.shape)[1:]
-    neighbours = sums[:, -1]
+    _check(sums[:, -1], figures["neighbours"])
+    return sums[:, :-1] * unit
+
+
+def _fixed_point(vectors: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns int32 [N + 1, D + 1], and what 1 stands for. Row 0 is of no item, a column of ones counts neighbours."""
+    unit = max(np.abs(vectors).max(), np.finfo(float).tiny) / _ONE
+    integers = np.ones((len(vectors) + 1, vectors.shape[1] + 1), np.int32)
+    integers[1:, :-1] = np.clip(np.rint(vectors / unit), -_ONE, _ONE)
+    return integers, unit
+
+
+def _check(neighbours: np.ndarray, expected: int) -> None:
     # Runners have lost elements in silence (see `pipeline`).
-    if neighbours.sum() != figures["neighbours"]:
-        raise RuntimeError(
-            f"Expected {figures['neighbours']} neighbours in all, found {neighbours.sum()}: the runner lost data."
-        )
+    if neighbours.sum() != expected:
+        raise RuntimeError(f"Expected {expected} neighbours in all, found {neighbours.sum()}: the runner lost data.")
     if neighbours.max() > MAX_NEIGHBOURS:
         raise OverflowError(f"Expected at most {MAX_NEIGHBOURS} neighbours of one item, found {neighbours.max()}.")
-    return sums[:, :-1] * unit
 
 
 class SumFile(beam.DoFn):
@@ -182,8 +188,12 @@ def _range_file(scratch: Path, number: int) -> Path:
 
 def _write_range(element: tuple[int, np.ndarray], scratch: Path) -> None:
     number, sums = element
-    with whole_file(_range_file(scratch, number)) as path, open(path, "wb") as stream:
-        np.save(stream, sums)
+    _save(_range_file(scratch, number), sums)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, array)
 
 
 def _read_ranges(scratch: Path, rows: int, shape: tuple[int, int]) -> np.ndarray:

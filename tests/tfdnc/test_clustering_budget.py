@@ -49,7 +49,16 @@ def test_words_are_counted_as_gensim_keeps_them():
 
 
 def test_too_few_words_per_item_are_said(caplog):
-    plan_training(EVEN, config(max_words=4_000))
+    plan_training(EVEN, config(max_words=5_000))
     assert not caplog.records
-    plan_training(EVEN, config(max_words=3_999))
-    assert "raise cluster.max_words to 4000, or choose cluster.method: spectral_kmeans" in caplog.text
+    plan_training(EVEN, config(max_words=4_999))
+    assert "raise cluster.max_words to 5000, or choose cluster.method: spectral_kmeans" in caplog.text
+
+
+def test_enough_words_are_a_number_of_whole_epochs(caplog):
+    few = np.full(10, 300)
+    plan_training(few, config(max_words=5_999))
+    assert "raise cluster.max_words to 6000" in caplog.text
+    caplog.clear()
+    plan_training(few, config(max_words=6_000))
+    assert not caplog.records

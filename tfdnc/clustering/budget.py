@@ -1,6 +1,7 @@
 """How long Word2Vec may train: epochs and users that keep within a budget of trained words."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,8 @@ from tfdnc.config import ClusterConfig
 
 logger = logging.getLogger(__name__)
 
-ENOUGH_PER_ITEM = 400
-"""Trained words per item from which clusters no longer improve much; measured in docs/results.md."""
+ENOUGH_PER_ITEM = 500
+"""Trained words per item below which clusters became poor; measured in docs/results.md."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ def plan_training(counts: np.ndarray, config: ClusterConfig) -> Plan:
         100 * plan.user_share,
         per_item,
     )
-    if per_item < ENOUGH_PER_ITEM:
+    enough = ENOUGH_PER_ITEM * len(counts)
+    if per_item * len(counts) < enough:
         logger.warning(
             "%.0f trained words per item are few, clusters may be poor: raise cluster.max_words to %d, or choose "
             "cluster.method: spectral_kmeans",
             per_item,
-            ENOUGH_PER_ITEM * len(counts),
+            enough if enough < words else words * math.ceil(enough / words),  # epochs are whole
         )
     return plan
 

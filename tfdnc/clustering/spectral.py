@@ -1,5 +1,6 @@
 """Clusters of items that are consumed in the same neighbourhood, found by Beam jobs: for logs beyond one machine."""
 
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -25,10 +26,10 @@ def spectral_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple
     from beam_jobs.neighbours import sum_neighbours  # takes a second to import, and no other clusterer needs it
 
     check_num_clusters(np.count_nonzero(log.counts), config)
-    rounds = iter(range(1, config.rounds + 1))
+    passes = itertools.count(1)
 
     def co_occur(vectors: np.ndarray) -> np.ndarray:
-        number = next(rounds)
+        number = next(passes)
         logger.info("Spectral clustering: pass %d of %d over the log", number, config.rounds)
         return sum_neighbours(log.files, vectors, config.window, log.scratch / f"pass-{number}", log.runner_args)
 
