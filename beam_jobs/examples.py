@@ -23,6 +23,7 @@ from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table
 from beam_jobs.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from beam_jobs.pipeline import add_counts, options_of, run
+from beam_jobs.progress import progress
 from beam_jobs.tfrecord import Int64Lists, Varints, encode_examples, scalars, write_records
 from tfdnc import schema
 from tfdnc.config import ExamplesConfig
@@ -148,8 +149,11 @@ class EncodeShard(beam.DoFn):
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():
             counts[split] = write_records(self._output / split / name, encode_examples(features))
+        users, positions = counts[schema.TRAIN], counts["positions"]
         _log.info(
-            "shard %d of %d: %d users, %d positions", shard, self._num_shards, counts["train"], counts["positions"]
+            "shard %d of %d: %d users, %d positions",
+            *(shard, self._num_shards, users, positions),
+            extra=progress("encoding files of users", self._num_shards, users=users, positions=positions),
         )
         yield counts
 

@@ -26,9 +26,11 @@ from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.log_formats import find_log
 from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
-from beam_jobs.packing import pack, unpack, unpack_all
+from beam_jobs.packing import Block, pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
+from beam_jobs.progress import progress
 from beam_jobs.row_accounts import count_rows, figures_of, refuse_losses, refuse_malformed, refuse_nothing_left
+from beam_jobs.shuffle import GroupBlocks, Order, SetAside, scratch_folder
 from beam_jobs.user_buckets import (
     HELD_OUT_SCHEMA,
     build_sequences,
@@ -50,6 +52,7 @@ from tfdnc.config import DataConfig
 from tfdnc.errors import UserError
 
 _log = logging.getLogger(__name__)
+_READING = "reading the log"
 
 
 def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -> dict:
@@ -84,7 +87,8 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
     _log.info("Reading %s", ", ".join(str(file.path) for file in log.files))
     (output / schema.DEAD_LETTER).mkdir(parents=True, exist_ok=True)
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
-    result = run(build, output, options)
+    with scratch_folder(output, options) as scratch:
+        result = run(partial(build, scratch=scratch), output, options)
     figures = figures_of(result, log)
     refuse_malformed(figures, config, log, output)
     refuse_losses(result, figures, config)
@@ -93,14 +97,21 @@ def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -
 
 
 def _build(
-    pipeline: beam.Pipeline, config: DataConfig, log: Log, details: DetailsFile | None, output: Path, chunk_bytes
+    pipeline: beam.Pipeline,
+    config: DataConfig,
+    log: Log,
+    details: DetailsFile | None,
+    output: Path,
+    chunk_bytes: int,
+    scratch: Path | None,
 ) -> beam.PCollection:
     """Adds the whole graph to the pipeline; returns its counts and split hash as one dict."""
+    pieces = cut(log, chunk_bytes)
     rows = (
         pipeline
-        | "Pieces" >> beam.Create(cut(log, chunk_bytes))
+        | "Pieces" >> beam.Create(pieces)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes)).with_outputs()
+        | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes, len(pieces))).with_outputs()
     )
     frequent = (
         rows.items
@@ -117,8 +128,9 @@ def _build(
     buckets = (
         (rows.events, empty)
         | "AllBuckets" >> beam.Flatten()
-        | "GroupByBucket" >> beam.GroupByKey()
-        | "FilterAndSort" >> beam.ParDo(FilterBucket(config.min_user_events), AsSingleton(frequent)).with_outputs()
+        | "GroupByBucket" >> GroupBlocks(scratch)
+        | "FilterAndSort"
+        >> beam.ParDo(FilterBucket(config.min_user_events, config.num_shards), AsSingleton(frequent)).with_outputs()
     )
     kept = (
         pipeline
@@ -128,8 +140,11 @@ def _build(
             lambda _, candidates, counts: kept_items(candidates, counts), AsSingleton(frequent), AsIter(buckets.counts)
         )
     )
-    written = buckets.sequences | "WriteSequences" >> beam.Map(
-        write_bucket, AsSingleton(kept), str(output / schema.SEQUENCES), config.num_shards
+    written = (
+        buckets.sequences
+        | "SetAside" >> SetAside(scratch)
+        | "WriteSequences"
+        >> beam.Map(write_bucket, AsSingleton(kept), str(output / schema.SEQUENCES), config.num_shards)
     )
     _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, str(output / schema.VOCABULARY))
     figures = (rows.figures, buckets.figures, written) | "AllFigures" >> beam.Flatten()
@@ -159,8 +174,9 @@ class ReadPiece(beam.DoFn):
         figures: counts of rows.
     """
 
-    def __init__(self, log: Log, num_buckets: int, chunk_bytes: int):
+    def __init__(self, log: Log, num_buckets: int, chunk_bytes: int, num_pieces: int):
         self._log, self._num_buckets, self._chunk_bytes = log, num_buckets, chunk_bytes
+        self._num_pieces = num_pieces
 
     def process(
         self, piece: Piece
@@ -174,7 +190,11 @@ class ReadPiece(beam.DoFn):
         name = self._log.files[piece.file].path.name
         for rows in read_piece(self._log, piece, self._chunk_bytes):
             num_events, num_malformed = rows.events.num_rows, len(rows.malformed)
-            _log.info("%s at byte %d: %d events, %d malformed rows", name, rows.offset, num_events, num_malformed)
+            _log.info(
+                "%s at byte %d: %d events, %d malformed rows",
+                *(name, rows.offset, num_events, num_malformed),
+                extra=progress(_READING, self._num_pieces, 0, rows=rows.num_rows, malformed=num_malformed),
+            )
             if num_events:
                 yield TaggedOutput("items", count_items(rows.events))
             for bucket, packed in split_by_bucket(rows.events, self._num_buckets):
@@ -183,6 +203,7 @@ class ReadPiece(beam.DoFn):
                 lines = "".join(dead_letter_line(name, *row) for row in rows.malformed)
                 yield TaggedOutput("malformed", (name, (rows.offset, lines)))
             yield TaggedOutput("figures", count_rows(rows))
+        _log.info("%s from byte %d: read", name, piece.start, extra=progress(_READING, self._num_pieces))
 
 
 class FilterBucket(beam.DoFn):
@@ -195,11 +216,11 @@ class FilterBucket(beam.DoFn):
         figures: counts of users and events.
     """
 
-    def __init__(self, min_user_events: int):
-        self._min_user_events = min_user_events
+    def __init__(self, min_user_events: int, num_buckets: int):
+        self._min_user_events, self._num_buckets = min_user_events, num_buckets
 
     def process(
-        self, element: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], frequent: bytes
+        self, element: tuple[int, Iterable[tuple[Order, Block]]], frequent: bytes
     ) -> Iterator[
         TaggedOutput[Literal["sequences"], tuple[int, bytes]]
         | TaggedOutput[Literal["counts"], bytes]
@@ -211,7 +232,12 @@ class FilterBucket(beam.DoFn):
         pieces = sorted(pieces, key=lambda piece: piece[0])  # file order, whatever order the shuffle brings
         events = unpack_all((packed for _, packed in pieces if packed), EVENT_SCHEMA)
         sequences, figures = build_sequences(events, unpack(frequent)["item_id"], self._min_user_events)
-        _log.info("bucket %d: %d users, %d events", bucket, figures["users"], figures["events"])
+        counts = {"users": figures["users"], "events": figures["events"]}
+        _log.info(
+            "bucket %d: %d users, %d events",
+            *(bucket, *counts.values()),
+            extra=progress("filtering and sorting buckets of users", self._num_buckets, **counts),
+        )
         yield TaggedOutput("sequences", (bucket, pack(sequences)))
         yield TaggedOutput("counts", count_candidates(sequences))
         yield TaggedOutput("held_out", held_out_items(sequences))

@@ -2,13 +2,16 @@
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from beam_jobs.progress import PROGRESS
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.stations import Outcome, Station
 
@@ -22,19 +25,63 @@ def station_started(station: Station) -> None:
 
 @contextlib.contextmanager
 def last_log_line(name: str) -> Iterator[None]:
-    """Shows, on a terminal, the latest thing that work called `name` logged; nothing of it stays on the screen."""
-    with console.status(Text(f"{name} ...")) as status:
-        handler = logging.Handler(logging.INFO)
-        handler.emit = lambda record: status.update(Text(record.getMessage()))
+    """Shows, on a terminal, what work called `name` last logged; nothing of it stays on the screen.
+
+    That is a line of text, or how far a step of the work is if the record says so (`beam_jobs.progress`).
+    """
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), _Bar(), _TimeLeft()
+    with Progress(*columns, console=console, transient=True) as shown:
+        watcher = _Watcher(shown, name)
         loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
         for logger in loggers:
-            logger.addHandler(handler)
+            logger.addHandler(watcher)
             logger.setLevel(logging.INFO)
         try:
             yield
         finally:
             for logger in loggers:
-                logger.removeHandler(handler)
+                logger.removeHandler(watcher)
+
+
+class _Watcher(logging.Handler):
+    """Adds up what the records of a step say is done; a record of another step, or of none, begins anew."""
+
+    def __init__(self, shown: Progress, name: str):
+        super().__init__(logging.INFO)
+        self._shown, self._step = shown, None
+        self._counts: Counter[str] = Counter()
+        self._task = shown.add_task(f"{name} ...", total=None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        part = getattr(record, PROGRESS, None)
+        if part is None:
+            self._begin(record.getMessage(), step=None, total=None)
+            return
+        if part["step"] != self._step:
+            self._begin(part["step"], part["step"], part["total"])
+        self._counts.update(part["counts"])
+        counted = "".join(f", {count:,} {name}" for name, count in self._counts.items())
+        self._shown.update(self._task, advance=part["done"], description=f"{self._step}{counted}")
+
+    def _begin(self, description: str, step: str | None, total: int | None) -> None:
+        self._step = step
+        self._counts.clear()
+        self._shown.remove_task(self._task)
+        self._task = self._shown.add_task(description, total=total)
+
+
+class _Bar(BarColumn):
+    """A bar where there is a total."""
+
+    def render(self, task: Task) -> RenderableType:
+        return Text() if task.total is None else super().render(task)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time that is left where there is a total."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
 
 
 def station_ended(station: Station, outcome: Outcome) -> None:
