@@ -1,23 +1,12 @@
 """Tables as compressed Arrow bytes: how columns travel through Beam without a Python object per event."""
 
+import json
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import pyarrow as pa
 
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")  # fast enough to pay for itself even in memory
-
-
-class Spilled(NamedTuple):
-    """Where the bytes of a packed batch lie: `length` bytes of the file at `path`, from `offset` on."""
-
-    path: str
-    offset: int
-    length: int
-
-
-Block = bytes | Spilled
-"""A packed batch."""
+_POINTER = b"packed table at "  # no Arrow stream begins like that
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
@@ -28,19 +17,23 @@ def pack(batch: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def unpack(block: Block) -> pa.RecordBatch:
-    """Returns the record batch of `pack`."""
-    with pa.ipc.open_stream(_read(block) if isinstance(block, Spilled) else block) as reader:
+def pointer(path: str, offset: int, length: int) -> bytes:
+    """Returns bytes that `unpack` takes for those in `[offset, offset + length)` of a file."""
+    return _POINTER + json.dumps([path, offset, length]).encode()
+
+
+def unpack(packed: bytes) -> pa.RecordBatch:
+    """Returns the record batch of `pack`, or the one that a `pointer` leads to."""
+    if packed.startswith(_POINTER):
+        path, offset, length = json.loads(packed.removeprefix(_POINTER))
+        with open(path, "rb") as stream:
+            stream.seek(offset)
+            packed = stream.read(length)
+    with pa.ipc.open_stream(packed) as reader:
         return reader.read_next_batch()
 
 
-def _read(place: Spilled) -> bytes:
-    with open(place.path, "rb") as stream:
-        stream.seek(place.offset)
-        return stream.read(place.length)
-
-
-def unpack_all(blocks: Iterable[Block], schema: pa.Schema) -> pa.Table:
+def unpack_all(packed: Iterable[bytes], schema: pa.Schema) -> pa.Table:
     """Returns all batches below each other, in the order given; `schema` is that of none at all."""
-    batches = [unpack(block) for block in blocks]
+    batches = [unpack(piece) for piece in packed]
     return pa.Table.from_batches(batches, schema=None if batches else schema)

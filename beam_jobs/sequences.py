@@ -26,11 +26,11 @@ from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.log_formats import find_log
 from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
-from beam_jobs.packing import Block, pack, unpack, unpack_all
+from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
 from beam_jobs.progress import progress
 from beam_jobs.row_accounts import count_rows, figures_of, refuse_losses, refuse_malformed, refuse_nothing_left
-from beam_jobs.shuffle import GroupBlocks, Order, SetAside, scratch_folder
+from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.user_buckets import (
     HELD_OUT_SCHEMA,
     build_sequences,
@@ -125,10 +125,11 @@ def _build(
     )
     # A bucket without users still gets its file: readers count on `num_shards` of them.
     empty = pipeline | "Buckets" >> beam.Create([(bucket, ((-1, 0), b"")) for bucket in range(config.num_shards)])
+    events = rows.events | "SetEventsAside" >> SetAside(scratch)
     buckets = (
-        (rows.events, empty)
+        (events, empty)
         | "AllBuckets" >> beam.Flatten()
-        | "GroupByBucket" >> GroupBlocks(scratch)
+        | "GroupByBucket" >> beam.GroupByKey()
         | "FilterAndSort"
         >> beam.ParDo(FilterBucket(config.min_user_events, config.num_shards), AsSingleton(frequent)).with_outputs()
     )
@@ -142,7 +143,7 @@ def _build(
     )
     written = (
         buckets.sequences
-        | "SetAside" >> SetAside(scratch)
+        | "SetSequencesAside" >> SetAside(scratch)
         | "WriteSequences"
         >> beam.Map(write_bucket, AsSingleton(kept), str(output / schema.SEQUENCES), config.num_shards)
     )
@@ -220,7 +221,7 @@ class FilterBucket(beam.DoFn):
         self._min_user_events, self._num_buckets = min_user_events, num_buckets
 
     def process(
-        self, element: tuple[int, Iterable[tuple[Order, Block]]], frequent: bytes
+        self, element: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], frequent: bytes
     ) -> Iterator[
         TaggedOutput[Literal["sequences"], tuple[int, bytes]]
         | TaggedOutput[Literal["counts"], bytes]

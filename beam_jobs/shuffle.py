@@ -1,8 +1,8 @@
 """The shuffle of the first job: by the engine, or by files on the disk of a single machine.
 
 An engine spills by itself what does not fit its memory. FnApiRunner does not: whatever goes through a `GroupByKey`, or
-waits for a side input, lies in the memory of one process. With `--shuffle=files` only the places of blocks go that way,
-and the blocks into scratch files, which all workers must see.
+waits for a side input, lies in the memory of one process. With `--shuffle=files` packed tables are set aside in scratch
+files, which all workers must see, and only pointers to them go that way.
 """
 
 import shutil
@@ -15,18 +15,15 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from beam_jobs.packing import Spilled
+from beam_jobs.packing import pointer
 from beam_jobs.pipeline import DEFAULT_RUNNER, JobOptions
 
 _SCRATCH = ".shuffle"
 
-Order = tuple[int, int]
-"""Where in the log a block stands: (number of the file, offset in it)."""
-
 
 @contextmanager
 def scratch_folder(output: Path, options: PipelineOptions) -> Iterator[Path | None]:
-    """Yields an empty folder for scratch files, which ends with the block; None if the engine shuffles."""
+    """Yields an empty folder for scratch files, which goes when the block ends; None if the engine shuffles."""
     how = options.view_as(JobOptions).shuffle
     if how is None:
         how = "files" if options.view_as(StandardOptions).runner == DEFAULT_RUNNER else "engine"
@@ -42,78 +39,55 @@ def scratch_folder(output: Path, options: PipelineOptions) -> Iterator[Path | No
         shutil.rmtree(folder)
 
 
-class GroupBlocks(beam.PTransform):
-    """A `GroupByKey` of (bucket, (order, block)).
-
-    Args:
-        scratch: folder for the blocks; None leaves them to the engine.
-    """
-
-    def __init__(self, scratch: Path | None):
-        super().__init__()
-        self._scratch = scratch
-
-    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
-        """Returns (bucket, iterable of (order, block)); the orders come in any order."""
-        if self._scratch is not None:
-            blocks = (
-                blocks
-                | "NameBlocks" >> beam.MapTuple(lambda bucket, block: ((bucket, block[0]), block[1]))
-                | "Spill" >> beam.ParDo(Spill(str(self._scratch)))
-                | "NameBuckets"
-                >> beam.MapTuple(lambda name, block: (name[0], (name[1], block))).with_output_types(
-                    tuple[int, tuple[Order, Any]]
-                )
-            )
-        return blocks | "Group" >> beam.GroupByKey()
-
-
 class SetAside(beam.PTransform):
-    """Passes (name, block) on to a transform that has to wait for a side input made of all of them.
+    """Puts pointers in the place of packed tables, so that elements can wait, or be grouped, without weight.
 
     Args:
-        scratch: folder for the blocks; None leaves them to the engine.
+        scratch: folder for the tables; None leaves the elements as they are.
     """
 
     def __init__(self, scratch: Path | None):
         super().__init__()
         self._scratch = scratch
 
-    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
-        """Returns (name, block)."""
+    def expand(self, elements: beam.PCollection) -> beam.PCollection:
+        """Returns elements of the same type."""
         if self._scratch is None:
-            return blocks
-        # Reshuffle, so that no runner makes "spill" a part of what waits.
-        return blocks | "Spill" >> beam.ParDo(Spill(str(self._scratch))) | "Wait" >> beam.Reshuffle()
+            return elements
+        return elements | beam.ParDo(WriteAside(str(self._scratch))).with_output_types(elements.element_type)
 
 
-class Spill(beam.DoFn):
-    """Appends the block of (name, block) to a file, and passes on its place.
+class WriteAside(beam.DoFn):
+    """Appends the packed tables of elements to a file.
 
-    Every bundle has a file of its own. What a failed bundle has written is in a file that no place points to, so a
-    bundle that is tried again leaves no block twice.
+    Every bundle has a file of its own. What a failed bundle has written is in a file that no pointer of a finished one
+    leads to, so a bundle that is tried again leaves no table twice.
     """
 
     def __init__(self, scratch: str):
         self._scratch = scratch
 
     def start_bundle(self):
-        """Leaves behind what a failed bundle may have had open."""
+        """Leaves what a failed bundle may have had open."""
         self._file = None
 
-    def process(self, element: tuple[Any, bytes]) -> Iterator[tuple[Any, Any]]:
-        """Yields (name, place); an empty block has none."""
-        name, block = element
-        if not block:
-            yield name, block
-            return
+    def process(self, element: tuple) -> Iterator[Any]:
+        """Yields the element, with a pointer for every `bytes` in it, however deep in tuples."""
+        yield self._set_aside(element)
+
+    def finish_bundle(self):
+        """Brings everything to the file before anybody follows a pointer."""
+        if self._file is not None:
+            self._file.close()
+
+    def _set_aside(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(self._set_aside, value))
+        return self._write(value) if isinstance(value, bytes) else value
+
+    def _write(self, packed: bytes) -> bytes:
         if self._file is None:
             self._file = (Path(self._scratch) / uuid.uuid4().hex).open("xb")
         offset = self._file.tell()
-        self._file.write(block)
-        yield name, Spilled(self._file.name, offset, len(block))
-
-    def finish_bundle(self):
-        """Brings everything to the file before the runner takes the places for good."""
-        if self._file is not None:
-            self._file.close()
+        self._file.write(packed)
+        return pointer(self._file.name, offset, len(packed))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from beam_jobs.files import whole_file
 from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.log_rows import EVENT_SCHEMA
-from beam_jobs.packing import Block, pack, unpack
+from beam_jobs.packing import pack, unpack
 from tfdnc import schema
 
 HELD_OUT_SCHEMA = pa.schema([("user", pa.string()), ("validation", pa.int32()), ("test", pa.int32())])
@@ -98,7 +98,7 @@ def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
-def write_bucket(element: tuple[int, Block], vocabulary: bytes, folder: str, num_shards: int) -> dict[str, int]:
+def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num_shards: int) -> dict[str, int]:
     """Writes the Parquet file of one (bucket, packed sequences), candidates renumbered to `sequence_index`.
 
     Returns:
