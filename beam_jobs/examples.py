@@ -23,7 +23,7 @@ from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table
 from beam_jobs.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from beam_jobs.pipeline import add_counts, options_of, run
-from beam_jobs.progress import progress
+from beam_jobs.progress import progress, steps
 from beam_jobs.tfrecord import Int64Lists, Varints, encode_examples, scalars, write_records
 from tfdnc import schema
 from tfdnc.config import ExamplesConfig
@@ -72,6 +72,7 @@ def build_examples(
     NEGATIVE_SAMPLERS.resolve(config.sampler)
     read_item_table(item_table)
     shards, num_users = find_shards(sequences)
+    _log.info("%d users in %d files", num_users, len(shards), extra=steps(encoding=len(shards)))
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         counts = (
@@ -153,7 +154,7 @@ class EncodeShard(beam.DoFn):
         _log.info(
             "shard %d of %d: %d users, %d positions",
             *(shard, self._num_shards, users, positions),
-            extra=progress("encoding files of users", self._num_shards, users=users, positions=positions),
+            extra=progress("encoding", users=users, positions=positions),
         )
         yield counts
 

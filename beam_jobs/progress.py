@@ -1,20 +1,24 @@
-"""How far a job is: log records say what part of the work is done, and whoever watches this process adds them up.
+"""How far a job is: log records say what there is to do and what of it is done, and a watcher of the log adds that up.
 
-That needs no channel of its own and costs nothing where nobody watches. A worker in another process, or on another
-machine, logs there.
+It needs no channel of its own and costs nothing where nobody watches. The records of a worker in another process or on
+another machine stay there.
 """
 
-PROGRESS = "progress"
-"""Attribute of a log record: what `progress` puts there."""
+STEPS, PROGRESS = "steps", "progress"
+"""Attributes of a log record: what `steps` and `progress` put there."""
 
 
-def progress(step: str, total: int, done: int = 1, **counts: int) -> dict:
-    """Returns the `extra` of a log call.
+def steps(**parts: int) -> dict:
+    """Returns the `extra` of a log call that says of how many parts each step of a job consists."""
+    return {STEPS: parts}
+
+
+def progress(step: str, done: int = 1, **counts: int) -> dict:
+    """Returns the `extra` of a log call that says what has been done.
 
     Args:
-        step: what is being done.
-        total: parts of the step.
-        done: how many of them this record adds.
+        step: of the job.
+        done: how many parts of the step this record adds.
         counts: what else it adds, by the name of what was counted.
     """
-    return {PROGRESS: {"step": step, "total": total, "done": done, "counts": counts}}
+    return {PROGRESS: (step, done, counts)}

@@ -28,7 +28,7 @@ from beam_jobs.log_formats import find_log
 from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
-from beam_jobs.progress import progress
+from beam_jobs.progress import progress, steps
 from beam_jobs.row_accounts import count_rows, figures_of, refuse_losses, refuse_malformed, refuse_nothing_left
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.user_buckets import (
@@ -52,7 +52,6 @@ from tfdnc.config import DataConfig
 from tfdnc.errors import UserError
 
 _log = logging.getLogger(__name__)
-_READING = "reading the log"
 
 
 def prepare(config: DataConfig, output: Path, runner_args: Sequence[str] = ()) -> dict:
@@ -107,11 +106,12 @@ def _build(
 ) -> beam.PCollection:
     """Adds the whole graph to the pipeline; returns its counts and split hash as one dict."""
     pieces = cut(log, chunk_bytes)
+    _log.info("%d pieces of log", len(pieces), extra=steps(reading=len(pieces), sorting=config.num_shards))
     rows = (
         pipeline
         | "Pieces" >> beam.Create(pieces)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes, len(pieces))).with_outputs()
+        | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes)).with_outputs()
     )
     frequent = (
         rows.items
@@ -130,8 +130,7 @@ def _build(
         (events, empty)
         | "AllBuckets" >> beam.Flatten()
         | "GroupByBucket" >> beam.GroupByKey()
-        | "FilterAndSort"
-        >> beam.ParDo(FilterBucket(config.min_user_events, config.num_shards), AsSingleton(frequent)).with_outputs()
+        | "FilterAndSort" >> beam.ParDo(FilterBucket(config.min_user_events), AsSingleton(frequent)).with_outputs()
     )
     kept = (
         pipeline
@@ -175,9 +174,8 @@ class ReadPiece(beam.DoFn):
         figures: counts of rows.
     """
 
-    def __init__(self, log: Log, num_buckets: int, chunk_bytes: int, num_pieces: int):
+    def __init__(self, log: Log, num_buckets: int, chunk_bytes: int):
         self._log, self._num_buckets, self._chunk_bytes = log, num_buckets, chunk_bytes
-        self._num_pieces = num_pieces
 
     def process(
         self, piece: Piece
@@ -194,7 +192,7 @@ class ReadPiece(beam.DoFn):
             _log.info(
                 "%s at byte %d: %d events, %d malformed rows",
                 *(name, rows.offset, num_events, num_malformed),
-                extra=progress(_READING, self._num_pieces, 0, rows=rows.num_rows, malformed=num_malformed),
+                extra=progress("reading", 0, rows=rows.num_rows, malformed=num_malformed),
             )
             if num_events:
                 yield TaggedOutput("items", count_items(rows.events))
@@ -204,7 +202,7 @@ class ReadPiece(beam.DoFn):
                 lines = "".join(dead_letter_line(name, *row) for row in rows.malformed)
                 yield TaggedOutput("malformed", (name, (rows.offset, lines)))
             yield TaggedOutput("figures", count_rows(rows))
-        _log.info("%s from byte %d: read", name, piece.start, extra=progress(_READING, self._num_pieces))
+        _log.info("%s from byte %d: read", name, piece.start, extra=progress("reading"))
 
 
 class FilterBucket(beam.DoFn):
@@ -217,8 +215,8 @@ class FilterBucket(beam.DoFn):
         figures: counts of users and events.
     """
 
-    def __init__(self, min_user_events: int, num_buckets: int):
-        self._min_user_events, self._num_buckets = min_user_events, num_buckets
+    def __init__(self, min_user_events: int):
+        self._min_user_events = min_user_events
 
     def process(
         self, element: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], frequent: bytes
@@ -233,12 +231,9 @@ class FilterBucket(beam.DoFn):
         pieces = sorted(pieces, key=lambda piece: piece[0])  # file order, whatever order the shuffle brings
         events = unpack_all((packed for _, packed in pieces if packed), EVENT_SCHEMA)
         sequences, figures = build_sequences(events, unpack(frequent)["item_id"], self._min_user_events)
-        counts = {"users": figures["users"], "events": figures["events"]}
-        _log.info(
-            "bucket %d: %d users, %d events",
-            *(bucket, *counts.values()),
-            extra=progress("filtering and sorting buckets of users", self._num_buckets, **counts),
-        )
+        users, num_events = figures["users"], figures["events"]
+        extra = progress("sorting", users=users, events=num_events)
+        _log.info("bucket %d: %d users, %d events", bucket, users, num_events, extra=extra)
         yield TaggedOutput("sequences", (bucket, pack(sequences)))
         yield TaggedOutput("counts", count_candidates(sequences))
         yield TaggedOutput("held_out", held_out_items(sequences))

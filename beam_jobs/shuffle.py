@@ -17,20 +17,30 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from beam_jobs.packing import pointer
 from beam_jobs.pipeline import DEFAULT_RUNNER, JobOptions
+from tfdnc.errors import UserError
 
 _SCRATCH = ".shuffle"
 
 
 @contextmanager
-def scratch_folder(output: Path, options: PipelineOptions) -> Iterator[Path | None]:
-    """Yields an empty folder for scratch files, which goes when the block ends; None if the engine shuffles."""
-    how = options.view_as(JobOptions).shuffle
+def scratch_folder(output: str | Path, options: PipelineOptions) -> Iterator[Path | None]:
+    """Yields an empty folder for scratch files, which goes when the block ends; None if the engine shuffles.
+
+    Raises:
+        UserError: files are asked for, and the output lies in a store.
+    """
+    how, on_disk = options.view_as(JobOptions).shuffle, "://" not in str(output)
     if how is None:
-        how = "files" if options.view_as(StandardOptions).runner == DEFAULT_RUNNER else "engine"
+        in_memory = options.view_as(StandardOptions).runner == DEFAULT_RUNNER
+        how = "files" if in_memory and on_disk else "engine"
     if how == "engine":
         yield None
         return
-    folder = output / _SCRATCH
+    if not on_disk:
+        raise UserError(
+            f"Expected --shuffle=files with an output on a disk of all workers, got {output}; leave it out."
+        )
+    folder = Path(output) / _SCRATCH
     shutil.rmtree(folder, ignore_errors=True)  # of a killed job
     folder.mkdir(parents=True)
     try:

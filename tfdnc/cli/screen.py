@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, 
 from rich.table import Table
 from rich.text import Text
 
-from beam_jobs.progress import PROGRESS
+from beam_jobs.progress import PROGRESS, STEPS
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.stations import Outcome, Station
 
@@ -44,30 +44,30 @@ def last_log_line(name: str) -> Iterator[None]:
 
 
 class _Watcher(logging.Handler):
-    """Adds up what the records of a step say is done; a record of another step, or of none, begins anew."""
+    """Adds up what records say is done of a step; one about another step, or about none, begins a new line."""
 
     def __init__(self, shown: Progress, name: str):
         super().__init__(logging.INFO)
         self._shown, self._step = shown, None
+        self._parts: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
         self._task = shown.add_task(f"{name} ...", total=None)
 
     def emit(self, record: logging.LogRecord) -> None:
-        part = getattr(record, PROGRESS, None)
-        if part is None:
-            self._begin(record.getMessage(), step=None, total=None)
-            return
-        if part["step"] != self._step:
-            self._begin(part["step"], part["step"], part["total"])
-        self._counts.update(part["counts"])
-        counted = "".join(f", {count:,} {name}" for name, count in self._counts.items())
-        self._shown.update(self._task, advance=part["done"], description=f"{self._step}{counted}")
+        self._parts.update(getattr(record, STEPS, {}))
+        step, done, counts = getattr(record, PROGRESS, (None, 0, {}))
+        if step is None or step != self._step:
+            self._begin(step)
+        self._counts.update(counts)
+        counted = [f"{count:,} {name}" for name, count in self._counts.items() if count]
+        text = record.getMessage() if step is None else ", ".join([step, *counted])
+        self._shown.update(self._task, advance=done, description=text)
 
-    def _begin(self, description: str, step: str | None, total: int | None) -> None:
+    def _begin(self, step: str | None) -> None:
         self._step = step
         self._counts.clear()
         self._shown.remove_task(self._task)
-        self._task = self._shown.add_task(description, total=total)
+        self._task = self._shown.add_task("", total=self._parts.get(step))
 
 
 class _Bar(BarColumn):
