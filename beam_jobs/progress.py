@@ -9,7 +9,7 @@ STEPS, PROGRESS = "steps", "progress"
 
 
 def steps(**parts: int) -> dict:
-    """Returns the `extra` of a log call that says of how many parts each step of a job consists."""
+    """Returns the `extra` of a log call that says how many more parts each step of a job has."""
     return {STEPS: parts}
 
 

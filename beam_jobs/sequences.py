@@ -132,13 +132,12 @@ def _build(
         | "GroupByBucket" >> beam.GroupByKey()
         | "FilterAndSort" >> beam.ParDo(FilterBucket(config.min_user_events), AsSingleton(frequent)).with_outputs()
     )
+    counts = buckets.counts | "SetCountsAside" >> SetAside(scratch)
     kept = (
         pipeline
         | "Once" >> beam.Create([None])
         | "KeptItems"
-        >> beam.Map(
-            lambda _, candidates, counts: kept_items(candidates, counts), AsSingleton(frequent), AsIter(buckets.counts)
-        )
+        >> beam.Map(lambda _, candidates, counts: kept_items(candidates, counts), AsSingleton(frequent), AsIter(counts))
     )
     written = (
         buckets.sequences

@@ -81,7 +81,7 @@ class WriteAside(beam.DoFn):
         """Leaves what a failed bundle may have had open."""
         self._file = None
 
-    def process(self, element: tuple) -> Iterator[Any]:
+    def process(self, element: Any) -> Iterator[Any]:
         """Yields the element, with a pointer for every `bytes` in it, however deep in tuples."""
         yield self._set_aside(element)
 

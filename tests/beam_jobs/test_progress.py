@@ -16,9 +16,9 @@ def watch(caplog):
     """Returns what was announced, and the sum of what was said to be done, of everything logged since."""
 
     def watched():
-        announced, done = {}, Counter()
+        announced, done = Counter(), Counter()
         for record in caplog.records:
-            announced |= getattr(record, STEPS, {})
+            announced.update(getattr(record, STEPS, {}))
             if hasattr(record, PROGRESS):
                 step, parts, counts = getattr(record, PROGRESS)
                 done.update({step: parts, **{f"{step} {name}": count for name, count in counts.items()}})

@@ -12,7 +12,6 @@ from beam_jobs.shuffle import SetAside, WriteAside, scratch_folder
 from tfdnc.errors import UserError
 
 FILES, ENGINE = ["--shuffle=files"], ["--shuffle=engine"]
-TWO_PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 
 @pytest.fixture
@@ -22,11 +21,10 @@ def log(write_csv):
     return write_csv(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@pytest.mark.parametrize("workers", [[], TWO_PROCESSES], ids=["in_memory", "multi_processing"])
-def test_files_and_engine_give_the_same_bytes(log, prepare_log, bytes_of, workers):
-    small = ["--chunk_bytes=30000", *workers]
-    expected, prepared = prepare_log(log, [*ENGINE, "--chunk_bytes=30000"], name="engine")
-    figures, output = prepare_log(log, [*FILES, *small], name="files")
+def test_files_and_engine_give_the_same_bytes(log, prepare_log, bytes_of):
+    # Files with several threads or processes: test_runners.py, as they are the default there.
+    expected, prepared = prepare_log(log, [*ENGINE, "--chunk_bytes=100000"], name="engine")
+    figures, output = prepare_log(log, [*FILES, "--chunk_bytes=100000"], name="files")
     assert (figures, bytes_of(output)) == (expected, bytes_of(prepared))
 
 

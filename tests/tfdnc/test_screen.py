@@ -118,7 +118,9 @@ def test_a_log_line_stands_on_the_screen_until_the_next(watched):
 
 def test_parts_of_a_step_add_up_beside_what_was_announced(watched):
     log = logging.getLogger("beam_jobs.sequences")
-    log.info("...", extra=steps(reading=3, sorting=2))
+    for pieces in (1, 2):
+        log.info("a file", extra=steps(reading=pieces))
+    log.info("all files", extra=steps(sorting=2))
     for done in (0, 1, 1):
         log.info("a block", extra=progress("reading", done, rows=1500, malformed=0))
     assert watched() == ("reading, 4,500 rows", 2, 3)

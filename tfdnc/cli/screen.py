@@ -49,7 +49,7 @@ class _Watcher(logging.Handler):
     def __init__(self, shown: Progress, name: str):
         super().__init__(logging.INFO)
         self._shown, self._step = shown, None
-        self._parts: dict[str, int] = {}
+        self._parts: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._task = shown.add_task(f"{name} ...", total=None)
 
@@ -67,7 +67,7 @@ class _Watcher(logging.Handler):
         self._step = step
         self._counts.clear()
         self._shown.remove_task(self._task)
-        self._task = self._shown.add_task("", total=self._parts.get(step))
+        self._task = self._shown.add_task("", total=self._parts[step] or None)
 
 
 class _Bar(BarColumn):
