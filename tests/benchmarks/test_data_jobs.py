@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.sequences import prepare
-from benchmarks.data_jobs import refuse_other_events
+from benchmarks.data_jobs import refuse_other_events, run_jobs
 from benchmarks.data_jobs_polars import number_items, read_events, write_records
 from benchmarks.kuairand_log import LOGS, TAGS, VIDEOS, Shape, write_log
 from tfdnc import schema
@@ -108,3 +108,15 @@ def test_other_events_are_refused(log, prepared, tmp_path):
     events.group_by("user_id", maintain_order=True).agg("video_id", "time_ms").write_parquet(plain)
     with pytest.raises(RuntimeError, match="Expected the same"):
         refuse_other_events(output, plain)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    peaks = []
+    for rows in (1, 3):
+        folder = tmp_path / f"{rows}"
+        write_log(folder / "log", Shape().scaled(0.05, rows))
+        costs = run_jobs(folder / "log", folder, 64, [])
+        peaks.append({job: cost.peak for job, cost in costs.items()})
+    for job in ("prepare", "examples"):
+        assert peaks[1][job] < 1.2 * peaks[0][job]

@@ -123,8 +123,8 @@ def test_parts_of_a_step_add_up_beside_what_was_announced(watched):
     log.info("all files", extra=steps(sorting=2))
     for done in (0, 1, 1):
         log.info("a block", extra=progress("reading", done, rows=1500, malformed=0))
-    assert watched() == ("reading, 4,500 rows", 2, 3)
+    assert watched() == ("reading 2 of 3, 4,500 rows", 2, 3)
     log.info("a bucket", extra=progress("sorting", users=7))
-    assert watched() == ("sorting, 7 users", 1, 2)
+    assert watched() == ("sorting 1 of 2, 7 users", 1, 2)
     log.info("done")
     assert watched() == ("done", 0, None)

@@ -48,7 +48,7 @@ class _Watcher(logging.Handler):
 
     def __init__(self, shown: Progress, name: str):
         super().__init__(logging.INFO)
-        self._shown, self._step = shown, None
+        self._shown, self._step, self._done = shown, None, 0
         self._parts: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._task = shown.add_task(f"{name} ...", total=None)
@@ -57,17 +57,18 @@ class _Watcher(logging.Handler):
         self._parts.update(getattr(record, STEPS, {}))
         step, done, counts = getattr(record, PROGRESS, (None, 0, {}))
         if step is None or step != self._step:
-            self._begin(step)
+            self._step, self._done = step, 0
+            self._counts.clear()
+            self._shown.remove_task(self._task)
+            self._task = self._shown.add_task("", total=self._parts[step] or None, visible=False)
+        self._done += done
         self._counts.update(counts)
-        counted = [f"{count:,} {name}" for name, count in self._counts.items() if count]
-        text = record.getMessage() if step is None else ", ".join([step, *counted])
-        self._shown.update(self._task, advance=done, description=text)
+        text = record.getMessage() if step is None else self._so_far()
+        self._shown.update(self._task, completed=self._done, description=text, visible=True)
 
-    def _begin(self, step: str | None) -> None:
-        self._step = step
-        self._counts.clear()
-        self._shown.remove_task(self._task)
-        self._task = self._shown.add_task("", total=self._parts[step] or None)
+    def _so_far(self) -> str:
+        parts = f"{self._step} {self._done:,} of {self._parts[self._step]:,}"
+        return ", ".join([parts, *(f"{count:,} {name}" for name, count in self._counts.items() if count)])
 
 
 class _Bar(BarColumn):
