@@ -5,7 +5,7 @@
 Generates a log in the shape of KuaiRand-27K, once as it is and once with twice the rows, and runs on each, every one in
 a process of its own: the script (`data_jobs_polars.py`), then `beam_jobs.sequences` and `beam_jobs.examples` with
 clusters by lot between them. Both must keep the same events. CPU seconds are those of the process and all it started,
-memory is the largest sum of their proportional set sizes (shared pages are counted once), looked at five times a second.
+memory is the largest sum of their proportional set sizes (shared pages are counted once), every 0.2 s.
 """
 
 import argparse
