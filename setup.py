@@ -31,6 +31,7 @@ DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",  # a Beam worker or a server that hangs must fail, not block
     "prometheus-client>=0.20",  # its parser reads our metrics page in the tests
+    "polars>=1.30,<3",  # the plain script that benchmarks/data_jobs.py compares the data jobs with
     "trustme>=1.1",  # certificates for the tests of encrypted connections
     "ruff>=0.17,<0.18",  # lint and format; new minors move the rules
 ]

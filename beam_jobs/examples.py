@@ -25,6 +25,7 @@ from beam_jobs.files import absolute, find_files, join, open_file, parent
 from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table
 from beam_jobs.pipeline import add_counts, options_of, run
+from beam_jobs.progress import progress, steps
 from beam_jobs.tfrecord import Lists, Varints, encode_examples, floats, scalars, write_records
 from tfdnc import schema
 from tfdnc.config import ExamplesConfig
@@ -75,6 +76,7 @@ def build_examples(
     NEGATIVE_SAMPLERS.resolve(config.sampler)
     read_item_table(item_table)
     shards, expected = find_shards(sequences)
+    _log.info("%d records in %d files", sum(expected.values()), len(shards), extra=steps(encoding=len(shards)))
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         counts = (
@@ -163,12 +165,11 @@ class EncodeShard(beam.DoFn):
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():
             counts[split] = write_records(join(self._output, split, name), encode_examples(features))
+        records, positions = counts[schema.TRAIN], counts["positions"]
         _log.info(
             "shard %d of %d: %d train records, %d positions",
-            shard,
-            self._num_shards,
-            counts[schema.TRAIN],
-            counts["positions"],
+            *(shard, self._num_shards, records, positions),
+            extra=progress("encoding", users=records, positions=positions),
         )
         yield counts
 

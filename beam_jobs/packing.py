@@ -1,10 +1,12 @@
 """Tables as compressed Arrow bytes: how columns travel through Beam without a Python object per event."""
 
+import json
 from collections.abc import Iterable
 
 import pyarrow as pa
 
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")  # fast enough to pay for itself even in memory
+_POINTER = b"packed table at "  # no Arrow stream begins like that
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
@@ -15,8 +17,18 @@ def pack(batch: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def pointer(path: str, offset: int, length: int) -> bytes:
+    """Returns bytes that `unpack` takes for those in `[offset, offset + length)` of a file."""
+    return _POINTER + json.dumps([path, offset, length]).encode()
+
+
 def unpack(packed: bytes) -> pa.RecordBatch:
-    """Returns the record batch of `pack`."""
+    """Returns the record batch of `pack`, or the one that a `pointer` leads to."""
+    if packed.startswith(_POINTER):
+        path, offset, length = json.loads(packed.removeprefix(_POINTER))
+        with open(path, "rb") as stream:
+            stream.seek(offset)
+            packed = stream.read(length)
     with pa.ipc.open_stream(packed) as reader:
         return reader.read_next_batch()
 

@@ -32,6 +32,12 @@ class JobOptions(PipelineOptions):
             default=CHUNK_BYTES,
             help="bytes of log that a worker parses at once; memory grows with it",
         )
+        parser.add_argument(
+            "--shuffle",
+            choices=["engine", "files"],
+            help="how events are grouped by user: by the runner's own shuffle, or by scratch files in the output "
+            f"folder, which all workers must see; default: files with {DEFAULT_RUNNER}, else engine",
+        )
 
 
 def options_of(runner_args: Sequence[str]) -> PipelineOptions:

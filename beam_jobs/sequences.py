@@ -31,6 +31,7 @@ from beam_jobs.log_formats import find_log
 from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
+from beam_jobs.progress import progress, steps
 from beam_jobs.row_accounts import (
     count_rows,
     figures_of,
@@ -40,6 +41,7 @@ from beam_jobs.row_accounts import (
     refuse_nothing_left,
     warn_of_open_filter,
 )
+from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
 from beam_jobs.user_buckets import build_sequences, split_by_bucket, write_bucket
 from beam_jobs.vocabulary import (
@@ -91,10 +93,12 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     chunk_bytes = options.view_as(JobOptions).chunk_bytes
     if not 0 < chunk_bytes < 1 << 30:
         raise UserError(f"Expected --chunk_bytes between 1 and 2^30 - 1, got {chunk_bytes}.")
-    _log.info("Reading %s", ", ".join(log_file.file.path for log_file in log.files))
+    names = ", ".join(log_file.file.path for log_file in log.files)
+    _log.info("Reading %s", names, extra=steps(sorting=config.num_shards))
     make_folder(join(output, schema.DEAD_LETTER))
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
-    result = run(build, output, options)
+    with scratch_folder(output, options) as scratch:
+        result = run(partial(build, scratch=scratch), output, options)
     figures = figures_of(result, config, log)
     refuse_malformed(figures, config, log, output)
     refuse_losses(result, figures, config)
@@ -105,14 +109,20 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
 
 
 def _build(
-    pipeline: beam.Pipeline, config: DataConfig, log: Log, details: DetailsFile | None, output: str, chunk_bytes
+    pipeline: beam.Pipeline,
+    config: DataConfig,
+    log: Log,
+    details: DetailsFile | None,
+    output: str,
+    chunk_bytes: int,
+    scratch: str | None,
 ) -> beam.PCollection:
     """Adds the whole graph to the pipeline; returns its counts and split hash as one dict."""
     rows = (
         pipeline
         | "Files" >> beam.Create(range(len(log.files)))
         | "SpreadFiles" >> beam.Reshuffle()  # cutting may read a file to its end, to see whether it has quotes
-        | "Cut" >> beam.FlatMap(lambda number: cut(log, number, chunk_bytes))
+        | "Cut" >> beam.FlatMap(cut_file, log, chunk_bytes)
         | "Spread" >> beam.Reshuffle()
         | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes)).with_outputs()
     )
@@ -124,17 +134,22 @@ def _build(
     # A bucket without users still gets its file, with the columns of the others: readers count on `num_shards` of them.
     no_events = ((-1, 0), pack(pa.RecordBatch.from_pylist([], schema=log.event_schema)))
     empty = pipeline | "Buckets" >> beam.Create([(bucket, no_events) for bucket in range(config.num_shards)])
-    grouped = (rows.events, empty) | "AllBuckets" >> beam.Flatten() | "GroupByBucket" >> beam.GroupByKey()
+    events = rows.events | "SetEventsAside" >> SetAside(scratch)
+    grouped = (events, empty) | "AllBuckets" >> beam.Flatten() | "GroupByBucket" >> beam.GroupByKey()
     frequent = _find_frequent(rows.items, grouped, config)
     buckets = grouped | "FilterAndSort" >> beam.ParDo(FilterBucket(config), *frequent).with_outputs()
+    counts = buckets.counts | "SetCountsAside" >> SetAside(scratch)
     kept = (
         pipeline
         | "Once" >> beam.Create([None])
         | "KeptItems"
-        >> beam.Map(lambda _, candidates, counts: kept_items(candidates, counts), frequent[-1], AsIter(buckets.counts))
+        >> beam.Map(lambda _, candidates, counts: kept_items(candidates, counts), frequent[-1], AsIter(counts))
     )
-    written = buckets.sequences | "WriteSequences" >> beam.Map(
-        write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards
+    written = (
+        buckets.sequences
+        | "SetSequencesAside" >> SetAside(scratch)
+        | "WriteSequences"
+        >> beam.Map(write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards)
     )
     _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, join(output, schema.VOCABULARY))
     figures = (rows.figures, buckets.figures, written) | "AllFigures" >> beam.Flatten()
@@ -171,6 +186,13 @@ def summarise(packed_vocabulary: bytes, counts: Iterable[dict[str, int]], packed
     }
 
 
+def cut_file(number: int, log: Log, chunk_bytes: int) -> list[Piece]:
+    """Returns the pieces of one file of the log, in order."""
+    pieces = list(cut(log, number, chunk_bytes))
+    _log.info("%s: %d pieces", log.names[number], len(pieces), extra=steps(reading=len(pieces)))
+    return pieces
+
+
 class ReadPiece(beam.DoFn):
     """Reads a piece of the log.
 
@@ -197,7 +219,11 @@ class ReadPiece(beam.DoFn):
         name = self._log.names[piece.file]
         for rows in read_piece(self._log, piece, self._chunk_bytes):
             num_events, num_malformed = rows.events.num_rows, len(rows.malformed)
-            _log.info("%s at %d: %d events, %d malformed rows", name, rows.offset, num_events, num_malformed)
+            _log.info(
+                "%s at %d: %d events, %d malformed rows",
+                *(name, rows.offset, num_events, num_malformed),
+                extra=progress("reading", 0, rows=rows.num_rows, malformed=num_malformed),
+            )
             if num_events:
                 items = rows.events["item"]
                 yield TaggedOutput("items", count_items(items.dictionary, items.indices.to_numpy()))
@@ -207,6 +233,7 @@ class ReadPiece(beam.DoFn):
                 lines = "".join(dead_letter_line(name, *row) for row in rows.malformed)
                 yield TaggedOutput("malformed", (name, (rows.offset, lines)))
             yield TaggedOutput("figures", count_rows(rows))
+        _log.info("%s from %d: read", name, piece.start, extra=progress("reading"))
 
 
 Bucket = tuple[int, Iterable[tuple[tuple[int, int], bytes]]]
@@ -258,7 +285,9 @@ class FilterBucket(beam.DoFn):
         """Yields the outputs of a bucket."""
         bucket, item_ids = element[0], [unpack(packed)["item_id"] for packed in frequent]
         sequences, figures = build_sequences(_events_of_bucket(element), item_ids, self._config)
-        _log.info("bucket %d: %d users, %d events", bucket, figures["users"], figures["events"])
+        users, num_events = figures["users"], figures["events"]
+        extra = progress("sorting", users=users, events=num_events)
+        _log.info("bucket %d: %d users, %d events", bucket, users, num_events, extra=extra)
         yield TaggedOutput("sequences", (bucket, pack(sequences)))
         yield TaggedOutput("counts", count_candidates(sequences))
         yield TaggedOutput("held_out", held_out_items(sequences))

@@ -1,10 +1,12 @@
 """What the command line shows."""
 
 import io
+import logging
 
 import pytest
 from rich.console import Console
 
+from beam_jobs.progress import progress, steps
 from tfdnc.cli import screen
 from tfdnc.stations import Outcome, Station
 
@@ -90,3 +92,45 @@ def test_a_station_says_how_long_it_ran_or_why_it_did_not(outcome, expected):
     with screen.console.capture() as shown:
         screen.station_ended(station, outcome)
     assert shown.get().strip() == expected
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The line that stands on a terminal while something works: text, parts done, parts in all."""
+    shown = []
+
+    class Progress(screen.Progress):
+        def __init__(self, *columns, **options):
+            super().__init__(*columns, **options)
+            shown.append(self)
+
+    monkeypatch.setattr(screen, "Progress", Progress)
+    monkeypatch.setattr(screen, "console", Console(file=io.StringIO(), force_terminal=True, width=100, markup=False))
+    with screen.last_log_line("prepare"):
+
+        def line():
+            [task] = shown[-1].tasks
+            return task.description, task.completed, task.total
+
+        yield line
+
+
+def test_a_log_line_stands_on_the_screen_until_the_next(watched):
+    assert watched() == ("prepare ...", 0, None)
+    log = logging.getLogger("beam_jobs.sequences")
+    log.info("Reading %s", "log.csv [1]")
+    assert watched() == ("Reading log.csv [1]", 0, None)
+
+
+def test_parts_of_a_step_add_up_beside_what_was_announced(watched):
+    log = logging.getLogger("beam_jobs.sequences")
+    for pieces in (1, 2):
+        log.info("a file", extra=steps(reading=pieces))
+    log.info("all files", extra=steps(sorting=2))
+    for done in (0, 1, 1):
+        log.info("a block", extra=progress("reading", done, rows=1500, malformed=0))
+    assert watched() == ("reading 2 of 3, 4,500 rows", 2, 3)
+    log.info("a bucket", extra=progress("sorting", users=7))
+    assert watched() == ("sorting 1 of 2, 7 users", 1, 2)
+    log.info("done")
+    assert watched() == ("done", 0, None)

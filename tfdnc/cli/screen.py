@@ -2,13 +2,16 @@
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from beam_jobs.progress import PROGRESS, STEPS
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.stations import Outcome, Station
 
@@ -22,19 +25,66 @@ def station_started(station: Station) -> None:
 
 @contextlib.contextmanager
 def last_log_line(name: str) -> Iterator[None]:
-    """Shows, on a terminal, the latest thing that work called `name` logged; nothing of it stays on the screen."""
-    with console.status(Text(f"{name} ...")) as status:
-        handler = logging.Handler(logging.INFO)
-        handler.emit = lambda record: status.update(Text(record.getMessage()))
+    """Shows, on a terminal, what work called `name` last logged; nothing of it stays on the screen.
+
+    That is a line of text, or how far a step of the work is if the record says so (`beam_jobs.progress`).
+    """
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), _Bar(), _TimeLeft()
+    with Progress(*columns, console=console, transient=True) as shown:
+        watcher = _Watcher(shown, name)
         loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
         for logger in loggers:
-            logger.addHandler(handler)
+            logger.addHandler(watcher)
             logger.setLevel(logging.INFO)
         try:
             yield
         finally:
             for logger in loggers:
-                logger.removeHandler(handler)
+                logger.removeHandler(watcher)
+
+
+class _Watcher(logging.Handler):
+    """Adds up what records say is done of a step; one about another step, or about none, begins a new line."""
+
+    def __init__(self, shown: Progress, name: str):
+        super().__init__(logging.INFO)
+        self._shown, self._step, self._done = shown, None, 0
+        self._parts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._task = shown.add_task(f"{name} ...", total=None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._parts.update(getattr(record, STEPS, {}))
+        step, done, counts = getattr(record, PROGRESS, (None, 0, {}))
+        if step is None or step != self._step:
+            self._step, self._done = step, 0
+            self._counts.clear()
+            self._shown.remove_task(self._task)
+            self._task = self._shown.add_task("", total=None, visible=False)
+        self._done += done
+        self._counts.update(counts)
+        text = record.getMessage() if step is None else self._so_far()
+        self._shown.update(
+            self._task, completed=self._done, total=self._parts[step] or None, description=text, visible=True
+        )
+
+    def _so_far(self) -> str:
+        parts = f"{self._step} {self._done:,} of {self._parts[self._step]:,}"
+        return ", ".join([parts, *(f"{count:,} {name}" for name, count in self._counts.items() if count)])
+
+
+class _Bar(BarColumn):
+    """A bar where there is a total."""
+
+    def render(self, task: Task) -> RenderableType:
+        return Text() if task.total is None else super().render(task)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time that is left where there is a total."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
 
 
 def station_ended(station: Station, outcome: Outcome) -> None:

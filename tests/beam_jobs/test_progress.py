@@ -1,0 +1,53 @@
+"""What the jobs' log says about how far they are."""
+
+import logging
+from collections import Counter
+
+import pytest
+
+from beam_jobs.examples import build_examples
+from beam_jobs.progress import PROGRESS, STEPS
+from tfdnc import schema
+from tfdnc.config import ExamplesConfig
+
+
+@pytest.fixture
+def watch(caplog):
+    """Returns what was announced, and the sum of what was said to be done, of everything logged since."""
+
+    def watched():
+        announced, done = Counter(), Counter()
+        for record in caplog.records:
+            announced.update(getattr(record, STEPS, {}))
+            if hasattr(record, PROGRESS):
+                step, parts, counts = getattr(record, PROGRESS)
+                done.update({step: parts, **{f"{step} {name}": count for name, count in counts.items()}})
+        caplog.clear()
+        return announced, done
+
+    caplog.set_level(logging.INFO, "beam_jobs")
+    return watched
+
+
+def test_both_jobs_reach_what_they_announce(write_csv, prepare_log, write_items, tmp_path, watch):
+    rows = [(user, f"i{item}", item) for user in range(20) for item in range(5)]
+    figures, prepared = prepare_log(write_csv([*rows, ("", "x", 1)]), ["--chunk_bytes=100"], num_shards=4)
+    announced, done = watch()
+    assert announced["reading"] > 1
+    assert {step: done[step] for step in announced} == announced == {"reading": announced["reading"], "sorting": 4}
+    assert (done["reading rows"], done["reading malformed"]) == (101, 1)
+    assert (done["sorting users"], done["sorting events"]) == (figures["users"], figures["events"]) == (20, 100)
+
+    items = write_items([0, 0, 0, 1, 1])
+    more = build_examples(prepared / schema.SEQUENCES, items, ExamplesConfig(), 1, tmp_path / "examples")
+    announced, done = watch()
+    assert {step: done[step] for step in announced} == announced == {"encoding": 4}
+    assert (done["encoding users"], done["encoding positions"]) == (20, more["positions"])
+
+
+def test_a_file_that_is_read_as_one_piece_shows_its_rows_on_the_way(write_csv, prepare_log, watch):
+    rows = [(user, f'"i{item}"', item) for user in range(20) for item in range(5)]
+    prepare_log(write_csv(rows), ["--chunk_bytes=100"])
+    announced, done = watch()
+    assert announced["reading"] == done["reading"] == 1
+    assert done["reading rows"] == 100
