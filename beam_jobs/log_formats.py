@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from beam_jobs.log_files import Log, LogFile, open_bytes
-from beam_jobs.log_rows import RowFormat, Wanted
+from beam_jobs.log_rows import UTF8_MARK, RowFormat, Wanted
 from tfdnc.config import DataConfig, KuaiRandRows
 from tfdnc.errors import UserError
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
 _MOVIELENS_ROW = RowFormat(separator=b"::", quotes=False, num_columns=4, user=0, item=1, time=3)
-_UTF8_MARK = b"\xef\xbb\xbf"
 _FLAG = (r"^[01]?$", "neither blank, 0 nor 1")
 _NUMBER = (r"^(0|[1-9][0-9]*)?$", "neither blank nor a plain integer")
 
@@ -35,7 +34,9 @@ def _find_movielens(folder: Path, config: DataConfig) -> list[LogFile]:
     path = folder / RATINGS
     if not path.is_file():
         raise UserError(f"Expected {RATINGS} (user::item::rating::time) in folder {folder}, found none there.")
-    return [LogFile(path, _MOVIELENS_ROW)]
+    with open(path, "rb") as stream:
+        marked = stream.read(len(UTF8_MARK)) == UTF8_MARK
+    return [LogFile(path, _MOVIELENS_ROW, len(UTF8_MARK) if marked else 0)]
 
 
 def _find_csv(path: Path, config: DataConfig) -> list[LogFile]:
@@ -86,12 +87,13 @@ def read_header(path: Path) -> tuple[list[str], int]:
     try:
         with open_bytes(path) as stream:
             line = stream.readline()
-        text = line.removeprefix(_UTF8_MARK).decode().strip("\r\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        text = line.removeprefix(UTF8_MARK).decode().strip("\r\n")
+        header = next(csv.reader([text]), None)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"Expected CSV text in {path}, could not read its first line: {error}.") from error
-    if not text:
+    if not header:
         raise UserError(f"Expected a CSV header in the first line of {path}, found an empty line.")
-    return next(csv.reader([text])), len(line)
+    return header, len(line)
 
 
 def column_of(header: list[str], name: str, path: Path, advice: str) -> int:

@@ -29,7 +29,11 @@ EMPTY_USER, EMPTY_ITEM = "empty user id", "empty item id"
 NOT_UTF8 = "id is not UTF-8"
 BAD_TIME = "time is not an integer"
 
-_TIME = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
+_SHORT_TIME = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
+_LONG_TIMES = ((r"^[0-9]{19}$", b"9223372036854775807"), (r"^-[0-9]{19}$", b"-9223372036854775808"))  # and their ends
+UTF8_MARK = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8 text; elsewhere it is a character like any other."""
+
 _TEXT_LIMIT = 1000  # bytes of a malformed row that are kept
 _QUOTED_ROWS = 50_000  # rows of quoted CSV per block: they are Python objects until they are columns
 _LONE_RETURN = re.compile(rb"\r(?!\n|\Z)")
@@ -122,19 +126,38 @@ def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
     lines = _LONE_RETURN.sub(b" ", block) if block.count(b"\r") != block.count(b"\r\n") else block
     separator = row_format.separator
     if len(separator) > 1:
+        # A row that itself holds our stand-in gets more columns than any row may have.
+        lines = lines.replace(_SEPARATOR, _SEPARATOR * row_format.num_columns)
         lines, separator = lines.replace(separator, _SEPARATOR), _SEPARATOR
-    columns, num_skipped = _read_columns(lines, separator, row_format)
+    try:
+        columns, wrong = _read_columns(lines, separator, row_format), np.array([], np.int64)
+    except pa.ArrowInvalid:  # a row with another number of columns; all other bytes are read as they stand
+        wrong = _wrong_lines(lines, separator, row_format.num_columns)
+        columns = _read_columns(_without(lines, wrong), separator, row_format)
 
     def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
         return slices_of(block, offset, well_formed_lines(lines, separator, row_format.num_columns)[rows])
 
     events, malformed, filtered = _check(columns, row_format.wanted, locate)
-    if num_skipped:
-        good = well_formed_lines(lines, separator, row_format.num_columns)
-        wrong = np.setdiff1d(np.arange(len(line_spans(lines)[0])), good)
+    if len(wrong):
         malformed += [(start, text, WRONG_COLUMNS) for start, text in slices_of(block, offset, wrong)]
         malformed.sort()
     return Rows(offset, events, malformed, filtered)
+
+
+def _wrong_lines(lines: bytes, separator: bytes, num_columns: int) -> np.ndarray:
+    """Returns the numbers of the lines that have another number of columns."""
+    good = well_formed_lines(lines, separator, num_columns)
+    return np.setdiff1d(np.arange(len(line_spans(lines)[0])), good, assume_unique=True)
+
+
+def _without(lines: bytes, wrong: np.ndarray) -> bytes:
+    """Returns the lines with the wrong ones made blank."""
+    starts, ends = line_spans(lines)
+    kept = bytearray(lines)
+    for line in wrong:
+        kept[starts[line] : ends[line]] = b"\n" * int(ends[line] - starts[line])
+    return bytes(kept)
 
 
 def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> Iterator[Rows]:
@@ -148,36 +171,44 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
     Yields:
         The rows, a block at a time.
     """
-    pending: list[bytes] = []  # the lines of the record that the reader is in
-
-    def feed() -> Iterator[str]:
-        for line in lines:
-            pending.append(line)
-            yield line.decode("utf-8", "surrogateescape")
-
-    reader = csv.reader(feed())
+    lines = iter(lines)
     start, records, malformed = offset, [], []
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            break
-        except csv.Error:
-            fields = None
-        text = b"".join(pending)
+    for first in lines:
+        fields, record = _read_record(first, lines, row_format.separator.decode())
+        text = b"".join(record)
         if fields is not None and len(fields) == row_format.num_columns:
             records.append(([fields[column] for column in row_format.columns], offset, text))
         elif fields != []:
             # Line by line: a stray quote can swallow half a log, which must not pass for one malformed row.
             reason = UNREADABLE if fields is None else WRONG_COLUMNS
-            starts = itertools.accumulate(map(len, pending), initial=offset)
-            malformed.extend((place, line, reason) for place, line in zip(starts, pending, strict=False))
-        pending.clear()
+            starts = itertools.accumulate(map(len, record), initial=offset)
+            malformed.extend((place, line, reason) for place, line in zip(starts, record, strict=False))
         offset += len(text)
         if len(records) + len(malformed) >= _QUOTED_ROWS:
             yield _rows_of_records(start, records, malformed, row_format)
             start, records, malformed = offset, [], []
     yield _rows_of_records(start, records, malformed, row_format)
+
+
+def _read_record(first: bytes, lines: Iterator[bytes], separator: str) -> tuple[list[str] | None, list[bytes]]:
+    """Returns the fields of the record that begins with line `first` (None: unreadable), and the lines it takes.
+
+    A line without quotes is read as `parse_block` reads it: which of the two comes upon it depends on the chunk size.
+    """
+    if b'"' not in first:
+        text = _LONE_RETURN.sub(b" ", first).rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+        return text.split(separator) if text else [], [first]
+    record = []
+
+    def feed() -> Iterator[str]:
+        for line in itertools.chain([first], lines):
+            record.append(line)
+            yield line.decode("utf-8", "surrogateescape")
+
+    try:
+        return next(csv.reader(feed(), delimiter=separator)), record
+    except csv.Error:
+        return None, record
 
 
 def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
@@ -186,31 +217,26 @@ def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
     return json.dumps({"file": file, "offset": offset, "text": text, "reason": reason}, ensure_ascii=False) + "\n"
 
 
-def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tuple[list[pa.Array], int]:
-    """Returns `row_format.columns` as bytes, and how many rows pyarrow skipped for their number of columns.
+def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list[pa.Array]:
+    """Returns `row_format.columns` as bytes, all but the time dictionary-encoded.
 
-    All but the time are dictionary-encoded.
+    Raises:
+        pa.ArrowInvalid: a line has another number of columns. pyarrow would also ask what to do about each of them, but
+            fails to ask about a line that is not UTF-8.
     """
-    skipped = 0
-
-    def skip(row) -> str:
-        nonlocal skipped
-        skipped += 1
-        return "skip"
-
     names = [str(column) for column in range(row_format.num_columns)]
     # Binary, not string or integer: a single bad value would otherwise fail the whole block.
     types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
     types[str(row_format.time)] = pa.binary()
+    if lines.startswith(UTF8_MARK):
+        lines = b"\n" + lines  # pyarrow drops a mark that a block happens to begin with
     table = pa.csv.read_csv(
         pa.BufferReader(lines),
         read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
-        parse_options=pa.csv.ParseOptions(
-            delimiter=separator.decode(), quote_char=False, double_quote=False, invalid_row_handler=skip
-        ),
+        parse_options=pa.csv.ParseOptions(delimiter=separator.decode(), quote_char=False, double_quote=False),
         convert_options=pa.csv.ConvertOptions(include_columns=list(types), column_types=types),
     )
-    return [table[str(column)].combine_chunks() for column in row_format.columns], skipped
+    return [table[str(column)].combine_chunks() for column in row_format.columns]
 
 
 def _rows_of_records(start: int, records: list[tuple], malformed: list, row_format: RowFormat) -> Rows:
@@ -230,11 +256,10 @@ def _check(
 ) -> tuple[pa.RecordBatch, list[tuple[int, bytes, str]], dict[str, int]]:
     """Splits the rows into events, malformed ones (of several complaints the first one counts), and filtered ones."""
     user, item, time, *values = columns
-    good_time = pc.match_substring_regex(time, _TIME)
     users, user_codes, complaints = _check_ids(user, EMPTY_USER)
     items, item_codes, item_complaints = _check_ids(item, EMPTY_ITEM)
     complaints += item_complaints
-    complaints.append((~good_time.to_numpy(zero_copy_only=False), BAD_TIME))
+    complaints.append((~_are_times(time), BAD_TIME))
     checked = [_check_values(column, one) for column, one in zip(values, wanted, strict=True)]
     complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
     bad = np.logical_or.reduce([mask for mask, _ in complaints])
@@ -256,6 +281,16 @@ def _check(
         time.cast(pa.string()).cast(pa.int64()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA), malformed, filtered
+
+
+def _are_times(times: pa.Array) -> np.ndarray:
+    """Returns which of the texts `[R]` are integers that fit an int64; nanoseconds have 19 digits, as has its end."""
+    good = pc.match_substring_regex(times, _SHORT_TIME)
+    if not pc.all(good, min_count=0).as_py():
+        for digits, end in _LONG_TIMES:
+            fits = pc.and_(pc.match_substring_regex(times, digits), pc.less_equal(times, end))
+            good = pc.or_(good, fits)
+    return good.to_numpy(zero_copy_only=False)
 
 
 def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
