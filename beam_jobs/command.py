@@ -1,12 +1,14 @@
 """What the stand-alone commands of the two jobs share: their flags, their output folder and their way to fail."""
 
 import argparse
+import fcntl
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tfdnc.config import ExperimentConfig, load_config
@@ -37,16 +39,43 @@ def run_command(
     flags, runner_args = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    temporary = flags.output.with_name(f"{flags.output.name}.tmp-{os.getpid()}")
     try:
-        if flags.output.exists():
-            raise UserError(f"Expected to create {flags.output}, but it exists; remove it or name another folder.")
-        figures = job(flags, load_config(flags.config, flags.set), temporary, runner_args)
-        os.replace(temporary, flags.output)
+        config = load_config(flags.config, flags.set)
+        with _unfinished_folder(flags.output) as temporary:
+            figures = job(flags, config, temporary, runner_args)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     _log.info("%s: %s", flags.output, json.dumps(figures))
     return 0
+
+
+@contextmanager
+def _unfinished_folder(output: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `output`, for this process alone, that becomes `output` when the block ends well.
+
+    It has one name, so that what a killed run left there is cleared by the next one; the lock goes with its process.
+
+    Raises:
+        UserError: `output` exists, or another process is making it.
+    """
+    place = output.with_name(f".{output.name}.unfinished")
+    place.mkdir(parents=True, exist_ok=True)
+    folder = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (place.exists() and os.path.samestat(os.fstat(folder), place.stat())):  # finished just now by another
+            raise BlockingIOError
+    except BlockingIOError as error:
+        os.close(folder)
+        raise UserError(f"Expected {output} for itself, but another job is making it: wait for it.") from error
+    try:
+        if output.exists():
+            raise UserError(f"Expected to create {output}, but it exists; remove it or name another folder.")
+        for left in place.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield place
+        os.replace(place, output)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND_FLOOR = {"tfdnc", *(f"tfdnc.{name}" for name in ("config", "errors", "items", "registry", "schema"))}
+GROUND_FLOOR = {"tfdnc", *(f"tfdnc.{name}" for name in ("config", "errors", "items", "registry", "schema", "shards"))}
 
 
 def imports_of(path):

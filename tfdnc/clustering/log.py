@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from tfdnc import schema
 from tfdnc.errors import UserError
+from tfdnc.shards import check_shards
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,20 @@ def read_training_log(prepared: Path) -> TrainingLog:
     """Reads what `tfdnc prepare` wrote and drops the `schema.HELD_OUT` events at the end of every sequence.
 
     Raises:
-        UserError: the folder is not prepare's output, is empty, or its sequences name items outside the vocabulary.
+        UserError: the folder is not prepare's whole output, is damaged or empty, or its sequences name items outside
+            the vocabulary.
     """
     prepared = Path(prepared)
     files = sorted((prepared / schema.SEQUENCES).glob("*.parquet"))
-    if not files or not (prepared / schema.VOCABULARY).is_file():
+    check_shards([file.name for file in files], prepared / schema.SEQUENCES, "parquet", "run `tfdnc prepare` first")
+    try:
+        vocabulary = pq.read_table(prepared / schema.VOCABULARY, schema=schema.VOCABULARY_SCHEMA)
+        parts = [_training_part(path) for path in files]
+    except (OSError, pa.ArrowException, KeyError) as error:
         raise UserError(
-            f"Expected {schema.SEQUENCES}/*.parquet and {schema.VOCABULARY} in {prepared}, found "
-            f"{len(files)} sequence files; run `tfdnc prepare` first."
-        )
-    vocabulary = pq.read_table(prepared / schema.VOCABULARY, schema=schema.VOCABULARY_SCHEMA)
-    parts = [_training_part(path) for path in files]
+            f"Expected whole sequences and {schema.VOCABULARY} in {prepared}, could not read them: {error}; run "
+            "`tfdnc prepare` again."
+        ) from error
     items = np.concatenate([items for items, _ in parts])
     lengths = np.concatenate([lengths for _, lengths in parts])
     if not len(items):
@@ -76,7 +80,7 @@ def read_training_log(prepared: Path) -> TrainingLog:
 
 def _training_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns the training items of one file [E] and how many of them each of its users has [users]."""
-    column = pq.read_table(path, columns=["items"])["items"].combine_chunks()
+    column = pq.read_table(path, columns=["items"], page_checksum_verification=True)["items"].combine_chunks()
     starts = column.offsets.to_numpy()[:-1].astype(np.int64)
     ends = column.offsets.to_numpy()[1:].astype(np.int64)
     lengths = np.maximum(ends - starts - schema.HELD_OUT, 0)

@@ -13,6 +13,7 @@ import numpy as np
 from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.errors import UserError
+from tfdnc.shards import check_shards
 
 _PARSE_BATCH = 1024
 
@@ -39,7 +40,7 @@ def read_training(folder: Path) -> TrainingRecords:
     """Reads every shard of `folder`, in order.
 
     Raises:
-        UserError: there is no shard, one is truncated or damaged, or the features do not fit together.
+        UserError: a shard is missing, truncated or damaged, or the features do not fit together.
     """
     columns = _read(folder, schema.TRAIN_FEATURES)
     items, lengths = columns["item"]
@@ -61,10 +62,9 @@ def read_held_out(folder: Path) -> HeldOutRecords:
 
 def _read(folder: Path, features: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Feature name -> (flat values int32, values per record)."""
-    files = sorted(str(file) for file in folder.glob("*.tfrecord"))
-    if not files:
-        raise UserError(f"Expected TFRecord shards in {folder}, found none: run the examples station first.")
-    chunks = list(_parsed(files, features))
+    files = sorted(folder.glob("*.tfrecord"))
+    check_shards([file.name for file in files], folder, "tfrecord", "run the examples station first")
+    chunks = list(_parsed(list(map(str, files)), features))
     return {
         name: (
             np.concatenate([chunk[name].flat_values.numpy().astype(np.int32) for chunk in chunks]),
