@@ -20,7 +20,7 @@ from apache_beam.pvalue import AsIter
 
 from beam_jobs.command import run_command
 from beam_jobs.ids import random_key
-from beam_jobs.item_table import ItemTable, read_item_table
+from beam_jobs.item_table import ItemTable, read_item_table, refuse_other_log
 from beam_jobs.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from beam_jobs.pipeline import add_counts, options_of, run
 from beam_jobs.tfrecord import Int64Lists, Varints, encode_examples, scalars, write_records
@@ -51,7 +51,7 @@ def build_examples(
     has no history to learn from, and the trainer passes it over.
 
     Args:
-        sequences: folder of `schema.SEQUENCES`.
+        sequences: folder of `schema.SEQUENCES`; where a `schema.VOCABULARY` stands beside it, it has the same items.
         item_table: file of `schema.ITEM_SCHEMA`.
         config: the negative sampler and its parameters.
         seed: of the negatives.
@@ -70,6 +70,7 @@ def build_examples(
     sequences, output = Path(sequences), Path(output)
     NEGATIVE_SAMPLERS.resolve(config.sampler)
     read_item_table(item_table)
+    refuse_other_log(item_table, sequences)
     shards, num_users = find_shards(sequences)
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:

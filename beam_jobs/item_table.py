@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tfdnc import schema
+from tfdnc.errors import UserError
 from tfdnc.items import read_columns
 
 
@@ -38,6 +41,23 @@ def read_item_table(path: Path) -> ItemTable:
     index_of_sequence = np.zeros(sequence.max() + 1, np.int32)
     index_of_sequence[sequence] = np.arange(1, len(sequence) + 1)
     return make_item_table(table["cluster"].to_numpy(), table["count"].to_numpy(), index_of_sequence)
+
+
+def refuse_other_log(item_table: Path, sequences: Path) -> None:
+    """Raises a `UserError` unless the item table has the items of the vocabulary that may stand by the sequences."""
+    vocabulary = sequences.parent / schema.VOCABULARY
+    if not vocabulary.is_file():
+        return
+    try:
+        known = pq.read_table(vocabulary, columns=["sequence_index", "item_id"])
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(f"Expected a vocabulary at {vocabulary}, could not read it: {error}; prepare again.") from error
+    clustered = read_columns(item_table, ["item_id"]).select(known.column_names).sort_by("sequence_index")
+    if not clustered.cast(known.schema).equals(known):
+        raise UserError(
+            f"Expected the {known.num_rows} items of {vocabulary} in {item_table}, found {clustered.num_rows} items of "
+            "another log; cluster these sequences again."
+        )
 
 
 def make_item_table(cluster: np.ndarray, counts: np.ndarray, index_of_sequence: np.ndarray | None = None) -> ItemTable:

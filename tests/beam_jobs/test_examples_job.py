@@ -4,6 +4,8 @@ import hashlib
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.examples import build_examples
@@ -117,6 +119,19 @@ def test_negatives_of_a_user_do_not_depend_on_the_others(write_sequences, write_
         build_examples(folder, items, ExamplesConfig(num_negatives=5), 1, tmp_path / f"{name}-examples")
         records[name] = read(tmp_path / f"{name}-examples" / schema.TRAIN, schema.TRAIN_FEATURES)[-1]
     assert records["all"]["negatives"] == records["a"]["negatives"]
+
+
+@pytest.mark.parametrize("change", [lambda ids: ids[::-1], lambda ids: [*ids, "new"]])
+def test_item_table_of_another_log_is_refused(write_csv, prepare_log, write_items, tmp_path, change):
+    rows = [(user, item, time) for user in range(3) for time, item in enumerate("abcd")]
+    _, prepared = prepare_log(write_csv(rows))
+    vocabulary = tmp_path / schema.VOCABULARY
+    ids = change(pq.read_table(prepared / schema.VOCABULARY)["item_id"].to_pylist())
+    pq.write_table(pa.table({"item_id": ids}), vocabulary)
+    items = write_items([0] * len(ids), vocabulary=vocabulary)
+    with pytest.raises(UserError, match=r"Expected the 4 items of .*vocabulary.parquet in .*, found . items"):
+        build_examples(prepared / schema.SEQUENCES, items, ExamplesConfig(), 1, tmp_path / "examples")
+    assert not (tmp_path / "examples").exists()
 
 
 def test_truncated_sequence_file_is_a_user_error(write_sequences, write_items, tmp_path):
