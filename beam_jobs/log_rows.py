@@ -24,6 +24,7 @@ EVENT_SCHEMA = pa.schema(
 """Columns of the checked events of one block, in file order."""
 
 WRONG_COLUMNS = "wrong number of columns"
+HAS_NUL = "NUL byte"
 UNREADABLE = "not readable as CSV (a quote that never ends?)"
 EMPTY_USER, EMPTY_ITEM = "empty user id", "empty item id"
 NOT_UTF8 = "id is not UTF-8"
@@ -122,42 +123,47 @@ def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
     Returns:
         The block's rows.
     """
-    # pyarrow would end a line at a lone carriage return too. A space of the same length keeps every offset.
-    lines = _LONE_RETURN.sub(b" ", block) if block.count(b"\r") != block.count(b"\r\n") else block
-    separator = row_format.separator
-    if len(separator) > 1:
-        # A row that itself holds our stand-in gets more columns than any row may have.
-        lines = lines.replace(_SEPARATOR, _SEPARATOR * row_format.num_columns)
-        lines, separator = lines.replace(separator, _SEPARATOR), _SEPARATOR
+    malformed: list[tuple[int, bytes, str]] = []
+    if b"\0" in block:
+        # For the vector instructions of pyarrow's parser a NUL ends a string: they overlook separators behind it.
+        block = _set_aside(block, offset, _lines_with_nul(block), HAS_NUL, malformed)
+    lines, separator = _one_byte_separators(block, row_format)
     try:
-        columns, wrong = _read_columns(lines, separator, row_format), np.array([], np.int64)
-    except pa.ArrowInvalid:  # a row with another number of columns; all other bytes are read as they stand
-        wrong = _wrong_lines(lines, separator, row_format.num_columns)
-        columns = _read_columns(_without(lines, wrong), separator, row_format)
-
-    def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
-        return slices_of(block, offset, well_formed_lines(lines, separator, row_format.num_columns)[rows])
-
-    events, malformed, filtered = _check(columns, row_format.wanted, locate)
-    if len(wrong):
-        malformed += [(start, text, WRONG_COLUMNS) for start, text in slices_of(block, offset, wrong)]
-        malformed.sort()
-    return Rows(offset, events, malformed, filtered)
+        columns = _read_columns(lines, separator, row_format)
+    except pa.ArrowInvalid:  # some line has another number of columns; all other bytes are read as they stand
+        good = well_formed_lines(lines, separator, row_format.num_columns)
+        wrong = np.setdiff1d(np.arange(len(line_spans(block)[0])), good)
+        block = _set_aside(block, offset, wrong, WRONG_COLUMNS, malformed)
+        columns = _read_columns(_one_byte_separators(block, row_format)[0], separator, row_format)
+    events, bad, filtered = _check(columns, row_format.wanted, lambda rows: slices_of(block, offset, rows))
+    return Rows(offset, events, sorted(malformed + bad), filtered)
 
 
-def _wrong_lines(lines: bytes, separator: bytes, num_columns: int) -> np.ndarray:
-    """Returns the numbers of the lines that have another number of columns."""
-    good = well_formed_lines(lines, separator, num_columns)
-    return np.setdiff1d(np.arange(len(line_spans(lines)[0])), good, assume_unique=True)
+def _lines_with_nul(block: bytes) -> np.ndarray:
+    """Returns the numbers of the lines that hold a NUL byte."""
+    places = np.flatnonzero(np.frombuffer(block, np.uint8) == 0)
+    return np.unique(np.searchsorted(line_spans(block)[0], places, side="right") - 1)
 
 
-def _without(lines: bytes, wrong: np.ndarray) -> bytes:
-    """Returns the lines with the wrong ones made blank."""
-    starts, ends = line_spans(lines)
-    kept = bytearray(lines)
-    for line in wrong:
-        kept[starts[line] : ends[line]] = b"\n" * int(ends[line] - starts[line])
-    return bytes(kept)
+def _set_aside(block: bytes, offset: int, lines: np.ndarray, reason: str, malformed: list) -> bytes:
+    """Appends lines to the malformed ones, and returns the block with blank lines in their place."""
+    malformed += [(start, text, reason) for start, text in slices_of(block, offset, lines)]
+    rest = bytearray(block)
+    starts, ends = line_spans(block)
+    for line in lines:
+        rest[starts[line] : ends[line]] = b"\n" * int(ends[line] - starts[line])
+    return bytes(rest)
+
+
+def _one_byte_separators(block: bytes, row_format: RowFormat) -> tuple[bytes, bytes]:
+    """Returns the lines of a block as pyarrow can split them, and the separator to split them at."""
+    # pyarrow would end a line at a lone carriage return too.
+    lines = _LONE_RETURN.sub(b" ", block) if block.count(b"\r") != block.count(b"\r\n") else block
+    if len(row_format.separator) == 1:
+        return lines, row_format.separator
+    # A row that itself holds our stand-in gets more columns than any row may have.
+    lines = lines.replace(_SEPARATOR, _SEPARATOR * row_format.num_columns)
+    return lines.replace(row_format.separator, _SEPARATOR), _SEPARATOR
 
 
 def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> Iterator[Rows]:
@@ -176,11 +182,11 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
     for first in lines:
         fields, record = _read_record(first, lines, row_format.separator.decode())
         text = b"".join(record)
-        if fields is not None and len(fields) == row_format.num_columns:
+        if fields and len(fields) == row_format.num_columns and b"\0" not in text:
             records.append(([fields[column] for column in row_format.columns], offset, text))
         elif fields != []:
             # Line by line: a stray quote can swallow half a log, which must not pass for one malformed row.
-            reason = UNREADABLE if fields is None else WRONG_COLUMNS
+            reason = HAS_NUL if b"\0" in text else UNREADABLE if fields is None else WRONG_COLUMNS
             starts = itertools.accumulate(map(len, record), initial=offset)
             malformed.extend((place, line, reason) for place, line in zip(starts, record, strict=False))
         offset += len(text)

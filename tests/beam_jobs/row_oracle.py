@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+_MARK = b"\xef\xbb\xbf"  # before the first row: how the file is written, and no part of an id
 _STAND_IN = b"\x1f"  # what the job puts in the place of "::"; a row that holds one itself is refused
 
 
@@ -59,13 +60,15 @@ def account(files: dict[str, bytes], layout: Layout) -> Accounts:
     """Returns what becomes of the rows of these files (name -> decompressed bytes), in this order."""
     accounts = Accounts()
     for name, data in files.items():
-        start = data.index(b"\n") + 1 if layout.header else 0
+        start = data.index(b"\n") + 1 if layout.header else len(_MARK) if data.startswith(_MARK) else 0
         for offset, fields, lines in _records(io.BytesIO(data[start:]), start, layout):
             row = None if fields is None else dict(zip(layout.columns, fields, strict=False))
-            reason = _complaint(row, fields, layout)
+            text = b"".join(lines)
+            reason = "NUL byte" if b"\0" in text else _complaint(row, fields, layout)
             if reason:
-                # A record of the right shape is one row; a quote that swallowed others costs each of their lines.
-                for line in [b"".join(lines)] if row and len(fields) == len(layout.columns) else lines:
+                # A record of the right shape is one row; what a stray quote swallowed costs each of its lines.
+                whole = row and len(fields) == len(layout.columns) and b"\0" not in text
+                for line in [text] if whole else lines:
                     text = line.rstrip(b"\r\n")[:1000].decode("utf-8", "replace")
                     letter = {"file": name, "offset": offset, "text": text, "reason": reason}
                     accounts.letters.setdefault(name, []).append(letter)
