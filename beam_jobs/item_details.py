@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_details(details: DetailsFile | None, item_ids: list[str]) -> tuple[list
 def _read_rows(details: DetailsFile) -> Iterator[tuple[str, str | None, str | None]]:
     try:
         yield from _read_movies(details.path) if details.columns is None else _read_csv(details)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"Expected item rows in {details.path}, could not read them: {error}.") from error
 
 

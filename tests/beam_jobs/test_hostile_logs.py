@@ -12,7 +12,7 @@ from row_oracle import KUAIRAND, MOVIELENS, Layout, account, filter_users
 from beam_jobs.sequences import prepare
 from tfdnc import schema
 from tfdnc.cli.road import CLUSTER, EXAMPLES, PREPARE
-from tfdnc.config import DataConfig, parse_config
+from tfdnc.config import DataConfig, ItemFile, parse_config
 from tfdnc.errors import UserError
 from tfdnc.stations import run_station
 
@@ -147,6 +147,19 @@ def test_a_file_that_is_no_log_is_refused_with_what_was_expected(tmp_path, prepa
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=f"^{message}"):
         prepare_log(tmp_path / name, max_malformed_share=0.01)
+
+
+@pytest.mark.parametrize("role", ["log", "items"])
+@pytest.mark.parametrize("place", [0, 2, 12, 30, -5])  # mark, method, header of the log, more text, checksum
+def test_a_gzip_file_with_a_wrong_byte_is_refused(tmp_path, prepare_log, role, place):
+    texts = {"log": HEADER + b"a,b,1\nc,b,2\n" * 99, "items": b"item_id,title\nb,B\n"}
+    files = {name: tmp_path / f"{name}.csv.gz" for name in texts}
+    for name, text in texts.items():
+        data = bytearray(gzip.compress(text, mtime=0))
+        data[place] ^= 0xFF if name == role else 0
+        files[name].write_bytes(data)
+    with pytest.raises(UserError, match=f"^Expected .* {files[role]}, "):
+        prepare_log(files["log"], items=ItemFile(path=files["items"], title="title"))
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 1000])

@@ -1,5 +1,7 @@
 """The jobs from the command line: what they leave behind, and how they fail."""
 
+import fcntl
+import os
 import subprocess
 import sys
 
@@ -42,6 +44,18 @@ def test_bad_input_is_one_message_status_2_and_no_output(config, tmp_path, capsy
     assert sequences.main([*arguments, "--set", "data.min_user_events=5"]) == 2
     assert "none is left: 20 rows read" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("prepared")] == []
+
+
+def test_an_output_is_made_by_one_job_at_a_time(config, tmp_path, capsys):
+    unfinished = tmp_path / ".prepared.unfinished"
+    unfinished.mkdir()
+    (unfinished / "theirs").touch()
+    other = os.open(unfinished, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert sequences.main(["--config", str(config), "--output", str(tmp_path / "prepared")]) == 2
+    os.close(other)
+    assert "another job is making it: wait for it" in capsys.readouterr().err
+    assert (unfinished / "theirs").exists()
 
 
 def test_existing_output_is_not_overwritten(config, tmp_path, capsys):

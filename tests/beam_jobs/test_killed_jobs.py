@@ -129,6 +129,7 @@ def test_a_killed_command_leaves_nothing_and_ends_the_same(perform, command, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_command_killed_at_any_change_leaves_nothing_and_ends_the_same(perform, command, tmp_path):
     kill_and_run_again(perform, command, tmp_path, None)
 
