@@ -48,8 +48,9 @@ def run_command(
     FileSystems.set_options(options_of(runner_args))  # a store's credentials may be among them
     output = absolute(flags.output)
     try:
+        config = load_config(flags.config, flags.set)
         with _local_folder(Path(output)) if is_local(output) else _empty_place(output) as folder:
-            figures = job(flags, load_config(flags.config, flags.set), folder, runner_args)
+            figures = job(flags, config, folder, runner_args)
             with whole_file(join(folder, FINISHED)) as stream:
                 stream.write(json.dumps(figures, indent=1).encode())
     except UserError as error:
@@ -61,21 +62,23 @@ def run_command(
 
 @contextmanager
 def _local_folder(output: Path) -> Iterator[str]:
-    """Yields a folder that is renamed to `output` when the block ends well, and removed when it does not.
+    """Yields an empty folder, for this process alone, that becomes `output` when the block ends well.
 
-    What a killed job left there goes first.
+    It has one name, so that what a killed job left there is cleared by the next one; the lock goes with its process.
     """
-    if output.exists():
-        raise UserError(f"Expected to create {output}, but it exists; remove it or name another folder.")
     temporary = output.with_name(f".{output.name}.unfinished")
     temporary.mkdir(parents=True, exist_ok=True)
     lock = os.open(temporary, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (temporary.exists() and os.path.samestat(os.fstat(lock), temporary.stat())):  # just finished by another
+            raise BlockingIOError
     except BlockingIOError as error:
         os.close(lock)
         raise UserError(f"Expected {output} for itself, but another job is writing it: wait for it.") from error
     try:
+        if output.exists():
+            raise UserError(f"Expected to create {output}, but it exists; remove it or name another folder.")
         for leftover in temporary.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield str(temporary)

@@ -17,7 +17,11 @@ from beam_jobs.log_rows import Columns, Rows, Wanted, check
 from beam_jobs.log_times import times_of_text
 
 WRONG_COLUMNS = "wrong number of columns"
+HAS_NUL = "NUL byte"
 UNREADABLE = "not readable as CSV (a quote that never ends?)"
+
+UTF8_MARK = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8 text; elsewhere it is a character like any other."""
 
 _QUOTED_ROWS = 50_000  # rows of quoted CSV per block: they are Python objects until they are columns
 _LONE_RETURN = re.compile(rb"\r(?!\n|\Z)")
@@ -76,23 +80,47 @@ def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
     Returns:
         The block's rows.
     """
-    # pyarrow would end a line at a lone carriage return too. A space of the same length keeps every offset.
+    malformed: list[tuple[int, bytes, str]] = []
+    if b"\0" in block:
+        # For the vector instructions of pyarrow's parser a NUL ends a string: they overlook separators behind it.
+        block = _set_aside(block, offset, _lines_with_nul(block), HAS_NUL, malformed)
+    lines, separator = _one_byte_separators(block, row_format)
+    try:
+        columns = _read_columns(lines, separator, row_format)
+    except pa.ArrowInvalid:  # some line has another number of columns; all other bytes are read as they stand
+        good = well_formed_lines(lines, separator, row_format.num_columns)
+        wrong = np.setdiff1d(np.arange(len(line_spans(block)[0])), good)
+        block = _set_aside(block, offset, wrong, WRONG_COLUMNS, malformed)
+        columns = _read_columns(_one_byte_separators(block, row_format)[0], separator, row_format)
+    rows = check(_typed(columns, row_format), offset, lambda numbers: slices_of(block, offset, numbers))
+    return dataclasses.replace(rows, malformed=sorted(malformed + rows.malformed))
+
+
+def _lines_with_nul(block: bytes) -> np.ndarray:
+    """Returns the numbers of the lines that hold a NUL byte."""
+    places = np.flatnonzero(np.frombuffer(block, np.uint8) == 0)
+    return np.unique(np.searchsorted(line_spans(block)[0], places, side="right") - 1)
+
+
+def _set_aside(block: bytes, offset: int, lines: np.ndarray, reason: str, malformed: list) -> bytes:
+    """Appends lines to the malformed ones, and returns the block with blank lines in their place."""
+    malformed += [(start, text, reason) for start, text in slices_of(block, offset, lines)]
+    rest = bytearray(block)
+    starts, ends = line_spans(block)
+    for line in lines:
+        rest[starts[line] : ends[line]] = b"\n" * int(ends[line] - starts[line])
+    return bytes(rest)
+
+
+def _one_byte_separators(block: bytes, row_format: RowFormat) -> tuple[bytes, bytes]:
+    """Returns the lines of a block as pyarrow can split them, and the separator to split them at."""
+    # pyarrow would end a line at a lone carriage return too.
     lines = _LONE_RETURN.sub(b" ", block) if block.count(b"\r") != block.count(b"\r\n") else block
-    separator = row_format.separator
-    if len(separator) > 1:
-        lines, separator = lines.replace(separator, _SEPARATOR), _SEPARATOR
-    columns, num_skipped = _read_columns(lines, separator, row_format)
-
-    def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
-        return slices_of(block, offset, well_formed_lines(lines, separator, row_format.num_columns)[rows])
-
-    rows = check(_typed(columns, row_format), offset, locate)
-    if not num_skipped:
-        return rows
-    good = well_formed_lines(lines, separator, row_format.num_columns)
-    wrong = np.setdiff1d(np.arange(len(line_spans(lines)[0])), good)
-    wrong_columns = [(start, text, WRONG_COLUMNS) for start, text in slices_of(block, offset, wrong)]
-    return dataclasses.replace(rows, malformed=sorted(rows.malformed + wrong_columns))
+    if len(row_format.separator) == 1:
+        return lines, row_format.separator
+    # A row that itself holds our stand-in gets more columns than any row may have.
+    lines = lines.replace(_SEPARATOR, _SEPARATOR * row_format.num_columns)
+    return lines.replace(row_format.separator, _SEPARATOR), _SEPARATOR
 
 
 def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> Iterator[Rows]:
@@ -106,31 +134,18 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
     Yields:
         The rows, a block at a time.
     """
-    pending: list[bytes] = []  # the lines of the record that the reader is in
-
-    def feed() -> Iterator[str]:
-        for line in lines:
-            pending.append(line)
-            yield line.decode("utf-8", "surrogateescape")
-
-    reader = csv.reader(feed())
+    lines = iter(lines)
     start, records, malformed = offset, [], []
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            break
-        except csv.Error:
-            fields = None
-        text = b"".join(pending)
-        if fields is not None and len(fields) == row_format.num_columns:
+    for first in lines:
+        fields, record = _read_record(first, lines, row_format.separator.decode())
+        text = b"".join(record)
+        if fields and len(fields) == row_format.num_columns and b"\0" not in text:
             records.append(([fields[column] for column in row_format.columns], offset, text))
         elif fields != []:
             # Line by line: a stray quote can swallow half a log, which must not pass for one malformed row.
-            reason = UNREADABLE if fields is None else WRONG_COLUMNS
-            starts = itertools.accumulate(map(len, pending), initial=offset)
-            malformed.extend((place, line, reason) for place, line in zip(starts, pending, strict=False))
-        pending.clear()
+            reason = HAS_NUL if b"\0" in text else UNREADABLE if fields is None else WRONG_COLUMNS
+            starts = itertools.accumulate(map(len, record), initial=offset)
+            malformed.extend((place, line, reason) for place, line in zip(starts, record, strict=False))
         offset += len(text)
         if len(records) + len(malformed) >= _QUOTED_ROWS:
             yield _rows_of_records(start, records, malformed, row_format)
@@ -138,31 +153,47 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
     yield _rows_of_records(start, records, malformed, row_format)
 
 
-def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> tuple[list[pa.Array], int]:
-    """Returns `row_format.columns` as bytes, and how many rows pyarrow skipped for their number of columns.
+def _read_record(first: bytes, lines: Iterator[bytes], separator: str) -> tuple[list[str] | None, list[bytes]]:
+    """Returns the fields of the record that begins with line `first` (None: unreadable), and the lines it takes.
 
-    All but `row_format.numbers` are dictionary-encoded.
+    A line without quotes is read as `parse_block` reads it: which of the two comes upon it depends on the chunk size.
     """
-    skipped = 0
+    if b'"' not in first:
+        text = _LONE_RETURN.sub(b" ", first).rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+        return text.split(separator) if text else [], [first]
+    record = []
 
-    def skip(row) -> str:
-        nonlocal skipped
-        skipped += 1
-        return "skip"
+    def feed() -> Iterator[str]:
+        for line in itertools.chain([first], lines):
+            record.append(line)
+            yield line.decode("utf-8", "surrogateescape")
 
+    try:
+        return next(csv.reader(feed(), delimiter=separator)), record
+    except csv.Error:
+        return None, record
+
+
+def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list[pa.Array]:
+    """Returns `row_format.columns` as bytes, all but `row_format.numbers` dictionary-encoded.
+
+    Raises:
+        pa.ArrowInvalid: a line has another number of columns. pyarrow would also ask what to do about each of them, but
+            fails to ask about a line that is not UTF-8.
+    """
     names = [str(column) for column in range(row_format.num_columns)]
     # Binary, not string or integer: a single bad value would otherwise fail the whole block.
     types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
     types |= {str(column): pa.binary() for column in row_format.numbers}
+    if lines.startswith(UTF8_MARK):
+        lines = b"\n" + lines  # pyarrow drops a mark that a block happens to begin with
     table = pa.csv.read_csv(
         pa.BufferReader(lines),
         read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
-        parse_options=pa.csv.ParseOptions(
-            delimiter=separator.decode(), quote_char=False, double_quote=False, invalid_row_handler=skip
-        ),
+        parse_options=pa.csv.ParseOptions(delimiter=separator.decode(), quote_char=False, double_quote=False),
         convert_options=pa.csv.ConvertOptions(include_columns=list(types), column_types=types),
     )
-    return [table[str(column)].combine_chunks() for column in row_format.columns], skipped
+    return [table[str(column)].combine_chunks() for column in row_format.columns]
 
 
 def _rows_of_records(start: int, records: list[tuple], malformed: list, row_format: RowFormat) -> Rows:

@@ -23,7 +23,7 @@ from apache_beam.pvalue import AsIter
 from beam_jobs.command import refuse_unfinished, run_command
 from beam_jobs.files import absolute, find_files, join, open_file, parent
 from beam_jobs.ids import random_key
-from beam_jobs.item_table import ItemTable, read_item_table
+from beam_jobs.item_table import ItemTable, read_item_table, refuse_other_log
 from beam_jobs.pipeline import add_counts, options_of, run
 from beam_jobs.progress import progress, steps
 from beam_jobs.tfrecord import Lists, Varints, encode_examples, floats, scalars, write_records
@@ -31,6 +31,7 @@ from tfdnc import schema
 from tfdnc.config import ExamplesConfig
 from tfdnc.errors import UserError
 from tfdnc.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
+from tfdnc.shards import check_shards
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def build_examples(
     has no history to learn from, and the trainer passes it over.
 
     Args:
-        sequences: folder of `schema.SEQUENCES`.
+        sequences: folder of `schema.SEQUENCES`; where a `schema.VOCABULARY` stands beside it, it has the same items.
         item_table: file of `schema.ITEM_SCHEMA`.
         config: the negative sampler and its parameters.
         seed: of the negatives.
@@ -75,6 +76,7 @@ def build_examples(
     sequences, item_table, output = absolute(sequences), absolute(item_table), absolute(output)
     NEGATIVE_SAMPLERS.resolve(config.sampler)
     read_item_table(item_table)
+    refuse_other_log(item_table, sequences)
     shards, expected = find_shards(sequences)
     _log.info("%d records in %d files", sum(expected.values()), len(shards), extra=steps(encoding=len(shards)))
 
@@ -115,15 +117,8 @@ def find_shards(sequences: str) -> tuple[list[Shard], dict[str, int]]:
         UserError: a file is missing or damaged, or there is no user at all.
     """
     paths = find_files(sequences, "part-*.parquet")
-    if not paths:
-        raise UserError(f"Expected sequence files (part-*.parquet) in {sequences}, found none; run prepare first.")
-    num_shards = int(paths[0].removesuffix(".parquet").rpartition("-")[2])
-    expected = [schema.shard_name(shard, num_shards, "parquet") for shard in range(num_shards)]
-    if paths != [join(sequences, name) for name in expected]:
-        raise UserError(
-            f"Expected the {num_shards} files {expected[0]} .. {expected[-1]} in {sequences}, found {len(paths)} that "
-            "are not these; run prepare again."
-        )
+    names = [path.rpartition("/")[2] for path in paths]
+    check_shards(names, sequences, "parquet", "run prepare first")
     shards, first_user, records = [], 0, dict.fromkeys(SPLITS, 0)
     for shard, path in enumerate(paths):
         table = _read_sequences(path, columns=_SPLIT_COLUMNS)

@@ -78,6 +78,9 @@ def read_details(details: DetailsFile | None, item_ids: list[str]) -> tuple[list
     Returns:
         N titles (None: unknown) and N lists of categories (None: item or column not in the file). Of several rows of
         one item the first counts.
+
+    Raises:
+        UserError: the file is damaged, or knows none of the items.
     """
     titles: list[str | None] = [None] * len(item_ids)
     categories: list[list[str] | None] = [None] * len(item_ids)
@@ -91,6 +94,11 @@ def read_details(details: DetailsFile | None, item_ids: list[str]) -> tuple[list
         titles[row] = title or None
         if joined is not None:
             categories[row] = [name.strip() for name in joined.split(details.separator) if name.strip()]
+    if item_ids and len(wanted) == len(item_ids):
+        raise UserError(
+            f"Expected items of the log, such as {item_ids[0]!r}, in {details.file.path}, found none of them; set "
+            "data.items.item to the column of their ids, or data.items.path to the file of this log."
+        )
     return titles, categories
 
 

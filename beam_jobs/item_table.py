@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from beam_jobs.files import open_file
+from beam_jobs.files import exists, join, open_file, parent
 from tfdnc import schema
+from tfdnc.errors import UserError
 from tfdnc.items import read_columns
 
 
@@ -39,6 +42,24 @@ def read_item_table(path: str | PathLike) -> ItemTable:
     index_of_sequence = np.zeros(sequence.max() + 1, np.int32)
     index_of_sequence[sequence] = np.arange(1, len(sequence) + 1)
     return make_item_table(table["cluster"].to_numpy(), table["count"].to_numpy(), index_of_sequence)
+
+
+def refuse_other_log(item_table: str, sequences: str) -> None:
+    """Raises a `UserError` unless the item table has the items of the vocabulary that may stand by the sequences."""
+    vocabulary = join(parent(sequences), schema.VOCABULARY)
+    if not exists(vocabulary):
+        return
+    try:
+        with open_file(vocabulary) as stream:
+            known = pq.read_table(stream, columns=["sequence_index", "item_id"])
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(f"Expected a vocabulary at {vocabulary}, could not read it: {error}; prepare again.") from error
+    clustered = read_columns(item_table, ["item_id"], open_file).select(known.column_names).sort_by("sequence_index")
+    if not clustered.cast(known.schema).equals(known):
+        raise UserError(
+            f"Expected the {known.num_rows} items of {vocabulary} in {item_table}, found {clustered.num_rows} items of "
+            "another log; cluster these sequences again."
+        )
 
 
 def make_item_table(cluster: np.ndarray, counts: np.ndarray, index_of_sequence: np.ndarray | None = None) -> ItemTable:

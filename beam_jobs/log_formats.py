@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable
 
-from beam_jobs.csv_rows import RowFormat
+from beam_jobs.csv_rows import UTF8_MARK, RowFormat
 from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.json_rows import JsonFormat, numbers_in
 from beam_jobs.log_files import Log, LogFile
@@ -17,8 +17,7 @@ from tfdnc.errors import UserError
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
 _MOVIELENS_ROW = RowFormat(separator=b"::", quotes=False, num_columns=4, user=0, item=1, time=3)
-_UTF8_MARK = b"\xef\xbb\xbf"
-_FIRST_BYTES = 1 << 16  # of a JSON Lines file, to see what its rows hold
+_FIRST_BYTES = 1 << 16  # of a file without a header, to see what its rows hold
 _FLAG = (r"^[01]?$", "neither blank, 0 nor 1")
 _NUMBER = (r"^(0|[1-9][0-9]*)?$", "neither blank nor a plain integer")
 
@@ -49,7 +48,7 @@ def _find_movielens(config: DataConfig) -> list[LogFile]:
     files = find_beside(folder, RATINGS)
     if not files:
         raise UserError(f"Expected {RATINGS} (user::item::rating::time) in folder {folder}, found none there.")
-    return [TextFile(file, _MOVIELENS_ROW) for file in files]
+    return [TextFile(file, _MOVIELENS_ROW, _mark_length(_read_head(file))) for file in files]
 
 
 def _find_csv(config: DataConfig) -> list[LogFile]:
@@ -71,9 +70,8 @@ def _find_json_lines(config: DataConfig) -> list[LogFile]:
 def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
     names = _column_names(config)
     numeric = [name for key, name in names.items() if key != "weight" and (key, config.time_unit) != ("time", ISO)]
-    with open_bytes(file) as stream:
-        head = stream.read(_FIRST_BYTES)
-    data_start = len(_UTF8_MARK) if head.startswith(_UTF8_MARK) else 0
+    head = _read_head(file)
+    data_start = _mark_length(head)
     numbers = numbers_in(head[data_start:], numeric)
     return TextFile(file, JsonFormat(**names, time_unit=config.time_unit, numbers=numbers), data_start)
 
@@ -125,17 +123,28 @@ def _column_names(config: DataConfig) -> dict[str, str]:
     return config.columns.model_dump(exclude_none=True)
 
 
+def _read_head(file: InputFile) -> bytes:
+    with open_bytes(file) as stream:
+        return stream.read(_FIRST_BYTES)
+
+
+def _mark_length(head: bytes) -> int:
+    """Returns the bytes before the first row of a file without a header: a mark, or none."""
+    return len(UTF8_MARK) if head.startswith(UTF8_MARK) else 0
+
+
 def read_header(file: InputFile) -> tuple[list[str], int]:
     """Returns the column names of a CSV file (perhaps gzipped) and the bytes that the header takes."""
     try:
         with open_bytes(file) as stream:
             line = stream.readline()
-        text = line.removeprefix(_UTF8_MARK).decode().strip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+        text = line.removeprefix(UTF8_MARK).decode().strip("\r\n")
+        header = next(csv.reader([text]), None)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"Expected CSV text in {file.path}, could not read its first line: {error}.") from error
-    if not text:
+    if not header:
         raise UserError(f"Expected a CSV header in the first line of {file.path}, found an empty line.")
-    return next(csv.reader([text])), len(line)
+    return header, len(line)
 
 
 def column_of(header: list[str], name: str, file: InputFile, advice: str) -> int:

@@ -6,7 +6,8 @@ import pyarrow.compute as pc
 ISO = "iso"
 BAD_TIME, BAD_ISO_TIME = "time is not an integer", "time is not a date and time of ISO 8601"
 
-_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
+_SHORT_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
+_LONG_INTEGERS = ((r"^[0-9]{19}$", "9223372036854775807"), (r"^-[0-9]{19}$", "-9223372036854775808"))  # and their ends
 
 # Days that exist, so that no value that matches fails the cast of its whole block.
 _LEAP_YEAR = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
@@ -37,11 +38,21 @@ def times_of_text(texts: pa.Array, unit: str) -> pa.Array:
     Returns:
         int64 `[R]`, null where the text is no such time.
     """
-    well_formed = pc.match_substring_regex(texts, _ISO if unit == ISO else _INTEGER)
+    well_formed = pc.match_substring_regex(texts, _ISO) if unit == ISO else _are_integers(texts)
     if texts.null_count or not pc.all(well_formed, min_count=0).as_py():
         texts = pc.if_else(well_formed, texts, pa.scalar(None, texts.type))
     texts = texts.cast(pa.string())
     return _microseconds(texts) if unit == ISO else texts.cast(pa.int64())
+
+
+def _are_integers(texts: pa.Array) -> pa.Array:
+    """Returns which of the texts `[R]` are integers that fit an int64; nanoseconds have 19 digits, as has its end."""
+    good = pc.match_substring_regex(texts, _SHORT_INTEGER)
+    if not pc.all(good, min_count=0).as_py():
+        for digits, end in _LONG_INTEGERS:
+            within = pc.less_equal(texts, pa.scalar(end).cast(texts.type))  # of equal length: text sorts as numbers do
+            good = pc.or_(good, pc.and_(pc.match_substring_regex(texts, digits), within))
+    return good
 
 
 def _microseconds(texts: pa.Array) -> pa.Array:

@@ -12,7 +12,7 @@ GROUND_FLOOR = {
     "tfdnc",
     *(
         f"tfdnc.{name}"
-        for name in ("config", "errors", "items", "negatives", "registry", "schema", "sequences", "times")
+        for name in ("config", "errors", "items", "negatives", "registry", "schema", "sequences", "shards", "times")
     ),
 }
 

@@ -13,6 +13,7 @@ from tfdnc.times import Instant, first_time_from
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Exponent = Annotated[float, Field(ge=-10, le=10)]  # of counts up to billions: their powers stay far from overflow
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
 """By `data.time_unit`; ISO 8601 text is read as microseconds."""
@@ -68,7 +69,7 @@ class GenerateConfig(Section):
     groups: Positive = 8
     interests_per_user: Positive = 3
     mean_events: Positive = 40
-    popularity_exponent: float = 0.9  # Zipf exponent of item popularity inside a group
+    popularity_exponent: Exponent = 0.9  # Zipf exponent of item popularity inside a group
 
 
 class DataConfig(Section):
@@ -166,7 +167,7 @@ class ExamplesConfig(Section):
     num_negatives: Positive = 1
     negative_sets: Annotated[int, Field(ge=0)] = 1  # sets of `num_negatives` in the records; 0 if nobody reads them
     ratio: Share = 0.3  # mixed: share of in-cluster negatives
-    popularity_exponent: float = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
+    popularity_exponent: Exponent = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
 
     @property
     def recorded_negatives(self) -> int:
@@ -202,7 +203,7 @@ class TrainConfig(Section):
     negatives: str = "records"
     intent_weight: Annotated[float, Field(ge=0)] = 1.0
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
-    negative_exponent: float = 0.0  # of the counts these are drawn by; 0 is uniform
+    negative_exponent: Exponent = 0.0  # of the counts these are drawn by; 0 is uniform
     calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
     epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
     batch_tokens: Positive = 6_400  # padded positions per step

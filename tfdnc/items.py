@@ -42,21 +42,35 @@ class ItemTable:
 
 
 def read_items(folder: Path) -> ItemTable:
-    """Reads the output folder of the cluster station; raises as `read_columns`."""
+    """Reads the output folder of the cluster station.
+
+    Raises:
+        UserError: as `read_columns`; or the clusters are described in no way, or not all of them.
+    """
     table = read_columns(folder / schema.ITEMS, schema.ITEM_SCHEMA.names)
     clusters = table["cluster"].to_numpy()
     item_ids = table["item_id"].to_pylist()
     categories = [values or [] for values in table["categories"].to_pylist()]
     cold = table["cold"].to_numpy()
-    described = json.loads((folder / schema.CLUSTERS).read_text())
+    try:
+        cluster_names = [cluster["name"] for cluster in json.loads((folder / schema.CLUSTERS).read_text())]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"Expected clusters with names in {folder / schema.CLUSTERS}, could not read them: {error}; cluster again."
+        ) from error
+    if len(cluster_names) <= clusters[-1]:
+        raise UserError(
+            f"Expected {clusters[-1] + 1} clusters in {folder / schema.CLUSTERS}, as in {schema.ITEMS}, found "
+            f"{len(cluster_names)}; cluster again."
+        )
     return ItemTable(
         item_ids=item_ids,
         counts=table["count"].to_numpy(),
         clusters=clusters,
-        offsets=tuple(int(offset) for offset in np.searchsorted(clusters, np.arange(len(described) + 1))),
+        offsets=tuple(int(offset) for offset in np.searchsorted(clusters, np.arange(len(cluster_names) + 1))),
         sequence_indices=table["sequence_index"].to_numpy(),
         titles=[title or item_id for title, item_id in zip(table["title"].to_pylist(), item_ids, strict=True)],
-        cluster_names=[cluster["name"] for cluster in described],
+        cluster_names=cluster_names,
         categories=categories if any(categories) else None,
         cold=cold if cold.any() else None,
     )

@@ -81,9 +81,10 @@ class Pools:
     def __init__(self, offsets: np.ndarray, counts: np.ndarray, exponent: float):
         self._offsets, self._sizes = offsets[:-1], np.diff(offsets)
         self._pool_of_item = np.concatenate([[0], np.repeat(np.arange(len(self._sizes)), self._sizes)])
-        self._weights = counts.astype(np.float64) ** exponent
-        # PAD belongs to no pool.
-        self._weights[schema.PAD] = 0
+        drawable = (counts > 0) | (exponent == 0)  # a negative power of zero would be infinite
+        drawable[schema.PAD] = False  # which belongs to no pool
+        self._weights = np.zeros(len(counts))
+        self._weights[drawable] = counts[drawable].astype(np.float64) ** exponent
         self._totals = np.bincount(self._pool_of_item, self._weights, minlength=len(self._sizes))
         self._alias = None if exponent == 0 else _alias_tables(offsets, self._weights)
         self._is_own = np.zeros(len(counts), bool)

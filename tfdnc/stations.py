@@ -126,6 +126,7 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     Raises:
         UserError: a station it needs has not finished, or an input file is missing.
     """
+    _clear_leftovers(station, run)
     inputs = _inputs(station, config, run)
     fingerprint = _digest(inputs)
     finished = read_manifest(run / station.folder)
@@ -290,11 +291,28 @@ def _open_output(output: Path, fingerprint: str, keep: bool) -> None:
     note.write_text(fingerprint)
 
 
+def _clear_leftovers(station: Station, run: Path) -> None:
+    """Removes what a killed run left of this station, but for the progress of one that resumes."""
+    for leftover in (_old_folder(run / station.folder), _adopted_folder(station, run)):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if not station.resumes:
+        shutil.rmtree(unfinished_folder(station, run), ignore_errors=True)
+
+
+def _old_folder(place: Path) -> Path:
+    """Where a finished folder goes for the moment in which another one takes its place."""
+    return place.with_name(f".{place.name}.old")
+
+
+def _adopted_folder(station: Station, run: Path) -> Path:
+    """Where another run's result is gathered until it is whole."""
+    return run / f".{station.folder}.adopted"
+
+
 def _replace(output: Path, place: Path) -> None:
     """Puts a finished folder in its place; a reader sees the old folder, or none, or the new one."""
     if place.exists():
-        old = place.with_name(f".{place.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        old = _old_folder(place)
         place.rename(old)
         output.rename(place)
         shutil.rmtree(old)
@@ -304,7 +322,7 @@ def _replace(output: Path, place: Path) -> None:
 
 def _adopt(station: Station, run: Path, fingerprint: str) -> Outcome | None:
     """Takes over a finished folder with this fingerprint, of any station of any run in the same folder of runs."""
-    staging = run / f".{station.folder}.adopted"
+    staging = _adopted_folder(station, run)
     for folder in _finished_elsewhere(run, fingerprint):
         manifest = read_manifest(folder)
         run.mkdir(parents=True, exist_ok=True)

@@ -53,15 +53,19 @@ def read_users():
 
 @pytest.fixture
 def write_items(tmp_path):
-    """Writes an item table: item i+1 of the result is sequence index `order[i]`, in cluster `clusters[i]`."""
+    """Writes an item table: item i+1 of the result is sequence index `order[i]`, in cluster `clusters[i]`.
 
-    def write(clusters, counts=None, order=None, name="items.parquet"):
+    Ids are those of a vocabulary, if one is given.
+    """
+
+    def write(clusters, counts=None, order=None, name="items.parquet", vocabulary=None):
         n = len(clusters)
         order = np.arange(1, n + 1) if order is None else np.asarray(order)
+        known = pq.read_table(vocabulary)["item_id"].to_pylist() if vocabulary else None
         columns = [
             pa.array(np.arange(1, n + 1, dtype=np.int32)),
             pa.array(order.astype(np.int32)),
-            pa.array([f"item-{index}" for index in order]),
+            pa.array([known[index - 1] if known else f"item-{index}" for index in order]),
             pa.array(np.asarray(clusters, np.int32)),
             pa.array(np.zeros(n, bool)),
             pa.array(np.ones(n, np.int64) if counts is None else np.asarray(counts, np.int64)),

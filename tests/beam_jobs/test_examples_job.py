@@ -4,6 +4,8 @@ import hashlib
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.examples import build_examples
@@ -160,6 +162,19 @@ def test_negatives_of_a_user_do_not_depend_on_the_others(write_sequences, write_
     assert records["all"]["negatives"] == records["a"]["negatives"]
 
 
+@pytest.mark.parametrize("change", [lambda ids: ids[::-1], lambda ids: [*ids, "new"]])
+def test_item_table_of_another_log_is_refused(write_csv, prepare_log, write_items, tmp_path, change):
+    rows = [(user, item, time) for user in range(3) for time, item in enumerate("abcd")]
+    _, prepared = prepare_log(write_csv(rows))
+    vocabulary = tmp_path / schema.VOCABULARY
+    ids = change(pq.read_table(prepared / schema.VOCABULARY)["item_id"].to_pylist())
+    pq.write_table(pa.table({"item_id": ids}), vocabulary)
+    items = write_items([0] * len(ids), vocabulary=vocabulary)
+    with pytest.raises(UserError, match=r"Expected the 4 items of .*vocabulary.parquet in .*, found . items"):
+        build_examples(prepared / schema.SEQUENCES, items, ExamplesConfig(), 1, tmp_path / "examples")
+    assert not (tmp_path / "examples").exists()
+
+
 def test_truncated_sequence_file_is_a_user_error(write_sequences, write_items, tmp_path):
     sequences = write_sequences(FILES)
     path = sequences / schema.shard_name(2, 3, "parquet")
@@ -181,7 +196,7 @@ def test_damaged_page_is_a_user_error(write_sequences, write_items, tmp_path):
 @pytest.mark.parametrize(
     ("files", "remove", "message"),
     [
-        ([], None, "Expected sequence files .* found none; run prepare first"),
+        ([], None, "Expected shards .* found none; run prepare first"),
         (FILES, 1, "Expected the 3 files .* found 2 that are not these"),
         ([{}], None, "Expected users in .*, found none"),
         ([{"u": [1, 2, 9]}], None, "sequence_index 9 is not in it"),

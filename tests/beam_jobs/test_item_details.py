@@ -37,6 +37,17 @@ def test_columns_not_named_stay_unknown(tmp_path):
     assert read_details(details, ["a"]) == (["A"], [None])
 
 
+@pytest.mark.parametrize("rows", ["", "1.0,A\n2.0,B\n"])
+def test_a_file_that_knows_none_of_the_items_is_of_another_log(tmp_path, rows):
+    """Read without a word, it would leave every item without title and category."""
+    path = tmp_path / "items.csv"
+    path.write_text(f"item_id,name\n{rows}")
+    details = find_details(DataConfig(path=path, items=ItemFile(path=path, title="name")))
+    with pytest.raises(UserError, match=r"Expected items of the log, such as '1', in .*items.csv, found none of them"):
+        read_details(details, ["1", "2"])
+    assert read_details(details, []) == ([], [])
+
+
 def test_errors_name_the_file_the_line_and_the_columns(tmp_path):
     path = tmp_path / "items.csv"
     with pytest.raises(UserError, match=r"found no file there; set data.items.path"):

@@ -28,7 +28,7 @@ def test_both_jobs_in_fresh_processes(config, tmp_path, write_items):
     command = [sys.executable, "-m", "beam_jobs.sequences", "--config", config, "--output", tmp_path / "prepared"]
     flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     subprocess.run([*command, *flags], check=True, timeout=120)
-    items = write_items([0, 0, 1, 1])
+    items = write_items([0, 0, 1, 1], vocabulary=tmp_path / "prepared" / schema.VOCABULARY)
     arguments = ["--config", config, "--sequences", tmp_path / "prepared" / schema.SEQUENCES, "--items", items]
     status = examples.main([*map(str, arguments), "--output", str(tmp_path / "examples"), "--runner=FnApiRunner"])
     assert status == 0

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from beam_jobs.csv_rows import UNREADABLE, WRONG_COLUMNS, RowFormat, parse_block, parse_quoted
+from beam_jobs.csv_rows import HAS_NUL, UNREADABLE, WRONG_COLUMNS, RowFormat, parse_block, parse_quoted
 from beam_jobs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8, Wanted, dead_letter_line
 from beam_jobs.log_times import BAD_TIME
 
@@ -150,3 +150,20 @@ def test_a_stray_quote_costs_every_line_it_swallows():
     good, bad = quoted(b'a,b,1\n"oops,1,2\nc,d,3\ne,f,4\n')
     assert good == [("a", "b", 1)]
     assert [(offset, text) for offset, text, _ in bad] == [(6, b'"oops,1,2\n'), (16, b"c,d,3\n"), (22, b"e,f,4\n")]
+
+
+@pytest.mark.parametrize("row_format", [CSV, RATINGS])
+def test_a_nul_costs_its_own_row_and_no_other(row_format):
+    """pyarrow joins a row with a NUL to the next one, once long fields have led it to vector instructions."""
+    long, short = (
+        row_format.separator.join([user, item, b"5", b"1"][-row_format.num_columns :])
+        for user, item in ((b"user" * 30, b"item" * 9), (b"5", b"\0"))
+    )
+    rows = parse_block(b"\n".join([long] * 30_000 + [short, long] * 3), 0, row_format)
+    assert [(text, reason) for _, text, reason in rows.malformed] == [(short, HAS_NUL)] * 3
+    assert rows.events.num_rows == 30_003
+
+
+def test_a_row_that_is_not_utf_8_may_have_the_wrong_number_of_columns_too():
+    rows = parse_block(b"a,b,1\n\xff,b\nc,d,2\n", 0, CSV)
+    assert (events(rows), rows.malformed) == ([("a", "b", 1), ("c", "d", 2)], [(6, b"\xff,b", WRONG_COLUMNS)])

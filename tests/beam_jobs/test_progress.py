@@ -38,7 +38,7 @@ def test_both_jobs_reach_what_they_announce(write_csv, prepare_log, write_items,
     assert (done["reading rows"], done["reading malformed"]) == (101, 1)
     assert (done["sorting users"], done["sorting events"]) == (figures["users"], figures["events"]) == (20, 100)
 
-    items = write_items([0, 0, 0, 1, 1])
+    items = write_items([0, 0, 0, 1, 1], vocabulary=prepared / schema.VOCABULARY)
     more = build_examples(prepared / schema.SEQUENCES, items, ExamplesConfig(), 1, tmp_path / "examples")
     announced, done = watch()
     assert {step: done[step] for step in announced} == announced == {"encoding": 4}

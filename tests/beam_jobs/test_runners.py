@@ -31,7 +31,8 @@ def test_both_jobs_write_the_same_bytes(log, prepare_log, write_items, bytes_of,
     def both_jobs(name, runner_args):
         figures, prepared = prepare_log(log, runner_args, name=name)
         clusters = np.arange(figures["items"]) * 4 // figures["items"]
-        items = write_items(clusters, order=np.random.default_rng(0).permutation(figures["items"]) + 1)
+        order = np.random.default_rng(0).permutation(figures["items"]) + 1
+        items = write_items(clusters, order=order, vocabulary=prepared / schema.VOCABULARY)
         config = ExamplesConfig(num_negatives=2)
         examples = tmp_path / f"{name}-examples"
         more = build_examples(prepared / schema.SEQUENCES, items, config, 1, examples, runner_args)

@@ -9,6 +9,7 @@ from beam_jobs import examples, sequences
 from beam_jobs.command import FINISHED
 from beam_jobs.files import find_files, join, open_file, whole_file
 from tests.beam_jobs.scheme_fs import BucketFileSystem
+from tfdnc import schema
 
 PREPARED, EXAMPLES, ITEMS = "bucket://there/prepared", "bucket://there/examples", "bucket://there/items.parquet"
 
@@ -52,9 +53,9 @@ def contents(place):
 
 
 def test_both_jobs_write_to_a_store_what_they_write_to_a_disk(config, tmp_path, write_items):
-    items = write_items([0, 0, 1, 1])
-    upload(items, ITEMS)
     assert prepare(config, tmp_path / "prepared") == prepare(config, PREPARED) == 0
+    items = write_items([0, 0, 1, 1], vocabulary=tmp_path / "prepared" / schema.VOCABULARY)
+    upload(items, ITEMS)
     assert encode(config, tmp_path / "prepared", items, tmp_path / "examples") == 0
     assert encode(config, PREPARED, ITEMS, EXAMPLES) == 0
     assert contents(PREPARED) == contents(tmp_path / "prepared")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tfdnc import schema
+from tfdnc import items, schema
 from tfdnc.clustering import CLUSTERERS, build_clusters, read_training_log
 from tfdnc.clustering.station import next_in_cluster, order_clusters
 from tfdnc.clustering.word2vec import _Corpus
@@ -287,6 +288,32 @@ def test_unknown_method_lists_the_known(prepared, tmp_path):
     known = ", ".join(CLUSTERERS.names())
     with pytest.raises(UserError, match=f"Unknown clusterer 'kmeans'; known: {known}"):
         build_clusters(prepared, ClusterConfig(method="kmeans"), 1, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", [schema.VOCABULARY, f"{schema.SEQUENCES}/{schema.shard_name(1, 2, 'parquet')}"])
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: b"", lambda raw: raw[::-1]])
+def test_damaged_files_of_prepare_are_refused(prepared, tmp_path, name, damage):
+    copy = shutil.copytree(prepared, tmp_path / "copy")
+    (copy / name).write_bytes(damage((copy / name).read_bytes()))
+    with pytest.raises(
+        UserError, match=r"^Expected whole sequences and vocabulary.parquet in .* `tfdnc prepare` again"
+    ):
+        build_clusters(copy, TINY, 1, tmp_path / "out")
+
+
+def test_a_missing_shard_is_not_passed_over(prepared, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "copy")
+    (copy / schema.SEQUENCES / schema.shard_name(1, 2, "parquet")).unlink()
+    with pytest.raises(UserError, match=r"Expected the 2 files part-00000.* found 1 that are not these"):
+        build_clusters(copy, TINY, 1, tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "{}", "[{}]", '[{"name": "one of two"}]'])
+def test_clusters_must_be_described(prepared, tmp_path, text):
+    build_clusters(prepared, ClusterConfig(method="random", num_clusters=2), 1, tmp_path)
+    (tmp_path / schema.CLUSTERS).write_text(text)
+    with pytest.raises(UserError, match=r"^Expected .*clusters.*in .*clusters.json.* cluster again"):
+        items.read_items(tmp_path)
 
 
 def test_wrong_folders_are_refused(prepared, tmp_path):

@@ -65,6 +65,13 @@ def test_every_wrong_key_is_named_at_once():
         parse_config({"name": "x", "model": {"dmi": 3}, "foo": 1})
 
 
+@pytest.mark.parametrize("key", ["examples.popularity_exponent", "train.negative_exponent"])
+@pytest.mark.parametrize("value", ["1e308", "-11", ".inf", ".nan"])
+def test_an_exponent_that_counts_cannot_bear_is_refused(config_file, key, value):
+    with pytest.raises(UserError, match=f"{key}: input should be (greater|less) than or equal to -?10, got"):
+        load_config(config_file, [f"{key}={float(value.replace('.', '') if value[0] == '.' else value)!r}"])
+
+
 def test_a_missing_file_says_where_it_was_expected(tmp_path):
     with pytest.raises(UserError, match=r"Expected a YAML config at .*absent.yaml, found no file there"):
         load_config(tmp_path / "absent.yaml")

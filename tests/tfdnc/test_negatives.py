@@ -38,7 +38,9 @@ def law(name, own, target, exponent, ratio):
     """Probability `[21]` of every item index as the negative of `target`."""
 
     def inside(pool):
-        weights = np.where(pool & ~np.isin(np.arange(21), own), np.r_[0, COUNTS].astype(float) ** exponent, 0)
+        counts = np.r_[0, COUNTS].astype(float)
+        powers = np.where((counts > 0) | (exponent == 0), np.maximum(counts, 1) ** exponent, 0)
+        weights = np.where(pool & ~np.isin(np.arange(21), own), powers, 0)
         weights[0] = 0
         return weights / weights.sum()
 
@@ -56,7 +58,7 @@ def p_value(observed, probability):
 
 
 @pytest.mark.parametrize("name", ["in_cluster", "uniform", "mixed"])
-@pytest.mark.parametrize("exponent", [0.0, 0.75, -0.5 + 1.5])
+@pytest.mark.parametrize("exponent", [0.0, 0.75, 1.0, -0.5])
 @pytest.mark.parametrize("own", OWN_ITEMS)
 def test_draws_follow_the_law_and_are_never_the_users_own(name, exponent, own):
     drawn, counts = draw(sampler(name, popularity_exponent=exponent, ratio=0.3), user_generator(1, 7), own, 20_000)
@@ -185,6 +187,14 @@ def test_untrained_items_are_negatives_under_the_uniform_law_only():
     assert {4, 12} <= set(draw(sampler("uniform"), user_generator(0, 0), items, 500)[0].ravel())
     popular = draw(sampler("uniform", popularity_exponent=0.5), user_generator(0, 0), items, 500)[0]
     assert not np.isin(popular, [4, 12]).any()
+
+
+@pytest.mark.parametrize("exponent", [-10, 10])
+def test_the_steepest_laws_do_not_overflow(exponent):
+    config = ExamplesConfig(sampler="uniform", popularity_exponent=exponent)
+    steep = NEGATIVE_SAMPLERS.resolve("uniform")(np.array([1, 5]), np.array([0, 10**9, 10**9, 1, 1]), config)
+    drawn, _ = draw(steep, user_generator(1, 1), [1, 3], 1000)
+    assert set(drawn.ravel()) == {2 if exponent > 0 else 4}
 
 
 @pytest.mark.parametrize(("own", "exponent"), [([1, 2, 3, 4, 5], 0.0), ([1, 2, 3, 5], 1.0)])

@@ -94,9 +94,16 @@ def test_a_damaged_shard_is_named_with_what_to_do(training_folder, damage):
         read_training(training_folder)
 
 
+def test_a_missing_shard_is_not_passed_over(training_folder):
+    (training_folder / schema.shard_name(0, 2, "tfrecord")).unlink()
+    with pytest.raises(UserError, match=r"Expected the 2 files part-00000.* found 1 that are not these; run the exam"):
+        read_training(training_folder)
+
+
 def test_records_of_another_layout_are_refused(tmp_path):
     folder = tmp_path / schema.TRAIN
-    write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0], "negatives": [1, 2]}])
+    for shard in range(2):
+        write(folder, shard, [{"user": [shard], "item": [4, 5], "cluster": [0], "negatives": [1, 2]}])
     with pytest.raises(UserError, match="as many clusters as items"):
         read_training(folder)
 

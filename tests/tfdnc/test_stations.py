@@ -137,6 +137,18 @@ def test_leftovers_of_a_killed_run_are_removed_unless_the_station_resumes(tmp_pa
         assert outcome.figures == {"found": resumes}
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_folders_of_a_kill_between_two_names_are_removed(run, finished):
+    station = make_station("first", CountingWork())
+    if finished:
+        run_station(station, config(), run)
+    for name in (".first.old", ".first.adopted", ".first.unfinished"):
+        (run / name).mkdir(parents=True)
+        (run / name / "result").write_text("half")
+    run_station(station, config(), run)
+    assert [path.name for path in run.iterdir()] == ["first"]
+
+
 def test_progress_made_on_other_inputs_is_not_resumed(run):
     log = run.parent.parent / "log.csv"
 

@@ -1,6 +1,8 @@
 """Training: it learns, keeps the best epoch, and a killed run ends where an uninterrupted one would have."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from tfdnc.backend import tf
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
-from tfdnc.schema import HISTORY_FILE
+from tfdnc.schema import EPOCH_LOG, HISTORY_FILE
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.train import load_trained, train
@@ -113,6 +115,41 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
     whole, killed = (json.loads((tmp_path / name / HISTORY_FILE).read_text()) for name in ("whole", "killed"))
     assert all(entry.pop("cpu_seconds") > 0 for entry in whole + killed)  # the one figure that differs
     assert whole == killed
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def invert(path):
+    path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What a training that died in its fourth epoch leaves."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.raises(Killed):
+        run(folder, validate=Validator(die_at=2))
+    return folder
+
+
+@pytest.mark.parametrize("damage", [truncate, invert, Path.unlink])
+@pytest.mark.parametrize("name", ["checkpoints/ckpt-3.index", "checkpoints/ckpt-3.data-00000-of-00001", EPOCH_LOG])
+def test_a_damaged_checkpoint_is_refused_with_what_to_remove(killed, tmp_path, name, damage):
+    folder = shutil.copytree(killed, tmp_path / "copy")
+    damage(folder / name)
+    with pytest.raises(UserError, match=r"^Expected a whole checkpoint .*copy, could not restore.* from the start\.$"):
+        run(folder)
+
+
+@pytest.mark.parametrize("damage", [truncate, invert, Path.unlink])
+@pytest.mark.parametrize("name", ["weights.index", "weights.data-00000-of-00001"])
+def test_damaged_weights_are_refused(killed, tmp_path, name, damage):
+    folder = shutil.copytree(killed, tmp_path / "copy")
+    damage(folder / name)
+    with pytest.raises(UserError, match=r"^Expected whole weights of this model at .*copy.weights; train again"):
+        load_trained(make_config(), make_items(), folder)
 
 
 def test_no_epochs_keep_the_initial_weights_and_a_killed_run_starts_over(tmp_path):

@@ -1,6 +1,6 @@
 """What a clusterer may see of prepare's output: the training part of every sequence, and the vocabulary."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from tfdnc import schema
 from tfdnc.errors import UserError
 from tfdnc.sequences import training_part
+from tfdnc.shards import check_shards
 
 
 @dataclass(frozen=True)
@@ -70,28 +71,36 @@ def read_training_log(prepared: Path, scratch: Path, runner_args: Sequence[str] 
     """Opens what `tfdnc prepare` wrote, and counts its training events.
 
     Raises:
-        UserError: the folder is not prepare's output, is empty, or its sequences name items outside the vocabulary.
+        UserError: the folder is not prepare's whole output, is damaged or empty, or its sequences name items outside
+            the vocabulary.
     """
     prepared = Path(prepared)
     files = tuple(sorted((prepared / schema.SEQUENCES).glob("*.parquet")))
-    if not files or not (prepared / schema.VOCABULARY).is_file():
+    check_shards([file.name for file in files], prepared / schema.SEQUENCES, "parquet", "run `tfdnc prepare` first")
+    try:
+        vocabulary = pq.read_table(prepared / schema.VOCABULARY, schema=schema.VOCABULARY_SCHEMA)
+        counts = _count_items(prepared, files, vocabulary.num_rows)
+    except (OSError, pa.ArrowException, KeyError) as error:
         raise UserError(
-            f"Expected {schema.SEQUENCES}/*.parquet and {schema.VOCABULARY} in {prepared}, found "
-            f"{len(files)} sequence files; run `tfdnc prepare` first."
-        )
-    vocabulary = pq.read_table(prepared / schema.VOCABULARY, schema=schema.VOCABULARY_SCHEMA)
-    counts = np.zeros(vocabulary.num_rows + 1, np.int64)
-    for items, _ in map(training_part, files):
-        if len(items) and (items.min() < 1 or items.max() > vocabulary.num_rows):
-            raise UserError(
-                f"Expected items 1..{vocabulary.num_rows} in the sequences of {prepared}, found "
-                f"{items.min()}..{items.max()}: sequences and vocabulary are of different runs; run `tfdnc prepare` "
-                "again."
-            )
-        counts += np.bincount(items, minlength=len(counts))
+            f"Expected whole sequences and {schema.VOCABULARY} in {prepared}, could not read them: {error}; run "
+            "`tfdnc prepare` again."
+        ) from error
     if not counts.any():
         raise UserError(
             f"Expected users with training events in {prepared}, found none: every event is held out. Bring a larger "
             "log, or move the split of the data section."
         )
-    return TrainingLog(files, counts[1:], vocabulary, Path(scratch), tuple(runner_args))
+    return TrainingLog(files, counts, vocabulary, Path(scratch), tuple(runner_args))
+
+
+def _count_items(prepared: Path, files: Iterable[Path], num_items: int) -> np.ndarray:
+    """Returns the training events int64 [N] of each item."""
+    counts = np.zeros(num_items + 1, np.int64)
+    for items, _ in map(training_part, files):
+        if len(items) and (items.min() < 1 or items.max() > num_items):
+            raise UserError(
+                f"Expected items 1..{num_items} in the sequences of {prepared}, found {items.min()}..{items.max()}: "
+                "sequences and vocabulary are of different runs; run `tfdnc prepare` again."
+            )
+        counts += np.bincount(items, minlength=len(counts))
+    return counts[1:]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tfdnc import schema
@@ -176,7 +177,9 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
 
 def _item_table(log: TrainingLog, labels: np.ndarray, cold: np.ndarray) -> pa.Table:
     """Returns the table of `schema.ITEM_SCHEMA`: by cluster, then descending count, then item id."""
-    order = np.lexsort((np.array(log.item_ids()), -log.counts, labels))
+    # By rank: numpy would give every id the space of the longest one.
+    by_id = pc.rank(log.vocabulary["item_id"], tiebreaker="first").to_numpy()
+    order = np.lexsort((by_id, -log.counts, labels))
     known = log.vocabulary.take(pa.array(order))
     columns = {
         "item_index": np.arange(1, log.num_items + 1),

@@ -42,7 +42,23 @@ class TrainingState:
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder / _CHECKPOINTS), max_to_keep=2)
 
     def restore(self) -> int:
-        """Restores the newest checkpoint if there is one; returns the number of finished epochs."""
+        """Restores the newest checkpoint if there is one; returns the number of finished epochs.
+
+        Raises:
+            UserError: what a killed training has left is damaged.
+        """
+        try:
+            finished = self._restore()
+            if finished != len(self.history):
+                raise ValueError(f"{schema.EPOCH_LOG} has {len(self.history)} epochs of {finished}")
+        except (tf.errors.OpError, IndexError, ValueError) as error:  # TensorFlow has all three for a damaged file
+            raise UserError(
+                f"Expected a whole checkpoint and {schema.EPOCH_LOG} of the killed training in {self._common}, could "
+                f"not restore them: {_first_line(error)}. Remove that folder to train from the start."
+            ) from error
+        return finished
+
+    def _restore(self) -> int:
         newest = tf.train.latest_checkpoint(str(self._common / _CHECKPOINTS))
         if newest:
             self._checkpoint.restore(newest)
@@ -71,6 +87,10 @@ class TrainingState:
         """Removes what only a resumed run needs."""
         shutil.rmtree(self._folder / _CHECKPOINTS, ignore_errors=True)
         (self._folder / schema.EPOCH_LOG).unlink(missing_ok=True)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class CpuTime(keras.callbacks.Callback):

@@ -14,6 +14,7 @@ import numpy as np
 from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.errors import UserError
+from tfdnc.shards import check_shards
 from tfdnc.training.workers import ALONE, Place
 
 _PARSE_BATCH = 256  # of 64 to 1024 the fastest, by a third: what it parses still fits a cache
@@ -43,7 +44,7 @@ def read_training(folder: Path, place: Place = ALONE) -> TrainingRecords:
     """Reads the shards of `folder` in order: all of them, or of several workers every worker its own.
 
     Raises:
-        UserError: there is no shard, or fewer than workers, one is truncated or damaged, or the features do not fit
+        UserError: a shard is missing, truncated or damaged, there are fewer than workers, or the features do not fit
             together.
     """
     # A feature that no record has comes out as empty lists.
@@ -74,15 +75,14 @@ def read_held_out(folder: Path) -> HeldOutRecords:
 
 def _shards(folder: Path, place: Place = ALONE) -> list[str]:
     """The shards that one worker reads: every count-th."""
-    files = sorted(str(file) for file in folder.glob("*.tfrecord"))
-    if not files:
-        raise UserError(f"Expected TFRecord shards in {folder}, found none: run the examples station first.")
+    files = sorted(folder.glob("*.tfrecord"))
+    check_shards([file.name for file in files], folder, "tfrecord", "run the examples station first")
     if len(files) < place.count:
         raise UserError(
             f"Expected at least one shard per worker in {folder}, found {len(files)} for {place.count} workers: start "
             "fewer, or raise data.num_shards."
         )
-    return files[place.index :: place.count]
+    return [str(file) for file in files[place.index :: place.count]]
 
 
 def _read(files: list[str], features: Iterable[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

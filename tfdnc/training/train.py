@@ -170,11 +170,18 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Re
     """Returns the retriever with the best weights of a finished train station.
 
     Matrix products run in float32 whatever the training used: evaluation and serving then agree on every machine.
+
+    Raises:
+        UserError: the weights are damaged, or those of another model.
     """
     settings = config.train.model_copy(update={"precision": "float32"})
     model = Retriever(config.model, settings, items.offsets, config.seed)
     model.user_vectors(tf.ones([1, 1], tf.int32))
-    tf.train.Checkpoint(model=model).read(str(folder / WEIGHTS)).expect_partial().assert_existing_objects_matched()
+    try:
+        status = tf.train.Checkpoint(model=model).read(str(folder / WEIGHTS)).expect_partial()
+        status.assert_existing_objects_matched()
+    except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:  # TensorFlow has them all for damage
+        raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
     return model
 
 
