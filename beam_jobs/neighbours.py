@@ -192,7 +192,7 @@ def _write_range(element: tuple[int, np.ndarray], scratch: Path) -> None:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+    with whole_file(path) as stream:
         np.save(stream, array)
 
 

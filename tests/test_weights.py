@@ -1,6 +1,7 @@
 """A weight from the row of a log to the position of a training batch that its event is the target of."""
 
 import numpy as np
+import pytest
 
 from beam_jobs.examples import build_examples
 from beam_jobs.sequences import prepare
@@ -12,14 +13,17 @@ from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.negatives import RecordedNegatives
 from tfdnc.training.records import read_training
 
+BY_TIME = {"split": "time", "validation_from": 700_000, "test_from": 850_000}
 
-def test_every_target_of_a_batch_has_the_weight_of_its_event(tmp_path):
+
+@pytest.mark.parametrize("split", [{}, BY_TIME], ids=["leave_last_two", "time"])
+def test_every_target_of_a_batch_has_the_weight_of_its_event(split, tmp_path):
     rng = np.random.default_rng(0)
-    users, items = rng.integers(0, 30, 900), rng.integers(0, 25, 900)
+    users, items, times = (rng.integers(0, most, 900) for most in (30, 25, 10**6))
     # A weight that says which event it is: 1000 for the user, 10 for the item; rows come in no order of time.
-    rows = [f"{items[r]},{1000 * users[r] + 10 * items[r]}.5,u{users[r]},{rng.integers(0, 10**6)}" for r in range(900)]
+    rows = [f"{items[r]},{1000 * users[r] + 10 * items[r]}.5,u{users[r]},{times[r]}" for r in range(900)]
     (tmp_path / "log.csv").write_text("\n".join(["item_id,weight,user_id,timestamp", *rows]) + "\n")
-    data = DataConfig(path=tmp_path / "log.csv", columns={"weight": "weight"}, num_shards=4)
+    data = DataConfig(path=tmp_path / "log.csv", columns={"weight": "weight"}, num_shards=4, **split)
     prepare(data, tmp_path / "prepared", ["--chunk_bytes=1000"])
     build_clusters(tmp_path / "prepared", ClusterConfig(method="random", num_clusters=3), 1, tmp_path / "cluster")
     sequences, table = tmp_path / "prepared" / schema.SEQUENCES, tmp_path / "cluster" / schema.ITEMS
@@ -37,4 +41,5 @@ def test_every_target_of_a_batch_has_the_weight_of_its_event(tmp_path):
         np.testing.assert_array_equal(batch["weight"], expected)
         assert all(len(set(mine[here])) == 1 for mine, here in zip(owner, filled, strict=True))  # a user per row
         positions += filled.sum()
-    assert positions == 900 - 3 * 30  # the first event of a user is nobody's target, the last two are held out
+    trained = (times < BY_TIME["validation_from"]).sum() if split else 900 - 2 * 30
+    assert positions == trained - 30  # the first event of a user is nobody's target

@@ -1,6 +1,8 @@
 """Weights from the log's column to the sequences."""
 
+import gzip
 import json
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -114,6 +116,53 @@ def test_rules_of_a_user_take_the_weights_of_the_events_they_take(write_csv, pre
     rules = {"max_events_per_user": 19, "session_gap": 50, "repeats": "collapse", "filter_rounds": 2}
     _, prepared = prepare_log(write_csv(rows, header=HEADER), columns=COLUMNS, **rules)
     assert weights_by_user(prepared) == {"a:1": [1, 2, 4, 6, 8], "a:2": [100, 102, 104, 106, 108]}
+
+
+def _csv(table, quote=""):
+    rows = [table.column_names, *(row.values() for row in table.to_pylist())]
+    return "".join(",".join(f"{quote}{value}{quote}" for value in row) + "\n" for row in rows).encode()
+
+
+def _jsonl(table):
+    return "".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode()
+
+
+def _parquet(table):
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=100)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("shuffle", ["files", "engine"])
+@pytest.mark.parametrize(
+    ("suffix", "encode"),
+    [
+        pytest.param("csv", _csv, id="csv"),
+        pytest.param("csv", partial(_csv, quote='"'), id="quoted"),
+        pytest.param("csv.gz", lambda table: gzip.compress(_csv(table)), id="gzip"),
+        pytest.param("jsonl", _jsonl, id="jsonl"),
+        pytest.param("parquet", _parquet, id="parquet"),
+    ],
+)
+def test_in_every_format_a_weight_stays_beside_the_event_of_its_row(suffix, encode, shuffle, prepare_log, tmp_path):
+    rng = np.random.default_rng(3)
+    users, items, times = rng.integers(0, 20, 600), rng.integers(0, 4, 600), rng.integers(0, 1000, 600)
+    rows = pa.table({"user_id": users, "item_id": items, "timestamp": times, "stars": np.arange(600) / 8})
+    path = tmp_path / f"log.{suffix}"
+    path.write_bytes(encode(rows))
+    rules = {"max_events_per_user": 25, "session_gap": 60, "repeats": "collapse", "min_user_events": 2}
+    split = {"split": "time", "validation_from": 600, "test_from": 800}
+    config = {"format": suffix.removesuffix(".gz"), "columns": COLUMNS, "num_shards": 3, **rules, **split}
+    figures, prepared = prepare_log(path, [f"--shuffle={shuffle}", "--chunk_bytes=2000"], **config)
+    assert all(figures["rows_filtered"][rule] for rule in ("max_events_per_user", "repeats", "min_user_events"))
+    ids = [None, *pq.read_table(prepared / schema.VOCABULARY)["item_id"].to_pylist()]
+    sequences = pq.read_table(prepared / schema.SEQUENCES).to_pylist()
+    assert len(sequences) > 20  # sessions
+    for sequence in sequences:
+        read = (np.array(sequence["weights"]) * 8).astype(int)  # the weight says which row it was
+        assert {str(user) for user in users[read]} == {sequence["user_id"].split(":")[0]}
+        assert [str(item) for item in items[read]] == [ids[item] for item in sequence["items"]]
+        assert times[read].tolist() == sequence["times"]
 
 
 def test_weights_change_nothing_but_the_weights(write_csv, prepare_log, read_users):

@@ -3,12 +3,13 @@
 import csv
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from beam_jobs.sequences import prepare
 from tfdnc import schema
-from tfdnc.clustering import TrainingLog, word2vec_kmeans
-from tfdnc.config import ClusterConfig, GenerateConfig
+from tfdnc.clustering import build_clusters
+from tfdnc.config import ClusterConfig, DataConfig, GenerateConfig
 from tfdnc.errors import UserError
 from tfdnc.generate import ITEM_FILE, LOG, generate_log, group_name
 
@@ -95,19 +96,16 @@ def test_the_last_item_tells_more_than_popularity(log):
 
 
 def test_word2vec_finds_the_hidden_groups(tmp_path):
-    config = GenerateConfig(users=500, items=300, groups=5)
-    generate_log(config, 1, tmp_path)
-    rows = np.loadtxt(tmp_path / LOG, delimiter=",", skiprows=1, dtype=np.int64)
-    rows = rows[np.lexsort((rows[:, 2], rows[:, 0]))]
-    offsets = np.append(0, np.cumsum(np.bincount(rows[:, 0])[1:]))
-    vocabulary = pa.Table.from_pylist([{"item_id": str(i)} for i in range(1, 301)], schema=schema.VOCABULARY_SCHEMA)
-    counts = np.bincount(rows[:, 1], minlength=301)[1:]
-    labels = word2vec_kmeans(TrainingLog(rows[:, 1], offsets, counts, vocabulary), ClusterConfig(num_clusters=5), 1)
+    generate_log(GenerateConfig(users=500, items=300, groups=5), 1, tmp_path)
+    prepare(DataConfig(path=tmp_path / LOG), tmp_path / "prepared")
+    build_clusters(tmp_path / "prepared", ClusterConfig(num_clusters=5), 1, tmp_path / "clusters")
+    table = pq.read_table(tmp_path / "clusters" / schema.ITEMS, columns=["item_id", "cluster"])
     with (tmp_path / ITEM_FILE).open() as file:
-        group = {int(row["item_id"]): row["categories"] for row in csv.DictReader(file)}
-    groups = np.array([group[item] for item in range(1, 301)])
-    pure = sum(np.unique(groups[labels == k], return_counts=True)[1].max() for k in range(5))
-    assert pure / 300 > 0.95
+        group = {row["item_id"]: row["categories"] for row in csv.DictReader(file)}
+    groups = np.array([group[item] for item in table["item_id"].to_pylist()])
+    clusters = table["cluster"].to_numpy()
+    pure = sum(np.unique(groups[clusters == k], return_counts=True)[1].max() for k in range(5))
+    assert pure / len(groups) > 0.95
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path):
