@@ -41,6 +41,14 @@ class ColumnMapping(Section):
     time: str = "timestamp"
     weight: str | None = None  # how much an event counts in the loss; null: all the same
 
+    @model_validator(mode="after")
+    def _every_name_is_of_one_column(self) -> "ColumnMapping":
+        keys = {}
+        for key, name in self.model_dump(exclude_none=True).items():
+            if keys.setdefault(name, key) != key:
+                raise ValueError(f"expected another column for {key} than for {keys[name]}, both are {name!r}")
+        return self
+
 
 class ItemFile(Section):
     """A CSV file that describes items: for cluster names, and for clusters given by a category."""

@@ -45,6 +45,8 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
             r"data.kuairand.feedback: .*'is_click', 'long_view'.*'clicks'",
         ),
         ({"data": {"kuairand": {"label": 1}}}, r"unknown key 'data.kuairand.label'; known here: feedback, tab"),
+        ({"data": {"columns": {"time": "user_id"}}}, "expected another column for time than for user, .* 'user_id'"),
+        ({"data": {"columns": {"weight": "timestamp"}}}, "expected another column for weight than for time"),
         ({"model": {"dim": 10, "heads": 4}}, "multiple of heads, not 10 of 4"),
         ({"export": {"num_candidates": 20, "max_candidates": 10}}, "at most max_candidates, not 20 > 10"),
         ({"evaluate": {"candidates": []}}, "evaluate.candidates: .*at least 1 item"),
