@@ -14,6 +14,9 @@ _OPENS = [
     f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "net", "io", "nio", "util", "time")
 ]
 
+# The jobs here are over before the thorough compiler and parallel garbage collectors have paid for themselves.
+_SHORT = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+
 # Flink's start scripts, which no package has, would work these out from one budget. A shuffle that is sorted on disk
 # asks for 512 network buffers of 32 KiB at once, and several may stand beside each other.
 _MEMORY = {
@@ -35,7 +38,7 @@ def start_cluster(processes: Processes, flink: Flink) -> list[str]:
     rest, rpc, job, artifacts = (free_port() for _ in range(4))
     configuration = processes.folder / "conf"
     _write_configuration(configuration, rest, rpc, processes.folder)
-    java = ["java", *_OPENS, "-cp", f"{flink.jars}/*"]
+    java = ["java", *_SHORT, *_OPENS, "-cp", f"{flink.jars}/*"]
     arguments = ["--configDir", configuration]
     entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     processes.start("job-manager", [*java, "-Xmx512m", entry, *arguments])

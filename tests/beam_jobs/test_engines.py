@@ -47,6 +47,14 @@ def worker_pool(processes):
     return start_worker_pool(processes)
 
 
+@pytest.fixture(scope="module")
+def flink(processes):
+    try:
+        return start_cluster(processes, fetch_flink())
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.timeout(180)
 def test_job_service_with_workers_in_this_process(job_service, tmp_path):
     assert check(tmp_path, ROWS, job_service + LOOPBACK).different == []
@@ -74,7 +82,11 @@ def test_prism_with_a_worker_pool_elsewhere(processes, worker_pool, tmp_path):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("workers", ["loopback", "external"])
 def test_bad_input_on_an_engine_is_the_same_sentence(job_service, workers, request, tmp_path, write_csv):
-    flags = job_service + (LOOPBACK if workers == "loopback" else request.getfixturevalue("worker_pool"))
+    pool = LOOPBACK if workers == "loopback" else request.getfixturevalue("worker_pool")
+    assert_truncated_gzip_is_a_sentence(job_service + pool, tmp_path, write_csv)
+
+
+def assert_truncated_gzip_is_a_sentence(flags, tmp_path, write_csv):
     path = tmp_path / "log.csv.gz"
     path.write_bytes(gzip.compress(write_csv([(1, 1, 1)] * 1000).read_bytes())[:-9])
     with pytest.raises(
@@ -197,17 +209,14 @@ def test_no_job_server_at_all_is_one_sentence(maven):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", ["loopback", "external"])
-def test_flink_with_two_task_managers(workers, request, tmp_path):
-    try:
-        flink = fetch_flink()
-    except UnavailableError as error:
-        pytest.skip(str(error))
+def test_flink_with_two_task_managers(flink, workers, request, tmp_path):
     pool = LOOPBACK if workers == "loopback" else request.getfixturevalue("worker_pool")
-    with Processes(tmp_path / "cluster") as running:
-        flags = start_cluster(running, flink)
-        [port] = [int(flag.rpartition(":")[2]) for flag in flags if flag.startswith("--job_endpoint=")]
-        assert check(tmp_path, ROWS, flags + pool).different == []
-    with Processes(tmp_path) as none_left:
-        none_left.wait_until(lambda: not listens(port), "no job server")
+    assert check(tmp_path, ROWS, flink + pool).different == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_bad_input_on_flink_is_the_same_sentence(flink, worker_pool, tmp_path, write_csv):
+    assert_truncated_gzip_is_a_sentence(flink + worker_pool, tmp_path, write_csv)
