@@ -1,16 +1,22 @@
 """Processes of an engine: started together, watched while they are waited for, and stopped together."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+# Asks Linux (PR_SET_PDEATHSIG) to kill the process when we end, then becomes the program. As `preexec_fn` it would run
+# between fork and exec in our own process, together with gRPC's fork handlers; a child once died there (SIGSEGV).
+_END_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 _LAST_LINES = 15  # of a log that are shown when its process has ended
 
 
@@ -54,14 +60,13 @@ class Processes:
         variables = {key: value for key, value in {**os.environ, **(environment or {})}.items() if value}
         with open(self.log(name), "wb") as log:
             self._running[name] = subprocess.Popen(
-                [str(part) for part in command],
+                [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, *(str(part) for part in command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 env=variables,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
 
     def log(self, name: str) -> Path:
@@ -107,7 +112,3 @@ def listens(port: int) -> bool:
 def _signal_group(process: subprocess.Popen, signal_number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal_number)
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
