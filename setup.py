@@ -43,7 +43,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",  # numpy 2.4 starts at 3.11, scann's wheels end at 3.13
     packages=find_packages(include=["tfdnc*", "beam_jobs*", "serving*"]),
-    package_data={"tfdnc.page": ["templates/*"]},
+    package_data={"tfdnc.page": ["templates/*"], "beam_jobs.engines": ["pom.xml"]},
     install_requires=INSTALL,
     extras_require={"dev": DEV},
     entry_points={"console_scripts": ["tfdnc = tfdnc.cli.main:main"]},

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 
 CAP, REPEATS, RARE_ITEM, SHORT_USER = "max_events_per_user", "repeats", "min_item_events", "min_user_events"
 FILTERED, ROUND = "filtered: ", "filter round "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
-from tfdnc.config import DataConfig, ItemFile
+from tfdnc.data_config import DataConfig, ItemFile
 from tfdnc.errors import UserError
 
 

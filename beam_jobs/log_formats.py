@@ -11,7 +11,7 @@ from beam_jobs.log_rows import Wanted
 from beam_jobs.log_times import ISO
 from beam_jobs.parquet_files import find_parquet
 from beam_jobs.text_files import TextFile
-from tfdnc.config import DataConfig, KuaiRandRows
+from tfdnc.data_config import DataConfig, KuaiRandRows
 from tfdnc.errors import UserError
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"

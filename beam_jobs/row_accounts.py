@@ -8,7 +8,7 @@ from beam_jobs.log_files import Log
 from beam_jobs.log_rows import Rows
 from beam_jobs.pipeline import add_counts
 from tfdnc import schema
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 
 _log = logging.getLogger(__name__)

@@ -54,7 +54,7 @@ from beam_jobs.vocabulary import (
     write_vocabulary,
 )
 from tfdnc import schema
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.packing import pack, unpack
 from beam_jobs.splits import split_sequences
 from tfdnc import schema
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,10 @@ GROUND_FLOOR = {
     "tfdnc",
     *(
         f"tfdnc.{name}"
-        for name in ("config", "errors", "items", "negatives", "registry", "schema", "sequences", "shards", "times")
+        for name in (
+            *("config", "data_config", "errors", "items", "negatives", "registry", "schema", "section", "sequences"),
+            *("shards", "times"),
+        )
     ),
 }
 

@@ -7,7 +7,8 @@ from beam_jobs.examples import build_examples
 from beam_jobs.sequences import prepare
 from tfdnc import schema
 from tfdnc.clustering import build_clusters
-from tfdnc.config import ClusterConfig, DataConfig, ExamplesConfig, TrainConfig, parse_config
+from tfdnc.config import ClusterConfig, ExamplesConfig, TrainConfig, parse_config
+from tfdnc.data_config import DataConfig
 from tfdnc.items import read_items
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.negatives import RecordedNegatives

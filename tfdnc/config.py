@@ -1,72 +1,14 @@
 """The experiment config: typed sections read from YAML; unknown keys are refused, dotted overrides are applied."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
-from tfdnc.times import Instant, first_time_from
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Exponent = Annotated[float, Field(ge=-10, le=10)]  # of counts up to billions: their powers stay far from overflow
-Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
-UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
-"""By `data.time_unit`; ISO 8601 text is read as microseconds."""
-
-
-def _as_text(value: object) -> object:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-Location = Annotated[str, BeforeValidator(_as_text)]
-"""A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
-
-
-class Section(BaseModel):
-    """Base of every section: immutable, and a typing error in a key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnMapping(Section):
-    """Names of the columns of a log in CSV or Parquet, or of the fields of its rows in JSON Lines."""
-
-    user: str = "user_id"
-    item: str = "item_id"
-    time: str = "timestamp"
-    weight: str | None = None  # how much an event counts in the loss; null: all the same
-
-    @model_validator(mode="after")
-    def _every_name_is_of_one_column(self) -> "ColumnMapping":
-        keys = {}
-        for key, name in self.model_dump(exclude_none=True).items():
-            if keys.setdefault(name, key) != key:
-                raise ValueError(f"expected another column for {key} than for {keys[name]}, both are {name!r}")
-        return self
-
-
-class ItemFile(Section):
-    """A CSV file that describes items: for cluster names, and for clusters given by a category."""
-
-    path: Location
-    item: str = "item_id"
-    title: str | None = None
-    categories: str | None = None
-    separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories of one item
-
-
-class KuaiRandRows(Section):
-    """Which rows of a KuaiRand log are events (`data.format: kuairand`)."""
-
-    feedback: Literal[
-        "is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_profile_enter", "is_hate"
-    ] = "is_click"  # the column that must be 1; blank is unknown, and not counted
-    tab: Annotated[int, Field(ge=0)] | None = None  # the place in the app; none: all of them
+from tfdnc.section import Alpha, Exponent, Positive, Section, Share, Sizes
 
 
 class GenerateConfig(Section):
@@ -78,70 +20,6 @@ class GenerateConfig(Section):
     interests_per_user: Positive = 3
     mean_events: Positive = 40
     popularity_exponent: Exponent = 0.9  # Zipf exponent of item popularity inside a group
-
-
-class DataConfig(Section):
-    """Where the log is and which of its rows count."""
-
-    format: Literal["csv", "jsonl", "parquet", "movielens", "kuairand"] = "csv"
-    # csv, jsonl, parquet: files, by path, glob, URL, or a list of these; movielens: folder with ratings.dat (and
-    # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
-    path: str | tuple[str, ...] | None = None
-    columns: ColumnMapping = ColumnMapping()
-    time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
-    kuairand: KuaiRandRows = KuaiRandRows()
-    items: ItemFile | None = None
-    max_events_per_user: Positive | None = None  # the latest ones; a bound for users who are machines
-    session_gap: Annotated[float, Field(gt=0, le=1e9)] | None = (
-        None  # seconds; a longer pause begins a new sequence, "user:n"
-    )
-    repeats: Literal["keep", "collapse"] = "keep"  # collapse: of events of one item in a row the first stays
-    min_item_events: Positive = 5  # items are filtered first, then users (sessions, if there is a gap) ...
-    min_user_events: Positive = 5  # of all events, held-out ones included; with leave_last_two at least 3
-    filter_rounds: Positive = 1  # ... so many times; enough of them make both hold at once (k-core)
-    split: Literal["leave_last_two", "time"] = "leave_last_two"
-    validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; what is earlier is training
-    test_from: Instant | None = None  # time: from here on test
-    max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
-    num_shards: Positive = 16
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _path_names_files(cls, path: object) -> object:
-        several = isinstance(path, list | tuple)
-        locations = [_as_text(location) for location in path] if several else [_as_text(path)]
-        if path is not None and not (locations and all(isinstance(one, str) and one for one in locations)):
-            raise ValueError("expected a path or a list of paths")
-        return tuple(locations) if several else locations[0]
-
-    @property
-    def locations(self) -> tuple[str, ...]:
-        """What `path` names, as a tuple."""
-        return (self.path,) if isinstance(self.path, str) else self.path or ()
-
-    @property
-    def ticks_per_second(self) -> int:
-        """Units of the log's times in a second; MovieLens and KuaiRand bring their own unit."""
-        return UNITS_PER_SECOND[{"movielens": "s", "kuairand": "ms"}.get(self.format, self.time_unit)]
-
-    @property
-    def boundaries(self) -> tuple[int, int]:
-        """The first times of validation and of test in the log's unit, with `split: time`."""
-        ticks = self.ticks_per_second
-        return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
-
-    @model_validator(mode="after")
-    def _split_is_possible(self) -> "DataConfig":
-        if self.split == "leave_last_two" and self.min_user_events < 3:
-            raise ValueError("expected min_user_events of at least 3: one to learn from and the two that are held out")
-        if self.max_events_per_user is not None and self.max_events_per_user < self.min_user_events:
-            raise ValueError("expected max_events_per_user of at least min_user_events, or nobody is left")
-        missing = [at is None for at in (self.validation_from, self.test_from)]
-        if any(missing) if self.split == "time" else not all(missing):
-            raise ValueError("expected validation_from and test_from with split: time, and with no other")
-        if self.split == "time" and self.boundaries[0] >= self.boundaries[1]:
-            raise ValueError("expected validation_from before test_from")
-        return self
 
 
 class ClusterConfig(Section):

@@ -11,14 +11,11 @@ finished folder is only ever replaced as a whole, never written into, and deleti
 
 import contextlib
 import fcntl
-import functools
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,29 +23,10 @@ from pathlib import Path
 from tfdnc import __version__
 from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
+from tfdnc.fingerprint import RemoteFile, digest, digests_of
 
 MANIFEST = "manifest.json"
 _UNFINISHED = "unfinished"
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """An input file that is too far away to be read for its digest.
-
-    Attributes:
-        url: of the file.
-        size: bytes.
-        modified: seconds since 1970; with the size what tells it from a later file of this URL.
-    """
-
-    url: str
-    size: int
-    modified: float
-
-    @property
-    def name(self) -> str:
-        """The last part of the URL."""
-        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -128,7 +106,7 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     """
     _clear_leftovers(station, run)
     inputs = _inputs(station, config, run)
-    fingerprint = _digest(inputs)
+    fingerprint = digest(inputs)
     finished = read_manifest(run / station.folder)
     if finished and finished["fingerprint"] == fingerprint and not force:
         return Outcome(finished["figures"], finished["seconds"], skipped=True)
@@ -170,7 +148,7 @@ def assist(station: Station, config: ExperimentConfig, run: Path, force: bool = 
     Raises:
         UserError: a station it needs has not finished.
     """
-    fingerprint = _digest(_inputs(station, config, run))
+    fingerprint = digest(_inputs(station, config, run))
     finished = read_manifest(run / station.folder)
     if finished and finished["fingerprint"] == fingerprint and not force:
         return False
@@ -190,7 +168,7 @@ def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> di
     for station in stations:
         manifest = read_manifest(run / station.folder)
         try:
-            current = manifest and manifest["fingerprint"] == _digest(_inputs(station, config, run))
+            current = manifest and manifest["fingerprint"] == digest(_inputs(station, config, run))
         except UserError:  # an input is gone, so nobody can say what it would be made of
             current = False
         if not current:
@@ -245,40 +223,8 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
         "seed": config.seed if station.seeded else None,
         "settings": station.settings(config),
         "stations": needed,
-        "files": _digests(station.files(config, run)),
+        "files": digests_of(station.files(config, run)),
     }
-
-
-def _digests(files: list[Path | RemoteFile]) -> dict[str, str]:
-    """Returns the digest of every file by its name; a second file of the same name is "NAME (2)"."""
-    digests: dict[str, str] = {}
-    met = Counter()
-    for file in files:
-        met[file.name] += 1
-        name = f"{file.name} ({met[file.name]})" if met[file.name] > 1 else file.name
-        digests[name] = _file_digest(file)
-    return digests
-
-
-def _file_digest(file: Path | RemoteFile) -> str:
-    if isinstance(file, RemoteFile):
-        return f"{file.url}, {file.size} bytes, modified {file.modified}"
-    if not file.is_file():
-        raise UserError(f"Expected an input file at {file}, found none.")
-    status = file.stat()
-    return _content_digest(file.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-@functools.cache
-def _content_digest(path: Path, size: int, modified: int, inode: int) -> str:
-    """Digest of a file as it was then: a comparison asks for that of one log again for every run, at every ending."""
-    del size, modified, inode  # they tell this content from an earlier one of the same path
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(value: dict) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _open_output(output: Path, fingerprint: str, keep: bool) -> None:

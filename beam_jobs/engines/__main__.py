@@ -15,8 +15,16 @@ from beam_jobs.engines.packages import UnavailableError, fetch_flink, find_prism
 from beam_jobs.engines.processes import Processes
 from beam_jobs.engines.workers import start_job_service, start_prism, start_worker_pool
 
+
+def start_flink(processes: Processes) -> list[str]:
+    """Starts Flink with the best job server to be had, and says which that is; returns the flags that lead there."""
+    flink = fetch_flink()
+    print(f"flink: job server {flink.job_server}", flush=True)
+    return start_cluster(processes, flink)
+
+
 ENGINES: dict[str, Callable[[Processes], list[str]]] = {
-    "flink": lambda processes: start_cluster(processes, fetch_flink()),
+    "flink": start_flink,
     "prism": lambda processes: start_prism(processes, find_prism()),
     "portable": start_job_service,
 }

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from beam_jobs.examples import build_examples
 from beam_jobs.sequences import prepare
 from tfdnc import schema
-from tfdnc.config import DataConfig, ExamplesConfig
+from tfdnc.config import ExamplesConfig
+from tfdnc.data_config import DataConfig
 
 _CLUSTERS, _SEED = 8, 7
 

@@ -1,11 +1,11 @@
-"""A standalone Flink cluster on this machine: a job manager and two task managers on loopback."""
+"""A standalone Flink cluster on this machine, on loopback: a job manager, two task managers and Beam's job server."""
 
 import json
 import urllib.request
 from pathlib import Path
 
 from beam_jobs.engines.packages import Flink
-from beam_jobs.engines.processes import Processes, free_port
+from beam_jobs.engines.processes import Processes, free_port, listens
 
 TASK_MANAGERS = 2
 
@@ -14,15 +14,19 @@ _OPENS = [
     f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "net", "io", "nio", "util", "time")
 ]
 
-# Flink's start scripts, which the package lacks, would work these out; together they are one budget of 1 GiB.
+# The jobs here are over before the thorough compiler and parallel garbage collectors have paid for themselves.
+_SHORT = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+
+# Flink's start scripts, which no package has, would work these out from one budget. A shuffle that is sorted on disk
+# asks for 512 network buffers of 32 KiB at once, and several may stand beside each other.
 _MEMORY = {
     "framework.heap.size": "128m",
     "framework.off-heap.size": "128m",
     "task.heap.size": "256m",
     "task.off-heap.size": "0m",
     "managed.size": "128m",
-    "network.min": "64m",
-    "network.max": "64m",
+    "network.min": "256m",
+    "network.max": "256m",
     "jvm-metaspace.size": "192m",
     "jvm-overhead.min": "128m",
     "jvm-overhead.max": "128m",
@@ -30,11 +34,11 @@ _MEMORY = {
 
 
 def start_cluster(processes: Processes, flink: Flink) -> list[str]:
-    """Starts the cluster; returns the flags that send a job there."""
-    rest, rpc = free_port(), free_port()
+    """Starts the cluster and the job server; returns the flags that send a job there."""
+    rest, rpc, job, artifacts = (free_port() for _ in range(4))
     configuration = processes.folder / "conf"
     _write_configuration(configuration, rest, rpc, processes.folder)
-    java = ["java", *_OPENS, "-cp", f"{flink.libraries}/*"]
+    java = ["java", *_SHORT, *_OPENS, "-cp", f"{flink.jars}/*"]
     arguments = ["--configDir", configuration]
     entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     processes.start("job-manager", [*java, "-Xmx512m", entry, *arguments])
@@ -42,14 +46,19 @@ def start_cluster(processes: Processes, flink: Flink) -> list[str]:
     for number in range(TASK_MANAGERS):
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         processes.start(f"task-manager-{number}", [*java, "-Xmx384m", entry, *arguments])
+    ports = [f"--job-port={job}", f"--artifact-port={artifacts}", "--expansion-port=0"]
+    arguments = [f"--flink-master=http://127.0.0.1:{rest}", *ports, f"--artifacts-dir={processes.folder / 'artifacts'}"]
+    entry = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+    processes.start("job-server", [*java, "-Xmx512m", entry, "--job-host=localhost", *arguments])
     processes.wait_until(lambda: _task_managers(rest) == TASK_MANAGERS, f"{TASK_MANAGERS} Flink task managers", 120)
+    processes.wait_until(lambda: listens(job), "Beam's Flink job server", 120)
     return [
-        "--runner=FlinkRunner",
-        f"--flink_master=127.0.0.1:{rest}",
-        f"--flink_version={flink.version}",
-        f"--flink_job_server_jar={flink.job_server}",
+        "--runner=PortableRunner",
+        f"--job_endpoint=localhost:{job}",
         f"--parallelism={TASK_MANAGERS}",
-        *(f"--job_server_jvm_properties={option}" for option in _OPENS),
+        # Task managers number their workers each from 1. Here both have them from one place, where the one that has
+        # nothing to do for a moment would stop the other's; so none is stopped for an hour.
+        "--environment_cache_millis=3600000",
     ]
 
 
@@ -66,6 +75,8 @@ def _write_configuration(folder: Path, rest: int, rpc: int, scratch: Path) -> No
         "taskmanager.cpu.cores": "1.0",
         "taskmanager.numberOfTaskSlots": 1,
         "io.tmp.dirs": scratch,
+        # The same jars come with a job; loaded once more, Beam would stop its workers after every step.
+        "classloader.resolve-order": "parent-first",
         **{f"taskmanager.memory.{name}": size for name, size in _MEMORY.items()},
     }
     folder.mkdir()

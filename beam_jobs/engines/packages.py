@@ -1,10 +1,9 @@
-"""What an engine needs beside Python: found on this machine, or fetched once from public package registries."""
+"""What an engine needs beside Python: found on this machine, or fetched once through Maven."""
 
+import hashlib
 import os
 import shutil
 import subprocess
-import sys
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,12 +11,9 @@ from pathlib import Path
 
 from tfdnc.errors import UserError
 
-# Flink's minor version must be one that Beam's runner is built for; PyPI publishes the hash.
-FLINK = "1.20.1"
-_FLINK_PACKAGE = "apache-flink-libraries"
-_FLINK_SHA256 = "be28293619b1d7b04c970b947133ae8d0ca86681f23694be063b3659ea69bb79"
-
-_PATIENCE = 600  # seconds for a download
+_JOB_SERVER = "beam-runners-flink-1.20-job-server"
+_PARTS = Path(__file__).with_name("pom.xml")
+_PATIENCE = 300  # seconds for a download
 
 
 class UnavailableError(UserError):
@@ -26,17 +22,15 @@ class UnavailableError(UserError):
 
 @dataclass(frozen=True)
 class Flink:
-    """Flink's files.
+    """Flink with Beam's runner for it.
 
     Attributes:
-        version: major and minor number.
-        libraries: folder of the jars of a cluster.
-        job_server: Beam's jar that turns a job into one for Flink.
+        job_server: name of Beam's part, which turns a job into one for Flink, for people.
+        jars: folder of all jars. Beam's job server holds Flink too, because it can also run a job inside itself.
     """
 
-    version: str
-    libraries: Path
-    job_server: Path
+    job_server: str
+    jars: Path
 
 
 def cache_folder() -> Path:
@@ -45,76 +39,47 @@ def cache_folder() -> Path:
 
 
 def fetch_flink() -> Flink:
-    """Returns Flink's files, fetched if they are not in the cache; raises `UnavailableError` with what is missing."""
+    """Returns the job server of the installed Beam, else one assembled from the parts in `pom.xml`.
+
+    Raises:
+        UnavailableError: neither can be had, or there is no Java; with what is missing.
+    """
     if not shutil.which("java"):
         raise UnavailableError("Expected java in the PATH to run Flink, found none; install Java 11 or 17.")
-    cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    minor = FLINK.rpartition(".")[0]
-    # The job server first: it is the rarer good, and the cluster without it is 231 MB for nothing.
-    return Flink(minor, job_server=_fetch_job_server(cache, minor), libraries=fetch_flink_libraries(cache))
-
-
-def _fetch_job_server(cache: Path, flink_version: str) -> Path:
-    artifact, beam_version = f"beam-runners-flink-{flink_version}-job-server", version("apache-beam")
-    jar = cache / f"{artifact}-{beam_version}.jar"
-    if jar.is_file():
-        return jar
-    if not shutil.which("mvn"):
-        raise UnavailableError(
-            f"Expected mvn in the PATH to fetch {jar.name}, found none; install Maven, or the jar in {cache}."
-        )
-    coordinates = f"org.apache.beam:{artifact}:{beam_version}"
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        # Maven itself, for its settings name the mirrors and proxies of this place, and it compares checksums.
-        command = ["mvn", "--batch-mode", "--quiet", "--update-snapshots", "--strict-checksums", "dependency:copy"]
-        said = _run([*command, f"-Dartifact={coordinates}", f"-DoutputDirectory={folder}"], folder)
-        if not (Path(folder) / jar.name).is_file():
-            reason = said.partition("[ERROR] ")[2].partition("\n")[0]
-            raise UnavailableError(f"Expected {coordinates} from Maven, could not get it: {reason}")
-        return (Path(folder) / jar.name).rename(jar)
-
-
-def fetch_flink_libraries(cache: Path) -> Path:
-    """Returns the folder of Flink's jars; they are those of its Python package, whose source archive holds them."""
-    libraries = cache / f"flink-{FLINK}"
-    if libraries.is_dir():
-        return libraries
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        wanted = Path(folder) / "requirements.txt"
-        wanted.write_text(f"{_FLINK_PACKAGE}=={FLINK} --hash=sha256:{_FLINK_SHA256}\n")
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--no-binary=:all:",
-            "--require-hashes",
-        ]
-        said = _run([*command, "--dest", folder, "--requirement", wanted], folder)
-        archive = Path(folder) / f"{_FLINK_PACKAGE}-{FLINK}.tar.gz"
-        if not archive.is_file():
-            raise UnavailableError(f"Expected {_FLINK_PACKAGE} {FLINK} from pip, could not get it: {said.strip()}")
-        unpacked = Path(folder) / "jars"
-        with tarfile.open(archive) as packed:
-            for member in packed:
-                if "/deps/lib/" in member.name and member.isfile():
-                    packed.extract(member.replace(name=Path(member.name).name), unpacked, filter="data")
-        return unpacked.rename(libraries)
-
-
-def _run(command: list, folder: str) -> str:
-    """Runs a command for at most ten minutes; returns all that it said."""
+    coordinates = f"org.apache.beam:{_JOB_SERVER}:{version('apache-beam')}"
+    pinned = hashlib.sha256(_PARTS.read_bytes()).hexdigest()[:8]
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_PATIENCE
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"Expected {command[0]} to end within {_PATIENCE} seconds, it did not.") from error
-    return done.stdout
+        return Flink(coordinates, _fetch(coordinates, ["dependency:copy", f"-Dartifact={coordinates}"]))
+    except UnavailableError:
+        # Several versions back, and Flink's then; the protocol between Beam's parts is made for that.
+        parts = ["--file", _PARTS, "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        return Flink("assembled from pom.xml", _fetch(f"job-server-parts-{pinned}", parts))
+
+
+def _fetch(name: str, goal: list) -> Path:
+    """Returns the folder of the cache that a goal of Maven has filled, now or earlier."""
+    folder = cache_folder() / name.replace(":", "-")
+    if folder.is_dir():
+        return folder
+    if not shutil.which("mvn"):
+        raise UnavailableError(f"Expected mvn in the PATH to fetch {name}, found none; install Maven.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        jars = Path(temporary) / "jars"
+        # Maven itself, for its settings name the mirrors and proxies of this place, and it compares checksums.
+        command = ["mvn", "--batch-mode", "--quiet", "--strict-checksums", *goal, f"-DoutputDirectory={jars}"]
+        try:
+            done = subprocess.run(
+                command, cwd=temporary, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_PATIENCE
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(
+                f"Expected {name} from Maven within {_PATIENCE} seconds, waited in vain; try again, it goes on."
+            ) from error
+        if done.returncode:
+            reason = done.stdout.partition("[ERROR] ")[2].partition("\n")[0]
+            raise UnavailableError(f"Expected {name} from Maven, could not get it: {reason}")
+        return jars.rename(folder)
 
 
 def find_prism() -> Path:

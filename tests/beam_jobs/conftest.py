@@ -9,7 +9,7 @@ import pytest
 
 from beam_jobs.sequences import prepare
 from tfdnc import schema
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 
 
 @pytest.fixture

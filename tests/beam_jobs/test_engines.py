@@ -14,11 +14,11 @@ from beam_jobs.engines import check as check_module
 from beam_jobs.engines.__main__ import main
 from beam_jobs.engines.check import check
 from beam_jobs.engines.flink import start_cluster
-from beam_jobs.engines.packages import Flink, cache_folder, fetch_flink_libraries
+from beam_jobs.engines.packages import UnavailableError, fetch_flink
 from beam_jobs.engines.processes import Processes, free_port, listens
 from beam_jobs.engines.workers import start_job_service, start_prism, start_worker_pool
 from beam_jobs.sequences import prepare
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 
 LOOPBACK = ["--environment_type=LOOPBACK"]
@@ -45,6 +45,14 @@ def worker_pool(processes):
     if found.stdout.strip() != beam_jobs.__file__:
         pytest.skip(f"what is installed is {found.stdout.strip()}, and what is tested {beam_jobs.__file__}")
     return start_worker_pool(processes)
+
+
+@pytest.fixture(scope="module")
+def flink(processes):
+    try:
+        return start_cluster(processes, fetch_flink())
+    except UnavailableError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.timeout(180)
@@ -74,7 +82,11 @@ def test_prism_with_a_worker_pool_elsewhere(processes, worker_pool, tmp_path):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("workers", ["loopback", "external"])
 def test_bad_input_on_an_engine_is_the_same_sentence(job_service, workers, request, tmp_path, write_csv):
-    flags = job_service + (LOOPBACK if workers == "loopback" else request.getfixturevalue("worker_pool"))
+    pool = LOOPBACK if workers == "loopback" else request.getfixturevalue("worker_pool")
+    assert_truncated_gzip_is_a_sentence(job_service + pool, tmp_path, write_csv)
+
+
+def assert_truncated_gzip_is_a_sentence(flags, tmp_path, write_csv):
     path = tmp_path / "log.csv.gz"
     path.write_bytes(gzip.compress(write_csv([(1, 1, 1)] * 1000).read_bytes())[:-9])
     with pytest.raises(
@@ -152,15 +164,59 @@ def test_waiting_ends_when_a_process_does(tmp_path):
             running.wait_until(lambda: False, "a worker")
 
 
+@pytest.fixture
+def maven(tmp_path, monkeypatch):
+    """Returns a function that puts a Maven into the PATH which knows only goals with a word; it returns the calls."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    calls = tmp_path / "calls"
+
+    def knows(word):
+        (tmp_path / "java").touch(0o755)
+        (tmp_path / "mvn").write_text(f"""#!/bin/sh
+echo "$*" >> {calls}
+case "$*" in
+*{word}*) for last; do :; done; /bin/mkdir "${{last#*=}}"; echo jar > "${{last#*=}}/some.jar";;
+*) echo "[ERROR] nothing here"; exit 1;;
+esac
+""")
+        (tmp_path / "mvn").chmod(0o755)
+        return calls
+
+    return knows
+
+
+def test_flink_is_run_with_the_job_server_of_the_installed_beam_where_maven_has_it(maven):
+    calls = maven("beam-runners-flink-1.20-job-server")
+    flink = fetch_flink()
+    assert flink.job_server == f"org.apache.beam:beam-runners-flink-1.20-job-server:{beam.__version__}"
+    assert [jar.name for jar in flink.jars.iterdir()] == ["some.jar"]
+    assert fetch_flink() == flink
+    assert len(calls.read_text().splitlines()) == 1
+
+
+def test_flink_is_run_with_an_assembled_job_server_where_maven_has_no_other(maven):
+    maven("engines/pom.xml")
+    flink = fetch_flink()
+    assert flink.job_server == "assembled from pom.xml"
+    assert [jar.name for jar in flink.jars.iterdir()] == ["some.jar"]
+
+
+def test_no_job_server_at_all_is_one_sentence(maven):
+    maven("no-such-word")
+    with pytest.raises(UnavailableError, match=r"^Expected job-server-parts-\w+ from Maven, .*: nothing here$"):
+        fetch_flink()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_flink_cluster_with_two_task_managers_comes_and_goes(tmp_path):
-    if not shutil.which("java"):
-        pytest.skip("no java in the PATH")
-    flink = Flink("1.20", fetch_flink_libraries(cache_folder()), job_server=tmp_path / "not-needed.jar")
-    with Processes(tmp_path / "cluster") as running:
-        flags = start_cluster(running, flink)
-        [port] = [int(flag.rpartition(":")[2]) for flag in flags if flag.startswith("--flink_master=")]
-        assert listens(port)
-    with Processes(tmp_path) as none_left:
-        none_left.wait_until(lambda: not listens(port), "no job manager")
+@pytest.mark.parametrize("workers", ["loopback", "external"])
+def test_flink_with_two_task_managers(flink, workers, request, tmp_path):
+    pool = LOOPBACK if workers == "loopback" else request.getfixturevalue("worker_pool")
+    assert check(tmp_path, ROWS, flink + pool).different == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_bad_input_on_flink_is_the_same_sentence(flink, worker_pool, tmp_path, write_csv):
+    assert_truncated_gzip_is_a_sentence(flink + worker_pool, tmp_path, write_csv)

@@ -10,7 +10,7 @@ import pytest
 
 from beam_jobs.event_rules import apply_rules, events_of
 from beam_jobs.log_rows import EVENT_SCHEMA
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 
 EVERYTHING = {"min_item_events": 1, "min_user_events": 3}

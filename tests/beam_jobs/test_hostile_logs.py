@@ -13,7 +13,8 @@ from row_oracle import KUAIRAND, MOVIELENS, Layout, account, account_json_lines,
 from beam_jobs.sequences import prepare
 from tfdnc import schema
 from tfdnc.cli.road import CLUSTER, EXAMPLES, PREPARE
-from tfdnc.config import DataConfig, ItemFile, parse_config
+from tfdnc.config import parse_config
+from tfdnc.data_config import DataConfig, ItemFile
 from tfdnc.errors import UserError
 from tfdnc.stations import run_station
 

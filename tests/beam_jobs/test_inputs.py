@@ -13,7 +13,7 @@ from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.sequences import prepare
 from tests.beam_jobs.scheme_fs import BucketFileSystem
 from tfdnc import schema
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 
 

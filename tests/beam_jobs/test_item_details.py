@@ -3,7 +3,7 @@
 import pytest
 
 from beam_jobs.item_details import find_details, read_details
-from tfdnc.config import DataConfig, ItemFile
+from tfdnc.data_config import DataConfig, ItemFile
 from tfdnc.errors import UserError
 
 

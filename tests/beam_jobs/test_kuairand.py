@@ -16,7 +16,8 @@ from beam_jobs.log_formats import find_log
 from beam_jobs.packing import unpack
 from beam_jobs.sequences import ReadPiece
 from tfdnc import schema
-from tfdnc.config import DataConfig, ItemFile, load_config
+from tfdnc.config import load_config
+from tfdnc.data_config import DataConfig, ItemFile
 from tfdnc.errors import UserError
 
 COLUMNS = (

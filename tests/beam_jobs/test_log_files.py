@@ -6,7 +6,7 @@ import pytest
 
 from beam_jobs.log_files import Piece, cut, read_piece
 from beam_jobs.log_formats import find_log, read_header
-from tfdnc.config import ColumnMapping, DataConfig
+from tfdnc.data_config import ColumnMapping, DataConfig
 from tfdnc.errors import UserError
 
 

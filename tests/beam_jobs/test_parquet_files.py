@@ -11,7 +11,7 @@ from beam_jobs.log_files import cut, read_piece
 from beam_jobs.log_formats import find_log
 from beam_jobs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8
 from beam_jobs.log_times import BAD_ISO_TIME, BAD_TIME
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 
 S = 1_000_000

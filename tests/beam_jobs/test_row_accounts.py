@@ -13,7 +13,8 @@ from row_oracle import KUAIRAND, MOVIELENS, Layout, account, filter_users
 from beam_jobs.sequences import prepare
 from tfdnc import schema
 from tfdnc.cli.road import PREPARE
-from tfdnc.config import DataConfig, parse_config
+from tfdnc.config import parse_config
+from tfdnc.data_config import DataConfig
 from tfdnc.stations import run_station
 
 LIMITS = {"min_item_events": 4, "min_user_events": 5}

@@ -20,7 +20,7 @@ from beam_jobs.packing import pack, unpack
 from beam_jobs.sequences import ReadPiece
 from beam_jobs.vocabulary import AddItemCounts
 from tfdnc import schema
-from tfdnc.config import ColumnMapping, DataConfig, ItemFile
+from tfdnc.data_config import ColumnMapping, DataConfig, ItemFile
 from tfdnc.errors import UserError
 
 

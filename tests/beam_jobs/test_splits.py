@@ -8,7 +8,7 @@ import pytest
 
 from beam_jobs.splits import split_sequences
 from tfdnc import schema
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 
 BY_TIME = {"split": "time", "validation_from": 100, "test_from": 200, "min_user_events": 1}

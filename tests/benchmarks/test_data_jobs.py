@@ -11,7 +11,7 @@ from benchmarks.data_jobs_polars import number_items, read_events, write_records
 from benchmarks.kuairand_log import LOGS, TAGS, VIDEOS, Shape, write_log
 from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.config import DataConfig
+from tfdnc.data_config import DataConfig
 
 HEADER = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"

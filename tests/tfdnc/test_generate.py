@@ -9,7 +9,8 @@ import pytest
 from beam_jobs.sequences import prepare
 from tfdnc import schema
 from tfdnc.clustering import build_clusters
-from tfdnc.config import ClusterConfig, DataConfig, GenerateConfig
+from tfdnc.config import ClusterConfig, GenerateConfig
+from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 from tfdnc.generate import ITEM_FILE, LOG, generate_log, group_name
 

@@ -6,7 +6,8 @@ import pytest
 
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
-from tfdnc.stations import RemoteFile, Station, lock_run, run_station, standing
+from tfdnc.fingerprint import RemoteFile
+from tfdnc.stations import Station, lock_run, run_station, standing
 
 
 def make_station(name, work, needs=(), resumes=False, files=(), seeded=True):

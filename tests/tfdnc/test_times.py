@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdnc.config import UNITS_PER_SECOND
+from tfdnc.data_config import UNITS_PER_SECOND
 from tfdnc.times import first_time_from
 
 

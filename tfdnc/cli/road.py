@@ -8,9 +8,11 @@ from pathlib import Path
 import yaml
 
 from tfdnc import schema
-from tfdnc.config import ClusterConfig, DataConfig, ExperimentConfig, ItemFile, dump_config
+from tfdnc.config import ClusterConfig, ExperimentConfig, dump_config
+from tfdnc.data_config import DataConfig, ItemFile
 from tfdnc.errors import UserError
-from tfdnc.stations import RemoteFile, Station, Workplace, unfinished_folder
+from tfdnc.fingerprint import RemoteFile
+from tfdnc.stations import Station, Workplace, unfinished_folder
 
 _RECORDED_HISTORIES = 5
 
