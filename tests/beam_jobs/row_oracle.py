@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -65,32 +66,101 @@ def account(files: dict[str, bytes], layout: Layout) -> Accounts:
             row = None if fields is None else dict(zip(layout.columns, fields, strict=False))
             text = b"".join(lines)
             reason = "NUL byte" if b"\0" in text else _complaint(row, fields, layout)
-            if reason:
-                # A record of the right shape is one row; what a stray quote swallowed costs each of its lines.
-                whole = row and len(fields) == len(layout.columns) and b"\0" not in text
-                for line in [text] if whole else lines:
-                    text = line.rstrip(b"\r\n")[:1000].decode("utf-8", "replace")
-                    letter = {"file": name, "offset": offset, "text": text, "reason": reason}
-                    accounts.letters.setdefault(name, []).append(letter)
-                    offset += len(line)
-            elif rule := _rule_against(row, layout):
-                accounts.filtered[rule] += 1
-            else:
-                user, item, time = (row[role] for role in layout.roles)
-                accounts.kept.append((user.decode(), item.decode(), int(time)))
+            # A record of the right shape is one row; what a stray quote swallowed costs each of its lines.
+            whole = row and len(fields) == len(layout.columns) and b"\0" not in text
+            for line in [text] if whole or not reason else lines:
+                _enter(accounts, name, offset, line, row, reason, layout)
+                offset += len(line)
     return accounts
 
 
-def filter_users(kept: list[tuple[str, str, int]], min_item_events: int, min_user_events: int) -> tuple[dict, dict]:
-    """Returns {user: [(item, time), ...]} in order of time, and the rows that either rule left out."""
-    items = Counter(item for _, item, _ in kept)
-    frequent = [row for row in kept if items[row[1]] >= min_item_events]
-    lengths = Counter(user for user, _, _ in frequent)
-    left = [row for row in frequent if lengths[row[0]] >= min_user_events]
-    users = {}
-    for user, item, time in sorted(left, key=lambda row: row[2]):  # stable: ties keep the order of the log
+def account_json_lines(name: str, data: bytes) -> Accounts:
+    """Returns what becomes of the lines of a file, which are JSON objects with the columns of `Layout()`."""
+    accounts, offset = Accounts(), 0
+    for line in io.BytesIO(data):
+        text = line.removesuffix(b"\n").removesuffix(b"\r")
+        if text:
+            row, reason = _json_row(text)
+            _enter(accounts, name, offset, text, row, reason or _complaint(row, list(row), Layout()), Layout())
+        offset += len(line)
+    return accounts
+
+
+def account_table(name: str, rows: list[dict[str, bytes | None]]) -> Accounts:
+    """Returns what becomes of the rows of a Parquet file with the columns of `Layout()`."""
+    accounts = Accounts()
+    for number, values in enumerate(rows):
+        row = {column: value or b"" for column, value in values.items()}
+        shown = {
+            column: value if value is None else value.decode("utf-8", "replace") for column, value in values.items()
+        }
+        text = json.dumps(shown, ensure_ascii=False).encode()
+        _enter(accounts, name, number, text, row, _complaint(row, list(row), Layout()), Layout())
+    return accounts
+
+
+def filter_users(
+    kept: list[tuple[str, str, int]],
+    min_item_events: int,
+    min_user_events: int,
+    max_events_per_user: int | None = None,
+    repeats: str = "keep",
+    filter_rounds: int = 1,
+) -> tuple[dict, Counter]:
+    """Returns {user: [(item, time), ...]} in order of time, and how many rows each rule left out."""
+    users, gone = {}, Counter()
+    for user, item, time in sorted(kept, key=lambda row: row[2]):  # stable: ties keep the order of the log
         users.setdefault(user, []).append((item, time))
-    return users, {"min_item_events": len(kept) - len(frequent), "min_user_events": len(frequent) - len(left)}
+
+    def leave(rule, choose):
+        for user, events in list(users.items()):
+            users[user] = choose(events)
+            gone[rule] += len(events) - len(users[user])
+
+    def first_of_each_run(events):
+        return [event for number, event in enumerate(events) if number == 0 or event[0] != events[number - 1][0]]
+
+    if max_events_per_user:
+        leave("max_events_per_user", lambda events: events[-max_events_per_user:])
+    if repeats == "collapse":
+        leave("repeats", first_of_each_run)
+    for _ in range(filter_rounds):
+        counts = Counter(item for events in users.values() for item, _ in events)
+        frequent = {item for item, count in counts.items() if count >= min_item_events}
+        leave("min_item_events", lambda events, frequent=frequent: [event for event in events if event[0] in frequent])
+        if repeats == "collapse":
+            leave("repeats", first_of_each_run)
+        leave("min_user_events", lambda events: events if len(events) >= min_user_events else [])
+    return {user: events for user, events in users.items() if events}, gone
+
+
+def _enter(accounts, name, offset, text, row, reason, layout):
+    """Puts one row where it belongs."""
+    if reason:
+        shown = text.rstrip(b"\r\n")[:1000].decode("utf-8", "replace")
+        letter = {"file": name, "offset": offset, "text": shown, "reason": reason}
+        accounts.letters.setdefault(name, []).append(letter)
+    elif rule := _rule_against(row, layout):
+        accounts.filtered[rule] += 1
+    else:
+        user, item, time = (row[role] for role in layout.roles)
+        accounts.kept.append((user.decode(), item.decode(), int(time)))
+
+
+def _json_row(text):
+    """Returns {column: bytes} of a line and None, or why there is no such row."""
+    try:
+        found = json.loads(text.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        return {}, "not one JSON object"
+    user, item, time = (found.get(role) for role in Layout().roles)
+    if not all(value is None or type(value) in (int, str) for value in (user, item)):
+        return {}, "id is neither text nor an integer"
+    values = (value if type(value) in (int, str) else "" for value in (user, item, time))
+    encoded = (str(value).encode("utf-8", "surrogateescape") for value in values)
+    return dict(zip(Layout().roles, encoded, strict=True)), None
 
 
 def _records(lines, offset, layout):

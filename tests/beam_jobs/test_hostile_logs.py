@@ -5,9 +5,10 @@ import json
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from row_oracle import KUAIRAND, MOVIELENS, Layout, account, filter_users
+from row_oracle import KUAIRAND, MOVIELENS, Layout, account, account_json_lines, account_table, filter_users
 
 from beam_jobs.sequences import prepare
 from tfdnc import schema
@@ -85,6 +86,32 @@ def mutated_log(layout, num_rows, seed):
     return b"\n".join(lines)
 
 
+def mutated_json_lines(num_rows, seed):
+    """As many mutated rows as sound ones, with ids and times as text or as numbers."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for row in range(2 * num_rows):
+        values = [int(rng.zipf(1.3) % 50), int(rng.zipf(1.3) % 50), row // 7]
+        values = [str(value) if rng.random() < 0.1 else value for value in values]
+        line = json.dumps({"more": [{"deep": None}], **dict(zip(CSV.roles, values, strict=True))}).encode()
+        lines.append(line if row % 2 else mutate(rng, line, b","))
+    return b"\n".join(lines)
+
+
+def mutated_rows(num_rows, seed):
+    """As many mutated rows as sound ones, {column: bytes or None}."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for row in range(2 * num_rows):
+        values = [b"%d" % (rng.zipf(1.3) % 50), b"%d" % (rng.zipf(1.3) % 50), b"%d" % (row // 7)]
+        if row % 2 == 0:
+            spoiled = rng.integers(3)
+            hostile = [None, *HOSTILE_FIELDS, mutate(rng, values[spoiled], b",")]
+            values[spoiled] = hostile[rng.integers(len(hostile))]
+        rows.append(dict(zip(CSV.columns, values, strict=True)))
+    return rows
+
+
 MUTATED = {
     "csv": (CSV, "log.csv", {}),
     "csv.gz": (CSV, "log.csv.gz", {}),
@@ -93,22 +120,35 @@ MUTATED = {
 }
 
 
-@pytest.mark.parametrize("num_rows", [400, pytest.param(10_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", MUTATED)
-def test_mutated_rows_are_each_in_one_account_whatever_the_chunk_size(tmp_path, read_users, bytes_of, kind, num_rows):
+def write_mutated(kind, folder, num_rows):
+    """Writes a log of that kind; returns its config, the file's name, and what must become of the rows."""
+    if kind == "jsonl":
+        data = mutated_json_lines(num_rows, seed=num_rows)
+        (folder / "log.jsonl").write_bytes(data)
+        return {"path": folder / "log.jsonl", "format": "jsonl"}, "log.jsonl", account_json_lines("log.jsonl", data)
+    if kind == "parquet":
+        rows = mutated_rows(num_rows, seed=num_rows)
+        table = pa.Table.from_pylist(rows, pa.schema([(column, pa.binary()) for column in CSV.columns]))
+        pq.write_table(table, folder / "log.parquet", row_group_size=num_rows // 7)
+        return {"path": folder / "log.parquet", "format": "parquet"}, "log.parquet", account_table("log.parquet", rows)
     layout, name, config = MUTATED[kind]
     data = mutated_log(layout, num_rows, seed=num_rows)
-    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    path = tmp_path if "format" in config else tmp_path / name
-    config = DataConfig.model_validate({"path": str(path), "num_shards": 2, "max_malformed_share": 1, **config})
-    expected = account({name: data}, layout)
+    (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return {"path": folder if config else folder / name, **config}, name, account({name: data}, layout)
+
+
+@pytest.mark.parametrize("num_rows", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [*MUTATED, "jsonl", "parquet"])
+def test_mutated_rows_are_each_in_one_account_whatever_the_chunk_size(tmp_path, read_users, bytes_of, kind, num_rows):
+    config, name, expected = write_mutated(kind, tmp_path, num_rows)
+    config = DataConfig.model_validate({"num_shards": 2, "max_malformed_share": 1, **config})
     users, rare = filter_users(expected.kept, config.min_item_events, config.min_user_events)
 
     figures = prepare(config, tmp_path / "whole")
     assert read_users(tmp_path / "whole") == users
     letters = (tmp_path / "whole" / schema.DEAD_LETTER / f"{name}.jsonl").read_bytes()
     assert [json.loads(line) for line in letters.split(b"\n")[:-1]] == expected.letters[name]
-    assert Counter(figures["rows_filtered"]) == expected.filtered + Counter(rare)
+    assert Counter(figures["rows_filtered"]) == expected.filtered + rare
     assert figures["rows_read"] == expected.num_rows
     assert len(expected.reasons) >= 4
 

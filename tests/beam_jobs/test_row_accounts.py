@@ -18,6 +18,12 @@ from tfdnc.data_config import DataConfig
 from tfdnc.stations import run_station
 
 LIMITS = {"min_item_events": 4, "min_user_events": 5}
+RULES = [
+    LIMITS,
+    LIMITS | {"repeats": "collapse"},
+    LIMITS | {"max_events_per_user": 15, "filter_rounds": 3},
+    LIMITS | {"max_events_per_user": 15, "repeats": "collapse", "filter_rounds": 2},
+]
 CSV = Layout(("extra", "item_id", "timestamp", "user_id"))
 PLAIN = replace(CSV, quotes=False)
 IDS = ["7", "07", "-3", "u x", "é", "漢字", "\u2028", "a\x00b", "\ufeffz", "'", "[1]", "null", "NaN", "1e5"]
@@ -105,7 +111,7 @@ def make_log(request, tmp_path):
         for name, data in files.items():
             (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         path = folder if "format" in config else folder / names[0]
-        settings = {"path": str(path), "num_shards": 3, "max_malformed_share": 1, **LIMITS, **config}
+        settings = {"path": str(path), "num_shards": 3, "max_malformed_share": 1, **RULES[seed % 4], **config}
         return settings, account(files, layout)
 
     return make
@@ -119,9 +125,9 @@ def dead_letters(prepared):
     }
 
 
-def check_accounts(figures, prepared, expected, read_users):
+def check_accounts(figures, prepared, expected, read_users, seed):
     """The job's figures and files are those of the oracle, and the counts add up."""
-    users, rare = filter_users(expected.kept, **LIMITS)
+    users, rare = filter_users(expected.kept, **RULES[seed % 4])
     assert read_users(prepared) == users
     assert dead_letters(prepared) == expected.letters
     assert figures["rows_malformed"] == expected.reasons
@@ -138,7 +144,7 @@ def test_every_row_is_where_the_oracle_puts_it(make_log, tmp_path, read_users, s
     config, expected = make_log(seed)
     chunk_bytes = [77, 4000, 1 << 20][seed % 3]
     figures = prepare(DataConfig.model_validate(config), tmp_path / "out", [f"--chunk_bytes={chunk_bytes}"])
-    check_accounts(figures, tmp_path / "out", expected, read_users)
+    check_accounts(figures, tmp_path / "out", expected, read_users, seed)
     # The log was worth the test: nothing that can become of a row is missing.
     assert len(expected.reasons) >= 4
     assert all(figures["rows_filtered"].values())
@@ -148,4 +154,4 @@ def test_the_accounts_stand_in_the_manifest_of_the_run(make_log, tmp_path, read_
     data, expected = make_log(0)
     run_station(PREPARE, parse_config({"name": "mine", "data": data}), tmp_path / "runs" / "mine")
     prepared = tmp_path / "runs" / "mine" / "prepare"
-    check_accounts(json.loads((prepared / "manifest.json").read_text())["figures"], prepared, expected, read_users)
+    check_accounts(json.loads((prepared / "manifest.json").read_text())["figures"], prepared, expected, read_users, 0)

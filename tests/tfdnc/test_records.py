@@ -10,9 +10,9 @@ from tfdnc.training.records import read_held_out, read_training
 from tfdnc.training.workers import Place
 
 
-def write(folder, shard, examples):
+def write(folder, shard, examples, num_shards=2):
     folder.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(folder / schema.shard_name(shard, 2, "tfrecord"))) as writer:
+    with tf.io.TFRecordWriter(str(folder / schema.shard_name(shard, num_shards, "tfrecord"))) as writer:
         for features in examples:
             encoded = {
                 name: tf.train.Feature(float_list=tf.train.FloatList(value=value))
@@ -60,18 +60,20 @@ def test_weights_of_some_events_only_are_refused(tmp_path, weights):
         read_training(write_weighted(tmp_path / schema.TRAIN, weights))
 
 
-def test_every_worker_reads_its_own_shards(training_folder):
-    write(training_folder, 2, [{"user": [2], "item": [1], "cluster": [0], "negatives": [2, 3]}])
-    first, second = (read_training(training_folder, Place(index, 2)) for index in range(2))
+def test_every_worker_reads_its_own_shards(tmp_path):
+    folder = tmp_path / schema.TRAIN
+    for user, items in enumerate(([4, 5], [7], [1])):
+        write(folder, user, [{"user": [user], "item": items, "cluster": items, "negatives": items}], num_shards=3)
+    first, second = (read_training(folder, Place(index, 2)) for index in range(2))
     assert (first.users.tolist(), first.items.tolist(), first.splits.tolist()) == ([0, 2], [4, 5, 1], [0, 2, 3])
     assert (second.users.tolist(), second.items.tolist()) == ([1], [7])
     with pytest.raises(UserError, match=r"at least one shard per worker in .*, found 3 for 4 workers"):
-        read_training(training_folder, Place(0, 4))
+        read_training(folder, Place(0, 4))
 
 
 def test_records_without_negatives(tmp_path):
     folder = tmp_path / schema.TRAIN
-    write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "negatives": []}])
+    write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "negatives": []}], num_shards=1)
     assert read_training(folder).negatives.shape == (2, 0)
 
 

@@ -59,9 +59,10 @@ class TrainingState:
         return finished
 
     def _restore(self) -> int:
-        newest = tf.train.latest_checkpoint(str(self._common / _CHECKPOINTS))
-        if newest:
-            self._checkpoint.restore(newest)
+        # Not `latest_checkpoint`, to which a checkpoint with a missing file is none.
+        state = tf.train.get_checkpoint_state(str(self._common / _CHECKPOINTS))
+        if state is not None:
+            self._checkpoint.restore(state.model_checkpoint_path)
         finished = int(self.epoch.numpy())
         log = self._common / schema.EPOCH_LOG
         lines = log.read_text().splitlines() if log.is_file() else []
