@@ -107,7 +107,7 @@ def make_log(request, tmp_path):
         folder = tmp_path / f"log-{seed}"
         folder.mkdir()
         rng = np.random.default_rng(seed)
-        files = {name: random_log(rng, layout, num_rows // len(names)) for name in names}
+        files = {name: random_log(rng, layout, num_rows) for name in names}
         for name, data in files.items():
             (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         path = folder if "format" in config else folder / names[0]
