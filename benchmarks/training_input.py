@@ -8,6 +8,7 @@ that `model.fit` would consume is run through alone.
 """
 
 import argparse
+import itertools
 import os
 import tempfile
 import time
@@ -65,9 +66,14 @@ def measure(config: ExperimentConfig, clusters: Path, records: Path) -> list[tup
 
 def link(folder: Path, copies: int) -> None:
     """Makes each shard of a folder appear `copies` times."""
-    for shard in sorted(folder.iterdir()):
-        for copy in range(1, copies):
-            os.link(shard, shard.with_stem(f"{shard.stem}-{copy}"))
+    if copies == 1:
+        return
+    shards = sorted(folder.iterdir())
+    numbered = itertools.product(range(copies), shards)
+    for number, (_, shard) in enumerate(numbered):
+        os.link(shard, folder / schema.shard_name(number, copies * len(shards), "tfrecord"))
+    for shard in shards:
+        shard.unlink()
 
 
 def main() -> None:
