@@ -68,13 +68,6 @@ def _count(chosen: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.diff(np.concatenate([[0], np.cumsum(chosen)])[edges])
 
 
-def training_items(sequences: pa.RecordBatch) -> np.ndarray:
-    """Returns the items of all training parts, one after the other."""
-    items, edges = sequences["items"].values.to_numpy(), sequences["items"].offsets.to_numpy()
-    train_ends = edges[:-1] + sequences["train_events"].to_numpy()
-    return items[np.arange(len(items)) < np.repeat(train_ends, np.diff(edges))]
-
-
 def held_out_items(sequences: pa.RecordBatch) -> bytes:
     """Returns packed `HELD_OUT_SCHEMA` of one bucket's sequences."""
     items, starts = sequences["items"].values.to_numpy(), sequences["items"].offsets.to_numpy()[:-1]

@@ -12,8 +12,8 @@ from beam_jobs.files import whole_file
 from beam_jobs.ids import id_order
 from beam_jobs.item_details import DetailsFile, read_details
 from beam_jobs.packing import pack, unpack, unpack_all
-from beam_jobs.splits import training_items
 from tfdnc import schema
+from tfdnc.sequences import leading_items
 
 _COUNT_SCHEMA = pa.schema([("item_id", pa.string()), ("events", pa.int64())])
 _COMPACT_AFTER = 16  # accumulated count tables before they are added up
@@ -76,7 +76,8 @@ def count_candidates(sequences: pa.RecordBatch) -> bytes:
     """Returns packed (candidate, events, training events) of one bucket's sequences."""
     events = np.bincount(sequences["items"].values.to_numpy())
     candidates = np.flatnonzero(events)
-    train_events = np.bincount(training_items(sequences), minlength=len(events))
+    training = leading_items(sequences["items"], sequences["train_events"].to_numpy())
+    train_events = np.bincount(training, minlength=len(events))
     columns = {"candidate": candidates, "events": events[candidates], "train_events": train_events[candidates]}
     return pack(pa.record_batch(columns))
 
