@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 _TEMPORARY = ".tmp-"
@@ -54,13 +54,18 @@ def exists(path: str | os.PathLike) -> bool:
     return FileSystems.exists(os.fspath(path))
 
 
+def match(folder: str | os.PathLike, pattern: str) -> list[FileMetadata]:
+    """Returns the files below a folder, whatever its name, that match a pattern; raises an `OSError` without it."""
+    [found] = FileSystems.match([join(glob.escape(os.fspath(folder)), pattern)])
+    return found.metadata_list
+
+
 def find_files(folder: str | os.PathLike, pattern: str) -> list[str]:
     """Returns the paths below a folder that match a pattern (`*` stops at folders, `**` does not), in order."""
     folder = os.fspath(folder)
     if FileSystems.get_filesystem(folder).has_dirs() and not exists(folder):
         return []
-    [found] = FileSystems.match([join(glob.escape(folder), pattern)])
-    return sorted(metadata.path for metadata in found.metadata_list)
+    return sorted(metadata.path for metadata in match(folder, pattern))
 
 
 @contextmanager

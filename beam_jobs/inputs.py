@@ -1,6 +1,5 @@
 """Input files, wherever Beam's FileSystems reach: found by name or glob, measured and opened."""
 
-import glob
 import gzip
 import os
 import zlib
@@ -12,7 +11,7 @@ from typing import BinaryIO
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.files import absolute, is_local, open_file
+from beam_jobs.files import absolute, is_local, match, open_file
 from tfdnc.errors import UserError
 
 
@@ -66,9 +65,8 @@ def find_files(locations: Sequence[str], key: str) -> list[InputFile]:
 def find_beside(folder: str, pattern: str) -> list[InputFile]:
     """Returns the files of a folder whose name matches `pattern`, perhaps none, as `find_files` orders them."""
     with _reaching(folder):
-        location = FileSystems.join(glob.escape(absolute(folder)), pattern)
-        [result] = FileSystems.match([location])
-    return sorted(map(_input_file, result.metadata_list), key=lambda file: file.name)
+        found = match(absolute(folder), pattern)
+    return sorted(map(_input_file, found), key=lambda file: file.name)
 
 
 def _match(location: str, key: str) -> list[InputFile]:
