@@ -9,6 +9,11 @@ BAD_WEIGHT = "weight is not a finite number >= 0"
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Returns whether values of this type are weights as they stand."""
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
 def weights_of(column: pa.Array) -> pa.Array:
     """Returns the weights of a block.
 
@@ -18,10 +23,10 @@ def weights_of(column: pa.Array) -> pa.Array:
     Returns:
         float32 `[R]`, null where there is no decimal number, or one that is negative or infinite as float32.
     """
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+    if not is_number(column.type):
         # Other text, one "abc" of a million rows, would fail the cast of the whole block.
-        is_number = pc.match_substring_regex(column, _NUMBER)
-        column = pc.if_else(is_number, column, pa.scalar(None, column.type)).cast(pa.string())
+        decimal = pc.match_substring_regex(column, _NUMBER)
+        column = pc.if_else(decimal, column, pa.scalar(None, column.type)).cast(pa.string())
     values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null is NaN
     with np.errstate(over="ignore"):  # 1e39 is no float32: it becomes infinite
         weights = values.astype(np.float32)

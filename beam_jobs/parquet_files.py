@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.event_weights import weights_of
+from beam_jobs.event_weights import is_number, weights_of
 from beam_jobs.inputs import InputFile, open_bytes
 from beam_jobs.log_rows import Columns, Rows, as_bytes, check, encode_ids
 from beam_jobs.log_times import ISO, times_of_text, times_of_timestamps
@@ -124,14 +124,10 @@ def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str 
 
 def _refuse_weights(file: InputFile, name: str, found: pa.DataType) -> None:
     """Raises a `UserError` if weights cannot be read from such a column."""
-    if not (_is_number(found) or _is_text(found.value_type if pa.types.is_dictionary(found) else found)):
+    if not (is_number(found) or _is_text(found.value_type if pa.types.is_dictionary(found) else found)):
         raise UserError(
             f"Expected numbers or text in column {name!r} of {file.path}, found {found}; cast it to double."
         )
-
-
-def _is_number(found: pa.DataType) -> bool:
-    return pa.types.is_floating(found) or pa.types.is_integer(found)
 
 
 def _is_text(found: pa.DataType) -> bool:
@@ -141,7 +137,7 @@ def _is_text(found: pa.DataType) -> bool:
 
 def _numbers(column: pa.Array) -> pa.Array:
     """Returns a column that `_refuse_weights` has let through as numbers or bytes."""
-    return column if _is_number(column.type) else as_bytes(column)
+    return column if is_number(column.type) else as_bytes(column)
 
 
 def _times(column: pa.Array, time_unit: str) -> pa.Array:

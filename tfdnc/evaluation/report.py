@@ -121,7 +121,6 @@ def evaluate(
         categories=sets,
     )
     curve = [{"alpha": alpha, **figures(lists)} for alpha, lists in zip(alphas, retrieved.lists[1:], strict=True)]
-    place = metrics.places(retrieved.lists[0].rows, records.targets - 1)
     intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
         "users": len(test.targets),
@@ -137,7 +136,7 @@ def evaluate(
         "intent": intent,
         "calibration": calibration(retrieved.log_intent, test.target_clusters) if informed else None,
         "popularity": _popularity(shelf, records, figures, settings.candidates),
-        "cold_targets": _cold_targets(items, test, place, retrieved.within_places, settings),
+        "cold_targets": _cold_targets(items, test, records, retrieved, settings),
     }
 
 
@@ -170,14 +169,15 @@ def _popularity(shelf: ItemTable, records: HeldOutRecords, figures, sizes: Seque
 
 
 def _cold_targets(
-    items: ItemTable, test: HeldOutRecords, place: np.ndarray, within: np.ndarray, settings: EvaluateConfig
+    items: ItemTable, test: HeldOutRecords, records: HeldOutRecords, retrieved: Retrieved, settings: EvaluateConfig
 ) -> dict | None:
     if items.cold is None or not (cold := items.cold[test.targets - 1]).any():
         return None
+    place = metrics.places(retrieved.lists[0].rows, records.targets - 1)
     return {
         "targets": int(cold.sum()),
         **recalls(place[cold], settings.candidates),
-        "within_cluster": recalls(within[cold], settings.within_cluster),
+        "within_cluster": recalls(retrieved.within_places[cold], settings.within_cluster),
     }
 
 
