@@ -195,6 +195,7 @@ def encode_users(
     starts, user_ids = edges[:-1], sequences["user_id"].combine_chunks()
     items = _renumber(lists.values.to_numpy(), table)
     clusters, item_varints = table.cluster[items], Varints(items)
+    elapsed_varints = Varints(_elapsed(sequences["times"].combine_chunks().values.to_numpy(), starts))
     users = _users_of(sequences)
     learners = users[schema.TRAIN]
     train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
@@ -209,6 +210,7 @@ def encode_users(
         "negatives": Varints(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, negatives)])).lists(
             negative_edges[:-1], negative_edges[1:]
         ),
+        "elapsed": elapsed_varints.lists(train_starts, train_ends),
     }
     if "weights" in sequences.schema.names:
         weights = sequences["weights"].combine_chunks().values.to_numpy()
@@ -221,8 +223,17 @@ def encode_users(
             "item": item_varints.lists(starts[tested], targets),
             "target": item_varints.lists(targets, targets + 1),
             "target_cluster": scalars(clusters[targets]),
+            "elapsed": elapsed_varints.lists(starts[tested], targets),
+            "target_elapsed": elapsed_varints.lists(targets, targets + 1),
         }
     return features, counts
+
+
+def _elapsed(times: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Returns the time since the event before `[E]`, 0 for the first event of every user."""
+    elapsed = np.diff(times, prepend=times[:1])
+    elapsed[starts[starts < len(times)]] = 0
+    return elapsed
 
 
 def _draw(

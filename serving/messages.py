@@ -13,6 +13,9 @@ from tfdnc import schema
 BUNDLE_MERGE = -1.0
 """Value of `alpha` that asks for the merge the bundle was exported with."""
 
+UNKNOWN_TIME = -1
+"""Time that nobody knows."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Retrieval:
@@ -78,6 +81,8 @@ def retrieve_request(
     num_candidates: int | Sequence[int] | None = None,
     alpha: float | Sequence[float] | None = None,
     *,
+    times: Sequence[Sequence[int]] | None = None,
+    request_time: int | Sequence[int] = UNKNOWN_TIME,
     exclude: Sequence[Sequence[str]] | None = None,
     cluster_quotas: Sequence | None = None,
     cluster_min: Sequence | None = None,
@@ -91,6 +96,9 @@ def retrieve_request(
             nothing else may be asked for: the signatures that take more take this too.
         alpha: Exponent of the quota merge (>= 0), for all users or one number each; None asks for the bundle's own
             merge.
+        times: [B] sequences, when each item of the history was, in the unit of the log that the model learned from;
+            an empty one where nobody knows. Models that read times want it, others refuse it.
+        request_time: When the candidates are asked for, for all users or one number each; below 0 where nobody knows.
         exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
         cluster_quotas: [K] for all users or [B, K] numbers from 0 up, by which the clusters share the list instead of
             by `alpha`: counts that add up to `num_candidates` are met as long as the clusters have as many items. 0
@@ -109,19 +117,25 @@ def retrieve_request(
             "Expected num_candidates together with alpha, exclude and what clusters get, got these alone. "
             "Say how many results you want."
         )
+    inputs = {schema.HISTORY: history} | _time_inputs(histories, times, request_time)
     if num_candidates is None:
-        return _request("serving_default", {schema.HISTORY: history})
+        return _request("serving_default", inputs)
     wanted = _per_row(num_candidates, len(history), np.int32, "num_candidates")
     exponents = _per_row(BUNDLE_MERGE if alpha is None else alpha, len(history), np.float32, "alpha")
-    inputs = {schema.HISTORY: history, schema.NUM_CANDIDATES: wanted, schema.ALPHA: exponents}
+    inputs |= {schema.NUM_CANDIDATES: wanted, schema.ALPHA: exponents}
     if not controlled:
         return _request("retrieve", inputs)
     return _request("retrieve_controlled", inputs | _controls(len(history), *controls))
 
 
-def encode_request(histories: Sequence[Sequence[str]]) -> predict_pb2.PredictRequest:
-    """Returns the request for embeddings and intents of [B] histories."""
-    return _request("encode", {schema.HISTORY: history_array(histories)})
+def encode_request(
+    histories: Sequence[Sequence[str]],
+    times: Sequence[Sequence[int]] | None = None,
+    request_time: int | Sequence[int] = UNKNOWN_TIME,
+) -> predict_pb2.PredictRequest:
+    """Returns the request for embeddings and intents of [B] histories; times as for `retrieve_request`."""
+    history = history_array(histories)
+    return _request("encode", {schema.HISTORY: history} | _time_inputs(histories, times, request_time))
 
 
 def search_request(
@@ -135,11 +149,41 @@ def search_request(
     Raises:
         ValueError: As for `retrieve_request`.
     """
-    request = retrieve_request(histories, num_candidates, alpha)
+    request = retrieve_request(histories, num_candidates, alpha)  # without times: the vectors have read them
     request.model_spec.signature_name = "search"
     tensors.encode(encoding.user_embeddings, request.inputs[schema.USER_EMBEDDINGS])
     tensors.encode(encoding.intent, request.inputs[schema.INTENT])
     return request
+
+
+def _time_inputs(histories, times, request_time) -> dict[str, np.ndarray]:
+    """Returns the inputs of models that read times, of the width of `history_array`; none where `times` is None."""
+    if times is None:
+        if not np.array_equal(request_time, UNKNOWN_TIME):
+            raise ValueError(
+                "Expected times together with request_time, got request_time alone. Give the items' times."
+            )
+        return {}
+    lengths = [len(history) for history in histories]
+    if len(times) != len(lengths) or any(len(row) not in (0, n) for row, n in zip(times, lengths, strict=True)):
+        raise ValueError(
+            f"Expected times for each of {len(lengths)} histories, none or as many as it has items ({lengths}), got "
+            f"{[len(row) for row in times]}."
+        )
+    array = np.full((len(lengths), 1 + max(lengths, default=0)), UNKNOWN_TIME, np.int64)
+    for row, given in zip(array, times, strict=True):
+        row[1 : 1 + len(given)] = _whole_numbers(given, "times")
+    requested = _whole_numbers(request_time, "request_time")
+    if requested.ndim and requested.shape != (len(lengths),):
+        raise ValueError(f"Expected one request_time or {len(lengths)}, got shape {list(requested.shape)}.")
+    return {schema.HISTORY_TIMES: array, schema.REQUEST_TIME: np.broadcast_to(requested, (len(lengths),))}
+
+
+def _whole_numbers(value, name: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"Expected {name} in whole numbers, in the log's unit of time, got {value!r}.")
+    return array.astype(np.int64)
 
 
 def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:

@@ -23,7 +23,13 @@ UNKNOWN_ITEM = "an item that no log of this bundle has"
 _ALPHAS = (messages.BUNDLE_MERGE, 0.0, 0.5, 1.0, 2.0)
 
 
-def record(path: Path, histories: Sequence[Sequence[str]], num_candidates: int, max_candidates: int) -> int:
+def record(
+    path: Path,
+    histories: Sequence[Sequence[str]],
+    num_candidates: int,
+    max_candidates: int,
+    times: Sequence[Sequence[int]] | None = None,
+) -> int:
     """Loads the version at `path` as a server does, asks every signature, and stores requests and answers in it.
 
     The answers are those of the loaded files, not of the model in the memory of whoever exported it: what was lost
@@ -34,6 +40,7 @@ def record(path: Path, histories: Sequence[Sequence[str]], num_candidates: int, 
         histories: Real ones, of different lengths; users without history or with unknown ids are added here.
         num_candidates: What `serving_default` returns.
         max_candidates: The most that `retrieve` returns.
+        times: Of each history those of its items and, last, of the request, for a model that reads times.
 
     Returns:
         The number of requests.
@@ -42,12 +49,13 @@ def record(path: Path, histories: Sequence[Sequence[str]], num_candidates: int, 
         UserError: The version cannot be loaded.
         ServingError: It does not answer.
     """
-    users = [*histories, [], [UNKNOWN_ITEM], *([UNKNOWN_ITEM, *history] for history in histories[:1])]
+    users = [*zip(histories, times or itertools.repeat([]), strict=False), ([], []), ([UNKNOWN_ITEM], [])]
+    users += [([UNKNOWN_ITEM, *history], []) for history in histories[:1]]
     servable = Servable.load(schema.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
     try:
         pairs = [
             (request, predict(servable, request))
-            for request in _requests(servable, users, (max_candidates, num_candidates, 1))
+            for request in _requests(servable, users, (max_candidates, num_candidates, 1), times is not None)
         ]
     finally:
         servable.close()
@@ -56,20 +64,28 @@ def record(path: Path, histories: Sequence[Sequence[str]], num_candidates: int, 
 
 
 def _requests(
-    servable: Servable, users: list[list[str]], lengths: Sequence[int]
+    servable: Servable, users: list[tuple[list[str], list[int]]], lengths: Sequence[int], with_times: bool
 ) -> Iterator[predict_pb2.PredictRequest]:
     """Every signature, for each user alone and for all at once, with lengths and alphas that take turns."""
-    per_user = list(zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), strict=False))
+    per_user = list(zip(*zip(*users, strict=True), itertools.cycle(lengths), itertools.cycle(_ALPHAS), strict=False))
     for batch in [[user] for user in per_user] + [per_user]:
-        histories, *wishes = map(list, zip(*batch, strict=True))
-        yield messages.retrieve_request(histories)
-        retrieve, encode = messages.retrieve_request(histories, *wishes), messages.encode_request(histories)
+        histories, times, *wishes = map(list, zip(*batch, strict=True))
+        when = _when(times) if with_times else {}
+        yield messages.retrieve_request(histories, **when)
+        retrieve = messages.retrieve_request(histories, *wishes, **when)
+        encode = messages.encode_request(histories, **when)
         yield retrieve
         yield encode
         encoding = messages.read_encoding(predict(servable, encode))
         yield messages.search_request(encoding, histories, *wishes)
         best = [found.item_ids[:1] for found in messages.read_retrievals(predict(servable, retrieve))]
-        yield messages.retrieve_request(histories, *wishes, exclude=best, **_controls(encoding.intent.shape[1]))
+        yield messages.retrieve_request(histories, *wishes, exclude=best, **_controls(encoding.intent.shape[1]), **when)
+
+
+def _when(times: list[list[int]]) -> dict[str, list]:
+    """Arguments about time, given the times of the items and the request of every user; [] where nobody knows."""
+    unknown = messages.UNKNOWN_TIME
+    return {"times": [row[:-1] for row in times], "request_time": [row[-1] if row else unknown for row in times]}
 
 
 def _controls(num_clusters: int) -> dict[str, np.ndarray]:

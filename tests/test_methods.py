@@ -121,11 +121,12 @@ class Exported:
     def __init__(self, run, asset_folder):
         self.items = read_items(run.folder / CLUSTER.folder)
         self.bundle = run.folder / EXPORT.folder / "1"
-        self.test = read_held_out(run.folder / EXAMPLES.folder / schema.TEST)
+        self.reads_times = run.config.model.times
+        self.test = read_held_out(run.folder / EXAMPLES.folder / schema.TEST, self.reads_times)
         retriever = load_trained(run.config, self.items, run.folder / TRAIN.folder)
-        validation = read_held_out(run.folder / EXAMPLES.folder / schema.VALIDATION)
-        [(_, histories, _)] = history_batches(validation, MAX_LENGTH)
-        self.cold_vectors = tf.reduce_mean(retriever.user_vectors(histories)[0], axis=0).numpy()
+        validation = read_held_out(run.folder / EXAMPLES.folder / schema.VALIDATION, self.reads_times)
+        [batch] = history_batches(validation, MAX_LENGTH)
+        self.cold_vectors = tf.reduce_mean(retriever.user_vectors(*batch.inputs)[0], axis=0).numpy()
         # Exact whatever the bundle has: on a small log ScaNN searches exactly too.
         index = INDEXES.resolve("exact")(retriever.item_embeddings, self.items.offsets)
         self.module = RetrievalModule(
@@ -139,16 +140,31 @@ class Exported:
         self.long, self.short = int(lengths.argmax()), int(lengths.argmin())
         plain = self.histories[self.short]
         self.odd = {"empty": [], "unknown": ["nobody", "knows"], "mixed": ["nobody", *plain[:2], "", *plain[2:]]}
-        encoded = self.module.encode(tf.constant(strings(self.histories)))
-        bring = {name: value.numpy() for name, value in encoded.items()}
+        everybody = range(len(self.histories))
+        whoever = self.history_inputs(everybody, [[]])
+        encoded = self.module.encode(*(tf.constant(value) for value in whoever.values()))
+        bring = {name: value.numpy()[:-1] for name, value in encoded.items()}
         self.requests = {
-            "all": ("retrieve", retrieve_inputs(self.histories)),
-            "odd": ("retrieve", retrieve_inputs([*self.odd.values(), plain])),
-            "long": ("retrieve", retrieve_inputs([self.histories[self.long]])),
-            "short": ("retrieve", retrieve_inputs([plain])),
-            "encode": ("encode", {schema.HISTORY: strings([*self.histories, []])}),
-            "search": ("search", bring | retrieve_inputs(self.histories)),
+            "all": ("retrieve", self.history_inputs(everybody) | wishes(len(everybody))),
+            "odd": ("retrieve", self.history_inputs([], [*self.odd.values(), plain]) | wishes(4)),
+            "long": ("retrieve", self.history_inputs([self.long]) | wishes(1)),
+            "short": ("retrieve", self.history_inputs([self.short]) | wishes(1)),
+            "encode": ("encode", whoever),
+            "search": ("search", bring | {schema.HISTORY: strings(self.histories)} | wishes(len(everybody))),
         }
+
+    def history_inputs(self, users, more=()):
+        """Histories of users, with their times for a model that reads them, and more histories, without."""
+        history = strings([*(self.histories[user] for user in users), *more])
+        if not self.reads_times:
+            return {schema.HISTORY: history}
+        times = np.full(history.shape, -1)
+        request_time = np.full([len(history)], -1)
+        for row, user in enumerate(users):
+            elapsed = self.test.elapsed[slice(*self.test.splits[user : user + 2])]
+            times[row, : len(elapsed)] = np.cumsum(elapsed) - elapsed
+            request_time[row] = elapsed.sum()
+        return {schema.HISTORY: history, schema.HISTORY_TIMES: times, schema.REQUEST_TIME: request_time}
 
     def rows(self, ids):
         numbers = {item_id.encode(): row for row, item_id in enumerate(self.items.item_ids)}
@@ -160,10 +176,8 @@ def strings(histories):
     return np.array([row + [""] * (width - len(row)) for row in histories], dtype=object)
 
 
-def retrieve_inputs(histories):
-    batch = len(histories)
+def wishes(batch):
     return {
-        schema.HISTORY: strings(histories),
         schema.NUM_CANDIDATES: np.full([batch], LENGTH, np.int32),
         schema.ALPHA: np.full([batch], -1, np.float32),
     }
@@ -248,7 +262,8 @@ def test_what_has_nothing_to_train_is_validated_once(runs):
 
 def test_a_fresh_process_answers_what_this_one_does(served):
     for name, (signature, inputs) in served.case.requests.items():
-        expected = getattr(served.case.module, signature)(**{k: tf.constant(v) for k, v in inputs.items()})
+        arguments = [tf.constant(inputs[name]) for name in served.case.module.inputs_of(signature)]
+        expected = getattr(served.case.module, signature)(*arguments)
         assert set(served.answers[name]) == set(schema.SIGNATURES[signature][1])
         for output, value in served.answers[name].items():
             assert_same(value, expected[output].numpy())

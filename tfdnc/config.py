@@ -70,8 +70,10 @@ class ModelConfig(Section):
     heads: Positive = 1
     max_length: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    distance_bias: bool = False  # whether attention has a learned bias for how far back an item is
     experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
+    times: bool = False  # whether an item's token says how long after it the next event, or the request, came
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelConfig":
@@ -94,6 +96,7 @@ class TrainConfig(Section):
     epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
     batch_tokens: Positive = 6_400  # padded positions per step
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
+    hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
     warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -117,7 +120,13 @@ class EvaluateConfig(Section):
     candidates: Sizes = (10, 20, 50, 100)
     within_cluster: Sizes = (5, 20, 50)
     alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)
+    floors: Sizes = (1, 2, 3, 4)  # least results of every cluster, of lists of `floor_length` by the configured merge
     judge: ClusterConfig | None = None  # clusters that lists are judged by where the method itself has only one
+
+    @property
+    def floor_length(self) -> int:
+        """M of the lists with floors: 50, or the longest if that is none of the lengths."""
+        return 50 if 50 in self.candidates else max(self.candidates)
 
 
 class ExportConfig(Section):

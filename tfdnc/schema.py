@@ -93,6 +93,7 @@ TRAIN_FEATURES = {
     "item": "[T] the user's training items, oldest first",
     "cluster": "[T] the cluster of each item",
     "negatives": "[T * R * n] row j: R sets of n negatives for target item[j]; 0 where its cluster has none left",
+    "elapsed": "[T] time since the user's event before, in the log's own unit; 0 for the first",
 }
 
 WEIGHT = "weight"
@@ -103,6 +104,8 @@ HELD_OUT_FEATURES = {
     "item": "[T] every item before the target, oldest first: the history, and the items that count as seen",
     "target": "[1] the held-out item",
     "target_cluster": "[1] its cluster",
+    "elapsed": "[T] as in training",
+    "target_elapsed": "[1] time from the last event of the history to the target, when the request is made",
 }
 
 
@@ -142,6 +145,10 @@ MODEL_NAME = "tfdnc"
 """Name under which a bundle is served unless told otherwise."""
 
 HISTORY = "history"  # string [B, L] raw item ids, oldest first, "" pads anywhere; unknown ids are ignored
+HISTORY_TIMES = "history_times"  # int64 [B, L] when each event of history was, in the log's own unit; below 0: unknown
+REQUEST_TIME = "request_time"  # int64 [B] when the request is made; below 0: unknown
+# Only bundles of models that read times have these two. Columns of times that history lacks are ignored, columns that
+# times lack are unknown: TF Serving's batching pads the two independently of each other.
 NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
 ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
 EXCLUDE = "exclude"  # string [B, E] raw item ids that must not come back, "" pads anywhere; unknown ids are ignored
@@ -181,3 +188,10 @@ SIGNATURES = {
     ),
 }
 """Signature -> (inputs, outputs); every tensor is batch-major, because TF Serving batches only those."""
+
+
+def signature_inputs(signature: str, times: bool) -> tuple[str, ...]:
+    """Names of the inputs of a signature; with `times`, those of a model that reads times."""
+    inputs, _ = SIGNATURES[signature]
+    encodes = USER_EMBEDDINGS not in inputs
+    return (*inputs, HISTORY_TIMES, REQUEST_TIME) if times and encodes else inputs

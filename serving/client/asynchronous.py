@@ -55,9 +55,10 @@ class AsyncRetrievalClient(Client):
         answered = await self._predict(parts, messages.read_retrievals, timeout)
         return [result for results in answered for result in results]
 
-    async def encode(self, histories: Sequence[Sequence[str]], *, timeout: float | None = None) -> Encoding:
+    async def encode(self, histories: Sequence[Sequence[str]], *, timeout: float | None = None, **times) -> Encoding:
         """Returns user embeddings and intents; see `RetrievalClient.encode`."""
-        return batches.join_encodings(await self._predict(self._encodings(histories), messages.read_encoding, timeout))
+        parts = self._encodings(histories, times)
+        return batches.join_encodings(await self._predict(parts, messages.read_encoding, timeout))
 
     async def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """Returns the signatures of the model by name; see `RetrievalClient.metadata`."""

@@ -91,10 +91,10 @@ class Client:
             return iter(())
         return self._parts(messages.retrieve_request(histories, num_candidates, alpha, **controls), len(histories))
 
-    def _encodings(self, histories: Sequence[Sequence[str]]) -> Iterator[Part]:
+    def _encodings(self, histories: Sequence[Sequence[str]], times: dict) -> Iterator[Part]:
         if not histories:
             raise ValueError("Expected at least one history, got none.")
-        return self._parts(messages.encode_request(histories), len(histories))
+        return self._parts(messages.encode_request(histories, **times), len(histories))
 
     def _parts(self, request, rows: int) -> Iterator[Part]:
         request.model_spec.MergeFrom(self._spec)

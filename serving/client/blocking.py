@@ -51,7 +51,8 @@ class RetrievalClient(Client):
             alpha: Exponent of the quota merge (>= 0; 0 shares equally, larger follows the intent more), for all users
                 or one number each; None asks for the bundle's own merge. Needs `num_candidates`.
             timeout: Seconds for the whole call, instead of the client's.
-            **controls: `exclude`, `cluster_quotas`, `cluster_min`, `cluster_max` of `messages.retrieve_request`.
+            **controls: `times` and `request_time` for models that read times, `exclude`, `cluster_quotas`,
+                `cluster_min`, `cluster_max` of `messages.retrieve_request`.
 
         Returns:
             [B] results.
@@ -63,14 +64,15 @@ class RetrievalClient(Client):
         parts = self._retrievals(histories, num_candidates, alpha, controls)
         return [result for results in self._predict(parts, messages.read_retrievals, timeout) for result in results]
 
-    def encode(self, histories: Sequence[Sequence[str]], *, timeout: float | None = None) -> Encoding:
-        """Returns user embeddings and intents of [B] histories, B at least 1.
+    def encode(self, histories: Sequence[Sequence[str]], *, timeout: float | None = None, **times) -> Encoding:
+        """Returns user embeddings and intents of [B] histories, B at least 1; `times`, `request_time` as `retrieve`.
 
         Raises:
             ValueError: No history, or one that is not a sequence of text.
             RetrievalError: See `retrieve`.
         """
-        return batches.join_encodings(self._predict(self._encodings(histories), messages.read_encoding, timeout))
+        parts = self._encodings(histories, times)
+        return batches.join_encodings(self._predict(parts, messages.read_encoding, timeout))
 
     def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """Returns the signatures of the model by name.

@@ -81,7 +81,7 @@ def write_items(tmp_path):
 
 @pytest.fixture
 def write_sequences(tmp_path):
-    """Writes files of sequences: {user: items}, and {user: weights} if there are any.
+    """Writes files of sequences at times 0, 1, 4, 9, ...: {user: items}, and {user: weights} if there are any.
 
     The last two items are held out, or `split` says what is.
     """
@@ -96,7 +96,7 @@ def write_sequences(tmp_path):
         folder.mkdir()
         for shard, users in enumerate(files):
             items = list(users.values())
-            times = [list(range(len(sequence))) for sequence in items]
+            times = [[place**2 for place in range(len(sequence))] for sequence in items]
             splits = zip(*map(split, items), strict=True) if users else ((), (), ())
             columns = [list(users), items, times, *splits]
             columns += [[weights[shard][user] for user in users]] if weights else []

@@ -50,6 +50,7 @@ def test_training_records(build):
         ([1], [5], [1]),
         ([2], [2, 5, 3, 7], [0, 1, 0, 1]),
     ]
+    assert [record["elapsed"] for record in records] == [[0, 1], [0], [0, 1, 3, 5]]
     for record in records:
         negatives = np.reshape(record["negatives"], (len(record["item"]), 3))
         for cluster, row in zip(record["cluster"], negatives, strict=True):
@@ -76,18 +77,23 @@ def test_without_weights_there_is_no_such_feature(build):
     assert b"weight" not in b"".join(path.read_bytes() for path in output.rglob("*.tfrecord"))
 
 
+def held_out(user, item, target, cluster, elapsed, target_elapsed):
+    times = {"elapsed": elapsed, "target_elapsed": target_elapsed}
+    return {"user": user, "item": item, "target": target, "target_cluster": cluster} | times
+
+
 def test_held_out_records(build):
     _, output = build()
     names = schema.HELD_OUT_FEATURES
     assert read(output / schema.VALIDATION, names) == [
-        {"user": [0], "item": [1, 2], "target": [4], "target_cluster": [1]},
-        {"user": [1], "item": [5], "target": [5], "target_cluster": [1]},
-        {"user": [2], "item": [2, 5, 3, 7], "target": [6], "target_cluster": [1]},
+        held_out([0], [1, 2], [4], [1], elapsed=[0, 1], target_elapsed=[3]),
+        held_out([1], [5], [5], [1], elapsed=[0], target_elapsed=[1]),
+        held_out([2], [2, 5, 3, 7], [6], [1], elapsed=[0, 1, 3, 5], target_elapsed=[7]),
     ]
     assert read(output / schema.TEST, names) == [
-        {"user": [0], "item": [1, 2, 4], "target": [5], "target_cluster": [1]},
-        {"user": [1], "item": [5, 5], "target": [6], "target_cluster": [1]},
-        {"user": [2], "item": [2, 5, 3, 7, 6], "target": [1], "target_cluster": [0]},
+        held_out([0], [1, 2, 4], [5], [1], elapsed=[0, 1, 3], target_elapsed=[5]),
+        held_out([1], [5, 5], [6], [1], elapsed=[0, 1], target_elapsed=[3]),
+        held_out([2], [2, 5, 3, 7, 6], [1], [0], elapsed=[0, 1, 3, 5, 7], target_elapsed=[9]),
     ]
 
 

@@ -21,10 +21,10 @@ def make_records(lengths=LENGTHS):
     return TrainingRecords(events, events % 7, negatives, splits, users)
 
 
-def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS, place=ALONE, weights=None):
+def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS, place=ALONE, **more):
     train = {"random_window": random_window, "batch_tokens": batch_tokens}
     config = parse_config({"name": "x", "examples": {"num_negatives": 2}, "train": train})
-    records = make_records(lengths)._replace(weights=weights)
+    records = make_records(lengths)._replace(**more)
     negatives = RecordedNegatives(config, None, records)
     return TrainingBatches(records, negatives, config.train, max_length, seed, place)
 
@@ -66,6 +66,16 @@ def test_weights_belong_to_the_next_event_too_and_exist_only_where_the_records_h
     for batch, element in zip(batches.epoch(0), batches.dataset(0, 1), strict=True):
         np.testing.assert_array_equal(batch["weight"], element["weight"])
     assert "weight" not in make_batches().dataset(0, 1).element_spec
+
+
+def test_times_are_those_from_a_history_item_to_its_target_and_exist_only_where_the_records_have_them():
+    events = make_records().items.astype(np.int64)
+    batches = make_batches(elapsed=events * 10**10)  # more than int32 holds
+    for batch in batches.epoch(0):
+        np.testing.assert_array_equal(batch["elapsed"], batch["target"].astype(np.int64) * 10**10)
+    for batch, element in zip(batches.epoch(0), batches.dataset(0, 1), strict=True):
+        np.testing.assert_array_equal(batch["elapsed"], element["elapsed"])
+    assert "elapsed" not in make_batches().dataset(0, 1).element_spec
 
 
 def test_a_window_knows_the_number_of_its_user_among_those_of_all_shards():
@@ -153,7 +163,15 @@ def test_history_batches_give_the_recent_items_and_all_that_was_seen():
     targets = np.array([90, 91, 92], np.int32)
     records = HeldOutRecords(np.arange(1, 16, dtype=np.int32), splits, targets, targets % 7)
     found = {}
-    for users, history, seen in history_batches(records, max_length=5, batch_tokens=24):
-        for row, user in enumerate(users):
-            found[int(user)] = (history[row][history[row] > 0].tolist(), seen[row][seen[row] > 0].tolist())
+    for batch in history_batches(records, max_length=5, batch_tokens=24):
+        assert batch.elapsed is None
+        for user, history, seen in zip(batch.users, batch.history, batch.seen, strict=True):
+            found[int(user)] = (history[history > 0].tolist(), seen[seen > 0].tolist())
     assert found == {0: ([], []), 1: ([1, 2, 3], [1, 2, 3]), 2: (list(range(11, 16)), list(range(4, 16)))}
+
+
+def test_history_batches_give_the_times_of_the_recent_items():
+    splits, nobody = np.array([0, 3, 10]), np.zeros(2, np.int32)
+    records = HeldOutRecords(np.arange(1, 11, dtype=np.int32), splits, nobody, nobody, np.arange(1, 11) * 10**10)
+    for batch in history_batches(records, max_length=5):
+        np.testing.assert_array_equal(batch.elapsed, batch.history.astype(np.int64) * 10**10)

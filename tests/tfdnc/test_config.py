@@ -37,7 +37,7 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
     ("values", "complaint"),
     [
         ({"modle": {}}, r"unknown key 'modle'; known here: .*model"),
-        ({"model": {"dmi": 3}}, r"unknown key 'model.dmi'; known here: .*dim, dropout"),
+        ({"model": {"dmi": 3}}, r"unknown key 'model.dmi'; known here: .*dim, distance_bias, dropout"),
         ({"generate": {"people": 3}}, r"unknown key 'generate.people'; known here: .*users"),
         ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
         (

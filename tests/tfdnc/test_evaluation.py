@@ -164,6 +164,34 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     assert (tmp_path / PLOT).read_bytes().startswith(b"\x89PNG")
 
 
+def test_floors_give_every_cluster_its_least_results_and_leave_the_rest_to_the_merge():
+    floors, length = (1, 2, 3), 9
+    records = make_records()
+    evaluator = Evaluator(make_model(), MERGES, WIDTH, floors=floors, floor_length=length)
+    joint, *_, one, two, three = evaluator.retrieve(records).lists
+    for floor, (rows, clusters) in zip(floors, (one, two, three), strict=True):
+        assert rows.shape == (40, length)
+        for user in range(40):
+            seen = records.items[slice(*records.splits[user : user + 2])] - 1
+            left = np.bincount(np.delete(CLUSTERS, seen), minlength=K)
+            found = np.bincount(clusters[user], minlength=K)
+            assert (found >= np.minimum(floor, left)).all()
+            # What the merge alone would give a cluster, it keeps, unless others have their floors from it.
+            alone = np.bincount(joint.clusters[user, :length], minlength=K)
+            assert (found <= np.maximum(alone, np.minimum(floor, left))).all()
+            assert len(set(rows[user])) == length
+
+
+def test_the_report_has_the_floors_that_fit_at_one_length():
+    report = evaluate(make_config(floors=[1, 3, 4]), make_model(), make_items(), make_records(), make_records())
+    assert [point["floor"] for point in report["floor_curve"]] == [1, 3]  # 3 x 4 are more than 10
+    for point in report["floor_curve"]:
+        assert set(point) == {"floor", *(f"{name}@10" for name in FIGURES)}
+    coverage = [report["merge"]["coverage@10"], *(point["coverage@10"] for point in report["floor_curve"])]
+    assert coverage == sorted(coverage)
+    assert coverage[1] > 0.9  # not 1: the only item of a cluster may have been seen
+
+
 def test_every_list_of_the_report_has_the_same_figures():
     report = evaluate(make_config(), make_model(), make_items(), make_records(), make_records())
     names = {f"{name}@{m}" for name in FIGURES for m in (3, 10)}
@@ -240,6 +268,7 @@ def test_the_shortest_list_tunes_alpha_only_where_it_is_the_only_one():
 def test_a_single_cluster_has_no_alpha_curve(tmp_path):
     model, items, records = make_single()
     report = evaluate(make_config(), model, items, records, records)
+    assert report["floor_curve"] == []
     assert report["alpha_curve"] == []
     assert report["tuned"] is report["calibration"] is report["judged_by"] is None
     assert not any(name.startswith(("coverage", "entropy")) for name in report["merge"])
@@ -251,7 +280,7 @@ def test_a_single_cluster_has_no_alpha_curve(tmp_path):
 class SeveralInterests(Retriever):
     """A transformer that shifts its vector to two more interests."""
 
-    def user_vectors(self, history):
+    def user_vectors(self, history, elapsed=None):
         vectors, log_intent = super().user_vectors(history)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 

@@ -56,8 +56,8 @@ def make_item_vectors(count):
 class ThreeInterests(Retriever):
     """A retriever that turns every user vector into three."""
 
-    def user_vectors(self, history):
-        vectors, log_intent = super().user_vectors(history)
+    def user_vectors(self, history, elapsed=None):
+        vectors, log_intent = super().user_vectors(history, elapsed)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 
 

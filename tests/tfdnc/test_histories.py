@@ -12,17 +12,18 @@ from tfdnc.training.records import HeldOutRecords
 ITEMS = SimpleNamespace(item_ids=[f"film {row}" for row in range(100)])
 
 
-def records(lengths):
+def records(lengths, elapsed=None):
     """User u has the items u + 1, u + 2, ..."""
     items = [np.arange(user + 1, user + 1 + length) for user, length in enumerate(lengths)]
     splits = np.cumsum([0, *lengths])
     nobody = np.zeros(len(lengths), np.int32)
-    return HeldOutRecords(np.concatenate(items).astype(np.int32), splits, nobody, nobody)
+    return HeldOutRecords(np.concatenate(items).astype(np.int32), splits, nobody, nobody, elapsed)
 
 
 def test_the_shortest_and_the_longest_and_some_between_are_picked_as_raw_ids():
     lengths = [9, 3, 40, 1, 7, 5, 2, 8]
-    histories = sample_histories(records(lengths), ITEMS, 4)
+    histories, times = sample_histories(records(lengths), ITEMS, 4)
+    assert times is None
     assert histories[0] == ["film 3"]
     assert histories[-1] == [f"film {row}" for row in range(2, 42)]
     assert len(histories) == 4
@@ -31,5 +32,11 @@ def test_the_shortest_and_the_longest_and_some_between_are_picked_as_raw_ids():
 
 @pytest.mark.parametrize(("users", "count"), [(1, 5), (3, 5), (5, 5)])
 def test_few_users_are_all_picked_once(users, count):
-    histories = sample_histories(records([3] * users), ITEMS, count)
+    histories, _ = sample_histories(records([3] * users), ITEMS, count)
     assert len({tuple(history) for history in histories}) == len(histories) == users
+
+
+def test_times_are_those_of_the_items_and_of_the_request_since_the_first_item():
+    histories, times = sample_histories(records([3, 2], elapsed=np.array([5, 0, 7, 4, 1])), ITEMS, 2)
+    assert histories == [["film 1", "film 2"], ["film 0", "film 1", "film 2"]]
+    assert times == [[0, 4, 5], [0, 5, 5, 12]]

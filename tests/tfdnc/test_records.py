@@ -88,6 +88,29 @@ def test_held_out_records(tmp_path):
     np.testing.assert_array_equal(records.target_clusters, [1, 0])
 
 
+def test_times_are_read_for_who_asks(tmp_path):
+    long = 10**12  # more than int32 holds
+    write(tmp_path / "train", 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "elapsed": [0, long]}], num_shards=1)
+    assert read_training(tmp_path / "train").elapsed is None
+    assert read_training(tmp_path / "train", times=True).elapsed.tolist() == [0, long]
+
+    users = [
+        {"item": [4, 5, 6], "elapsed": [0, 3, long], "target_elapsed": [7]},
+        {"item": [5], "elapsed": [0], "target_elapsed": [9]},
+    ]
+    records = [{"user": [row], "target": [1], "target_cluster": [0]} | user for row, user in enumerate(users)]
+    write(tmp_path / "test", 0, records, num_shards=1)
+    assert read_held_out(tmp_path / "test").elapsed is None
+    # From each item to the next, and from the last to the target.
+    assert read_held_out(tmp_path / "test", times=True).elapsed.tolist() == [3, long, 7, 9]
+
+
+def test_records_without_times_say_what_to_run(tmp_path):
+    write(tmp_path / "train", 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0]}], num_shards=1)
+    with pytest.raises(UserError, match=r"elapsed time of each of the 2 items.*Run the examples station again"):
+        read_training(tmp_path / "train", times=True)
+
+
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-5], lambda raw: raw[:20] + b"\xff" + raw[21:]])
 def test_a_damaged_shard_is_named_with_what_to_do(training_folder, damage):
     shard = training_folder / schema.shard_name(1, 2, "tfrecord")

@@ -1,19 +1,71 @@
 """The two-stream Transformer and its dropout."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
-from tfdnc.model.transformer import Transformer
+from tfdnc.model.transformer import Ages, Transformer
 
 B, L, D = 3, 7, 8
 
 
-@pytest.fixture(params=[1, 2], ids=["1 head", "2 heads"])
+ELAPSED = tf.constant([[5, 0, 3, 1000, 2, 0, 9], [1, 2, 3, 4, 5, 6, 7], [0, -1, 2, 3, 4, 5, 6]], tf.int64)
+
+
+@pytest.fixture(params=["1 head", "2 heads", "2 heads with biases"])
 def trunk(request):
+    heads = int(request.param[0])
+    return biased_trunk(heads) if "biases" in request.param else plain_trunk(heads)
+
+
+def plain_trunk(heads=1, **biases):
     keras.utils.set_random_seed(0)
-    return Transformer(D, blocks=2, heads=request.param, dropout=0.5, compute_dtype=tf.float32)
+    return Transformer(D, blocks=2, heads=heads, dropout=0.5, compute_dtype=tf.float32, **biases)
+
+
+def biased_trunk(heads=1):
+    """Biases start at 0, where they would change nothing."""
+    trunk = plain_trunk(heads, distances=4, times=True)
+    for table in (trunk._distance_bias, trunk._time_bias):
+        [rows] = table.variables
+        rows.assign(tf.random.stateless_normal(rows.shape, seed=[3, 4]))
+    return functools.partial(trunk, elapsed=ELAPSED)
+
+
+def test_biases_that_were_never_trained_change_nothing(tokens):
+    plain, biased = plain_trunk(), plain_trunk(distances=4, times=True)
+    queries = tokens, tf.range(L)[None]
+    for expected, found in zip(plain(tokens, *queries), biased(tokens, *queries, elapsed=ELAPSED), strict=True):
+        np.testing.assert_allclose(expected, found, atol=1e-6)
+
+
+def test_a_bias_is_that_of_the_distance_and_of_the_age_when_the_position_asks(tokens):
+    trunk = plain_trunk(distances=3, times=True)
+    trunk._distance_bias.variables[0].assign([[1.0], [2.0], [4.0]])
+    trunk._time_bias.variables[0].assign(10.0 * tf.range(65, dtype=tf.float32)[:, None])
+    places = tf.range(3)[None]
+    mask = trunk._mask(places, places, Ages.of(tf.constant([[5, 0, 3], [5, -1, 3]], tf.int64)))[:, 0].numpy()
+    # The first row was there at 0, 5, 5 and asks at 5, 5, 8: ages 5; 5, 0; 8, 3, 3.
+    buckets = np.array([[4, 0, 0], [4, 1, 0], [5, 3, 3]])
+    distances = np.array([[1, 0, 0], [2, 1, 0], [4, 2, 1]])
+    lower = np.tril(np.ones([3, 3], bool))
+    np.testing.assert_array_equal(mask[0], np.where(lower, 10 * buckets + distances, -1e9))
+    np.testing.assert_array_equal(mask[1], np.where(lower, distances, -1e9))  # one time unknown: all of them
+
+
+def test_a_query_is_biased_as_the_position_it_stands_in(tokens):
+    trunk = biased_trunk(2).func
+    ages, places = Ages.of(ELAPSED), tf.range(L)[None]
+    causal = trunk._mask(places, places, ages).numpy()
+    asked = trunk._mask(places, places, ages, strictly=True).numpy()
+    below = np.broadcast_to(np.tril(np.ones([L, L], bool), -1), causal.shape)
+    np.testing.assert_array_equal(asked[below], causal[below])
+    np.testing.assert_array_equal(asked[~below], np.float32(-1e9))
+    own = np.diagonal(causal, axis1=2, axis2=3)
+    np.testing.assert_array_equal(trunk._mask_of_own(places, ages).numpy()[..., 0], own)
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ class Trainer:
     def __init__(self, config: ExperimentConfig, items: ItemTable, examples: Path, steps: int):
         self._steps = steps
         self._items = items
-        self._model, self._batches = assemble(config, items, read_training(examples / schema.TRAIN))
+        records = read_training(examples / schema.TRAIN, times=config.model.times)
+        self._model, self._batches = assemble(config, items, records)
         self._count = tf.function(self._count_positions, reduce_retracing=True)
         self._fit(WARM_UP)
 

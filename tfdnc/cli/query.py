@@ -27,6 +27,8 @@ class User(NamedTuple):
 
     history: np.ndarray  # [T] item rows, oldest first
     held_out: int | None  # item row of the test target, which no model has seen; None where the user has none
+    times: list[int]  # of the history
+    request_time: int  # when the held-out item came, else when the last item did
 
 
 def query(arguments: argparse.Namespace) -> None:
@@ -45,6 +47,8 @@ def query(arguments: argparse.Namespace) -> None:
     with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name, **options) as client:
         history = [items.item_ids[row] for row in user.history]
         controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
+        if road.read_config(run).model.times:
+            controls |= {"times": [user.times], "request_time": user.request_time}
         [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha, **controls)
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
         raise UserError(
@@ -71,13 +75,16 @@ def _refuse_newer_clusters(run: Path, items: ItemTable) -> None:
 
 def _read_user(run: Path, items: ItemTable, user_id: str) -> User:
     folder = run / road.PREPARE.folder / schema.SEQUENCES
-    found = pq.read_table(folder, columns=["items", "test"], filters=[("user_id", "=", user_id)])
+    found = pq.read_table(folder, columns=["items", "times", "test"], filters=[("user_id", "=", user_id)])
     if not len(found):
         raise UserError(f"Expected a user of the log, but {folder} has no user {user_id!r} (filtered out, or unknown).")
     row_of = np.empty(len(items.item_ids) + 1, np.int64)
     row_of[items.sequence_indices] = np.arange(len(items.item_ids))
-    rows, test = row_of[np.array(found["items"][0].as_py())], found["test"][0].as_py()
-    return User(history=rows[:test], held_out=int(rows[test])) if test >= 0 else User(history=rows, held_out=None)
+    rows, times, test = (found[name][0].as_py() for name in ("items", "times", "test"))
+    rows = row_of[np.array(rows)]
+    if test < 0:
+        return User(rows, None, times, times[-1])
+    return User(rows[:test], int(rows[test]), times[:test], times[test])
 
 
 @contextlib.contextmanager

@@ -60,8 +60,8 @@ def _train(place: Workplace) -> dict:
     team = Team(this_place())
     config, examples = place.config, place.run / EXAMPLES.folder
     items = read_items(place.run / CLUSTER.folder)
-    validate = validator(config, read_held_out(examples / schema.VALIDATION))
-    records = read_training(examples / schema.TRAIN, team.place)
+    validate = validator(config, read_held_out(examples / schema.VALIDATION, config.model.times))
+    records = read_training(examples / schema.TRAIN, team.place, config.model.times)
     common = unfinished_folder(TRAIN, place.run)
     return train(config, items, records, validate, validation_objective(config), place.output, team, common)
 
@@ -77,7 +77,8 @@ def _evaluate(place: Workplace) -> dict:
     items = read_items(place.run / CLUSTER.folder)
     judge = read_items(place.run / JUDGE.folder) if config.evaluate.judge else None
     model = load_trained(config, items, place.run / TRAIN.folder)
-    test, validation = (read_held_out(examples / split) for split in (schema.TEST, schema.VALIDATION))
+    splits = (schema.TEST, schema.VALIDATION)
+    test, validation = (read_held_out(examples / split, config.model.times) for split in splits)
     report = evaluate(config, model, items, test, validation, judge)
     write_report(report, place.output)
     plot_alpha_curve(report, place.output)
@@ -98,7 +99,7 @@ def _export(place: Workplace) -> dict:
     config, run = place.config, place.run
     items = read_items(run / CLUSTER.folder)
     model = load_trained(config, items, run / TRAIN.folder)
-    histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION)
+    histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION, config.model.times)
     vectors = cold_start_vectors(model, histories)
     prepared = read_manifest(run / PREPARE.folder)
     extra = {
@@ -109,9 +110,9 @@ def _export(place: Workplace) -> dict:
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
     users = sample_users(model, histories)
     figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
-    asked = sample_histories(histories, items, _RECORDED_HISTORIES)
+    asked, times = sample_histories(histories, items, _RECORDED_HISTORIES)
     sizes = config.export.num_candidates, config.export.max_candidates
-    return figures | {"recorded_requests": record(place.output / str(version), asked, *sizes)}
+    return figures | {"recorded_requests": record(place.output / str(version), asked, *sizes, times)}
 
 
 def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:

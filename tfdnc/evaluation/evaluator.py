@@ -15,7 +15,7 @@ from tfdnc.config import MergeConfig
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
 from tfdnc.index.exact import ExactIndex
-from tfdnc.merge import MERGES, merge
+from tfdnc.merge import MERGES, Wishes, bound, merge
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
@@ -31,7 +31,7 @@ class Lists(NamedTuple):
 class Retrieved(NamedTuple):
     """Everything the report is computed from."""
 
-    lists: list[Lists]  # one per merge
+    lists: list[Lists]  # one per merge, then one per floor
     within_places: np.ndarray  # [U] place of the target among the unseen items of its own cluster
     outside_places: np.ndarray  # [U] place of the target among itself and the unseen items of all other clusters
     log_intent: np.ndarray  # [U, K], over the model's own clusters
@@ -44,59 +44,79 @@ class Evaluator:
         model: whose current weights are evaluated at each call.
         merges: the merges to make lists with.
         width: M, the longest list; shorter lists are its prefixes, because no merge key depends on M.
+        floors: least results of every cluster that more lists by the first merge are made with.
+        floor_length: M of these; a bound reads the length, so that their prefixes are not the shorter lists.
         judge: of a model with one cluster. Lists are then in the judge's item rows and clusters, and hold the same
             items as without it if the merges go by score alone.
     """
 
-    def __init__(self, model: Retriever, merges: Sequence[MergeConfig], width: int, judge: Judge | None = None):
+    def __init__(
+        self,
+        model: Retriever,
+        merges: Sequence[MergeConfig],
+        width: int,
+        judge: Judge | None = None,
+        floors: Sequence[int] = (),
+        floor_length: int = 0,
+    ):
         self._model = model
         self._merges = merges
         self._width = width
+        self._floors, self._floor_length = floors, floor_length
         self._judge = judge
         self._offsets = judge.items.offsets if judge else model.offsets
-        matrix = tf.TensorSpec([None, None], tf.int32)
+        vector = tf.TensorSpec([None], tf.int32)
         self._graph = tf.function(
             self._retrieve,
-            input_signature=[matrix, matrix, *[tf.TensorSpec([None], tf.int32)] * 2],
+            input_signature=[tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs],
             autograph=False,  # nothing here branches on tensors, and AutoGraph is most of the tracing time
         )
 
     def retrieve(self, records: HeldOutRecords) -> Retrieved:
-        """Makes the lists of every user of `records`, which are in the model's item indices."""
+        """Makes the lists of every user of `records`: in the model's item indices, with times if it reads them."""
         judged = self._judge.renumber(records) if self._judge else records
-        users = len(records.targets)
-        empty = np.full([users, self._width], -1, np.int32)
+        count = len(records.targets)
+        widths = [self._width] * len(self._merges) + [self._floor_length] * len(self._floors)
         result = Retrieved(
-            lists=[Lists(empty.copy(), empty.copy()) for _ in self._merges],
-            within_places=np.full(users, metrics.NOT_FOUND),
-            outside_places=np.full(users, metrics.NOT_FOUND),
-            log_intent=np.zeros([users, self._model.num_clusters], np.float32),
+            lists=[Lists(*(np.full([count, width], -1, np.int32) for _ in Lists._fields)) for width in widths],
+            within_places=np.full(count, metrics.NOT_FOUND),
+            outside_places=np.full(count, metrics.NOT_FOUND),
+            log_intent=np.zeros([count, self._model.num_clusters], np.float32),
         )
-        for batch, history, excluded in history_batches(records, self._model.max_length):
-            seen = self._judge.indices[excluded] if self._judge else excluded
-            targets, clusters = judged.targets[batch], judged.target_clusters[batch]
-            lists, within, outside, log_intent = self._graph(history, seen, targets, clusters)
+        for batch in history_batches(records, self._model.max_length):
+            users = batch.users
+            seen = self._judge.indices[batch.seen] if self._judge else batch.seen
+            targets, clusters = judged.targets[users], judged.target_clusters[users]
+            lists, within, outside, log_intent = self._graph(seen, targets, clusters, *batch.inputs)
             for made, (rows, row_clusters) in zip(result.lists, lists, strict=True):
-                made.rows[batch], made.clusters[batch] = rows.numpy(), row_clusters.numpy()
-            result.within_places[batch], result.outside_places[batch] = _as_places(within), _as_places(outside)
-            result.log_intent[batch] = log_intent.numpy()
+                made.rows[users], made.clusters[users] = rows.numpy(), row_clusters.numpy()
+            result.within_places[users], result.outside_places[users] = _as_places(within), _as_places(outside)
+            result.log_intent[users] = log_intent.numpy()
         return result
 
-    def _retrieve(self, history, seen, targets, target_clusters):
-        vectors, log_intent = self._model.user_vectors(history)
+    def _retrieve(self, seen, targets, target_clusters, *inputs):
+        vectors, log_intent = self._model.user_vectors(*inputs)
         # A judged model has one cluster, so one vector for it would be one for all.
         per_cluster = self._model.vectors_per_cluster and not self._judge
         items = self._items()
         index = ExactIndex(items, self._offsets)
         candidates, log_partition = index.search(vectors, seen, self._width, per_cluster=per_cluster)
-        batch = tf.shape(history)[0]
-        length = tf.repeat(self._width, batch)
-        lists = []
+        batch = tf.shape(targets)[0]
+        num_clusters = len(self._offsets) - 1
+
+        def taken(keys, width):
+            merged = merge(candidates, keys, tf.repeat(width, batch), width, num_clusters)
+            return merged.rows, merged.clusters
+
+        keys = []
         for config in self._merges:
             alpha = tf.fill([batch], tf.constant(config.alpha, tf.float32))
-            keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
-            merged = merge(candidates, keys, length, self._width, len(self._offsets) - 1)
-            lists.append((merged.rows, merged.clusters))
+            keys.append(MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config))
+        lists = [taken(of_merge, self._width) for of_merge in keys]
+        for floor in self._floors:
+            nobody, wanted = tf.fill([batch, num_clusters], -1), tf.repeat(self._floor_length, batch)
+            wishes = Wishes(wanted, minimum=tf.fill([batch, num_clusters], floor), maximum=nobody)
+            lists.append(taken(bound(candidates, keys[0], wishes), self._floor_length))
         shift = tf.zeros_like(log_partition)
         if self._merges[0].method != "score":  # scores of different clusters compare as joint probabilities only
             shift = log_intent - log_partition

@@ -20,9 +20,8 @@ class Judge(NamedTuple):
     def renumber(self, records: HeldOutRecords) -> HeldOutRecords:
         """The same records in the judge's item indices and clusters."""
         targets = self.indices[records.targets]
-        return HeldOutRecords(
-            self.indices[records.items], records.splits, targets, self.items.clusters[targets - 1].astype(np.int32)
-        )
+        clusters = self.items.clusters[targets - 1].astype(np.int32)
+        return records._replace(items=self.indices[records.items], targets=targets, target_clusters=clusters)
 
 
 def make_judge(items: ItemTable, judging: ItemTable) -> Judge:

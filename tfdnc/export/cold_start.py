@@ -15,9 +15,9 @@ def cold_start_vectors(model: Retriever, records: HeldOutRecords) -> np.ndarray:
     cluster, with what users like on average; how many come from each cluster is up to the intent prior. Several
     interests are averaged one by one, which supposes that interest v means the same for every user.
     """
-    encode = tf.function(model.user_vectors, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    encode = tf.function(model.user_vectors, input_signature=model.input_specs)
     total = 0.0
-    for _, history, _ in history_batches(records, model.max_length):
-        vectors, _ = encode(history)
+    for batch in history_batches(records, model.max_length):
+        vectors, _ = encode(*batch.inputs)
         total = total + tf.reduce_sum(vectors, axis=0).numpy().astype(np.float64)
     return (total / len(records.targets)).astype(np.float32)

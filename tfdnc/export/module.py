@@ -14,6 +14,7 @@ from tfdnc.index.listing import expected_shares, search_list
 from tfdnc.index.seen import clusters_of_items
 from tfdnc.items import ItemTable
 from tfdnc.merge import BY_RANK, Wishes, count_clusters, reads_partition, seats, select_keys
+from tfdnc.model.gaps import UNKNOWN
 from tfdnc.model.retriever import Retriever
 
 Tensors = dict[str, tf.Tensor]
@@ -51,6 +52,7 @@ class RetrievalModule(tf.Module):
         self._log_intent = retriever.log_intent
         self._wanted_vectors = retriever.wanted_vectors
         self._encode_per_vector = retriever.encode_per_vector
+        self._reads_times = retriever.reads_times
         self._tower_variables = retriever.serving_variables
         self._max_length = retriever.max_length
         self._vectors_per_cluster = retriever.vectors_per_cluster
@@ -64,14 +66,17 @@ class RetrievalModule(tf.Module):
         self._num_candidates = export_config.num_candidates
         self._max_candidates = export_config.max_candidates
 
-    def serving_default(self, history: tf.Tensor) -> Tensors:
+    def serving_default(self, history: tf.Tensor, *times: tf.Tensor) -> Tensors:
         """`retrieve` with the length and the merge of the config; the answer is no wider than that length."""
         length = tf.repeat(self._num_candidates, tf.shape(history)[0])
-        return self._retrieve(history, Wishes(length), self._num_candidates)
+        return self._retrieve(history, times, Wishes(length), self._num_candidates)
 
-    def retrieve(self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor) -> Tensors:
-        """The best unseen items of every row; see `schema` for the tensors."""
-        return self._retrieve(history, Wishes(num_candidates, alpha), self._max_candidates)
+    def retrieve(self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, *times: tf.Tensor) -> Tensors:
+        """The best unseen items of every row; see `schema` for the tensors.
+
+        `times` are `history_times` and `request_time` of a model that reads times, of another none.
+        """
+        return self._retrieve(history, times, Wishes(num_candidates, alpha), self._max_candidates)
 
     def retrieve_controlled(
         self,
@@ -82,6 +87,7 @@ class RetrievalModule(tf.Module):
         cluster_quotas: tf.Tensor,
         cluster_min: tf.Tensor,
         cluster_max: tf.Tensor,
+        *times: tf.Tensor,
     ) -> Tensors:
         """`retrieve` without the items of `exclude`, with weights and bounds of each row's own."""
         controls = {
@@ -93,13 +99,13 @@ class RetrievalModule(tf.Module):
             weights, minimum, maximum = (self._widen(control) for control in controls.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
         wishes = Wishes(num_candidates, alpha, weights, minimum, maximum)
-        return self._retrieve(history, wishes, self._max_candidates, exclude)
+        return self._retrieve(history, times, wishes, self._max_candidates, exclude)
 
-    def encode(self, history: tf.Tensor) -> Tensors:
+    def encode(self, history: tf.Tensor, *times: tf.Tensor) -> Tensors:
         """User vectors and intent only."""
-        with tf.control_dependencies(check_rows(history)):
+        with tf.control_dependencies([*check_rows(history), *check_same_rows(history, history, *times)]):
             items = self._vocabulary.indices(history)
-        vectors, log_intent = self._user_vectors(last_items(items, self._max_length))
+        vectors, log_intent = self._user_vectors(*self._recent(items, times))
         known = _has_items(items)
         return {
             schema.USER_EMBEDDINGS: self._or_cold(known, vectors),
@@ -128,10 +134,16 @@ class RetrievalModule(tf.Module):
         places = seats(self._available(seen), log_intent, wishes, self._merge_config)
         return self._search(user_embeddings, log_intent, seen, places, wishes, self._max_candidates)
 
+    def inputs_of(self, signature: str) -> tuple[str, ...]:
+        """Names of the inputs of a signature, in the order of the method's arguments."""
+        return schema.signature_inputs(signature, self._reads_times)
+
     def input_signatures(self) -> dict[str, list[tf.TensorSpec]]:
-        """Signature -> specs of its inputs, in the order of the method's arguments."""
+        """Signature -> specs of its `inputs_of`."""
         specs = {
             schema.HISTORY: tf.TensorSpec([None, None], tf.string),
+            schema.HISTORY_TIMES: tf.TensorSpec([None, None], tf.int64),
+            schema.REQUEST_TIME: tf.TensorSpec([None], tf.int64),
             schema.NUM_CANDIDATES: tf.TensorSpec([None], tf.int32),
             schema.ALPHA: tf.TensorSpec([None], tf.float32),
             schema.EXCLUDE: tf.TensorSpec([None, None], tf.string),
@@ -142,8 +154,8 @@ class RetrievalModule(tf.Module):
             schema.INTENT: tf.TensorSpec([None, self._num_clusters], tf.float32),
         }
         return {
-            signature: [tf.TensorSpec(specs[name].shape, specs[name].dtype, name) for name in inputs]
-            for signature, (inputs, _) in schema.SIGNATURES.items()
+            signature: [tf.TensorSpec(specs[name].shape, specs[name].dtype, name) for name in self.inputs_of(signature)]
+            for signature in schema.SIGNATURES
         }
 
     def example_inputs(self, signature: str, histories: list[list[str]]) -> dict[str, np.ndarray]:
@@ -152,6 +164,8 @@ class RetrievalModule(tf.Module):
         width = max(len(history) for history in histories)
         inputs = {
             schema.HISTORY: np.array([["", *row] + [""] * (width - len(row)) for row in histories], dtype=object),
+            schema.HISTORY_TIMES: np.tile(np.arange(-1, width), [batch, 1]),
+            schema.REQUEST_TIME: np.full([batch], width),
             schema.NUM_CANDIDATES: np.full([batch], self._num_candidates, np.int32),
             schema.ALPHA: np.full([batch], -1, np.float32),
             schema.EXCLUDE: np.full([batch, 1], "", dtype=object),
@@ -161,34 +175,43 @@ class RetrievalModule(tf.Module):
             schema.USER_EMBEDDINGS: np.repeat(self._cold_vectors.numpy()[None], batch, axis=0),
             schema.INTENT: np.repeat(np.exp(self._log_prior.numpy())[None], batch, axis=0),
         }
-        return {name: inputs[name] for name in schema.SIGNATURES[signature][0]}
+        return {name: inputs[name] for name in self.inputs_of(signature)}
 
-    def _retrieve(self, history, wishes, width, exclude=None):
-        with tf.control_dependencies([*check_rows(history), *check_same_rows(history, exclude, *wishes)]):
+    def _retrieve(self, history, times, wishes, width, exclude=None):
+        with tf.control_dependencies([*check_rows(history), *check_same_rows(history, exclude, *times, *wishes)]):
             checks = check_wishes(wishes, width)  # compares inputs with each other, which takes as many rows in all
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)
         seen = distinct(left_out)
-        vectors, log_intent, places = self._encode(items, self._available(seen), wishes)
+        vectors, log_intent, places = self._encode(items, times, self._available(seen), wishes)
         found = self._search(vectors, log_intent, seen, places, wishes, width)
         return found | {schema.INTENT: tf.exp(log_intent)}
 
-    def _encode(self, items, available, wishes):
+    def _recent(self, items, times):
+        """The last items `[B, W]`, and the time that went by after each of them; None for a model without times."""
+        if not self._reads_times:
+            return last_items(items, self._max_length), None
+        history_times, request_time = times
+        history_times = widen_times(history_times, tf.shape(items)[1])
+        recent, recent_times = last_items(items, self._max_length, history_times)
+        return recent, elapsed_times(recent, recent_times, request_time)
+
+    def _encode(self, items, times, available, wishes):
         """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `seats`.
 
         Where a vector costs an encode of its own and the merge goes by rank, the intent is encoded first: it says
         which clusters get a seat, and only their vectors are encoded.
         """
-        history, known = last_items(items, self._max_length), _has_items(items)
+        (history, elapsed), known = self._recent(items, times), _has_items(items)
         if not self._encode_per_vector or (wishes.alpha is None and self._merge_config.method not in BY_RANK):
-            vectors, log_intent = self._user_vectors(history)
+            vectors, log_intent = self._user_vectors(history, elapsed)
             log_intent = self._or_prior(known, log_intent)
             places = seats(available, log_intent, wishes, self._merge_config)
         else:
-            log_intent = self._or_prior(known, self._log_intent(history))
+            log_intent = self._or_prior(known, self._log_intent(history, elapsed))
             places = seats(available, log_intent, wishes, self._merge_config)
-            vectors = self._wanted_vectors(history, known & (places > 0))
+            vectors = self._wanted_vectors(history, known & (places > 0), elapsed)
         return self._or_cold(known, vectors), log_intent, places
 
     def _widen(self, control):
@@ -240,15 +263,16 @@ class RetrievalModule(tf.Module):
         return expected_shares(log_intent, alpha, self._merge_config)
 
 
-def last_items(items: tf.Tensor, max_length: int) -> tf.Tensor:
+def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, ...]:
     """Moves the items of every row to the left and keeps the last `max_length`, as wide as the longest row needs.
 
     Args:
         items: `[B, L]` int32 item indices, oldest first, 0 anywhere (padding, unknown ids).
         max_length: most items of a row that are kept.
+        others: `[B, L]` what else is known of each item.
 
     Returns:
-        `[B, W]` int32, right-padded with 0, 1 <= W <= max_length.
+        `[B, W]` int32, right-padded with 0, 1 <= W <= max_length; where there are others, the same of them too.
     """
     known = items > 0
     count = tf.reduce_sum(tf.cast(known, tf.int32), axis=1, keepdims=True)
@@ -256,7 +280,32 @@ def last_items(items: tf.Tensor, max_length: int) -> tf.Tensor:
     where = tf.where(known & (place >= 0))  # [P, 2]
     target = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(place, where)], axis=1)
     width = tf.clip_by_value(tf.reduce_max(count), 1, max_length)
-    return tf.scatter_nd(target, tf.gather_nd(items, where), tf.stack([tf.shape(items)[0], width]))
+    shape = tf.stack([tf.shape(items)[0], width])
+    moved = tuple(tf.scatter_nd(target, tf.gather_nd(values, where), shape) for values in (items, *others))
+    return moved if others else moved[0]
+
+
+def widen_times(times: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """`[B, T]` -> `[B, width]` int64: the first columns, `UNKNOWN` where there are no more."""
+    missing = tf.maximum(width - tf.shape(times)[1], 0)
+    return tf.pad(times[:, :width], [[0, 0], [0, missing]], constant_values=UNKNOWN)
+
+
+def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -> tf.Tensor:
+    """Time from every item to the next one, and from the last to the request.
+
+    Args:
+        items: `[B, W]` right-padded with 0.
+        times: `[B, W]` int64 of the items; below 0: unknown.
+        request_time: `[B]` int64, likewise.
+
+    Returns:
+        `[B, W]` int64, `UNKNOWN` where one of both is, 0 where the clock went backwards.
+    """
+    last = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1, keepdims=True) - 1
+    following = tf.pad(times[:, 1:], [[0, 0], [0, 1]])
+    following = tf.where(tf.range(tf.shape(items)[1]) == last, request_time[:, None], following)
+    return tf.where((times >= 0) & (following >= 0), tf.maximum(following - times, 0), UNKNOWN)
 
 
 def distinct(items: tf.Tensor) -> tf.Tensor:

@@ -20,8 +20,9 @@ def sample_users(model: Retriever, records: HeldOutRecords, count: int = _COUNT)
         splits=np.cumsum([0, *map(len, spans)]),
         targets=records.targets[drawn],
         target_clusters=records.target_clusters[drawn],
+        elapsed=None if records.elapsed is None else records.elapsed[np.concatenate(spans)],
     )
     # One batch, because rows of several would have to be padded to one width.
-    [(_, history, seen)] = history_batches(some, model.max_length, batch_tokens=int(some.splits[-1]) * count + 1)
-    vectors, log_intent = model.user_vectors(tf.constant(history))
-    return Users(vectors.numpy(), log_intent.numpy(), seen, model.vectors_per_cluster)
+    [batch] = history_batches(some, model.max_length, batch_tokens=int(some.splits[-1]) * count + 1)
+    vectors, log_intent = model.user_vectors(*map(tf.constant, batch.inputs))
+    return Users(vectors.numpy(), log_intent.numpy(), batch.seen, model.vectors_per_cluster)

@@ -5,7 +5,9 @@ import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
+from tfdnc.errors import UserError
 from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windows
+from tfdnc.model.gaps import UNKNOWN, GapEmbedding, hide_times
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.transformer import Dense
 
@@ -21,6 +23,9 @@ class Retriever(tfrs.Model):
         counts: `[N]` training events of each item: what some encoders start from, and what losses that correct for
             popularity sample by; None is uniform, and enough outside training.
         num_users: users in the training records; 0 outside training.
+
+    Raises:
+        UserError: `config.times` with an encoder that reads no order.
     """
 
     def __init__(
@@ -51,9 +56,13 @@ class Retriever(tfrs.Model):
             initializer=keras.initializers.RandomNormal(0, 0.02),
         )
         encoder = USER_ENCODERS.resolve(config.encoder)
+        if config.times and not encoder.reads_order:
+            raise UserError(f"Expected model.times only with an encoder that reads order, {config.encoder} does not.")
         if (initial := encoder.initial_items(self._counts, config.dim)) is not None:
             self.item_embeddings.assign(initial)
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
+        self._gaps = GapEmbedding(config.dim, name="gaps") if config.times else None
+        self._hidden_times = train.hidden_times
         self._intent_head = IntentHead(config.dim, self.num_clusters, name="intent_head")
         # One cluster leaves no intent to learn, a weight of 0 asks for none: then there is no loss to show either.
         self._learns_intent = self._intent_head.trainable = self.num_clusters > 1 and train.intent_weight > 0
@@ -72,9 +81,21 @@ class Retriever(tfrs.Model):
         return self._encoder.encode_per_vector
 
     @property
+    def reads_times(self) -> bool:
+        """Whether times say something to this model: then `elapsed` is an input of its batches."""
+        return self._gaps is not None
+
+    @property
+    def input_specs(self) -> list[tf.TensorSpec]:
+        """Specs of the arguments of `user_vectors`."""
+        times = [tf.TensorSpec([None, None], tf.int64)] if self.reads_times else []
+        return [tf.TensorSpec([None, None], tf.int32), *times]
+
+    @property
     def serving_variables(self) -> list[tf.Variable]:
         """Everything `user_vectors` and a search read, what training leaves alone included."""
-        return [self.item_embeddings, *self._encoder.variables, *self._intent_head.variables]
+        times = self._gaps.variables if self.reads_times else []
+        return [self.item_embeddings, *times, *self._encoder.variables, *self._intent_head.variables]
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus `intent_weight` times that of intent over all with a target.
@@ -84,7 +105,8 @@ class Retriever(tfrs.Model):
 
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
-                padded; of a log with weights also `weight` `[B, L]` float32.
+                padded; of a log with weights also `weight` `[B, L]` float32; with `reads_times` also `elapsed`
+                `[B, L]` int64, the time from each history item to its target.
             training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
         seed = self.step_seed(self.optimizer.iterations) if training else None
@@ -120,12 +142,14 @@ class Retriever(tfrs.Model):
             inputs: as `compute_loss` takes them.
             seed: of `step_seed`; None switches dropout off.
         """
+        elapsed = hide_times(inputs["elapsed"], self._hidden_times, seed) if self.reads_times else None
         windows = Windows(
             users=inputs["user"],
-            tokens=self._embed(inputs["history"]),
+            tokens=self._embed(inputs["history"], elapsed),
             targets=self._rows(inputs["target"]),
             clusters=inputs["target_cluster"],
             has_target=inputs["target"] > 0,
+            elapsed=elapsed,
         )
         return self._encoder.training_states(windows, seed)
 
@@ -135,39 +159,47 @@ class Retriever(tfrs.Model):
         number = tf.cast(step, tf.int32) * replicas.num_replicas_in_sync + replicas.replica_id_in_sync_group
         return tf.stack([tf.constant(self._seed), number * 4096])
 
-    def user_vectors(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def user_vectors(self, history: tf.Tensor, elapsed: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes histories for retrieval.
 
         Args:
             history: `[B, L]` int32 item indices, oldest first, right-padded with 0, L <= max_length.
+            elapsed: `[B, L]` int64 time from each item to the next, from the last to the request, below 0 where it is
+                unknown; None where all are. Read with `reads_times` only.
 
         Returns:
             `[B, V, D]` user vectors (V is K with `vectors_per_cluster`, else any number) and `[B, K]` log p(cluster of
             the next item). A row without items gives finite, meaningless values: callers answer it from a prior.
         """
-        vectors = self._encoder.user_vectors(self._histories(history))
+        vectors = self._encoder.user_vectors(self._histories(history, elapsed))
         return vectors.retrieval, self._log_intent(vectors.intent)
 
-    def log_intent(self, history: tf.Tensor) -> tf.Tensor:
+    def log_intent(self, history: tf.Tensor, elapsed: tf.Tensor | None = None) -> tf.Tensor:
         """The `[B, K]` of `user_vectors` alone; of encoders with `encode_per_vector`."""
-        return self._log_intent(self._encoder.intent_state(self._histories(history)))
+        return self._log_intent(self._encoder.intent_state(self._histories(history, elapsed)))
 
-    def wanted_vectors(self, history: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    def wanted_vectors(self, history: tf.Tensor, wanted: tf.Tensor, elapsed: tf.Tensor | None = None) -> tf.Tensor:
         """The `[B, K, D]` of `user_vectors` where `wanted` `[B, K]` bool, zeros elsewhere; encoders as `log_intent`."""
-        return self._encoder.wanted_vectors(self._histories(history), wanted)
+        return self._encoder.wanted_vectors(self._histories(history, elapsed), wanted)
 
-    def _histories(self, history):
+    def _histories(self, history, elapsed):
+        if not self.reads_times:
+            elapsed = None
+        elif elapsed is None:
+            elapsed = tf.fill(tf.shape(history), tf.constant(UNKNOWN, tf.int64))
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
-        return Histories(self._embed(history), clusters, lengths, tf.convert_to_tensor(self.item_embeddings))
+        items = tf.convert_to_tensor(self.item_embeddings)
+        return Histories(self._embed(history, elapsed), clusters, lengths, items, elapsed)
 
     def _log_intent(self, states):
         return tf.nn.log_softmax(self._intent_head(states))
 
-    def _embed(self, items):
-        """`[B, L]` item indices -> tokens `[B, L, D]`."""
-        return self._rows(items) * self.item_embeddings.shape[1] ** 0.5
+    def _embed(self, items, elapsed=None):
+        """`[B, L]` item indices and, unless None, times -> tokens `[B, L, D]`."""
+        tokens = self._rows(items) * self.item_embeddings.shape[1] ** 0.5
+        return tokens if elapsed is None else tokens + self._gaps(elapsed)
 
     def _rows(self, items):
         """`[B, L]` item indices -> item embeddings `[B, L, D]`; padding gets those of some item, which nobody reads."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
+from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets
 
 _MASKED = -1e9  # finite: a row that may read nothing must not become NaN
 
@@ -32,10 +33,25 @@ class Transformer(keras.layers.Layer):
         dropout: rate after attention and after the feed-forward layer (not on attention weights: measured 26-44 %
             slower for no gain).
         compute_dtype: dtype of the matrix products; softmax, layer norm and parameters stay float32.
+        distances: how many positions back attention has a learned bias for, by head and the same in all blocks (Raffel
+            et al. 2020; those further back share the last one); 0 is without.
+        times: whether it has another one for how long ago an item was when a position asks (Zhai et al. 2024).
     """
 
-    def __init__(self, dim: int, blocks: int, heads: int, dropout: float, compute_dtype: tf.DType, **kwargs):
+    def __init__(
+        self,
+        dim: int,
+        blocks: int,
+        heads: int,
+        dropout: float,
+        compute_dtype: tf.DType,
+        distances: int = 0,
+        times: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        self._distance_bias = BiasTable(distances, heads, name="distance_bias") if distances else None
+        self._time_bias = BiasTable(NUM_BUCKETS, heads, name="time_bias") if times else None
         self._blocks = [_Block(dim, heads, dropout, compute_dtype, name=f"block_{i}") for i in range(blocks)]
         self._norm = LayerNorm(dim, name="final_norm")
         self._dropout = dropout
@@ -51,6 +67,7 @@ class Transformer(keras.layers.Layer):
         reach: tf.Tensor | None = None,
         seed: tf.Tensor | None = None,
         need_prefix: bool = True,
+        elapsed: tf.Tensor | None = None,
     ) -> Streams:
         """Encodes the prefix causally, and every query after the prefix positions it reaches.
 
@@ -60,23 +77,86 @@ class Transformer(keras.layers.Layer):
             reach: `[B, Q]` or `[1, Q]` int32, how many prefix positions a query reads.
             seed: `[2]` int32 that fixes the dropout masks; None switches dropout off.
             need_prefix: whether the last block computes the prefix states too; inference needs only the queries.
+            elapsed: `[B, P]` int64 time from each position to the next, P >= L and above every reach; below 0 it is
+                unknown, and then all times of the row are. Where the bias for times is.
 
         Returns:
             The final, normalised states of both streams.
         """
-        length = tf.shape(prefix)[1]
-        causal = tf.where(tf.range(length)[:, None] >= tf.range(length), 0.0, _MASKED)  # [L, L]
-        reachable = None
+        places = tf.range(tf.shape(prefix)[1])[None]
+        ages = None if self._time_bias is None else Ages.of(elapsed)
+        causal = self._mask(places, places, ages)  # [B | 1, H | 1, L, L]
+        reachable = own = None
         if queries is not None:
-            reachable = tf.where(tf.range(length) < reach[:, :, None], 0.0, _MASKED)[:, None]  # [B | 1, 1, Q, L]
+            # A query stands right behind what it reads, in the place of the next prefix position.
+            reachable = self._mask(reach, places, ages, strictly=True)  # [B | 1, H | 1, Q, L]
+            own = self._mask_of_own(reach, ages)  # [B | 1, H | 1, Q | 1, 1]
         last = len(self._blocks) - 1
         for i, block in enumerate(self._blocks):
             block_seed = None if seed is None else seed + tf.constant([0, 16 * (i + 1)])
-            prefix, queries = block(prefix, queries, causal, reachable, block_seed, need_prefix or i < last)
+            prefix, queries = block(prefix, queries, causal, reachable, own, block_seed, need_prefix or i < last)
         return Streams(
             None if prefix is None else self._norm(prefix),
             None if queries is None else self._norm(queries),
         )
+
+    def _mask(self, asking, read, ages, strictly=False):
+        """What is added to logits: `[B | 1, H | 1, Q, L]` of the places `asking` `[B | 1, Q]` and `read` `[1, L]`."""
+        back = asking[:, :, None] - read[:, None]
+        readable = back > 0 if strictly else back >= 0
+        bias = self._bias(back, None if ages is None else ages.of_pairs(asking, read))
+        return tf.where(readable[:, None], bias, _MASKED)
+
+    def _mask_of_own(self, asking, ages):
+        """The same of places that read themselves, `[B | 1, H | 1, Q | 1, 1]`."""
+        return self._bias(tf.zeros([1, 1, 1], tf.int32), None if ages is None else ages.of_own(asking)[:, :, None])
+
+    def _bias(self, back, ages):
+        """Sum of the learned biases `[B | 1, H, Q, L]`; 0 where there are none."""
+        bias = 0.0
+        if self._distance_bias is not None:
+            bias += self._distance_bias(back)
+        if self._time_bias is not None:
+            bias += self._time_bias(gap_buckets(ages))
+        return bias
+
+
+class Ages(NamedTuple):
+    """When each position was, and when it asks: just before the next one, or when the request comes."""
+
+    been: tf.Tensor  # [B, P] int64, after everything where the times of the row are unknown
+    asks: tf.Tensor  # [B, P] int64
+
+    @classmethod
+    def of(cls, elapsed: tf.Tensor) -> "Ages":
+        """Adds up the time `[B, P]` from each position to the next."""
+        asks, known = tf.cumsum(elapsed, axis=1), tf.reduce_all(elapsed >= 0, axis=1, keepdims=True)
+        return cls(tf.where(known, asks - elapsed, 2**62), asks)
+
+    def of_pairs(self, asking: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
+        """How old the places `read` `[1, L]` are when `asking` `[B | 1, Q]` ask: `[B, Q, L]`, below 0: unknown."""
+        return self._at(self.asks, asking)[:, :, None] - self._at(self.been, read)[:, None]
+
+    def of_own(self, asking: tf.Tensor) -> tf.Tensor:
+        """How old the places `[B | 1, Q]` are themselves when they ask: `[B, Q]`, below 0: unknown."""
+        return self._at(self.asks, asking) - self._at(self.been, asking)
+
+    def _at(self, times, places):
+        batch = tf.shape(times)[0]
+        return tf.gather(times, tf.broadcast_to(places, [batch, tf.shape(places)[1]]), batch_dims=1)
+
+
+class BiasTable(keras.layers.Layer):
+    """What attention adds to a logit for a number alone: `[B, Q, L]` int32 -> `[B, H, Q, L]`."""
+
+    def __init__(self, rows: int, heads: int, **kwargs):
+        super().__init__(**kwargs)
+        self._rows = self.add_weight(name="rows", shape=[rows, heads], initializer="zeros")
+
+    def call(self, numbers: tf.Tensor) -> tf.Tensor:
+        """The bias of every head; numbers outside 0 .. rows - 1 have that of the nearest inside."""
+        rows = tf.clip_by_value(numbers, 0, self._rows.shape[0] - 1)
+        return tf.transpose(tf.gather(tf.convert_to_tensor(self._rows), rows), [0, 3, 1, 2])
 
 
 class LayerNorm(keras.layers.Layer):
@@ -131,7 +211,7 @@ class _Block(keras.layers.Layer):
         self._inner = Dense(dim, dim, compute_dtype, name="inner")
         self._outer = Dense(dim, dim, compute_dtype, name="outer")
 
-    def call(self, prefix, queries, causal, reachable, seed, need_prefix):
+    def call(self, prefix, queries, causal, reachable, own, seed, need_prefix):
         """One block over both streams; both read the keys and values of the prefix."""
         outputs = [None, None]
         if need_prefix:
@@ -141,7 +221,7 @@ class _Block(keras.layers.Layer):
             k, v = self._heads_of(prefix, asks=False)
         if queries is not None:
             own_q, own_k, own_v = self._heads_of(queries)
-            attended = self._attend_with_self(own_q, k, v, own_k, own_v, reachable)
+            attended = self._attend_with_self(own_q, k, v, own_k, own_v, reachable, own)
             outputs[1] = self._feed_forward(queries, attended, seed, salt=8)
         return outputs
 
@@ -163,14 +243,14 @@ class _Block(keras.layers.Layer):
         logits = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32) + mask  # [B, H, T, T]
         return tf.matmul(tf.cast(tf.nn.softmax(logits), v.dtype), v)
 
-    def _attend_with_self(self, q, k, v, own_k, own_v, mask):
+    def _attend_with_self(self, q, k, v, own_k, own_v, mask, own_mask):
         """Attention over reachable prefix positions and the query itself, without a joint `[L + 1]` axis.
 
         With Z the partition of the prefix part and s the logit of the query's own key, the weight of the own value
         in the joint softmax is exp(s) / (Z + exp(s)) = sigmoid(s - log Z).
         """
         logits = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32) + mask  # [B, H, Q, L]
-        own_logit = tf.cast(tf.reduce_sum(q * own_k, axis=-1, keepdims=True), tf.float32)  # [B, H, Q, 1]
+        own_logit = tf.cast(tf.reduce_sum(q * own_k, axis=-1, keepdims=True), tf.float32) + own_mask  # [B, H, Q, 1]
         own_weight = tf.sigmoid(own_logit - tf.reduce_logsumexp(logits, axis=-1, keepdims=True))
         from_prefix = tf.cast(tf.matmul(tf.cast(tf.nn.softmax(logits), v.dtype), v), tf.float32)
         return (1.0 - own_weight) * from_prefix + own_weight * tf.cast(own_v, tf.float32)

@@ -29,6 +29,20 @@ class _Plan(NamedTuple):
     batches: np.ndarray  # [steps] in which order they come
 
 
+class HistoryBatch(NamedTuple):
+    """Held-out histories of similar length, to encode."""
+
+    users: np.ndarray  # [B] rows of the records
+    history: np.ndarray  # [B, L] int32 last items, right-padded with 0
+    elapsed: np.ndarray | None  # [B, L] int64 time from each item to the next one or the target; None: not read
+    seen: np.ndarray  # [B, S] int32 all items before the target, right-padded with 0
+
+    @property
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        """Arguments of `Retriever.user_vectors`."""
+        return (self.history,) if self.elapsed is None else (self.history, self.elapsed)
+
+
 class TrainingBatches:
     """The batches of every epoch.
 
@@ -91,7 +105,7 @@ class TrainingBatches:
         Yields:
             `user` `[B]`, numbers of users; `history`, `target`, `target_cluster` `[B, L]` and `negatives`
             `[B, L, n]`, padded with 0 on the right; of records with weights also `weight` float32 `[B, L]` of the
-            targets.
+            targets; of records with times `elapsed` int64 `[B, L]`, the time from each history item to its target.
         """
         plan = self._plan(epoch)
         for step in range(self.steps_per_epoch):
@@ -109,6 +123,8 @@ class TrainingBatches:
         signature = {"user": tf.TensorSpec([None], tf.int32), **places, "negatives": negatives}
         if self._records.weights is not None:
             signature["weight"] = tf.TensorSpec([None, None], tf.float32)
+        if self._records.elapsed is not None:
+            signature["elapsed"] = tf.TensorSpec([None, None], tf.int64)
 
         def pack(number):
             epoch, step = divmod(int(number), steps)
@@ -149,8 +165,9 @@ class TrainingBatches:
         source = np.where(filled, starts[:, None] + column, 0)
         target = np.where(filled, source + 1, 0)
         records = self._records
-        weights = {} if records.weights is None else {"weight": np.where(filled, records.weights[target], 0)}
-        return weights | {
+        optional = {"weight": records.weights, "elapsed": records.elapsed}
+        given = {name: np.where(filled, of[target], 0) for name, of in optional.items() if of is not None}
+        return given | {
             "user": records.users[rows],
             "history": np.where(filled, records.items[source], 0),
             "target": np.where(filled, records.items[target], 0),
@@ -159,22 +176,17 @@ class TrainingBatches:
         }
 
 
-def history_batches(
-    records: HeldOutRecords, max_length: int, batch_tokens: int = 50_000
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Packs held-out histories for inference, users of similar length together.
-
-    Yields:
-        users `[B]` (rows of `records`), `[B, L]` int32 last `max_length` items right-padded with 0, and `[B, S]` int32
-        all items before the target, right-padded with 0.
-    """
+def history_batches(records: HeldOutRecords, max_length: int, batch_tokens: int = 50_000) -> Iterator[HistoryBatch]:
+    """Packs held-out histories for inference, users of similar length together, of each its last `max_length` items."""
     lengths = np.diff(records.splits)
     order = np.argsort(-lengths, kind="stable")
     for start, stop in zip((cuts := _token_cuts(lengths[order], batch_tokens))[:-1], cuts[1:], strict=True):
         users = order[start:stop]
         seen = _padded(records.items, records.splits[users], lengths[users])
         recent = np.minimum(lengths[users], max_length)
-        yield users, _padded(records.items, records.splits[users + 1] - recent, recent), seen
+        first = records.splits[users + 1] - recent
+        elapsed = None if records.elapsed is None else _padded(records.elapsed, first, recent)
+        yield HistoryBatch(users, _padded(records.items, first, recent), elapsed, seen)
 
 
 def _padded(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

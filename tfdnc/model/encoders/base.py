@@ -21,6 +21,7 @@ class Windows(NamedTuple):
     targets: tf.Tensor  # [B, L, D] item embeddings of the targets, as they are scored
     clusters: tf.Tensor  # [B, L] int32 clusters of the targets
     has_target: tf.Tensor  # [B, L] bool
+    elapsed: tf.Tensor | None = None  # [B, L] int64 time from each item to its target, below 0: unknown
 
 
 class Histories(NamedTuple):
@@ -30,6 +31,7 @@ class Histories(NamedTuple):
     clusters: tf.Tensor  # [B, L] int32 cluster of each history item (not of its successor)
     lengths: tf.Tensor  # [B] int32; rows with 0 give finite, meaningless vectors
     items: tf.Tensor  # [N, D] all item embeddings
+    elapsed: tf.Tensor | None = None  # [B, L] int64 time to the next item or the request, below 0: unknown
 
 
 class TrainingStates(NamedTuple):
@@ -62,6 +64,9 @@ class UserEncoder(keras.layers.Layer):
 
     vectors_per_cluster = False
     """Whether V = K and vector k searches cluster k only."""
+
+    reads_order = True
+    """Whether a token may say more than which item it is; else tokens have to be item embeddings times sqrt(D)."""
 
     encode_per_vector = False
     """Whether every vector costs an encode of its own: then `intent_state` and `wanted_vectors` are there too."""

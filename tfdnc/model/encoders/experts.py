@@ -4,7 +4,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserVectors, of_cluster
 from tfdnc.model.encoders.prompts import OnTransformer
-from tfdnc.model.transformer import LayerNorm, Transformer
+from tfdnc.model.transformer import LayerNorm
 
 
 @USER_ENCODERS.register("mmoe")
@@ -20,10 +20,7 @@ class MultiGateMixtureOfExperts(OnTransformer):
 
     def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
-        self._others = [
-            Transformer(config.dim, config.blocks, config.heads, config.dropout, compute_dtype, name=f"expert_{i}")
-            for i in range(1, config.experts)
-        ]
+        self._others = [self._transformer(f"expert_{i}") for i in range(1, config.experts)]
         self._gates = self.add_weight(
             name="gates", shape=[config.dim, (num_clusters + 1) * config.experts], initializer="glorot_uniform"
         )
@@ -36,7 +33,10 @@ class MultiGateMixtureOfExperts(OnTransformer):
         """Every position is mixed by the gate of its target's cluster, and by that of the intent."""
         placed = self._placed(windows.tokens)
         masks = [None if seed is None else seed + tf.constant([0, 128 * i]) for i in range(len(self._experts))]
-        states = [self._states(placed, mask, trunk=expert) for mask, expert in zip(masks, self._experts, strict=True)]
+        states = [
+            self._states(placed, windows.elapsed, mask, trunk=expert)
+            for mask, expert in zip(masks, self._experts, strict=True)
+        ]
         counts = tf.range(1, tf.shape(placed)[1] + 1, dtype=tf.float32)[:, None]
         gates = self._gate(tf.cumsum(windows.tokens, axis=1) / counts)  # [B, L, K + 1, E]
         states = tf.stack(states, axis=2)  # [B, L, E, D]
@@ -45,9 +45,9 @@ class MultiGateMixtureOfExperts(OnTransformer):
 
     def user_vectors(self, histories):
         """One encode by every expert, mixed K + 1 times."""
-        tokens, _, lengths, _ = histories
+        tokens, _, lengths, _, elapsed = histories
         placed = self._placed(tokens)
-        states = [self._last_state(placed, lengths, expert) for expert in self._experts]
+        states = [self._last_state(placed, lengths, elapsed, expert) for expert in self._experts]
         inside = tf.sequence_mask(lengths, tf.shape(tokens)[1], tf.float32)[:, :, None]
         mean = tf.reduce_sum(tokens * inside, axis=1) / tf.maximum(tf.cast(lengths, tf.float32), 1.0)[:, None]
         mixed = tf.matmul(self._gate(mean), tf.stack(states, axis=1))  # [B, K + 1, D]
@@ -84,7 +84,7 @@ class ProgressiveLayeredExtraction(OnTransformer):
 
     def training_states(self, windows, seed):
         """Positions are sorted by cluster for the own experts and put back."""
-        states = self._states(self._placed(windows.tokens), seed)
+        states = self._states(self._placed(windows.tokens), windows.elapsed, seed)
         shape = tf.shape(states)
         x = tf.reshape(states, [-1, self._config.dim])  # [B * L, D]
         shared = self._shared.all(self._norm(x))  # [B * L, S, D]
@@ -97,7 +97,7 @@ class ProgressiveLayeredExtraction(OnTransformer):
 
     def user_vectors(self, histories):
         """One encode, K + 1 mixtures of the experts' answers."""
-        x = self._last_state(self._placed(histories.tokens), histories.lengths)  # [B, D]
+        x = self._last_state(self._placed(histories.tokens), histories.lengths, histories.elapsed)  # [B, D]
         shared = self._shared.all(self._norm(x))
         tasks = [self._task(k, x, shared) for k in range(self._num_clusters + 1)]
         return UserVectors(tf.stack(tasks[:-1], axis=1), tasks[-1])

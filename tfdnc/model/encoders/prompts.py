@@ -18,22 +18,35 @@ class OnTransformer(UserEncoder):
     def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         self._positions = position_embeddings(self, config)
-        self._trunk = Transformer(config.dim, config.blocks, config.heads, config.dropout, compute_dtype, name="trunk")
+        self._trunk = self._transformer("trunk")
+
+    def _transformer(self, name):
+        config = self._config
+        return Transformer(
+            config.dim,
+            config.blocks,
+            config.heads,
+            config.dropout,
+            self._product_dtype,
+            distances=config.max_length if config.distance_bias else 0,
+            times=config.times,
+            name=name,
+        )
 
     def _placed(self, tokens):
         """Tokens `[..., L, D]` plus their position embeddings."""
         return tokens + self._positions[: tf.shape(tokens)[-2]]
 
-    def _states(self, placed, seed, salt=0, trunk=None):
+    def _states(self, placed, elapsed, seed, salt=0, trunk=None):
         """Causal states `[B, L, D]` of placed tokens behind input dropout, of the trunk or another Transformer."""
         trunk = trunk or self._trunk
-        return trunk(trunk.drop_inputs(placed, seed, salt), seed=seed).prefix
+        return trunk(trunk.drop_inputs(placed, seed, salt), seed=seed, elapsed=elapsed).prefix
 
-    def _last_state(self, placed, lengths, trunk=None):
+    def _last_state(self, placed, lengths, elapsed, trunk=None):
         """State `[B, D]` of the last item of placed tokens `[B, L, D]`, of the trunk or another Transformer."""
         prefix, reach = placed[:, :-1], tf.maximum(lengths - 1, 0)
-        last = at_last(placed, lengths)[:, None]
-        return (trunk or self._trunk)(prefix, last, reach[:, None], need_prefix=False).queries[:, 0]
+        last, trunk = at_last(placed, lengths)[:, None], trunk or self._trunk
+        return trunk(prefix, last, reach[:, None], need_prefix=False, elapsed=elapsed).queries[:, 0]
 
 
 @USER_ENCODERS.register("transformer")
@@ -42,12 +55,12 @@ class Unprompted(OnTransformer):
 
     def training_states(self, windows, seed):
         """One pass; the intent head reads the same states."""
-        states = self._states(self._placed(windows.tokens), seed)
+        states = self._states(self._placed(windows.tokens), windows.elapsed, seed)
         return TrainingStates(states, windows.has_target, states)
 
     def user_vectors(self, histories):
         """The state of the last item."""
-        state = self._last_state(self._placed(histories.tokens), histories.lengths)
+        state = self._last_state(self._placed(histories.tokens), histories.lengths, histories.elapsed)
         return UserVectors(state[:, None], state)
 
 
@@ -87,19 +100,19 @@ class HadamardPerPosition(_Prompted):
         prompted = trunk.drop_inputs(self._placed(tokens * self._prompts(windows.clusters)), seed, salt=0)
         asking = trunk.drop_inputs(self._placed(tokens * self._no_task()), seed, salt=1)
         reach = tf.range(tf.shape(tokens)[1])[None]  # query j reads the prefix below j
-        states = trunk(prompted, asking, reach, seed=seed)
+        states = trunk(prompted, asking, reach, seed=seed, elapsed=windows.elapsed)
         return TrainingStates(states.prefix, windows.has_target, states.queries)
 
     def user_vectors(self, histories):
         """K + 1 queries on one shared prefix."""
-        tokens, clusters, lengths, _ = histories
+        tokens, clusters, lengths, _, elapsed = histories
         next_clusters = tf.concat([clusters[:, 1:], tf.zeros_like(clusters[:, :1])], axis=1)
         prefix = self._placed(tokens * self._prompts(next_clusters))[:, :-1]
         last_token = at_last(tokens, lengths)[:, None]  # [B, 1, D]
         last_position = tf.gather(self._positions, tf.maximum(lengths - 1, 0))[:, None]
         queries = last_token * self._task_embeddings + last_position  # [B, K + 1, D]
         reach = tf.repeat(tf.maximum(lengths - 1, 0)[:, None], self._num_clusters + 1, axis=1)
-        states = self._trunk(prefix, queries, reach, need_prefix=False).queries
+        states = self._trunk(prefix, queries, reach, need_prefix=False, elapsed=elapsed).queries
         return UserVectors(states[:, :-1], states[:, -1])
 
 
@@ -122,10 +135,11 @@ class _OnePromptPerSequence(_Prompted):
     def training_states(self, windows, seed):
         """One drawn cluster per sequence; the intent needs a second pass under the "no task" row."""
         drawn = _draw_cluster(windows, seed)  # [B]
-        retrieval = self._states(self._prompted(windows.tokens, self._prompts(drawn)), seed, salt=0)
+        elapsed = self._placed_times(windows.elapsed)
+        retrieval = self._states(self._prompted(windows.tokens, self._prompts(drawn)), elapsed, seed, salt=0)
         second = None if seed is None else seed + tf.constant([0, 1024])
         no_task = tf.repeat(self._no_task()[None], tf.shape(drawn)[0], axis=0)
-        intent = self._states(self._prompted(windows.tokens, no_task), second, salt=1)
+        intent = self._states(self._prompted(windows.tokens, no_task), elapsed, second, salt=1)
         trained = windows.has_target & (windows.clusters == drawn[:, None])
         return TrainingStates(retrieval[:, self._extra :], trained, intent[:, self._extra :])
 
@@ -151,7 +165,12 @@ class _OnePromptPerSequence(_Prompted):
     def _encode(self, histories, rows, prompts):
         """States `[P, D]` of the histories `rows` `[P]` under the task embeddings `prompts` `[P]`."""
         tokens = self._prompted(tf.gather(histories.tokens, rows), self._prompts(prompts))
-        return self._last_state(tokens, tf.gather(histories.lengths, rows) + self._extra)
+        elapsed = None if histories.elapsed is None else self._placed_times(tf.gather(histories.elapsed, rows))
+        return self._last_state(tokens, tf.gather(histories.lengths, rows) + self._extra, elapsed)
+
+    def _placed_times(self, elapsed):
+        """`[B, L]` -> `[B, L + extra]`: the prompt stands there when the first item comes."""
+        return None if elapsed is None else tf.pad(elapsed, [[0, 0], [self._extra, 0]])
 
 
 @USER_ENCODERS.register("hadamard_literal")

@@ -13,6 +13,8 @@ class ItemCounts(UserEncoder):
     There is nothing to train (`train.epochs: 0`); with K clusters the scores are exactly log p(i | k) plus a constant.
     """
 
+    reads_order = False
+
     @staticmethod
     def initial_items(counts, dim):
         """log(count) in the first dimension; never-seen items come last."""
@@ -43,6 +45,8 @@ class UserEmbedding(UserEncoder):
     users, and users who have gone on since.
     """
 
+    reads_order = False
+
     _PENALTY = 0.03
     """L2 weight of p in the fold-in; a handful of events would otherwise be fitted without bound."""
 
@@ -61,7 +65,7 @@ class UserEmbedding(UserEncoder):
 
     def user_vectors(self, histories):
         """Fold-in of every history."""
-        tokens, _, lengths, items = histories
+        tokens, _, lengths, items, _ = histories
         liked = tokens / self._config.dim**0.5  # as they are scored
         state = fold_in(liked, lengths, sample_rows(items), self._PENALTY)
         return UserVectors(state[:, None], state)

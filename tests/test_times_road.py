@@ -1,0 +1,95 @@
+"""A model that reads times on the whole road: from the log's column to the request's, as a user travels it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.client import RetrievalClient, RetrievalError
+from serving.server import running
+from tfdnc import schema
+from tfdnc.items import read_items
+from tfdnc.training.records import read_held_out
+
+CONFIG = Path(__file__).parent / "data" / "small.yaml"
+COMMAND = [sys.executable, "-m", "tfdnc.cli.main"]
+OVERRIDES = ["model.times=true", "model.distance_bias=true", "train.epochs=8", "evaluate.alphas=[1]"]
+
+
+def tfdnc(*arguments):
+    """Runs a command to its end and returns what it printed."""
+    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    tfdnc("run", CONFIG, "--runs", folder, *(part for override in OVERRIDES for part in ("--set", override)))
+    return folder / "small"
+
+
+@pytest.fixture(scope="module")
+def client(run):
+    with running(run / "bundle") as server, RetrievalClient(server.address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def users(run):
+    """Test histories as clients know them: raw ids, the times of the items, and when the target came."""
+    items, records = read_items(run / "cluster"), read_held_out(run / "examples" / "test", times=True)
+    found = []
+    for start, stop in zip(records.splits, records.splits[1:], strict=False):
+        asked = np.cumsum(records.elapsed[start:stop]) + 10**9
+        times = [10**9, *asked[:-1].tolist()]
+        found.append(([items.item_ids[item - 1] for item in records.items[start:stop]], times, int(asked[-1])))
+    targets = [items.item_ids[target - 1] for target in records.targets]
+    return (*map(list, zip(*found, strict=True)), targets)
+
+
+def test_the_server_answers_what_the_evaluation_measured(client, users, run):
+    histories, times, request_times, targets = users
+    report = json.loads((run / "evaluate" / "report.json").read_text())
+    answers = client.retrieve(histories, num_candidates=20, times=times, request_time=request_times)
+    hits = [target in answer.item_ids for target, answer in zip(targets, answers, strict=True)]
+    assert np.mean(hits) == pytest.approx(report["merge"]["recall@20"], abs=0.5 / len(hits))
+
+
+def test_times_change_the_answer_and_a_request_may_lack_them(client, users):
+    histories, times, request_times, _ = (column[:5] for column in users)
+    known = client.encode(histories, times=times, request_time=request_times).user_embeddings
+    later = client.encode(histories, times=times, request_time=[time + 10**6 for time in request_times])
+    assert not np.allclose(known, later.user_embeddings, atol=1e-3)
+    none = client.encode(histories, times=[[]] * 5)
+    some = client.encode(histories, times=[*times[:2], [], [], []], request_time=[*request_times[:2], -1, -1, -1])
+    np.testing.assert_allclose(some.user_embeddings[:2], known[:2], atol=1e-5)
+    np.testing.assert_allclose(some.user_embeddings[2:], none.user_embeddings[2:], atol=1e-5)
+    assert all(len(answer.item_ids) == 20 for answer in client.retrieve(histories, 20, times=[[]] * 5))
+
+
+def test_a_request_without_the_inputs_is_refused_with_their_names(client, users):
+    with pytest.raises(RetrievalError, match="history_times") as error:
+        client.retrieve(users[0][:1], 20)
+    assert error.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_controls_come_beside_times(client, users):
+    histories, times, request_times, _ = (column[:1] for column in users)
+    when = {"times": times, "request_time": request_times}
+    [free] = client.retrieve(histories, 20, **when)
+    [without] = client.retrieve(histories, 20, exclude=[free.item_ids[:3]], **when)
+    assert not set(free.item_ids[:3]) & set(without.item_ids)
+
+
+def test_query_and_verify_send_times_too(run):
+    assert "candidates by" in tfdnc("query", "--run", run, "--user", "7", "--start-server")
+    screen = tfdnc("verify", run / "bundle")
+    for signature in schema.SIGNATURES:
+        assert re.search(rf"{signature} +(\d+) +\1 ", screen)  # as many equal answers as requests
