@@ -84,6 +84,8 @@ def evaluate(
             N items in some list); `ild@m` (intra-list Jaccard distance of categories), absent without categories.
         `alpha_curve`: the same figures of quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
             intent was learned (K = 1, or `train.intent_weight: 0`).
+        `floor_curve`: figures at `evaluate.floor_length` of the configured merge with at least `floor` results of every
+            cluster, for those of `evaluate.floors` that fit; [] where `alpha_curve` is.
         `tuned`: the `alpha` of that curve with the largest `objective` (name of a figure) on validation, `validation`
             (its value there) and `figures` (of the test set); None where `alpha_curve` is empty.
         `within_cluster`: `recall@m` with the target's cluster given (paper, Table 3), also for `evaluate.candidates`,
@@ -109,7 +111,10 @@ def evaluate(
     # One cluster is one list, in order of score under any merge; a judge's clusters must not change it.
     merges = [MergeConfig(method="score") if judge else config.merge]
     merges += [MergeConfig(method="quota", alpha=alpha) for alpha in alphas]
-    evaluator = Evaluator(model, merges, max(*settings.candidates, *settings.within_cluster), judge)
+    length = settings.floor_length
+    floors = [floor for floor in settings.floors if floor * items.num_clusters <= length] if informed else []
+    width = max(*settings.candidates, *settings.within_cluster)
+    evaluator = Evaluator(model, merges, width, judge, floors, length)
     retrieved = evaluator.retrieve(test)
     sets = category_sets(shelf.categories) if shelf.categories else None
     figures = functools.partial(
@@ -120,7 +125,11 @@ def evaluate(
         num_items=len(shelf.item_ids),
         categories=sets,
     )
-    curve = [{"alpha": alpha, **figures(lists)} for alpha, lists in zip(alphas, retrieved.lists[1:], strict=True)]
+    lists_of_alphas, lists_of_floors = retrieved.lists[1 : len(merges)], retrieved.lists[len(merges) :]
+    curve = [{"alpha": alpha, **figures(lists)} for alpha, lists in zip(alphas, lists_of_alphas, strict=True)]
+    floor_curve = [
+        {"floor": floor, **figures(lists, sizes=[length])} for floor, lists in zip(floors, lists_of_floors, strict=True)
+    ]
     intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
         "users": len(test.targets),
@@ -129,6 +138,7 @@ def evaluate(
         "merge_method": config.merge.method,
         "merge": figures(retrieved.lists[0]),
         "alpha_curve": curve,
+        "floor_curve": floor_curve,
         "tuned": _tune(curve, evaluator, validation, tuning_objective(settings)) if curve else None,
         "within_cluster": recalls(retrieved.within_places, sorted({*settings.within_cluster, *settings.candidates})),
         "out_of_cluster": recalls(retrieved.outside_places, settings.candidates),
@@ -154,7 +164,7 @@ def _judged_by(settings: EvaluateConfig, shelf: ItemTable, judge: judging.Judge 
 def _tune(curve: list[dict], evaluator: Evaluator, validation: HeldOutRecords, objective: str) -> dict:
     """Picks the point of the alpha curve by its value on validation; ties go to the first."""
     m = int(objective.removeprefix("recall@"))
-    lists_of_alphas = evaluator.retrieve(validation).lists[1:]
+    lists_of_alphas = evaluator.retrieve(validation).lists[1 : 1 + len(curve)]
     values = [metrics.recall(metrics.places(x.rows, validation.targets - 1), m) for x in lists_of_alphas]
     best = int(np.argmax(values))
     alpha, figures = curve[best]["alpha"], {name: value for name, value in curve[best].items() if name != "alpha"}

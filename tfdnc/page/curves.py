@@ -102,11 +102,12 @@ def calibration_charts(groups: Sequence[Group]) -> list[Chart]:
     return charts
 
 
-def mean_curve(group: Group) -> list[dict[str, float]]:
-    """The alpha curve of a group: figures of the alphas that all seeds have, averaged over them."""
-    curves = [{point["alpha"]: point for point in run.report["alpha_curve"]} for run in group.runs]
-    shared = [alpha for alpha in curves[0] if all(alpha in curve for curve in curves)]
-    return [_means([curve[alpha] for curve in curves]) for alpha in sorted(shared)]
+def mean_curve(group: Group, along: str = "alpha") -> list[dict[str, float]]:
+    """The curve of a group along `alpha` or `floor`: figures of those that all seeds have, averaged over them."""
+    # Runs of earlier versions have no floors.
+    curves = [{point[along]: point for point in run.report.get(f"{along}_curve", [])} for run in group.runs]
+    shared = [value for value in curves[0] if all(value in curve for curve in curves)]
+    return [_means([curve[value] for curve in curves]) for value in sorted(shared)]
 
 
 def _means(figures: Sequence[dict]) -> dict[str, float]:
@@ -118,22 +119,24 @@ def _merge(group: Group) -> dict[str, float]:
 
 
 def _spread_path(group: Group, x_name: str, y_name: str, labelled: bool) -> tuple[list[Line], list[Mark]]:
-    """The quotas as a path, every alpha a small mark; the configured merge, and the tuned quotas, as large ones."""
+    """Quotas and floors as paths of small marks; the configured merge, and the tuned quotas, as large ones."""
 
     def complete(figures: dict) -> bool:
         return x_name in figures and y_name in figures
 
-    curve = [point for point in mean_curve(group) if complete(point)]
+    paths = {along: [point for point in mean_curve(group, along) if complete(point)] for along in ("alpha", "floor")}
+    curve = paths["alpha"]
     marks = [
         Mark(
             point[x_name],
             point[y_name],
             group.color,
-            f"{group.name}, alpha {point['alpha']:g}: {point[y_name]:.4f} at {point[x_name]:.3f}",
+            f"{group.name}, {along} {point[along]:g}: {point[y_name]:.4f} at {point[x_name]:.3f}",
             "small",
-            f"{point['alpha']:g}" if labelled and _is_round(point["alpha"]) else "",
+            f"{point['alpha']:g}" if labelled and along == "alpha" and _is_round(point["alpha"]) else "",
         )
-        for point in curve
+        for along, points in paths.items()
+        for point in points
     ]
     tuned = [run.report["tuned"]["figures"] for run in group.runs if run.report.get("tuned")]
     others = {f"{group.first.report['merge_method']} merge": (_merge(group), "diamond" if curve else "dot")}
@@ -143,7 +146,13 @@ def _spread_path(group: Group, x_name: str, y_name: str, labelled: bool) -> tupl
         if complete(figures):
             title = f"{group.name}, {what}: {figures[y_name]:.4f} at {figures[x_name]:.3f}"
             marks.append(Mark(figures[x_name], figures[y_name], group.color, title, shape))
-    return [Line([(point[x_name], point[y_name]) for point in curve], group.color)] if curve else [], marks
+    styles = {"alpha": "", "floor": "dashed"}
+    lines = [
+        Line([(point[x_name], point[y_name]) for point in points], group.color, styles[along])
+        for along, points in paths.items()
+        if points
+    ]
+    return lines, marks
 
 
 def _is_round(alpha: float) -> bool:
