@@ -99,6 +99,7 @@ def test_no_results_make_no_tables():
     ("name", "expected"),
     [
         ("ml1m-dnc", 0.234),
+        ("ml1m-dnc_plain", 0.234),
         ("ml1m-dnc_literal_bce", 0.234),
         ("ml1m_large-dnc_naive", 0.221),
         ("ml1m-mf", 0.120),

@@ -14,13 +14,15 @@ _DATA_SETS = {"ml1m": _ML_1M, "ml1m_large": _ML_1M, "ml1m_equal_cpu": _ML_1M, "k
 """First part of a config's name -> the paper's data set; a name that is not here has no figures to stand beside."""
 
 _METHODS = {
+    "dnc_plain": "dnc",
     "dnc_literal": "dnc",
     "dnc_literal_bce": "dnc",
     "dnc_bce": "dnc",
     "dnc_naive_bce": "dnc_naive",
     "dnc_mmoe_bce": "dnc_mmoe",
 }
-"""Variants of the paper's methods: `_bce` is its own loss, `dnc_literal` its own conditioning, the others are ours."""
+"""Variants of the paper's methods: `_bce` is its own loss, `dnc_literal` its own conditioning, `dnc_plain` reads items
+alone, as the paper's does; the others are ours."""
 
 LISTS = {
     _ML_1M: {
