@@ -47,25 +47,31 @@ def test_a_bias_is_that_of_the_distance_and_of_the_age_when_the_position_asks(to
     trunk._distance_bias.variables[0].assign([[1.0], [2.0], [4.0]])
     trunk._time_bias.variables[0].assign(10.0 * tf.range(65, dtype=tf.float32)[:, None])
     places = tf.range(3)[None]
-    mask = trunk._mask(places, places, Ages.of(tf.constant([[5, 0, 3], [5, -1, 3]], tf.int64)))[:, 0].numpy()
+    ages = Ages.of(tf.constant([[5, 0, 3], [5, -1, 3]], tf.int64))
+    mask = (trunk._mask(places, places) + trunk._bias_by_age(places, places, ages))[:, 0].numpy()
     # The first row was there at 0, 5, 5 and asks at 5, 5, 8: ages 5; 5, 0; 8, 3, 3.
     buckets = np.array([[4, 0, 0], [4, 1, 0], [5, 3, 3]])
     distances = np.array([[1, 0, 0], [2, 1, 0], [4, 2, 1]])
     lower = np.tril(np.ones([3, 3], bool))
-    np.testing.assert_array_equal(mask[0], np.where(lower, 10 * buckets + distances, -1e9))
-    np.testing.assert_array_equal(mask[1], np.where(lower, distances, -1e9))  # one time unknown: all of them
+    np.testing.assert_array_equal(mask[0][lower], (10 * buckets + distances)[lower])
+    np.testing.assert_array_equal(mask[1][lower], distances[lower])  # one time unknown: all of them
+    assert (mask[:, ~lower] < -1e8).all()
 
 
 def test_a_query_is_biased_as_the_position_it_stands_in(tokens):
     trunk = biased_trunk(2).func
     ages, places = Ages.of(ELAPSED), tf.range(L)[None]
-    causal = trunk._mask(places, places, ages).numpy()
-    asked = trunk._mask(places, places, ages, strictly=True).numpy()
+    by_age = trunk._bias_by_age(places, places, ages)
+    causal, asked = (trunk._mask(places, places, strictly) + by_age for strictly in (False, True))
     below = np.broadcast_to(np.tril(np.ones([L, L], bool), -1), causal.shape)
-    np.testing.assert_array_equal(asked[below], causal[below])
-    np.testing.assert_array_equal(asked[~below], np.float32(-1e9))
-    own = np.diagonal(causal, axis1=2, axis2=3)
-    np.testing.assert_array_equal(trunk._mask_of_own(places, ages).numpy()[..., 0], own)
+    np.testing.assert_array_equal(asked.numpy()[below], causal.numpy()[below])
+    assert (asked.numpy()[~below] < -1e8).all()
+    own = np.diagonal(causal.numpy(), axis1=2, axis2=3)
+    np.testing.assert_allclose(trunk._bias_of_own(places, ages).numpy()[..., 0], own, rtol=1e-6)
+
+
+def test_queries_in_the_places_of_the_prefix_need_not_say_what_they_reach(trunk, tokens):
+    np.testing.assert_array_equal(trunk(tokens, tokens).queries, trunk(tokens, tokens, tf.range(L)[None]).queries)
 
 
 @pytest.fixture

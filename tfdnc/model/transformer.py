@@ -74,7 +74,7 @@ class Transformer(keras.layers.Layer):
         Args:
             prefix: `[B, L, D]` right-padded tokens; position j reads positions 0..j, so padding needs no mask.
             queries: `[B, Q, D]` tokens; query q reads prefix positions below `reach[b, q]` and itself.
-            reach: `[B, Q]` or `[1, Q]` int32, how many prefix positions a query reads.
+            reach: `[B, Q]` or `[1, Q]` int32, how many prefix positions a query reads; None where query q of L reads q.
             seed: `[2]` int32 that fixes the dropout masks; None switches dropout off.
             need_prefix: whether the last block computes the prefix states too; inference needs only the queries.
             elapsed: `[B, P]` int64 time from each position to the next, P >= L and above every reach; below 0 it is
@@ -85,12 +85,15 @@ class Transformer(keras.layers.Layer):
         """
         places = tf.range(tf.shape(prefix)[1])[None]
         ages = None if self._time_bias is None else Ages.of(elapsed)
-        causal = self._mask(places, places, ages)  # [B | 1, H | 1, L, L]
+        by_age = self._bias_by_age(places, places, ages)
+        causal = self._mask(places, places) + by_age  # [B | 1, H | 1, L, L]
         reachable = own = None
         if queries is not None:
             # A query stands right behind what it reads, in the place of the next prefix position.
-            reachable = self._mask(reach, places, ages, strictly=True)  # [B | 1, H | 1, Q, L]
-            own = self._mask_of_own(reach, ages)  # [B | 1, H | 1, Q | 1, 1]
+            asked_by_age = by_age if reach is None else self._bias_by_age(reach, places, ages)
+            reach = places if reach is None else reach
+            reachable = self._mask(reach, places, strictly=True) + asked_by_age  # [B | 1, H | 1, Q, L]
+            own = self._bias_of_own(reach, ages)  # [B | 1, H | 1, Q | 1, 1]
         last = len(self._blocks) - 1
         for i, block in enumerate(self._blocks):
             block_seed = None if seed is None else seed + tf.constant([0, 16 * (i + 1)])
@@ -100,25 +103,21 @@ class Transformer(keras.layers.Layer):
             None if queries is None else self._norm(queries),
         )
 
-    def _mask(self, asking, read, ages, strictly=False):
-        """What is added to logits: `[B | 1, H | 1, Q, L]` of the places `asking` `[B | 1, Q]` and `read` `[1, L]`."""
+    def _mask(self, asking, read, strictly=False):
+        """What is added to logits whatever the times: `[B | 1, H | 1, Q, L]` of places `[B | 1, Q]` and `[1, L]`."""
         back = asking[:, :, None] - read[:, None]
         readable = back > 0 if strictly else back >= 0
-        bias = self._bias(back, None if ages is None else ages.of_pairs(asking, read))
+        bias = 0.0 if self._distance_bias is None else self._distance_bias(back)
         return tf.where(readable[:, None], bias, _MASKED)
 
-    def _mask_of_own(self, asking, ages):
-        """The same of places that read themselves, `[B | 1, H | 1, Q | 1, 1]`."""
-        return self._bias(tf.zeros([1, 1, 1], tf.int32), None if ages is None else ages.of_own(asking)[:, :, None])
+    def _bias_by_age(self, asking, read, ages):
+        """What is added for the times: `[B, H, Q, L]`, or 0."""
+        return 0.0 if ages is None else self._time_bias(gap_buckets(ages.of_pairs(asking, read)))
 
-    def _bias(self, back, ages):
-        """Sum of the learned biases `[B | 1, H, Q, L]`; 0 where there are none."""
-        bias = 0.0
-        if self._distance_bias is not None:
-            bias += self._distance_bias(back)
-        if self._time_bias is not None:
-            bias += self._time_bias(gap_buckets(ages))
-        return bias
+    def _bias_of_own(self, asking, ages):
+        """What is added where places read themselves, `[B | 1, H | 1, Q | 1, 1]`."""
+        bias = 0.0 if self._distance_bias is None else self._distance_bias(tf.zeros([1, 1, 1], tf.int32))
+        return bias if ages is None else bias + self._time_bias(gap_buckets(ages.of_own(asking))[:, :, None])
 
 
 class Ages(NamedTuple):

@@ -99,8 +99,7 @@ class HadamardPerPosition(_Prompted):
         trunk, tokens = self._trunk, windows.tokens
         prompted = trunk.drop_inputs(self._placed(tokens * self._prompts(windows.clusters)), seed, salt=0)
         asking = trunk.drop_inputs(self._placed(tokens * self._no_task()), seed, salt=1)
-        reach = tf.range(tf.shape(tokens)[1])[None]  # query j reads the prefix below j
-        states = trunk(prompted, asking, reach, seed=seed, elapsed=windows.elapsed)
+        states = trunk(prompted, asking, seed=seed, elapsed=windows.elapsed)  # query j reads the prefix below j
         return TrainingStates(states.prefix, windows.has_target, states.queries)
 
     def user_vectors(self, histories):
