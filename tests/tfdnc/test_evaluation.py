@@ -157,6 +157,7 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     assert set(report["intent"]) == {"intent_accuracy", "intent_nll", "intent_nll_prior", "intent_nll_history"}
     assert sum(row["count"] for row in report["calibration"]["bins"]) == 40
     assert report["judged_by"] == "own clusters"
+    assert report["without_times"] is None
 
     write_report(report, tmp_path)
     assert json.loads((tmp_path / REPORT).read_text()) == report
@@ -200,6 +201,20 @@ def test_every_list_of_the_report_has_the_same_figures():
     for point in report["alpha_curve"]:
         assert set(point) == {"alpha", *names}
     assert report["popularity"]["gini@3"] > report["merge"]["gini@3"]  # popular lists use few items
+
+
+def test_a_model_that_reads_times_is_also_asked_without_them():
+    config = make_config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"times": True})})
+    model = Retriever(config.model, TrainConfig(), OFFSETS, seed=3)
+    model.item_embeddings.assign(model.item_embeddings * 50)
+    model._gaps.variables[0].assign(tf.random.stateless_normal([65, 8], seed=[1, 2]) * 5)
+    records = make_records()
+    times = np.random.default_rng(2).integers(0, 10**6, len(records.items))
+    timed, silent = records._replace(elapsed=times), records._replace(elapsed=np.full_like(times, -1))
+    report = evaluate(config, model, make_items(), timed, timed)
+    assert report["without_times"] == evaluate(config, model, make_items(), silent, silent)["merge"]
+    assert report["without_times"] != report["merge"]
 
 
 def test_without_categories_there_is_no_distance_between_items():

@@ -20,7 +20,8 @@ from tfdnc.config import ExperimentConfig, ExportConfig, MergeConfig, ModelConfi
 from tfdnc.errors import UserError
 from tfdnc.export import bundle as bundle_module
 from tfdnc.export.bundle import export_bundle
-from tfdnc.export.module import RetrievalModule, last_items
+from tfdnc.export.module import RetrievalModule
+from tfdnc.export.recent import last_items
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ExactIndex
 from tfdnc.index import scann as scann_module

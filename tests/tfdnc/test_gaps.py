@@ -6,7 +6,7 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
-from tfdnc.export.module import elapsed_times, last_items, widen_times
+from tfdnc.export.recent import elapsed_times, last_items, widen_times
 from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets, hide_times
 from tfdnc.model.retriever import Retriever

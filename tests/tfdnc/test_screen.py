@@ -38,6 +38,7 @@ def make_report(clusters=True, categories=True):
         "judged_by": "own clusters" if clusters else None,
         "merge_method": "joint",
         "merge": figures,
+        "without_times": figures,
         "alpha_curve": [{"alpha": alpha, **figures} for alpha in (0, 0.25)] if clusters else [],
         "tuned": tuned if clusters else None,
         "within_cluster": make_figures("recall"),
@@ -64,6 +65,7 @@ def test_a_report_fits_in_100_columns(monkeypatch):
         assert heading in text
     assert "quota*: alpha 1.25, picked by recall@20 on validation, 0.5000." in text
     assert "12.5% of the targets" in text
+    assert "joint, no times sent" in text
     assert "1,234 targets are cold items" in text
 
 

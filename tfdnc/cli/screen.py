@@ -134,6 +134,8 @@ def show_report(report: dict) -> None:
 def _rows_of(report: dict) -> dict[str, dict]:
     """Name -> figures of every list of the report, and the ceiling of all of them."""
     rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
+    if report["without_times"]:
+        rows[f"{report['merge_method']}, no times sent"] = report["without_times"]
     if report["tuned"]:
         rows["quota*"] = report["tuned"]["figures"]
     rows |= {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}

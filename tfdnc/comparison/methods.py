@@ -8,6 +8,7 @@ from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, si
 
 _PAPER = "paper "
 _TUNED = ", tuned quota"
+_SILENT = ", no times sent"
 _SEEDS_NOTE = "Mean ± sample standard deviation over n seeds; CPU seconds of training, validation apart."
 
 _SPREAD = {
@@ -57,10 +58,12 @@ def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -
         costs["seeds"] = Summary(len(results), None, len(results))
         quotes = _quotes(paper.LISTS, label)
         rows.append(Row(label, cells | quotes | {key: cell for key, cell in costs.items() if cell}))
-        tuned = [r for r in results if r.report.get("tuned")]
-        if tuned:
-            cells = _summaries(r.report["tuned"]["figures"] for r in tuned)
-            rows.append(Row(label + _TUNED, cells | {"seeds": Summary(len(tuned), None, len(tuned))}))
+        variants = {_TUNED: [r.report["tuned"]["figures"] for r in results if r.report.get("tuned")]}
+        variants[_SILENT] = [r.report["without_times"] for r in results if r.report.get("without_times")]
+        for what, figures in variants.items():
+            if figures:
+                seeds = Summary(len(figures), None, len(figures))
+                rows.append(Row(label + what, _summaries(figures) | {"seeds": seeds}))
     return rows
 
 
@@ -72,7 +75,7 @@ def _lists_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
         "Recall and NDCG of the whole list, all unseen items ranked (paper, Table 2)",
         used(columns, rows),
         rows,
-        [_SEEDS_NOTE, *_tuned_note(rows), *_paper_note(rows)],
+        [_SEEDS_NOTE, *_tuned_note(rows), *_silent_note(rows), *_paper_note(rows)],
     )
 
 
@@ -134,6 +137,11 @@ def _paper_note(rows: Sequence[Row]) -> list[str]:
     quoted = _paper_columns(rows)
     note = f"'paper': figures of {paper.SOURCE}, whose data file and baselines differ from ours: read within a column."
     return [note] if quoted else []
+
+
+def _silent_note(rows: Sequence[Row]) -> list[str]:
+    silent = any(row.label.endswith(_SILENT) for row in rows)
+    return [f"'{_SILENT[2:]}': a model that reads times, of requests that bring none."] if silent else []
 
 
 def _tuned_note(rows: Sequence[Row]) -> list[str]:

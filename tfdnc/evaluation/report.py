@@ -15,6 +15,7 @@ from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
 from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
 from tfdnc.items import ItemTable
+from tfdnc.model.gaps import UNKNOWN
 from tfdnc.model.retriever import Retriever
 from tfdnc.schema import REPORT
 from tfdnc.training.records import HeldOutRecords
@@ -82,6 +83,7 @@ def evaluate(
             clusters in a list) and `entropy@m` (nats, of the clusters of a list), absent where `judged_by` is None;
             `gini@m` (of how often each of the N items is recommended, 0 is all equal); `item_coverage@m` (share of the
             N items in some list); `ild@m` (intra-list Jaccard distance of categories), absent without categories.
+        `without_times`: the same figures of requests that bring no times; None for a model that reads none.
         `alpha_curve`: the same figures of quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
             intent was learned (K = 1, or `train.intent_weight: 0`).
         `floor_curve`: figures at `evaluate.floor_length` of the configured merge with at least `floor` results of every
@@ -137,6 +139,7 @@ def evaluate(
         "judged_by": _judged_by(settings, shelf, judge),
         "merge_method": config.merge.method,
         "merge": figures(retrieved.lists[0]),
+        "without_times": _without_times(model, merges[:1], width, judge, test, figures),
         "alpha_curve": curve,
         "floor_curve": floor_curve,
         "tuned": _tune(curve, evaluator, validation, tuning_objective(settings)) if curve else None,
@@ -153,6 +156,15 @@ def evaluate(
 def write_report(report: dict, output: Path) -> None:
     """Writes `report.json`."""
     (output / REPORT).write_text(json.dumps(report, indent=1))
+
+
+def _without_times(
+    model: Retriever, merges: list[MergeConfig], width: int, judge: judging.Judge | None, test: HeldOutRecords, figures
+) -> dict[str, float] | None:
+    if not model.reads_times:
+        return None
+    silent = test._replace(elapsed=np.full_like(test.elapsed, UNKNOWN))
+    return figures(Evaluator(model, merges, width, judge).retrieve(silent).lists[0])
 
 
 def _judged_by(settings: EvaluateConfig, shelf: ItemTable, judge: judging.Judge | None) -> str | None:

@@ -45,7 +45,7 @@ def summaries(figures: Sequence[dict[str, float | None]]) -> dict[str, Summary]:
 
 
 def overall_table(groups: Sequence[Group]) -> Table:
-    """Recall and NDCG of every method, its tuned quotas where it has them, and the most popular items."""
+    """Recall and NDCG of every method, with tuned quotas and without times where it has them, and of popular items."""
     rows = [Row("most popular items", "", None, summaries([groups[0].first.report["popularity"]]))]
     for group in groups:
         rows.append(_row(group, _note(group, _merge_note(group.first)), lambda run: run.report["merge"]))
@@ -54,6 +54,9 @@ def overall_table(groups: Sequence[Group]) -> Table:
             rows.append(
                 Row(group.name, note, group.color, summaries([run.report["tuned"]["figures"] for run in group.runs]))
             )
+        if all(run.report.get("without_times") for run in group.runs):
+            note = _note(group, "of requests that bring no times")
+            rows.append(Row(group.name, note, group.color, summaries([r.report["without_times"] for r in group.runs])))
     return _table(rows, [*_names(rows, "recall@"), *_names(rows, "ndcg@")])
 
 
