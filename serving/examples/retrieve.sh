@@ -2,7 +2,8 @@
 # Candidates for two users over REST, with curl: retrieve.sh [HOST:PORT]
 #
 # The server needs --rest_api_port; 8501 is TF Serving's habit. One instance is one user; a shorter history is filled up
-# with "" to the length of the longest. A negative alpha asks for the merge the bundle was exported with.
+# with "" to the length of the longest. A negative alpha asks for the merge the bundle was exported with. A model that reads
+# times wants "history_times": [1700000000, ...], one for each item of the history, and "request_time": 1700000100 as well.
 #
 # The answer is {"predictions": [...]}, an object per user with the outputs of the signature: read the first `num_results`
 # of `item_ids`, the rest is padding. Errors are {"error": "..."} with a 4xx or 5xx status, on which --fail-with-body

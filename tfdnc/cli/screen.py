@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -16,6 +17,8 @@ from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.stations import Outcome, Station
 
 console = Console(highlight=False, markup=False)  # ids and titles are data, whatever brackets they hold
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = 100  # what reports are made for; a file or a pipe would have 80
 
 
 def station_started(station: Station) -> None:
