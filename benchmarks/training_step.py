@@ -253,7 +253,9 @@ def make_method(
 ) -> tuple[ExperimentConfig, Retriever, TrainingBatches]:
     """The product's model of a method, on users with random items: what a step costs is a matter of shapes."""
     settings = METHODS[name]
-    config = parse_config({"name": name, **settings, "train": {**settings["train"], "precision": precision}})
+    model = {**settings["model"], "distance_bias": False}  # the step by hand has none either
+    train = {**settings["train"], "precision": precision}
+    config = parse_config({"name": name, **settings, "model": model, "train": train})
     rng = np.random.default_rng(1)
     offsets = np.linspace(0, items, config.cluster.num_clusters + 1).astype(int)
     cluster_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)).astype(np.int32)

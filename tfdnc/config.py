@@ -70,7 +70,7 @@ class ModelConfig(Section):
     heads: Positive = 1
     max_length: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    distance_bias: bool = False  # whether attention has a learned bias for how far back an item is
+    distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
     experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     times: bool = False  # whether an item's token says how long after it the next event, or the request, came
@@ -97,7 +97,7 @@ class TrainConfig(Section):
     batch_tokens: Positive = 6_400  # padded positions per step
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     beta_2: Share = 0.98
