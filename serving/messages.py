@@ -9,12 +9,10 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors
 from tfdnc import schema
+from tfdnc.schema import UNKNOWN_TIME
 
 BUNDLE_MERGE = -1.0
 """Value of `alpha` that asks for the merge the bundle was exported with."""
-
-UNKNOWN_TIME = -1
-"""Time that nobody knows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -172,24 +170,16 @@ def _time_inputs(histories, times, request_time) -> dict[str, np.ndarray]:
         )
     array = np.full((len(lengths), 1 + max(lengths, default=0)), UNKNOWN_TIME, np.int64)
     for row, given in zip(array, times, strict=True):
-        row[1 : 1 + len(given)] = _whole_numbers(given, "times")
-    requested = _whole_numbers(request_time, "request_time")
-    if requested.ndim and requested.shape != (len(lengths),):
-        raise ValueError(f"Expected one request_time or {len(lengths)}, got shape {list(requested.shape)}.")
-    return {schema.HISTORY_TIMES: array, schema.REQUEST_TIME: np.broadcast_to(requested, (len(lengths),))}
-
-
-def _whole_numbers(value, name: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.size and array.dtype.kind not in "iu":
-        raise ValueError(f"Expected {name} in whole numbers, in the log's unit of time, got {value!r}.")
-    return array.astype(np.int64)
+        if len(given):
+            row[1 : 1 + len(given)] = _per_row(given, len(given), np.int64, "times")
+    requested = _per_row(request_time, len(lengths), np.int64, "request_time")
+    return {schema.HISTORY_TIMES: array, schema.REQUEST_TIME: requested}
 
 
 def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:
     """Returns `value` as an array [rows], repeated if it is a single number."""
     array = np.asarray(value)
-    if array.dtype.kind not in ("iu" if dtype is np.int32 else "iuf"):
+    if array.dtype.kind not in ("iuf" if np.issubdtype(dtype, np.floating) else "iu"):
         raise ValueError(f"Expected {name} in numbers of {np.dtype(dtype).name}, got {value!r}.")
     if array.ndim and array.shape != (rows,):
         raise ValueError(f"Expected one {name} or {rows}, one per history, got shape {list(array.shape)}.")

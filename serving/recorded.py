@@ -67,7 +67,8 @@ def _requests(
     servable: Servable, users: list[tuple[list[str], list[int]]], lengths: Sequence[int], with_times: bool
 ) -> Iterator[predict_pb2.PredictRequest]:
     """Every signature, for each user alone and for all at once, with lengths and alphas that take turns."""
-    per_user = list(zip(*zip(*users, strict=True), itertools.cycle(lengths), itertools.cycle(_ALPHAS), strict=False))
+    turns = zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), strict=False)
+    per_user = [(*user, length, alpha) for user, length, alpha in turns]
     for batch in [[user] for user in per_user] + [per_user]:
         histories, times, *wishes = map(list, zip(*batch, strict=True))
         when = _when(times) if with_times else {}
@@ -84,7 +85,7 @@ def _requests(
 
 def _when(times: list[list[int]]) -> dict[str, list]:
     """Arguments about time, given the times of the items and the request of every user; [] where nobody knows."""
-    unknown = messages.UNKNOWN_TIME
+    unknown = schema.UNKNOWN_TIME
     return {"times": [row[:-1] for row in times], "request_time": [row[-1] if row else unknown for row in times]}
 
 

@@ -149,6 +149,7 @@ HISTORY_TIMES = "history_times"  # int64 [B, L] when each event of history was, 
 REQUEST_TIME = "request_time"  # int64 [B] when the request is made; below 0: unknown
 # Only bundles of models that read times have these two. Columns of times that history lacks are ignored, columns that
 # times lack are unknown: TF Serving's batching pads the two independently of each other.
+UNKNOWN_TIME = -1  # what says so, of a time and of the time between two
 NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
 ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
 EXCLUDE = "exclude"  # string [B, E] raw item ids that must not come back, "" pads anywhere; unknown ids are ignored

@@ -65,8 +65,25 @@ def test_clusters_are_controlled_for_all_users_or_each():
         ({"num_candidates": 5, "cluster_min": [0.5, 1]}, "Expected cluster_min in numbers of int32"),
         ({"num_candidates": 5, "cluster_max": [2**31, 1]}, "Expected cluster_max in numbers of int32"),
         ({"num_candidates": 5, "cluster_min": [1], "cluster_max": [1, 2]}, "as many clusters in cluster_min and"),
+        ({"request_time": 7}, "Expected times together with request_time, got request_time alone"),
+        ({"times": [[1, 2]]}, "Expected times for each of 2 histories"),
+        ({"times": [[1], [2]]}, "none or as many as it has items .* got .1, 1."),
+        ({"times": [[1, 2.5], [3]]}, "Expected times in numbers of int64"),
+        ({"times": [[], []], "request_time": 1.5}, "Expected request_time in numbers of int64"),
+        ({"times": [[], []], "request_time": [1, 2, 3]}, "Expected one request_time or 2, one per history"),
     ],
 )
 def test_what_no_server_could_answer_is_refused_before_it_is_sent(wishes, sentence):
     with pytest.raises(ValueError, match=sentence):
         retrieve_request(HISTORIES, **wishes)
+
+
+@pytest.mark.parametrize("wishes", [{}, {"num_candidates": 5}, {"num_candidates": 5, "exclude": [["1"], []]}])
+def test_times_stand_beside_their_items_and_what_nobody_knows_is_below_0(wishes):
+    request = retrieve_request(HISTORIES, **wishes, times=[[10**12, 10**12 + 5], []], request_time=[10**12 + 9, -1])
+    inputs = inputs_of(request)
+    assert set(inputs) == set(schema.signature_inputs(request.model_spec.signature_name, times=True))
+    np.testing.assert_array_equal(inputs[schema.HISTORY], [[b"", b"1", b"2"], [b"", b"3", b""]])
+    np.testing.assert_array_equal(inputs[schema.HISTORY_TIMES], [[-1, 10**12, 10**12 + 5], [-1, -1, -1]])
+    np.testing.assert_array_equal(inputs[schema.REQUEST_TIME], [10**12 + 9, -1])
+    assert inputs[schema.HISTORY_TIMES].dtype == inputs[schema.REQUEST_TIME].dtype == np.int64

@@ -15,9 +15,8 @@ from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
 from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
 from tfdnc.items import ItemTable
-from tfdnc.model.gaps import UNKNOWN
 from tfdnc.model.retriever import Retriever
-from tfdnc.schema import REPORT
+from tfdnc.schema import REPORT, UNKNOWN_TIME
 from tfdnc.training.records import HeldOutRecords
 
 
@@ -163,7 +162,7 @@ def _without_times(
 ) -> dict[str, float] | None:
     if not model.reads_times:
         return None
-    silent = test._replace(elapsed=np.full_like(test.elapsed, UNKNOWN))
+    silent = test._replace(elapsed=np.full_like(test.elapsed, UNKNOWN_TIME))
     return figures(Evaluator(model, merges, width, judge).retrieve(silent).lists[0])
 
 

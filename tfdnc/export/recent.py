@@ -1,7 +1,7 @@
 """What of a request's history is encoded: the last known items of every row, and the time that went by after each."""
 
 from tfdnc.backend import tf
-from tfdnc.model.gaps import UNKNOWN
+from tfdnc.schema import UNKNOWN_TIME
 
 
 def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, ...]:
@@ -27,9 +27,9 @@ def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tf.Tens
 
 
 def widen_times(times: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """`[B, T]` -> `[B, width]` int64: the first columns, `UNKNOWN` where there are no more."""
+    """`[B, T]` -> `[B, width]` int64: the first columns, `UNKNOWN_TIME` where there are no more."""
     missing = tf.maximum(width - tf.shape(times)[1], 0)
-    return tf.pad(times[:, :width], [[0, 0], [0, missing]], constant_values=UNKNOWN)
+    return tf.pad(times[:, :width], [[0, 0], [0, missing]], constant_values=UNKNOWN_TIME)
 
 
 def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -> tf.Tensor:
@@ -41,9 +41,9 @@ def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -
         request_time: `[B]` int64, likewise.
 
     Returns:
-        `[B, W]` int64, `UNKNOWN` where one of both is, 0 where the clock went backwards.
+        `[B, W]` int64, `UNKNOWN_TIME` where one of both is, 0 where the clock went backwards.
     """
     last = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1, keepdims=True) - 1
     following = tf.pad(times[:, 1:], [[0, 0], [0, 1]])
     following = tf.where(tf.range(tf.shape(items)[1]) == last, request_time[:, None], following)
-    return tf.where((times >= 0) & (following >= 0), tf.maximum(following - times, 0), UNKNOWN)
+    return tf.where((times >= 0) & (following >= 0), tf.maximum(following - times, 0), UNKNOWN_TIME)

@@ -1,12 +1,10 @@
 """What the time between two events says: an embedding per power of two, in whatever unit the log counts time."""
 
 from tfdnc.backend import keras, tf
+from tfdnc.schema import UNKNOWN_TIME
 
 NUM_BUCKETS = 65
 """Unknown, 0, and one for each power of two that int64 holds."""
-
-UNKNOWN = -1
-"""Elapsed time that nobody knows."""
 
 
 class GapEmbedding(keras.layers.Layer):
@@ -40,4 +38,4 @@ def hide_times(elapsed: tf.Tensor, share: float, seed: tf.Tensor | None) -> tf.T
     if seed is None or share == 0:
         return elapsed
     drawn = tf.random.stateless_uniform([tf.shape(elapsed)[0], 1], seed + tf.constant([0, 3072]))
-    return tf.where(drawn < share, tf.constant(UNKNOWN, elapsed.dtype), elapsed)
+    return tf.where(drawn < share, tf.constant(UNKNOWN_TIME, elapsed.dtype), elapsed)

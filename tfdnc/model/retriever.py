@@ -7,9 +7,10 @@ from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
 from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windows
-from tfdnc.model.gaps import UNKNOWN, GapEmbedding, hide_times
+from tfdnc.model.gaps import GapEmbedding, hide_times
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.transformer import Dense
+from tfdnc.schema import UNKNOWN_TIME
 
 
 class Retriever(tfrs.Model):
@@ -186,7 +187,7 @@ class Retriever(tfrs.Model):
         if not self.reads_times:
             elapsed = None
         elif elapsed is None:
-            elapsed = tf.fill(tf.shape(history), tf.constant(UNKNOWN, tf.int64))
+            elapsed = tf.fill(tf.shape(history), tf.constant(UNKNOWN_TIME, tf.int64))
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
