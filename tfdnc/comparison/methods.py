@@ -9,6 +9,12 @@ from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, si
 _PAPER = "paper "
 _TUNED = ", tuned quota"
 _SILENT = ", no times sent"
+_VARIANTS = {
+    _TUNED: "quota(alpha) with the alpha that was best on validation, seed by seed.",
+    _SILENT: "a model that reads times, of requests that bring none.",
+}
+"""What follows a method's name in other rows of it, and what it means."""
+
 _SEEDS_NOTE = "Mean ± sample standard deviation over n seeds; CPU seconds of training, validation apart."
 
 _SPREAD = {
@@ -75,7 +81,7 @@ def _lists_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
         "Recall and NDCG of the whole list, all unseen items ranked (paper, Table 2)",
         used(columns, rows),
         rows,
-        [_SEEDS_NOTE, *_tuned_note(rows), *_silent_note(rows), *_paper_note(rows)],
+        [_SEEDS_NOTE, *_variant_notes(rows), *_paper_note(rows)],
     )
 
 
@@ -139,11 +145,6 @@ def _paper_note(rows: Sequence[Row]) -> list[str]:
     return [note] if quoted else []
 
 
-def _silent_note(rows: Sequence[Row]) -> list[str]:
-    silent = any(row.label.endswith(_SILENT) for row in rows)
-    return [f"'{_SILENT[2:]}': a model that reads times, of requests that bring none."] if silent else []
-
-
-def _tuned_note(rows: Sequence[Row]) -> list[str]:
-    tuned = any(row.label.endswith(_TUNED) for row in rows)
-    return [f"'{_TUNED[2:]}': quota(alpha) with the alpha that was best on validation, seed by seed."] if tuned else []
+def _variant_notes(rows: Sequence[Row]) -> list[str]:
+    shown = {what: text for what, text in _VARIANTS.items() if any(row.label.endswith(what) for row in rows)}
+    return [f"'{what.removeprefix(', ')}': {text}" for what, text in shown.items()]

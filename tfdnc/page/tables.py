@@ -51,12 +51,10 @@ def overall_table(groups: Sequence[Group]) -> Table:
         rows.append(_row(group, _note(group, _merge_note(group.first)), lambda run: run.report["merge"]))
         if all(run.report.get("tuned") for run in group.runs):
             note = _note(group, f"quota, alpha {_tuned_alphas(group)} tuned on validation")
-            rows.append(
-                Row(group.name, note, group.color, summaries([run.report["tuned"]["figures"] for run in group.runs]))
-            )
+            rows.append(_row(group, note, lambda run: run.report["tuned"]["figures"]))
         if all(run.report.get("without_times") for run in group.runs):
             note = _note(group, "of requests that bring no times")
-            rows.append(Row(group.name, note, group.color, summaries([r.report["without_times"] for r in group.runs])))
+            rows.append(_row(group, note, lambda run: run.report["without_times"]))
     return _table(rows, [*_names(rows, "recall@"), *_names(rows, "ndcg@")])
 
 
