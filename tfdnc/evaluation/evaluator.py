@@ -114,8 +114,8 @@ class Evaluator:
             keys.append(MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config))
         lists = [taken(of_merge, self._width) for of_merge in keys]
         for floor in self._floors:
-            nobody, wanted = tf.fill([batch, num_clusters], -1), tf.repeat(self._floor_length, batch)
-            wishes = Wishes(wanted, minimum=tf.fill([batch, num_clusters], floor), maximum=nobody)
+            unbounded, wanted = tf.fill([batch, num_clusters], -1), tf.repeat(self._floor_length, batch)
+            wishes = Wishes(wanted, minimum=tf.fill([batch, num_clusters], floor), maximum=unbounded)
             lists.append(taken(bound(candidates, keys[0], wishes), self._floor_length))
         shift = tf.zeros_like(log_partition)
         if self._merges[0].method != "score":  # scores of different clusters compare as joint probabilities only

@@ -50,6 +50,7 @@ class Transformer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self._distances = distances
         self._distance_bias = BiasTable(distances, heads, name="distance_bias") if distances else None
         self._time_bias = BiasTable(NUM_BUCKETS, heads, name="time_bias") if times else None
         self._blocks = [_Block(dim, heads, dropout, compute_dtype, name=f"block_{i}") for i in range(blocks)]
@@ -107,8 +108,13 @@ class Transformer(keras.layers.Layer):
         """What is added to logits whatever the times: `[B | 1, H | 1, Q, L]` of places `[B | 1, Q]` and `[1, L]`."""
         back = asking[:, :, None] - read[:, None]
         readable = back > 0 if strictly else back >= 0
-        bias = 0.0 if self._distance_bias is None else self._distance_bias(back)
-        return tf.where(readable[:, None], bias, _MASKED)
+        return tf.where(readable[:, None], self._bias_by_distance(back), _MASKED)
+
+    def _bias_by_distance(self, back):
+        """What is added for being so many positions back: `[B | 1, Q, L]` -> `[B | 1, H, Q, L]`, or 0."""
+        if self._distance_bias is None:
+            return 0.0
+        return self._distance_bias(tf.clip_by_value(back, 0, self._distances - 1))
 
     def _bias_by_age(self, asking, read, ages):
         """What is added for the times: `[B, H, Q, L]`, or 0."""
@@ -116,7 +122,7 @@ class Transformer(keras.layers.Layer):
 
     def _bias_of_own(self, asking, ages):
         """What is added where places read themselves, `[B | 1, H | 1, Q | 1, 1]`."""
-        bias = 0.0 if self._distance_bias is None else self._distance_bias(tf.zeros([1, 1, 1], tf.int32))
+        bias = self._bias_by_distance(tf.zeros([1, 1, 1], tf.int32))
         return bias if ages is None else bias + self._time_bias(gap_buckets(ages.of_own(asking))[:, :, None])
 
 
@@ -153,9 +159,8 @@ class BiasTable(keras.layers.Layer):
         self._rows = self.add_weight(name="rows", shape=[rows, heads], initializer="zeros")
 
     def call(self, numbers: tf.Tensor) -> tf.Tensor:
-        """The bias of every head; numbers outside 0 .. rows - 1 have that of the nearest inside."""
-        rows = tf.clip_by_value(numbers, 0, self._rows.shape[0] - 1)
-        return tf.transpose(tf.gather(tf.convert_to_tensor(self._rows), rows), [0, 3, 1, 2])
+        """The bias of every head, of numbers 0 .. rows - 1."""
+        return tf.transpose(tf.gather(tf.convert_to_tensor(self._rows), numbers), [0, 3, 1, 2])
 
 
 class LayerNorm(keras.layers.Layer):
