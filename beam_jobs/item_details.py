@@ -1,14 +1,28 @@
-"""Titles and categories of items: from the config's item file, or from the one that comes with the log."""
+"""Titles, categories and features of items: from the config's item file, or from the one that comes with the log."""
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
+from beam_jobs.item_features import make_features, split_values
 from beam_jobs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
-from tfdnc.data_config import DataConfig, ItemFile
+from tfdnc.data_config import DataConfig, FeatureKind, ItemFile
 from tfdnc.errors import UserError
+
+_MOVIE_FEATURES: dict[str, FeatureKind] = {"genre": "values", "year": "number"}
+_YEAR = re.compile(r"\((\d{4})\)\s*$")  # at the end of a title
+_VIDEO_FEATURES: dict[str, FeatureKind] = {  # those of them that the file has
+    "tag": "values",
+    "author_id": "value",
+    "music_id": "value",
+    "video_type": "value",
+    "upload_type": "value",
+    "video_duration": "number",
+}
 
 
 @dataclass(frozen=True)
@@ -17,13 +31,30 @@ class DetailsFile:
 
     Attributes:
         file: where it is.
-        columns: positions of item id, title and categories in a CSV row (None: not there); None for movies.dat.
+        columns: positions of item id, title, categories (None: not there), features in a CSV row; None in movies.dat.
+        features: the columns that are features.
         separator: between the categories of one item.
     """
 
     file: InputFile
-    columns: tuple[int, int | None, int | None] | None
+    columns: tuple[int | None, ...] | None
+    features: dict[str, FeatureKind]
     separator: str
+
+
+class Details(NamedTuple):
+    """What a file says about N items."""
+
+    titles: list[str | None]  # None: unknown
+    categories: list[list[str] | None]  # None: item or column not in the file
+    features: list[list[str] | None]  # "column=value"; None: item not in the file, or no column is a feature
+
+
+class _Row(NamedTuple):
+    item_id: str
+    title: str | None
+    categories: str | None
+    features: tuple[str, ...]
 
 
 def find_details(config: DataConfig) -> DetailsFile | None:
@@ -46,7 +77,7 @@ def find_details(config: DataConfig) -> DetailsFile | None:
 def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     if config.format == "movielens":
         movies = find_beside(folder_of(config), MOVIES)
-        return DetailsFile(movies[0], None, "|") if movies else None
+        return DetailsFile(movies[0], None, _MOVIE_FEATURES, "|") if movies else None
     if config.format != "kuairand":
         return None
     videos = find_beside(folder_of(config), KUAIRAND_VIDEOS)
@@ -55,70 +86,78 @@ def _beside_the_log(config: DataConfig) -> DetailsFile | None:
         raise UserError(
             f"Expected one {KUAIRAND_VIDEOS} in {folder_of(config)}, found {names}; set data.items to choose."
         )
-    tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", separator=",")
-    return _csv_of_items(videos[0], tags) if videos else None
+    if not videos:
+        return None
+    header, _ = read_header(videos[0])
+    features = {name: kind for name, kind in _VIDEO_FEATURES.items() if name in header}
+    tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", features=features, separator=",")
+    return _csv_of_items(videos[0], tags)
 
 
 def _csv_of_items(file: InputFile, items: ItemFile) -> DetailsFile:
     header, _ = read_header(file)
+    named = [(items.item, "item"), (items.title, "title"), (items.categories, "categories")]
+    named += [(name, "features") for name in items.features]
     positions = tuple(
-        None if name is None else column_of(header, name, file, f"set data.items.{key}")
-        for key, name in (("item", items.item), ("title", items.title), ("categories", items.categories))
+        None if name is None else column_of(header, name, file, f"set data.items.{key}") for name, key in named
     )
-    return DetailsFile(file, positions, items.separator)
+    return DetailsFile(file, positions, items.features, items.separator)
 
 
-def read_details(details: DetailsFile | None, item_ids: list[str]) -> tuple[list, list]:
-    """Returns titles and categories.
+def read_details(details: DetailsFile | None, item_ids: list[str]) -> Details:
+    """Returns what a file says about items.
 
     Args:
         details: the file, or None.
-        item_ids: the N ids asked for; the file may know more, or fewer.
-
-    Returns:
-        N titles (None: unknown) and N lists of categories (None: item or column not in the file). Of several rows of
-        one item the first counts.
+        item_ids: the N ids asked for; the file may know more, or fewer. Of several rows of one item the first counts.
 
     Raises:
-        UserError: the file is damaged, or knows none of the items.
+        UserError: the file is damaged, knows none of the items, or has other things than numbers in a column of them.
     """
-    titles: list[str | None] = [None] * len(item_ids)
-    categories: list[list[str] | None] = [None] * len(item_ids)
+    rows: list[_Row | None] = [None] * len(item_ids)
     if details is None:
-        return titles, categories
-    wanted = {item_id: row for row, item_id in enumerate(item_ids)}
-    for item_id, title, joined in _read_rows(details):
-        row = wanted.pop(item_id, None)
-        if row is None:
-            continue
-        titles[row] = title or None
-        if joined is not None:
-            categories[row] = [name.strip() for name in joined.split(details.separator) if name.strip()]
+        return Details(rows, rows, rows)
+    wanted = {item_id: number for number, item_id in enumerate(item_ids)}
+    for row in _read_rows(details):
+        if (number := wanted.pop(row.item_id, None)) is not None:
+            rows[number] = row
     if item_ids and len(wanted) == len(item_ids):
         raise UserError(
             f"Expected items of the log, such as {item_ids[0]!r}, in {details.file.path}, found none of them; set "
             "data.items.item to the column of their ids, or data.items.path to the file of this log."
         )
-    return titles, categories
+    categories = [None if row is None else row.categories for row in rows]
+    return Details(
+        titles=[row.title or None if row else None for row in rows],
+        categories=[None if joined is None else split_values(joined, details.separator) for joined in categories],
+        features=make_features(
+            [None if row is None else row.features for row in rows],
+            details.features,
+            details.separator,
+            details.file.path,
+        ),
+    )
 
 
-def _read_rows(details: DetailsFile) -> Iterator[tuple[str, str | None, str | None]]:
+def _read_rows(details: DetailsFile) -> Iterator[_Row]:
     try:
         yield from _read_movies(details.file) if details.columns is None else _read_csv(details)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"Expected item rows in {details.file.path}, could not read them: {error}.") from error
 
 
-def _read_movies(file: InputFile) -> Iterator[tuple[str, str, str]]:
+def _read_movies(file: InputFile) -> Iterator[_Row]:
     with open_bytes(file) as stream:
         for number, line in enumerate(stream, start=1):
             fields = line.decode("latin-1").rstrip("\r\n").split("::")
             if len(fields) < 3:
                 raise UserError(f"Expected item::title::genres in {file.path}, line {number}, found {line.strip()!r}.")
-            yield fields[0], "::".join(fields[1:-1]), fields[-1]
+            title, genres = "::".join(fields[1:-1]), fields[-1]
+            year = _YEAR.search(title)
+            yield _Row(fields[0], title, genres, (genres, year[1] if year else ""))
 
 
-def _read_csv(details: DetailsFile) -> Iterator[tuple[str, str | None, str | None]]:
+def _read_csv(details: DetailsFile) -> Iterator[_Row]:
     with open_bytes(details.file) as stream:
         rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
         header = next(rows)
@@ -127,4 +166,5 @@ def _read_csv(details: DetailsFile) -> Iterator[tuple[str, str | None, str | Non
                 place = f"{details.file.path}, line {rows.line_num}"
                 raise UserError(f"Expected {len(header)} columns in {place}, found {len(row)}: {row}.")
             if row:
-                yield tuple(None if column is None else row[column] for column in details.columns)
+                item_id, title, categories, *features = (None if at is None else row[at] for at in details.columns)
+                yield _Row(item_id, title, categories, tuple(features))

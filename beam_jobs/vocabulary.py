@@ -99,15 +99,16 @@ def kept_items(frequent: bytes, packed_counts: Iterable[bytes]) -> bytes:
 
 
 def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, path: str) -> None:
-    """Writes `schema.VOCABULARY` with the titles and categories that the item file knows."""
+    """Writes `schema.VOCABULARY` with the titles, categories and features that the item file knows."""
     items = unpack(vocabulary)
-    titles, categories = read_details(details, items["item_id"].to_pylist())
+    known = read_details(details, items["item_id"].to_pylist())
     columns = [
         pa.array(np.arange(1, items.num_rows + 1, dtype=np.int32)),
         items["item_id"],
         items["events"],
-        pa.array(titles, pa.string()),
-        pa.array(categories, pa.list_(pa.string())),
+        pa.array(known.titles, pa.string()),
+        pa.array(known.categories, pa.list_(pa.string())),
+        pa.array(known.features, pa.list_(pa.string())),
     ]
     with whole_file(path) as stream:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema.VOCABULARY_SCHEMA), stream, compression="zstd")

@@ -73,6 +73,7 @@ class ModelConfig(Section):
     distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
     experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
+    item_features: bool = False  # whether an item's vector adds up embeddings of its features (`data.items.features`)
     times: bool = False  # whether an item's token says how long after it the next event, or the request, came
 
     @model_validator(mode="after")
@@ -97,6 +98,7 @@ class TrainConfig(Section):
     batch_tokens: Positive = 6_400  # padded positions per step
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
+    hidden_items: Share = 0.1  # model.item_features: share of the items that a step knows by their features only
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
     warmup_steps: Annotated[int, Field(ge=0)] = 100

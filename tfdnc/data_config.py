@@ -37,14 +37,19 @@ class ColumnMapping(Section):
         return self
 
 
+FeatureKind = Literal["value", "values", "number"]
+"""What a column of the item file holds: one value, several (see `separator`), or a number, read by its quantile."""
+
+
 class ItemFile(Section):
-    """A CSV file that describes items: for cluster names, and for clusters given by a category."""
+    """A CSV file that describes items: for cluster names, clusters given by a category, and the item tower."""
 
     path: Location
     item: str = "item_id"
     title: str | None = None
     categories: str | None = None
-    separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories of one item
+    features: dict[str, FeatureKind] = Field({})  # columns for the item tower, see `model.item_features`
+    separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item
 
 
 class KuaiRandRows(Section):

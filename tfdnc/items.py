@@ -29,6 +29,7 @@ class ItemTable:
     cluster_names: list[str]  # [K]
     categories: list[list[str]] | None = None  # [N], empty where an item has none; None where no item has any
     cold: np.ndarray | None = None  # [N] bool, see `schema.ITEM_SCHEMA`; None where no item is
+    features: list[list[str]] | None = None  # [N] of "column=value"; None where no item has any
 
     @property
     def num_clusters(self) -> int:
@@ -50,7 +51,7 @@ def read_items(folder: Path) -> ItemTable:
     table = read_columns(folder / schema.ITEMS, schema.ITEM_SCHEMA.names)
     clusters = table["cluster"].to_numpy()
     item_ids = table["item_id"].to_pylist()
-    categories = [values or [] for values in table["categories"].to_pylist()]
+    categories, features = ([values or [] for values in table[name].to_pylist()] for name in ("categories", "features"))
     cold = table["cold"].to_numpy()
     try:
         cluster_names = [cluster["name"] for cluster in json.loads((folder / schema.CLUSTERS).read_text())]
@@ -73,6 +74,7 @@ def read_items(folder: Path) -> ItemTable:
         cluster_names=cluster_names,
         categories=categories if any(categories) else None,
         cold=cold if cold.any() else None,
+        features=features if any(features) else None,
     )
 
 

@@ -45,6 +45,7 @@ VOCABULARY_SCHEMA = pa.schema(
         ("events", pa.int64()),  # kept events, held-out ones included
         ("title", pa.string()),  # null where the log came without an item file
         ("categories", pa.list_(pa.string())),  # null likewise
+        ("features", pa.list_(pa.string())),  # null likewise; "column=value", see `beam_jobs.item_features`
     ]
 )
 
@@ -74,6 +75,7 @@ ITEM_SCHEMA = pa.schema(
         ("count", pa.int64()),  # events in the training part, whatever their weights
         ("title", pa.string()),
         ("categories", pa.list_(pa.string())),
+        ("features", pa.list_(pa.string())),
     ]
 )
 

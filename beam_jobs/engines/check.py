@@ -86,7 +86,7 @@ def _write_items(vocabulary: Path, path: Path) -> None:
         *(known[name].take(pa.array(order)) for name in ("sequence_index", "item_id")),
         pa.array(np.arange(known.num_rows, dtype=np.int32) * _CLUSTERS // known.num_rows),
         pa.array(np.zeros(known.num_rows, bool)),
-        *(known[name].take(pa.array(order)) for name in ("events", "title", "categories")),
+        *(known[name].take(pa.array(order)) for name in ("events", "title", "categories", "features")),
     ]
     pq.write_table(pa.Table.from_arrays(columns, schema=schema.ITEM_SCHEMA), path)
 

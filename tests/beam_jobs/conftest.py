@@ -71,6 +71,7 @@ def write_items(tmp_path):
             pa.array(np.ones(n, np.int64) if counts is None else np.asarray(counts, np.int64)),
             pa.nulls(n, pa.string()),
             pa.nulls(n, pa.list_(pa.string())),
+            pa.nulls(n, pa.list_(pa.string())),
         ]
         path = tmp_path / name
         pq.write_table(pa.Table.from_arrays(columns, schema=schema.ITEM_SCHEMA), path)

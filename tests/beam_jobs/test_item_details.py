@@ -1,40 +1,70 @@
-"""Titles and categories of items."""
+"""Titles, categories and features of items."""
 
 import pytest
 
-from beam_jobs.item_details import find_details, read_details
+from beam_jobs.item_details import Details, find_details, read_details
+from beam_jobs.item_features import NUM_QUANTILES, make_features
 from tfdnc.data_config import DataConfig, ItemFile
 from tfdnc.errors import UserError
 
 
-def test_movielens_titles_and_genres(tmp_path):
-    text = "1::Toy Story (1995)::Animation|Comedy\n2::Amélie: A::B Film (2001)::Romance\n"
+def test_movielens_titles_genres_and_years(tmp_path):
+    text = "1::Toy Story (1995)::Animation|Comedy\n2::Amélie: A::B Film (2001)::Romance\n3::No Year::Drama\n"
     (tmp_path / "movies.dat").write_bytes(text.encode("latin-1"))
     details = find_details(DataConfig(format="movielens", path=tmp_path))
-    titles, categories = read_details(details, ["2", "1", "3"])
-    assert titles == ["Amélie: A::B Film (2001)", "Toy Story (1995)", None]
-    assert categories == [["Romance"], ["Animation", "Comedy"], None]
+    known = read_details(details, ["2", "1", "4", "3"])
+    assert known.titles == ["Amélie: A::B Film (2001)", "Toy Story (1995)", None, "No Year"]
+    assert known.categories == [["Romance"], ["Animation", "Comedy"], None, ["Drama"]]
+    assert known.features == [
+        ["genre=Romance", "year=2001..2001"],
+        ["genre=Animation", "genre=Comedy", "year=1995..1995"],
+        None,
+        ["genre=Drama"],
+    ]
 
 
 def test_movies_dat_is_optional(tmp_path):
     assert find_details(DataConfig(format="movielens", path=tmp_path)) is None
-    assert read_details(None, ["1", "2"]) == ([None, None], [None, None])
+    assert read_details(None, ["1", "2"]) == ([None, None], [None, None], [None, None])
+
+
+def test_kuairands_videos_bring_their_features(tmp_path):
+    header = "video_id,author_id,video_type,upload_dt,upload_type,video_duration,music_id,tag"
+    rows = "7,55,NORMAL,2022-04-10,Kmovie,9000.0,33,39\n8,55,AD,2022-04-10,,,,\n"
+    (tmp_path / "video_features_basic_pure.csv").write_text(f"{header}\n{rows}")
+    known = read_details(find_details(DataConfig(format="kuairand", path=tmp_path)), ["7", "8"])
+    assert known.categories == [["39"], []]
+    assert known.features == [
+        [
+            "tag=39",
+            "author_id=55",
+            "music_id=33",
+            "video_type=NORMAL",
+            "upload_type=Kmovie",
+            "video_duration=9000..9000",
+        ],
+        ["author_id=55", "video_type=AD"],
+    ]
 
 
 def test_item_csv_with_quotes_and_its_own_separator(tmp_path):
     path = tmp_path / "items.csv"
-    path.write_text('id,tags,name\na,"x, y",A\nb,,\nb,z,second row\n')
-    items = ItemFile(path=path, item="id", title="name", categories="tags", separator=",")
-    titles, categories = read_details(find_details(DataConfig(path=path, items=items)), ["b", "a"])
-    assert titles == [None, "A"]
-    assert categories == [[], ["x", "y"]]
+    path.write_text('id,tags,name,brand\na,"x, y",A,"Smith, Jones"\nb,,,\nb,z,second row,other\n')
+    features = {"tags": "values", "brand": "value"}
+    items = ItemFile(path=path, item="id", title="name", categories="tags", features=features, separator=",")
+    known = read_details(find_details(DataConfig(path=path, items=items)), ["b", "a"])
+    assert known == Details(
+        titles=[None, "A"],
+        categories=[[], ["x", "y"]],
+        features=[[], ["tags=x", "tags=y", "brand=Smith, Jones"]],
+    )
 
 
 def test_columns_not_named_stay_unknown(tmp_path):
     path = tmp_path / "items.csv"
     path.write_text("item_id,name\na,A\n")
     details = find_details(DataConfig(path=path, items=ItemFile(path=path, title="name")))
-    assert read_details(details, ["a"]) == (["A"], [None])
+    assert read_details(details, ["a"]) == (["A"], [None], [None])
 
 
 @pytest.mark.parametrize("rows", ["", "1.0,A\n2.0,B\n"])
@@ -45,7 +75,7 @@ def test_a_file_that_knows_none_of_the_items_is_of_another_log(tmp_path, rows):
     details = find_details(DataConfig(path=path, items=ItemFile(path=path, title="name")))
     with pytest.raises(UserError, match=r"Expected items of the log, such as '1', in .*items.csv, found none of them"):
         read_details(details, ["1", "2"])
-    assert read_details(details, []) == ([], [])
+    assert read_details(details, []) == ([], [], [])
 
 
 def test_errors_name_the_file_the_line_and_the_columns(tmp_path):
@@ -55,5 +85,35 @@ def test_errors_name_the_file_the_line_and_the_columns(tmp_path):
     path.write_text("item_id,name\na,A,too many\n")
     with pytest.raises(UserError, match=r"column 'title' in .*found item_id, name; set data.items.title"):
         find_details(DataConfig(path=path, items=ItemFile(path=path, title="title")))
+    with pytest.raises(UserError, match=r"column 'price' in .*found item_id, name; set data.items.features"):
+        find_details(DataConfig(path=path, items=ItemFile(path=path, features={"price": "number"})))
     with pytest.raises(UserError, match=r"Expected 2 columns in .*line 2, found 3"):
         read_details(find_details(DataConfig(path=path, items=ItemFile(path=path))), ["a"])
+
+
+class TestFeatures:
+    def test_each_value_counts_once(self):
+        assert make_features([("a| b |a|",)], {"tag": "values"}, "|", "f") == [["tag=a", "tag=b"]]
+
+    def test_a_single_value_may_hold_the_separator(self):
+        assert make_features([(" a|b ",)], {"tag": "value"}, "|", "f") == [["tag=a|b"]]
+
+    def test_blank_and_unknown_differ(self):
+        assert make_features([("", ""), None], {"tag": "value", "size": "number"}, "|", "f") == [[], None]
+
+    def test_numbers_share_the_value_of_their_quantile(self):
+        found = make_features([(str(n),) for n in range(1000, 0, -1)], {"size": "number"}, "|", "f")
+        [quantiles] = zip(*found, strict=True)
+        assert len(set(quantiles)) == NUM_QUANTILES
+        assert {quantiles.count(name) for name in set(quantiles)} <= {49, 50, 51}
+        for number, name in zip(range(1000, 0, -1), quantiles, strict=True):
+            start, end = name.removeprefix("size=").split("..")
+            assert float(start) <= number <= float(end)
+
+    def test_equal_numbers_are_never_told_apart(self):
+        found = make_features([("5",)] * 90 + [("7.5",)] * 10 + [("nan",), ("inf",)], {"size": "number"}, "|", "f")
+        assert found == [["size=5..5"]] * 90 + [["size=7.5..7.5"]] * 10 + [[], []]
+
+    def test_a_word_in_a_column_of_numbers_is_refused(self):
+        with pytest.raises(UserError, match=r"numbers in column 'size' of i.csv, found 'big'; set data.items.features"):
+            make_features([("1",), ("big",)], {"size": "number"}, "|", "i.csv")

@@ -42,6 +42,7 @@ def write_prepared(folder, sequences, num_items, titles=None, categories=None):
         "events": events,
         "title": titles or [None] * num_items,
         "categories": categories or [None] * num_items,
+        "features": [None] * num_items,
     }
     columns = [pa.array(vocabulary[field.name], field.type) for field in schema.VOCABULARY_SCHEMA]
     pq.write_table(pa.table(columns, schema=schema.VOCABULARY_SCHEMA), folder / schema.VOCABULARY)

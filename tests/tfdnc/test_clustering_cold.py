@@ -15,8 +15,9 @@ from tfdnc.errors import UserError
 from tfdnc.items import read_items as read_item_table
 
 
-def categories_of(*first):
-    return np.array(first, dtype=object)
+def kinds_of(*names):
+    """One trait an item, or none."""
+    return [[name] if name else [] for name in names]
 
 
 def parities(num_items):
@@ -33,17 +34,17 @@ def columns_by_id(output, *names):
 class TestPlacing:
     def test_by_category_else_to_the_smallest(self):
         labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, -1])
-        categories = categories_of("a", "b", "b", "a", "a", "b", "a", None, "new")
+        categories = kinds_of("a", "b", "b", "a", "a", "b", "a", None, "new")
         assert place_cold_items(labels, categories).tolist() == [0, 0, 0, 1, 1, 2, 1, 2, 2]
 
     def test_items_of_no_known_category_do_not_pile_up_in_one_cluster(self):
         labels = np.array([0, 0, 0, 1, *[-1] * 6])
-        placed = place_cold_items(labels, categories_of(*[None] * 10))
+        placed = place_cold_items(labels, kinds_of(*[None] * 10))
         assert np.bincount(placed).tolist() == [5, 5]
         assert placed[4:6].tolist() == [1, 1]  # until it is as large as the other
 
     def test_ids_without_items_are_no_clusters(self):
-        assert place_cold_items(np.array([7, 7, 3, -1, -1]), categories_of(*["a"] * 4, None)).tolist() == [
+        assert place_cold_items(np.array([7, 7, 3, -1, -1]), kinds_of(*["a"] * 4, None)).tolist() == [
             7,
             7,
             3,
@@ -52,18 +53,26 @@ class TestPlacing:
         ]
 
     def test_a_tie_goes_to_the_lowest_id(self):
-        assert place_cold_items(np.array([2, 1, -1]), categories_of("a", "a", "a")).tolist() == [2, 1, 1]
+        assert place_cold_items(np.array([2, 1, -1]), kinds_of("a", "a", "a")).tolist() == [2, 1, 1]
 
     def test_nobody_is_cold(self):
         labels = np.array([1, 0])
-        assert place_cold_items(labels, categories_of("a", None)).tolist() == [1, 0]
+        assert place_cold_items(labels, kinds_of("a", None)).tolist() == [1, 0]
+
+    def test_several_traits_count_by_their_shares_of_a_cluster(self):
+        # Cluster 0 has six items, all of "all", one of "x"; cluster 1 has two, both of "all" and "x".
+        labels = np.array([0] * 6 + [1] * 2 + [-1] * 3)
+        traits = [["all", "x"], *[["all"]] * 5, *[["all", "x"]] * 2, ["x", "all"], ["all"], ["x", "new"]]
+        by_hand = {0: 6 * (6.5 / 6) * (1.5 / 6), 1: 2 * (2.5 / 2) * (2.5 / 2)}
+        assert by_hand[1] > by_hand[0]
+        assert place_cold_items(labels, traits)[-3:].tolist() == [1, 0, 1]
 
     def test_equals_a_loop_on_random_items(self):
         rng = np.random.default_rng(0)
         for _ in range(50):
             labels = rng.integers(-1, 4, 60)
             labels[0] = 2
-            categories = categories_of(*rng.choice(["a", "b", "c", "d", None], 60).tolist())
+            categories = rng.choice(["a", "b", "c", "d", None], 60)
             expected = labels.copy()
             for item in np.flatnonzero(labels < 0):
                 kin = labels[(categories == categories[item]) & (labels >= 0)] if categories[item] else []
@@ -73,7 +82,7 @@ class TestPlacing:
             for item in np.flatnonzero(expected < 0):
                 sizes = [(expected == cluster).sum() for cluster in ids]
                 expected[item] = ids[int(np.argmin(sizes))]
-            np.testing.assert_array_equal(place_cold_items(labels, categories), expected)
+            np.testing.assert_array_equal(place_cold_items(labels, kinds_of(*categories)), expected)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def write_items(place, clusters):
     place.mkdir(parents=True)
     cluster = np.repeat(np.arange(clusters), N // clusters).astype(np.int32)
     columns = [np.arange(1, N + 1, dtype=np.int32)] * 2 + [[str(i) for i in range(N)], cluster, np.zeros(N, bool)]
-    columns += [np.arange(N, dtype=np.int64), [f"{NASTY} #{i}" for i in range(N)], [["a"]] * N]
+    columns += [np.arange(N, dtype=np.int64), [f"{NASTY} #{i}" for i in range(N)], [["a"]] * N, [None] * N]
     pq.write_table(pa.table(columns, schema=schema.ITEM_SCHEMA), place / schema.ITEMS)
 
 

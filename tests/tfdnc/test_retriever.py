@@ -95,8 +95,8 @@ def test_every_loss_learns(loss):
 def windows_of(model, batch):
     return Windows(
         batch["user"],
-        model._embed(batch["history"]),
-        model._rows(batch["target"]),
+        model._embed(model.item_vectors(), batch["history"]),
+        tf.gather(model.item_vectors(), tf.maximum(batch["target"] - 1, 0)),
         batch["target_cluster"],
         batch["target"] > 0,
     )
@@ -219,7 +219,7 @@ def test_literal_prompts_multiply_every_position_by_the_same_task_embedding():
     model = make("hadamard_literal")
     history = histories([3, 9, 17])
     vectors, _ = model.user_vectors(history)
-    tokens, encoder = model._embed(history), model._encoder
+    tokens, encoder = model._embed(model.item_vectors(), history), model._encoder
     for cluster in range(K):
         prompted = tokens * encoder._task_embeddings[cluster] + encoder._positions[:3]
         np.testing.assert_allclose(vectors[:, cluster], encoder._trunk(prompted).prefix[:, -1], atol=1e-5)
@@ -292,7 +292,7 @@ def test_mind_routes_every_prefix_as_its_algorithm_does():
     encoder._outer = encoder._inner = lambda x: x  # the capsules themselves, which a relu must not touch
     sequence = [3, 9, 17, 1, 6, 12, 20, 8]
     model.item_embeddings.assign(model.item_embeddings * 20)  # far from the flat start of a softmax
-    tokens = model._embed(histories(sequence))
+    tokens = model._embed(model.item_vectors(), histories(sequence))
     behaviours = encoder._bilinear(tokens)[0].numpy()
     reach = tf.range(1, len(sequence) + 1)[None]
     found = encoder._interests(tokens, reach, seed=None)[0].numpy()
@@ -307,7 +307,7 @@ def test_a_target_trains_the_interest_that_likes_it_most(encoder):
     model.item_embeddings.assign(model.item_embeddings * 20)
     batch = batch_of([[3, 9, 17, 1, 6, 12, 20, 8, 2, 5]])
     states = model._encoder.training_states(windows_of(model, batch), seed=None)
-    targets = model._rows(batch["target"])[0].numpy()
+    targets = tf.gather(model.item_vectors(), tf.maximum(batch["target"] - 1, 0))[0].numpy()
     for length in range(1, 10):
         interests, _ = model.user_vectors(batch["history"][:, :length])
         best = interests[0].numpy()[np.argmax(interests[0].numpy() @ targets[length - 1])]
@@ -318,7 +318,7 @@ def test_comirec_attends_to_the_prefix_only():
     """A = softmax(W2 tanh(W1 H)), V = A H over the items read so far."""
     model = make("comirec")
     encoder = model._encoder
-    tokens = model._embed(histories([3, 9, 17, 1, 6]))
+    tokens = model._embed(model.item_vectors(), histories([3, 9, 17, 1, 6]))
     found = encoder._interests(tokens, tf.constant([[2, 5]]), seed=None)[0].numpy()
     placed = (tokens[0] + encoder._positions[:5]).numpy()
     logits = encoder._outer(tf.tanh(encoder._inner(placed[None])))[0].numpy().T  # [I, L]
@@ -357,7 +357,7 @@ def test_item_counts_ranks_by_count():
 def test_a_prefix_prompt_stands_before_the_first_item():
     """Eq. 4: e_k = Transformer([t_k; s_1, ..., s_L])."""
     model = make("prefix")
-    encoder, tokens = model._encoder, model._embed(histories([3, 9, 17]))
+    encoder, tokens = model._encoder, model._embed(model.item_vectors(), histories([3, 9, 17]))
     vectors, _ = model.user_vectors(histories([3, 9, 17]))
     for cluster in range(K):
         sequence = tf.concat([encoder._task_embeddings[None, None, cluster], tokens + encoder._positions[:3]], axis=1)

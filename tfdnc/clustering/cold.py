@@ -1,6 +1,7 @@
 """Cold items: a cluster for those that a clusterer has no place for, without a look at held-out events."""
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,32 +9,49 @@ NO_PLACE = -1
 """What a clusterer gives an item that it has no place for."""
 
 
-def place_cold_items(labels: np.ndarray, first_categories: np.ndarray) -> np.ndarray:
+_SMOOTHING = 0.5
+"""Added to how many items of a cluster have a trait: none has not yet said never (Jeffreys' prior)."""
+
+
+def place_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np.ndarray:
     """Gives the items without a place a cluster.
 
-    Such an item goes where most placed items of its first category are (ties: the lowest cluster id). The others go,
-    one after the other, to the cluster that is then the smallest: they disturb its competition least, and many of them
-    do not pile up in one.
+    Such an item goes to the cluster k with the most items like it, by naive Bayes: the largest n_k prod_f (n_kf / n_k)
+    over its traits f that placed items have, n_kf of the n_k placed items of k (ties: the lowest cluster id). With one
+    trait that is where most of its kind are. Items of no such trait go, one after the other, to the cluster that is
+    then the smallest: they disturb its competition least, and many of them do not pile up in one.
 
     Args:
         labels: int [N], any ids from 0 on, `NO_PLACE` for the items to place; somebody has a place.
-        first_categories: object [N], None for an item without a category.
+        traits: N lists of what tells items from others, each trait once; empty for an item of which nothing is known.
 
     Returns:
         int [N] of the ids that occur in `labels`, without `NO_PLACE`.
     """
     ids, label = np.unique(labels[labels != NO_PLACE], return_inverse=True)
-    placed, cold = np.flatnonzero(labels != NO_PLACE), np.flatnonzero(labels == NO_PLACE)
-    result = labels.copy()
-    names, category = np.unique([name or "" for name in first_categories], return_inverse=True)
-    kin = np.bincount(category[placed] * len(ids) + label, minlength=len(names) * len(ids)).reshape(len(names), -1)
-    has_kin = (kin.sum(axis=1) > 0) & (names != "")
-    by_category = cold[has_kin[category[cold]]]
-    result[by_category] = ids[kin.argmax(axis=1)[category[by_category]]]
+    kin = _count_traits(label, [traits[item] for item in np.flatnonzero(labels != NO_PLACE)], len(ids))
+    log_sizes = np.log(np.bincount(label))
+    result, strangers = labels.copy(), []
+    for item in np.flatnonzero(labels == NO_PLACE):
+        counts = [kin[trait] for trait in traits[item] if trait in kin]
+        if counts:
+            likelihood = np.log(np.add(counts, _SMOOTHING)).sum(axis=0)
+            result[item] = ids[np.argmax(likelihood + (1 - len(counts)) * log_sizes)]
+        else:
+            strangers.append(item)
     smallest = [(int((result == cluster).sum()), int(cluster)) for cluster in ids]
     heapq.heapify(smallest)
-    for item in cold[~has_kin[category[cold]]]:
+    for item in strangers:
         size, cluster = smallest[0]
         result[item] = cluster
         heapq.heapreplace(smallest, (size + 1, cluster))
     return result
+
+
+def _count_traits(label: np.ndarray, traits: Sequence[Sequence[str]], size: int) -> dict[str, np.ndarray]:
+    """How many items of each of `size` clusters have a trait."""
+    counts: dict[str, np.ndarray] = {}
+    for cluster, own in zip(label, traits, strict=True):
+        for trait in own:
+            counts.setdefault(trait, np.zeros(size, np.int64))[cluster] += 1
+    return counts

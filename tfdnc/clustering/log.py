@@ -66,6 +66,13 @@ class TrainingLog:
         lists = self.vocabulary["categories"].to_pylist()
         return np.array([values[0] if values else None for values in lists], dtype=object)
 
+    def traits(self) -> list[list[str]]:
+        """Returns what is known of each of the N items: its features, or its first category if no item has any."""
+        features = self.vocabulary["features"].to_pylist()
+        if any(features):
+            return [own or [] for own in features]
+        return [[name] if name else [] for name in self.first_categories()]
+
 
 def read_training_log(prepared: Path, scratch: Path, runner_args: Sequence[str] = ()) -> TrainingLog:
     """Opens what `tfdnc prepare` wrote, and counts its training events.

@@ -63,7 +63,7 @@ def build_clusters(
     cold = log.counts == 0
     if config.previous:
         cold |= found == NO_PLACE
-    placed = place_cold_items(found, log.first_categories())
+    placed = place_cold_items(found, log.traits())
     labels = compact_clusters(placed) if config.previous else order_clusters(placed, log.counts)
     item_shares = np.bincount(labels) / log.num_items
     event_shares = np.bincount(labels, weights=log.counts) / log.counts.sum()
@@ -190,6 +190,7 @@ def _item_table(log: TrainingLog, labels: np.ndarray, cold: np.ndarray) -> pa.Ta
         "count": log.counts[order],
         "title": known["title"],
         "categories": known["categories"],
+        "features": known["features"],
     }
     return pa.table({name: columns[name] for name in schema.ITEM_SCHEMA.names}).cast(schema.ITEM_SCHEMA)
 

@@ -128,7 +128,7 @@ class Evaluator:
 
     def _items(self):
         """Item vectors `[N, D]` in the order of the index."""
-        items = tf.convert_to_tensor(self._model.item_embeddings)
+        items = self._model.item_vectors()
         # The judge's order is made inside the graph, so that the lists follow the weights.
         return tf.gather(items, self._judge.model_rows) if self._judge else items
 

@@ -1,5 +1,7 @@
 """The retriever: a TFRS model of user tower, item tower and intent head that trains and answers under any config."""
 
+from pathlib import Path
+
 import numpy as np
 import tensorflow_recommenders as tfrs
 
@@ -8,6 +10,7 @@ from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
 from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windows
 from tfdnc.model.gaps import GapEmbedding, hide_times
+from tfdnc.model.item_tower import FeatureMatrix, ItemFeatures, TrainedItems
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.transformer import Dense
 from tfdnc.schema import UNKNOWN_TIME
@@ -24,6 +27,7 @@ class Retriever(tfrs.Model):
         counts: `[N]` training events of each item: what some encoders start from, and what losses that correct for
             popularity sample by; None is uniform, and enough outside training.
         num_users: users in the training records; 0 outside training.
+        features: what `config.item_features` reads, in training; None elsewhere, for `write` adds them up.
 
     Raises:
         UserError: `config.times` with an encoder that reads no order.
@@ -37,6 +41,7 @@ class Retriever(tfrs.Model):
         seed: int,
         counts: np.ndarray | None = None,
         num_users: int = 0,
+        features: FeatureMatrix | None = None,
     ):
         super().__init__(name="retriever")
         keras.utils.set_random_seed(seed)
@@ -61,6 +66,10 @@ class Retriever(tfrs.Model):
             raise UserError(f"Expected model.times only with an encoder that reads order, {config.encoder} does not.")
         if (initial := encoder.initial_items(self._counts, config.dim)) is not None:
             self.item_embeddings.assign(initial)
+        self._features = self._trained_items = None
+        if features is not None:
+            self._features = ItemFeatures(config.dim, features, self._counts, train.hidden_items, name="item_features")
+            self._trained_items = TrainedItems(self._counts, self.offsets)
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
         self._gaps = GapEmbedding(config.dim, name="gaps") if config.times else None
         self._hidden_times = train.hidden_times
@@ -98,6 +107,24 @@ class Retriever(tfrs.Model):
         times = self._gaps.variables if self.reads_times else []
         return [self.item_embeddings, *times, *self._encoder.variables, *self._intent_head.variables]
 
+    def item_vectors(self, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Item vectors `[N, D]`: what tokens are made of, and what user vectors are compared with.
+
+        Args:
+            seed: of `step_seed`; None leaves no embedding out.
+        """
+        embeddings = tf.convert_to_tensor(self.item_embeddings)
+        return embeddings if self._features is None else self._features(embeddings, seed)
+
+    def write(self, path: Path) -> None:
+        """Writes a checkpoint whose `item_embeddings` are the item vectors: who reads it need not know of features."""
+        embeddings = self.item_embeddings.numpy()
+        self.item_embeddings.assign(self.item_vectors())
+        try:
+            tf.train.Checkpoint(model=self).write(str(path))
+        finally:
+            self.item_embeddings.assign(embeddings)
+
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean retrieval loss over trained positions plus `intent_weight` times that of intent over all with a target.
 
@@ -111,10 +138,13 @@ class Retriever(tfrs.Model):
             training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
         seed = self.step_seed(self.optimizer.iterations) if training else None
-        states = self.training_states(inputs, seed)
+        items = self.item_vectors(seed)
+        states = self._training_states(inputs, items, seed)
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
-        catalogue = Catalogue(self.item_embeddings, self.offsets, self._counts)
+        catalogue = Catalogue(items, self.offsets, self._counts)
+        if self._trained_items is not None:
+            targets, catalogue = self._trained_items.targets(targets), self._trained_items.catalogue(items)
         losses = self._loss_function(
             tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
         )
@@ -143,11 +173,14 @@ class Retriever(tfrs.Model):
             inputs: as `compute_loss` takes them.
             seed: of `step_seed`; None switches dropout off.
         """
+        return self._training_states(inputs, self.item_vectors(seed), seed)
+
+    def _training_states(self, inputs, items, seed):
         elapsed = hide_times(inputs["elapsed"], self._hidden_times, seed) if self.reads_times else None
         windows = Windows(
             users=inputs["user"],
-            tokens=self._embed(inputs["history"], elapsed),
-            targets=self._rows(inputs["target"]),
+            tokens=self._embed(items, inputs["history"], elapsed),
+            targets=_rows(items, inputs["target"]),
             clusters=inputs["target_cluster"],
             has_target=inputs["target"] > 0,
             elapsed=elapsed,
@@ -191,22 +224,16 @@ class Retriever(tfrs.Model):
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
-        items = tf.convert_to_tensor(self.item_embeddings)
-        return Histories(self._embed(history, elapsed), clusters, lengths, items, elapsed)
+        items = self.item_vectors()
+        return Histories(self._embed(items, history, elapsed), clusters, lengths, items, elapsed)
 
     def _log_intent(self, states):
         return tf.nn.log_softmax(self._intent_head(states))
 
-    def _embed(self, items, elapsed=None):
-        """`[B, L]` item indices and, unless None, times -> tokens `[B, L, D]`."""
-        tokens = self._rows(items) * self.item_embeddings.shape[1] ** 0.5
+    def _embed(self, vectors, items, elapsed=None):
+        """Item vectors `[N, D]`, `[B, L]` item indices and, unless None, times -> tokens `[B, L, D]`."""
+        tokens = _rows(vectors, items) * vectors.shape[1] ** 0.5
         return tokens if elapsed is None else tokens + self._gaps(elapsed)
-
-    def _rows(self, items):
-        """`[B, L]` item indices -> item embeddings `[B, L, D]`; padding gets those of some item, which nobody reads."""
-        # Gathered from the value: a gather on the variable itself (ResourceGather) switches it to copy-on-read for
-        # good, and the exact index would then copy the whole item matrix once per cluster and request.
-        return tf.gather(tf.convert_to_tensor(self.item_embeddings), tf.maximum(items - 1, 0))
 
 
 class IntentHead(keras.layers.Layer):
@@ -243,6 +270,15 @@ def _has_native_bfloat16() -> bool:
             return any("avx512_bf16" in line or "amx_bf16" in line for line in file if line.startswith("flags"))
     except FileNotFoundError:  # not Linux
         return False
+
+
+def _rows(vectors, items):
+    """Item vectors `[N, D]`, `[B, L]` item indices -> `[B, L, D]`; padding gets those of some item, which nobody reads.
+
+    Of a tensor: a gather on the variable itself (ResourceGather) switches it to copy-on-read for good, and the exact
+    index would then copy the whole item matrix once per cluster and request.
+    """
+    return tf.gather(vectors, tf.maximum(items - 1, 0))
 
 
 def _weights(inputs, where):

@@ -163,7 +163,7 @@ class BestWeights(keras.callbacks.Callback):
         if value is not None and value > self._state.best_value.numpy():
             self._state.best_value.assign(value)
             self._state.best_epoch.assign(epoch + 1)
-            tf.train.Checkpoint(model=self._state.model).write(str(self._path))
+            self._state.model.write(self._path)
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -10,6 +10,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
+from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.retriever import Retriever
 from tfdnc.schema import HISTORY_FILE, WEIGHTS
 from tfdnc.training.batches import TrainingBatches
@@ -89,7 +90,7 @@ def train(
             callbacks.append(Checkpoint(state))  # last: an epoch counts as done when everything about it is on disk
             _fit(model, batches, first_epoch, settings.epochs, callbacks, team)
     if not state.history:  # no epoch was asked for: the initial weights are the model
-        tf.train.Checkpoint(model=model).write(str(output / WEIGHTS))
+        model.write(output / WEIGHTS)
         state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model).items()}}]
     (output / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     best = state.history[max(int(state.best_epoch.numpy()), 1) - 1]
@@ -110,7 +111,8 @@ def assemble(
     """Returns the compiled model of an experiment, all its variables made, and the batches that it trains on.
 
     Raises:
-        UserError: nobody has an event to predict, or workers do not belong together.
+        UserError: nobody has an event to predict, no item has a feature that the config asks for, or workers do not
+            belong together.
     """
     team = team or Team()
     settings = config.train
@@ -119,8 +121,9 @@ def assemble(
     num_users = _agree(config, records, batches, team)
     steps = settings.epochs * batches.steps_per_epoch
     schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
+    features = feature_matrix(items.features, items.counts) if config.model.item_features else None
     with team.strategy.scope():
-        model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, num_users)
+        model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, num_users, features)
         model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
         team.strategy.run(_create_variables, args=(model, batches))
     return model, batches

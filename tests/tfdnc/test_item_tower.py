@@ -1,0 +1,160 @@
+"""Item vectors with features: what cold items are known by, in training and after it."""
+
+import numpy as np
+import pytest
+
+from tfdnc.backend import tf
+from tfdnc.config import ModelConfig, TrainConfig
+from tfdnc.errors import UserError
+from tfdnc.model.item_tower import ItemFeatures, TrainedItems, feature_matrix
+from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.retriever import Retriever
+
+OFFSETS = (0, 4, 7)
+COUNTS = np.array([9, 5, 0, 2, 4, 0, 1])
+FEATURES = [
+    ["genre=a", "genre=b", "year=1"],
+    ["genre=a"],
+    ["genre=a", "year=1", "year=9"],  # cold
+    [],
+    ["genre=b", "year=1", "maker=x"],
+    ["year=9", "genre=b"],  # cold
+    ["genre=c"],
+]
+MATRIX = np.zeros([7, 3], np.float32)  # of genre=a, genre=b, year=1
+MATRIX[0] = [0.5**0.5, 0.5**0.5, 1]
+MATRIX[1] = [1, 0, 0]
+MATRIX[2] = [1, 0, 1]
+MATRIX[4] = [0, 1, 1]
+MATRIX[5] = [0, 1, 0]
+
+
+def make(hidden_items=0.0, encoder="transformer", loss="in_cluster_softmax", counts=COUNTS, **features):
+    config = ModelConfig(encoder=encoder, dim=8, max_length=5, blocks=1, dropout=0.0)
+    train = TrainConfig(precision="float32", loss=loss, hidden_items=hidden_items)
+    model = Retriever(config, train, OFFSETS, seed=1, counts=counts, **features)
+    model.compile(optimizer="sgd")
+    return model
+
+
+def make_batch():
+    """Two windows of trained items."""
+    history, target = tf.constant([[1, 2, 5], [7, 4, 0]]), tf.constant([[2, 5, 4], [4, 1, 0]])
+    negatives = tf.constant([[[3], [6], [1]], [[3], [2], [0]]])  # 3 and 6 are cold
+    clusters = tf.cast(target > 4, tf.int32)
+    return {"user": tf.range(2), "history": history, "target": target} | {
+        "target_cluster": clusters,
+        "negatives": negatives,
+    }
+
+
+def test_features_of_two_trained_items_count_and_columns_of_several_values_are_scaled():
+    matrix = feature_matrix(FEATURES, COUNTS)
+    assert matrix.names == ["genre=a", "genre=b", "year=1"]
+    dense = np.zeros_like(MATRIX)
+    dense[tuple(matrix.places.T)] = matrix.weights
+    np.testing.assert_allclose(dense, MATRIX, rtol=1e-6)
+
+
+@pytest.mark.parametrize("features", [None, [[]] * 7, [["id=1"], ["id=2"], ["new=1"], [], [], ["new=1"], []]])
+def test_nothing_that_items_share_is_refused(features):
+    with pytest.raises(UserError, match=r"features that several items share .* name columns in data.items.features"):
+        feature_matrix(features, COUNTS)
+
+
+class TestItemVectors:
+    def make_layer(self, hidden):
+        layer = ItemFeatures(8, feature_matrix(FEATURES, COUNTS), COUNTS, hidden)
+        embeddings = tf.random.stateless_normal([7, 8], seed=[1, 2])
+        layer(embeddings)
+        return layer, embeddings
+
+    def test_are_the_sum_of_both_and_of_cold_items_that_of_their_features(self):
+        layer, embeddings = self.make_layer(hidden=0.5)
+        of_features = MATRIX @ layer.variables[0].numpy()
+        known = (COUNTS > 0)[:, None]
+        np.testing.assert_allclose(layer(embeddings), known * embeddings.numpy() + of_features, atol=1e-6)
+
+    def test_a_training_step_knows_a_share_of_the_items_by_their_features_only(self):
+        layer, embeddings = self.make_layer(hidden=0.25)
+        of_features = MATRIX @ layer.variables[0].numpy()
+        hidden = []
+        for step in range(200):
+            vectors = layer(embeddings, tf.constant([1, 4096 * step])).numpy()
+            alone = np.isclose(vectors, of_features, atol=1e-6).all(axis=1)
+            np.testing.assert_allclose(vectors[~alone], (embeddings.numpy() + of_features)[~alone], atol=1e-6)
+            hidden.append(alone[COUNTS > 0])
+        assert 0.2 < np.mean(hidden) < 0.3
+        assert np.std(hidden, axis=0).min() > 0  # not the same items in every step
+
+    def test_of_a_model_without_features_are_its_embeddings(self):
+        model = make()
+        np.testing.assert_array_equal(model.item_vectors(tf.constant([1, 4096])), model.item_embeddings.numpy())
+
+
+class TestTrainedItems:
+    def test_the_catalogue_has_no_cold_items_and_targets_follow(self):
+        trained = TrainedItems(COUNTS, OFFSETS)
+        catalogue = trained.catalogue(tf.range(7)[:, None])
+        assert catalogue.embeddings.numpy().ravel().tolist() == [0, 1, 3, 4, 6]
+        assert catalogue.offsets == (0, 3, 5)
+        assert catalogue.counts.tolist() == [9, 5, 2, 4, 1]
+        targets = trained.targets(Targets(tf.constant([1, 4, 5, 7]), tf.constant([0, 0, 1, 1]), tf.constant([[3, 7]])))
+        assert targets.items.numpy().tolist() == [1, 3, 4, 5]
+        assert targets.negatives.numpy().tolist() == [[0, 5]]  # cold ones are padding
+
+    def test_a_cluster_of_cold_items_keeps_one(self):
+        catalogue = TrainedItems(np.array([1, 1, 1, 1, 0, 0, 0]), OFFSETS).catalogue(tf.range(7)[:, None])
+        assert catalogue.offsets == (0, 4, 5)
+
+    @pytest.mark.parametrize("loss", sorted(LOSSES))
+    def test_every_loss_is_that_of_a_catalogue_without_them(self, loss):
+        model = make(loss=loss, features=feature_matrix(FEATURES, COUNTS))
+        rows = np.flatnonzero(COUNTS)
+        states = tf.random.stateless_normal([4, 8], seed=[3, 4])
+        clusters, negatives = tf.constant([0, 0, 1, 1]), tf.constant([[2], [3], [6], [5]])
+        full = Targets(tf.constant([1, 4, 5, 7]), clusters, negatives)
+        alone = Targets(tf.constant([1, 3, 4, 5]), clusters, tf.constant([[2], [0], [0], [4]]))
+        items = model.item_vectors()
+        without = Catalogue(tf.gather(items, rows), (0, 3, 5), COUNTS[rows])
+        seed, train = tf.constant([1, 4096]), model._train_config
+        trained = model._trained_items
+        found = LOSSES.resolve(loss)(states, trained.targets(full), trained.catalogue(items), train, tf.float32, seed)
+        expected = LOSSES.resolve(loss)(states, alone, without, train, tf.float32, seed)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["bce", "in_cluster_softmax", "softmax"])
+def test_training_says_nothing_against_cold_items(loss):
+    """As negatives of everybody they would teach "year=9" that nobody wants it."""
+    features = [[*own, "year=9"] if row in (1, 3) else own for row, own in enumerate(FEATURES)]
+    model = make(loss=loss, features=feature_matrix(features, COUNTS))
+    with tf.GradientTape() as tape:
+        value = model.compute_loss(make_batch(), training=True)
+    gradient = tf.convert_to_tensor(tape.gradient(value, model.item_embeddings)).numpy()
+    np.testing.assert_array_equal(gradient[COUNTS == 0], 0)
+    assert np.abs(gradient[COUNTS > 0]).max(axis=1).min() > 0
+    changed = make(
+        loss=loss, features=feature_matrix([own if COUNTS[row] else [] for row, own in enumerate(features)], COUNTS)
+    )
+    for mine, others in zip(changed.trainable_variables, model.trainable_variables, strict=True):
+        mine.assign(others)
+    assert float(changed.compute_loss(make_batch(), training=True)) == pytest.approx(float(value), rel=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ["hadamard_per_position", "hadamard_literal", "mind", "ple"])
+def test_what_is_written_needs_no_features(encoder, tmp_path):
+    """Evaluation and serving read plain embeddings, whatever made them."""
+    model = make(hidden_items=0.5, encoder=encoder, features=feature_matrix(FEATURES, COUNTS))
+    history = tf.constant([[1, 3, 5], [6, 0, 0]])
+    model.compute_loss(make_batch())
+    embeddings, (vectors, intent) = model.item_embeddings.numpy(), model.user_vectors(history)
+    model.write(tmp_path / "weights")
+    np.testing.assert_array_equal(model.item_embeddings.numpy(), embeddings)  # training goes on with its own
+    loaded = make(encoder=encoder)
+    loaded.user_vectors(history)
+    status = tf.train.Checkpoint(model=loaded).read(str(tmp_path / "weights")).expect_partial()
+    status.assert_existing_objects_matched()
+    np.testing.assert_array_equal(loaded.item_embeddings.numpy(), model.item_vectors().numpy())
+    for found, expected in zip(loaded.user_vectors(history), (vectors, intent), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -1,0 +1,113 @@
+"""The item tower: an embedding per item and, with features, the sum of one per feature, which cold items have too."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdnc.backend import keras, tf
+from tfdnc.errors import UserError
+from tfdnc.model.losses import Catalogue, Targets
+
+SALT = 3584
+"""Added to the step's seed; see `tfdnc.model.losses.draws.SALT` for what is taken."""
+
+
+class FeatureMatrix(NamedTuple):
+    """`[N, F]`, which features each item has, as the entries that are not 0, row after row."""
+
+    places: np.ndarray  # [E, 2] int64
+    weights: np.ndarray  # [E] float32: 1 / sqrt(n) for n values of one column, so that a column counts about alike
+    names: list[str]  # [F] "column=value"
+
+
+def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> FeatureMatrix:
+    """Returns the features that two trained items or more have.
+
+    One that a single item has says no more than which item it is; one that only untrained items have, nothing.
+
+    Args:
+        features: `[N]` lists of "column=value"; None where the log came without.
+        counts: `[N]` training events of each item.
+
+    Raises:
+        UserError: there are none.
+    """
+    trained = [name for own, count in zip(features or [], counts, strict=False) if count > 0 for name in own]
+    names, items = np.unique(np.array(trained, dtype=str), return_counts=True)
+    column_of = {str(name): column for column, name in enumerate(names[items > 1])}
+    places, weights = [], []
+    for row, own in enumerate(features or []):
+        used = sorted(column_of[name] for name in own if name in column_of)
+        kinds = [str(names[items > 1][column]).partition("=")[0] for column in used]
+        places += [(row, column) for column in used]
+        weights += [kinds.count(kind) ** -0.5 for kind in kinds]
+    if not places:
+        raise UserError(
+            "Expected features that several items share for model.item_features, found none: name columns in "
+            "data.items.features, or set model.item_features to false."
+        )
+    return FeatureMatrix(np.array(places), np.array(weights, np.float32), list(column_of))
+
+
+class ItemFeatures(keras.layers.Layer):
+    """What the features of items add to their embeddings: v_i = e_i + sum over its features f of w_if x_f.
+
+    An item without training events has v_i = sum w_if x_f: its e_i was never trained. So that features alone learn to
+    stand for an item, e_i is left out for some of the items in every training step (DropoutNet, Volkovs et al. 2017).
+    The paper calls the features of an item x_i (section 2.1) and does not say how they enter.
+
+    Args:
+        dim: D.
+        features: of N items.
+        counts: `[N]` training events of each item.
+        hidden: share of the items whose embedding is left out of a training step.
+    """
+
+    def __init__(self, dim: int, features: FeatureMatrix, counts: np.ndarray, hidden: float, **kwargs):
+        super().__init__(**kwargs)
+        shape = [len(counts), len(features.names)]
+        self._matrix = tf.SparseTensor(features.places, features.weights, shape)
+        self._trained = (np.asarray(counts) > 0).astype(np.float32)[:, None]
+        self._hidden = hidden
+        self._rows = self.add_weight(
+            name="rows", shape=[shape[1], dim], initializer=keras.initializers.RandomNormal(0, 0.02)
+        )
+
+    def call(self, embeddings: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Embeddings e `[N, D]` -> item vectors v `[N, D]`; `seed` `[2]` int32, None leaves nothing out."""
+        known = tf.constant(self._trained)
+        if seed is not None and self._hidden > 0:
+            drawn = tf.random.stateless_uniform(known.shape, seed + tf.constant([0, SALT]))
+            known *= tf.cast(drawn >= self._hidden, tf.float32)
+        return embeddings * known + tf.sparse.sparse_dense_matmul(self._matrix, tf.convert_to_tensor(self._rows))
+
+
+class TrainedItems:
+    """The items that targets compete with where features stand for those without training events.
+
+    As negatives of every position and targets of none, these would teach the features of new items that nobody wants
+    them.
+
+    Args:
+        counts: `[N]` training events of each item.
+        offsets: K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1.
+    """
+
+    def __init__(self, counts: np.ndarray, offsets: tuple[int, ...]):
+        kept = np.asarray(counts) > 0
+        kept[np.array(offsets[:-1])] = True  # a cluster of none has nothing to be a softmax of
+        self._rows = np.flatnonzero(kept)
+        self._counts = np.asarray(counts)[kept]
+        self._offsets = tuple(int(kept[:offset].sum()) for offset in offsets)
+        places = np.zeros(len(kept) + 1, np.int64)  # item index -> that among the kept ones, 0 for the others
+        places[self._rows + 1] = 1 + np.arange(len(self._rows))
+        self._places = places
+
+    def catalogue(self, vectors: tf.Tensor) -> Catalogue:
+        """The catalogue of these items, of item vectors `[N, D]`."""
+        return Catalogue(tf.gather(vectors, self._rows), self._offsets, self._counts)
+
+    def targets(self, targets: Targets) -> Targets:
+        """Targets with the item indices of that catalogue; negatives that are not in it count as padding."""
+        places = tf.constant(self._places)
+        return targets._replace(items=tf.gather(places, targets.items), negatives=tf.gather(places, targets.negatives))
