@@ -45,6 +45,7 @@ class DetailsFile:
 class Details(NamedTuple):
     """What a file says about N items."""
 
+    item_ids: list[str]
     titles: list[str | None]  # None: unknown
     categories: list[list[str] | None]  # None: item or column not in the file
     features: list[list[str] | None]  # "column=value"; None: item not in the file, or no column is a feature
@@ -64,10 +65,14 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     which knows no titles.
 
     Raises:
-        UserError: the config names a file that is not there or lacks a named column.
+        UserError: the config names a file that is not there or lacks a named column, or it wants the items of a file
+            and there is none.
     """
     if config.items is None:
-        return _beside_the_log(config)
+        found = _beside_the_log(config)
+        if found is None and config.catalogue == "items":
+            raise UserError("Expected an item file with data.catalogue items, found none; name one in data.items.")
+        return found
     files = find_files([config.items.path], "data.items.path")
     if len(files) > 1:
         raise UserError(f"Expected one file at {config.items.path}, found {len(files)}; set data.items.path to one.")
@@ -104,30 +109,32 @@ def _csv_of_items(file: InputFile, items: ItemFile) -> DetailsFile:
     return DetailsFile(file, positions, items.features, items.separator)
 
 
-def read_details(details: DetailsFile | None, item_ids: list[str]) -> Details:
+def read_details(details: DetailsFile | None, item_ids: list[str], more: bool = False) -> Details:
     """Returns what a file says about items.
 
     Args:
         details: the file, or None.
-        item_ids: the N ids asked for; the file may know more, or fewer. Of several rows of one item the first counts.
+        item_ids: the ids asked for; the file may know more, or fewer. Of several rows of one item the first counts.
+        more: whether the other items of the file follow those asked for, in its order.
 
     Raises:
         UserError: the file is damaged, knows none of the items, or has other things than numbers in a column of them.
     """
-    rows: list[_Row | None] = [None] * len(item_ids)
+    known: dict[str, _Row | None] = dict.fromkeys(item_ids)
     if details is None:
-        return Details(rows, rows, rows)
-    wanted = {item_id: number for number, item_id in enumerate(item_ids)}
+        return Details(list(known), *([None] * len(known),) * 3)
     for row in _read_rows(details):
-        if (number := wanted.pop(row.item_id, None)) is not None:
-            rows[number] = row
-    if item_ids and len(wanted) == len(item_ids):
+        if (known[row.item_id] is None) if row.item_id in known else (more and row.item_id):
+            known[row.item_id] = row
+    if item_ids and not any(known[item_id] for item_id in item_ids):
         raise UserError(
             f"Expected items of the log, such as {item_ids[0]!r}, in {details.file.path}, found none of them; set "
             "data.items.item to the column of their ids, or data.items.path to the file of this log."
         )
+    rows = list(known.values())
     categories = [None if row is None else row.categories for row in rows]
     return Details(
+        item_ids=list(known),
         titles=[row.title or None if row else None for row in rows],
         categories=[None if joined is None else split_values(joined, details.separator) for joined in categories],
         features=make_features(

@@ -151,7 +151,8 @@ def _build(
         | "WriteSequences"
         >> beam.Map(write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards)
     )
-    _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, join(output, schema.VOCABULARY))
+    more = config.catalogue == "items"
+    _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, join(output, schema.VOCABULARY))
     figures = (rows.figures, buckets.figures, written) | "AllFigures" >> beam.Flatten()
     return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out))
 

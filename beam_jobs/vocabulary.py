@@ -98,14 +98,18 @@ def kept_items(frequent: bytes, packed_counts: Iterable[bytes]) -> bytes:
     return pack(pa.record_batch(columns | {"candidate": kept}))
 
 
-def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, path: str) -> None:
-    """Writes `schema.VOCABULARY` with the titles, categories and features that the item file knows."""
+def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool, path: str) -> None:
+    """Writes `schema.VOCABULARY` with what the item file knows of the kept items and, with `more`, of all others.
+
+    These have no event; they come last, so that no sequence has to know of them.
+    """
     items = unpack(vocabulary)
-    known = read_details(details, items["item_id"].to_pylist())
+    known = read_details(details, items["item_id"].to_pylist(), more)
+    others = len(known.item_ids) - items.num_rows
     columns = [
-        pa.array(np.arange(1, items.num_rows + 1, dtype=np.int32)),
-        items["item_id"],
-        items["events"],
+        pa.array(np.arange(1, len(known.item_ids) + 1, dtype=np.int32)),
+        pa.array(known.item_ids, pa.string()),
+        pa.array(np.append(items["events"].to_numpy(), np.zeros(others, np.int64))),
         pa.array(known.titles, pa.string()),
         pa.array(known.categories, pa.list_(pa.string())),
         pa.array(known.features, pa.list_(pa.string())),

@@ -36,13 +36,13 @@ WEIGHTED_SEQUENCE_SCHEMA = SEQUENCE_SCHEMA.append(pa.field("weights", pa.list_(p
 """The same of a log with `data.columns.weight`: what every event counts in the training loss, finite and >= 0."""
 
 VOCABULARY = "vocabulary.parquet"
-"""What prepare knows of every kept item, in order of `sequence_index` 1..N."""
+"""What prepare knows of every item, in order of `sequence_index` 1..N; those of `data.catalogue: items` come last."""
 
 VOCABULARY_SCHEMA = pa.schema(
     [
         ("sequence_index", pa.int32()),
         ("item_id", pa.string()),  # as in the log; the id that clients send and receive
-        ("events", pa.int64()),  # kept events, held-out ones included
+        ("events", pa.int64()),  # kept events, held-out ones included; 0 of what only the item file knows
         ("title", pa.string()),  # null where the log came without an item file
         ("categories", pa.list_(pa.string())),  # null likewise
         ("features", pa.list_(pa.string())),  # null likewise; "column=value", see `beam_jobs.item_features`

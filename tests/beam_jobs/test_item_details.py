@@ -25,7 +25,7 @@ def test_movielens_titles_genres_and_years(tmp_path):
 
 def test_movies_dat_is_optional(tmp_path):
     assert find_details(DataConfig(format="movielens", path=tmp_path)) is None
-    assert read_details(None, ["1", "2"]) == ([None, None], [None, None], [None, None])
+    assert read_details(None, ["1", "2"]) == (["1", "2"], [None, None], [None, None], [None, None])
 
 
 def test_kuairands_videos_bring_their_features(tmp_path):
@@ -54,6 +54,7 @@ def test_item_csv_with_quotes_and_its_own_separator(tmp_path):
     items = ItemFile(path=path, item="id", title="name", categories="tags", features=features, separator=",")
     known = read_details(find_details(DataConfig(path=path, items=items)), ["b", "a"])
     assert known == Details(
+        item_ids=["b", "a"],
         titles=[None, "A"],
         categories=[[], ["x", "y"]],
         features=[[], ["tags=x", "tags=y", "brand=Smith, Jones"]],
@@ -64,7 +65,22 @@ def test_columns_not_named_stay_unknown(tmp_path):
     path = tmp_path / "items.csv"
     path.write_text("item_id,name\na,A\n")
     details = find_details(DataConfig(path=path, items=ItemFile(path=path, title="name")))
-    assert read_details(details, ["a"]) == (["A"], [None], [None])
+    assert read_details(details, ["a"]) == (["a"], ["A"], [None], [None])
+
+
+def test_the_other_items_of_the_file_follow_if_asked_for(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text("item_id,name,size\nz,Z,9\na,A,1\n,no id,2\nz,again,3\nb,B,4\n")
+    items = ItemFile(path=path, title="name", features={"size": "number"})
+    known = read_details(find_details(DataConfig(path=path, items=items)), ["b", "unknown"], more=True)
+    assert known.item_ids == ["b", "unknown", "z", "a"]
+    assert known.titles == ["B", None, "Z", "A"]
+    assert known.features == [["size=4..4"], None, ["size=9..9"], ["size=1..1"]]
+
+
+def test_a_catalogue_of_the_item_file_needs_one(tmp_path):
+    with pytest.raises(UserError, match=r"item file with data.catalogue items, found none; name one in data.items"):
+        find_details(DataConfig(format="movielens", path=tmp_path, catalogue="items"))
 
 
 @pytest.mark.parametrize("rows", ["", "1.0,A\n2.0,B\n"])
@@ -75,7 +91,7 @@ def test_a_file_that_knows_none_of_the_items_is_of_another_log(tmp_path, rows):
     details = find_details(DataConfig(path=path, items=ItemFile(path=path, title="name")))
     with pytest.raises(UserError, match=r"Expected items of the log, such as '1', in .*items.csv, found none of them"):
         read_details(details, ["1", "2"])
-    assert read_details(details, []) == ([], [], [])
+    assert read_details(details, []) == ([], [], [], [])
 
 
 def test_errors_name_the_file_the_line_and_the_columns(tmp_path):
