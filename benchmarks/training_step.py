@@ -19,7 +19,8 @@ from tfdnc.backend import tf
 from tfdnc.benchmark.worker import Timer
 from tfdnc.config import ExperimentConfig, parse_config
 from tfdnc.items import ItemTable
-from tfdnc.model.retriever import Retriever, resolve_precision
+from tfdnc.model.precision import resolve_precision
+from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine

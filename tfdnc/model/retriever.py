@@ -12,6 +12,7 @@ from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windo
 from tfdnc.model.gaps import GapEmbedding, hide_times
 from tfdnc.model.item_tower import FeatureMatrix, ItemFeatures, TrainedItems
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.precision import resolve_precision
 from tfdnc.model.transformer import Dense
 from tfdnc.schema import UNKNOWN_TIME
 
@@ -252,24 +253,6 @@ class IntentHead(keras.layers.Layer):
     def call(self, states: tf.Tensor) -> tf.Tensor:
         """Logits of the next item's cluster."""
         return self._outer(tf.nn.relu(self._inner(states)))
-
-
-def resolve_precision(precision: str) -> tf.DType:
-    """Returns the dtype of the matrix products: `auto` is bfloat16 where the CPU multiplies it natively.
-
-    On CPUs without the instructions TensorFlow emulates bfloat16, slower than float32.
-    """
-    if precision == "auto":
-        return tf.bfloat16 if _has_native_bfloat16() else tf.float32
-    return tf.dtypes.as_dtype(precision)
-
-
-def _has_native_bfloat16() -> bool:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return any("avx512_bf16" in line or "amx_bf16" in line for line in file if line.startswith("flags"))
-    except FileNotFoundError:  # not Linux
-        return False
 
 
 def _rows(vectors, items):
