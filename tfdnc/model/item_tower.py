@@ -1,5 +1,6 @@
 """The item tower: an embedding per item and, with features, the sum of one per feature, which cold items have too."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -32,21 +33,27 @@ def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> Feat
     Raises:
         UserError: there are none.
     """
-    trained = [name for own, count in zip(features or [], counts, strict=False) if count > 0 for name in own]
-    names, items = np.unique(np.array(trained, dtype=str), return_counts=True)
-    column_of = {str(name): column for column, name in enumerate(names[items > 1])}
+    known = list(zip(features or [], counts, strict=features is not None))
+    trained_items = Counter(name for own, count in known if count > 0 for name in own)
+    names = sorted(name for name, number in trained_items.items() if number > 1)
+    column_of = {name: column for column, name in enumerate(names)}
     places, weights = [], []
-    for row, own in enumerate(features or []):
-        used = sorted(column_of[name] for name in own if name in column_of)
-        kinds = [str(names[items > 1][column]).partition("=")[0] for column in used]
-        places += [(row, column) for column in used]
-        weights += [kinds.count(kind) ** -0.5 for kind in kinds]
+    for row, (own, _) in enumerate(known):
+        used = sorted(name for name in own if name in column_of)
+        kinds = Counter(_kind(name) for name in used)
+        places += [(row, column_of[name]) for name in used]
+        weights += [kinds[_kind(name)] ** -0.5 for name in used]
     if not places:
         raise UserError(
             "Expected features that several items share for model.item_features, found none: name columns in "
             "data.items.features, or set model.item_features to false."
         )
-    return FeatureMatrix(np.array(places), np.array(weights, np.float32), list(column_of))
+    return FeatureMatrix(np.array(places), np.array(weights, np.float32), names)
+
+
+def _kind(name: str) -> str:
+    """The column that a feature is of."""
+    return name.partition("=")[0]
 
 
 class ItemFeatures(keras.layers.Layer):
