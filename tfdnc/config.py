@@ -164,6 +164,14 @@ class ExperimentConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
 
+    @model_validator(mode="after")
+    def _item_features_are_named(self) -> "ExperimentConfig":
+        brought = self.generate is not None or self.data.format in ("movielens", "kuairand")
+        named = self.data.items.features if self.data.items is not None else brought
+        if self.model.item_features and not named:
+            raise ValueError("expected columns in data.items.features for model.item_features")
+        return self
+
 
 def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> ExperimentConfig:
     """Reads a YAML config and applies `section.key=value` overrides (values are YAML).
@@ -246,6 +254,8 @@ def _explain(problem: dict) -> str:
     if problem["type"] == "extra_forbidden":
         known = ", ".join(sorted(_section_at(problem["loc"][:-1]).model_fields))
         return f"unknown key {where!r}; known here: {known}"
+    if not where:  # of sections that do not go together; the input would be the whole config
+        return problem["msg"].lower()
     return f"{where}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 

@@ -187,3 +187,15 @@ def test_yaml_dates_are_times_and_read_back(tmp_path):
 def test_a_split_or_a_rule_that_cannot_be_is_refused(data, complaint):
     with pytest.raises(UserError, match=complaint):
         parse_config({"name": "x", "data": data})
+
+
+def test_item_features_need_columns_that_say_them(tmp_path):
+    values = {"name": "x", "model": {"item_features": True}}
+    items = {"path": str(tmp_path / "items.csv"), "features": {"brand": "value"}}
+    complaint = r"^config: value error, expected columns in data.items.features for model.item_features$"
+    for data in ({}, {"items": items | {"features": {}}}, {"format": "movielens", "items": items | {"features": {}}}):
+        with pytest.raises(UserError, match=complaint):
+            parse_config(values | {"data": data})
+    for data in ({"items": items}, {"format": "movielens"}, {"format": "kuairand"}):
+        assert parse_config(values | {"data": data}).model.item_features
+    assert parse_config(values | {"generate": {}}).model.item_features

@@ -122,7 +122,7 @@ def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
     from tfdnc.generate import ITEM_FILE, LOG
 
     folder = run / GENERATE.folder
-    items = ItemFile(path=folder / ITEM_FILE, title="title", categories="categories")
+    items = ItemFile(path=folder / ITEM_FILE, title="title", categories="categories", features={"categories": "values"})
     return config.data.model_copy(update={"format": "csv", "path": str(folder / LOG), "items": items})
 
 
