@@ -76,7 +76,8 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     files = find_files([config.items.path], "data.items.path")
     if len(files) > 1:
         raise UserError(f"Expected one file at {config.items.path}, found {len(files)}; set data.items.path to one.")
-    return _csv_of_items(files[0], config.items)
+    header, _ = read_header(files[0])
+    return _csv_of_items(files[0], header, config.items)
 
 
 def _beside_the_log(config: DataConfig) -> DetailsFile | None:
@@ -96,11 +97,10 @@ def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     header, _ = read_header(videos[0])
     features = {name: kind for name, kind in _VIDEO_FEATURES.items() if name in header}
     tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", features=features, separator=",")
-    return _csv_of_items(videos[0], tags)
+    return _csv_of_items(videos[0], header, tags)
 
 
-def _csv_of_items(file: InputFile, items: ItemFile) -> DetailsFile:
-    header, _ = read_header(file)
+def _csv_of_items(file: InputFile, header: list[str], items: ItemFile) -> DetailsFile:
     named = [(items.item, "item"), (items.title, "title"), (items.categories, "categories")]
     named += [(name, "features") for name in items.features]
     positions = tuple(
@@ -122,7 +122,8 @@ def read_details(details: DetailsFile | None, item_ids: list[str], more: bool = 
     """
     known: dict[str, _Row | None] = dict.fromkeys(item_ids)
     if details is None:
-        return Details(list(known), *([None] * len(known),) * 3)
+        nothing = [None] * len(known)
+        return Details(list(known), nothing, nothing, nothing)
     for row in _read_rows(details):
         if (known[row.item_id] is None) if row.item_id in known else (more and row.item_id):
             known[row.item_id] = row

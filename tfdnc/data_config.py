@@ -72,9 +72,7 @@ class DataConfig(Section):
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
-    catalogue: Literal["log", "items"] = (
-        "log"  # items: what the item file knows can be recommended without an event, too
-    )
+    catalogue: Literal["log", "items"] = "log"  # items: also what only the item file knows, without an event
     max_events_per_user: Positive | None = None  # the latest ones; a bound for users who are machines
     session_gap: Annotated[float, Field(gt=0, le=1e9)] | None = (
         None  # seconds; a longer pause begins a new sequence, "user:n"

@@ -1,7 +1,7 @@
 """Cold items: a cluster for those that a clusterer has no place for, without a look at held-out events."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -28,11 +28,13 @@ def place_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np.
     Returns:
         int [N] of the ids that occur in `labels`, without `NO_PLACE`.
     """
-    ids, label = np.unique(labels[labels != NO_PLACE], return_inverse=True)
-    kin = _count_traits(label, [traits[item] for item in np.flatnonzero(labels != NO_PLACE)], len(ids))
+    placed, cold = np.flatnonzero(labels != NO_PLACE), np.flatnonzero(labels == NO_PLACE)
+    ids, label = np.unique(labels[placed], return_inverse=True)
+    asked = {trait for item in cold for trait in traits[item]}
+    kin = _count_traits(label, ([name for name in traits[item] if name in asked] for item in placed), len(ids))
     log_sizes = np.log(np.bincount(label))
     result, strangers = labels.copy(), []
-    for item in np.flatnonzero(labels == NO_PLACE):
+    for item in cold:
         counts = [kin[trait] for trait in traits[item] if trait in kin]
         if counts:
             likelihood = np.log(np.add(counts, _SMOOTHING)).sum(axis=0)
@@ -48,7 +50,7 @@ def place_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np.
     return result
 
 
-def _count_traits(label: np.ndarray, traits: Sequence[Sequence[str]], size: int) -> dict[str, np.ndarray]:
+def _count_traits(label: np.ndarray, traits: Iterable[Sequence[str]], size: int) -> dict[str, np.ndarray]:
     """How many items of each of `size` clusters have a trait."""
     counts: dict[str, np.ndarray] = {}
     for cluster, own in zip(label, traits, strict=True):

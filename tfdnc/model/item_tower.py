@@ -10,7 +10,7 @@ from tfdnc.errors import UserError
 from tfdnc.model.losses import Catalogue, Targets
 
 SALT = 3584
-"""Added to the step's seed; see `tfdnc.model.losses.draws.SALT` for what is taken."""
+"""Added to the step's seed; `tfdnc.model.losses.draws.SALT` says what else is."""
 
 
 class FeatureMatrix(NamedTuple):
@@ -33,12 +33,13 @@ def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> Feat
     Raises:
         UserError: there are none.
     """
-    known = list(zip(features or [], counts, strict=features is not None))
-    trained_items = Counter(name for own, count in known if count > 0 for name in own)
+    features = features or []
+    trained = (own for own, count in zip(features, counts, strict=False) if count > 0)
+    trained_items = Counter(name for own in trained for name in own)
     names = sorted(name for name, number in trained_items.items() if number > 1)
     column_of = {name: column for column, name in enumerate(names)}
     places, weights = [], []
-    for row, (own, _) in enumerate(known):
+    for row, own in enumerate(features):
         used = sorted(name for name in own if name in column_of)
         kinds = Counter(_kind(name) for name in used)
         places += [(row, column_of[name]) for name in used]

@@ -8,7 +8,10 @@ import numpy as np
 from tfdnc.backend import tf
 
 SALT = 3072
-"""Added to the step's seed; dropout adds less than 1024 to one of 0 and 1024, `hadamard_literal` draws at 2048."""
+"""Added to the step's seed; dropout adds less than 1024 to one of 0 and 1024, `hadamard_literal` draws at 2048.
+
+`hide_times` draws here too, one number per window; `ItemFeatures` at 3584.
+"""
 
 
 class Proposal(NamedTuple):
