@@ -165,6 +165,13 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     assert (tmp_path / PLOT).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.filterwarnings("error")  # limits of an axis that are the same make Matplotlib warn
+def test_a_single_alpha_is_drawn_as_a_point(tmp_path):
+    report = evaluate(make_config(alphas=[1]), make_model(), make_items(), make_records(), make_records())
+    plot_alpha_curve(report, tmp_path)
+    assert (tmp_path / PLOT).exists()
+
+
 def test_floors_give_every_cluster_its_least_results_and_leave_the_rest_to_the_merge():
     floors, length = (1, 2, 3), 9
     records = make_records()

@@ -30,7 +30,8 @@ def plot_alpha_curve(report: dict, output: Path) -> None:
             style = {"color": f"C{color}", "label": f"M = {m}"}
             axis.plot(alphas, [point[f"{name}@{m}"] for point in curve], marker="o", markersize=3, **style)
             axis.axhline(report["merge"][f"{name}@{m}"], color=style["color"], linestyle="--", linewidth=1)
-        axis.set(xlabel="alpha", title=title, xlim=(min(alphas), max(alphas)))
+        axis.set(xlabel="alpha", title=title)
+        axis.margins(x=0)
         axis.grid(alpha=0.3)
     axes[1].legend(title=f"solid: quota(alpha)\ndashed: {report['merge_method']}", fontsize=8, title_fontsize=8)
     figure.savefig(output / PLOT, dpi=120)
