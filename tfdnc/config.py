@@ -95,7 +95,7 @@ class TrainConfig(Section):
     negative_exponent: Exponent = 0.0  # of the counts these are drawn by; 0 is uniform
     calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
     epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
-    batch_tokens: Positive = 6_400  # padded positions per step
+    batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: as a log of this size needs
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
     hidden_items: Share = 0.1  # model.item_features: share of the items that a step knows by their features only

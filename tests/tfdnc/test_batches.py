@@ -5,7 +5,7 @@ import pytest
 
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
-from tfdnc.training.batches import TrainingBatches, history_batches
+from tfdnc.training.batches import TrainingBatches, fit_batch_tokens, history_batches
 from tfdnc.training.negatives import RecordedNegatives
 from tfdnc.training.records import HeldOutRecords, TrainingRecords
 from tfdnc.training.workers import ALONE, Place
@@ -92,6 +92,17 @@ def test_batches_stay_within_their_tokens_and_hold_similar_lengths():
     assert all(rows * width <= 400 for rows, width in shapes)
     filled = sum((batch["history"] > 0).sum() for batch in batches.epoch(0))
     assert filled / sum(rows * width for rows, width in shapes) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("users", "tokens"),
+    [(100, 400), (8_000, 800), (63_990, 6_399), (100_000, 6_400)],
+    ids=["least", "fewer", "just_fewer", "most"],
+)
+def test_a_small_log_gets_small_steps_so_that_an_epoch_has_a_hundred(users, tokens):
+    assert fit_batch_tokens(np.full(users, 10)) == tokens
+    batches = make_batches(batch_tokens="auto", lengths=[11] * users)
+    assert batches.steps_per_epoch == np.ceil(users / (tokens // 10))
 
 
 def test_a_window_longer_than_the_budget_is_a_batch_of_its_own():

@@ -20,6 +20,12 @@ from tfdnc.training.workers import ALONE, Place
 
 Batch = dict[str, np.ndarray]
 
+AUTO_STEPS = 100
+"""An epoch has at least so many steps under `batch_tokens: auto`, within `AUTO_TOKENS`."""
+
+AUTO_TOKENS = (400, 6_400)
+"""The fewest and the most padded positions per step under `batch_tokens: auto`."""
+
 
 class _Plan(NamedTuple):
     """What an epoch does with the windows."""
@@ -79,7 +85,8 @@ class TrainingBatches:
                 "Expected users with at least two training events, found none: there is nothing to predict."
             )
         self._positions = np.minimum(events[self._rows] - 1, max_length)  # positions with a target in a window
-        self._cuts = _token_cuts(np.sort(self._positions)[::-1], config.batch_tokens)
+        tokens = fit_batch_tokens(self._positions) if config.batch_tokens == "auto" else config.batch_tokens
+        self._cuts = _token_cuts(np.sort(self._positions)[::-1], tokens)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -187,6 +194,16 @@ def history_batches(records: HeldOutRecords, max_length: int, batch_tokens: int 
         first = records.splits[users + 1] - recent
         elapsed = None if records.elapsed is None else _padded(records.elapsed, first, recent)
         yield HistoryBatch(users, _padded(records.items, first, recent), elapsed, seen)
+
+
+def fit_batch_tokens(positions: np.ndarray) -> int:
+    """Padded positions per step that windows of so many positions `[W]` train well with.
+
+    A log with few events needs small steps, or training ends before the model has learned: on 800 users of MovieLens-1M
+    48 epochs of 15 steps reach R@50 .416, of 120 steps .506.
+    """
+    least, most = AUTO_TOKENS
+    return min(max(int(positions.sum()) // AUTO_STEPS, least), most)
 
 
 def _padded(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
