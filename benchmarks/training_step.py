@@ -34,7 +34,7 @@ METHODS = {
     },
     "dnc": {
         "cluster": {"num_clusters": 10},
-        "model": {"encoder": "hadamard_per_position"},
+        "model": {"encoder": "hadamard_per_position", "intent": "head"},
         "train": {"loss": "in_cluster_softmax"},
     },
 }

@@ -71,6 +71,9 @@ class ModelConfig(Section):
     max_length: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
+    # What tells p(cluster): a `head` of its own or the `partition` function of the items' scores, which sparse logs
+    # need, and for which every request scores all items. auto: partition, for large catalogues head.
+    intent: Literal["auto", "head", "partition"] = "auto"
     experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # whether an item's vector adds up embeddings of its features (`data.items.features`)
@@ -91,6 +94,7 @@ class TrainConfig(Section):
     # rotating: set epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
     negatives: str = "records"
     intent_weight: Annotated[float, Field(ge=0)] = 1.0
+    intent_items: Positive = 128  # partition: items drawn per step to stand for a cluster that has more
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
     negative_exponent: Exponent = 0.0  # of the counts these are drawn by; 0 is uniform
     calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE

@@ -190,7 +190,7 @@ def test_training_states_of_every_cluster_equal_what_a_request_computes(encoder)
         vectors, log_intent = model.user_vectors(histories(sequence[:length]))
         asked = CLUSTERS[sequence[length] - 1]
         np.testing.assert_allclose(vectors[0, asked], states.retrieval[0, length - 1], atol=1e-5)
-        intent = tf.nn.log_softmax(model._intent_head(states.intent[:, length - 1]))
+        intent = model._log_intent(states.intent[:, length - 1])
         np.testing.assert_allclose(log_intent, intent, atol=1e-5)
 
 
@@ -246,7 +246,7 @@ def test_a_single_cluster_has_no_intent_to_learn():
     batch["target_cluster"] = tf.zeros_like(batch["target_cluster"])
     assert np.isfinite(float(model.compute_loss(batch, training=True)))
     # A trainable head without a loss made Keras warn of missing gradients in every training.
-    assert not model._intent_head.trainable_variables
+    assert not model._intent.trainable_variables
     _, log_intent = model.user_vectors(histories([1, 2]))
     np.testing.assert_array_equal(log_intent, [[0.0]])
 

@@ -1,4 +1,4 @@
-"""The retriever: a TFRS model of user tower, item tower and intent head that trains and answers under any config."""
+"""The retriever: a TFRS model of user tower, item tower and intent model that trains and answers under any config."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
 from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windows
 from tfdnc.model.gaps import GapEmbedding, hide_times
+from tfdnc.model.intent import make_intent
 from tfdnc.model.item_tower import FeatureMatrix, ItemFeatures, TrainedItems
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.precision import resolve_precision
-from tfdnc.model.transformer import Dense
 from tfdnc.schema import UNKNOWN_TIME
 
 
@@ -74,9 +74,9 @@ class Retriever(tfrs.Model):
         self._encoder = encoder(config, self.num_clusters, num_users, self._product_dtype, name="encoder")
         self._gaps = GapEmbedding(config.dim, name="gaps") if config.times else None
         self._hidden_times = train.hidden_times
-        self._intent_head = IntentHead(config.dim, self.num_clusters, name="intent_head")
+        self._intent = make_intent(config, train, self.offsets, self._product_dtype)
         # One cluster leaves no intent to learn, a weight of 0 asks for none: then there is no loss to show either.
-        self._learns_intent = self._intent_head.trainable = self.num_clusters > 1 and train.intent_weight > 0
+        self._learns_intent = self._intent.trainable = self.num_clusters > 1 and train.intent_weight > 0
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
         if self._learns_intent:
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
@@ -106,7 +106,7 @@ class Retriever(tfrs.Model):
     def serving_variables(self) -> list[tf.Variable]:
         """Everything `user_vectors` and a search read, what training leaves alone included."""
         times = self._gaps.variables if self.reads_times else []
-        return [self.item_embeddings, *times, *self._encoder.variables, *self._intent_head.variables]
+        return [self.item_embeddings, *times, *self._encoder.variables, *self._intent.variables]
 
     def item_vectors(self, seed: tf.Tensor | None = None) -> tf.Tensor:
         """Item vectors `[N, D]`: what tokens are made of, and what user vectors are compared with.
@@ -155,7 +155,7 @@ class Retriever(tfrs.Model):
             return loss
 
         where = tf.where(inputs["target"] > 0)
-        logits = self._intent_head(tf.gather_nd(states.intent, where))
+        logits = self._intent(tf.gather_nd(states.intent, where), catalogue, seed)
         labels = tf.gather_nd(inputs["target_cluster"], where)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         intent_loss = _mean(losses, _weights(inputs, where))
@@ -229,30 +229,13 @@ class Retriever(tfrs.Model):
         return Histories(self._embed(items, history, elapsed), clusters, lengths, items, elapsed)
 
     def _log_intent(self, states):
-        return tf.nn.log_softmax(self._intent_head(states))
+        catalogue = Catalogue(self.item_vectors(), self.offsets, self._counts)
+        return tf.nn.log_softmax(self._intent(states, catalogue))
 
     def _embed(self, vectors, items, elapsed=None):
         """Item vectors `[N, D]`, `[B, L]` item indices and, unless None, times -> tokens `[B, L, D]`."""
         tokens = _rows(vectors, items) * vectors.shape[1] ** 0.5
         return tokens if elapsed is None else tokens + self._gaps(elapsed)
-
-
-class IntentHead(keras.layers.Layer):
-    """Which cluster is next: two layers, `[..., D]` -> logits `[..., K]`.
-
-    In a full softmax the share of a cluster is a sum of exp(score) over its hundreds of items. A linear map of the same
-    state to K numbers cannot follow that, and costs the retrieval that shares the state (MovieLens-1M, `dnc_naive`
-    after 20 of 40 epochs: validation R@20 .404 with one layer, .416 with two).
-    """
-
-    def __init__(self, dim: int, num_clusters: int, **kwargs):
-        super().__init__(**kwargs)
-        self._inner = Dense(dim, 4 * dim, tf.float32, name="inner")
-        self._outer = Dense(4 * dim, num_clusters, tf.float32, name="outer")
-
-    def call(self, states: tf.Tensor) -> tf.Tensor:
-        """Logits of the next item's cluster."""
-        return self._outer(tf.nn.relu(self._inner(states)))
 
 
 def _rows(vectors, items):
