@@ -199,8 +199,8 @@ def history_batches(records: HeldOutRecords, max_length: int, batch_tokens: int 
 def fit_batch_tokens(positions: np.ndarray) -> int:
     """Padded positions per step that windows of so many positions `[W]` train well with.
 
-    A log with few events needs small steps, or training ends before the model has learned: on 800 users of MovieLens-1M
-    48 epochs of 15 steps reach R@50 .416, of 120 steps .506.
+    A log with few events needs small steps, or training ends before the model has learned: on MovieLens-1M cut down to
+    nine events a user, 48 epochs of 7 steps reach R@50 .384, of 100 steps .457.
     """
     least, most = AUTO_TOKENS
     return min(max(int(positions.sum()) // AUTO_STEPS, least), most)
