@@ -98,13 +98,13 @@ def test_the_loss_is_the_weighted_mean_of_the_losses_of_the_positions():
 
 
 def test_by_hand():
-    """A softmax over equal scores of the 5 or 10 items of a cluster costs log 5 or log 10; intent costs log 3."""
+    """With equal scores a target costs log n_k inside its cluster of n_k items, and this cluster costs log(N / n_k)."""
     model = make_model("in_cluster_softmax", "item_counts")
     for variable in model.variables:
         variable.assign(tf.zeros_like(variable))
     weights = np.zeros([3, 4])
     weights[0, :2] = 3, 1  # targets 7, of 10 items, and 16, of 5
-    expected = (3 * np.log(10) + np.log(5)) / 4 + 0.5 * np.log(3)
+    expected = (3 * (np.log(10) + 0.5 * np.log(20 / 10)) + np.log(5) + 0.5 * np.log(20 / 5)) / 4
     assert model.compute_loss(make_batch(weights)).numpy() == pytest.approx(expected)
 
 
