@@ -25,6 +25,7 @@ from tfdnc.export.recent import last_items
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ExactIndex
 from tfdnc.index import scann as scann_module
+from tfdnc.index.calibrate import Stopwatch
 from tfdnc.items import ItemTable
 from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.model.retriever import Retriever
@@ -97,6 +98,8 @@ class Case:
             # Low enough for every kind of ScaNN searcher to be in one small bundle.
             patch.setattr(scann_module, "HASHING_FROM", 300)
             patch.setattr(scann_module, "TREE_FROM", 2000)
+            # In place of measured time: by that, a busy machine chose settings that missed an item once.
+            patch.setattr(Stopwatch, "microseconds", lambda _, width, effort: float(sum(effort)))
             self.figures = self.export(folder)
         self.module = made[0]
         self.folder = folder / "1"
@@ -365,17 +368,9 @@ def test_a_cold_start_is_answered_from_the_prior(served, name):
 
 def test_a_row_does_not_depend_on_its_batch(served):
     together = served.answers["histories"]
-    kinds = {cluster["kind"] for cluster in served.case.manifest["index"]}
     for name in ALONE:
-        row, single = list(HISTORIES).index(name), served.answers[f"single {name}"]
-        if kinds & {"scann_hashing", "scann_tree_hashing"}:
-            # A batch asks more of a cluster than one row does, and hashing may then find an item that it missed before:
-            # one of ten, once, with settings that a busy machine measured to be the fastest.
-            np.testing.assert_allclose(single[schema.INTENT][0], together[schema.INTENT][row], rtol=1e-4, atol=1e-5)
-            both = set(single[schema.ITEM_IDS][0]) & set(together[schema.ITEM_IDS][row])
-            assert len(both - {b""}) >= 0.8 * together[schema.NUM_RESULTS][row]
-            continue
-        for output, alone in single.items():
+        row = list(HISTORIES).index(name)
+        for output, alone in served.answers[f"single {name}"].items():
             if alone.dtype == np.float32:
                 np.testing.assert_allclose(alone[0], together[output][row], rtol=1e-4, atol=1e-5)
             else:

@@ -62,7 +62,7 @@ def test_a_request_is_encoded_as_the_last_position_of_a_window_was_trained(encod
         state = states.retrieval[row, last].numpy()
         asked = vectors[row, int(clusters[row, last])] if model.vectors_per_cluster else vectors[row]
         assert np.abs(asked - state).max(axis=-1).min() < 1e-5
-        trained_intent = model._log_intent(states.intent[row : row + 1, last])
+        trained_intent = model._log_intent(states.intent[row : row + 1, last], model.item_vectors())
         np.testing.assert_allclose(trained_intent[0], log_intent[row], atol=1e-5)
 
 

@@ -11,6 +11,7 @@ from tfdnc.errors import UserError
 from tfdnc.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
 from tfdnc.index import auto as auto_module
 from tfdnc.index import scann as scann_module
+from tfdnc.index.calibrate import Stopwatch
 from tfdnc.index.effort import Effort, Efforts, Ladder, Rung
 from tfdnc.index.users import Users
 
@@ -144,6 +145,8 @@ def large():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scann_module, "HASHING_FROM", 1000)
         patch.setattr(scann_module, "TREE_FROM", 3000)
+        # In place of measured time: by that, a busy machine chose settings that found .974 once.
+        patch.setattr(Stopwatch, "microseconds", lambda _, width, effort: float(sum(effort)))
         near = items[rng.integers(0, len(items), [64, 1])]
         vectors = (near + 0.2 * rng.normal(size=near.shape)).astype(np.float32)
         users = Users(vectors, np.zeros([64, 3], np.float32), np.zeros([64, 1], np.int32), per_cluster=False)
@@ -211,9 +214,7 @@ def test_hashing_finds_what_the_exact_index_finds(large, interests):
             len(set(a) & set(b)) / 50
             for a, b in zip(found.rows.numpy()[:, columns], truth.rows.numpy()[:, columns], strict=True)
         ]
-        # Of the settings that find .98 for the queries tuned on, the fastest is taken, on a busy machine not always the
-        # same one (1.0 here, once .974), and for other queries it need not find quite as many.
-        assert np.mean(shared) >= 0.96
+        assert np.mean(shared) >= 0.98
     assert not any(set(rows + 1) & set(row) for rows, row in zip(found.rows.numpy(), seen, strict=True))
     error = np.abs(partition - true_partition)
     assert error[:, 0].max() < 1e-4  # sampled whole

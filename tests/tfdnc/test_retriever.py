@@ -190,7 +190,7 @@ def test_training_states_of_every_cluster_equal_what_a_request_computes(encoder)
         vectors, log_intent = model.user_vectors(histories(sequence[:length]))
         asked = CLUSTERS[sequence[length] - 1]
         np.testing.assert_allclose(vectors[0, asked], states.retrieval[0, length - 1], atol=1e-5)
-        intent = model._log_intent(states.intent[:, length - 1])
+        intent = model._log_intent(states.intent[:, length - 1], model.item_vectors())
         np.testing.assert_allclose(log_intent, intent, atol=1e-5)
 
 

@@ -33,8 +33,8 @@ def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> Feat
     Raises:
         UserError: there are none.
     """
-    features = features or []
-    trained = (own for own, count in zip(features, counts, strict=False) if count > 0)
+    features = [[]] * len(counts) if features is None else features
+    trained = (own for own, count in zip(features, counts, strict=True) if count > 0)
     trained_items = Counter(name for own in trained for name in own)
     names = sorted(name for name, number in trained_items.items() if number > 1)
     column_of = {name: column for column, name in enumerate(names)}

@@ -206,12 +206,14 @@ class Retriever(tfrs.Model):
             `[B, V, D]` user vectors (V is K with `vectors_per_cluster`, else any number) and `[B, K]` log p(cluster of
             the next item). A row without items gives finite, meaningless values: callers answer it from a prior.
         """
-        vectors = self._encoder.user_vectors(self._histories(history, elapsed))
-        return vectors.retrieval, self._log_intent(vectors.intent)
+        histories = self._histories(history, elapsed)
+        vectors = self._encoder.user_vectors(histories)
+        return vectors.retrieval, self._log_intent(vectors.intent, histories.items)
 
     def log_intent(self, history: tf.Tensor, elapsed: tf.Tensor | None = None) -> tf.Tensor:
         """The `[B, K]` of `user_vectors` alone; of encoders with `encode_per_vector`."""
-        return self._log_intent(self._encoder.intent_state(self._histories(history, elapsed)))
+        histories = self._histories(history, elapsed)
+        return self._log_intent(self._encoder.intent_state(histories), histories.items)
 
     def wanted_vectors(self, history: tf.Tensor, wanted: tf.Tensor, elapsed: tf.Tensor | None = None) -> tf.Tensor:
         """The `[B, K, D]` of `user_vectors` where `wanted` `[B, K]` bool, zeros elsewhere; encoders as `log_intent`."""
@@ -228,9 +230,8 @@ class Retriever(tfrs.Model):
         items = self.item_vectors()
         return Histories(self._embed(items, history, elapsed), clusters, lengths, items, elapsed)
 
-    def _log_intent(self, states):
-        catalogue = Catalogue(self.item_vectors(), self.offsets, self._counts)
-        return tf.nn.log_softmax(self._intent(states, catalogue))
+    def _log_intent(self, states, items):
+        return tf.nn.log_softmax(self._intent(states, Catalogue(items, self.offsets, self._counts)))
 
     def _embed(self, vectors, items, elapsed=None):
         """Item vectors `[N, D]`, `[B, L]` item indices and, unless None, times -> tokens `[B, L, D]`."""
