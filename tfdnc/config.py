@@ -108,6 +108,7 @@ class TrainConfig(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     beta_2: Share = 0.98
     validate_every: Positive = 4  # epochs between validations; the best one is kept
+    patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
 
 

@@ -1,5 +1,6 @@
 """Training: it learns, keeps the best epoch, and a killed run ends where an uninterrupted one would have."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from tfdnc.config import parse_config
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
 from tfdnc.schema import EPOCH_LOG, HISTORY_FILE
+from tfdnc.training.callbacks import TrainingState
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.train import load_trained, train
@@ -179,6 +181,51 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path):
     assert (figures["best_epoch"], figures["val_norm"]) == (4, 0.9)
     loaded = load_trained(make_config(), make_items(), tmp_path)
     np.testing.assert_array_equal(loaded.item_embeddings.numpy(), best["embeddings"])
+
+
+def falling_after(best, die_at=None):
+    """Figures that are best at the n-th call; the call dies that is asked to."""
+    calls = itertools.count(1)
+
+    def validate(model):
+        call = next(calls)
+        if call == die_at:
+            raise Killed
+        return {"norm": call if call <= best else 1 / call}
+
+    return validate
+
+
+def die(_):
+    raise Killed
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (2, 6), (3, 8), (None, 12)])
+def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(tmp_path, patience, epochs):
+    figures = run(tmp_path, make_config(epochs=12, patience=patience), falling_after(1))
+    assert (figures["epochs"], figures["best_epoch"]) == (epochs, 2)
+    assert figures["steps"] == epochs * run(tmp_path / "one", make_config(epochs=1))["steps"]
+    assert len(json.loads((tmp_path / HISTORY_FILE).read_text())) == epochs
+
+
+def test_a_better_figure_sets_the_patience_back(tmp_path):
+    values = iter([5.0, 1.0, 6.0, 2.0, 3.0, 7.0])
+    figures = run(tmp_path, make_config(epochs=12, patience=2), lambda _: {"norm": next(values)})
+    assert (figures["epochs"], figures["best_epoch"]) == (10, 6)
+
+
+def test_a_killed_training_ends_as_early_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    config = make_config(epochs=12, patience=2)
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", config, falling_after(1, die_at=3))  # in the middle of epoch 6
+    assert run(tmp_path / "killed", config, falling_after(0))["epochs"] == 6
+    # Killed when the last epoch was on disk, and nothing else: there is none to train.
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "discard_checkpoints", die)
+        with pytest.raises(Killed):
+            run(tmp_path / "over", config, falling_after(1))
+    assert run(tmp_path / "over", config, falling_after(1, die_at=1))["epochs"] == 6
 
 
 def test_a_training_that_diverges_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -83,6 +84,13 @@ class TrainingState:
             log.write(json.dumps(entry) + "\n")
         self.epoch.assign(entry["epoch"])
         self._manager.save()
+
+    def is_over(self, epochs: int, objective: str, patience: int | None) -> bool:
+        """Whether all `epochs` are behind, or `patience` validations since the best one, unless that is None."""
+        if len(self.history) >= epochs:
+            return True
+        since = self.history[int(self.best_epoch.numpy()) :]
+        return patience is not None and sum(f"val_{objective}" in entry for entry in since) >= patience
 
     def discard_checkpoints(self) -> None:
         """Removes what only a resumed run needs."""
@@ -177,6 +185,24 @@ class Checkpoint(keras.callbacks.Callback):
         """Saves logs and variables."""
         figures = {name: float(value) for name, value in logs.items()}
         self._state.finish_epoch({"epoch": epoch + 1, **figures})
+
+
+class EarlyStop(keras.callbacks.Callback):
+    """Ends a training that no longer gets better.
+
+    The one of Keras counts from the start of `fit`: a resumed training would wait longer than an uninterrupted one.
+
+    Args:
+        is_over: tells it from what `Checkpoint`, before this, has recorded.
+    """
+
+    def __init__(self, is_over: Callable[[], bool]):
+        super().__init__()
+        self._is_over = is_over
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Asks after every epoch."""
+        self.model.stop_training = self._is_over()
 
 
 class ProgressBar(keras.callbacks.Callback):

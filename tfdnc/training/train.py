@@ -1,6 +1,7 @@
 """The train station: `model.fit` with validation and checkpoints; a killed run resumes to the same weights."""
 
 import contextlib
+import functools
 import json
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from tfdnc.training.callbacks import (
     BestWeights,
     Checkpoint,
     CpuTime,
+    EarlyStop,
     ProgressBar,
     RefuseDivergence,
     TrainingState,
@@ -74,7 +76,8 @@ def train(
     first_epoch = state.restore()
     if (team.everybodys([first_epoch]) != first_epoch).any():
         raise UserError("Expected the same checkpoint for every worker: is the folder of runs common to all of them?")
-    if first_epoch < settings.epochs:
+    is_over = functools.partial(state.is_over, settings.epochs, objective, settings.patience)
+    if not is_over():
         with contextlib.ExitStack() as displays:
             callbacks = [
                 CpuTime(team),
@@ -87,7 +90,8 @@ def train(
                     displays.enter_context(ProgressBar(steps, first_epoch, settings.epochs, objective)),
                     keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
                 ]
-            callbacks.append(Checkpoint(state))  # last: an epoch counts as done when everything about it is on disk
+            # After the others: an epoch counts as done when everything about it is on disk.
+            callbacks += [Checkpoint(state), EarlyStop(is_over)]
             _fit(model, batches, first_epoch, settings.epochs, callbacks, team)
     if not state.history:  # no epoch was asked for: the initial weights are the model
         model.write(output / WEIGHTS)
@@ -97,8 +101,8 @@ def train(
     state.discard_checkpoints()
     return {
         "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),
-        "epochs": settings.epochs,
-        "steps": settings.epochs * steps,
+        "epochs": len(state.history) if settings.epochs else 0,
+        "steps": len(state.history) * steps if settings.epochs else 0,
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
         **{name: value for name, value in best.items() if name.startswith("val_")},
