@@ -12,14 +12,13 @@ from serving.inference import Inference
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
+from tfdnc import schema
 from tfdnc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
-"""TFRecord file of `PredictionLog`; TF Serving fixes the name and the limit."""
-
 MAX_RECORDS = 1000
+"""As in TF Serving."""
 
 
 def warm_up(servable: Servable, repeats: int = 1) -> int:
@@ -31,7 +30,7 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
     Raises:
         UserError: The file cannot be read, or a request in it fails.
     """
-    file = servable.path / WARMUP_ASSET
+    file = servable.path / schema.WARMUP_ASSET
     if not file.is_file():
         return 0
     started, count = time.perf_counter(), 0

@@ -8,7 +8,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
-from tfdnc.section import Alpha, Exponent, Positive, Section, Share, Sizes
+from tfdnc.schema import MAX_ROWS
+from tfdnc.section import Alpha, Exponent, Finite, Positive, Section, Share, Sizes
+
+Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
 class GenerateConfig(Section):
@@ -27,14 +30,14 @@ class ClusterConfig(Section):
 
     method: str = "word2vec_kmeans"
     num_clusters: Positive = 10
-    max_share: Share = 0.5  # of the items, or of the events, in one cluster
+    max_share: Share = 0.5  # of the items, or of the events, in one cluster; for few clusters at least 1.5 / K
     min_category_items: Positive = 20  # category: smaller categories are merged into one "other" cluster
     dim: Positive = 64
     window: Positive = 5
     epochs: Positive = 10
     max_words: Positive = 50_000_000  # where training would take more: fewer epochs, then fewer users
     negative: Positive = 5
-    sample: Annotated[float, Field(ge=0)] = 1e-4  # down-sample items above this share of the events, and above 1 / N
+    sample: Finite = 1e-4  # down-sample items above this share of the events, and above 1 / N
     workers: Positive = 1  # gensim is deterministic with one worker only
     rounds: Positive = 3  # spectral_kmeans: passes over the log
     previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
@@ -93,7 +96,7 @@ class TrainConfig(Section):
     # Where `bce` has its negatives from, an entry of the registry of negative sources. records: the first set;
     # rotating: set epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
     negatives: str = "records"
-    intent_weight: Annotated[float, Field(ge=0)] = 1.0
+    intent_weight: Finite = 1.0  # 0: none is learned, and p(cluster) is the share of the training events
     intent_items: Positive = 128  # partition: items drawn per step to stand for a cluster that has more
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
     negative_exponent: Exponent = 0.0  # of the counts these are drawn by; 0 is uniform
@@ -102,8 +105,10 @@ class TrainConfig(Section):
     batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: as a log of this size needs
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
-    hidden_items: Share = 0.1  # model.item_features: share of the items that a step knows by their features only
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    hidden_items: Annotated[float, Field(ge=0, lt=1)] = (
+        0.1  # model.item_features: share of the items that a step knows by their features only
+    )
+    learning_rate: Annotated[Finite, Field(gt=0)] = 2e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     beta_2: Share = 0.98
@@ -118,7 +123,7 @@ class MergeConfig(Section):
     method: str = "joint"
     alpha: Alpha = 1.0  # quota: sharpness of the quotas, p ** alpha
     top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
-    diversity: Annotated[float, Field(ge=0)] = 0.0  # score: lambda, what every earlier result of its cluster costs
+    diversity: Finite = 0.0  # score: lambda, what every earlier result of its cluster costs
 
 
 class EvaluateConfig(Section):
@@ -143,7 +148,7 @@ class ExportConfig(Section):
     num_candidates: Positive = 100  # what `serving_default` returns
     max_candidates: Positive = 500  # the widest answer of `retrieve`
     recall: Annotated[float, Field(gt=0, lt=1)] = 0.98  # scann, auto: of each cluster's best items, found at least
-    warmup_batch_sizes: Sizes = (1, 8)
+    warmup_batch_sizes: Annotated[tuple[Rows, ...], Field(min_length=1)] = (1, 8)
 
     @model_validator(mode="after")
     def _default_fits(self) -> "ExportConfig":
@@ -260,8 +265,12 @@ def _explain(problem: dict) -> str:
         known = ", ".join(sorted(_section_at(problem["loc"][:-1]).model_fields))
         return f"unknown key {where!r}; known here: {known}"
     if not where:  # of sections that do not go together; the input would be the whole config
-        return problem["msg"].lower()
-    return f"{where}: {problem['msg'].lower()}, got {problem['input']!r}"
+        return _lower_first(problem["msg"])
+    return f"{where}: {_lower_first(problem['msg'])}, got {problem['input']!r}"
+
+
+def _lower_first(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _section_at(location: tuple) -> type[Section]:

@@ -63,7 +63,7 @@ BY_RANK = ("quota", "equal", "top_clusters")
 def quota(candidates, log_partition, log_intent, alpha, config):
     """M_k follows M p_k ** alpha / sum p ** alpha (Zhang et al. 2.2), rounded by highest averages."""
     del log_partition, config
-    log_intent = _finite(log_intent)
+    log_intent = finite(log_intent)
     log_ratio = log_intent - tf.reduce_max(log_intent, axis=1, keepdims=True)
     # In logs: p ** 50 underflows to 0 for every cluster in float32, alpha * log p does not.
     return apportion(candidates, tf.minimum(alpha, MAX_ALPHA)[:, None] * log_ratio)
@@ -90,7 +90,7 @@ def top_clusters(candidates, log_partition, log_intent, alpha, config):
 def joint(candidates, log_partition, log_intent, alpha, config):
     """log p(k) p(i | k), with p(i | k) the softmax of the scores over the whole cluster: no quota at all (ours)."""
     del alpha, config
-    shift = tf.gather(_finite(log_intent) - log_partition, candidates.clusters, axis=1)  # [B, C]
+    shift = tf.gather(finite(log_intent) - log_partition, candidates.clusters, axis=1)  # [B, C]
     return _where_available(candidates, candidates.scores + shift)
 
 
@@ -266,7 +266,8 @@ def _has_weights(wishes):
     return tf.reduce_any(wishes.weights > 0, axis=1)
 
 
-def _finite(log_intent):
+def finite(log_intent: tf.Tensor) -> tf.Tensor:
+    """log p(k) that may be -inf, as numbers that can be added and compared."""
     return tf.maximum(log_intent, _MIN_LOG_INTENT)
 
 

@@ -143,6 +143,9 @@ BUNDLE_FORMAT = 1
 MANIFEST_ASSET = "assets.extra/manifest.json"
 """Inside a bundle version: config, data hash, metrics, library versions, `bundle_format`, index kind per cluster."""
 
+WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
+"""Inside a bundle version, a TFRecord file of `PredictionLog`, where TF Serving looks for the requests to replay."""
+
 MODEL_NAME = "tfdnc"
 """Name under which a bundle is served unless told otherwise."""
 

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
-Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Alpha = Finite
 Exponent = Annotated[float, Field(ge=-10, le=10)]  # of counts up to billions: their powers stay far from overflow
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
 

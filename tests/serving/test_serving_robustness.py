@@ -15,7 +15,6 @@ from serving_models import predict_request
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import tensors
-from serving.warmup import WARMUP_ASSET
 from tfdnc import schema
 from tfdnc.benchmark.serving_bundle import Size, make_bundle
 from tfdnc.benchmark.serving_server import ServerProcess
@@ -39,7 +38,7 @@ def version(tmp_path_factory):
 @pytest.fixture(scope="module")
 def valid(version):
     """The requests that the bundle warms up with: every signature it has, for one user and for several."""
-    records = tf.data.TFRecordDataset(str(version / WARMUP_ASSET)).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(str(version / schema.WARMUP_ASSET)).as_numpy_iterator()
     requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
     assert {request.model_spec.signature_name for request in requests} == set(schema.SIGNATURES)
     return requests

@@ -30,7 +30,11 @@ def make(encoder="hadamard_per_position", hidden_times=0.0, **model):
 
 @pytest.mark.parametrize(
     ("elapsed", "bucket"),
-    [(-1, 0), (-(2**62), 0), (0, 1), (1, 2), (2, 3), (3, 3), (4, 4), (2**24 - 1, 25), (2**40, 42), (2**62, 64)],
+    [
+        *[(-1, 0), (-(2**62), 0), (0, 1), (1, 2), (2, 3), (3, 3), (4, 4), (2**24 - 1, 25), (2**40, 42), (2**62, 64)],
+        # As float32 these are the next powers of two, the last one of a bucket that there is not.
+        *[(2**25 - 1, 26), (2**53 - 1, 54), (2**63 - 1, 64)],
+    ],
 )
 def test_there_is_a_bucket_for_unknown_for_none_and_for_every_power_of_two(elapsed, bucket):
     assert int(gap_buckets(tf.constant(elapsed, tf.int64))) == bucket < NUM_BUCKETS

@@ -41,6 +41,16 @@ def make_batch():
     return {name: tf.constant(value) for name, value in batch.items()}
 
 
+def test_a_prior_is_the_share_of_the_training_events_for_every_state():
+    intent = make_intent(ModelConfig(dim=D), TrainConfig(intent_weight=0), OFFSETS, tf.float32)
+    assert not intent.weights
+    counts = np.where(CLUSTERS == 1, 0, COUNTS)
+    shares = tf.nn.softmax(intent(STATES, CATALOGUE._replace(counts=counts))).numpy()
+    events = np.bincount(CLUSTERS, weights=counts)
+    np.testing.assert_allclose(shares, np.tile(events / events.sum(), [6, 1]), atol=1e-4)
+    assert (shares > 0).all()  # nobody bought there yet: no reason to divide by 0
+
+
 def test_a_partition_sums_up_the_items_of_each_cluster():
     intent = PartitionIntent(K, 10, tf.float32)
     expected = sums(STATES @ CATALOGUE.embeddings.numpy().T)

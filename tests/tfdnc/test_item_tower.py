@@ -142,6 +142,11 @@ def test_training_says_nothing_against_cold_items(loss):
     assert float(changed.compute_loss(make_batch(), training=True)) == pytest.approx(float(value), rel=1e-6)
 
 
+def test_vectors_that_are_given_take_no_features():
+    with pytest.raises(UserError, match=r"no model\.item_features with item_counts, whose item vectors are given"):
+        make(encoder="item_counts", features=feature_matrix(FEATURES, COUNTS))
+
+
 @pytest.mark.parametrize("encoder", ["hadamard_per_position", "hadamard_literal", "mind", "ple"])
 def test_what_is_written_needs_no_features(encoder, tmp_path):
     """Evaluation and serving read plain embeddings, whatever made them."""

@@ -71,6 +71,14 @@ def test_every_worker_reads_its_own_shards(tmp_path):
         read_training(folder, Place(0, 4))
 
 
+def test_shards_without_a_record_are_refused(tmp_path):
+    folder = tmp_path / schema.TRAIN
+    write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "negatives": []}], num_shards=2)
+    write(folder, 1, [], num_shards=2)
+    with pytest.raises(UserError, match=r"Expected records in .*-00001-of-00002.*, found none.*start fewer workers"):
+        read_training(folder, Place(1, 2))
+
+
 def test_records_without_negatives(tmp_path):
     folder = tmp_path / schema.TRAIN
     write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "negatives": []}], num_shards=1)

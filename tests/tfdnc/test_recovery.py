@@ -67,6 +67,13 @@ def test_an_exact_index_recovers_everything(retriever, users):
     assert recovery.ensure_joint_recovery(index, retriever, users, 20) == 1
 
 
+def test_a_user_who_has_seen_everything_has_nothing_to_recover():
+    """The mean of nothing is NaN, which is less than no requirement, and no JSON."""
+    exact, found = np.array([[-1, -1], [1, 2]]), np.array([[7, 8], [2, 9]])
+    assert recovery._shared(exact, found) == 0.5
+    assert recovery._shared(exact[:1], found[:1]) == 1
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_tuned_index_recovers_what_is_required(index, retriever, users, known, caplog):
     assert 0.97 <= recovery.ensure_joint_recovery(index, retriever, users if known else None, 20) <= 1

@@ -1,6 +1,7 @@
 """One contract for every user encoder, and what tells them apart."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -251,9 +252,12 @@ def test_a_single_cluster_has_no_intent_to_learn():
     np.testing.assert_array_equal(log_intent, [[0.0]])
 
 
-def test_without_weight_the_intent_is_not_learned_and_not_computed():
+def test_without_weight_the_intent_is_the_prior_not_learned_and_not_computed():
     batch = batch_of(random_sequences(6))
     model = make("hadamard_per_position", intent_weight=0.0)
+    events = np.array([sum(COUNTS[start:stop]) for start, stop in itertools.pairwise(OFFSETS)])
+    prior = np.exp(model.user_vectors(histories([1], [9, 3]))[1])
+    np.testing.assert_allclose(prior, [events / events.sum()] * 2, rtol=1e-4)
     assert [metric.name for metric in model.metrics] == ["retrieval_loss"]
     assert float(model.compute_loss(batch)) == pytest.approx(float(model._retrieval_loss.result()))
     products = []
@@ -332,6 +336,7 @@ def test_the_number_of_mind_interests_grows_with_the_logarithm():
     lengths = tf.constant([[0, 1, 2, 3, 4, 7, 8, 15, 16, 200]])
     np.testing.assert_array_equal(_number_of_interests(lengths, 4)[0], [1, 1, 1, 1, 2, 2, 3, 3, 4, 4])
     np.testing.assert_array_equal(_number_of_interests(lengths, 1)[0], [1] * 10)
+    np.testing.assert_array_equal(_number_of_interests(lengths, 40)[0], [1, 1, 1, 1, 2, 2, 3, 3, 4, 7])  # 2^31 wraps
 
 
 def test_fold_in_finds_the_minimum_of_the_objective():

@@ -135,6 +135,12 @@ def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]
     return float(same / pairs), float(starts @ ends / pairs**2)
 
 
+_REMEDIES = {
+    "word2vec_kmeans": "Raise cluster.epochs (are the vectors under-trained?) or cluster.num_clusters",
+    "spectral_kmeans": "Raise cluster.num_clusters",
+}
+
+
 def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: ClusterConfig) -> None:
     """Raises a `UserError` when one of several clusters holds too much: dividing would then conquer nothing."""
     if len(item_shares) == 1:
@@ -144,8 +150,9 @@ def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: 
         if shares.max() > limit:
             raise UserError(
                 f"Expected at most {limit:.0%} of the {kind} in one cluster (cluster.max_share), found "
-                f"{shares.max():.1%} in the largest of {len(shares)} ({config.method}). Raise cluster.epochs (are the "
-                "vectors under-trained?) or cluster.num_clusters, or raise cluster.max_share to accept it."
+                f"{shares.max():.1%} in the largest of {len(shares)} ({config.method}). "
+                f"{_REMEDIES.get(config.method, 'Choose another cluster.method')}, or raise cluster.max_share to "
+                "accept it."
             )
 
 

@@ -81,7 +81,9 @@ def _lists(index, users, length):
 
 
 def _shared(exact, found):
-    return float(np.mean([np.isin(one[one >= 0], other).mean() for one, other in zip(exact, found, strict=True)]))
+    pairs = [(one[one >= 0], other) for one, other in zip(exact, found, strict=True)]
+    shares = [np.isin(one, other).mean() for one, other in pairs if len(one)]  # a user may have seen every item
+    return float(np.mean(shares)) if shares else 1.0
 
 
 def _made_up(retriever):

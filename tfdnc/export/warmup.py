@@ -13,9 +13,6 @@ from tfdnc.backend import tf
 from tfdnc.export.module import RetrievalModule
 from tfdnc.items import ItemTable
 
-WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
-"""Where TF Serving looks for them; it refuses more than 1000."""
-
 _HISTORY_LENGTH = 50
 
 
@@ -29,7 +26,7 @@ def write_warmup(folder: Path, module: RetrievalModule, items: ItemTable, batch_
         batch_sizes: those that clients, or the server's batching, will send.
     """
     popular = [items.item_ids[row] for row in (-items.counts).argsort(kind="stable")[:_HISTORY_LENGTH]]
-    file = folder / WARMUP_ASSET
+    file = folder / schema.WARMUP_ASSET
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for batch in batch_sizes:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tfdnc.backend import tf
 from tfdnc.config import MergeConfig
 from tfdnc.index.base import ClusterIndex
-from tfdnc.merge import MAX_ALPHA, Candidates, Merged, merge
+from tfdnc.merge import MAX_ALPHA, Candidates, Merged, finite, merge
 
 KeysOf = Callable[[Candidates, tf.Tensor], tf.Tensor]
 """(candidates, log_partition [B, K]) -> keys [B, C], -inf where unavailable; see `tfdnc.merge`."""
@@ -77,7 +77,7 @@ def expected_shares(log_intent: tf.Tensor, alpha: tf.Tensor, config: MergeConfig
     """
     configured = {"quota": config.alpha, "equal": 0.0}.get(config.method, 1.0)
     alpha = tf.minimum(tf.where(alpha >= 0, alpha, configured), MAX_ALPHA)
-    return tf.nn.softmax(alpha[:, None] * tf.maximum(log_intent, -1e4))
+    return tf.nn.softmax(alpha[:, None] * finite(log_intent))
 
 
 def _could_give_more(widths, keys, merged, num_candidates):

@@ -1,6 +1,7 @@
 """What the time between two events says: an embedding per power of two, in whatever unit the log counts time."""
 
 from tfdnc.backend import keras, tf
+from tfdnc.model.losses.draws import SALT
 from tfdnc.schema import UNKNOWN_TIME
 
 NUM_BUCKETS = 65
@@ -28,7 +29,10 @@ class GapEmbedding(keras.layers.Layer):
 def gap_buckets(elapsed: tf.Tensor) -> tf.Tensor:
     """Elapsed time int64 of any shape -> int32: 0 for unknown, 1 for 0, n + 2 for 2^n <= elapsed < 2^(n + 1)."""
     # The exponent of a float32, read from its bits: exact and the same on every machine, which a logarithm is not.
-    bits = tf.bitcast(tf.cast(tf.maximum(elapsed, 0), tf.float32), tf.int32)
+    # Without the bit below its highest one, no number is rounded up to the next power of two.
+    known = tf.maximum(elapsed, 0)
+    known = tf.bitwise.bitwise_and(known, tf.bitwise.invert(tf.bitwise.right_shift(known, 1)))
+    bits = tf.bitcast(tf.cast(known, tf.float32), tf.int32)
     exponent = tf.bitwise.right_shift(bits, 23) - 127  # -127 of 0
     return tf.where(elapsed < 0, 0, tf.maximum(exponent, -1) + 2)
 
@@ -37,5 +41,5 @@ def hide_times(elapsed: tf.Tensor, share: float, seed: tf.Tensor | None) -> tf.T
     """Makes all times of a share of the rows `[B, L]` unknown; `seed` `[2]` int32, None hides nothing."""
     if seed is None or share == 0:
         return elapsed
-    drawn = tf.random.stateless_uniform([tf.shape(elapsed)[0], 1], seed + tf.constant([0, 3072]))
+    drawn = tf.random.stateless_uniform([tf.shape(elapsed)[0], 1], seed + tf.constant([0, SALT]))
     return tf.where(drawn < share, tf.constant(UNKNOWN_TIME, elapsed.dtype), elapsed)

@@ -1,9 +1,11 @@
 """The intent model: which cluster the next item is in, learned by a head of its own or read off the items' scores.
 
-Both take intent states `[P, D]`, which no task prompt has touched, and give logits `[P, K]`.
+All take intent states `[P, D]`, which no task prompt has touched, and give logits `[P, K]`.
 """
 
 import itertools
+
+import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
@@ -19,16 +21,21 @@ _EXPONENT = 0.5  # of the counts that items are drawn by: on the log below, unif
 
 def make_intent(
     config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], product_dtype: tf.DType
-) -> "HeadIntent | PartitionIntent":
+) -> keras.layers.Layer:
     """Returns the intent model that `config.intent` asks for; with one cluster, which leaves nothing to learn, a head.
+
+    One that is not to be learned (`intent_weight` 0) is the prior.
+
 
     Args:
         config: `intent` and `dim`.
-        train: `intent_items`.
+        train: `intent_items` and `intent_weight`.
         offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
         product_dtype: of products with many items.
     """
     num_clusters, num_items = len(offsets) - 1, offsets[-1]
+    if train.intent_weight == 0:
+        return PriorIntent(name="intent_prior")
     few = config.intent == "auto" and num_items <= AUTO_ITEMS
     if num_clusters > 1 and (few or config.intent == "partition"):
         return PartitionIntent(num_clusters, train.intent_items, product_dtype, name="intent")
@@ -52,6 +59,16 @@ class HeadIntent(keras.layers.Layer):
         """Logits of the next item's cluster; reads the states alone."""
         del catalogue, seed
         return self._outer(tf.nn.relu(self._inner(states)))
+
+
+class PriorIntent(keras.layers.Layer):
+    """The share of the training events in each cluster, whoever asks: a head that nobody trained would be noise."""
+
+    def call(self, states: tf.Tensor, catalogue: Catalogue, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Logits of the next item's cluster; reads the counts alone."""
+        del seed
+        events = np.diff(np.concatenate([[0], np.cumsum(catalogue.counts)])[list(catalogue.offsets)])
+        return tf.repeat(tf.constant(np.log(events + 1e-3), tf.float32)[None], tf.shape(states)[0], axis=0)
 
 
 class PartitionIntent(keras.layers.Layer):

@@ -66,6 +66,8 @@ class Retriever(tfrs.Model):
         if config.times and not encoder.reads_order:
             raise UserError(f"Expected model.times only with an encoder that reads order, {config.encoder} does not.")
         if (initial := encoder.initial_items(self._counts, config.dim)) is not None:
+            if features is not None:
+                raise UserError(f"Expected no model.item_features with {config.encoder}, whose item vectors are given.")
             self.item_embeddings.assign(initial)
         self._features = self._trained_items = None
         if features is not None:

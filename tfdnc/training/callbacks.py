@@ -1,4 +1,4 @@
-"""What happens around the epochs of `model.fit`: validation, best weights, resumable state, progress bar."""
+"""What happens around the epochs of `model.fit`: cost, validation, best weights, resumable state, end, progress bar."""
 
 import json
 import math
@@ -149,7 +149,7 @@ class Validation(keras.callbacks.Callback):
         self._epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
-        """Runs before the other callbacks, which read the figures from `logs`."""
+        """Runs before the callbacks that read the figures from `logs`."""
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
             figures = self._validate(self.model)
             chiefs = self._team.everybodys(list(figures.values()))[0]

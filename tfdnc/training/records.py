@@ -121,6 +121,11 @@ def _read(files: list[str], features: Iterable[str]) -> dict[str, tuple[np.ndarr
         for name, parts in parsed.items():
             for chunk, part in zip(chunks[name], parts, strict=True):
                 chunk.append(np.asarray(part))  # without the copy that `numpy()` makes
+    if not all(lengths for _, lengths in chunks.values()):
+        raise UserError(
+            f"Expected records in {', '.join(files)}, found none: make them again, or start fewer workers if these are "
+            "the shards of one of several."
+        )
     # One feature at a time, so that only that one is twice in memory.
     return {name: tuple(map(np.concatenate, chunks.pop(name))) for name in features}
 

@@ -112,7 +112,7 @@ def _idle(lengths, most):
 
 def _number_of_interests(lengths, most):
     """max(1, min(most, floor(log2 length))), exactly: a logarithm in float32 may fall short of a power of two."""
-    bounds = tf.constant([2**i for i in range(2, most + 1)], tf.int32)
+    bounds = tf.constant([2**i for i in range(2, min(most, 30) + 1)], tf.int32)  # no int32 is 2^31
     return 1 + tf.reduce_sum(tf.cast(lengths[:, :, None] >= bounds, tf.int32), axis=2)
 
 

@@ -38,7 +38,7 @@ class ItemCounts(UserEncoder):
 
 @USER_ENCODERS.register("user_embedding")
 class UserEmbedding(UserEncoder):
-    """Matrix factorisation: r = p_u . q_i with an embedding per user, trained on every event of the user.
+    """Matrix factorisation: r = p_u . q_i with an embedding per user, trained on what the user's windows predict.
 
     A request brings a history and not a user of the training, so its p_u is folded in: the minimum of the training
     objective (Eq. 2 with uniform negatives) over p with the item embeddings held fixed, see `fold_in`. That serves new

@@ -8,9 +8,10 @@ import numpy as np
 from tfdnc.backend import tf
 
 SALT = 3072
-"""Added to the step's seed; dropout adds less than 1024 to one of 0 and 1024, `hadamard_literal` draws at 2048.
+"""Added to the step's seed; dropout adds less than 1024 to one of 0 and 1024, prompts draw a cluster at 2048.
 
-`hide_times` draws here too, one number per window; `ItemFeatures` at 3584.
+`hide_times` draws here too, one number per window, and so does `PartitionIntent`, whose items are those of a loss that
+draws as many by the same law; `ItemFeatures` draws at 3584.
 """
 
 
