@@ -73,6 +73,7 @@ class ModelConfig(Section):
     heads: Positive = 1
     max_length: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    feed_forward: Literal["relu", "swiglu"] = "swiglu"  # of the Transformer's blocks; swiglu: Shazeer 2020
     distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
     # What tells p(cluster): a `head` of its own or the `partition` function of the items' scores, which sparse logs
     # need, and for which every request scores all items. auto: partition, for large catalogues head.

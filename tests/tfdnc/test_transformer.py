@@ -15,15 +15,15 @@ B, L, D = 3, 7, 8
 ELAPSED = tf.constant([[5, 0, 3, 1000, 2, 0, 9], [1, 2, 3, 4, 5, 6, 7], [0, -1, 2, 3, 4, 5, 6]], tf.int64)
 
 
-@pytest.fixture(params=["1 head", "2 heads", "2 heads with biases"])
+@pytest.fixture(params=["1 head", "2 heads", "2 heads with biases", "1 head and gates"])
 def trunk(request):
     heads = int(request.param[0])
-    return biased_trunk(heads) if "biases" in request.param else plain_trunk(heads)
+    return biased_trunk(heads) if "biases" in request.param else plain_trunk(heads, gated="gates" in request.param)
 
 
-def plain_trunk(heads=1, **biases):
+def plain_trunk(heads=1, **options):
     keras.utils.set_random_seed(0)
-    return Transformer(D, blocks=2, heads=heads, dropout=0.5, compute_dtype=tf.float32, **biases)
+    return Transformer(D, blocks=2, heads=heads, dropout=0.5, compute_dtype=tf.float32, **options)
 
 
 def biased_trunk(heads=1):
@@ -33,6 +33,22 @@ def biased_trunk(heads=1):
         [rows] = table.variables
         rows.assign(tf.random.stateless_normal(rows.shape, seed=[3, 4]))
     return functools.partial(trunk, elapsed=ELAPSED)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_the_feed_forward_layer_is_swiglu_or_one_relu(gated, tokens):
+    block = plain_trunk(gated=gated)._blocks[0]
+    for variable in (block._inner._bias, block._outer._bias):
+        variable.assign(tf.random.stateless_normal(variable.shape, seed=[3, 4]))
+    x = tokens.numpy()
+    inside = block._feed_forward_norm(x).numpy() @ block._inner._kernel.numpy() + block._inner._bias.numpy()
+    gates, values = inside[..., :D], inside[..., -D:]
+    hidden = gates / (1 + np.exp(-gates)) * values if gated else np.maximum(values, 0)
+    expected = x + hidden @ block._outer._kernel.numpy() + block._outer._bias.numpy()
+    attended = tf.zeros([*x.shape[:1], 1, *x.shape[1:]])  # by the one head
+    bias_of_attention = block._out._bias.numpy()
+    assert not bias_of_attention.any()
+    np.testing.assert_allclose(block._feed_forward(tokens, attended, None, salt=0), expected, atol=1e-5)
 
 
 def test_biases_that_were_never_trained_change_nothing(tokens):

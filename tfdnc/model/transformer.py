@@ -36,6 +36,7 @@ class Transformer(keras.layers.Layer):
         distances: how many positions back attention has a learned bias for, by head and the same in all blocks (Raffel
             et al. 2020; those further back share the last one); 0 is without.
         times: whether it has another one for how long ago an item was when a position asks (Zhai et al. 2024).
+        gated: whether the feed-forward layers are SwiGLU (Shazeer 2020), W (silu(G x) * V x), else W relu(V x).
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class Transformer(keras.layers.Layer):
         compute_dtype: tf.DType,
         distances: int = 0,
         times: bool = False,
+        gated: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self._distances = distances
         self._distance_bias = BiasTable(distances, heads, name="distance_bias") if distances else None
         self._time_bias = BiasTable(NUM_BUCKETS, heads, name="time_bias") if times else None
-        self._blocks = [_Block(dim, heads, dropout, compute_dtype, name=f"block_{i}") for i in range(blocks)]
+        self._blocks = [_Block(dim, heads, dropout, compute_dtype, gated, name=f"block_{i}") for i in range(blocks)]
         self._norm = LayerNorm(dim, name="final_norm")
         self._dropout = dropout
 
@@ -203,16 +205,17 @@ class Dense(keras.layers.Layer):
 class _Block(keras.layers.Layer):
     """Attention and feed-forward, each behind a layer norm and in front of a residual sum."""
 
-    def __init__(self, dim: int, heads: int, dropout: float, compute_dtype: tf.DType, **kwargs):
+    def __init__(self, dim: int, heads: int, dropout: float, compute_dtype: tf.DType, gated: bool, **kwargs):
         super().__init__(**kwargs)
         self._heads = heads
+        self._gated = gated
         self._dropout = dropout
         self._product_dtype = compute_dtype
         self._attention_norm = LayerNorm(dim, name="attention_norm")
         self._qkv = Dense(dim, 3 * dim, compute_dtype, name="qkv")
         self._out = Dense(dim, dim, compute_dtype, name="out")
         self._feed_forward_norm = LayerNorm(dim, name="feed_forward_norm")
-        self._inner = Dense(dim, dim, compute_dtype, name="inner")
+        self._inner = Dense(dim, 2 * dim if gated else dim, compute_dtype, name="inner")
         self._outer = Dense(dim, dim, compute_dtype, name="outer")
 
     def call(self, prefix, queries, causal, reachable, own, seed, need_prefix):
@@ -264,5 +267,11 @@ class _Block(keras.layers.Layer):
         merged = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), tf.shape(x))
         merged = tf.ensure_shape(merged, x.shape)
         x = x + stateless_dropout(self._out(merged), self._dropout, seed, salt)
-        hidden = self._outer(tf.nn.relu(self._inner(self._feed_forward_norm(x))))
+        hidden = self._outer(self._activation(self._inner(self._feed_forward_norm(x))))
         return x + stateless_dropout(hidden, self._dropout, seed, salt + 1)
+
+    def _activation(self, hidden):
+        if not self._gated:
+            return tf.nn.relu(hidden)
+        gate, values = tf.split(hidden, 2, axis=-1)
+        return tf.nn.silu(gate) * values

@@ -30,6 +30,7 @@ class OnTransformer(UserEncoder):
             self._product_dtype,
             distances=config.max_length if config.distance_bias else 0,
             times=config.times,
+            gated=config.feed_forward == "swiglu",
             name=name,
         )
 
