@@ -9,6 +9,7 @@ from tfdnc.export import recovery
 from tfdnc.export.users import sample_users
 from tfdnc.index import ExactIndex, ScannIndex
 from tfdnc.index import scann as scann_module
+from tfdnc.index.calibrate import Stopwatch
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.records import HeldOutRecords
 
@@ -31,7 +32,13 @@ def users(retriever):
 
 @pytest.fixture
 def index(retriever, users, monkeypatch):
+    return make_index(retriever, users, monkeypatch)
+
+
+def make_index(retriever, users, monkeypatch):
     monkeypatch.setattr(scann_module, "HASHING_FROM", 1000)
+    # In place of measured time: by that, a busy machine chose settings that recovered .961 once.
+    monkeypatch.setattr(Stopwatch, "microseconds", lambda _, width, effort: float(sum(effort)))
     return ScannIndex(retriever.item_embeddings, OFFSETS, name="recovery", max_k=30, users=users)
 
 
@@ -75,8 +82,10 @@ def test_a_user_who_has_seen_everything_has_nothing_to_recover():
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_tuned_index_recovers_what_is_required(index, retriever, users, known, caplog):
-    assert 0.97 <= recovery.ensure_joint_recovery(index, retriever, users if known else None, 20) <= 1
+def test_a_tuned_index_recovers_what_is_required(retriever, users, known, monkeypatch, caplog):
+    users = users if known else None  # it is tuned on those that it is measured on
+    index = make_index(retriever, users, monkeypatch)
+    assert 0.97 <= recovery.ensure_joint_recovery(index, retriever, users, 20) <= 1
     assert not caplog.records
 
 
