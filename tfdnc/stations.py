@@ -182,10 +182,14 @@ def lock_run(run: Path) -> Iterator[None]:
     """Keeps a second process out of a run; the lock goes with the process, however that ends.
 
     Raises:
-        UserError: another process is at work in the run.
+        UserError: another process is at work in the run, or there can be no such folder.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as file:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = (run / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"Expected {run} to be a folder that can be written to (--runs): {error.strerror}.") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -227,3 +227,9 @@ def test_a_run_belongs_to_one_process_at_a_time(run):
         pass
     with lock_run(run):
         pass
+
+
+def test_a_run_that_cannot_be_a_folder_is_refused(tmp_path):
+    (tmp_path / "log.csv").write_text("")
+    with pytest.raises(UserError, match=r"log\.csv/mine to be a folder that can be written to \(--runs\): Not a dir"):
+        lock_run(tmp_path / "log.csv" / "mine").__enter__()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import parse_config
+from tfdnc.config import ExamplesConfig, parse_config
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
 from tfdnc.schema import EPOCH_LOG, HISTORY_FILE
@@ -181,6 +181,23 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path):
     assert (figures["best_epoch"], figures["val_norm"]) == (4, 0.9)
     loaded = load_trained(make_config(), make_items(), tmp_path)
     np.testing.assert_array_equal(loaded.item_embeddings.numpy(), best["embeddings"])
+
+
+def run_without_negatives(output, **settings):
+    config = make_config(epochs=1, **settings).model_copy(update={"examples": ExamplesConfig(negative_sets=0)})
+    records = make_records()
+    records = records._replace(negatives=np.zeros([len(records.items), 0], np.int32))
+    return train(config, make_items(), records, Validator(), "norm", output)
+
+
+@pytest.mark.parametrize("loss", ["in_cluster_softmax", "in_cluster_gbce", "sampled_softmax"])
+def test_losses_that_read_no_negatives_train_on_records_without(tmp_path, loss):
+    assert run_without_negatives(tmp_path, loss=loss, num_negatives=2)["epochs"] == 1
+
+
+def test_bce_on_records_without_negatives_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"Expected negatives for train\.loss bce.*raise examples\.negative_sets"):
+        run_without_negatives(tmp_path, loss="bce")
 
 
 def falling_after(best, die_at=None):

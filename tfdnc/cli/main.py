@@ -162,22 +162,29 @@ def _add_studies(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument("--output", type=Path, help="folder for the tables (default: one in --runs)")
 
 
+def _number(kind: type, text: str) -> float:
+    try:
+        return kind(text)
+    except ValueError as error:  # argparse would name the function that it calls
+        raise argparse.ArgumentTypeError(f"expected a {'whole ' if kind is int else ''}number, got {text}") from error
+
+
 def _share(text: str) -> float:
-    value = float(text)
+    value = _number(float, text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a share in 0..1, got {text}")
     return value
 
 
 def _alpha(text: str) -> float:
-    value = float(text)
+    value = _number(float, text)
     if not value >= 0:  # NaN is not
         raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text}")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _number(int, text)
     if not 1 <= value < 2**31:
         raise argparse.ArgumentTypeError(f"expected 1 or more, and below 2^31, got {text}")
     return value

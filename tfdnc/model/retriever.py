@@ -144,7 +144,11 @@ class Retriever(tfrs.Model):
         items = self.item_vectors(seed)
         states = self._training_states(inputs, items, seed)
         where = tf.where(states.trained)  # [P, 2]
-        targets = Targets(*(tf.gather_nd(inputs[key], where) for key in ("target", "target_cluster", "negatives")))
+        targets = Targets(
+            tf.gather_nd(inputs["target"], where),
+            tf.gather_nd(inputs["target_cluster"], where),
+            _negatives(inputs["negatives"], where),
+        )
         catalogue = Catalogue(items, self.offsets, self._counts)
         if self._trained_items is not None:
             targets, catalogue = self._trained_items.targets(targets), self._trained_items.catalogue(items)
@@ -248,6 +252,12 @@ def _rows(vectors, items):
     index would then copy the whole item matrix once per cluster and request.
     """
     return tf.gather(vectors, tf.maximum(items - 1, 0))
+
+
+def _negatives(negatives, where):
+    """`[B, L, n]` at positions `[P, 2]` -> `[P, n]`; TensorFlow gathers nothing from what is empty."""
+    count = negatives.shape[2]
+    return tf.zeros([tf.shape(where)[0], 0], tf.int32) if count == 0 else tf.gather_nd(negatives, where)
 
 
 def _weights(inputs, where):
