@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 from tfdnc.schema import MAX_ROWS
-from tfdnc.section import Alpha, Exponent, Finite, Positive, Section, Share, Sizes
+from tfdnc.section import Alpha, Exponent, Finite, Positive, Rate, Section, Share, Sizes
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
@@ -72,7 +72,7 @@ class ModelConfig(Section):
     blocks: Positive = 2
     heads: Positive = 1
     max_length: Positive = 200
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Rate = 0.2
     feed_forward: Literal["relu", "swiglu"] = "swiglu"  # of the Transformer's blocks; swiglu: Shazeer 2020
     distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
     # What tells p(cluster): a `head` of its own or the `partition` function of the items' scores, which sparse logs
@@ -106,9 +106,7 @@ class TrainConfig(Section):
     batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: as a log of this size needs
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
-    hidden_items: Annotated[float, Field(ge=0, lt=1)] = (
-        0.1  # model.item_features: share of the items that a step knows by their features only
-    )
+    hidden_items: Rate = 0.1  # model.item_features: share of the items that a step knows by their features only
     learning_rate: Annotated[Finite, Field(gt=0)] = 2e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
     warmup_steps: Annotated[int, Field(ge=0)] = 100

@@ -1,6 +1,7 @@
 """The item table with its clusters, read into memory once per station."""
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,9 +38,14 @@ class ItemTable:
         return len(self.offsets) - 1
 
     def cluster_prior(self) -> np.ndarray:
-        """Share of the training events in each cluster, `[K]` float64, never 0."""
-        events = np.bincount(self.clusters, weights=self.counts + 1e-3, minlength=self.num_clusters)
-        return events / events.sum()
+        """`cluster_prior` of these items."""
+        return cluster_prior(self.counts, self.offsets)
+
+
+def cluster_prior(counts: np.ndarray, offsets: tuple[int, ...]) -> np.ndarray:
+    """Share of the training events in each cluster, `[K]` float64, never 0; arguments as in `ItemTable`."""
+    events = np.array([np.sum(counts[start:stop]) + 1e-3 for start, stop in itertools.pairwise(offsets)])
+    return events / events.sum()
 
 
 def read_items(folder: Path) -> ItemTable:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_scann import shrink
 
 from tfdnc import schema
 from tfdnc.backend import tf
@@ -24,8 +25,6 @@ from tfdnc.export.module import RetrievalModule
 from tfdnc.export.recent import last_items
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ExactIndex
-from tfdnc.index import scann as scann_module
-from tfdnc.index.calibrate import Stopwatch
 from tfdnc.items import ItemTable
 from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.model.retriever import Retriever
@@ -95,11 +94,7 @@ class Case:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bundle_module, "RetrievalModule", keep)
-            # Low enough for every kind of ScaNN searcher to be in one small bundle.
-            patch.setattr(scann_module, "HASHING_FROM", 300)
-            patch.setattr(scann_module, "TREE_FROM", 2000)
-            # In place of measured time: by that, a busy machine chose settings that missed an item once.
-            patch.setattr(Stopwatch, "microseconds", lambda _, width, effort: float(sum(effort)))
+            shrink(patch, hashing_from=300, tree_from=2000)  # every kind of searcher in one small bundle
             self.figures = self.export(folder)
         self.module = made[0]
         self.folder = folder / "1"

@@ -5,13 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+from small_scann import shrink
 
 from tfdnc.backend import tf
 from tfdnc.errors import UserError
 from tfdnc.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
 from tfdnc.index import auto as auto_module
 from tfdnc.index import scann as scann_module
-from tfdnc.index.calibrate import Stopwatch
 from tfdnc.index.effort import Effort, Efforts, Ladder, Rung
 from tfdnc.index.users import Users
 
@@ -143,10 +143,7 @@ def large():
     items = (centres[rng.integers(0, 30, sum(sizes))] + 0.5 * rng.normal(size=(sum(sizes), 16))).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scann_module, "HASHING_FROM", 1000)
-        patch.setattr(scann_module, "TREE_FROM", 3000)
-        # In place of measured time: by that, a busy machine chose settings that found .974 once.
-        patch.setattr(Stopwatch, "microseconds", lambda _, width, effort: float(sum(effort)))
+        shrink(patch, hashing_from=1000, tree_from=3000)
         near = items[rng.integers(0, len(items), [64, 1])]
         vectors = (near + 0.2 * rng.normal(size=near.shape)).astype(np.float32)
         users = Users(vectors, np.zeros([64, 3], np.float32), np.zeros([64, 1], np.int32), per_cluster=False)

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from small_scann import shrink
 
 from tfdnc.backend import tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.export import recovery
 from tfdnc.export.users import sample_users
 from tfdnc.index import ExactIndex, ScannIndex
-from tfdnc.index import scann as scann_module
-from tfdnc.index.calibrate import Stopwatch
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.records import HeldOutRecords
 
@@ -36,9 +35,7 @@ def index(retriever, users, monkeypatch):
 
 
 def make_index(retriever, users, monkeypatch):
-    monkeypatch.setattr(scann_module, "HASHING_FROM", 1000)
-    # In place of measured time: by that, a busy machine chose settings that recovered .961 once.
-    monkeypatch.setattr(Stopwatch, "microseconds", lambda _, width, effort: float(sum(effort)))
+    shrink(monkeypatch, hashing_from=1000)
     return ScannIndex(retriever.item_embeddings, OFFSETS, name="recovery", max_k=30, users=users)
 
 
@@ -86,7 +83,8 @@ def test_a_tuned_index_recovers_what_is_required(retriever, users, known, monkey
     users = users if known else None  # it is tuned on those that it is measured on
     index = make_index(retriever, users, monkeypatch)
     assert 0.97 <= recovery.ensure_joint_recovery(index, retriever, users, 20) <= 1
-    assert not caplog.records
+    # TensorFlow's records are not ours: after other tests of the process it warned of graphs made too often.
+    assert not [record for record in caplog.records if record.name == recovery.__name__]
 
 
 def test_too_little_is_tried_harder_for_and_then_said_loudly(index, retriever, users, monkeypatch, caplog):

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig, TrainConfig
+from tfdnc.items import cluster_prior
 from tfdnc.model.losses import Catalogue
 from tfdnc.model.losses.draws import draw_from_pools
 from tfdnc.model.transformer import Dense
@@ -25,7 +26,6 @@ def make_intent(
     """Returns the intent model that `config.intent` asks for; with one cluster, which leaves nothing to learn, a head.
 
     One that is not to be learned (`intent_weight` 0) is the prior.
-
 
     Args:
         config: `intent` and `dim`.
@@ -67,8 +67,8 @@ class PriorIntent(keras.layers.Layer):
     def call(self, states: tf.Tensor, catalogue: Catalogue, seed: tf.Tensor | None = None) -> tf.Tensor:
         """Logits of the next item's cluster; reads the counts alone."""
         del seed
-        events = np.diff(np.concatenate([[0], np.cumsum(catalogue.counts)])[list(catalogue.offsets)])
-        return tf.repeat(tf.constant(np.log(events + 1e-3), tf.float32)[None], tf.shape(states)[0], axis=0)
+        prior = cluster_prior(catalogue.counts, catalogue.offsets)
+        return tf.repeat(tf.constant(np.log(prior), tf.float32)[None], tf.shape(states)[0], axis=0)
 
 
 class PartitionIntent(keras.layers.Layer):

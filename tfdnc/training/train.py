@@ -97,12 +97,12 @@ def train(
         model.write(output / WEIGHTS)
         state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model).items()}}]
     (output / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
-    best = state.history[max(int(state.best_epoch.numpy()), 1) - 1]
+    epochs, best = int(state.epoch.numpy()), state.history[max(int(state.best_epoch.numpy()), 1) - 1]
     state.discard_checkpoints()
     return {
         "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),
-        "epochs": len(state.history) if settings.epochs else 0,
-        "steps": len(state.history) * steps if settings.epochs else 0,
+        "epochs": epochs,
+        "steps": epochs * steps,
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
         **{name: value for name, value in best.items() if name.startswith("val_")},
