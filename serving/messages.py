@@ -1,7 +1,9 @@
 """What a client of a tfdnc bundle says and hears: histories into request tensors, response tensors into results."""
 
+import contextlib
 import dataclasses
 import math
+import reprlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +53,7 @@ class ForeignModelError(ValueError):
     """The answer lacks what every tfdnc bundle sends: another kind of model has the name."""
 
 
-def history_array(histories: Sequence[Sequence[str]]) -> np.ndarray:
+def history_array(histories: Sequence[Sequence[str]], name: str = "histories") -> np.ndarray:
     """Returns histories (oldest first) as one object array [B, L] of text, padded with "".
 
     Every row begins with "": a server that pads requests of different lengths into one batch repeats the first element
@@ -61,17 +63,20 @@ def history_array(histories: Sequence[Sequence[str]]) -> np.ndarray:
     Raises:
         ValueError: Not a sequence of sequences of text.
     """
-    rows = []
-    for history in histories:
-        if isinstance(history, str | bytes) or any(not isinstance(item, str) for item in history):
-            raise ValueError(
-                f'Expected a history to be a sequence of item ids as text, such as ["1", "42"]: {history!r}'
-            )
-        rows.append(list(history))
+    rows = _rows(histories, name, "item ids as text", str)
     array = np.full((len(rows), 1 + max(map(len, rows), default=0)), "", object)
     for row, history in zip(array, rows, strict=True):
         row[1 : 1 + len(history)] = history
     return array
+
+
+def _rows(values, name: str, what: str, kind: type = object) -> list[list]:
+    """Returns a sequence of sequences of a `kind` as lists; text is a value here, and not a sequence of letters."""
+    with contextlib.suppress(TypeError):  # of what cannot be iterated over
+        rows = [None if isinstance(row, str | bytes) else list(row) for row in values]
+        if all(row is not None and all(isinstance(value, kind) for value in row) for row in rows):
+            return rows
+    raise ValueError(f"Expected {name} to be a sequence of {what} for each user, got {reprlib.repr(values)}.")
 
 
 def retrieve_request(
@@ -96,7 +101,8 @@ def retrieve_request(
             merge.
         times: [B] sequences, when each item of the history was, in the unit of the log that the model learned from;
             an empty one where nobody knows. Models that read times want it, others refuse it.
-        request_time: When the candidates are asked for, for all users or one number each; below 0 where nobody knows.
+        request_time: When the candidates are asked for, for all users or one number each; below 0 where nobody knows
+            the times of the history either.
         exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
         cluster_quotas: [K] for all users or [B, K] numbers from 0 up, by which the clusters share the list instead of
             by `alpha`: counts that add up to `num_candidates` are met as long as the clusters have as many items. 0
@@ -162,17 +168,22 @@ def _time_inputs(histories, times, request_time) -> dict[str, np.ndarray]:
                 "Expected times together with request_time, got request_time alone. Give the items' times."
             )
         return {}
-    lengths = [len(history) for history in histories]
+    times, lengths = _rows(times, "times", "numbers"), [len(history) for history in histories]
     if len(times) != len(lengths) or any(len(row) not in (0, n) for row, n in zip(times, lengths, strict=True)):
         raise ValueError(
             f"Expected times for each of {len(lengths)} histories, none or as many as it has items ({lengths}), got "
             f"{[len(row) for row in times]}."
         )
+    requested = _per_row(request_time, len(lengths), np.int64, "request_time")
     array = np.full((len(lengths), 1 + max(lengths, default=0)), UNKNOWN_TIME, np.int64)
     for row, given in zip(array, times, strict=True):
         if len(given):
             row[1 : 1 + len(given)] = _per_row(given, len(given), np.int64, "times")
-    requested = _per_row(request_time, len(lengths), np.int64, "request_time")
+    if np.any((array >= 0).any(axis=1) & (requested < 0)):
+        raise ValueError(
+            f"Expected request_time, when the candidates are asked for, with the times of a history, got "
+            f"{request_time!r}: without it no model can tell how long ago they were. Say both or none."
+        )
     return {schema.HISTORY_TIMES: array, schema.REQUEST_TIME: requested}
 
 
@@ -192,7 +203,7 @@ def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:
 
 def _controls(rows: int, exclude, quotas, minimum, maximum) -> dict[str, np.ndarray]:
     """Returns the inputs that `retrieve_controlled` has more than `retrieve`; what is None is zeros."""
-    excluded = history_array([()] * rows if exclude is None else exclude)
+    excluded = history_array([()] * rows if exclude is None else exclude, "exclude")
     if len(excluded) != rows:
         raise ValueError(f"Expected one sequence to exclude per history, {rows}, got {len(excluded)}.")
     given = {schema.CLUSTER_QUOTAS: quotas, schema.CLUSTER_MIN: minimum, schema.CLUSTER_MAX: maximum}
