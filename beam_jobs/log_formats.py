@@ -57,10 +57,17 @@ def _find_csv(config: DataConfig) -> list[LogFile]:
 
 def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
     header, data_start = read_header(file)
-    columns = {
-        key: column_of(header, name, file, f"set data.columns.{key}") for key, name in _column_names(config).items()
-    }
+    columns = {key: column_of(header, name, file, _advice(key, header)) for key, name in _column_names(config).items()}
     return TextFile(file, RowFormat(b",", True, len(header), **columns, time_unit=config.time_unit), data_start)
+
+
+def _advice(key: str, header: list[str]) -> str:
+    """Returns what to do about a CSV file without the column that `data.columns` has under a key."""
+    if len(header) == 1:
+        return "separate the fields by commas"
+    if any(name.isdecimal() for name in header):
+        return "begin the file with a line of column names, which this seems to lack"
+    return f"set data.columns.{key}"
 
 
 def _find_json_lines(config: DataConfig) -> list[LogFile]:

@@ -64,8 +64,9 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: str) -
     reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
     raise UserError(
         f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.source}, found "
-        f"{malformed / read:.2%} ({malformed} of {read}; {reasons}). Mend the log, check the columns that the data "
-        f"section names, or raise data.max_malformed_share. The first ones:\n{''.join(lines[:_EXAMPLES]).rstrip()}"
+        f"{malformed / read:.2%} ({malformed} of {read}; {reasons}). Mend the log, check data.columns and "
+        f"data.time_unit (iso is for dates as text), or raise data.max_malformed_share. The first ones:\n"
+        f"{''.join(lines[:_EXAMPLES]).rstrip()}"
     )
 
 

@@ -13,7 +13,18 @@ GROUND_FLOOR = {
     *(
         f"tfdnc.{name}"
         for name in (
-            *("config", "data_config", "errors", "items", "negatives", "registry", "schema", "section", "sequences"),
+            *(
+                "config",
+                "config_errors",
+                "data_config",
+                "errors",
+                "items",
+                "negatives",
+                "registry",
+                "schema",
+                "section",
+                "sequences",
+            ),
             *("shards", "times"),
         )
     ),

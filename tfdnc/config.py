@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from tfdnc.config_errors import explain
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
 from tfdnc.schema import MAX_ROWS
@@ -231,8 +232,7 @@ def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
     try:
         return ExperimentConfig.model_validate(values)
     except ValidationError as error:
-        complaints = "; ".join(_explain(problem) for problem in error.errors())
-        raise UserError(f"{source}: {complaints}") from error
+        raise UserError(f"{source}: {'; '.join(explain(error.errors(), ExperimentConfig))}") from error
 
 
 def dump_config(config: ExperimentConfig) -> str:
@@ -256,26 +256,3 @@ def _apply_override(values: dict, override: str) -> None:
         values[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"Expected a YAML value in --set {override}: {error}") from error
-
-
-def _explain(problem: dict) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = ", ".join(sorted(_section_at(problem["loc"][:-1]).model_fields))
-        return f"unknown key {where!r}; known here: {known}"
-    if not where:  # of sections that do not go together; the input would be the whole config
-        return _lower_first(problem["msg"])
-    return f"{where}: {_lower_first(problem['msg'])}, got {problem['input']!r}"
-
-
-def _lower_first(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
-
-
-def _section_at(location: tuple) -> type[Section]:
-    section = ExperimentConfig
-    for key in location:
-        annotation = section.model_fields[key].annotation
-        # `Section | None` carries the section as its first argument.
-        section = annotation if isinstance(annotation, type) else annotation.__args__[0]
-    return section

@@ -56,7 +56,16 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"train": {"learning_rate": 0}}, "train.learning_rate: .*greater than 0"),
         ({"train": {"hidden_items": 1}}, "train.hidden_items: .*less than 1"),
         ({"export": {"warmup_batch_sizes": [1, 1025]}}, "export.warmup_batch_sizes.1: .*less than or equal to 1024"),
-        ({"data": {"columns": {"user": "ID", "item": "ID"}}}, "'ID'"),  # as it was written
+        ({"data": {"columns": {"user": "ID", "item": "ID"}}}, "^config: data.columns: expected .*, both are 'ID'$"),
+        ({"train": 3}, "^config: train: expected a section with keys, got 3$"),
+        (
+            {"train": {"batch_tokens": "x"}},
+            "^config: train.batch_tokens: .* integer.* or input should be 'auto', got 'x'$",
+        ),
+        (
+            {"data": {"validation_from": "may"}},
+            "^config: data.validation_from: expected a time in ISO 8601.*, got 'may'$",
+        ),
         ({"seed": -1}, "seed: .*greater than or equal to 0"),
         ({"seed": 2**31}, "seed: .*less than 2147483648"),
         ({"name": "../x"}, "name: string should match"),
@@ -66,6 +75,11 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
 def test_a_wrong_key_or_value_is_named(values, complaint):
     with pytest.raises(UserError, match=complaint):
         parse_config({"name": "x", **values})
+
+
+def test_a_missing_key_is_named_without_all_others():
+    with pytest.raises(UserError, match=r"^config: name: field required$"):
+        parse_config({"seed": 3})
 
 
 def test_every_wrong_key_is_named_at_once():
@@ -115,7 +129,7 @@ def test_a_log_is_a_path_a_glob_a_url_or_several_and_is_dumped_as_it_was_given(p
 
 @pytest.mark.parametrize("path", [[], [3], 3, {"a": 1}, ""])
 def test_what_names_no_log_is_refused(path):
-    with pytest.raises(UserError, match=r"config: data.path: value error, expected a path or a list of paths, got"):
+    with pytest.raises(UserError, match=r"config: data.path: expected a path or a list of paths, got"):
         parse_config({"name": "x", "data": {"path": path}})
 
 
@@ -198,7 +212,7 @@ def test_a_split_or_a_rule_that_cannot_be_is_refused(data, complaint):
 def test_item_features_need_columns_that_say_them(tmp_path):
     values = {"name": "x", "model": {"item_features": True}}
     items = {"path": str(tmp_path / "items.csv"), "features": {"brand": "value"}}
-    complaint = r"^config: value error, expected columns in data.items.features for model.item_features$"
+    complaint = r"^config: expected columns in data.items.features for model.item_features$"
     for data in ({}, {"items": items | {"features": {}}}, {"format": "movielens", "items": items | {"features": {}}}):
         with pytest.raises(UserError, match=complaint):
             parse_config(values | {"data": data})
