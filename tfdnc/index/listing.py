@@ -77,7 +77,9 @@ def expected_shares(log_intent: tf.Tensor, alpha: tf.Tensor, config: MergeConfig
     """
     configured = {"quota": config.alpha, "equal": 0.0}.get(config.method, 1.0)
     alpha = tf.minimum(tf.where(alpha >= 0, alpha, configured), MAX_ALPHA)
-    return tf.nn.softmax(alpha[:, None] * finite(log_intent))
+    logits = alpha[:, None] * finite(log_intent)
+    # TensorFlow's optimiser forgets the rank of an intent that comes out of a call, and logs that it cannot cost this.
+    return tf.nn.softmax(tf.ensure_shape(logits, logits.shape))
 
 
 def _could_give_more(widths, keys, merged, num_candidates):
