@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.text import Text
 
+from serving import bundle
 from serving.client import Retrieval, RetrievalClient, Tls
 from tfdnc import schema
 from tfdnc.cli import road, screen
@@ -40,14 +40,16 @@ def query(arguments: argparse.Namespace) -> None:
         )
     run = arguments.run or _newest_run(arguments.runs)
     items = read_items(run / road.CLUSTER.folder)
-    _refuse_newer_clusters(run, items)
+    manifest = _read_bundle(run)
+    if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
+        raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
     user = _read_user(run, items, arguments.user)
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     options = {"label": arguments.label, "tls": tls}
     with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name, **options) as client:
         history = [items.item_ids[row] for row in user.history]
         controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
-        if road.read_config(run).model.times:
+        if manifest["config"]["model"]["times"]:
             controls |= {"times": [user.times], "request_time": user.request_time}
         [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha, **controls)
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
@@ -66,11 +68,10 @@ def _newest_run(runs: Path) -> Path:
     return max(bundles, key=lambda folder: folder.stat().st_mtime).parent
 
 
-def _refuse_newer_clusters(run: Path, items: ItemTable) -> None:
-    """Raises a `UserError` when the run was clustered again after its bundle was exported: names would be wrong."""
-    for path in (run / road.EXPORT.folder).glob(f"*/{schema.MANIFEST_ASSET}"):
-        if json.loads(path.read_text())["cluster_names"] != items.cluster_names:
-            raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
+def _read_bundle(run: Path) -> dict:
+    """The manifest of the bundle of a run, whose config a command for some stations may have rewritten since."""
+    versions = bundle.find_versions(run / road.EXPORT.folder)
+    return bundle.read_manifest(versions[max(versions)])
 
 
 def _read_user(run: Path, items: ItemTable, user_id: str) -> User:

@@ -5,8 +5,6 @@ Heavy libraries are imported by the stations that need them, when one of those i
 
 from pathlib import Path
 
-import yaml
-
 from tfdnc import schema
 from tfdnc.config import ClusterConfig, ExperimentConfig, dump_config
 from tfdnc.data_config import DataConfig, ItemFile
@@ -313,8 +311,3 @@ def stations_of(config: ExperimentConfig) -> list[Station]:
 def write_config(config: ExperimentConfig, run: Path) -> None:
     """Stores the resolved config in the run's folder."""
     (run / schema.RUN_CONFIG).write_text(dump_config(config))
-
-
-def read_config(run: Path) -> ExperimentConfig:
-    """Reads the resolved config of a run back."""
-    return ExperimentConfig.model_validate(yaml.safe_load((run / schema.RUN_CONFIG).read_text()))
