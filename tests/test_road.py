@@ -204,6 +204,10 @@ def test_an_export_is_verified_on_a_server_and_published(run, server, tmp_path):
             "Expected --start-server or the --tls-roots",
         ),
         (["query", "--runs", "absent", "--user", "1"], "Expected a run with a bundle in absent"),
+        (
+            ["query", "--run", "absent", "--user", "1"],
+            "Expected the folder of a bundle, found nothing at absent/bundle",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(tmp_path, arguments, complaint):

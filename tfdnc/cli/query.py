@@ -39,8 +39,7 @@ def query(arguments: argparse.Namespace) -> None:
             "query has neither. Drop one."
         )
     run = arguments.run or _newest_run(arguments.runs)
-    items = read_items(run / road.CLUSTER.folder)
-    manifest = _read_bundle(run)
+    manifest, items = _read_bundle(run), read_items(run / road.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
     user = _read_user(run, items, arguments.user)
