@@ -15,10 +15,11 @@ B, L, D = 3, 7, 8
 ELAPSED = tf.constant([[5, 0, 3, 1000, 2, 0, 9], [1, 2, 3, 4, 5, 6, 7], [0, -1, 2, 3, 4, 5, 6]], tf.int64)
 
 
-@pytest.fixture(params=["1 head", "2 heads", "2 heads with biases", "1 head and gates"])
+@pytest.fixture(params=["1 head", "2 heads", "2 heads with biases", "2 heads and gates"])
 def trunk(request):
     heads = int(request.param[0])
-    return biased_trunk(heads) if "biases" in request.param else plain_trunk(heads, gated="gates" in request.param)
+    gates = "gates" in request.param
+    return biased_trunk(heads) if "biases" in request.param else plain_trunk(heads, swiglu=gates, gated=gates)
 
 
 def plain_trunk(heads=1, **options):
@@ -35,20 +36,29 @@ def biased_trunk(heads=1):
     return functools.partial(trunk, elapsed=ELAPSED)
 
 
-@pytest.mark.parametrize("gated", [True, False])
-def test_the_feed_forward_layer_is_swiglu_or_one_relu(gated, tokens):
-    block = plain_trunk(gated=gated)._blocks[0]
+@pytest.mark.parametrize("swiglu", [True, False])
+def test_the_feed_forward_layer_is_swiglu_or_one_relu(swiglu, tokens):
+    block = plain_trunk(swiglu=swiglu)._blocks[0]
     for variable in (block._inner._bias, block._outer._bias):
         variable.assign(tf.random.stateless_normal(variable.shape, seed=[3, 4]))
     x = tokens.numpy()
     inside = block._feed_forward_norm(x).numpy() @ block._inner._kernel.numpy() + block._inner._bias.numpy()
     gates, values = inside[..., :D], inside[..., -D:]
-    hidden = gates / (1 + np.exp(-gates)) * values if gated else np.maximum(values, 0)
+    hidden = gates / (1 + np.exp(-gates)) * values if swiglu else np.maximum(values, 0)
     expected = x + hidden @ block._outer._kernel.numpy() + block._outer._bias.numpy()
-    attended = tf.zeros([*x.shape[:1], 1, *x.shape[1:]])  # by the one head
     bias_of_attention = block._out._bias.numpy()
     assert not bias_of_attention.any()
-    np.testing.assert_allclose(block._feed_forward(tokens, attended, None, salt=0), expected, atol=1e-5)
+    np.testing.assert_allclose(block._feed_forward(tokens, tf.zeros_like(tokens), None, salt=0), expected, atol=1e-5)
+
+
+def test_what_the_heads_have_read_passes_a_gate_of_the_reading_position(tokens):
+    read = np.random.default_rng(5).normal(size=[B, 2, L, D // 2]).astype(np.float32)
+    beside_each_other = np.concatenate([read[:, 0], read[:, 1]], axis=-1)
+    plain, gated = (plain_trunk(heads=2, gated=gated)._blocks[0] for gated in (False, True))
+    np.testing.assert_array_equal(plain._joined(tf.constant(read), tokens), beside_each_other)
+    opened = tokens.numpy() @ gated._gate._kernel.numpy()
+    expected = beside_each_other / (1 + np.exp(-opened))
+    np.testing.assert_allclose(gated._joined(tf.constant(read), tokens), expected, atol=1e-5)
 
 
 def test_biases_that_were_never_trained_change_nothing(tokens):

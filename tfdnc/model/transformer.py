@@ -36,7 +36,8 @@ class Transformer(keras.layers.Layer):
         distances: how many positions back attention has a learned bias for, by head and the same in all blocks (Raffel
             et al. 2020; those further back share the last one); 0 is without.
         times: whether it has another one for how long ago an item was when a position asks (Zhai et al. 2024).
-        gated: whether the feed-forward layers are SwiGLU (Shazeer 2020), W (silu(G x) * V x), else W relu(V x).
+        swiglu: whether the feed-forward layers are SwiGLU (Shazeer 2020), W (silu(G x) * V x), else W relu(V x).
+        gated: whether what attention has read passes a gate sigmoid(G x) before the heads are joined (Qiu et al. 2025).
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Transformer(keras.layers.Layer):
         compute_dtype: tf.DType,
         distances: int = 0,
         times: bool = False,
+        swiglu: bool = False,
         gated: bool = False,
         **kwargs,
     ):
@@ -55,7 +57,9 @@ class Transformer(keras.layers.Layer):
         self._distances = distances
         self._distance_bias = BiasTable(distances, heads, name="distance_bias") if distances else None
         self._time_bias = BiasTable(NUM_BUCKETS, heads, name="time_bias") if times else None
-        self._blocks = [_Block(dim, heads, dropout, compute_dtype, gated, name=f"block_{i}") for i in range(blocks)]
+        self._blocks = [
+            _Block(dim, heads, dropout, compute_dtype, swiglu, gated, name=f"block_{i}") for i in range(blocks)
+        ]
         self._norm = LayerNorm(dim, name="final_norm")
         self._dropout = dropout
 
@@ -77,7 +81,7 @@ class Transformer(keras.layers.Layer):
         Args:
             prefix: `[B, L, D]` right-padded tokens; position j reads positions 0..j, so padding needs no mask.
             queries: `[B, Q, D]` tokens; query q reads prefix positions below `reach[b, q]` and itself.
-            reach: `[B, Q]` or `[1, Q]` int32, how many prefix positions a query reads; None where query q of L reads q.
+            reach: `[B | 1, Q | 1]` int32, how many prefix positions a query reads; None where query q of L reads q.
             seed: `[2]` int32 that fixes the dropout masks; None switches dropout off.
             need_prefix: whether the last block computes the prefix states too; inference needs only the queries.
             elapsed: `[B, P]` int64 time from each position to the next, P >= L and above every reach; below 0 it is
@@ -205,38 +209,44 @@ class Dense(keras.layers.Layer):
 class _Block(keras.layers.Layer):
     """Attention and feed-forward, each behind a layer norm and in front of a residual sum."""
 
-    def __init__(self, dim: int, heads: int, dropout: float, compute_dtype: tf.DType, gated: bool, **kwargs):
+    def __init__(
+        self, dim: int, heads: int, dropout: float, compute_dtype: tf.DType, swiglu: bool, gated: bool, **kwargs
+    ):
         super().__init__(**kwargs)
         self._heads = heads
-        self._gated = gated
+        self._swiglu = swiglu
         self._dropout = dropout
         self._product_dtype = compute_dtype
         self._attention_norm = LayerNorm(dim, name="attention_norm")
         self._qkv = Dense(dim, 3 * dim, compute_dtype, name="qkv")
+        self._gate = Dense(dim, dim, compute_dtype, name="gate") if gated else None
         self._out = Dense(dim, dim, compute_dtype, name="out")
         self._feed_forward_norm = LayerNorm(dim, name="feed_forward_norm")
-        self._inner = Dense(dim, 2 * dim if gated else dim, compute_dtype, name="inner")
+        self._inner = Dense(dim, 2 * dim if swiglu else dim, compute_dtype, name="inner")
         self._outer = Dense(dim, dim, compute_dtype, name="outer")
 
     def call(self, prefix, queries, causal, reachable, own, seed, need_prefix):
         """One block over both streams; both read the keys and values of the prefix."""
         outputs = [None, None]
+        x = self._attention_norm(prefix)
         if need_prefix:
-            q, k, v = self._heads_of(prefix)
-            outputs[0] = self._feed_forward(prefix, self._attend(q, k, v, causal), seed, salt=0)
+            q, k, v = self._heads_of(x)
+            attended = self._attend(q, k, v, causal)
+            outputs[0] = self._feed_forward(prefix, self._joined(attended, x), seed, salt=0)
         else:
-            k, v = self._heads_of(prefix, asks=False)
+            k, v = self._heads_of(x, asks=False)
         if queries is not None:
-            own_q, own_k, own_v = self._heads_of(queries)
+            x = self._attention_norm(queries)
+            own_q, own_k, own_v = self._heads_of(x)
             attended = self._attend_with_self(own_q, k, v, own_k, own_v, reachable, own)
-            outputs[1] = self._feed_forward(queries, attended, seed, salt=8)
+            outputs[1] = self._feed_forward(queries, self._joined(attended, x), seed, salt=8)
         return outputs
 
     def _heads_of(self, x, asks=True):
         """`[B, T, D]` -> queries (if it `asks`), keys and values `[B, H, T, D / H]` in the product dtype."""
         shape, dim = tf.shape(x), x.shape[-1]
         width = dim // self._heads
-        projected = self._qkv(self._attention_norm(x), skip=0 if asks else dim)
+        projected = self._qkv(x, skip=0 if asks else dim)
         parts = tf.split(tf.cast(projected, self._product_dtype), 3 if asks else 2, axis=-1)
         # Split before the transpositions: with one head they then move nothing, and TensorFlow copies nothing.
         heads = [
@@ -262,16 +272,20 @@ class _Block(keras.layers.Layer):
         from_prefix = tf.cast(tf.matmul(tf.cast(tf.nn.softmax(logits), v.dtype), v), tf.float32)
         return (1.0 - own_weight) * from_prefix + own_weight * tf.cast(own_v, tf.float32)
 
+    def _joined(self, attended, x):
+        """What the heads of `x` have read `[B, H, T, D / H]` -> `[B, T, D]`, behind the gate."""
+        joined = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), tf.shape(x))
+        joined = tf.ensure_shape(joined, x.shape)
+        return joined if self._gate is None else tf.cast(joined, tf.float32) * tf.sigmoid(self._gate(x))
+
     def _feed_forward(self, x, attended, seed, salt):
-        """Joins the heads, adds the residual, then the two-layer feed-forward network with its residual."""
-        merged = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), tf.shape(x))
-        merged = tf.ensure_shape(merged, x.shape)
-        x = x + stateless_dropout(self._out(merged), self._dropout, seed, salt)
+        """Adds what was read `[B, T, D]` to the residual, then the two-layer feed-forward network with its own."""
+        x = x + stateless_dropout(self._out(attended), self._dropout, seed, salt)
         hidden = self._outer(self._activation(self._inner(self._feed_forward_norm(x))))
         return x + stateless_dropout(hidden, self._dropout, seed, salt + 1)
 
     def _activation(self, hidden):
-        if not self._gated:
+        if not self._swiglu:
             return tf.nn.relu(hidden)
         gate, values = tf.split(hidden, 2, axis=-1)
         return tf.nn.silu(gate) * values

@@ -30,7 +30,8 @@ class OnTransformer(UserEncoder):
             self._product_dtype,
             distances=config.max_length if config.distance_bias else 0,
             times=config.times,
-            gated=config.feed_forward == "swiglu",
+            swiglu=config.feed_forward == "swiglu",
+            gated=config.attention_gate,
             name=name,
         )
 
@@ -111,7 +112,7 @@ class HadamardPerPosition(_Prompted):
         last_token = at_last(tokens, lengths)[:, None]  # [B, 1, D]
         last_position = tf.gather(self._positions, tf.maximum(lengths - 1, 0))[:, None]
         queries = last_token * self._task_embeddings + last_position  # [B, K + 1, D]
-        reach = tf.repeat(tf.maximum(lengths - 1, 0)[:, None], self._num_clusters + 1, axis=1)
+        reach = tf.maximum(lengths - 1, 0)[:, None]  # of all queries alike, so that masks and biases are made once
         states = self._trunk(prefix, queries, reach, need_prefix=False, elapsed=elapsed).queries
         return UserVectors(states[:, :-1], states[:, -1])
 
