@@ -254,8 +254,7 @@ def make_method(
 ) -> tuple[ExperimentConfig, Retriever, TrainingBatches]:
     """The product's model of a method, on users with random items: what a step costs is a matter of shapes."""
     settings = METHODS[name]
-    as_by_hand = {"distance_bias": False, "feed_forward": "relu", "attention_gate": False}
-    model = {**settings["model"], **as_by_hand}
+    model = {**settings["model"], "distance_bias": False, "feed_forward": "relu"}  # as the step by hand
     train = {**settings["train"], "precision": precision}
     config = parse_config({"name": name, **settings, "model": model, "train": train})
     rng = np.random.default_rng(1)

@@ -75,7 +75,7 @@ class ModelConfig(Section):
     max_length: Positive = 200
     dropout: Rate = 0.2
     feed_forward: Literal["relu", "swiglu"] = "swiglu"  # of the Transformer's blocks; swiglu: Shazeer 2020
-    attention_gate: bool = True  # whether what attention has read passes a gate (Qiu et al. 2025)
+    attention_gate: bool = False  # whether what attention has read passes a gate (Qiu et al. 2025)
     distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
     # What tells p(cluster): a `head` of its own or the `partition` function of the items' scores, which sparse logs
     # need, and for which every request scores all items. auto: partition, for large catalogues head.
