@@ -61,7 +61,7 @@ def history_array(histories: Sequence[Sequence[str]], name: str = "histories") -
     the prior.
 
     Raises:
-        ValueError: Not a sequence of sequences of text.
+        ValueError: Not a sequence of sequences of text; `name` is what the caller knows it by.
     """
     rows = _rows(histories, name, "item ids as text", str)
     array = np.full((len(rows), 1 + max(map(len, rows), default=0)), "", object)

@@ -13,19 +13,8 @@ GROUND_FLOOR = {
     *(
         f"tfdnc.{name}"
         for name in (
-            *(
-                "config",
-                "config_errors",
-                "data_config",
-                "errors",
-                "items",
-                "negatives",
-                "registry",
-                "schema",
-                "section",
-                "sequences",
-            ),
-            *("shards", "times"),
+            *("config", "config_errors", "data_config", "errors", "items", "negatives", "registry", "schema"),
+            *("section", "sequences", "shards", "times"),
         )
     ),
 }

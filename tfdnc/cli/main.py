@@ -162,32 +162,25 @@ def _add_studies(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument("--output", type=Path, help="folder for the tables (default: one in --runs)")
 
 
-def _number(kind: type, text: str) -> float:
-    try:
-        return kind(text)
-    except ValueError as error:  # argparse would name the function that it calls
-        raise argparse.ArgumentTypeError(f"expected a {'whole ' if kind is int else ''}number, got {text}") from error
+def _number(kind: type, fits: Callable[[float], bool], expected: str) -> Callable[[str], float]:
+    """Reads a flag; argparse itself would name the function that it calls."""
+
+    def read(text):
+        try:
+            value = kind(text)
+        except ValueError as error:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"expected a {whole}number, got {text}") from error
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+        return value
+
+    return read
 
 
-def _share(text: str) -> float:
-    value = _number(float, text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share in 0..1, got {text}")
-    return value
-
-
-def _alpha(text: str) -> float:
-    value = _number(float, text)
-    if not value >= 0:  # NaN is not
-        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = _number(int, text)
-    if not 1 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, and below 2^31, got {text}")
-    return value
+_share = _number(float, lambda value: 0 <= value <= 1, "a share in 0..1")
+_alpha = _number(float, lambda value: value >= 0, "a number of 0 or more")  # NaN is not
+_count = _number(int, lambda value: 1 <= value < 2**31, "1 or more, and below 2^31")
 
 
 def _set_up_logging(level: int) -> None:

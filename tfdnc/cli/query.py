@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.text import Text
 
-from serving import bundle
+from serving.bundle import read_manifest as read_bundle_manifest
 from serving.client import Retrieval, RetrievalClient, Tls
+from serving.verify import find_version
 from tfdnc import schema
 from tfdnc.cli import road, screen
 from tfdnc.errors import UserError
@@ -39,7 +40,9 @@ def query(arguments: argparse.Namespace) -> None:
             "query has neither. Drop one."
         )
     run = arguments.run or _newest_run(arguments.runs)
-    manifest, items = _read_bundle(run), read_items(run / road.CLUSTER.folder)
+    # What the bundle was made with: a command for some stations may have rewritten the config of the run since.
+    manifest = read_bundle_manifest(find_version(run / road.EXPORT.folder))
+    items = read_items(run / road.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
     user = _read_user(run, items, arguments.user)
@@ -65,12 +68,6 @@ def _newest_run(runs: Path) -> Path:
     if not bundles:
         raise UserError(f"Expected a run with a bundle in {runs}, found none: run `tfdnc run CONFIG` first.")
     return max(bundles, key=lambda folder: folder.stat().st_mtime).parent
-
-
-def _read_bundle(run: Path) -> dict:
-    """The manifest of the bundle of a run, whose config a command for some stations may have rewritten since."""
-    versions = bundle.find_versions(run / road.EXPORT.folder)
-    return bundle.read_manifest(versions[max(versions)])
 
 
 def _read_user(run: Path, items: ItemTable, user_id: str) -> User:
