@@ -51,6 +51,10 @@ class ServerOptions:
     num_request_iterations_for_warmup: Annotated[int, "how often each of them is replayed; 0 is once"] = 0
     enable_batching: Annotated[bool, "answer several requests by one run of the graph"] = False
     batching_parameters_file: Annotated[Path | None, "BatchingParameters in text format"] = None
+    tensorflow_session_config_file: Annotated[Path | None, "ConfigProto of the models' sessions, text format"] = None
+    tensorflow_session_parallelism: Annotated[int, "threads for both of the next two, 0: as TensorFlow chooses"] = 0
+    tensorflow_intra_op_parallelism: Annotated[int, "threads that one op is spread over, 0: as TensorFlow chooses"] = 0
+    tensorflow_inter_op_parallelism: Annotated[int, "threads that run ops side by side, 0: as TensorFlow chooses"] = 0
     monitoring_config_file: Annotated[Path | None, "MonitoringConfig in text format"] = None
     ssl_config_file: Annotated[Path | None, "SSLConfig in text format: gRPC over TLS only"] = None
     grpc_channel_arguments: Annotated[str, "comma-separated KEY=VALUE for gRPC"] = ""
@@ -64,6 +68,13 @@ class ServerOptions:
             raise UserError("Expected model_base_path or model_config_file, got neither. Say what to serve.")
         if self.batching_parameters_file and not self.enable_batching:
             raise UserError("Expected enable_batching beside batching_parameters_file, it is off. Add it.")
+        if self.tensorflow_session_parallelism and (
+            self.tensorflow_intra_op_parallelism or self.tensorflow_inter_op_parallelism
+        ):
+            raise UserError(
+                "Expected either tensorflow_session_parallelism or tensorflow_intra_op_parallelism and "
+                "tensorflow_inter_op_parallelism, got both. Drop one."
+            )
         # Negative polls are TF Serving's way to make its own tests wait; a server that never looks serves nothing. A
         # negative interval means not to wait.
         for name in (name for name, kind, _ in _fields() if kind is int and name != "load_retry_interval_micros"):

@@ -42,10 +42,10 @@ class Servable:
         signatures: `SignatureDef` by name, as saved.
     """
 
-    def __init__(self, name: str, version: int, path: Path):
+    def __init__(self, name: str, version: int, path: Path, config: config_pb2.ConfigProto | None = None):
         """Loads the version; see `Servable.load`."""
         self.name, self.version, self.path = name, version, path
-        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         self._making = threading.Lock()
         self._callables: dict[tuple[str, tuple[str, ...]], Callable] = {}
         try:
@@ -61,15 +61,15 @@ class Servable:
             self.signatures[key].CopyFrom(signature)
 
     @classmethod
-    def load(cls, name: str, version: int, path: Path) -> "Servable":
-        """Checks and loads the version at `path`.
+    def load(cls, name: str, version: int, path: Path, config: config_pb2.ConfigProto | None = None) -> "Servable":
+        """Checks and loads the version at `path`; `config` is the session's.
 
         Raises:
             UserError: The version cannot be served here; the message says why and what to do.
         """
         bundle.check(path)
         try:
-            servable = cls(name, version, path)
+            servable = cls(name, version, path, config)
         except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph with the tag "serve"
             raise UserError(
                 f"Expected a SavedModel that this TensorFlow can load in {path}, loading failed: {error}. "

@@ -25,6 +25,7 @@ from serving.parsing import ParsingInterceptor
 from serving.rest.server import RestServer
 from serving.servable import Servable
 from serving.services import ModelService, PredictionService
+from serving.session_config import session_config
 from serving.source import ModelSource, Periodic
 from serving.status import ServingError
 from serving.warmup import warm_up
@@ -169,7 +170,7 @@ class Server:
 
 def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     repeats = max(options.num_request_iterations_for_warmup, 1)
-    load = Servable.load
+    load = functools.partial(Servable.load, config=session_config(options))
     if options.enable_batching:
         file = options.batching_parameters_file
         parameters = BatchingParameters.read(file) if file else BatchingParameters(thread_pool_name=_BATCH_THREADS)

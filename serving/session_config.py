@@ -1,0 +1,28 @@
+"""What the sessions over the models are told: the `ConfigProto` that tensorflow_model_server makes of its flags."""
+
+from tensorflow.core.protobuf import config_pb2
+
+from serving import text_proto
+from serving.options import ServerOptions
+
+
+def session_config(options: ServerOptions) -> config_pb2.ConfigProto:
+    """Returns the file's config, with the numbers of threads that flags give.
+
+    TensorFlow makes its pools with the first session of a process: all models of a server share these numbers. A
+    negative `inter_op_parallelism_threads`, which only the file can say, runs every op in the request's own thread.
+
+    Raises:
+        UserError: No such file, or not a text of this message.
+    """
+    config = config_pb2.ConfigProto()
+    if options.tensorflow_session_config_file:
+        text_proto.read(options.tensorflow_session_config_file, config)
+    both = options.tensorflow_session_parallelism
+    intra = options.tensorflow_intra_op_parallelism or both
+    inter = options.tensorflow_inter_op_parallelism or both
+    if intra:
+        config.intra_op_parallelism_threads = intra
+    if inter:
+        config.inter_op_parallelism_threads = inter
+    return config
