@@ -122,7 +122,7 @@ class MergeConfig(Section):
     """How K lists become one; `method` names an entry of the merge registry."""
 
     method: str = "joint"
-    alpha: Alpha = 1.0  # quota: sharpness of the quotas, p ** alpha
+    alpha: Alpha = 1.0  # p(cluster) ** alpha is what quotas follow, and joint multiplies by p(item | cluster)
     top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
     diversity: Finite = 0.0  # score: lambda, what every earlier result of its cluster costs
 
@@ -132,7 +132,8 @@ class EvaluateConfig(Section):
 
     candidates: Sizes = (10, 20, 50, 100)
     within_cluster: Sizes = (5, 20, 50)
-    alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)
+    alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)  # of quotas
+    joint_alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.5)  # of the joint merge, where configured
     floors: Sizes = (1, 2, 3, 4)  # least results of every cluster, of lists of `floor_length` by the configured merge
     judge: ClusterConfig | None = None  # clusters that lists are judged by where the method itself has only one
 

@@ -88,9 +88,13 @@ def top_clusters(candidates, log_partition, log_intent, alpha, config):
 
 @MERGES.register("joint")
 def joint(candidates, log_partition, log_intent, alpha, config):
-    """log p(k) p(i | k), with p(i | k) the softmax of the scores over the whole cluster: no quota at all (ours)."""
-    del alpha, config
-    shift = tf.gather(finite(log_intent) - log_partition, candidates.clusters, axis=1)  # [B, C]
+    """alpha log p(k) + log p(i | k), the latter the softmax of the scores over the whole cluster: no quota (ours).
+
+    With alpha = 1 that is the probability of the item; with less, lists spread over more clusters.
+    """
+    del config
+    log_weights = tf.minimum(alpha, MAX_ALPHA)[:, None] * finite(log_intent)
+    shift = tf.gather(log_weights - log_partition, candidates.clusters, axis=1)  # [B, C]
     return _where_available(candidates, candidates.scores + shift)
 
 

@@ -139,9 +139,10 @@ def test_a_target_seen_before_is_never_found():
     assert evaluate(make_config(), make_model(), make_items(), records, records)["seen_targets"] == 1.0
 
 
-def make_config(**evaluate_settings):
+def make_config(merge="joint", **evaluate_settings):
     settings = {"candidates": [3, 10], "within_cluster": [1, 5], "alphas": [0, 1, 3], **evaluate_settings}
-    return parse_config({"name": "x", "model": {"dim": 8, "max_length": 5}, "evaluate": settings})
+    model = {"dim": 8, "max_length": 5}
+    return parse_config({"name": "x", "model": model, "merge": {"method": merge}, "evaluate": settings})
 
 
 def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(tmp_path):
@@ -163,6 +164,23 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     assert json.loads((tmp_path / REPORT).read_text()) == report
     plot_alpha_curve(report, tmp_path)
     assert (tmp_path / PLOT).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_joint_curve_goes_through_the_configured_merge():
+    report = evaluate(make_config(joint_alphas=[0.5, 1, 3]), make_model(), make_items(), make_records(), make_records())
+    curve = {point.pop("alpha"): point for point in report["joint_curve"]}
+    assert list(curve) == [0.5, 1, 3]
+    assert curve[1] == report["merge"]
+    entropies = [point["entropy@10"] for point in curve.values()]
+    assert entropies == sorted(entropies, reverse=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_another_merge_has_no_joint_curve_and_is_drawn_as_a_level(tmp_path):
+    report = evaluate(make_config("quota"), make_model(), make_items(), make_records(), make_records())
+    assert report["joint_curve"] == []
+    plot_alpha_curve(report, tmp_path)
+    assert (tmp_path / PLOT).exists()
 
 
 @pytest.mark.filterwarnings("error")  # limits of an axis that are the same make Matplotlib warn
@@ -290,8 +308,7 @@ def test_the_shortest_list_tunes_alpha_only_where_it_is_the_only_one():
 def test_a_single_cluster_has_no_alpha_curve(tmp_path):
     model, items, records = make_single()
     report = evaluate(make_config(), model, items, records, records)
-    assert report["floor_curve"] == []
-    assert report["alpha_curve"] == []
+    assert report["floor_curve"] == report["alpha_curve"] == report["joint_curve"] == []
     assert report["tuned"] is report["calibration"] is report["judged_by"] is None
     assert not any(name.startswith(("coverage", "entropy")) for name in report["merge"])
     assert report["merge"]["recall@10"] == report["within_cluster"]["recall@10"]

@@ -141,6 +141,24 @@ def test_joint_sorts_by_the_probability_of_the_item():
     np.testing.assert_array_equal(merged.clusters.numpy(), CLUSTERS[order])
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.7, 2.0])
+def test_joint_with_alpha_raises_the_intent_alone_to_that_power(alpha):
+    candidates, log_intent = make_candidates(5, available=(1, 0, 2, 20, 3, 30)), make_log_intent(5)
+    log_partition = np.random.default_rng(2).normal(3, 1, size=(5, K)).astype(np.float32)
+    keys = keys_of("joint", candidates, log_intent, log_partition=log_partition, alpha=alpha)
+    expected = candidates.scores.numpy() + (alpha * log_intent - log_partition)[:, CLUSTERS]
+    np.testing.assert_allclose(keys, expected, rtol=1e-5)
+
+
+def test_joint_with_a_boundless_alpha_lists_the_likeliest_cluster_first():
+    candidates, log_intent = make_candidates(5), make_log_intent(5)
+    log_intent[:, 0] = -np.inf
+    keys = keys_of("joint", candidates, log_intent, alpha=np.inf)
+    clusters = merge(candidates, keys, [5] * 5, 5, K).clusters.numpy()
+    assert (clusters[:, 0] == log_intent.argmax(axis=1)).all()
+    assert not (clusters == 0).any()
+
+
 def greedy(scores, diversity, seats):
     """ComiRec's selection: columns taken one by one, each the best of score - diversity * results of its cluster."""
     scores, taken, chosen = scores.astype(np.float64), np.zeros(K), []
@@ -196,12 +214,13 @@ def test_rows_choose_their_merge_and_their_length():
     np.testing.assert_array_equal(merged.quotas.numpy().sum(axis=1), [5, 10, 1])
 
 
-def test_a_configured_quota_uses_the_configured_alpha():
+@pytest.mark.parametrize("method", ["quota", "joint"])
+def test_the_configured_merge_uses_the_configured_alpha(method):
     candidates, log_intent = make_candidates(1), make_log_intent(1)
-    config = MergeConfig(method="quota", alpha=2.5)
+    config = MergeConfig(method=method, alpha=2.5)
     for wishes in (Wishes(tf.constant([5])), Wishes(tf.constant([5]), alpha=tf.constant([-1.0]))):
         keys = select_keys(candidates, np.zeros([1, K], np.float32), log_intent, wishes, config)
-        np.testing.assert_array_equal(keys, keys_of("quota", candidates, log_intent, alpha=2.5))
+        np.testing.assert_array_equal(keys, keys_of(method, candidates, log_intent, alpha=2.5))
 
 
 def random_wishes(rng, batch, available):

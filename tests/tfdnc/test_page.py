@@ -50,9 +50,10 @@ def make_report(recall=0.5, clusters=K):
 
 
 def add_all_there_will_be(report):
-    """The keys of reports that know tuned quotas, floors, calibration, and spread between items."""
+    """The keys of reports that know tuned quotas, other curves, calibration, and spread between items."""
     report["floor_curve"] = [{"floor": floor, **figures(0.5 - floor / 20)} for floor in (1, 2)]
-    for place in (report["merge"], *report["alpha_curve"], *report["floor_curve"]):
+    report["joint_curve"] = [{"alpha": alpha, **figures(0.5 - abs(1 - alpha) / 20)} for alpha in (0.5, 1)]
+    for place in (report["merge"], *report["alpha_curve"], *report["joint_curve"], *report["floor_curve"]):
         place |= {f"{name}@50": 0.4 + place["recall@50"] / 5 for name in ("gini", "item_coverage", "ild")}
     bins = [{"confidence": c, "accuracy": c / 2, "count": int(100 * c)} for c in (0.0, 0.3, 0.7)]
     report["calibration"] = {"bins": bins, "ece": 0.0321}
@@ -214,9 +215,10 @@ def test_alphas_are_written_on_the_first_run_that_has_quotas(tmp_path):
 
 def test_recall_against_spread_shows_alphas_floors_and_merges(full_page, old_page):
     section = full_page[full_page.index('<section id="spread">') : full_page.index('<section id="clusters">')]
-    for what in ("alpha 1", "floor 1", "floor 2", "joint merge", "quota, tuned"):
+    for what in ("alpha 1", "joint, alpha 0.5", "floor 1", "floor 2", "joint merge", "quota, tuned"):
         assert what in section
-    assert "floor 1" not in old_page
+    for what in ("floor 1", "joint, alpha 0.5"):
+        assert what not in old_page
 
 
 def test_a_method_that_learns_no_vectors_has_no_map(tmp_path):

@@ -78,11 +78,11 @@ def test_a_user_who_has_seen_everything_has_nothing_to_recover():
     assert recovery._shared(exact[:1], found[:1]) == 1
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_tuned_index_recovers_what_is_required(retriever, users, known, monkeypatch, caplog):
+@pytest.mark.parametrize(("known", "alpha"), [(True, 1.0), (False, 1.0), (True, 0.5)])
+def test_a_tuned_index_recovers_what_is_required(retriever, users, known, alpha, monkeypatch, caplog):
     users = users if known else None  # it is tuned on those that it is measured on
     index = make_index(retriever, users, monkeypatch)
-    assert 0.97 <= recovery.ensure_joint_recovery(index, retriever, users, 20) <= 1
+    assert 0.97 <= recovery.ensure_joint_recovery(index, retriever, users, 20, alpha) <= 1
     # TensorFlow's records are not ours: after other tests of the process it warned of graphs made too often.
     assert not [record for record in caplog.records if record.name == recovery.__name__]
 

@@ -40,6 +40,7 @@ def make_report(clusters=True, categories=True):
         "merge": figures,
         "without_times": figures,
         "alpha_curve": [{"alpha": alpha, **figures} for alpha in (0, 0.25)] if clusters else [],
+        "joint_curve": [{"alpha": 0.5, **figures}] if clusters else [],
         "tuned": tuned if clusters else None,
         "within_cluster": make_figures("recall"),
         "within_cluster_by_cluster": [row | make_figures("recall")],

@@ -142,6 +142,7 @@ def _rows_of(report: dict) -> dict[str, dict]:
     if report["tuned"]:
         rows["quota*"] = report["tuned"]["figures"]
     rows |= {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
+    rows |= {f"joint, alpha {point['alpha']:g}": point for point in report["joint_curve"]}
     if report["judged_by"]:  # with one cluster that is always given, this would be the list itself
         rows["oracle intent"] = report["within_cluster"]
     return rows

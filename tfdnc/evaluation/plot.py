@@ -8,7 +8,7 @@ PLOT = "alpha_curve.png"
 
 
 def plot_alpha_curve(report: dict, output: Path) -> None:
-    """Draws recall and cluster entropy of quota(alpha), with the configured merge and popularity as levels.
+    """Draws recall and cluster entropy of quota(alpha), and of joint(alpha) or the configured merge as a level.
 
     Writes `alpha_curve.png`; does nothing for K = 1, where alpha has nothing to distribute.
     """
@@ -29,10 +29,14 @@ def plot_alpha_curve(report: dict, output: Path) -> None:
         for color, m in enumerate(sizes):
             style = {"color": f"C{color}", "label": f"M = {m}"}
             axis.plot(alphas, [point[f"{name}@{m}"] for point in curve], marker="o", markersize=3, **style)
-            axis.axhline(report["merge"][f"{name}@{m}"], color=style["color"], linestyle="--", linewidth=1)
+            if joint := [(point["alpha"], point[f"{name}@{m}"]) for point in report["joint_curve"]]:
+                axis.plot(*zip(*joint, strict=True), color=style["color"], linestyle="--", marker="o", markersize=3)
+            else:
+                axis.axhline(report["merge"][f"{name}@{m}"], color=style["color"], linestyle="--", linewidth=1)
         axis.set(xlabel="alpha", title=title)
         axis.margins(x=0)
         axis.grid(alpha=0.3)
-    axes[1].legend(title=f"solid: quota(alpha)\ndashed: {report['merge_method']}", fontsize=8, title_fontsize=8)
+    dashed = f"{report['merge_method']}{'(alpha)' if report['joint_curve'] else ''}"
+    axes[1].legend(title=f"solid: quota(alpha)\ndashed: {dashed}", fontsize=8, title_fontsize=8)
     figure.savefig(output / PLOT, dpi=120)
     plt.close(figure)

@@ -85,6 +85,8 @@ def evaluate(
         `without_times`: the same figures of requests that bring no times; None for a model that reads none.
         `alpha_curve`: the same figures of quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
             intent was learned (K = 1, or `train.intent_weight: 0`).
+        `joint_curve`: the same of joint(alpha), at every one of `evaluate.joint_alphas`; [] where `alpha_curve` is, and
+            where another merge is configured.
         `floor_curve`: figures at `evaluate.floor_length` of the configured merge with at least `floor` results of every
             cluster, for those of `evaluate.floors` that fit; [] where `alpha_curve` is.
         `tuned`: the `alpha` of that curve with the largest `objective` (name of a figure) on validation, `validation`
@@ -109,9 +111,11 @@ def evaluate(
     records = judge.renumber(test) if judge else test
     informed = items.num_clusters > 1 and config.train.intent_weight > 0  # nothing else can distribute a list
     alphas = settings.alphas if informed else ()
+    joint_alphas = settings.joint_alphas if informed and config.merge.method == "joint" else ()
     # One cluster is one list, in order of score under any merge; a judge's clusters must not change it.
     merges = [MergeConfig(method="score") if judge else config.merge]
     merges += [MergeConfig(method="quota", alpha=alpha) for alpha in alphas]
+    merges += [MergeConfig(method="joint", alpha=alpha) for alpha in joint_alphas]
     length = settings.floor_length
     floors = [floor for floor in settings.floors if floor * items.num_clusters <= length] if informed else []
     width = max(*settings.candidates, *settings.within_cluster)
@@ -126,20 +130,22 @@ def evaluate(
         num_items=len(shelf.item_ids),
         categories=sets,
     )
-    lists_of_alphas, lists_of_floors = retrieved.lists[1 : len(merges)], retrieved.lists[len(merges) :]
-    curve = [{"alpha": alpha, **figures(lists)} for alpha, lists in zip(alphas, lists_of_alphas, strict=True)]
-    floor_curve = [
-        {"floor": floor, **figures(lists, sizes=[length])} for floor, lists in zip(floors, lists_of_floors, strict=True)
-    ]
+    lists = iter(retrieved.lists)
+    merged = figures(next(lists))
+    curve, joint_curve = (
+        [{"alpha": alpha, **figures(next(lists))} for alpha in each] for each in (alphas, joint_alphas)
+    )
+    floor_curve = [{"floor": floor, **figures(next(lists), sizes=[length])} for floor in floors]
     intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
         "users": len(test.targets),
         "seen_targets": float(np.mean(metrics.seen(test.items, test.splits, test.targets))),
         "judged_by": _judged_by(settings, shelf, judge),
         "merge_method": config.merge.method,
-        "merge": figures(retrieved.lists[0]),
+        "merge": merged,
         "without_times": _without_times(model, merges[:1], width, judge, test, figures),
         "alpha_curve": curve,
+        "joint_curve": joint_curve,
         "floor_curve": floor_curve,
         "tuned": _tune(curve, evaluator, validation, tuning_objective(settings)) if curve else None,
         "within_cluster": recalls(retrieved.within_places, sorted({*settings.within_cluster, *settings.candidates})),

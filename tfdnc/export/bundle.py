@@ -103,7 +103,8 @@ def _write(folder, retriever, items, cold_start_vectors, config, manifest, users
         users=users,
         recall=config.export.recall,
     )
-    recovery = ensure_joint_recovery(index, retriever, users, config.export.max_candidates)
+    alpha = config.merge.alpha if config.merge.method == "joint" else 1.0
+    recovery = ensure_joint_recovery(index, retriever, users, config.export.max_candidates, alpha)
     with tempfile.TemporaryDirectory() as assets:
         module = RetrievalModule(retriever, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
         save_module(module, folder)

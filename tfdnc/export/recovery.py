@@ -21,7 +21,9 @@ _SAMPLES = (4, 16)  # times as many sampled items, one after the other, until th
 _BATCH = 8
 
 
-def ensure_joint_recovery(index: ClusterIndex, retriever: Retriever, users: Users | None, length: int) -> float:
+def ensure_joint_recovery(
+    index: ClusterIndex, retriever: Retriever, users: Users | None, length: int, alpha: float = 1.0
+) -> float:
     """Measures the joint lists of an index, enlarging its samples until they are good enough.
 
     Args:
@@ -29,6 +31,7 @@ def ensure_joint_recovery(index: ClusterIndex, retriever: Retriever, users: User
         retriever: whose items are searched.
         users: whose lists are compared; None makes some up.
         length: M of the lists.
+        alpha: of the joint merge.
 
     Returns:
         Mean share of the exact lists' items that the index lists as well. What stays below `REQUIRED` is logged as a
@@ -36,14 +39,14 @@ def ensure_joint_recovery(index: ClusterIndex, retriever: Retriever, users: User
     """
     if index.exhaustive:
         return 1.0
-    users = users or _made_up(retriever)
-    exact = _lists(ExactIndex(retriever.item_embeddings, retriever.offsets), users, length)
-    recovery = _shared(exact, _lists(index, users, length))
+    users, merge = users or _made_up(retriever), MergeConfig(method="joint", alpha=alpha)
+    exact = _lists(ExactIndex(retriever.item_embeddings, retriever.offsets), users, length, merge)
+    recovery = _shared(exact, _lists(index, users, length, merge))
     for factor in _SAMPLES:
         if recovery >= REQUIRED:
             break
         index.enlarge_samples(factor)
-        recovery = _shared(exact, _lists(index, users, length))
+        recovery = _shared(exact, _lists(index, users, length, merge))
     if recovery < REQUIRED:
         _LOG.warning(
             "the index recovers %.3f of the exact joint lists of %d items, less than %.2f: raise export.recall (now "
@@ -56,13 +59,13 @@ def ensure_joint_recovery(index: ClusterIndex, retriever: Retriever, users: User
     return round(recovery, 4)
 
 
-def _lists(index, users, length):
+def _lists(index, users, length, merge_config):
     """`[Q, M]` rows of the joint lists, -1 beyond their end."""
-    merge_config = MergeConfig(method="joint")
 
     @tf.function(autograph=False, reduce_retracing=True)
     def retrieve(vectors, log_intent, seen):
         batch = tf.shape(vectors)[0]
+        alpha = tf.repeat(merge_config.alpha, batch)
         return search_list(
             index,
             vectors,
@@ -71,7 +74,7 @@ def _lists(index, users, length):
             expected_shares(log_intent, tf.repeat(-1.0, batch), merge_config),
             tf.repeat(length, batch),
             length,
-            lambda candidates, log_partition: joint(candidates, log_partition, log_intent, None, merge_config),
+            lambda candidates, log_partition: joint(candidates, log_partition, log_intent, alpha, merge_config),
             per_cluster=users.per_cluster,
         ).rows
 

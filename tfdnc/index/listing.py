@@ -75,7 +75,7 @@ def expected_shares(log_intent: tf.Tensor, alpha: tf.Tensor, config: MergeConfig
     Returns:
         `[B, K]`, rows sum to 1.
     """
-    configured = {"quota": config.alpha, "equal": 0.0}.get(config.method, 1.0)
+    configured = {"quota": config.alpha, "joint": config.alpha, "equal": 0.0}.get(config.method, 1.0)
     alpha = tf.minimum(tf.where(alpha >= 0, alpha, configured), MAX_ALPHA)
     logits = alpha[:, None] * finite(log_intent)
     # TensorFlow's optimiser forgets the rank of an intent that comes out of a call, and logs that it cannot cost this.

@@ -78,6 +78,7 @@ def render(groups: Sequence[Group]) -> str:
         spread=curves.spread_charts(groups),
         spread_groups=[group for group in groups if any(curves.has_spread(group, name) for name in curves.SPREADS)],
         tuned=any(run.report.get("tuned") for run in runs),
+        joints=any(run.report.get("joint_curve") for run in runs),
         floors=any(run.report.get("floor_curve") for run in runs),
         judged_by=sorted({str(run.report["judged_by"]) for run in runs if run.report.get("judged_by")}),
         clusterings=clusterings(groups),

@@ -15,24 +15,30 @@ SPREADS = {
     "item_coverage": "Share of the items shown to anybody",
 }
 _OF_CLUSTERS = ("coverage", "entropy")
+_CURVES = {  # of a report -> the key along it, what a point is called, and the style of its line
+    "alpha_curve": ("alpha", "alpha", ""),
+    "joint_curve": ("alpha", "joint, alpha", "dotted"),
+    "floor_curve": ("floor", "floor", "dashed"),
+}
 _UNITS = {"epoch": "epoch", "minutes": "CPU minutes"}
 
 
 def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Recall@M of quota(alpha) against alpha, a chart per M; the merge each run is configured with is a level."""
-    curves = {group.name: mean_curve(group) for group in groups}
-    if not any(curves.values()):
+    """Recall@M of quota(alpha) and joint(alpha) against alpha, a chart per M; a run's own merge is a level."""
+    if not any(mean_curve(group, "alpha_curve") for group in groups):
         return []
     charts = []
     for m in sorted(sizes_of(groups[0].first.report["merge"])):
         name, lines, marks, levels = f"recall@{m}", [], [], []
         for group in groups:
-            points = [(point["alpha"], point[name]) for point in curves[group.name] if name in point]
-            lines += [Line(points, group.color)] if points else []
-            marks += [
-                Mark(alpha, recall, group.color, f"{group.name}: {recall:.4f} at alpha {alpha:g}", "small")
-                for alpha, recall in points
-            ]
+            for curve in ("alpha_curve", "joint_curve"):
+                along, what, style = _CURVES[curve]
+                points = [(point[along], point[name]) for point in mean_curve(group, curve) if name in point]
+                lines += [Line(points, group.color, style)] if points else []
+                marks += [
+                    Mark(alpha, recall, group.color, f"{group.name}: {recall:.4f} at {what} {alpha:g}", "small")
+                    for alpha, recall in points
+                ]
             merged = _merge(group).get(name)
             levels += [Line([(0, merged)], group.color, "dashed")] if merged is not None else []
         charts.append(draw(f"Recall@{m}", "alpha", lines, marks, levels))
@@ -102,10 +108,11 @@ def calibration_charts(groups: Sequence[Group]) -> list[Chart]:
     return charts
 
 
-def mean_curve(group: Group, along: str = "alpha") -> list[dict[str, float]]:
-    """The curve of a group along `alpha` or `floor`: figures of those that all seeds have, averaged over them."""
-    # Runs of earlier versions have no floors.
-    curves = [{point[along]: point for point in run.report.get(f"{along}_curve", [])} for run in group.runs]
+def mean_curve(group: Group, curve: str) -> list[dict[str, float]]:
+    """A curve of a group's reports: figures of those points that all seeds have, averaged over them."""
+    along, _, _ = _CURVES[curve]
+    # Runs of earlier versions have fewer curves.
+    curves = [{point[along]: point for point in run.report.get(curve, [])} for run in group.runs]
     shared = [value for value in curves[0] if all(value in curve for curve in curves)]
     return [_means([curve[value] for curve in curves]) for value in sorted(shared)]
 
@@ -119,39 +126,27 @@ def _merge(group: Group) -> dict[str, float]:
 
 
 def _spread_path(group: Group, x_name: str, y_name: str, labelled: bool) -> tuple[list[Line], list[Mark]]:
-    """Quotas and floors as paths of small marks; the configured merge, and the tuned quotas, as large ones."""
+    """The curves as paths of small marks; the configured merge, and the tuned quotas, as large ones."""
 
     def complete(figures: dict) -> bool:
         return x_name in figures and y_name in figures
 
-    paths = {along: [point for point in mean_curve(group, along) if complete(point)] for along in ("alpha", "floor")}
-    curve = paths["alpha"]
-    marks = [
-        Mark(
-            point[x_name],
-            point[y_name],
-            group.color,
-            f"{group.name}, {along} {point[along]:g}: {point[y_name]:.4f} at {point[x_name]:.3f}",
-            "small",
-            f"{point['alpha']:g}" if labelled and along == "alpha" and _is_round(point["alpha"]) else "",
-        )
-        for along, points in paths.items()
-        for point in points
-    ]
+    lines, marks = [], []
+    for curve, (along, what, style) in _CURVES.items():
+        points = [point for point in mean_curve(group, curve) if complete(point)]
+        lines += [Line([(point[x_name], point[y_name]) for point in points], group.color, style)] if points else []
+        for point in points:
+            title = f"{group.name}, {what} {point[along]:g}: {point[y_name]:.4f} at {point[x_name]:.3f}"
+            text = f"{point[along]:g}" if labelled and along == "alpha" and _is_round(point[along]) else ""
+            marks.append(Mark(point[x_name], point[y_name], group.color, title, "small", text))
     tuned = [run.report["tuned"]["figures"] for run in group.runs if run.report.get("tuned")]
-    others = {f"{group.first.report['merge_method']} merge": (_merge(group), "diamond" if curve else "dot")}
+    others = {f"{group.first.report['merge_method']} merge": (_merge(group), "diamond" if lines else "dot")}
     if tuned:
         others["quota, tuned"] = (_means(tuned), "dot")
     for what, (figures, shape) in others.items():
         if complete(figures):
             title = f"{group.name}, {what}: {figures[y_name]:.4f} at {figures[x_name]:.3f}"
             marks.append(Mark(figures[x_name], figures[y_name], group.color, title, shape))
-    styles = {"alpha": "", "floor": "dashed"}
-    lines = [
-        Line([(point[x_name], point[y_name]) for point in points], group.color, styles[along])
-        for along, points in paths.items()
-        if points
-    ]
     return lines, marks
 
 
