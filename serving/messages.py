@@ -86,6 +86,7 @@ def retrieve_request(
     *,
     times: Sequence[Sequence[int]] | None = None,
     request_time: int | Sequence[int] = UNKNOWN_TIME,
+    joint_alpha: float | Sequence[float] | None = None,
     exclude: Sequence[Sequence[str]] | None = None,
     cluster_quotas: Sequence | None = None,
     cluster_min: Sequence | None = None,
@@ -103,6 +104,8 @@ def retrieve_request(
             an empty one where nobody knows. Models that read times want it, others refuse it.
         request_time: When the candidates are asked for, for all users or one number each; below 0 where nobody knows
             the times of the history either.
+        joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
+            probability, less spreads the list over more clusters. Not together with what follows.
         exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
         cluster_quotas: [K] for all users or [B, K] numbers from 0 up, by which the clusters share the list instead of
             by `alpha`: counts that add up to `num_candidates` are met as long as the clusters have as many items. 0
@@ -116,17 +119,25 @@ def retrieve_request(
     history = history_array(histories)
     controls = (exclude, cluster_quotas, cluster_min, cluster_max)
     controlled = any(control is not None for control in controls)
-    if num_candidates is None and (alpha is not None or controlled):
+    if num_candidates is None and (alpha is not None or joint_alpha is not None or controlled):
         raise ValueError(
             "Expected num_candidates together with alpha, exclude and what clusters get, got these alone. "
             "Say how many results you want."
+        )
+    if joint_alpha is not None and (alpha is not None or controlled):
+        raise ValueError(
+            "Expected joint_alpha without alpha, exclude and what clusters get, got both: they are answered by "
+            "different signatures. Drop one."
         )
     inputs = {schema.HISTORY: history} | _time_inputs(histories, times, request_time)
     if num_candidates is None:
         return _request("serving_default", inputs)
     wanted = _per_row(num_candidates, len(history), np.int32, "num_candidates")
-    exponents = _per_row(BUNDLE_MERGE if alpha is None else alpha, len(history), np.float32, "alpha")
+    name, asked = ("alpha", alpha) if joint_alpha is None else ("joint_alpha", joint_alpha)
+    exponents = _per_row(BUNDLE_MERGE if asked is None else asked, len(history), np.float32, name)
     inputs |= {schema.NUM_CANDIDATES: wanted, schema.ALPHA: exponents}
+    if joint_alpha is not None:
+        return _request("retrieve_joint", inputs)
     if not controlled:
         return _request("retrieve", inputs)
     return _request("retrieve_controlled", inputs | _controls(len(history), *controls))

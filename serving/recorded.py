@@ -81,6 +81,7 @@ def _requests(
         yield messages.search_request(encoding, histories, *wishes)
         best = [found.item_ids[:1] for found in messages.read_retrievals(predict(servable, retrieve))]
         yield messages.retrieve_request(histories, *wishes, exclude=best, **_controls(encoding.intent.shape[1]), **when)
+        yield messages.retrieve_request(histories, wishes[0], joint_alpha=wishes[1], **when)
 
 
 def _when(times: list[list[int]]) -> dict[str, list]:

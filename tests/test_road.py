@@ -161,14 +161,14 @@ def test_serve_and_query_from_the_command_line(runs, run):
     )
     try:
         address = re.search(r"at (127\.0\.0\.1:\d+)", serve.stdout.readline()).group(1)
-        screen = tfdnc(
-            "query", "--runs", runs, "--user", "1", "--target", address, "--alpha", "1", "--num-candidates", "7"
-        )
+        asked = ("query", "--runs", runs, "--user", "1", "--target", address, "--num-candidates", "7")
+        screen, joint = (tfdnc(*asked, flag, "1") for flag in ("--alpha", "--joint-alpha"))
     finally:
         serve.send_signal(signal.SIGTERM)
         assert serve.wait(timeout=30) == 0
     assert "User 1 of" in screen
     assert "7 candidates by quota, alpha 1" in screen
+    assert "7 candidates by joint, alpha 1" in joint
     assert "The held-out next item" in screen
 
 

@@ -38,6 +38,9 @@ class Wishes(NamedTuple):
     weights: tf.Tensor | None = None  # [B, K] float32 to share the list by, whatever alpha; none above 0: not given
     minimum: tf.Tensor | None = None  # [B, K] int32 results of the cluster, if it has as many; their sum must fit
     maximum: tf.Tensor | None = None  # [B, K] int32 results of the cluster, not below the minimum; negative: no bound
+    joint_alpha: tf.Tensor | None = (
+        None  # [B] float32, not NaN; >= 0 asks for joint(alpha) where the others ask nothing
+    )
 
 
 class Merged(NamedTuple):
@@ -131,7 +134,7 @@ def apportion(candidates: Candidates, log_weights: tf.Tensor) -> tf.Tensor:
 def select_keys(
     candidates: Candidates, log_partition: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: MergeConfig
 ) -> tf.Tensor:
-    """Keys of a batch whose rows choose their merge: by their weights, else quota(alpha), else the configured one.
+    """Keys of a batch whose rows choose their merge: weights, else quota(alpha), joint(alpha), or the configured one.
 
     Args:
         candidates: of the index.
@@ -144,12 +147,11 @@ def select_keys(
         `[B, C]` keys, -inf where unavailable, or out of the bounds that were asked for.
     """
     alpha = tf.repeat(tf.constant(config.alpha, tf.float32), tf.shape(log_intent)[0])
-    chosen = None if wishes.alpha is None else wishes.alpha >= 0
-    if chosen is not None:
-        alpha = tf.where(chosen, wishes.alpha, alpha)
     keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config)
-    if chosen is not None:
-        keys = tf.where(chosen[:, None], quota(candidates, log_partition, log_intent, alpha, config), keys)
+    for method, asked in ((joint, wishes.joint_alpha), (quota, wishes.alpha)):
+        if asked is not None:
+            of_method = method(candidates, log_partition, log_intent, tf.maximum(asked, 0.0), config)
+            keys = tf.where((asked >= 0)[:, None], of_method, keys)
     if wishes.weights is not None:
         weighted = quota(candidates, log_partition, tf.math.log(wishes.weights), tf.ones_like(alpha), config)
         keys = tf.where(_has_weights(wishes)[:, None], weighted, keys)
@@ -158,7 +160,9 @@ def select_keys(
 
 def reads_partition(wishes: Wishes, config: MergeConfig) -> tf.Tensor | bool:
     """Whether the keys of some row depend on the log-partition: a bool scalar."""
-    return config.method == "joint" and ~tf.reduce_all(_by_rank(wishes))
+    if config.method == "joint":
+        return ~tf.reduce_all(_by_rank(wishes))
+    return wishes.joint_alpha is not None and tf.reduce_any(_by_joint(wishes))
 
 
 def bound(candidates: Candidates, keys: tf.Tensor, wishes: Wishes) -> tf.Tensor:
@@ -210,9 +214,11 @@ def seats(available: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: M
         keys = select_keys(imagined, tf.zeros_like(log_intent), log_intent, wishes, config)
         return merge(imagined, keys, wishes.num_candidates, longest, num_clusters).quotas
 
-    if config.method in BY_RANK:
-        return plan()
     by_rank = _by_rank(wishes)
+    if config.method in BY_RANK:
+        if wishes.joint_alpha is None:
+            return plan()
+        by_rank = ~_by_joint(wishes)
     # Many requests want the configured merge in every row, and planning them is not free.
     return tf.cond(tf.reduce_any(by_rank), lambda: tf.where(by_rank[:, None], plan(), most), lambda: most)
 
@@ -253,6 +259,11 @@ def count_clusters(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
     flat = tf.reshape(clusters + 1 + slots * tf.range(batch)[:, None], [-1])
     counts = tf.math.unsorted_segment_sum(tf.ones_like(flat), flat, batch * slots)
     return tf.reshape(counts, [batch, slots])[:, 1:]
+
+
+def _by_joint(wishes):
+    """Which rows ask for the joint merge: `[B]`."""
+    return (wishes.joint_alpha >= 0) & ~_by_rank(wishes)
 
 
 def _by_rank(wishes):

@@ -157,6 +157,7 @@ REQUEST_TIME = "request_time"  # int64 [B] when the request is made; below 0: un
 UNKNOWN_TIME = -1  # what says so, of a time and of the time between two
 NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
 ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
+# To `retrieve_joint`, >= 0 asks for joint(alpha).
 EXCLUDE = "exclude"  # string [B, E] raw item ids that must not come back, "" pads anywhere; unknown ids are ignored
 CLUSTER_QUOTAS = "cluster_quotas"  # float32 [B, K or 1] weights to share the list by, any scale
 CLUSTER_MIN = "cluster_min"  # int32 [B, K or 1] least results of a cluster, if it has as many; below 0: no bound
@@ -180,6 +181,10 @@ MAX_ROWS = 1024
 SIGNATURES = {
     "serving_default": ((HISTORY,), (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT)),
     "retrieve": (
+        (HISTORY, NUM_CANDIDATES, ALPHA),
+        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
+    ),
+    "retrieve_joint": (
         (HISTORY, NUM_CANDIDATES, ALPHA),
         (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
     ),

@@ -51,8 +51,8 @@ class RetrievalClient(Client):
             alpha: Exponent of the quota merge (>= 0; 0 shares equally, larger follows the intent more), for all users
                 or one number each; None asks for the bundle's own merge. Needs `num_candidates`.
             timeout: Seconds for the whole call, instead of the client's.
-            **controls: `times` and `request_time` for models that read times, `exclude`, `cluster_quotas`,
-                `cluster_min`, `cluster_max` of `messages.retrieve_request`.
+            **controls: `times` and `request_time` for models that read times, `joint_alpha`, `exclude`,
+                `cluster_quotas`, `cluster_min`, `cluster_max` of `messages.retrieve_request`.
 
         Returns:
             [B] results.

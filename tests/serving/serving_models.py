@@ -83,6 +83,16 @@ class FakeBundle(tf.Module):
     def retrieve(self, history, num_candidates, alpha):
         return self._retrieve(history, num_candidates, alpha)
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.string),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+        ]
+    )
+    def retrieve_joint(self, history, num_candidates, alpha):
+        return self._retrieve(history, num_candidates, 10 * alpha)
+
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
     def encode(self, history):
         known = tf.reduce_sum(tf.cast(history != "", tf.float32), axis=1)
@@ -146,6 +156,7 @@ def save_fake_bundle(path: Path) -> Path:
         "retrieve": model.retrieve,
         "encode": model.encode,
         "search": model.search,
+        "retrieve_joint": model.retrieve_joint,
         "retrieve_controlled": model.retrieve_controlled,
     }
     tf.saved_model.save(model, str(path), signatures=signatures)

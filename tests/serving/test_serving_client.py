@@ -35,6 +35,8 @@ def test_one_number_for_all_or_one_each(client):
     results = client.retrieve([["a"], ["b", "c"]], num_candidates=[1, 9], alpha=[0, 2.5])
     assert [r.item_ids for r in results] == [["i0"], ["i0", "i1", "i2", "i3"]]
     assert [r.scores[0] for r in results] == [0, 2.5]
+    results = client.retrieve([["a"], ["b", "c"]], num_candidates=2, joint_alpha=[0, 2.5])
+    assert [r.scores[0] for r in results] == [0, 25]  # the fake bundle's joint merge is ten times as much
     results = client.retrieve([["a"], ["b", "c"]], num_candidates=2)
     assert [r.scores[0] for r in results] == [messages.BUNDLE_MERGE] * 2
 

@@ -21,6 +21,7 @@ def inputs_of(request):
         ({}, "serving_default"),
         ({"num_candidates": 5}, "retrieve"),
         ({"num_candidates": 5, "alpha": 0}, "retrieve"),
+        ({"num_candidates": 5, "joint_alpha": 0.8}, "retrieve_joint"),
         ({"num_candidates": 5, "exclude": [["1"], []]}, "retrieve_controlled"),
         ({"num_candidates": 5, "cluster_max": [1, 2]}, "retrieve_controlled"),
     ],
@@ -56,6 +57,10 @@ def test_clusters_are_controlled_for_all_users_or_each():
     [
         ({"alpha": 1.0}, "Expected num_candidates together with"),
         ({"exclude": [[], []]}, "Expected num_candidates together with"),
+        ({"joint_alpha": 1.0}, "Expected num_candidates together with"),
+        ({"num_candidates": 5, "alpha": 1.0, "joint_alpha": 1.0}, "Expected joint_alpha without alpha"),
+        ({"num_candidates": 5, "joint_alpha": 1.0, "cluster_max": [1, 2]}, "Expected joint_alpha without alpha"),
+        ({"num_candidates": 5, "joint_alpha": [1.0, 1.0, 1.0]}, "joint_alpha"),
         ({"num_candidates": 5, "exclude": [["1"]]}, "Expected one sequence to exclude per history, 2, got 1."),
         ({"num_candidates": 5, "exclude": ["1", "2"]}, "Expected exclude to be a sequence of item ids as text"),
         ({"num_candidates": 5, "exclude": [["1"], [2]]}, r"Expected exclude to be .*, got \[\['1'\], \[2\]\]"),

@@ -194,10 +194,13 @@ REQUESTS = {
     "no columns": ("retrieve", retrieve_inputs(np.zeros([2, 0], dtype=object))),
     "more than there are": ("retrieve", retrieve_inputs([film(0, 7, 25), LONG], num_candidates=MAX_CANDIDATES)),
     "per row": ("retrieve", retrieve_inputs([film(0, 7, 25)] * 4, [1, 20, 5, 7], [-1, 0, np.inf, -np.inf])),
+    "joint": ("retrieve_joint", retrieve_inputs([film(0, 7, 25), LONG, []] * 2, 40, [0.7, 0.7, 0.7, -1, 0, np.inf])),
+    "joint, all": ("retrieve_joint", retrieve_inputs([film(0, 7, 25), LONG], MAX_CANDIDATES, 0.7)),
     "controlled": ("retrieve_controlled", controlled_inputs([film(0, 7, 25), [], LONG])),
     "none": ("retrieve", retrieve_inputs([film(1), film(2)], num_candidates=[0, 3])),
     "too many": ("retrieve", retrieve_inputs([film(1)], num_candidates=MAX_CANDIDATES + 1)),
     "alpha is NaN": ("retrieve", retrieve_inputs([film(1)], alpha=np.nan)),
+    "joint alpha is NaN": ("retrieve_joint", retrieve_inputs([film(1)], alpha=np.nan)),
     "uneven batch": ("retrieve", retrieve_inputs([film(1), film(2)]) | {schema.ALPHA: np.float32([1.0])}),
     "no rows": ("retrieve", retrieve_inputs(np.zeros([0, 3], dtype=object))),
     "too many rows": ("retrieve", retrieve_inputs(np.zeros([1025, 0], dtype=object))),
@@ -283,15 +286,20 @@ def test_every_cluster_answers_with_its_own_items(served):
             assert len(set(got) & set(oracle)) / count >= 0.98
 
 
-def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, loader):
-    case, served = cases["exact"], answers[loader]["exact"]
-    answer, encoded = served["more than there are"], served["encode"]
+@pytest.mark.parametrize(
+    ("bundle", "request_name", "alpha"),
+    [("exact", "more than there are", 1.0), ("exact", "joint, all", 0.7), ("auto", "joint, all", 0.7)],
+)
+def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, loader, bundle, request_name, alpha):
+    case, served = cases[bundle], answers[loader][bundle]
+    answer, encoded = served[request_name], served["encode"]
     for row, name in enumerate(["plain", "long"]):
         place = list(HISTORIES).index(name)
         vectors, intent = encoded[schema.USER_EMBEDDINGS][place], encoded[schema.INTENT][place]
-        scores = np.einsum("nd,nd->n", case.item_vectors, vectors[case.items.clusters]).astype(np.float64)
+        vector_of_cluster = np.broadcast_to(vectors, [len(case.sizes), vectors.shape[-1]])
+        scores = np.einsum("nd,nd->n", case.item_vectors, vector_of_cluster[case.items.clusters]).astype(np.float64)
         partition = np.log([np.exp(scores[case.items.clusters == k]).sum() for k in range(len(case.sizes))])
-        keys = np.log(intent)[case.items.clusters] + scores - partition[case.items.clusters]
+        keys = alpha * np.log(intent)[case.items.clusters] + scores - partition[case.items.clusters]
         seen = [case.items.item_ids.index(item_id) for item_id in HISTORIES[name]]
         keys[seen] = -np.inf
         order = np.argsort(-keys)[: 60 - len(seen)]
@@ -301,7 +309,7 @@ def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, loader)
 
 
 def test_a_served_answer_equals_the_in_process_answer(served):
-    for name in ("histories", "default", "encode", "search", "per row", "controlled"):
+    for name in ("histories", "default", "encode", "search", "per row", "joint", "controlled"):
         signature, inputs = (REQUESTS | {"search": ("search", served.case.search_each_cluster())})[name]
         expected = getattr(served.case.module, signature)(**{k: tf.constant(v) for k, v in inputs.items()})
         assert set(expected) == set(served.answers[name]) == set(schema.SIGNATURES[signature][1])
@@ -408,6 +416,7 @@ def test_rows_choose_their_length_and_merge(served):
         ("none", "Expected num_candidates in 1..64 in every row."),
         ("too many", "Expected num_candidates in 1..64 in every row."),
         ("alpha is NaN", "Expected alpha to be a number"),
+        ("joint alpha is NaN", "Expected alpha to be a number"),
         ("uneven batch", "Expected the same number of rows in every input."),
         ("no rows", "Expected 1 to 1024 rows in the request."),
         ("too many rows", "Expected 1 to 1024 rows in the request."),

@@ -6,7 +6,7 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.config import MergeConfig
 from tfdnc.errors import UserError
-from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, apportion, merge, select_keys
+from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, apportion, merge, reads_partition, select_keys
 from tfdnc.merge import seats as seats_of
 
 SIZES = (1, 3, 7, 20, 25, 30)
@@ -205,6 +205,7 @@ def test_rows_choose_their_merge_and_their_length():
     config = MergeConfig(method="joint", alpha=1.0)
     partition = np.zeros([3, K], np.float32)
     wishes = Wishes(num_candidates=tf.constant([5, 10, 1]), alpha=tf.constant([0.0, -1.0, 2.0]))
+    assert reads_partition(wishes, config)
     keys = select_keys(candidates, partition, log_intent, wishes, config)
     np.testing.assert_array_equal(keys[0], keys_of("equal", candidates, log_intent)[0])
     np.testing.assert_array_equal(keys[1], keys_of("joint", candidates, log_intent)[1])
@@ -212,6 +213,28 @@ def test_rows_choose_their_merge_and_their_length():
     merged = merge(candidates, keys, wishes.num_candidates, 12, K)
     np.testing.assert_array_equal(merged.num_results, [5, 10, 1])
     np.testing.assert_array_equal(merged.quotas.numpy().sum(axis=1), [5, 10, 1])
+
+
+@pytest.mark.parametrize("method", MERGES.names())
+def test_rows_ask_for_the_joint_merge_whatever_is_configured(method):
+    candidates, log_intent = make_candidates(4), make_log_intent(4)
+    config = MergeConfig(method=method, alpha=2.0)
+    partition = np.random.default_rng(2).normal(3, 1, size=(4, K)).astype(np.float32)
+    asked, by_quota = tf.constant([0.5, -1.0, np.inf, 0.5]), tf.constant([-1.0, -1.0, -1.0, 1.0])
+    wishes = Wishes(tf.constant([5] * 4), alpha=by_quota, joint_alpha=asked)
+    keys = select_keys(candidates, partition, log_intent, wishes, config)
+    for row, expected in enumerate(
+        [
+            keys_of("joint", candidates, log_intent, 0.5, partition),
+            keys_of(method, candidates, log_intent, 2.0, partition),
+            keys_of("joint", candidates, log_intent, np.inf, partition),
+            keys_of("quota", candidates, log_intent, 1.0),
+        ]
+    ):
+        np.testing.assert_array_equal(keys[row], expected[row])
+    assert reads_partition(wishes, config)
+    nobody = Wishes(tf.constant([5] * 4), joint_alpha=tf.fill([4], -1.0))
+    assert bool(reads_partition(nobody, config)) == (method == "joint")
 
 
 @pytest.mark.parametrize("method", ["quota", "joint"])
@@ -236,6 +259,7 @@ def random_wishes(rng, batch, available):
         weights=tf.constant(weights),
         minimum=tf.constant(minimum),
         maximum=tf.constant(maximum, tf.int32),
+        joint_alpha=tf.constant(rng.choice([-1.0, 0.0, 1.0], batch), tf.float32),
     )
 
 
@@ -293,12 +317,15 @@ def test_seats_are_the_quotas_where_the_merge_goes_by_rank_and_never_fewer(metho
         candidates, log_intent = make_candidates(20, available=available), make_log_intent(20)
         everything = random_wishes(rng, 20, available)
         unbounded = Wishes(everything.num_candidates, everything.alpha)
-        for wishes in (everything, unbounded, Wishes(everything.num_candidates)):
+        joint = Wishes(everything.num_candidates, joint_alpha=everything.joint_alpha)
+        for wishes in (everything, unbounded, joint, Wishes(everything.num_candidates)):
             config = MergeConfig(method=method, top_clusters=2, alpha=2.0)
             keys = select_keys(candidates, np.zeros([20, K], np.float32), log_intent, wishes, config)
             quotas = merge(candidates, keys, wishes.num_candidates, C, K).quotas.numpy()
             got = seats_of(tf.constant([available] * 20), tf.constant(log_intent), wishes, config).numpy()
             by_rank = np.full(20, method in BY_RANK)
+            if wishes.joint_alpha is not None:
+                by_rank &= wishes.joint_alpha.numpy() < 0
             if wishes.alpha is not None:
                 by_rank |= wishes.alpha.numpy() >= 0
             if wishes.weights is not None:

@@ -39,6 +39,8 @@ def query(arguments: argparse.Namespace) -> None:
             "Expected --start-server or the --tls-roots and --label of a server that runs, got both: the server of a "
             "query has neither. Drop one."
         )
+    if arguments.exclude and arguments.joint_alpha is not None:
+        raise UserError("Expected --exclude or --joint-alpha, got both: different signatures know them. Drop one.")
     run = arguments.run or _newest_run(arguments.runs)
     # What the bundle was made with: a command for some stations may have rewritten the config of the run since.
     manifest = read_bundle_manifest(find_version(run / road.EXPORT.folder))
@@ -51,6 +53,8 @@ def query(arguments: argparse.Namespace) -> None:
     with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name, **options) as client:
         history = [items.item_ids[row] for row in user.history]
         controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
+        if arguments.joint_alpha is not None:
+            controls["joint_alpha"] = arguments.joint_alpha
         if manifest["config"]["model"]["times"]:
             controls |= {"times": [user.times], "request_time": user.request_time}
         [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha, **controls)
@@ -60,7 +64,7 @@ def query(arguments: argparse.Namespace) -> None:
             "this run does not have: start it on this bundle, or name its run with --run."
         )
     _show_user(arguments.user, run, user, items)
-    _show_answer(answer, user, items, arguments.alpha)
+    _show_answer(answer, user, items, _merge_of(arguments))
 
 
 def _newest_run(runs: Path) -> Path:
@@ -108,8 +112,14 @@ def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
     screen.console.print(table)
 
 
-def _show_answer(answer: Retrieval, user: User, items: ItemTable, alpha: float | None) -> None:
-    merge = "the bundle's own merge" if alpha is None else f"quota, alpha {alpha:g}"
+def _merge_of(arguments: argparse.Namespace) -> str:
+    for method, alpha in (("quota", arguments.alpha), ("joint", arguments.joint_alpha)):
+        if alpha is not None:
+            return f"{method}, alpha {alpha:g}"
+    return "the bundle's own merge"
+
+
+def _show_answer(answer: Retrieval, user: User, items: ItemTable, merge: str) -> None:
     title = f"{len(answer.item_ids)} candidates by {merge}"
     table = screen.table(title, "cluster", "intent", "items", "best of them (place in the list)")
     place_of = {item_id: place for place, item_id in enumerate(answer.item_ids, 1)}

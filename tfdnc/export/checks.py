@@ -40,9 +40,10 @@ def check_wishes(wishes: Wishes, width: int) -> list[tf.Operation]:
         tf.debugging.assert_greater_equal(wishes.num_candidates, 1, length),
         tf.debugging.assert_less_equal(wishes.num_candidates, width, length),
     ]
-    if wishes.alpha is not None:
-        message = f"Expected {schema.ALPHA} to be a number, negative for the merge the bundle was exported with."
-        checks.append(tf.debugging.assert_equal(tf.math.is_nan(wishes.alpha), False, message))
+    message = f"Expected {schema.ALPHA} to be a number, negative for the merge the bundle was exported with."
+    for alpha in (wishes.alpha, wishes.joint_alpha):
+        if alpha is not None:
+            checks.append(tf.debugging.assert_equal(tf.math.is_nan(alpha), False, message))
     if wishes.weights is not None:
         checks += _check_weights(wishes.weights)
     if wishes.maximum is not None:

@@ -78,6 +78,12 @@ class RetrievalModule(tf.Module):
         """
         return self._retrieve(history, times, Wishes(num_candidates, alpha), self._max_candidates)
 
+    def retrieve_joint(
+        self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, *times: tf.Tensor
+    ) -> Tensors:
+        """`retrieve` by the joint merge, p(cluster) ** alpha p(item | cluster), where alpha is not negative."""
+        return self._retrieve(history, times, Wishes(num_candidates, joint_alpha=alpha), self._max_candidates)
+
     def retrieve_controlled(
         self,
         history: tf.Tensor,
@@ -259,7 +265,8 @@ class RetrievalModule(tf.Module):
             # A promised result is in the list whatever its key, so keys do not tell whether one is still missing:
             # everything that a cluster can have in the list is asked for at once.
             return tf.ones_like(log_intent)
-        alpha = tf.fill(tf.shape(log_intent)[:1], -1.0) if wishes.alpha is None else wishes.alpha
+        asked = wishes.joint_alpha if wishes.alpha is None else wishes.alpha
+        alpha = tf.fill(tf.shape(log_intent)[:1], -1.0) if asked is None else asked
         return expected_shares(log_intent, alpha, self._merge_config)
 
 

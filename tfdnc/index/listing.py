@@ -65,7 +65,7 @@ def search_list(
 
 
 def expected_shares(log_intent: tf.Tensor, alpha: tf.Tensor, config: MergeConfig) -> tf.Tensor:
-    """Guesses how a list will be made up: p(k) ** alpha where a row asks for a quota, else by the configured merge.
+    """Guesses how a list will be made up: p(k) ** alpha where a row asks for one, else by the configured merge.
 
     Args:
         log_intent: `[B, K]`, -inf is allowed.

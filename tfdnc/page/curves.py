@@ -137,7 +137,8 @@ def _spread_path(group: Group, x_name: str, y_name: str, labelled: bool) -> tupl
         lines += [Line([(point[x_name], point[y_name]) for point in points], group.color, style)] if points else []
         for point in points:
             title = f"{group.name}, {what} {point[along]:g}: {point[y_name]:.4f} at {point[x_name]:.3f}"
-            text = f"{point[along]:g}" if labelled and along == "alpha" and _is_round(point[along]) else ""
+            named = labelled and curve == "alpha_curve" and _is_round(point[along])
+            text = f"{point[along]:g}" if named else ""
             marks.append(Mark(point[x_name], point[y_name], group.color, title, "small", text))
     tuned = [run.report["tuned"]["figures"] for run in group.runs if run.report.get("tuned")]
     others = {f"{group.first.report['merge_method']} merge": (_merge(group), "diamond" if lines else "dot")}
