@@ -38,9 +38,7 @@ class Wishes(NamedTuple):
     weights: tf.Tensor | None = None  # [B, K] float32 to share the list by, whatever alpha; none above 0: not given
     minimum: tf.Tensor | None = None  # [B, K] int32 results of the cluster, if it has as many; their sum must fit
     maximum: tf.Tensor | None = None  # [B, K] int32 results of the cluster, not below the minimum; negative: no bound
-    joint_alpha: tf.Tensor | None = (
-        None  # [B] float32, not NaN; >= 0 asks for joint(alpha) where the others ask nothing
-    )
+    joint_alpha: tf.Tensor | None = None  # [B] float32, not NaN; >= 0: joint(alpha), unless alpha or weights ask
 
 
 class Merged(NamedTuple):
