@@ -212,11 +212,9 @@ def seats(available: tf.Tensor, log_intent: tf.Tensor, wishes: Wishes, config: M
         keys = select_keys(imagined, tf.zeros_like(log_intent), log_intent, wishes, config)
         return merge(imagined, keys, wishes.num_candidates, longest, num_clusters).quotas
 
-    by_rank = _by_rank(wishes)
-    if config.method in BY_RANK:
-        if wishes.joint_alpha is None:
-            return plan()
-        by_rank = ~_by_joint(wishes)
+    if config.method in BY_RANK and wishes.joint_alpha is None:
+        return plan()
+    by_rank = ~_by_joint(wishes) if config.method in BY_RANK else _by_rank(wishes)
     # Many requests want the configured merge in every row, and planning them is not free.
     return tf.cond(tf.reduce_any(by_rank), lambda: tf.where(by_rank[:, None], plan(), most), lambda: most)
 

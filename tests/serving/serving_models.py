@@ -48,6 +48,13 @@ class Reader(tf.Module):
         return {"content": tf.io.read_file(path)}
 
 
+RETRIEVE = [  # history, num_candidates, alpha
+    tf.TensorSpec([None, None], tf.string),
+    tf.TensorSpec([None], tf.int32),
+    tf.TensorSpec([None], tf.float32),
+]
+
+
 class FakeBundle(tf.Module):
     """Obeys the signatures of `schema.SIGNATURES`: everybody gets i0, i1, ...; scores start at the row's alpha."""
 
@@ -73,23 +80,11 @@ class FakeBundle(tf.Module):
         rows = tf.shape(history)[0]
         return self._retrieve(history, tf.fill([rows], 3), tf.fill([rows], -1.0))
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None], tf.string),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
-        ]
-    )
+    @tf.function(input_signature=RETRIEVE)
     def retrieve(self, history, num_candidates, alpha):
         return self._retrieve(history, num_candidates, alpha)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None], tf.string),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
-        ]
-    )
+    @tf.function(input_signature=RETRIEVE)
     def retrieve_joint(self, history, num_candidates, alpha):
         return self._retrieve(history, num_candidates, 10 * alpha)
 
@@ -103,9 +98,7 @@ class FakeBundle(tf.Module):
 
     @tf.function(
         input_signature=[
-            tf.TensorSpec([None, None], tf.string),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
+            *RETRIEVE,
             tf.TensorSpec([None, None], tf.string),
             tf.TensorSpec([None, None], tf.float32),
             tf.TensorSpec([None, None], tf.int32),
@@ -121,9 +114,7 @@ class FakeBundle(tf.Module):
         input_signature=[
             tf.TensorSpec([None, CLUSTERS, 3], tf.float32),
             tf.TensorSpec([None, CLUSTERS], tf.float32),
-            tf.TensorSpec([None, None], tf.string),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
+            *RETRIEVE,
         ]
     )
     def search(self, user_embeddings, intent, history, num_candidates, alpha):

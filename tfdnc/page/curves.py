@@ -25,15 +25,17 @@ _UNITS = {"epoch": "epoch", "minutes": "CPU minutes"}
 
 def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
     """Recall@M of quota(alpha) and joint(alpha) against alpha, a chart per M; a run's own merge is a level."""
-    if not any(mean_curve(group, "alpha_curve") for group in groups):
+    names = ("alpha_curve", "joint_curve")
+    curves = {group.name: {name: mean_curve(group, name) for name in names} for group in groups}
+    if not any(of_group["alpha_curve"] for of_group in curves.values()):
         return []
     charts = []
     for m in sorted(sizes_of(groups[0].first.report["merge"])):
         name, lines, marks, levels = f"recall@{m}", [], [], []
         for group in groups:
-            for curve in ("alpha_curve", "joint_curve"):
+            for curve, figures in curves[group.name].items():
                 along, what, style = _CURVES[curve]
-                points = [(point[along], point[name]) for point in mean_curve(group, curve) if name in point]
+                points = [(point[along], point[name]) for point in figures if name in point]
                 lines += [Line(points, group.color, style)] if points else []
                 marks += [
                     Mark(alpha, recall, group.color, f"{group.name}: {recall:.4f} at {what} {alpha:g}", "small")
