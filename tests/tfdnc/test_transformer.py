@@ -7,7 +7,8 @@ import pytest
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
-from tfdnc.model.transformer import Ages, Transformer
+from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets
+from tfdnc.model.transformer import AgeBias, Ages, BiasTable, Transformer
 
 B, L, D = 3, 7, 8
 
@@ -82,6 +83,34 @@ def test_a_bias_is_that_of_the_distance_and_of_the_age_when_the_position_asks(to
     np.testing.assert_array_equal(mask[0][lower], (10 * buckets + distances)[lower])
     np.testing.assert_array_equal(mask[1][lower], distances[lower])  # one time unknown: all of them
     assert (mask[:, ~lower] < -1e8).all()
+
+
+@pytest.mark.parametrize("batch", [1, B])
+def test_a_bias_learns_what_all_places_that_have_it_ask_for(batch):
+    rng = np.random.default_rng(4)
+    table = BiasTable(5, heads=2)
+    numbers = rng.integers(0, 4, [batch, L, L])  # nobody has the last one
+    upstream = rng.normal(size=[batch, 2, L, L]).astype(np.float32)
+    with tf.GradientTape() as tape:
+        biases = table(tf.constant(numbers))
+    gradient = tape.gradient(biases, table.variables[0], output_gradients=tf.constant(upstream))
+    expected = np.zeros([5, 2])
+    np.add.at(expected, numbers.ravel(), upstream.transpose(0, 2, 3, 1).reshape(-1, 2))
+    np.testing.assert_allclose(gradient, expected, atol=1e-5)
+
+
+def test_the_bias_of_an_age_is_that_of_its_power_of_two():
+    table = AgeBias(heads=2)
+    table.variables[0].assign(tf.random.stateless_normal([NUM_BUCKETS, 2], seed=[3, 4]))
+    ages = tf.constant([[[-(2**62), -1, 0, 1, 2], [3, 4, 2**24 - 1, 2**53 - 1, 2**63 - 1]]], tf.int64)
+    with tf.GradientTape() as tape:
+        biases = table(ages)
+        total = tf.reduce_sum(biases)
+    rows, buckets = table.variables[0].numpy(), gap_buckets(ages)[0].numpy()
+    np.testing.assert_array_equal(biases[0], rows[buckets].transpose(2, 0, 1))
+    often = np.bincount(buckets.ravel(), minlength=NUM_BUCKETS)
+    gradient = tf.convert_to_tensor(tape.gradient(total, table.variables[0]))
+    np.testing.assert_array_equal(gradient, np.stack([often, often], axis=1))
 
 
 def test_a_query_is_biased_as_the_position_it_stands_in(tokens):

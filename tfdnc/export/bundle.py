@@ -122,7 +122,8 @@ def save_module(module: RetrievalModule, folder: Path) -> None:
         name: tf.function(getattr(module, name), input_signature=specs, autograph=False)
         for name, specs in module.input_signatures().items()
     }
-    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    # Nobody trains a bundle, so gradients stay outside.
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"], experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
 
 

@@ -1,11 +1,22 @@
 """What the time between two events says: an embedding per power of two, in whatever unit the log counts time."""
 
+import numpy as np
+
 from tfdnc.backend import keras, tf
 from tfdnc.model.losses.draws import SALT
 from tfdnc.schema import UNKNOWN_TIME
 
 NUM_BUCKETS = 65
 """Unknown, 0, and one for each power of two that int64 holds."""
+
+
+def _bucket(field):
+    negative, exponent = field >> 11, (field & 0x7FF) - 1023  # -1023 of 0
+    return 0 if negative else min(max(exponent, -1) + 2, NUM_BUCKETS - 1)
+
+
+BUCKET_OF_FIELD = np.array([_bucket(field) for field in range(1 << 12)], np.int32)
+"""Bucket of every `gap_fields`."""
 
 
 class GapEmbedding(keras.layers.Layer):
@@ -26,15 +37,18 @@ class GapEmbedding(keras.layers.Layer):
         return tf.gather(tf.convert_to_tensor(self._rows), gap_buckets(elapsed))
 
 
+def gap_fields(elapsed: tf.Tensor) -> tf.Tensor:
+    """Elapsed time int64 of any shape -> int64 0 .. len(BUCKET_OF_FIELD) - 1, the same for times of the same bucket."""
+    # The sign and the exponent of a float64, read from its bits: the same on every machine, which a logarithm is not,
+    # and the fewest passes over a time for every pair of positions. From 2^53 on times are rounded, and one that is
+    # within 2^-54 of the next power of two counts as that.
+    bits = tf.bitcast(tf.cast(elapsed, tf.float64), tf.uint64)
+    return tf.bitcast(tf.bitwise.right_shift(bits, 52), tf.int64)
+
+
 def gap_buckets(elapsed: tf.Tensor) -> tf.Tensor:
     """Elapsed time int64 of any shape -> int32: 0 for unknown, 1 for 0, n + 2 for 2^n <= elapsed < 2^(n + 1)."""
-    # The exponent of a float32, read from its bits: exact and the same on every machine, which a logarithm is not.
-    # Without the bit below its highest one, no number is rounded up to the next power of two.
-    known = tf.maximum(elapsed, 0)
-    known = tf.bitwise.bitwise_and(known, tf.bitwise.invert(tf.bitwise.right_shift(known, 1)))
-    bits = tf.bitcast(tf.cast(known, tf.float32), tf.int32)
-    exponent = tf.bitwise.right_shift(bits, 23) - 127  # -127 of 0
-    return tf.where(elapsed < 0, 0, tf.maximum(exponent, -1) + 2)
+    return tf.gather(BUCKET_OF_FIELD, gap_fields(elapsed))
 
 
 def hide_times(elapsed: tf.Tensor, share: float, seed: tf.Tensor | None) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
-from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets
+from tfdnc.model.gaps import BUCKET_OF_FIELD, NUM_BUCKETS, gap_fields
 
 _MASKED = -1e9  # finite: a row that may read nothing must not become NaN
 
@@ -56,7 +56,7 @@ class Transformer(keras.layers.Layer):
         super().__init__(**kwargs)
         self._distances = distances
         self._distance_bias = BiasTable(distances, heads, name="distance_bias") if distances else None
-        self._time_bias = BiasTable(NUM_BUCKETS, heads, name="time_bias") if times else None
+        self._time_bias = AgeBias(heads, name="time_bias") if times else None
         self._blocks = [
             _Block(dim, heads, dropout, compute_dtype, swiglu, gated, name=f"block_{i}") for i in range(blocks)
         ]
@@ -124,12 +124,12 @@ class Transformer(keras.layers.Layer):
 
     def _bias_by_age(self, asking, read, ages):
         """What is added for the times: `[B, H, Q, L]`, or 0."""
-        return 0.0 if ages is None else self._time_bias(gap_buckets(ages.of_pairs(asking, read)))
+        return 0.0 if ages is None else self._time_bias(ages.of_pairs(asking, read))
 
     def _bias_of_own(self, asking, ages):
         """What is added where places read themselves, `[B | 1, H | 1, Q | 1, 1]`."""
         bias = self._bias_by_distance(tf.zeros([1, 1, 1], tf.int32))
-        return bias if ages is None else bias + self._time_bias(gap_buckets(ages.of_own(asking))[:, :, None])
+        return bias if ages is None else bias + self._time_bias(ages.of_own(asking)[:, :, None])
 
 
 class Ages(NamedTuple):
@@ -158,7 +158,7 @@ class Ages(NamedTuple):
 
 
 class BiasTable(keras.layers.Layer):
-    """What attention adds to a logit for a number alone: `[B, Q, L]` int32 -> `[B, H, Q, L]`."""
+    """What attention adds to a logit for a number alone: `[B, Q, L]` int -> `[B, H, Q, L]`."""
 
     def __init__(self, rows: int, heads: int, **kwargs):
         super().__init__(**kwargs)
@@ -166,7 +166,35 @@ class BiasTable(keras.layers.Layer):
 
     def call(self, numbers: tf.Tensor) -> tf.Tensor:
         """The bias of every head, of numbers 0 .. rows - 1."""
-        return tf.transpose(tf.gather(tf.convert_to_tensor(self._rows), numbers), [0, 3, 1, 2])
+        return _look_up(tf.convert_to_tensor(self._rows), numbers)
+
+
+class AgeBias(BiasTable):
+    """What attention adds for an age: `[B, Q, L]` int64, below 0 unknown -> `[B, H, Q, L]`."""
+
+    def __init__(self, heads: int, **kwargs):
+        super().__init__(NUM_BUCKETS, heads, **kwargs)
+
+    def call(self, ages: tf.Tensor) -> tf.Tensor:
+        """The bias of every head, of the buckets of the ages."""
+        # A row per field instead of a bucket per pair: there are more pairs than anything else in a Transformer.
+        return _look_up(tf.gather(tf.convert_to_tensor(self._rows), BUCKET_OF_FIELD), gap_fields(ages))
+
+
+@tf.custom_gradient
+def _look_up(rows, numbers):
+    """Rows `[R, H]` of numbers `[B, Q, L]` as `[B, H, Q, L]`."""
+
+    def gradient(upstream):
+        # Adds up by number; as one row, so always in the same order. What tf.gather does takes six times as long.
+        places, size = tf.reshape(numbers, [1, -1]), tf.cast(tf.shape(rows)[0], numbers.dtype)
+        sums = [
+            tf.raw_ops.DenseBincount(input=places, size=size, weights=tf.reshape(of_head, [1, -1]))[0]
+            for of_head in tf.unstack(upstream, axis=1)
+        ]
+        return tf.stack(sums, axis=1), None
+
+    return tf.transpose(tf.gather(rows, numbers), [0, 3, 1, 2]), gradient
 
 
 class LayerNorm(keras.layers.Layer):
