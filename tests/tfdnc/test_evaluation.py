@@ -106,7 +106,7 @@ def oracle_list(model, history, merge):
 @pytest.mark.parametrize("encoder", ["transformer", "hadamard_per_position", "hadamard_literal"])
 def test_lists_and_places_equal_the_oracle(encoder):
     model, records = make_model(encoder), make_records()
-    retrieved = Evaluator(model, MERGES, WIDTH).retrieve(records)
+    retrieved = Evaluator(model, MERGES[0], WIDTH).retrieve(records, MERGES[1:])
     for merge, lists in zip(MERGES, retrieved.lists, strict=True):
         for user in range(len(records.targets)):
             expected = oracle_list(model, history_of(records, user), merge)
@@ -133,7 +133,7 @@ def test_a_target_seen_before_is_never_found():
     records = make_records()
     records = records._replace(targets=records.items[records.splits[:-1]])
     records = records._replace(target_clusters=CLUSTERS[records.targets - 1])
-    retrieved = Evaluator(make_model(), MERGES, WIDTH).retrieve(records)
+    retrieved = Evaluator(make_model(), MergeConfig(), WIDTH).retrieve(records)
     assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
     assert np.all(retrieved.within_places == metrics.NOT_FOUND)
     assert evaluate(make_config(), make_model(), make_items(), records, records)["seen_targets"] == 1.0
@@ -193,8 +193,8 @@ def test_a_single_alpha_is_drawn_as_a_point(tmp_path):
 def test_floors_give_every_cluster_its_least_results_and_leave_the_rest_to_the_merge():
     floors, length = (1, 2, 3), 9
     records = make_records()
-    evaluator = Evaluator(make_model(), MERGES, WIDTH, floors=floors, floor_length=length)
-    joint, *_, one, two, three = evaluator.retrieve(records).lists
+    evaluator = Evaluator(make_model(), MergeConfig(), WIDTH)
+    joint, _, one, two, three = evaluator.retrieve(records, MERGES[1:2], floors, length).lists
     for floor, (rows, clusters) in zip(floors, (one, two, three), strict=True):
         assert rows.shape == (40, length)
         for user in range(40):
@@ -270,7 +270,7 @@ def test_cold_targets_are_reported_by_themselves_and_change_no_other_figure():
     assert plain.pop("cold_targets") is None
     assert report == plain
 
-    retrieved = Evaluator(model, [config.merge], 10).retrieve(records)
+    retrieved = Evaluator(model, config.merge, 10).retrieve(records)
     users = np.flatnonzero(cold[records.targets - 1])
     assert 0 < found["targets"] == len(users) < 40
     for m in (3, 10):
@@ -339,14 +339,14 @@ def several_interests():
 def test_a_judge_changes_no_list_and_ranks_targets_inside_its_own_clusters(make):
     model, (_, items, records) = make(), make_single()
     judge = make_judge(items, make_judging_items())
-    plain = Evaluator(model, [MergeConfig()], WIDTH).retrieve(records)
-    judged = Evaluator(model, [MergeConfig(method="score")], WIDTH, judge).retrieve(records)
+    plain = Evaluator(model, MergeConfig(), WIDTH).retrieve(records)
+    judged = Evaluator(model, MergeConfig(method="score"), WIDTH, judge).retrieve(records)
     rows, clusters = judged.lists[0]
     np.testing.assert_array_equal(np.where(rows >= 0, judge.model_rows[rows], -1), plain.lists[0].rows)
     np.testing.assert_array_equal(clusters, np.where(rows >= 0, CLUSTERS[rows], -1))
 
     renumbered = judge.renumber(records)
-    whole = Evaluator(model, [MergeConfig()], N).retrieve(records).lists[0].rows  # all unseen items, best first
+    whole = Evaluator(model, MergeConfig(), N).retrieve(records).lists[0].rows  # all unseen items, best first
     for user, target in enumerate(records.targets):
         order = judge.indices[whole[user][whole[user] >= 0] + 1] - 1
         mine = order[CLUSTERS[order] == renumbered.target_clusters[user]].tolist()

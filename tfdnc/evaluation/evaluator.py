@@ -5,6 +5,7 @@ last, unless `data.split` says otherwise); a user without a target is not in the
 among all the user has not seen.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from tfdnc.config import MergeConfig
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
 from tfdnc.index.exact import ExactIndex
-from tfdnc.merge import MERGES, Wishes, bound, merge
+from tfdnc.merge import MERGES, Candidates, Wishes, bound, merge
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
@@ -31,10 +32,20 @@ class Lists(NamedTuple):
 class Retrieved(NamedTuple):
     """Everything the report is computed from."""
 
-    lists: list[Lists]  # one per merge, then one per floor
+    lists: list[Lists]  # of the configured merge, then one per merge and per floor that were asked for
     within_places: np.ndarray  # [U] place of the target among the unseen items of its own cluster
     outside_places: np.ndarray  # [U] place of the target among itself and the unseen items of all other clusters
     log_intent: np.ndarray  # [U, K], over the model's own clusters
+
+
+class _Found(NamedTuple):
+    """What all lists of a batch are made from, and the places that no merge has a say in."""
+
+    candidates: Candidates
+    log_partition: tf.Tensor  # [B, K]
+    log_intent: tf.Tensor  # [B, K]
+    within: tf.Tensor  # [B] int32, -1 for not found
+    outside: tf.Tensor  # [B] int32, -1 for not found
 
 
 class Evaluator:
@@ -42,41 +53,42 @@ class Evaluator:
 
     Args:
         model: whose current weights are evaluated at each call.
-        merges: the merges to make lists with.
+        merge: the configured merge.
         width: M, the longest list; shorter lists are its prefixes, because no merge key depends on M.
-        floors: least results of every cluster that more lists by the first merge are made with.
-        floor_length: M of these; a bound reads the length, so that their prefixes are not the shorter lists.
         judge: of a model with one cluster. Lists are then in the judge's item rows and clusters, and hold the same
             items as without it if the merges go by score alone.
     """
 
-    def __init__(
-        self,
-        model: Retriever,
-        merges: Sequence[MergeConfig],
-        width: int,
-        judge: Judge | None = None,
-        floors: Sequence[int] = (),
-        floor_length: int = 0,
-    ):
+    def __init__(self, model: Retriever, merge: MergeConfig, width: int, judge: Judge | None = None):
         self._model = model
-        self._merges = merges
+        self._merge = merge
         self._width = width
-        self._floors, self._floor_length = floors, floor_length
         self._judge = judge
         self._offsets = judge.items.offsets if judge else model.offsets
         vector = tf.TensorSpec([None], tf.int32)
-        self._graph = tf.function(
-            self._retrieve,
-            input_signature=[tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs],
-            autograph=False,  # nothing here branches on tensors, and AutoGraph is most of the tracing time
-        )
+        self._search = _graph(self._find, tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs)
+        self._graphs = {}  # of merges
 
-    def retrieve(self, records: HeldOutRecords) -> Retrieved:
-        """Makes the lists of every user of `records`: in the model's item indices, with times if it reads them."""
+    def retrieve(
+        self,
+        records: HeldOutRecords,
+        merges: Sequence[MergeConfig] = (),
+        floors: Sequence[int] = (),
+        floor_length: int = 0,
+    ) -> Retrieved:
+        """Makes the lists of every user.
+
+        Args:
+            records: of the users, in the model's item indices, with times if it reads them.
+            merges: to make lists with beside the configured one.
+            floors: least results of every cluster that still more lists are made with, by the configured merge.
+            floor_length: M of these; a bound reads the length, so that their prefixes are not the shorter lists.
+        """
         judged = self._judge.renumber(records) if self._judge else records
         count = len(records.targets)
-        widths = [self._width] * len(self._merges) + [self._floor_length] * len(self._floors)
+        makers = [self._maker(merge) for merge in (self._merge, *merges)]
+        makers += [self._maker(self._merge, floor, floor_length) for floor in floors]
+        widths = [self._width] * (1 + len(merges)) + [floor_length] * len(floors)
         result = Retrieved(
             lists=[Lists(*(np.full([count, width], -1, np.int32) for _ in Lists._fields)) for width in widths],
             within_places=np.full(count, metrics.NOT_FOUND),
@@ -86,51 +98,74 @@ class Evaluator:
         for batch in history_batches(records, self._model.max_length):
             users = batch.users
             seen = self._judge.indices[batch.seen] if self._judge else batch.seen
-            targets, clusters = judged.targets[users], judged.target_clusters[users]
-            lists, within, outside, log_intent = self._graph(seen, targets, clusters, *batch.inputs)
-            for made, (rows, row_clusters) in zip(result.lists, lists, strict=True):
-                made.rows[users], made.clusters[users] = rows.numpy(), row_clusters.numpy()
-            result.within_places[users], result.outside_places[users] = _as_places(within), _as_places(outside)
-            result.log_intent[users] = log_intent.numpy()
+            found = self._search(seen, judged.targets[users], judged.target_clusters[users], *batch.inputs)
+            for lists, make in zip(result.lists, makers, strict=True):
+                rows, clusters = make(found)
+                lists.rows[users], lists.clusters[users] = rows.numpy(), clusters.numpy()
+            result.within_places[users] = _as_places(found.within)
+            result.outside_places[users] = _as_places(found.outside)
+            result.log_intent[users] = found.log_intent.numpy()
         return result
 
-    def _retrieve(self, seen, targets, target_clusters, *inputs):
+    def _maker(self, config, floor=None, length=None):
+        """A function `_Found` -> rows and clusters of the lists of a merge."""
+        # One graph for all alphas, and one for all floors: most of what a graph takes is its compilation.
+        key = config.model_copy(update={"alpha": 1.0}), length
+        if key not in self._graphs:
+            specs = _specs(len(self._offsets) - 1, self._model.num_clusters)
+            scalars = tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.int32)
+            make = functools.partial(_make_lists, config=config, width=length or self._width, floored=floor is not None)
+            self._graphs[key] = _graph(make, *specs, *scalars)
+        alpha, least = tf.constant(config.alpha, tf.float32), tf.constant(floor or 0)
+        return lambda found: self._graphs[key](*found[:3], alpha, least)
+
+    def _find(self, seen, targets, target_clusters, *inputs):
         vectors, log_intent = self._model.user_vectors(*inputs)
         # A judged model has one cluster, so one vector for it would be one for all.
         per_cluster = self._model.vectors_per_cluster and not self._judge
         items = self._items()
         index = ExactIndex(items, self._offsets)
         candidates, log_partition = index.search(vectors, seen, self._width, per_cluster=per_cluster)
-        batch = tf.shape(targets)[0]
-        num_clusters = len(self._offsets) - 1
-
-        def taken(keys, width):
-            merged = merge(candidates, keys, tf.repeat(width, batch), width, num_clusters)
-            return merged.rows, merged.clusters
-
-        keys = []
-        for config in self._merges:
-            alpha = tf.fill([batch], tf.constant(config.alpha, tf.float32))
-            keys.append(MERGES.resolve(config.method)(candidates, log_partition, log_intent, alpha, config))
-        lists = [taken(of_merge, self._width) for of_merge in keys]
-        for floor in self._floors:
-            unbounded, wanted = tf.fill([batch, num_clusters], -1), tf.repeat(self._floor_length, batch)
-            wishes = Wishes(wanted, minimum=tf.fill([batch, num_clusters], floor), maximum=unbounded)
-            lists.append(taken(bound(candidates, keys[0], wishes), self._floor_length))
         shift = tf.zeros_like(log_partition)
-        if self._merges[0].method != "score":  # scores of different clusters compare as joint probabilities only
+        if self._merge.method != "score":  # scores of different clusters compare as joint probabilities only
             shift = log_intent - log_partition
         asking = tf.gather(vectors, target_clusters, batch_dims=1)[:, None] if per_cluster else vectors
         score = tf.reduce_max(tf.einsum("bid,bd->bi", asking, tf.gather(items, targets - 1)), axis=1)
         score = tf.where(tf.reduce_any(seen == targets[:, None], axis=1), float("-inf"), score)
         outside = _outside_places(candidates, shift, score, target_clusters, self._width)
-        return lists, _within_places(candidates, targets, target_clusters), outside, log_intent
+        within = _within_places(candidates, targets, target_clusters)
+        return _Found(candidates, log_partition, log_intent, within, outside)
 
     def _items(self):
         """Item vectors `[N, D]` in the order of the index."""
         items = self._model.item_vectors()
         # The judge's order is made inside the graph, so that the lists follow the weights.
         return tf.gather(items, self._judge.model_rows) if self._judge else items
+
+
+def _graph(function, *specs):
+    # Nothing here branches on tensors, and AutoGraph is most of the tracing time.
+    return tf.function(function, input_signature=specs, autograph=False)
+
+
+def _specs(num_clusters, intent_clusters):
+    """Specs of what lists are made from: the first three of `_Found`."""
+    found, column = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)
+    candidates = Candidates(found, tf.TensorSpec([None, None], tf.int32), column, column)
+    return candidates, tf.TensorSpec([None, num_clusters]), tf.TensorSpec([None, intent_clusters])
+
+
+def _make_lists(candidates, log_partition, log_intent, alpha, floor, config, width, floored):
+    """Rows and clusters `[B, width]` of the lists of a merge, with a floor under every cluster where asked for."""
+    batch, num_clusters = tf.shape(log_intent)[0], log_partition.shape[1]
+    keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, tf.repeat(alpha, batch), config)
+    wanted = tf.repeat(width, batch)
+    if floored:
+        unbounded = tf.fill([batch, num_clusters], -1)
+        floors = tf.fill([batch, num_clusters], floor)
+        keys = bound(candidates, keys, Wishes(wanted, minimum=floors, maximum=unbounded))
+    merged = merge(candidates, keys, wanted, width, num_clusters)
+    return merged.rows, merged.clusters
 
 
 def _within_places(candidates, targets, target_clusters):

@@ -42,7 +42,7 @@ def validator(config: ExperimentConfig, records: HeldOutRecords):
 
     @functools.cache  # one compiled graph for the whole training
     def evaluator_of(model: Retriever) -> Evaluator:
-        return Evaluator(model, [config.merge], max(sizes))
+        return Evaluator(model, config.merge, max(sizes))
 
     def validate(model: Retriever) -> dict[str, float]:
         retrieved = evaluator_of(model).retrieve(records)
@@ -113,14 +113,14 @@ def evaluate(
     alphas = settings.alphas if informed else ()
     joint_alphas = settings.joint_alphas if informed and config.merge.method == "joint" else ()
     # One cluster is one list, in order of score under any merge; a judge's clusters must not change it.
-    merges = [MergeConfig(method="score") if judge else config.merge]
-    merges += [MergeConfig(method="quota", alpha=alpha) for alpha in alphas]
-    merges += [MergeConfig(method="joint", alpha=alpha) for alpha in joint_alphas]
+    configured = MergeConfig(method="score") if judge else config.merge
+    quotas = [MergeConfig(method="quota", alpha=alpha) for alpha in alphas]
+    joints = [MergeConfig(method="joint", alpha=alpha) for alpha in joint_alphas]
     length = settings.floor_length
     floors = [floor for floor in settings.floors if floor * items.num_clusters <= length] if informed else []
     width = max(*settings.candidates, *settings.within_cluster)
-    evaluator = Evaluator(model, merges, width, judge, floors, length)
-    retrieved = evaluator.retrieve(test)
+    evaluator = Evaluator(model, configured, width, judge)
+    retrieved = evaluator.retrieve(test, quotas + joints, floors, length)
     sets = category_sets(shelf.categories) if shelf.categories else None
     figures = functools.partial(
         list_figures,
@@ -143,11 +143,11 @@ def evaluate(
         "judged_by": _judged_by(settings, shelf, judge),
         "merge_method": config.merge.method,
         "merge": merged,
-        "without_times": _without_times(model, merges[:1], width, judge, test, figures),
+        "without_times": _without_times(evaluator, test, figures) if model.reads_times else None,
         "alpha_curve": curve,
         "joint_curve": joint_curve,
         "floor_curve": floor_curve,
-        "tuned": _tune(curve, evaluator, validation, tuning_objective(settings)) if curve else None,
+        "tuned": _tune(curve, quotas, evaluator, validation, tuning_objective(settings)) if curve else None,
         "within_cluster": recalls(retrieved.within_places, sorted({*settings.within_cluster, *settings.candidates})),
         "out_of_cluster": recalls(retrieved.outside_places, settings.candidates),
         "within_cluster_by_cluster": _by_cluster(retrieved, records, shelf, settings.within_cluster),
@@ -163,13 +163,9 @@ def write_report(report: dict, output: Path) -> None:
     (output / REPORT).write_text(json.dumps(report, indent=1))
 
 
-def _without_times(
-    model: Retriever, merges: list[MergeConfig], width: int, judge: judging.Judge | None, test: HeldOutRecords, figures
-) -> dict[str, float] | None:
-    if not model.reads_times:
-        return None
+def _without_times(evaluator: Evaluator, test: HeldOutRecords, figures) -> dict[str, float]:
     silent = test._replace(elapsed=np.full_like(test.elapsed, UNKNOWN_TIME))
-    return figures(Evaluator(model, merges, width, judge).retrieve(silent).lists[0])
+    return figures(evaluator.retrieve(silent).lists[0])
 
 
 def _judged_by(settings: EvaluateConfig, shelf: ItemTable, judge: judging.Judge | None) -> str | None:
@@ -178,11 +174,13 @@ def _judged_by(settings: EvaluateConfig, shelf: ItemTable, judge: judging.Judge 
     return "own clusters" if shelf.num_clusters > 1 else None
 
 
-def _tune(curve: list[dict], evaluator: Evaluator, validation: HeldOutRecords, objective: str) -> dict:
+def _tune(
+    curve: list[dict], quotas: list[MergeConfig], evaluator: Evaluator, validation: HeldOutRecords, objective: str
+) -> dict:
     """Picks the point of the alpha curve by its value on validation; ties go to the first."""
     m = int(objective.removeprefix("recall@"))
-    lists_of_alphas = evaluator.retrieve(validation).lists[1 : 1 + len(curve)]
-    values = [metrics.recall(metrics.places(x.rows, validation.targets - 1), m) for x in lists_of_alphas]
+    _, *lists_of_quotas = evaluator.retrieve(validation, quotas).lists
+    values = [metrics.recall(metrics.places(x.rows, validation.targets - 1), m) for x in lists_of_quotas]
     best = int(np.argmax(values))
     alpha, figures = curve[best]["alpha"], {name: value for name, value in curve[best].items() if name != "alpha"}
     return {"alpha": alpha, "objective": objective, "validation": values[best], "figures": figures}
