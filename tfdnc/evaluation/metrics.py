@@ -111,9 +111,13 @@ def popularity_lists(counts: np.ndarray, histories: np.ndarray, splits: np.ndarr
     """
     descending = np.argsort(-counts, kind="stable")
     lists = np.full([len(splits) - 1, m], -1)
+    is_seen = np.zeros(len(counts), bool)
     for user, (start, stop) in enumerate(itertools.pairwise(splits)):
-        best = descending[: m + stop - start]  # enough, whatever the user has seen of them
-        unseen = best[~np.isin(best, histories[start:stop] - 1)][:m]
+        history = histories[start:stop] - 1
+        best = descending[: m + len(history)]  # enough, whatever the user has seen of them
+        is_seen[history] = True
+        unseen = best[~is_seen[best]][:m]
+        is_seen[history] = False
         lists[user, : len(unseen)] = unseen
     return lists
 
