@@ -1,6 +1,7 @@
 """What became of the rows of a log: the figures of the first job, and its refusals."""
 
 import logging
+from datetime import timedelta
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
 from beam_jobs.files import exists, join, open_file
@@ -10,6 +11,7 @@ from beam_jobs.pipeline import add_counts
 from tfdnc import schema
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
+from tfdnc.times import FAR_FUTURE, days_of
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
                 for kind in targets
             },
         },
+        "times": result["times"],
+        "days": result["times"] and days_of(result["times"], config.ticks_per_second),
         "split_sha256": result["split_sha256"],
     }
 
@@ -133,4 +137,16 @@ def warn_of_open_filter(figures: dict, config: DataConfig) -> None:
             "data.filter_rounds.",
             config.filter_rounds,
             config.min_item_events,
+        )
+
+
+def warn_of_unit(figures: dict, config: DataConfig) -> None:
+    """Logs a warning when the log reaches so far into the future that its times must be in another unit."""
+    last = figures["times"][1] / config.ticks_per_second
+    if last > FAR_FUTURE.timestamp():
+        _log.warning(
+            "The times of the log reach the year %d: are they in another unit than data.time_unit = %s? Gaps of "
+            "sessions and dates of a split are counted in it.",
+            FAR_FUTURE.year + (last - FAR_FUTURE.timestamp()) / timedelta(days=365.2425).total_seconds(),
+            config.time_unit,
         )

@@ -40,6 +40,7 @@ from beam_jobs.row_accounts import (
     refuse_malformed,
     refuse_nothing_left,
     warn_of_open_filter,
+    warn_of_unit,
 )
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
@@ -79,7 +80,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         `rows_read`; `rows_malformed` by reason; `rows_filtered` by rule; `filter_rounds`: how many of them `changed`
         something, and whether they `converged`, so that one more would change nothing; `users` (or sessions), `items`
         and `events` kept, so that read = malformed + filtered + events; `split`: the `train_events`, and per kind of
-        target the users who have one and the targets that are `cold`, items without a training event; `split_sha256`
+        target the users who have one and the targets that are `cold`, items without a training event; `times`: of the
+        first and the last event, in the log's unit; `days`: these as dates, None if they are none; `split_sha256`
         of one line "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are
         integers, else lexicographic.
 
@@ -105,6 +107,7 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     refuse_nothing_left(figures, config, log)
     refuse_empty_split(figures, config)
     warn_of_open_filter(figures, config)
+    warn_of_unit(figures, config)
     return figures
 
 
@@ -154,7 +157,7 @@ def _build(
     more = config.catalogue == "items"
     _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, join(output, schema.VOCABULARY))
     figures = (rows.figures, buckets.figures, written) | "AllFigures" >> beam.Flatten()
-    return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out))
+    return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out), AsIter(buckets.spans))
 
 
 def _find_frequent(block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig) -> list[AsSingleton]:
@@ -172,9 +175,15 @@ def _find_frequent(block_counts: beam.PCollection, grouped: beam.PCollection, co
     return frequent
 
 
-def summarise(packed_vocabulary: bytes, counts: Iterable[dict[str, int]], packed_held_out: Iterable[bytes]) -> dict:
-    """Returns all counts of the job and the split hash."""
+def summarise(
+    packed_vocabulary: bytes,
+    counts: Iterable[dict[str, int]],
+    packed_held_out: Iterable[bytes],
+    spans: Iterable[tuple[int, int]],
+) -> dict:
+    """Returns all counts of the job, the first and last time, and the split hash."""
     vocabulary, held_out = unpack(packed_vocabulary), unpack_all(packed_held_out, HELD_OUT_SCHEMA)
+    firsts, lasts = zip(*spans, strict=True) if (spans := list(spans)) else ((), ())
     return {
         **add_counts(counts),
         "items": vocabulary.num_rows,
@@ -183,6 +192,7 @@ def summarise(packed_vocabulary: bytes, counts: Iterable[dict[str, int]], packed
         "train_events": int(vocabulary["train_events"].to_numpy().sum()),
         "users of the split": held_out.num_rows,
         **count_targets(held_out, vocabulary),
+        "times": [min(firsts), max(lasts)] if firsts else None,
         "split_sha256": split_sha256(held_out, vocabulary),
     }
 
@@ -269,6 +279,7 @@ class FilterBucket(beam.DoFn):
         sequences: (bucket, packed sequences with `candidate` indices, 1..N' in order of the frequent items).
         counts: packed (candidate, events, training events) of the bucket.
         held_out: packed (user, validation candidate, test candidate).
+        spans: first and last time, if there is one.
         figures: counts of users and events.
     """
 
@@ -281,6 +292,7 @@ class FilterBucket(beam.DoFn):
         TaggedOutput[Literal["sequences"], tuple[int, bytes]]
         | TaggedOutput[Literal["counts"], bytes]
         | TaggedOutput[Literal["held_out"], bytes]
+        | TaggedOutput[Literal["spans"], tuple[int, int]]
         | TaggedOutput[Literal["figures"], dict[str, int]]
     ]:
         """Yields the outputs of a bucket."""
@@ -292,6 +304,9 @@ class FilterBucket(beam.DoFn):
         yield TaggedOutput("sequences", (bucket, pack(sequences)))
         yield TaggedOutput("counts", count_candidates(sequences))
         yield TaggedOutput("held_out", held_out_items(sequences))
+        if num_events:
+            span = pc.min_max(sequences["times"].flatten())
+            yield TaggedOutput("spans", (span["min"].as_py(), span["max"].as_py()))
         yield TaggedOutput("figures", figures)
 
 

@@ -1,11 +1,14 @@
 """Points in time as a config gives them, in the unit in which a log counts time."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONG_AGO, FAR_FUTURE = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Between these a time is taken for a date; smaller numbers may be a count of events, larger ones of another unit."""
 
 
 def _check_instant(value: object) -> object:
@@ -32,3 +35,11 @@ def first_time_from(instant: Instant, ticks_per_second: int) -> int:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
     return -(-microseconds * ticks_per_second // 1_000_000)  # rounded up
+
+
+def days_of(times: Iterable[int], ticks_per_second: int) -> list[str] | None:
+    """Returns times of a log as dates (UTC), None if one of them is none that an event can have been recorded at."""
+    seconds = [time / ticks_per_second for time in times]
+    if min(seconds) < LONG_AGO.timestamp() or max(seconds) > FAR_FUTURE.timestamp():
+        return None
+    return [datetime.fromtimestamp(second, UTC).date().isoformat() for second in seconds]

@@ -27,6 +27,8 @@ def test_held_out_items_are_those_of_published_results(tmp_path):
             "validation": {"users": 6_040, "cold": 0},
             "test": {"users": 6_040, "cold": 0},
         },
+        "times": [956_703_932, 1_046_454_590],
+        "days": ["2000-04-25", "2003-02-28"],
         # From the README of the data: ties in time keep the order of the lines.
         "split_sha256": "b224dfec6f17a708ef10398ffc813654aa639ee5e40474cee3bbf33a15c0c17f",
     }

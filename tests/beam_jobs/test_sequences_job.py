@@ -87,6 +87,24 @@ def test_counts_add_up(tmp_path, prepare_log):
     assert json.loads(json.dumps(figures)) == figures
 
 
+@pytest.mark.parametrize(
+    ("unit", "days", "warned"),
+    [
+        ("ms", ["2000-04-25", "2003-02-28"], None),
+        ("s", None, "reach the year 35130: are they in another unit than data.time_unit = s?"),
+        ("us", None, None),  # 1970: may be a count of events
+    ],
+)
+def test_the_figures_say_when_the_log_was(write_csv, prepare_log, caplog, unit, days, warned):
+    rows = [(user, item, 956_703_932_000) for user in "abc" for item in "xyz"]
+    rows += [("d", "x", 1_046_454_590_000), ("d", "x", 1_000_000_000_000), ("d", "y", 1_000_000_000_001)]
+    rows += [("rare", "z", 1), ("rare", "y", 2**62)]  # dropped with their user
+    figures, _ = prepare_log(write_csv(rows), num_shards=3, time_unit=unit)
+    assert figures["times"] == [956_703_932_000, 1_046_454_590_000]
+    assert figures["days"] == days
+    assert (warned in caplog.text) if warned else ("unit" not in caplog.text)
+
+
 def test_user_with_two_events_is_dropped_and_three_are_enough(write_csv, prepare_log, read_users):
     rows = [("two", "x", 1), ("two", "y", 2), ("three", "x", 3), ("three", "y", 1), ("three", "x", 2)]
     figures, prepared = prepare_log(write_csv(rows))

@@ -3,7 +3,7 @@
 import pytest
 
 from tfdnc.data_config import UNITS_PER_SECOND
-from tfdnc.times import first_time_from
+from tfdnc.times import days_of, first_time_from
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,17 @@ from tfdnc.times import first_time_from
 )
 def test_the_first_time_of_a_log_at_or_after_an_instant(instant, unit, time):
     assert first_time_from(instant, UNITS_PER_SECOND[unit]) == time
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "days"),
+    [
+        ([956_703_932, 1_046_454_590], "s", ["2000-04-25", "2003-02-28"]),
+        ([956_703_932_999, 1_046_454_590_000], "ms", ["2000-04-25", "2003-02-28"]),
+        ([0, 1_046_454_590], "s", None),
+        ([956_703_932, 1_046_454_590_000], "s", None),
+        ([-(2**63), 2**63 - 1], "us", None),
+    ],
+)
+def test_times_are_shown_as_days_where_they_can_be_some(times, unit, days):
+    assert days_of(times, UNITS_PER_SECOND[unit]) == days
