@@ -101,6 +101,7 @@ def make_run(folder, report=None, seed=1, clusters=K, epochs=4, history_extra=No
         for e in range(1, 5)
     ]
     data = {"users": 400, "items": N, "events": 4321, "split_sha256": "0123456789abcdef" * 4}
+    data["days"] = ["2000-04-25", "2003-02-28"]
     cost = {"parameters": 123_456, "epochs": epochs, "steps": 8, "best_epoch": 2, "cpu_seconds": 240.0}
     settings = {"train": {"loss": "bce", "epochs": epochs}, "model": {"encoder": "transformer"}}
     write_station(folder, "prepare", data, {"seed": seed, "data": {"format": "csv"}}, {}, {})
@@ -188,7 +189,16 @@ def test_names_and_titles_are_data(full_page):
 
 def test_every_section_is_there(full_page):
     assert Balanced(full_page).ids == SECTIONS
-    for text in ("4,321", "0123456789abcdef…", "123,456", "4.0 min", "2.5 min", "dnc-seed1/config.yaml", "ECE 0.0321"):
+    for text in (
+        "4,321",
+        "2000-04-25 to 2003-02-28",
+        "0123456789abcdef…",
+        "123,456",
+        "4.0 min",
+        "2.5 min",
+        "dnc-seed1/config.yaml",
+        "ECE 0.0321",
+    ):
         assert text in full_page
     for axis in ("CPU minutes", "Gini coefficient", "Mean distance", "confidence"):
         assert axis in full_page

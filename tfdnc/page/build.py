@@ -93,7 +93,7 @@ def _data(runs: Sequence[Run]) -> list[dict]:
     distinct = {}
     for run in runs:
         figures = run.figures("prepare")
-        known = {"users": None, "items": None, "events": None, "split_sha256": None} | figures
+        known = dict.fromkeys(("users", "items", "events", "days", "split_sha256")) | figures
         found = distinct.setdefault(known["split_sha256"], {**known, "tested": run.report["users"], "runs": []})
         found["runs"].append(run.label)
     return list(distinct.values())
