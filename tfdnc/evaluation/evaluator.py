@@ -86,7 +86,7 @@ class Evaluator:
         """
         judged = self._judge.renumber(records) if self._judge else records
         count = len(records.targets)
-        makers = [self._maker(merge) for merge in (self._merge, *merges)]
+        makers = [self._maker(config) for config in (self._merge, *merges)]
         makers += [self._maker(self._merge, floor, floor_length) for floor in floors]
         widths = [self._width] * (1 + len(merges)) + [floor_length] * len(floors)
         result = Retrieved(
