@@ -134,7 +134,7 @@ def popularity_places(counts: np.ndarray, histories: np.ndarray, splits: np.ndar
     descending = np.sort(-counts)
     not_below = np.searchsorted(descending, -counts[targets - 1], side="right") - 1  # the target itself is one
     owners = np.repeat(np.arange(len(targets)), np.diff(splits))
-    owners, items = np.unique(np.stack([owners, histories], axis=1), axis=0).T  # an item is seen once
+    owners, items = np.divmod(np.unique(owners * (len(counts) + 1) + histories), len(counts) + 1)  # seen once each
     ahead = counts[items - 1] >= counts[targets[owners] - 1]
     place = not_below - np.bincount(owners[ahead], minlength=len(targets))
     return np.where(seen(histories, splits, targets), NOT_FOUND, place)  # a seen target is in no list
