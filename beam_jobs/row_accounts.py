@@ -1,7 +1,6 @@
 """What became of the rows of a log: the figures of the first job, and its refusals."""
 
 import logging
-from datetime import timedelta
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
 from beam_jobs.files import exists, join, open_file
@@ -17,6 +16,7 @@ _log = logging.getLogger(__name__)
 
 _MALFORMED = "malformed: "  # prefix of counts by reason
 _EXAMPLES = 3  # malformed rows shown in an error
+_SECONDS_PER_YEAR = 365.2425 * 86_400
 
 
 def count_rows(rows: Rows) -> dict[str, int]:
@@ -147,6 +147,6 @@ def warn_of_unit(figures: dict, config: DataConfig) -> None:
         _log.warning(
             "The times of the log reach the year %d: are they in another unit than data.time_unit = %s? Gaps of "
             "sessions and dates of a split are counted in it.",
-            FAR_FUTURE.year + (last - FAR_FUTURE.timestamp()) / timedelta(days=365.2425).total_seconds(),
+            1970 + last / _SECONDS_PER_YEAR,
             config.time_unit,
         )

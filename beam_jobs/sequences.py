@@ -183,7 +183,7 @@ def summarise(
 ) -> dict:
     """Returns all counts of the job, the first and last time, and the split hash."""
     vocabulary, held_out = unpack(packed_vocabulary), unpack_all(packed_held_out, HELD_OUT_SCHEMA)
-    firsts, lasts = zip(*spans, strict=True) if (spans := list(spans)) else ((), ())
+    times = [time for span in spans for time in span]
     return {
         **add_counts(counts),
         "items": vocabulary.num_rows,
@@ -192,7 +192,7 @@ def summarise(
         "train_events": int(vocabulary["train_events"].to_numpy().sum()),
         "users of the split": held_out.num_rows,
         **count_targets(held_out, vocabulary),
-        "times": [min(firsts), max(lasts)] if firsts else None,
+        "times": [min(times), max(times)] if times else None,
         "split_sha256": split_sha256(held_out, vocabulary),
     }
 

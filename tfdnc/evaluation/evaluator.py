@@ -110,11 +110,12 @@ class Evaluator:
     def _maker(self, config, floor=None, length=None):
         """A function `_Found` -> rows and clusters of the lists of a merge."""
         # One graph for all alphas, and one for all floors: most of what a graph takes is its compilation.
-        key = config.model_copy(update={"alpha": 1.0}), length
+        alike, width = config.model_copy(update={"alpha": 1.0}), length or self._width
+        key = alike, width, floor is not None
         if key not in self._graphs:
             specs = _specs(len(self._offsets) - 1, self._model.num_clusters)
             scalars = tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.int32)
-            make = functools.partial(_make_lists, config=config, width=length or self._width, floored=floor is not None)
+            make = functools.partial(_make_lists, config=alike, width=width, floored=floor is not None)
             self._graphs[key] = _graph(make, *specs, *scalars)
         alpha, least = tf.constant(config.alpha, tf.float32), tf.constant(floor or 0)
         return lambda found: self._graphs[key](*found[:3], alpha, least)

@@ -9,13 +9,8 @@ from tfdnc.schema import UNKNOWN_TIME
 NUM_BUCKETS = 65
 """Unknown, 0, and one for each power of two that int64 holds."""
 
-
-def _bucket(field):
-    negative, exponent = field >> 11, (field & 0x7FF) - 1023  # -1023 of 0
-    return 0 if negative else min(max(exponent, -1) + 2, NUM_BUCKETS - 1)
-
-
-BUCKET_OF_FIELD = np.array([_bucket(field) for field in range(1 << 12)], np.int32)
+_FIELDS = np.arange(1 << 12)  # a sign, and the exponent of 2^n as n + 1023; that of 0 is 0
+BUCKET_OF_FIELD = np.where(_FIELDS >> 11, 0, np.clip(_FIELDS - 1021, 1, NUM_BUCKETS - 1)).astype(np.int32)
 """Bucket of every `gap_fields`."""
 
 
