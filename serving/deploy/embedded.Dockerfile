@@ -9,7 +9,7 @@ COPY setup.py pyproject.toml README.md /src/
 COPY tfdnc /src/tfdnc
 COPY beam_jobs /src/beam_jobs
 COPY serving /src/serving
-RUN pip install --no-cache-dir /src
+RUN pip install --no-cache-dir "/src[serve]"
 RUN useradd --create-home serving
 USER serving
 WORKDIR /home/serving
