@@ -45,6 +45,11 @@ def type_name(data_type: int) -> str:
     return types_pb2.DataType.Name(data_type).removeprefix("DT_").lower()
 
 
+def type_name_of(dtype: np.dtype) -> str:
+    """Returns TensorFlow's short name of the dtype of an array."""
+    return type_name(_TYPES[dtype]) if dtype in _TYPES else str(dtype)
+
+
 def decode(proto: tensor_pb2.TensorProto, max_bytes: int | None = None) -> np.ndarray:
     """Returns the array that `proto` describes; strings come as an object array of bytes.
 
@@ -147,6 +152,7 @@ def encode(array: np.ndarray, proto: tensor_pb2.TensorProto | None = None) -> te
         TypeError: There is no typed field for this dtype (quantised types, resources).
     """
     proto = tensor_pb2.TensorProto() if proto is None else proto
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too
     for size in array.shape:
         proto.tensor_shape.dim.add().size = size
     if array.dtype.kind in "OSU":

@@ -123,6 +123,8 @@ class Application:
             key = spec.signature_name or DEFAULT_SIGNATURE
             if key not in servable.signatures:
                 raise invalid_argument(f'Serving signature name: "{key}" not found in signature def')
+            if not servable.signatures[key].inputs:
+                raise invalid_argument(f"Failed to get input map for signature: {spec.signature_name or 'DEFAULT'}")
             in_rows = requests.fill_predict(document, servable.signatures[key].inputs, request)
             response = predict(servable, request, deadline=deadline)
         return responses.predictions(response.outputs, in_rows)
