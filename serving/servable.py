@@ -20,6 +20,9 @@ _LOG = logging.getLogger(__name__)
 Load = Callable[[str, int, Path], "Servable"]
 """Makes the servable of (model, version, folder)."""
 
+TAGS = (tf.saved_model.SERVING,)
+"""Of the graph that a SavedModel means to be served."""
+
 MAX_CALLABLES = 64
 """Sets of outputs that a version gets a pruned graph for, which costs memory and seconds. Any client may ask for any
 set, so later ones are answered out of all outputs: a server must not depend on how inventive its clients are."""
@@ -42,7 +45,14 @@ class Servable:
         signatures: `SignatureDef` by name, as saved.
     """
 
-    def __init__(self, name: str, version: int, path: Path, config: config_pb2.ConfigProto | None = None):
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        config: config_pb2.ConfigProto | None = None,
+        tags: Iterable[str] = TAGS,
+    ):
         """Loads the version; see `Servable.load`."""
         self.name, self.version, self.path = name, version, path
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
@@ -50,7 +60,7 @@ class Servable:
         self._callables: dict[tuple[str, tuple[str, ...]], Callable] = {}
         try:
             with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+                meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), str(path))
         except BaseException:
             self._session.close()
             raise
@@ -61,16 +71,30 @@ class Servable:
             self.signatures[key].CopyFrom(signature)
 
     @classmethod
-    def load(cls, name: str, version: int, path: Path, config: config_pb2.ConfigProto | None = None) -> "Servable":
-        """Checks and loads the version at `path`; `config` is the session's.
+    def load(
+        cls,
+        name: str,
+        version: int,
+        path: Path,
+        config: config_pb2.ConfigProto | None = None,
+        tags: Iterable[str] = TAGS,
+    ) -> "Servable":
+        """Checks and loads the version at `path`.
+
+        Args:
+            name: Name of the model.
+            version: Number of the version.
+            path: Folder of the version.
+            config: Of the session.
+            tags: Those of the graph to load, exactly; a SavedModel may hold several.
 
         Raises:
             UserError: The version cannot be served here; the message says why and what to do.
         """
         bundle.check(path)
         try:
-            servable = cls(name, version, path, config)
-        except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph with the tag "serve"
+            servable = cls(name, version, path, config, tags)
+        except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph with the tags
             raise UserError(
                 f"Expected a SavedModel that this TensorFlow can load in {path}, loading failed: {error}. "
                 "Export it again, or install the library whose ops it uses."

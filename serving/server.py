@@ -23,7 +23,7 @@ from serving.model_config import single_model
 from serving.options import ServerOptions
 from serving.parsing import ParsingInterceptor
 from serving.rest.server import RestServer
-from serving.servable import Servable
+from serving.servable import Load, Servable
 from serving.services import ModelService, PredictionService
 from serving.session_config import session_config
 from serving.source import ModelSource, Periodic
@@ -36,6 +36,8 @@ _LOG = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
 """How long a stopping server waits for requests that are being answered."""
+
+_TFLITE_MODEL = "model.tflite"
 
 _BATCH_THREADS = "model_server_batch_threads"
 """What TF Serving calls them without a file; a file without a name has another default."""
@@ -71,7 +73,11 @@ class Server:
             # The models come first: a client that connects to a bound port waits, one that finds none is told at once.
             self._load_models()
             prediction = PredictionService(
-                self.manager, options.max_message_bytes, options.enable_signature_method_name_check, self.metrics
+                self.manager,
+                options.max_message_bytes,
+                options.enable_signature_method_name_check,
+                self.metrics,
+                options.enable_serialization_as_tensor_content,
             )
             self._grpc = self._build_grpc(prediction)
             self._health = HealthService(self._grpc) if options.enable_grpc_healthcheck_service else None
@@ -118,10 +124,11 @@ class Server:
             self.manager,
             self.options.host,
             self.options.rest_api_port,
-            timeout_seconds=self.options.rest_api_timeout_in_ms / 1e3,
+            timeout_seconds=self.options.rest_timeout,
             num_threads=self.options.rest_threads,
             metrics=self.metrics,
             max_body_bytes=self.options.max_message_bytes,
+            cors=self.options.rest_api_enable_cors_support,
         )
 
     def _bind(self) -> int:
@@ -170,11 +177,14 @@ class Server:
 
 def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     repeats = max(options.num_request_iterations_for_warmup, 1)
-    load = functools.partial(Servable.load, config=session_config(options))
+    tags = tuple(options.saved_model_tags.split(","))
+    load = functools.partial(Servable.load, config=session_config(options), tags=tags)
+    if options.prefer_tflite_model:
+        load = _without_tflite(load)
     if options.enable_batching:
         file = options.batching_parameters_file
         parameters = BatchingParameters.read(file) if file else BatchingParameters(thread_pool_name=_BATCH_THREADS)
-        load = batching.loader(load, parameters, metrics)
+        load = batching.loader(load, parameters, metrics, options.enable_per_model_batching_parameters)
     return ModelManager(
         load=load if metrics is None else metrics.timed(load),
         warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,
@@ -183,6 +193,20 @@ def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
         num_load_threads=max(options.num_load_threads, 1),
         num_unload_threads=max(options.num_unload_threads, 1),
     )
+
+
+def _without_tflite(load: Load) -> Load:
+    """Returns `load`, but for versions that TF Serving would answer from another model."""
+
+    def check_and_load(name: str, version: int, path: Path) -> Servable:
+        if (path / _TFLITE_MODEL).is_file():
+            raise UserError(
+                f"Expected no {_TFLITE_MODEL} in {path} beside --prefer_tflite_model, found one. This server has no "
+                "TensorFlow Lite: drop the flag to serve the SavedModel, or the file."
+            )
+        return load(name, version, path)
+
+    return check_and_load
 
 
 def _address(host: str, port: int) -> str:

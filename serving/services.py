@@ -70,6 +70,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         max_tensor_bytes: See `tensors.decode`.
         check_method_names: See `Inference`.
         metrics: Counts the RPCs.
+        as_content: Write the outputs of Predict as `tensor_content`.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         max_tensor_bytes: int | None = None,
         check_method_names: bool = False,
         metrics: Metrics | None = None,
+        as_content: bool = False,
     ):
         self._manager = manager
+        self._as_content = as_content
         self._max_tensor_bytes = max_tensor_bytes
         self._check_method_names = check_method_names
         self._metrics = metrics
@@ -126,7 +129,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             tf.errors.OpError: The graph failed on the request.
         """
         with self._manager.lease(request.model_spec) as servable:
-            return predict(servable, request, self._max_tensor_bytes, deadline, abandoned)
+            return predict(servable, request, self._max_tensor_bytes, deadline, abandoned, self._as_content)
 
     def classify(
         self,

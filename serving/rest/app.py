@@ -64,7 +64,7 @@ class Application:
     Args:
         prediction: Answers classify, regress and metadata.
         manager: Holds the models.
-        timeout_seconds: How long an answer may take.
+        timeout_seconds: How long an answer may take; None for any.
         metrics: Counts the calls, and is shown on its path if it has one; None for neither.
         max_body_bytes: What a compressed body may unfold to; plain ones are bounded by the HTTP server.
         cors: Tell browsers that pages of other sites may read the answers.
@@ -78,7 +78,7 @@ class Application:
         self,
         prediction: PredictionService,
         manager: ModelManager,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         metrics: Metrics | None,
         max_body_bytes: int,
         cors: bool = False,
@@ -111,7 +111,8 @@ class Application:
         code = grpc.StatusCode.OK
         try:
             if call is not None and call[4] in _CALLS:
-                spec, deadline = _spec(*call.group(1, 2, 3)), started + self._timeout
+                spec = _spec(*call.group(1, 2, 3))
+                deadline = None if self._timeout is None else started + self._timeout
                 text = _CALLS[call[4]](self, spec, self._body(environ), deadline)
             elif method == "OPTIONS":
                 text = _preflight(environ)
@@ -127,7 +128,7 @@ class Application:
             self._metrics.observe_request(urllib.parse.unquote(call[1]), call[4], "REST", code.name, seconds)
         return code, text
 
-    def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> str:
         document = requests.parse(body)
         spec.signature_name = requests.signature_name(document)
         request = predict_pb2.PredictRequest(model_spec=spec)
@@ -142,11 +143,11 @@ class Application:
             response = predict(servable, request, deadline=deadline)
         return responses.predictions(response.outputs, in_rows)
 
-    def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> str:
         request = self._with_examples(classification_pb2.ClassificationRequest(model_spec=spec), body)
         return responses.classifications(self._prediction.classify(request, deadline).result)
 
-    def _regress(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    def _regress(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> str:
         request = self._with_examples(regression_pb2.RegressionRequest(model_spec=spec), body)
         return responses.regressions(self._prediction.regress(request, deadline).result)
 

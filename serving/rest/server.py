@@ -37,7 +37,7 @@ class RestServer:
         manager: Holds the models.
         host: Address to bind to.
         port: Port to bind to; 0 picks a free one.
-        timeout_seconds: How long an answer may take.
+        timeout_seconds: How long an answer may take; None for any.
         num_threads: Threads that answer requests.
         metrics: Counts the calls, and is shown on its path if it has one; None for neither.
         max_body_bytes: Larger bodies get 413.
@@ -56,7 +56,7 @@ class RestServer:
         manager: ModelManager,
         host: str,
         port: int,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         num_threads: int,
         metrics: Metrics | None,
         max_body_bytes: int,
