@@ -116,7 +116,8 @@ class BatchingServable:
         rows = sum(task.rows for task in tasks)
         total = self._parameters.padded_size(rows)
         feeds = {name: _merged([task.feeds[name] for task in tasks], total) for name in tasks[0].feeds}
-        results = self._servable.run(key, feeds, frozenset().union(*(task.outputs for task in tasks)))
+        outputs = frozenset().union(*(task.outputs for task in tasks))
+        results = self._servable.run(key, feeds, outputs, _last_deadline(tasks))
         for array in results.values():
             _check_output(array, total)
         answers, start = [], 0
@@ -124,6 +125,10 @@ class BatchingServable:
             answers.append({name: results[name][start : start + task.rows] for name in sorted(task.outputs)})
             start += task.rows
         return answers
+
+    def interrupt(self) -> None:
+        """See `Servable.interrupt`; what waits in the queues fails as well."""
+        self._servable.interrupt()
 
     def close(self) -> None:
         """Answers what still waits, then frees the version; no request may come after."""
@@ -153,6 +158,12 @@ def loader(load: Load, parameters: BatchingParameters, metrics: Metrics | None =
         return BatchingServable(load(name, version, path), own, metrics)
 
     return load_batching
+
+
+def _last_deadline(tasks: list[Task]) -> float | None:
+    """Returns until when at least one of the tasks is waited for, None without end."""
+    deadlines = [task.deadline for task in tasks]
+    return None if None in deadlines else max(deadlines)
 
 
 def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:

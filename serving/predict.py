@@ -42,6 +42,8 @@ def predict(
     outputs = choose_outputs(signature, request.output_filter)
     try:
         results = servable.run(key, feeds, outputs, deadline, abandoned)
+    except (tf.errors.DeadlineExceededError, tf.errors.CancelledError):
+        raise
     except tf.errors.OpError as error:
         raise _explained(error, signature, feeds) from error
     response = predict_pb2.PredictResponse()

@@ -62,7 +62,7 @@ def test_warm_up_requests_are_replayed(version):
     manager, failure = loaded(version)
     assert failure is None
     with manager.lease(model_pb2.ModelSpec(name="m")) as servable:
-        assert {key for key, _ in servable._callables} == {"serving_default", "positive_only"}
+        assert {key for key, _ in servable._plans} == {"serving_default", "positive_only"}
     manager.close()
 
 
