@@ -184,7 +184,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.model_spec.version.value = servable.version
             for key, signature in servable.signatures.items():
                 signatures.signature_def[key].CopyFrom(signature)
-                signatures.signature_def[key].ClearField("defaults")  # TF Serving keeps them to itself
         response.metadata[SIGNATURE_DEF].Pack(signatures)
         return response
 
@@ -236,4 +235,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 "supported"
             )
         self._reload_config(request.config)
-        return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
+        response = model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
+        for name in request.metric_names:  # of TensorFlow's inside, which are not counted here: as of unknown ones
+            response.metric.add(name=name, int64_value_increase=0)
+        return response

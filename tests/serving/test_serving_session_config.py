@@ -60,7 +60,7 @@ def test_flags_win_over_the_file(file):
 
 def test_a_file_that_is_no_config_is_told(file):
     file.write_text("inter_op_threads: 1")
-    with pytest.raises(UserError, match="expected a ConfigProto in text format"):
+    with pytest.raises(UserError, match=r"Error parsing text-format tensorflow\.ConfigProto: 1:1: Message type "):
         threads(tensorflow_session_config_file=file)
 
 
