@@ -394,7 +394,7 @@ def test_the_file_of_tf_serving_is_read(tmp_path):
             "max_execution_batch_size { value: 9 }",
             "Expected max_execution_batch_size of at most max_batch_size",
         ),
-        ("max_batch_size: 8", "expected a BatchingParameters in text format"),
+        ("max_batch_size: 8", "Error parsing text-format tensorflow.serving.BatchingParameters"),
         ("max_batch { value: 8 }", 'no field named "max_batch"'),
     ],
 )
