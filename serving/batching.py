@@ -3,9 +3,11 @@
 What differs is said in `BatchingServable`; everything else, with its limits and error messages, is TF Serving's.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -20,6 +22,9 @@ from serving.status import ServingError, invalid_argument
 MAX_PADDING = 1 << 20
 """Elements that one tensor of a batch may be filled up with, unless as many were sent. One request with a history of a
 million items would otherwise cost a batch of 32 as much as 32 of them."""
+
+PARAMETERS_FILE = "batching_params.pbtxt"
+"""`BatchingParameters` in the folder of a version, TF Serving's name."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -111,7 +116,8 @@ class BatchingServable:
         rows = sum(task.rows for task in tasks)
         total = self._parameters.padded_size(rows)
         feeds = {name: _merged([task.feeds[name] for task in tasks], total) for name in tasks[0].feeds}
-        results = self._servable.run(key, feeds, frozenset().union(*(task.outputs for task in tasks)))
+        outputs = frozenset().union(*(task.outputs for task in tasks))
+        results = self._servable.run(key, feeds, outputs, _last_deadline(tasks))
         for array in results.values():
             _check_output(array, total)
         answers, start = [], 0
@@ -120,15 +126,44 @@ class BatchingServable:
             start += task.rows
         return answers
 
+    def interrupt(self) -> None:
+        """See `Servable.interrupt`; what waits in the queues fails as well."""
+        self._servable.interrupt()
+
     def close(self) -> None:
         """Answers what still waits, then frees the version; no request may come after."""
         self._scheduler.close()
         self._servable.close()
 
 
-def loader(load: Load, parameters: BatchingParameters, metrics: Metrics | None = None) -> Load:
-    """Returns `load` with every version behind a `BatchingServable`."""
-    return lambda name, version, path: BatchingServable(load(name, version, path), parameters, metrics)
+def loader(load: Load, parameters: BatchingParameters, metrics: Metrics | None = None, per_model: bool = False) -> Load:
+    """Returns `load` with versions behind a `BatchingServable`.
+
+    Args:
+        load: Loads a version.
+        parameters: Of every version.
+        metrics: Told of every batch.
+        per_model: Take the parameters of a version out of its own file instead, but for the threads and their name; a
+            version without the file is not batched.
+    """
+
+    def load_batching(name: str, version: int, path: Path):
+        if not per_model:
+            return BatchingServable(load(name, version, path), parameters, metrics)
+        file = path / PARAMETERS_FILE
+        if not file.is_file():
+            return load(name, version, path)
+        pool = {"num_batch_threads": parameters.num_batch_threads, "thread_pool_name": parameters.thread_pool_name}
+        own = dataclasses.replace(BatchingParameters.read(file), **pool)
+        return BatchingServable(load(name, version, path), own, metrics)
+
+    return load_batching
+
+
+def _last_deadline(tasks: list[Task]) -> float | None:
+    """Returns until when at least one of the tasks is waited for, None without end."""
+    deadlines = [task.deadline for task in tasks]
+    return None if None in deadlines else max(deadlines)
 
 
 def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:

@@ -176,6 +176,21 @@ class ModelManager:
         with self._lock:
             return {name: sorted(versions) for name, versions in self._available.items()}
 
+    def interrupt(self) -> None:
+        """Ends the runs of all requests, whatever they still have to do; no other run may begin."""
+        with self._lock:
+            versions = [version for versions in self._versions.values() for version in versions.values()]
+            servables = [version.servable for version in versions if version.servable is not None]
+        for servable in servables:
+            servable.interrupt()
+
+    def wait_until_unloaded(self) -> None:
+        """Waits until no version is in memory; after `close` that is when the last request is over."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: all(v.state == State.END for vs in self._versions.values() for v in vs.values())
+            )
+
     def close(self) -> None:
         """Unloads everything, what is in use as soon as it is not; returns when no thread works any more."""
         with self._lock:
@@ -189,6 +204,7 @@ class ModelManager:
             for version in (version for versions in self._versions.values() for version in versions.values()):
                 if version.state == State.LOADING:  # was cancelled before it began
                     version.state = State.END
+            self._changed.notify_all()
 
     def _advance(self, name: str) -> None:
         """Starts whatever the policy asks for next; needs the lock."""

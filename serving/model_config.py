@@ -54,13 +54,13 @@ def platform_of(model: model_server_config_pb2.ModelConfig) -> str:
     Raises:
         ServingError: INVALID_ARGUMENT: both ways, neither, or a type without a platform.
     """
-    fields = "ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform."
+    fields = "ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform"
     if model.model_type == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
         if not model.model_platform:
-            raise invalid_argument(f"Illegal setting neither {fields[0]} nor {fields[1]}")
+            raise invalid_argument(f"Illegal setting neither {fields[0]} nor {fields[1]}, model name is {model.name}")
         return model.model_platform
     if model.model_platform:
-        raise invalid_argument(f"Illegal setting both {fields[0]} and {fields[1]}")
+        raise invalid_argument(f"Illegal setting both {fields[0]} and {fields[1]}, model name is {model.name}")
     if model.model_type != model_server_config_pb2.TENSORFLOW:
         raise invalid_argument(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
     return PLATFORM

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+from serving import upstream_flags
 from tfdnc.errors import UserError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -16,6 +17,10 @@ DEFAULT_HOST = "127.0.0.1"
 MAX_MESSAGE_BYTES = 64 << 20
 """Largest request, and largest tensor a request may describe. TF Serving has no limit; a history of 200 ids takes a
 few KB, so this is a fence against accidents."""
+
+
+_MAY_BE_NEGATIVE = ("load_retry_interval_micros", "rest_api_timeout_in_ms")
+"""Not to wait, or to wait without end."""
 
 
 def default_threads() -> int:
@@ -36,7 +41,8 @@ class ServerOptions:
     grpc_socket_path: Annotated[Path | None, "also answer gRPC on this Unix socket"] = None
     rest_api_port: Annotated[int, "port of the REST API and of the metrics, 0 for none"] = 0
     rest_api_num_threads: Annotated[int, "threads that answer REST requests, 0 for 4 per CPU"] = 0
-    rest_api_timeout_in_ms: Annotated[int, "deadline of a REST request"] = 30_000
+    rest_api_timeout_in_ms: Annotated[int, "deadline of a REST request, 0 or less for none"] = 30_000
+    rest_api_enable_cors_support: Annotated[bool, "let pages of other sites read REST answers"] = False
     model_name: Annotated[str, "name that clients ask for, unless there is a model_config_file"] = "default"
     model_base_path: Annotated[Path | None, "folder of numbered versions, or one version"] = None
     model_config_file: Annotated[Path | None, "ModelServerConfig in text format; the two above are ignored"] = None
@@ -51,16 +57,23 @@ class ServerOptions:
     num_request_iterations_for_warmup: Annotated[int, "how often each of them is replayed; 0 is once"] = 0
     enable_batching: Annotated[bool, "answer several requests by one run of the graph"] = False
     batching_parameters_file: Annotated[Path | None, "BatchingParameters in text format"] = None
+    enable_per_model_batching_parameters: Annotated[bool, "batch by the file batching_params.pbtxt of a version"] = (
+        False
+    )
+    saved_model_tags: Annotated[str, "comma-separated tags of the graph to load from a SavedModel"] = "serve"
+    prefer_tflite_model: Annotated[bool, "refuse versions with a model.tflite, which TF Serving would run"] = False
     tensorflow_session_config_file: Annotated[Path | None, "ConfigProto of the models' sessions, text format"] = None
     tensorflow_session_parallelism: Annotated[int, "threads for both of the next two, 0: as TensorFlow chooses"] = 0
     tensorflow_intra_op_parallelism: Annotated[int, "threads that one op is spread over, 0: as TensorFlow chooses"] = 0
     tensorflow_inter_op_parallelism: Annotated[int, "threads that run ops side by side, 0: as TensorFlow chooses"] = 0
+    per_process_gpu_memory_fraction: Annotated[float, "share of the memory of a GPU, 0: as TensorFlow chooses"] = 0.0
     monitoring_config_file: Annotated[Path | None, "MonitoringConfig in text format"] = None
     ssl_config_file: Annotated[Path | None, "SSLConfig in text format: gRPC over TLS only"] = None
     grpc_channel_arguments: Annotated[str, "comma-separated KEY=VALUE for gRPC"] = ""
     grpc_max_threads: Annotated[int, "threads that answer gRPC requests, 0 for 4 per CPU"] = 0
     enable_grpc_healthcheck_service: Annotated[bool, "answer grpc.health.v1.Health"] = False
     enable_signature_method_name_check: Annotated[bool, "Classify and Regress insist on the method name"] = False
+    enable_serialization_as_tensor_content: Annotated[bool, "Predict over gRPC answers in tensor_content"] = False
     max_message_bytes: Annotated[int, "largest request; TF Serving has no such flag and no limit"] = MAX_MESSAGE_BYTES
 
     def __post_init__(self):
@@ -68,16 +81,17 @@ class ServerOptions:
             raise UserError("Expected model_base_path or model_config_file, got neither. Say what to serve.")
         if self.batching_parameters_file and not self.enable_batching:
             raise UserError("Expected enable_batching beside batching_parameters_file, it is off. Add it.")
-        if self.tensorflow_session_parallelism and (
-            self.tensorflow_intra_op_parallelism or self.tensorflow_inter_op_parallelism
+        if (
+            self.tensorflow_session_parallelism
+            and self.tensorflow_intra_op_parallelism
+            and self.tensorflow_inter_op_parallelism
         ):
             raise UserError(
                 "Expected either tensorflow_session_parallelism or tensorflow_intra_op_parallelism and "
-                "tensorflow_inter_op_parallelism, got both. Drop one."
+                "tensorflow_inter_op_parallelism, got all three. Drop one or two."
             )
-        # Negative polls are TF Serving's way to make its own tests wait; a server that never looks serves nothing. A
-        # negative interval means not to wait.
-        for name in (name for name, kind, _ in _fields() if kind is int and name != "load_retry_interval_micros"):
+        # Negative polls are TF Serving's way to make its own tests wait; a server that never looks serves nothing.
+        for name in (name for name, kind, _ in _fields() if kind is int and name not in _MAY_BE_NEGATIVE):
             if getattr(self, name) < 0 and not name.endswith("port"):
                 raise UserError(f"Expected {name} of 0 or more, got {getattr(self, name)}. Correct it.")
         for name in ("port", "rest_api_port"):
@@ -93,6 +107,11 @@ class ServerOptions:
     def grpc_threads(self) -> int:
         """Threads that answer gRPC requests."""
         return self.grpc_max_threads or default_threads()
+
+    @property
+    def rest_timeout(self) -> float | None:
+        """Seconds a REST request may take, None for any."""
+        return self.rest_api_timeout_in_ms / 1e3 if self.rest_api_timeout_in_ms > 0 else None
 
     @property
     def rest_threads(self) -> int:
@@ -126,18 +145,27 @@ def add_flags(parser: argparse.ArgumentParser, **defaults) -> None:
         if field in defaults and default is None:
             continue
         shown = "" if default in (None, "") else f" (default: {str(default).lower()})"
-        settings: dict = {"default": default, "help": text + shown, "type": _boolean if kind is bool else kind}
-        if kind is bool:
-            settings |= {"nargs": "?", "const": True, "metavar": "true|false"}
-        parser.add_argument(f"--{field}", **settings)
+        _add_flag(parser, field, kind, default, text + shown)
+    for field, (kind, text) in upstream_flags.IDLE.items():
+        _add_flag(parser, field, kind, argparse.SUPPRESS, f"does nothing here: {text}")
+    for field, (kind, text) in upstream_flags.REFUSED.items():
+        _add_flag(parser, field, kind, argparse.SUPPRESS, f"refused: {text}")
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, kind: type, default, text: str) -> None:
+    settings: dict = {"default": default, "help": text, "type": _boolean if kind is bool else kind}
+    if kind is bool:
+        settings |= {"nargs": "?", "const": True, "metavar": "true|false"}
+    parser.add_argument(f"--{name}", **settings)
 
 
 def from_arguments(arguments: argparse.Namespace, **others) -> ServerOptions:
     """Returns the options that `add_flags` has parsed, with `others` for the flags it left out.
 
     Raises:
-        UserError: See `ServerOptions`.
+        UserError: See `ServerOptions` and `upstream_flags.settle`.
     """
+    upstream_flags.settle(vars(arguments))
     names = {name for name, _, _ in _fields()}
     return ServerOptions(**{key: value for key, value in vars(arguments).items() if key in names}, **others)
 

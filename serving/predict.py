@@ -20,6 +20,7 @@ def predict(
     max_tensor_bytes: int | None = None,
     deadline: float | None = None,
     abandoned: deadlines.Abandoned | None = None,
+    as_content: bool = False,
 ) -> predict_pb2.PredictResponse:
     """Answers one request; the response names the signature and the version that answered.
 
@@ -29,6 +30,7 @@ def predict(
         max_tensor_bytes: See `tensors.decode`.
         deadline: See `serving.deadline`.
         abandoned: See `serving.deadline`.
+        as_content: See `tensors.encode`.
 
     Raises:
         ServingError: The request does not fit the signature, or nobody waits for the answer any more.
@@ -40,6 +42,8 @@ def predict(
     outputs = choose_outputs(signature, request.output_filter)
     try:
         results = servable.run(key, feeds, outputs, deadline, abandoned)
+    except (tf.errors.DeadlineExceededError, tf.errors.CancelledError):
+        raise
     except tf.errors.OpError as error:
         raise _explained(error, signature, feeds) from error
     response = predict_pb2.PredictResponse()
@@ -48,7 +52,7 @@ def predict(
     response.model_spec.version.value = servable.version
     for alias, array in results.items():
         try:
-            tensors.encode(np.asarray(array), response.outputs[alias])
+            tensors.encode(np.asarray(array), response.outputs[alias], as_content)
         except TypeError as error:
             raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f'output "{alias}" cannot be sent: {error}') from error
     return response

@@ -1,6 +1,8 @@
 """One loaded version of a model: a TF1 session over its SavedModel, asked by the names of signatures and tensors."""
 
+import dataclasses
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.python.client import pywrap_tf_session
 
 from serving import bundle
 from serving import deadline as deadlines
@@ -20,9 +23,15 @@ _LOG = logging.getLogger(__name__)
 Load = Callable[[str, int, Path], "Servable"]
 """Makes the servable of (model, version, folder)."""
 
-MAX_CALLABLES = 64
+TAGS = (tf.saved_model.SERVING,)
+"""Of the graph that a SavedModel means to be served."""
+
+MAX_PLANS = 64
 """Sets of outputs that a version gets a pruned graph for, which costs memory and seconds. Any client may ask for any
 set, so later ones are answered out of all outputs: a server must not depend on how inventive its clients are."""
+
+_PRUNING_SECONDS = 2.0
+"""How long others wait for the first run of a kind; a run that takes longer is slow for other reasons."""
 
 _OF_THE_LOADER = {"__saved_model_init_op", "__saved_model_train_op"}
 """Entries among a SavedModel's signatures that name an op to run on loading, and that no client may run again."""
@@ -42,15 +51,22 @@ class Servable:
         signatures: `SignatureDef` by name, as saved.
     """
 
-    def __init__(self, name: str, version: int, path: Path, config: config_pb2.ConfigProto | None = None):
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        config: config_pb2.ConfigProto | None = None,
+        tags: Iterable[str] = TAGS,
+    ):
         """Loads the version; see `Servable.load`."""
         self.name, self.version, self.path = name, version, path
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         self._making = threading.Lock()
-        self._callables: dict[tuple[str, tuple[str, ...]], Callable] = {}
+        self._plans: dict[tuple[str, tuple[str, ...]], _Plan] = {}
         try:
             with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+                meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), str(path))
         except BaseException:
             self._session.close()
             raise
@@ -61,16 +77,30 @@ class Servable:
             self.signatures[key].CopyFrom(signature)
 
     @classmethod
-    def load(cls, name: str, version: int, path: Path, config: config_pb2.ConfigProto | None = None) -> "Servable":
-        """Checks and loads the version at `path`; `config` is the session's.
+    def load(
+        cls,
+        name: str,
+        version: int,
+        path: Path,
+        config: config_pb2.ConfigProto | None = None,
+        tags: Iterable[str] = TAGS,
+    ) -> "Servable":
+        """Checks and loads the version at `path`.
+
+        Args:
+            name: Name of the model.
+            version: Number of the version.
+            path: Folder of the version.
+            config: Of the session.
+            tags: Those of the graph to load, exactly; a SavedModel may hold several.
 
         Raises:
             UserError: The version cannot be served here; the message says why and what to do.
         """
         bundle.check(path)
         try:
-            servable = cls(name, version, path, config)
-        except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph with the tag "serve"
+            servable = cls(name, version, path, config, tags)
+        except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph with the tags
             raise UserError(
                 f"Expected a SavedModel that this TensorFlow can load in {path}, loading failed: {error}. "
                 "Export it again, or install the library whose ops it uses."
@@ -98,52 +128,92 @@ class Servable:
     ) -> dict[str, np.ndarray]:
         """Returns the wanted outputs of signature `key`.
 
-        A run that has begun is finished, whatever the time: a callable takes no timeout per call, and `Session.run`,
-        which does, costs twice as much.
-
         Args:
             key: Name of the signature, which must exist.
             feeds: Exactly the inputs of the signature, by their names in it, in the dtypes it declares.
             outputs: Names of outputs in the signature; the result holds these.
-            deadline: See `serving.deadline`.
+            deadline: See `serving.deadline`; a run that has begun ends with the op that is at work then.
             abandoned: See `serving.deadline`.
 
         Raises:
             ServingError: DEADLINE_EXCEEDED or CANCELLED: nobody waits for the answer any more. INVALID_ARGUMENT: the
                 graph could not answer, and TensorFlow could not say why without quoting bytes that are no text.
-            tf.errors.OpError: The graph could not answer.
+            tf.errors.OpError: The graph could not answer, also in time.
         """
         aliases = tuple(sorted(set(outputs)))
-        values = [feeds[alias] for alias in sorted(feeds)]
-        fetched, call = self._callable(key, aliases)
+        plan, is_first = self._plan(key, aliases)
+        if not is_first:
+            left = deadlines.remaining(deadline)
+            plan.pruned.wait(_PRUNING_SECONDS if left is None else min(_PRUNING_SECONDS, left))
         deadlines.check(deadline, abandoned)
+        values = dict(zip(plan.inputs, (feeds[alias] for alias in sorted(feeds)), strict=True))
         try:
-            results = dict(zip(fetched, call(*values), strict=True))
+            results = dict(zip(plan.aliases, self._run(plan, values, deadline), strict=True))
         except UnicodeDecodeError as error:  # the graph's own error, with bytes of the request in it that are no text
             raise invalid_argument(error.object.decode(errors="replace")) from error
-        return results if fetched == aliases else {alias: results[alias] for alias in aliases}
+        finally:
+            plan.pruned.set()
+        return results if plan.aliases == aliases else {alias: results[alias] for alias in aliases}
 
-    def _callable(self, key: str, aliases: tuple[str, ...]) -> tuple[tuple[str, ...], Callable]:
-        """Returns a function from the inputs in order of name to outputs, and their names: at least `aliases`."""
-        call = self._callables.get((key, aliases))
-        if call is not None:
-            return aliases, call
-        with self._making:  # pruning a graph takes tenths of a second: a crowd must not do it many times over
-            if (key, aliases) not in self._callables and len(self._callables) >= MAX_CALLABLES:
+    def _run(self, plan: "_Plan", values: dict, deadline: float | None) -> list[np.ndarray]:
+        # What `Session.run` does after looking at every name and shape, which is half of its cost; shapes are then left
+        # to the graph, as by the C++ server. Private, but TF1's API no longer changes.
+        run, left = self._session._call_tf_sessionrun, deadlines.remaining(deadline)
+        if left is None:
+            return run(None, values, plan.outputs, [], None)
+        milliseconds = max(1, math.ceil(min(left * 1e3, 2**62)))
+        options = pywrap_tf_session.TF_NewBufferFromString(
+            config_pb2.RunOptions(timeout_in_ms=milliseconds).SerializeToString()
+        )
+        try:
+            return run(options, values, plan.outputs, [], None)
+        finally:
+            pywrap_tf_session.TF_DeleteBuffer(options)
+
+    def _plan(self, key: str, aliases: tuple[str, ...]) -> tuple["_Plan", bool]:
+        """Returns how to compute at least `aliases`, and whether this is the first run of its kind."""
+        plan = self._plans.get((key, aliases))
+        if plan is not None:
+            return plan, False
+        with self._making:
+            if (key, aliases) not in self._plans and len(self._plans) >= MAX_PLANS:
                 aliases = tuple(sorted(self.signatures[key].outputs))
-            if (key, aliases) not in self._callables:
-                self._callables[key, aliases] = self._make_callable(self.signatures[key], aliases)
-            return aliases, self._callables[key, aliases]
+            is_first = (key, aliases) not in self._plans
+            if is_first:
+                self._plans[key, aliases] = self._make_plan(self.signatures[key], aliases)
+            return self._plans[key, aliases], is_first
 
-    def _make_callable(self, signature: meta_graph_pb2.SignatureDef, aliases: tuple[str, ...]):
-        inputs = [signature.inputs[alias].name for alias in sorted(signature.inputs)]
-        fetches = [signature.outputs[alias].name for alias in aliases]
-        # The underscore marks it private, but it is half the cost of Session.run, and unlike that it leaves the
-        # check of shapes to the graph, as the C++ server does. TF1's API no longer changes.
-        return self._session._make_callable_from_options(config_pb2.CallableOptions(feed=inputs, fetch=fetches))
+    def _make_plan(self, signature: meta_graph_pb2.SignatureDef, aliases: tuple[str, ...]) -> "_Plan":
+        def find(info: meta_graph_pb2.TensorInfo):
+            return self._session.graph.get_tensor_by_name(info.name)._as_tf_output()
+
+        inputs = [find(signature.inputs[alias]) for alias in sorted(signature.inputs)]
+        return _Plan(aliases, inputs, [find(signature.outputs[alias]) for alias in aliases])
+
+    def interrupt(self) -> None:
+        """Ends the runs that are under way, each after the op that is at work, with CANCELLED; no other may begin."""
+        self._session.close()
 
     def close(self) -> None:
         """Frees the version; no request may be running, and none may come after."""
-        self._callables.clear()
+        self._plans.clear()
         self._session.close()
         _LOG.info("unloaded version %d of model %s", self.version, self.name)
+
+
+@dataclasses.dataclass(eq=False)
+class _Plan:
+    """What a run computes, in TensorFlow's handles.
+
+    Attributes:
+        aliases: Names of the outputs.
+        inputs: Of the signature, in order of name.
+        outputs: In order of `aliases`.
+        pruned: Set once a run is over, when TensorFlow has the pruned graph. It prunes with the first run, which takes
+            tenths of a second: a crowd must not do it many times over.
+    """
+
+    aliases: tuple[str, ...]
+    inputs: list
+    outputs: list
+    pruned: threading.Event = dataclasses.field(default_factory=threading.Event)

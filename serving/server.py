@@ -4,8 +4,11 @@ import contextlib
 import functools
 import gc
 import logging
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -14,21 +17,16 @@ import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import batching, bundle, text_proto, tls
-from serving.batching_parameters import BatchingParameters
+from serving import bundle, loading, text_proto, tls
 from serving.health import HealthService
-from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.model_config import single_model
 from serving.options import ServerOptions
 from serving.parsing import ParsingInterceptor
 from serving.rest.server import RestServer
-from serving.servable import Servable
 from serving.services import ModelService, PredictionService
-from serving.session_config import session_config
 from serving.source import ModelSource, Periodic
 from serving.status import ServingError
-from serving.warmup import warm_up
 from tfdnc import schema
 from tfdnc.errors import UserError
 
@@ -37,8 +35,8 @@ _LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
 """How long a stopping server waits for requests that are being answered."""
 
-_BATCH_THREADS = "model_server_batch_threads"
-"""What TF Serving calls them without a file; a file without a name has another default."""
+LAST_SECONDS = 5.0
+"""How long it then waits for what it has interrupted; one op that takes longer cannot be."""
 
 
 class Server:
@@ -62,7 +60,7 @@ class Server:
     def __init__(self, options: ServerOptions):
         self.options = options
         self.metrics = Metrics.configured(options.monitoring_config_file) if options.monitoring_config_file else None
-        self.manager = _manager(options, self.metrics)
+        self.manager = loading.manager(options, self.metrics)
         self.rest: RestServer | None = None
         try:
             self.source = ModelSource(
@@ -71,7 +69,11 @@ class Server:
             # The models come first: a client that connects to a bound port waits, one that finds none is told at once.
             self._load_models()
             prediction = PredictionService(
-                self.manager, options.max_message_bytes, options.enable_signature_method_name_check, self.metrics
+                self.manager,
+                options.max_message_bytes,
+                options.enable_signature_method_name_check,
+                self.metrics,
+                options.enable_serialization_as_tensor_content,
             )
             self._grpc = self._build_grpc(prediction)
             self._health = HealthService(self._grpc) if options.enable_grpc_healthcheck_service else None
@@ -118,10 +120,11 @@ class Server:
             self.manager,
             self.options.host,
             self.options.rest_api_port,
-            timeout_seconds=self.options.rest_api_timeout_in_ms / 1e3,
+            timeout_seconds=self.options.rest_timeout,
             num_threads=self.options.rest_threads,
             metrics=self.metrics,
             max_body_bytes=self.options.max_message_bytes,
+            cors=self.options.rest_api_enable_cors_support,
         )
 
     def _bind(self) -> int:
@@ -154,35 +157,32 @@ class Server:
             self._periodic.append(Periodic(self.source.poll_config_file, seconds, "poll config file"))
         _LOG.info("listening on %s, models %s", self.address, self.manager.available())
 
-    def stop(self, grace: float = GRACE_SECONDS) -> None:
-        """Refuses new requests, waits at most `grace` seconds for running ones, frees the port and the models."""
+    def stop(self, grace: float = GRACE_SECONDS) -> bool:
+        """Refuses new requests, waits at most `grace` seconds for running ones, frees the port and the models.
+
+        Returns:
+            Whether all work has ended. What runs after `grace` is interrupted, but nothing ends an op or a load that is
+            at work; after `LAST_SECONDS` more it is left alone.
+        """
+        deadline = time.monotonic() + grace
         stopped = self._grpc.stop(grace)
         if self._health is not None:
             self._health.stop()
         if self.rest is not None:
             self.rest.stop(grace)
-        stopped.wait()
+        stopped.wait(max(0.0, deadline - time.monotonic()))
+        ending = threading.Thread(target=self._end, name="end", daemon=True)
+        ending.start()
+        ending.join(LAST_SECONDS)
+        _LOG.info("stopped listening on %s", self.address)
+        return not ending.is_alive()
+
+    def _end(self) -> None:
+        self.manager.interrupt()
         self.manager.close()  # first: a config that is being loaded waits for the manager
         for periodic in self._periodic:
             periodic.stop()
-        _LOG.info("stopped listening on %s", self.address)
-
-
-def _manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
-    repeats = max(options.num_request_iterations_for_warmup, 1)
-    load = functools.partial(Servable.load, config=session_config(options))
-    if options.enable_batching:
-        file = options.batching_parameters_file
-        parameters = BatchingParameters.read(file) if file else BatchingParameters(thread_pool_name=_BATCH_THREADS)
-        load = batching.loader(load, parameters, metrics)
-    return ModelManager(
-        load=load if metrics is None else metrics.timed(load),
-        warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,
-        max_num_load_retries=options.max_num_load_retries,
-        load_retry_interval=options.load_retry_interval_micros / 1e6,
-        num_load_threads=max(options.num_load_threads, 1),
-        num_unload_threads=max(options.num_unload_threads, 1),
-    )
+        self.manager.wait_until_unloaded()
 
 
 def _address(host: str, port: int) -> str:
@@ -240,14 +240,20 @@ def running(base_path: Path | None = None, port: int = 0, **flags) -> Iterator[S
         server.stop()
 
 
-def serve(options: ServerOptions, on_ready: Callable[[Server], None] | None = None) -> None:
+def serve(
+    options: ServerOptions, on_ready: Callable[[Server], None] | None = None, grace: float = GRACE_SECONDS
+) -> None:
     """Serves until SIGTERM or SIGINT, then stops cleanly and returns.
+
+    If work is left that cannot be ended, this ends the process with status 0: TensorFlow crashes when Python takes down
+    a process in which one of its ops is at work, and waiting for it may take for ever.
 
     Signals reach only the main thread of a process, so call it there.
 
     Args:
         options: What to serve, and how.
         on_ready: Called once requests are answered, to tell people or a supervisor.
+        grace: See `Server.stop`.
 
     Raises:
         UserError: See `Server`.
@@ -262,11 +268,23 @@ def serve(options: ServerOptions, on_ready: Callable[[Server], None] | None = No
                 server.start()
                 if on_ready is not None:
                     on_ready(server)
-                stopping.wait()
+                # A signal that comes right before a wait without end does not end it: Python's handler runs after it.
+                while not stopping.wait(1.0):
+                    pass
             finally:
-                server.stop()
+                has_ended = server.stop(grace)
+        if not has_ended:
+            _leave()
     finally:
         gc.unfreeze()
+
+
+def _leave() -> None:
+    _LOG.warning("some work did not end %.0f s after it was interrupted; leaving without it", LAST_SECONDS)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         max_tensor_bytes: See `tensors.decode`.
         check_method_names: See `Inference`.
         metrics: Counts the RPCs.
+        as_content: Write the outputs of Predict as `tensor_content`.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         max_tensor_bytes: int | None = None,
         check_method_names: bool = False,
         metrics: Metrics | None = None,
+        as_content: bool = False,
     ):
         self._manager = manager
+        self._as_content = as_content
         self._max_tensor_bytes = max_tensor_bytes
         self._check_method_names = check_method_names
         self._metrics = metrics
@@ -126,7 +129,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             tf.errors.OpError: The graph failed on the request.
         """
         with self._manager.lease(request.model_spec) as servable:
-            return predict(servable, request, self._max_tensor_bytes, deadline, abandoned)
+            return predict(servable, request, self._max_tensor_bytes, deadline, abandoned, self._as_content)
 
     def classify(
         self,
@@ -181,7 +184,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.model_spec.version.value = servable.version
             for key, signature in servable.signatures.items():
                 signatures.signature_def[key].CopyFrom(signature)
-                signatures.signature_def[key].ClearField("defaults")  # TF Serving keeps them to itself
         response.metadata[SIGNATURE_DEF].Pack(signatures)
         return response
 
@@ -233,4 +235,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 "supported"
             )
         self._reload_config(request.config)
-        return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
+        response = model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
+        for name in request.metric_names:  # of TensorFlow's inside, which are not counted here: as of unknown ones
+            response.metric.add(name=name, int64_value_increase=0)
+        return response

@@ -18,11 +18,13 @@ def session_config(options: ServerOptions) -> config_pb2.ConfigProto:
     config = config_pb2.ConfigProto()
     if options.tensorflow_session_config_file:
         text_proto.read(options.tensorflow_session_config_file, config)
-    both = options.tensorflow_session_parallelism
-    intra = options.tensorflow_intra_op_parallelism or both
-    inter = options.tensorflow_inter_op_parallelism or both
+    intra, inter = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
+    if not intra and not inter:  # beside one of them the flag for both is ignored, as in TF Serving
+        intra = inter = options.tensorflow_session_parallelism
     if intra:
         config.intra_op_parallelism_threads = intra
     if inter:
         config.inter_op_parallelism_threads = inter
+    if options.per_process_gpu_memory_fraction:
+        config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     return config

@@ -57,7 +57,7 @@ class ModelSource:
                 )
             models = models_of(config)
             labels = self._labels(models)
-            new = models.keys() - self._models.keys()
+            new, what = models.keys() - self._models.keys(), "model" if self._models else "servable"
             for name in sorted(new):
                 if not choose_versions(models[name], self._on_disk(name, models[name].base_path)):
                     raise ServingError(
@@ -71,7 +71,7 @@ class ModelSource:
                 for name in removed:
                     self._manager.want(name, {})
             self.poll()
-            self._await(new)
+            self._await(new, what)
 
     def _labels(self, models: Models) -> dict[str, dict[str, int]]:
         """Returns the labels that a config gives to versions which may have one: model -> label -> version."""
@@ -88,7 +88,7 @@ class ModelSource:
                     )
         return {name: dict(model.version_labels) for name, model in models.items()}
 
-    def _await(self, names: Iterable[str]) -> None:
+    def _await(self, names: Iterable[str], what: str) -> None:
         failures = self._manager.wait_until_available(names)
         if failures:
             details = "".join(
@@ -96,7 +96,7 @@ class ModelSource:
                 for name, state in failures.items()
             )
             raise ServingError(
-                grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{details}}}"
+                grpc.StatusCode.UNKNOWN, f"{len(failures)} {what}(s) did not become available: {{{details}}}"
             )
 
     def poll(self) -> None:

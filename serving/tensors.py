@@ -45,6 +45,11 @@ def type_name(data_type: int) -> str:
     return types_pb2.DataType.Name(data_type).removeprefix("DT_").lower()
 
 
+def type_name_of(dtype: np.dtype) -> str:
+    """Returns TensorFlow's short name of the dtype of an array."""
+    return type_name(_TYPES[dtype]) if dtype in _TYPES else str(dtype)
+
+
 def decode(proto: tensor_pb2.TensorProto, max_bytes: int | None = None) -> np.ndarray:
     """Returns the array that `proto` describes; strings come as an object array of bytes.
 
@@ -134,29 +139,48 @@ def _packed_strings(content: bytes, count: int) -> list[bytes]:
     return [content[start:end] for start, end in itertools.pairwise(ends)]
 
 
-def encode(array: np.ndarray, proto: tensor_pb2.TensorProto | None = None) -> tensor_pb2.TensorProto:
+def encode(
+    array: np.ndarray, proto: tensor_pb2.TensorProto | None = None, as_content: bool = False
+) -> tensor_pb2.TensorProto:
     """Returns `array` as a `TensorProto` with typed fields, which is what TF Serving answers with by default.
 
-    `tensor_content` would be cheaper to write and to read, but clients in other languages look into the typed fields.
+    `tensor_content` is cheaper to write and to read, but clients in other languages look into the typed fields.
 
     Args:
         array: Numbers, or an object array of bytes, or an array of text.
         proto: Written into instead of a new message, which saves a copy inside a map field.
+        as_content: Write `tensor_content` instead of the typed field.
 
     Raises:
         TypeError: There is no typed field for this dtype (quantised types, resources).
     """
     proto = tensor_pb2.TensorProto() if proto is None else proto
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too
     for size in array.shape:
         proto.tensor_shape.dim.add().size = size
     if array.dtype.kind in "OSU":
         proto.dtype = types_pb2.DT_STRING
-        values = array.ravel().tolist()
-        proto.string_val.extend(value.encode() if isinstance(value, str) else value for value in values)
+        values = [value.encode() if isinstance(value, str) else value for value in array.ravel().tolist()]
+        if as_content:
+            proto.tensor_content = b"".join([*map(_varint, map(len, values)), *values])
+        else:
+            proto.string_val.extend(values)
         return proto
     if array.dtype not in _TYPES:
         raise TypeError(f"no field of a TensorProto holds {array.dtype}")
     proto.dtype = _TYPES[array.dtype]
     field, entry, _ = _FIELDS[proto.dtype]
+    if as_content:
+        proto.tensor_content = np.ascontiguousarray(array).tobytes()
+        return proto
     getattr(proto, field).extend(np.ascontiguousarray(array).reshape(-1).view(entry).tolist())
     return proto
+
+
+def _varint(number: int) -> bytes:
+    """Returns a number as protobuf packs it: seven bits to a byte, the lowest first."""
+    packed = bytearray()
+    while number > 0x7F:
+        packed.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*packed, number])

@@ -49,14 +49,15 @@ def read(path: Path, message: M) -> M:
     Raises:
         UserError: No such file, or not a text of this message.
     """
-    kind = message.DESCRIPTOR.name
+    kind = message.DESCRIPTOR.full_name
     try:
         return text_format.Parse(path.read_text(), message)
     except OSError as error:
         raise UserError(
-            f"Expected a {kind} in {path}, could not read it ({error.strerror}). Check the path."
+            f"Expected a {message.DESCRIPTOR.name} in {path}, could not read it ({error.strerror}). Check the path."
         ) from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise UserError(
-            f"Invalid protobuf file: '{path}': expected a {kind} in text format ({error}). Correct the file."
+            f"Invalid protobuf file: '{path}': Error parsing text-format {kind}: "
+            f"{str(error).replace(' : ', ': ', 1).rstrip('.')}. Correct the file."
         ) from error

@@ -25,7 +25,7 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
     """Replays each warm-up request of a servable `repeats` times; returns how many there are, 0 without a file.
 
     As in TF Serving, a request that fails means that the version is broken, and so does a file with more than
-    `MAX_RECORDS` records. Records of `Session.run`, which no client can ask for, are passed over with a warning.
+    `MAX_RECORDS` records or one of a call that cannot be replayed, of `Session.run` for instance.
 
     Raises:
         UserError: The file cannot be read, or a request in it fails.
@@ -60,9 +60,12 @@ def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
         "multi_inference_log": inference.multi,
     }
     kind = log.WhichOneof("log_type")
-    if kind not in calls:
-        _LOG.warning("%s: passed over a warm-up record of kind %s", servable.path, kind)
+    if kind is None:  # as upstream, where a record of nothing asks for nothing
         return
+    if kind not in calls:
+        raise UserError(
+            f"Unsupported log_type for warmup: {kind}, in {servable.path}. Record the calls {', '.join(calls)} only."
+        )
     try:
         calls[kind](getattr(log, kind).request)
     except Exception as error:

@@ -21,7 +21,7 @@ from serving.metrics import Metrics
 from serving.predict import DEFAULT_SIGNATURE, predict
 from serving.rest import examples, requests, responses
 from serving.services import SIGNATURE_DEF, PredictionService, model_status
-from serving.status import invalid_argument, status_of
+from serving.status import ServingError, invalid_argument, status_of
 
 _MODEL = r"/([^/:]+)"
 _VERSION = r"(?:/versions/(\d+)|/labels/([^/:]+))?"
@@ -50,6 +50,13 @@ _HTTP_STATUS = {
 
 _JSON, _TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 
+_CORS_HEADERS = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "POST, GET"),
+    ("Access-Control-Allow-Headers", "Content-Type"),
+]
+_ORIGIN = re.compile("https?://")
+
 
 class Application:
     """Answers HTTP requests; may be called from many threads at once.
@@ -57,11 +64,13 @@ class Application:
     Args:
         prediction: Answers classify, regress and metadata.
         manager: Holds the models.
-        timeout_seconds: How long an answer may take.
+        timeout_seconds: How long an answer may take; None for any.
         metrics: Counts the calls, and is shown on its path if it has one; None for neither.
         max_body_bytes: What a compressed body may unfold to; plain ones are bounded by the HTTP server.
+        cors: Tell browsers that pages of other sites may read the answers.
 
     Attributes:
+        headers: What every answer of the API carries, errors of the HTTP layer too.
         stopping: Once set, every request gets 503.
     """
 
@@ -69,28 +78,30 @@ class Application:
         self,
         prediction: PredictionService,
         manager: ModelManager,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         metrics: Metrics | None,
         max_body_bytes: int,
+        cors: bool = False,
     ):
         self._prediction, self._manager = prediction, manager
+        self.headers = [("Content-Type", _JSON), *(_CORS_HEADERS if cors else ())]
         self._timeout, self._metrics, self._max_body_bytes = timeout_seconds, metrics, max_body_bytes
         self.stopping = False
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         """Answers one request, as WSGI wants it."""
-        path, kind = _path(environ), _JSON
+        path, headers = _path(environ), self.headers
         if self.stopping:
             status, text = "503 Service Unavailable", responses.error("The server is shutting down.")
         elif self._metrics is not None and path == self._metrics.path:
-            status, text, kind = "200 OK", self._metrics.page(), _TEXT
+            status, text, headers = "200 OK", self._metrics.page(), [("Content-Type", _TEXT)]
         elif not path.lower().startswith("/v1/"):
             status, text = "404 Not Found", responses.error(f"Nothing is served on {path}.")
         else:
             code, text = self._answer(environ["REQUEST_METHOD"], path, environ)
             status = _HTTP_STATUS[code]
         body = responses.encoded(text)
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [body]
 
     def _answer(self, method: str, path: str, environ: dict) -> tuple[grpc.StatusCode, str]:
@@ -100,8 +111,11 @@ class Application:
         code = grpc.StatusCode.OK
         try:
             if call is not None and call[4] in _CALLS:
-                spec, deadline = _spec(*call.group(1, 2, 3)), started + self._timeout
+                spec = _spec(*call.group(1, 2, 3))
+                deadline = None if self._timeout is None else started + self._timeout
                 text = _CALLS[call[4]](self, spec, self._body(environ), deadline)
+            elif method == "OPTIONS":
+                text = _preflight(environ)
             elif status is not None:
                 text = self._describe(_spec(*status.group(1, 2, 3)), status[4])
             else:
@@ -114,7 +128,7 @@ class Application:
             self._metrics.observe_request(urllib.parse.unquote(call[1]), call[4], "REST", code.name, seconds)
         return code, text
 
-    def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> str:
         document = requests.parse(body)
         spec.signature_name = requests.signature_name(document)
         request = predict_pb2.PredictRequest(model_spec=spec)
@@ -123,15 +137,17 @@ class Application:
             key = spec.signature_name or DEFAULT_SIGNATURE
             if key not in servable.signatures:
                 raise invalid_argument(f'Serving signature name: "{key}" not found in signature def')
+            if not servable.signatures[key].inputs:
+                raise invalid_argument(f"Failed to get input map for signature: {spec.signature_name or 'DEFAULT'}")
             in_rows = requests.fill_predict(document, servable.signatures[key].inputs, request)
             response = predict(servable, request, deadline=deadline)
         return responses.predictions(response.outputs, in_rows)
 
-    def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> str:
         request = self._with_examples(classification_pb2.ClassificationRequest(model_spec=spec), body)
         return responses.classifications(self._prediction.classify(request, deadline).result)
 
-    def _regress(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> str:
+    def _regress(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> str:
         request = self._with_examples(regression_pb2.RegressionRequest(model_spec=spec), body)
         return responses.regressions(self._prediction.regress(request, deadline).result)
 
@@ -169,6 +185,13 @@ class Application:
 
 
 _CALLS = {"predict": Application._predict, "classify": Application._classify, "regress": Application._regress}
+
+
+def _preflight(environ: dict) -> str:
+    """Answers a browser that asks whether a page of another site may ask; what it may, the headers say."""
+    if not _ORIGIN.search(environ.get("HTTP_ORIGIN", "")):
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+    return ""
 
 
 def _path(environ: dict) -> str:

@@ -40,8 +40,8 @@ def _fill_example(content, example: example_pb2.Example) -> None:
         raise invalid_argument(f"Example must be JSON object but got JSON {values.type_name(content)}")
     example.features.SetInParent()
     for name, value in content.items():
-        values.utf8(name)
-        feature = example.features.feature[name]
+        feature = example.features.feature[values.name(name)]
+        feature.Clear()  # of a key that stands twice the last one counts here, unlike elsewhere
         for item in value if isinstance(value, list) else [value]:
             _add(item, name, feature)
 
@@ -59,9 +59,9 @@ def _kind_of(value, name: str) -> tuple[str, bytes | float | int]:
     if isinstance(value, str) or values.is_base64(value):
         return "bytes_list", values.kind_of(types_pb2.DT_STRING).convert(value)
     if isinstance(value, float):
-        return "float_list", values.kind_of(types_pb2.DT_FLOAT).convert(value)
+        return "float_list", value
     if isinstance(value, int):  # true and false are 1 and 0
-        if not -(2**63) <= value < 2**63:
-            raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+        if value >= 2**63:
+            raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
         return "int64_list", int(value)
     raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {values.type_name(value)}")

@@ -1,6 +1,5 @@
 """JSON bodies into Predict requests, in row and column format, under the rules and in the words of TF Serving."""
 
-import json
 import math
 from collections.abc import Mapping
 
@@ -8,7 +7,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.rest import values
+from serving.rest import json_reader, values
 from serving.status import ServingError, invalid_argument
 
 _ROWS, _COLUMNS, _SIGNATURE = "instances", "inputs", "signature_name"
@@ -16,45 +15,22 @@ _ROWS, _COLUMNS, _SIGNATURE = "instances", "inputs", "signature_name"
 _MAX_RANK = 254
 """TensorFlow's own limit; it also bounds how deep this recurses."""
 
-# Python's words for what is wrong with a JSON text, and RapidJSON's, which clients of TF Serving may know.
-_PARSE_ERRORS = {
-    "Expecting value": "Invalid value.",
-    "Extra data": "The document root must not be followed by other values.",
-    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-}
-
 
 def parse(body: bytes) -> dict:
-    """Returns the JSON object in a body; NaN, Infinity and -Infinity are numbers, as TF Serving reads them.
+    """Returns the JSON object in a body, as `json_reader` reads it.
 
     Raises:
         ServingError: INVALID_ARGUMENT: no JSON, or no object.
     """
     if not body:
-        raise _parse_error("The document is empty")
+        raise invalid_argument("JSON Parse error: The document is empty")
     try:
-        text = body.decode("utf-8-sig")
-        document = json.loads(text)
-    except UnicodeDecodeError as error:
-        raise _parse_error(f"Invalid encoding in string. at offset: {error.start}") from error
-    except json.JSONDecodeError as error:
-        words = _PARSE_ERRORS.get(error.msg, error.msg) if text.strip() else "The document is empty."
-        raise _parse_error(f"{words} at offset: {len(text[: error.pos].encode())}") from error
-    except RecursionError as error:
-        raise _parse_error("The document is nested too deeply.") from error
-    except ValueError as error:  # Python reads no integers of thousands of digits
-        raise _parse_error("Number too big to be stored in double.") from error
+        document = json_reader.read(body)
+    except json_reader.JsonError as error:
+        raise invalid_argument(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise values.malformed(document, "Is not object")
     return document
-
-
-def _parse_error(words: str) -> ServingError:
-    return invalid_argument(f"JSON Parse error: {words}")
 
 
 def signature_name(document: dict) -> str:
@@ -66,8 +42,7 @@ def signature_name(document: dict) -> str:
     name = document.get(_SIGNATURE, "")
     if not isinstance(name, str):
         raise values.malformed(document, f"not formatted correctly. '{_SIGNATURE}' key must be a string value.")
-    values.utf8(name)
-    return name
+    return values.name(name)
 
 
 def fill_predict(
@@ -93,7 +68,7 @@ def fill_predict(
         _fill_columns(document[_COLUMNS], inputs, request)
         return False
     if not isinstance(document[_ROWS], list):
-        raise values.malformed(document, f"Excepting '{_ROWS}' to be an list/array")  # TF Serving's spelling
+        raise values.malformed(document, f"Expecting '{_ROWS}' to be an list/array")
     if not document[_ROWS]:
         raise values.malformed(document, f"No values in '{_ROWS}' array")
     _fill_rows(document[_ROWS], inputs, request)
@@ -146,10 +121,10 @@ def _is_object(value) -> bool:
 
 
 def _add_object(index: int, row: dict, columns: dict[str, "_Column"]) -> None:
-    for name, value in row.items():
+    for name in dict.fromkeys(key for key, _ in row.items()):  # once, also where the key stands twice
         if name not in columns:
             raise _bad_row(f"{index} key: {name}", invalid_argument(f"JSON object: does not have named input: {name}"))
-        _add(f"{index} key: {name}", columns[name], value)
+        _add(f"{index} key: {name}", columns[name], row[name])
     if row.keys() != columns.keys():
         raise invalid_argument(
             f"Failed to process element: {index} of '{_ROWS}' list. JSON object: {values.shown(row)} "

@@ -1,4 +1,4 @@
-"""Responses into JSON texts, in the layout and with the digits of TF Serving."""
+"""Responses into JSON texts with the digits of TF Serving, and its layout but for columns, which are on fewer lines."""
 
 import json
 import math
@@ -26,19 +26,21 @@ _dump = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 def error(message: str) -> str:
     """Returns the body that answers a request which failed."""
-    return json.dumps({"error": message}, indent=4)
+    return _members({"error": _dump(message)}, 4)
 
 
 def predictions(outputs: Mapping[str, tensor_pb2.TensorProto], rows: bool) -> str:
     """Returns the outputs of Predict in the format of the request; a single output stands without its name.
 
     Args:
-        outputs: Tensors by name, at least one.
+        outputs: Tensors by name.
         rows: Row format, one element per row of the batch; else one element per output.
 
     Raises:
-        ServingError: INVALID_ARGUMENT: a dtype that JSON cannot hold; for rows, outputs without a common batch.
+        ServingError: INVALID_ARGUMENT: none, a dtype that TF Serving does not write, or rows without a common batch.
     """
+    if not outputs:
+        raise invalid_argument("Cannot convert empty tensor map to JSON")
     arrays = {name: tensors.decode(proto) for name, proto in sorted(outputs.items())}
     if rows:
         _check_batch(arrays)
@@ -74,10 +76,10 @@ def _list(texts: Iterable[str]) -> str:
 
 def _texts(name: str, array: np.ndarray, rows: bool) -> list[str]:
     """Returns the JSON texts of the rows of an output, or the one of all of it."""
-    if array.dtype.kind == "f":
+    if array.dtype in (np.float32, np.float64):
         return _nested(_decimals(array.ravel()), array.shape, int(rows))
-    if array.dtype.kind not in "iubO":
-        raise invalid_argument(f"Failed to write JSON value for tensor type: {array.dtype}")
+    if array.dtype.kind not in "iubO" or array.dtype == np.uint16:  # TF Serving writes no half floats either
+        raise invalid_argument(f"Failed to write JSON value for tensor type: {tensors.type_name_of(array.dtype)}")
     if array.dtype.kind == "O":
         convert = values.as_base64 if name.endswith(_BYTES_SUFFIX) else _text
         converted = np.empty(array.size, object)

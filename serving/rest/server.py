@@ -7,10 +7,11 @@ import threading
 import time
 
 import waitress.server
-from waitress import wasyncore
+from waitress import channel, task, utilities, wasyncore
 
 from serving.manager import ModelManager
 from serving.metrics import Metrics
+from serving.rest import responses
 from serving.rest.app import Application
 from serving.services import PredictionService
 from tfdnc.errors import UserError
@@ -36,10 +37,11 @@ class RestServer:
         manager: Holds the models.
         host: Address to bind to.
         port: Port to bind to; 0 picks a free one.
-        timeout_seconds: How long an answer may take.
+        timeout_seconds: How long an answer may take; None for any.
         num_threads: Threads that answer requests.
         metrics: Counts the calls, and is shown on its path if it has one; None for neither.
         max_body_bytes: Larger bodies get 413.
+        cors: See `Application`.
 
     Attributes:
         port: The port that clients use.
@@ -54,12 +56,14 @@ class RestServer:
         manager: ModelManager,
         host: str,
         port: int,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         num_threads: int,
         metrics: Metrics | None,
         max_body_bytes: int,
+        cors: bool = False,
     ):
-        self._app = Application(prediction, manager, timeout_seconds, metrics, max_body_bytes)
+        self._app = Application(prediction, manager, timeout_seconds, metrics, max_body_bytes, cors)
+        self._max_body_bytes = max_body_bytes
         self._socket = _bind(host, port)
         self.port = self._socket.getsockname()[1]
         self._options = {
@@ -77,6 +81,7 @@ class RestServer:
     def start(self) -> None:
         """Begins to answer requests."""
         self._server = waitress.server.create_server(self._app, sockets=[self._socket], **self._options)
+        self._server.channel_class = _channel_class(self._app.headers, self._max_body_bytes)
         self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
         self._thread.start()
         _LOG.info("REST on port %d", self.port)
@@ -99,6 +104,26 @@ class RestServer:
     def _is_busy(self) -> bool:
         channels = list(self._server.active_channels.copy().values())
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+def _channel_class(headers: list[tuple[str, str]], max_body_bytes: int) -> type[channel.HTTPChannel]:
+    """Returns waitress's connection, but for the body of the errors it finds itself: JSON, as of all others."""
+
+    class ErrorTask(task.ErrorTask):
+        def execute(self):
+            error = self.request.error
+            is_large = isinstance(error, utilities.RequestEntityTooLarge)
+            reason = f"the body has more than {max_body_bytes} bytes" if is_large else error.body
+            body = responses.encoded(responses.error(f"{error.reason}: {reason}"))
+            self.status, self.content_length = f"{error.code} {error.reason}", len(body)
+            self.response_headers.extend(headers)
+            self.set_close_on_finish()
+            self.write(body)
+
+    class Channel(channel.HTTPChannel):
+        error_task_class = ErrorTask
+
+    return Channel
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -1,35 +1,33 @@
 """What JSON values are to TF Serving: their names in its messages, base64 objects, and which of them fit a dtype."""
 
 import base64
-import binascii
-import json
+import re
 
 import grpc
 import numpy as np
 from tensorflow.core.framework import types_pb2
 
 from serving import tensors
-from serving.status import MESSAGE_LIMIT, ServingError, invalid_argument
+from serving.rest.json_reader import Repeated, utf8
+from serving.rest.shown import shown
+from serving.status import ServingError, invalid_argument
 
 _BASE64_KEY = "b64"
-_TYPE_NAMES = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
-_PRETTY = json.JSONEncoder(indent=4)
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
+_TYPE_NAMES = {
+    type(None): "Null",
+    dict: "Object",
+    Repeated: "Object",
+    list: "Array",
+    str: "String",
+    int: "Number",
+    float: "Number",
+}
 
 
 def type_name(value) -> str:
     """Returns the name of a JSON value's type in TF Serving's messages."""
     return str(value) if isinstance(value, bool) else _TYPE_NAMES[type(value)]
-
-
-def shown(value) -> str:
-    """Returns a JSON value as text for a message; of a long one, no more is written than a message may hold."""
-    pieces, length = [], 0
-    for piece in _PRETTY.iterencode(value):
-        pieces.append(piece)
-        length += len(piece)
-        if length > MESSAGE_LIMIT:
-            break
-    return "".join(pieces)[: MESSAGE_LIMIT + 1]
 
 
 def malformed(document: object, words: str) -> ServingError:
@@ -43,18 +41,17 @@ def is_base64(value) -> bool:
 
 
 def from_base64(value) -> bytes:
-    """Returns the bytes that `{"b64": text}` stands for; padding may be left out.
+    """Returns the bytes that `{"b64": text}` stands for; padding may be left out, spaces are passed over.
 
     Raises:
         ServingError: INVALID_ARGUMENT: not such an object, or not base64.
     """
     if not is_base64(value):
         raise invalid_argument(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
-    text = "".join(value[_BASE64_KEY].split())
-    try:
-        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:  # ValueError: not ASCII
-        raise invalid_argument("Unable to base64 decode") from error
+    found = _BASE64.fullmatch(re.sub("[ \\t-\\r]", "", value[_BASE64_KEY]))
+    if found is None or len(found[1]) % 4 == 1 or len(found[2]) not in (0, -len(found[1]) % 4):
+        raise invalid_argument("Unable to base64 decode")
+    return base64.b64decode(found[1] + "=" * (-len(found[1]) % 4))
 
 
 def as_base64(content: bytes) -> dict[str, str]:
@@ -62,16 +59,15 @@ def as_base64(content: bytes) -> dict[str, str]:
     return {_BASE64_KEY: base64.b64encode(content).decode()}
 
 
-def utf8(text: str) -> bytes:
-    r"""Returns text as UTF-8.
+def name(text: str) -> str:
+    """Returns a name that is to stand in a message, where a text must be UTF-8.
 
     Raises:
-        ServingError: INVALID_ARGUMENT: half of a surrogate pair, which JSON can spell (`"\ud800"`) and UTF-8 cannot.
+        ServingError: INVALID_ARGUMENT: it is not, which TF Serving only logs.
     """
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise invalid_argument("JSON Parse error: The surrogate pair in string is invalid.") from error
+    if not text.isascii() and utf8(text).decode(errors="replace") != text:
+        raise invalid_argument("JSON Parse error: Invalid encoding in string.")
+    return text
 
 
 class Kind:
@@ -120,28 +116,6 @@ class _Integers(Kind):
         return values if super().convert_all(values) and self._low <= min(values) <= max(values) <= self._high else None
 
 
-class _Decimals(Kind):
-    """Integers pass where the float holds them exactly; decimals only must not be larger than the largest one."""
-
-    def __init__(self, dtype: int, field: str, element: type):
-        super().__init__(dtype, field, (int, float))
-        self._name = tensors.type_name(dtype)
-        self._largest, self._whole = float(np.finfo(element).max), 2 ** (np.finfo(element).nmant + 1) - 1
-
-    def convert(self, value):
-        super().convert(value)
-        # An integer beyond 64 bits is a decimal to TF Serving's parser.
-        largest = self._whole if isinstance(value, int) and -(2**63) <= value < 2**64 else self._largest
-        if not -largest <= value <= largest and abs(value) < float("inf"):  # NaN and Infinity pass
-            raise invalid_argument(
-                f"Cannot convert JSON value: {shown(value)} to {self._name} without loss of precision."
-            )
-        return value
-
-    def convert_all(self, values):
-        return values if super().convert_all(values) and all(-self._whole <= v <= self._whole for v in values) else None
-
-
 class _Strings(Kind):
     def __init__(self):
         super().__init__(types_pb2.DT_STRING, "string_val", (str,))
@@ -167,8 +141,9 @@ class _Unreadable(Kind):
 _KINDS = {
     kind.dtype: kind
     for kind in (
-        _Decimals(types_pb2.DT_FLOAT, "float_val", np.float32),
-        _Decimals(types_pb2.DT_DOUBLE, "double_val", np.float64),
+        # Rounded to what the float holds, infinite beyond it: protobuf does that as C++ does.
+        Kind(types_pb2.DT_FLOAT, "float_val", (int, float)),
+        Kind(types_pb2.DT_DOUBLE, "double_val", (int, float)),
         # The small ones are bounded like int32 here, as in TF Serving; the tensor codec refuses what is too large.
         *(
             _Integers(getattr(types_pb2, f"DT_{name}"), "int_val", np.int32)

@@ -206,3 +206,22 @@ def save_scann(path: str) -> None:
     model = Index()
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
     tf.saved_model.save(model, path, signatures={"serving_default": model.search}, options=options)
+
+
+class Slow(tf.Module):
+    """Counts to `n` in a loop of small ops, or multiplies matrices of that size in one op."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+    def count(self, n):
+        return {"n": tf.while_loop(lambda i: tf.reduce_any(i < n), lambda i: [i + 1], [tf.zeros_like(n)])[0]}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+    def decompose(self, n):
+        matrix = tf.random.stateless_normal([n[0], n[0]], [1, 2])
+        return {"largest": tf.linalg.svd(matrix, compute_uv=False)[:1]}
+
+
+def save_slow(path: Path) -> Path:
+    model = Slow()
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.count, "decompose": model.decompose})
+    return path

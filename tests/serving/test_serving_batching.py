@@ -41,7 +41,7 @@ class Doubler:
     def signature(self, key):
         return self.signatures[key]
 
-    def run(self, key, feeds, outputs):
+    def run(self, key, feeds, outputs, deadline=None):
         self.runs.append((key, {name: array.tolist() for name, array in feeds.items()}, sorted(outputs)))
         self.begun.release()
         assert self.gate.wait(WAIT)
@@ -394,7 +394,7 @@ def test_the_file_of_tf_serving_is_read(tmp_path):
             "max_execution_batch_size { value: 9 }",
             "Expected max_execution_batch_size of at most max_batch_size",
         ),
-        ("max_batch_size: 8", "expected a BatchingParameters in text format"),
+        ("max_batch_size: 8", "Error parsing text-format tensorflow.serving.BatchingParameters"),
         ("max_batch { value: 8 }", 'no field named "max_batch"'),
     ],
 )

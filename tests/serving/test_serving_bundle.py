@@ -156,11 +156,11 @@ def test_the_letters_alone_are_not_an_op(tmp_path):
 
 
 def test_rare_sets_of_outputs_share_the_graph_of_all(half_plus_two, monkeypatch):
-    monkeypatch.setattr(servable, "MAX_CALLABLES", 1)
+    monkeypatch.setattr(servable, "MAX_PLANS", 1)
     model = servable.Servable.load("m", 1, half_plus_two / "1")
     made = []
-    monkeypatch.setattr(model, "_make_callable", lambda *asked: made.append(asked[1]) or make(*asked))
-    make = type(model)._make_callable.__get__(model)
+    monkeypatch.setattr(model, "_make_plan", lambda *asked: made.append(asked[1]) or make(*asked))
+    make = type(model)._make_plan.__get__(model)
     every = sorted(model.signature("serving_default").outputs)
     x = np.ones([1, 1], np.float32)
     for outputs in (every[:1], every[1:], every, every[1:], every[:1]):

@@ -171,7 +171,7 @@ def test_warm_up_asks_all_kinds_of_requests(path, tmp_path):
     write_warmup(version, [], [log.SerializeToString() for log in logs])
     servable = Servable.load("examples", 3, version)
     assert warm_up(servable) == 3
-    assert {key for key, _ in servable._callables} == {"labels", "serving_default", "scores"}
+    assert {key for key, _ in servable._plans} == {"labels", "serving_default", "scores"}
     servable.close()
 
 
@@ -247,7 +247,7 @@ def test_multi_inference(rpcs):
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got [2,2]",
         ),
         ("Regress", regression("counts"), INVALID, "Expected output Tensor of DT_FLOAT.  Got: DT_INT32"),
-        ("Regress", regression("dense"), INVALID, "Type mismatch: actual string vs. expect float"),
+        ("Regress", regression("dense"), INVALID, "Expects arg[0] to be float but string is provided"),
         (
             "MultiInference",
             tasks(("classify", "predict")),

@@ -57,13 +57,19 @@ def status(ask, model="half"):
 
 def test_warm_up_requests_are_replayed(version):
     requests = [predict_request({"x": ONES}, model="any"), predict_request({"n": np.int64([1])}, "positive_only")]
-    other = prediction_log_pb2.PredictionLog(session_run_log=prediction_log_pb2.SessionRunLog())
-    write_warmup(version, requests, [other.SerializeToString()])
+    write_warmup(version, requests, [prediction_log_pb2.PredictionLog().SerializeToString()])
     manager, failure = loaded(version)
     assert failure is None
     with manager.lease(model_pb2.ModelSpec(name="m")) as servable:
-        assert {key for key, _ in servable._callables} == {"serving_default", "positive_only"}
+        assert {key for key, _ in servable._plans} == {"serving_default", "positive_only"}
     manager.close()
+
+
+# Records of calls that TF Serving cannot replay; they were passed over with a warning.
+SESSION_RUN, STREAMED = (
+    prediction_log_pb2.PredictionLog(**{kind: {}}).SerializeToString()
+    for kind in ("session_run_log", "predict_streamed_log")
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,8 @@ def test_warm_up_requests_are_replayed(version):
     [
         ([predict_request({"n": np.int64([0])}, "positive_only")], [], "one failed with INVALID_ARGUMENT"),
         ([], [b"\xff\xff"], "Failed to parse warmup record 1"),
+        ([], [SESSION_RUN], "Unsupported log_type for warmup: session_run_log"),
+        ([], [STREAMED], "Unsupported log_type for warmup: predict_streamed_log"),
         ([predict_request({"x": ONES})] * 1001, [], "Number of warmup records exceeds the maximum (1000)"),
     ],
 )
@@ -160,7 +168,11 @@ def test_config_reload_over_grpc(by_hand, ask, half_plus_two):
         return request
 
     models = serving_models.models_config(half=half_plus_two, other=half_plus_two)
-    assert ask.HandleReloadConfigRequest(reload(models)).status.error_code == 0
+    request = reload(models)
+    request.metric_names.append("/tensorflow/serving/unknown")
+    answer = ask.HandleReloadConfigRequest(request)
+    assert answer.status.error_code == 0
+    assert [(metric.name, metric.int64_value_increase) for metric in answer.metric] == [(*request.metric_names, 0)]
     assert ask.Predict(predict_request({"x": ONES}, model="other")).model_spec.version.value == 2
     label = 'version_labels { key: "stable" value: 2 }'
     ask.HandleReloadConfigRequest(reload(serving_models.models_config(other=(half_plus_two, label))))
@@ -250,7 +262,7 @@ def test_main_says_what_is_wrong_and_returns_2(tmp_path, capsys):
 
 def test_a_model_that_does_not_load_at_start_is_told(tmp_path):
     (tmp_path / "1").mkdir()
-    with pytest.raises(UserError, match=r"1 model\(s\) did not become available: .*Expected saved_model.pb"):
+    with pytest.raises(UserError, match=r"1 servable\(s\) did not become available: .*Expected saved_model.pb"):
         embedded.build_server(tmp_path, port=0, max_num_load_retries=0)
 
 

@@ -162,5 +162,5 @@ def test_configuration(tmp_path):
         file.write_text(nothing)
         assert Metrics.configured(file) is None
     file.write_text("prometheus { }")
-    with pytest.raises(UserError, match="expected a MonitoringConfig in text format"):
+    with pytest.raises(UserError, match=r"Error parsing text-format tensorflow\.serving\.MonitoringConfig"):
         Metrics.configured(file)

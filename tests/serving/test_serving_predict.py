@@ -1,5 +1,7 @@
 """Predict, GetModelMetadata and GetModelStatus over real gRPC: answers as in process, errors as TF Serving's."""
 
+import json
+import shutil
 import threading
 import time
 from concurrent import futures
@@ -11,6 +13,7 @@ import serving_models
 import tensorflow as tf
 from serving_models import predict_request
 from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -21,7 +24,9 @@ from tensorflow_serving.apis import (
 from serving import server as embedded
 from serving import tensors
 from serving.predict import predict
+from serving.rest import responses
 from serving.servable import Servable
+from serving.services import PredictionService
 from serving.status import ServingError, truncated
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
@@ -201,6 +206,25 @@ def test_long_messages_are_cut_by_bytes():
     cut = truncated("\u754c" * 1000)
     assert len(cut.encode()) == 1023 + len("...TRUNCATED")
     assert truncated("\u754c" * 300) == "\u754c" * 300
+
+
+def test_metadata_shows_what_an_input_is_when_it_is_left_out(half_plus_two, tmp_path):
+    """TF Serving sends the whole signature; `defaults` were cut out of it."""
+    version = shutil.copytree(half_plus_two / "1", tmp_path / "half" / "1")
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    signature.defaults["x"].CopyFrom(tensors.encode(np.float32([[3]])))
+    (version / "saved_model.pb").write_bytes(saved.SerializeToString())
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "half"
+    with embedded.running(version.parent, model_name="half") as server:
+        response = PredictionService(server.manager).metadata(request)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    assert signatures.signature_def["serving_default"] == signature
+    shown = json.loads(responses.model_metadata(response))["metadata"]["signature_def"]["signature_def"]
+    assert shown["serving_default"]["defaults"]["x"]["float_val"] == [3.0]
+    assert shown["shout"]["defaults"] == {}
 
 
 def test_metadata_round_trip(stubs, half_server):

@@ -236,7 +236,7 @@ SERVABLE = "Servable not found for request: "
             "/v1/models/half:predict",
             {"signature_name": "__saved_model_init_op", "instances": [1]},
             BAD,
-            "instances is a plain list, but expecting list of objects",
+            "Failed to get input map for signature: __saved_model_init_op",
         ),
         ("POST", "/v1/models/half:regress", {"examples": [{}]}, BAD, "Expected one output Tensor."),
         ("POST", "/v1/models/half:classify", {}, BAD, "When method is classify, key 'examples' is expected"),

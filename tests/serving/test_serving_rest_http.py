@@ -64,8 +64,20 @@ def raw(rest, content):
 def test_old_clients_and_bytes_that_are_no_http(rest):
     head = b"POST /v1/models/half:predict HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
     assert raw(rest, head + GOOD).startswith(b"HTTP/1.0 200 OK\r\n")
-    assert raw(rest, b"\xff\x00\xff\r\n\r\n").startswith(b"HTTP/1.0 400 Bad Request\r\n")
-    assert raw(rest, b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    for broken, status in (
+        (b"\xff\x00\xff\r\n\r\n", b"HTTP/1.0 400 Bad Request"),
+        (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n", b"HTTP/1.1 501 Not Implemented"),
+    ):
+        assert error_of(raw(rest, broken), status)
+
+
+def error_of(answer, status):
+    """Returns the sentence of an answer that HTTP itself refused, which is JSON as all others (it was plain text)."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(status + b"\r\n")
+    assert b"Content-Type: application/json\r\n" in head
+    return json.loads(body)["error"]
 
 
 def test_a_connection_holds_no_thread(server):
@@ -104,12 +116,44 @@ def test_chunked_bodies(rest):
     assert b'"y": [[20.5]]' in raw(rest, head + chunks)
 
 
+CORS = {"Origin": "*", "Methods": "POST, GET", "Headers": "Content-Type"}
+
+
+def options(client, path="/v1/models/half:predict", **headers):
+    """Returns status, body and CORS headers of the answer to a preflight."""
+    client.http.request("OPTIONS", path, headers=headers)
+    response = client.http.getresponse()
+    return response.status, response.read(), allowed(response.headers)
+
+
+def allowed(headers):
+    start = "Access-Control-Allow-"
+    return {name.removeprefix(start): value for name, value in headers.items() if name.startswith(start)}
+
+
+def test_a_preflight_without_cors_says_nothing(rest):
+    assert options(rest, Origin="https://shop.example") == (200, b"", {})
+    status, body, headers = options(rest)
+    assert (status, headers) == (400, {})
+    assert json.loads(body) == {"error": "Origin header is missing in CORS preflight"}
+
+
+def test_with_cors_every_answer_says_who_may_read_it(server):
+    with rest_client.running(server, cors=True) as client:
+        assert options(client, Origin="http://shop.example") == (200, b"", CORS)
+        assert options(client, Origin="null")[::2] == (400, CORS)
+        for status, body in ((200, GOOD), (400, b"{"), (413, b" " * (MAX_BODY + 1))):
+            got, _, headers = client.ask("POST", "/v1/models/half:predict", body)
+            assert (got, allowed(headers)) == (status, CORS)
+
+
 @pytest.mark.usefixtures("still_answers")
 def test_bodies_are_bounded(rest):
     body = b'{"inputs": [[1.0]]' + b" " * MAX_BODY
     assert rest.post("/v1/models/half:predict", body[: MAX_BODY - 1] + b"}")[0] == 200
     head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1)
-    assert raw(rest, head).startswith(b"HTTP/1.1 413 Request Entity Too Large\r\n")
+    message = error_of(raw(rest, head), b"HTTP/1.1 413 Request Entity Too Large")
+    assert message == f"Request Entity Too Large: the body has more than {MAX_BODY} bytes"
 
 
 @pytest.mark.usefixtures("still_answers")

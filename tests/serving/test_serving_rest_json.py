@@ -39,15 +39,21 @@ def refusal(body, **dtypes):
     [
         (types_pb2.DT_FLOAT, [1, 2.5, -3], np.float32([1, 2.5, -3])),
         (types_pb2.DT_FLOAT, [math.nan, math.inf, -math.inf, 1e-300], np.float32([np.nan, np.inf, -np.inf, 0])),
-        (types_pb2.DT_FLOAT, [2**24 - 1, 2**70, 3e38], np.float32([2**24 - 1, 2.0**70, 3e38])),
-        (types_pb2.DT_DOUBLE, [2**53 - 1, 1e300], np.float64([2**53 - 1, 1e300])),
+        # Since 2.5 integers and decimals are rounded alike, and what is too large is infinite.
+        (types_pb2.DT_FLOAT, [1435774380, 1435774380.0, 16777217], np.float32([1435774336, 1435774336, 16777216])),
+        (types_pb2.DT_FLOAT, [2**70, 3e38, 1e39, -1e39], np.float32([2.0**70, 3e38, np.inf, -np.inf])),
+        (types_pb2.DT_DOUBLE, [2**53 + 1, 2**64 - 1, 1e300], np.float64([2**53, 2.0**64, 1e300])),
         (types_pb2.DT_INT32, [-INT32_MAX - 1, INT32_MAX], np.int32([-INT32_MAX - 1, INT32_MAX])),
         (types_pb2.DT_INT64, [-(2**63), 2**63 - 1], np.int64([-(2**63), 2**63 - 1])),
         (types_pb2.DT_UINT32, [0, 2**32 - 1], np.uint32([0, 2**32 - 1])),
         (types_pb2.DT_UINT64, [0, 2**64 - 1], np.uint64([0, 2**64 - 1])),
         (types_pb2.DT_INT8, [-128, 127], np.int8([-128, 127])),
         (types_pb2.DT_BOOL, [True, False], np.array([True, False])),
-        (types_pb2.DT_STRING, ["a", "é", {"b64": "/wA="}, {"b64": "/wA"}], [b"a", "é".encode(), b"\xff\0", b"\xff\0"]),
+        (
+            types_pb2.DT_STRING,
+            ["a", "é", {"b64": "/wA="}, {"b64": " /w\nA"}],
+            [b"a", "é".encode(), b"\xff\0", b"\xff\0"],
+        ),
     ],
 )
 def test_values_of_every_type_in_both_formats(dtype, values, expected):
@@ -81,24 +87,16 @@ IN_ROW = "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUM
     ("body", "message"),
     [
         (b"", "JSON Parse error: The document is empty"),
-        (b" \n", "JSON Parse error: The document is empty. at offset: 2"),
         (b"instances = [1, 2]", "JSON Parse error: Invalid value. at offset: 0"),
-        ('{"é": 1} x'.encode(), "The document root must not be followed by other values. at offset: 10"),
-        (b'{"a": "b', "JSON Parse error: Missing a closing quotation mark in string. at offset: 6"),
-        (b'{"inputs": "\xff"}', "JSON Parse error: Invalid encoding in string. at offset: 12"),
-        (b'{"inputs": ' + b"[" * 100_000, "JSON Parse error: The document is nested too deeply."),
-        (b'{"inputs": ' + b"1" * 5000 + b"}", "JSON Parse error: Number too big to be stored in double."),
-        ([1, 2], "JSON Value: [\n    1,\n    2\n] Is not object"),
+        ([1, 2], "JSON Value: [1, 2] Is not object"),
         ({}, "Missing 'inputs' or 'instances' key"),
         ({"inputs": [1], "instances": [1]}, "expecting only one of 'inputs' or 'instances' keys to exist "),
-        ({"instances": 1}, "Excepting 'instances' to be an list/array"),
+        ({"instances": 1}, "Expecting 'instances' to be an list/array"),
         ({"instances": []}, "No values in 'instances' array"),
         ({"instances": ["x"]}, IN_ROW + 'JSON Value: "x" Type: String is not of expected type: float'),
         ({"instances": [None]}, IN_ROW + "JSON Value: null Type: Null is not of expected type: float"),
         ({"instances": [True]}, IN_ROW + "JSON Value: true Type: True is not of expected type: float"),
         ({"inputs": [1, {"y": 1}]}, "Type: Object is not of expected type: float"),
-        ({"inputs": [2**24]}, "Cannot convert JSON value: 16777216 to float without loss of precision."),
-        ({"inputs": [1e39]}, "Cannot convert JSON value: 1e+39 to float without loss of precision."),
         ({"inputs": [[1], [1, 2]]}, "Encountered list at unexpected size: 2 at level: 1 expected size: 1"),
         ({"inputs": [[1], 2]}, "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2"),
         ({"inputs": [1, [2]]}, "Encountered list at unexpected level: 1 expected < 1"),
@@ -131,8 +129,11 @@ def test_bodies_that_do_not_fit(body, message):
         (1, types_pb2.DT_BOOL, "is not of expected type: bool"),
         (1, types_pb2.DT_STRING, "JSON Value: 1 Type: Number is not of expected type: string"),
         ({"b64": "*"}, types_pb2.DT_STRING, "Unable to base64 decode"),
+        ({"b64": "/wA=="}, types_pb2.DT_STRING, "Unable to base64 decode"),
+        ({"b64": "abcde"}, types_pb2.DT_STRING, "Unable to base64 decode"),
         ({"b64": 1}, types_pb2.DT_STRING, "not formatted correctly for base64 data"),
-        ("\ud800", types_pb2.DT_STRING, "The surrogate pair in string is invalid."),
+        ("\ud800", types_pb2.DT_STRING, "JSON Parse error: The surrogate pair in string is invalid. at offset: "),
+        (math.nan, types_pb2.DT_INT32, "JSON Value:  Type: Number is not of expected type: int32"),
     ],
 )
 def test_values_that_a_type_does_not_take(value, dtype, message):
@@ -165,6 +166,9 @@ def test_signature_name_is_text():
     assert requests.signature_name({}) == ""
     with pytest.raises(ServingError, match="'signature_name' key must be a string value"):
         requests.signature_name({"signature_name": 1})
+    deep = requests.parse(b'{"signature_name": ' + b"[" * 20_000 + b"]" * 20_000 + b"}")
+    with pytest.raises(ServingError, match="'signature_name' key must be a string value"):
+        requests.signature_name(deep)
 
 
 def proto(array):
@@ -177,7 +181,8 @@ def proto(array):
         (np.float32([0.2, 1, 1234567, 9e6, 3e-5, 0.1]), "[0.2, 1.0, 1234567.0, 9e+06, 3e-05, 0.1]"),
         (np.float32([1 / 3, 16777215]), "[0.333333343, 16777215.0]"),
         (np.float64([1 / 3, 1e22, -0.0]), "[0.33333333333333331, 1e+22, -0.0]"),
-        (np.float16([1 / 3]), "[0.333252]"),
+        (np.float32([9000000, 999999, 0.5, 0.0003, 0.00003]), "[9e+06, 999999.0, 0.5, 0.0003, 3e-05]"),
+        (np.float32([555557.5]), "[555557.5]"),
         (np.float32([np.nan, np.inf, -np.inf]), "[NaN, Infinity, -Infinity]"),
         (np.float32([]), "[]"),
         (np.float32(7), "7.0"),
@@ -226,6 +231,9 @@ def test_bytes_go_out_as_base64_if_the_name_says_so_else_as_they_are():
     [
         ({"y": proto(np.float32(1))}, "Tensor name: y has no shape information "),
         ({"y": proto([1]), "z": proto([1, 2])}, "Tensor name: z has inconsistent batch size: 2 expecting: 1"),
+        ({}, "Cannot convert empty tensor map to JSON"),
+        ({"y": proto(np.float16([1]))}, "Failed to write JSON value for tensor type: half"),
+        ({"y": proto(np.uint16([1]))}, "Failed to write JSON value for tensor type: uint16"),
         ({"y": proto(np.complex64([1]))}, "Failed to write JSON value for tensor type: complex64"),
         ({"y": proto(np.zeros(1, tf.bfloat16.as_numpy_dtype))}, "Failed to write JSON value for tensor type: bfloat16"),
     ],
@@ -251,6 +259,26 @@ def test_examples():
     assert not second.features.feature
 
 
+def test_numbers_of_examples_beyond_what_a_feature_holds():
+    target = input_pb2.Input()
+    examples.fill_input(requests.parse(b'{"examples": [{"a": [1e39, -Inf, 18446744073709551616]}]}'), target)
+    assert target.example_list.examples[0].features.feature["a"].float_list.value == [math.inf, -math.inf, 2.0**64]
+
+
+def test_keys_that_stand_twice():
+    """TF Serving looks for the first, but for features, of which it takes the last; such an object is no base64."""
+    arrays, _ = filled(b'{"inputs": {"x": [1], "x": [2]}, "inputs": 3}', x=types_pb2.DT_INT32)
+    assert arrays["x"].tolist() == [1]
+    arrays, _ = filled(b'{"instances": [{"x": 1, "x": 2}, {"x": 3, "x": 4}]}', x=types_pb2.DT_INT32)
+    assert arrays["x"].tolist() == [1, 3]
+    assert requests.signature_name(requests.parse(b'{"signature_name": "a", "signature_name": "b"}')) == "a"
+    target = input_pb2.Input()
+    examples.fill_input(requests.parse(b'{"examples": [{"a": 1.5, "a": 2}]}'), target)
+    assert target.example_list.examples[0].features.feature["a"].int64_list.value == [2]
+    message = refusal(b'{"inputs": [{"b64": "", "b64": ""}]}', x=types_pb2.DT_STRING).message
+    assert message.endswith("not formatted correctly for base64 data")
+
+
 def test_examples_with_context():
     target = input_pb2.Input()
     examples.fill_input({"context": {"country": "at"}, "examples": [{"x": 1}]}, target)
@@ -272,8 +300,8 @@ def test_examples_with_context():
         ({"examples": [{"a": {"b": 1}}]}, "Feature: a has element with unexpected JSON type: Object"),
         ({"examples": [{"a": [1.5, 1]}]}, "Unexpected element type in feature: a expecting type: float"),
         ({"examples": [{"a": [1, "x"]}]}, "Unexpected element type in feature: a expecting type: int64"),
-        ({"examples": [{"a": 2**63}]}, "Feature: a has uint64 element. Only int64 is supported."),
-        ({"examples": [{"a": 1e39}]}, "Cannot convert JSON value: 1e+39 to float without loss of precision."),
+        ({"examples": [{"a": 2**63}]}, "Feature: a has uint64_t element. Only int64_t is supported."),
+        ({"examples": [{"\udcff": 1}]}, "JSON Parse error: Invalid encoding in string."),
     ],
 )
 def test_examples_that_are_none(document, message):

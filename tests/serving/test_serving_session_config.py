@@ -60,13 +60,19 @@ def test_flags_win_over_the_file(file):
 
 def test_a_file_that_is_no_config_is_told(file):
     file.write_text("inter_op_threads: 1")
-    with pytest.raises(UserError, match="expected a ConfigProto in text format"):
+    with pytest.raises(UserError, match=r"Error parsing text-format tensorflow\.ConfigProto: 1:1: Message type "):
         threads(tensorflow_session_config_file=file)
 
 
-def test_both_ways_to_say_it_are_one_too_many():
-    with pytest.raises(UserError, match=f"Expected either {BOTH} or {INTRA} and {INTER}"):
-        threads(**{BOTH: 2, INTER: 2})
+def test_all_three_are_too_many_and_beside_one_the_flag_for_both_is_ignored():
+    assert threads(**{BOTH: 2, INTER: 3}) == (0, 3)
+    with pytest.raises(UserError, match=f"Expected either {BOTH} or {INTRA} and {INTER}, got all three"):
+        threads(**{BOTH: 2, INTRA: 2, INTER: 2})
+
+
+def test_a_share_of_the_gpu_reaches_the_session():
+    config = session_config(ServerOptions(model_base_path=Path("/m"), per_process_gpu_memory_fraction=0.5))
+    assert config.gpu_options.per_process_gpu_memory_fraction == 0.5
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux shows them")

@@ -100,8 +100,8 @@ def test_version_policies(text, chosen):
 
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-NEITHER = "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
-BOTH = "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+TYPE, PLATFORM = "ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform, model name is a"
+NEITHER, BOTH = f"Illegal setting neither {TYPE} nor {PLATFORM}", f"Illegal setting both {TYPE} and {PLATFORM}"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_new_model_that_does_not_load_is_reported_and_the_others_are_served(so
     bad = folder(base.parent / "bad", BROKEN)
     assert refusal(source.reload, config(a=base, b=bad)) == (
         grpc.StatusCode.UNKNOWN,
-        "1 model(s) did not become available: {{{name: b version: 13} due to error: UNKNOWN: Expected luck, got "
+        "1 servable(s) did not become available: {{{name: b version: 13} due to error: UNKNOWN: Expected luck, got "
         "thirteen. Try fourteen.}, }",
     )
     assert manager.available()["a"] == [3]

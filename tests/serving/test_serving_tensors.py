@@ -102,3 +102,24 @@ def test_unknown_type_number():
 def test_quantised_output_has_no_field():
     with pytest.raises(TypeError, match="no field"):
         tensors.encode(np.zeros(1, tf.qint8.as_numpy_dtype))
+
+
+def test_a_scalar_has_a_shape():
+    """Clients that look for `tensor_shape` found none; TF Serving always writes it."""
+    assert tensors.encode(np.float32(7)).HasField("tensor_shape")
+    assert tensors.encode(np.array(b"x", object)).HasField("tensor_shape")
+
+
+@pytest.mark.parametrize("array", [np.float32([[1, 2]]), np.array([True]), np.int8(-3), np.float16([0.5]), np.zeros(0)])
+def test_tensor_content_of_numbers(array):
+    content = tensors.encode(np.asarray(array), as_content=True)
+    assert content == tf.make_tensor_proto(array) or array.size < 2  # TensorFlow packs one number into its field
+    np.testing.assert_array_equal(tensors.decode(content), array)
+
+
+def test_tensor_content_of_strings():
+    words = np.array([[b"a" * 300, b""], [b"\xff\0", b"b" * 20_000]], object)
+    content = tensors.encode(words, as_content=True)
+    assert not content.string_val
+    assert tensors.decode(content).tolist() == words.tolist()
+    assert tf.io.parse_tensor(content.SerializeToString(), tf.string).numpy().tolist() == words.tolist()

@@ -1,0 +1,67 @@
+"""From options to a manager: how a server loads versions, with which session, batching, warm-up and retries."""
+
+import functools
+from pathlib import Path
+
+from serving import batching
+from serving.batching_parameters import BatchingParameters
+from serving.manager import ModelManager
+from serving.metrics import Metrics
+from serving.options import ServerOptions
+from serving.servable import Load, Servable
+from serving.session_config import session_config
+from serving.warmup import warm_up
+from tfdnc.errors import UserError
+
+_TFLITE_MODEL = "model.tflite"
+
+_BATCH_THREADS = "model_server_batch_threads"
+"""What TF Serving calls them without a file; a file without a name has another default."""
+
+
+def manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
+    """Returns a manager without models.
+
+    Args:
+        options: Of the server.
+        metrics: Told of loads and of batches.
+
+    Raises:
+        UserError: A file of the options cannot be read.
+    """
+    repeats = max(options.num_request_iterations_for_warmup, 1)
+    load = _load(options, metrics)
+    return ModelManager(
+        load=load if metrics is None else metrics.timed(load),
+        warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,
+        max_num_load_retries=options.max_num_load_retries,
+        load_retry_interval=options.load_retry_interval_micros / 1e6,
+        num_load_threads=max(options.num_load_threads, 1),
+        num_unload_threads=max(options.num_unload_threads, 1),
+    )
+
+
+def _load(options: ServerOptions, metrics: Metrics | None) -> Load:
+    tags = tuple(options.saved_model_tags.split(","))
+    load: Load = functools.partial(Servable.load, config=session_config(options), tags=tags)
+    if options.prefer_tflite_model:
+        load = _without_tflite(load)
+    if not options.enable_batching:
+        return load
+    file = options.batching_parameters_file
+    parameters = BatchingParameters.read(file) if file else BatchingParameters(thread_pool_name=_BATCH_THREADS)
+    return batching.loader(load, parameters, metrics, options.enable_per_model_batching_parameters)
+
+
+def _without_tflite(load: Load) -> Load:
+    """Returns `load`, but for versions that TF Serving would answer from another model."""
+
+    def check_and_load(name: str, version: int, path: Path) -> Servable:
+        if (path / _TFLITE_MODEL).is_file():
+            raise UserError(
+                f"Expected no {_TFLITE_MODEL} in {path} beside --prefer_tflite_model, found one. This server has no "
+                "TensorFlow Lite: drop the flag to serve the SavedModel, or the file."
+            )
+        return load(name, version, path)
+
+    return check_and_load

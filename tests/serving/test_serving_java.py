@@ -1,0 +1,46 @@
+"""A runtime that is not Python's: TensorFlow for Java answers every signature of an exact bundle as it was recorded."""
+
+import java_runtime
+import pytest
+
+from serving.recorded import read_recorded, record
+from serving.verify import verify
+from tfdnc import schema
+from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
+from tfdnc.model.encoders import USER_ENCODERS
+
+CANDIDATES = 8
+
+
+@pytest.fixture(scope="module")
+def jars():
+    return java_runtime.fetch()
+
+
+def exported(folder, encoder):
+    """Returns a version with random weights and recorded requests."""
+    size = Size(items=90, clusters=3, dim=8, history_length=6, max_candidates=CANDIDATES, encoder=encoder)
+    version = make_bundle(size, folder / encoder)
+    record(version, make_histories(size, 2), 5, CANDIDATES)
+    return version
+
+
+@pytest.mark.slow  # some 10 s of CPU per encoder, and 160 MB of jars the first time
+def test_every_encoder_answers_from_java_as_recorded(jars, tmp_path):
+    versions = {encoder: exported(tmp_path, encoder) for encoder in USER_ENCODERS}
+    asked = {version: [log.request for log in read_recorded(version)] for version in versions.values()}
+    answers = java_runtime.ask(jars, tmp_path, asked)
+    for encoder, version in versions.items():
+        report = verify(version, lambda _, version=version: answers[version])
+        assert (encoder, report.mismatch) == (encoder, "")
+        assert {row.signature for row in report.signatures} == set(schema.SIGNATURES)
+        assert all(row.requests > 0 and row.overlap == 1 for row in report.signatures)
+
+
+@pytest.mark.slow
+def test_an_answer_from_java_that_differs_is_found(jars, tmp_path):
+    """The check can fail: one version is asked the requests of the other."""
+    one, other = (exported(tmp_path, encoder) for encoder in ("transformer", "item_counts"))
+    requests = [log.request for log in read_recorded(one)]
+    answers = java_runtime.ask(jars, tmp_path, {other: requests})
+    assert verify(one, lambda _: answers[other]).mismatch
