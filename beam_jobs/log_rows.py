@@ -84,12 +84,14 @@ class Rows:
         events: the well-formed rows that count, `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`.
         malformed: (offset, text, reason) of the malformed ones, in file order.
         filtered: how many well-formed ones each rule left out.
+        lines_joined: lines of text that go on with a row, inside quotes; every other line is a row, or blank.
     """
 
     offset: int
     events: pa.RecordBatch
     malformed: list[tuple[int, bytes, str]]
     filtered: dict[str, int]
+    lines_joined: int = 0
 
     @property
     def num_rows(self) -> int:
