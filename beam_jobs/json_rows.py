@@ -53,7 +53,7 @@ class JsonFormat:
     numbers: frozenset[str] = frozenset()
     weight: str | None = None
 
-    quotes = False
+    quotes = "none"
     wanted = ()
 
     @property

@@ -1,6 +1,5 @@
 """The formats of logs: which files a config means, and where in their rows the columns stand."""
 
-import csv
 from collections.abc import Callable
 
 from beam_jobs.csv_rows import UTF8_MARK, RowFormat
@@ -10,14 +9,16 @@ from beam_jobs.log_files import Log, LogFile
 from beam_jobs.log_rows import Wanted
 from beam_jobs.log_times import ISO
 from beam_jobs.parquet_files import find_parquet
+from beam_jobs.quoted_text import split_line
 from beam_jobs.text_files import TextFile
-from tfdnc.data_config import DataConfig, KuaiRandRows
+from tfdnc.data_config import DataConfig, KuaiRandRows, Quotes
 from tfdnc.errors import UserError
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
-_MOVIELENS_ROW = RowFormat(separator=b"::", quotes=False, num_columns=4, user=0, item=1, time=3)
+_MOVIELENS_ROW = RowFormat(separator=b"::", quotes="none", num_columns=4, user=0, item=1, time=3)
 _FIRST_BYTES = 1 << 16  # of a file without a header, to see what its rows hold
+_SHOWN = 500  # characters of a first line that a message quotes
 _FLAG = (r"^[01]?$", "neither blank, 0 nor 1")
 _NUMBER = (r"^(0|[1-9][0-9]*)?$", "neither blank nor a plain integer")
 
@@ -56,9 +57,11 @@ def _find_csv(config: DataConfig) -> list[LogFile]:
 
 
 def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
-    header, data_start = read_header(file)
+    header, data_start = read_header(file, quotes=config.quotes)
     columns = {key: column_of(header, name, file, _advice(key, header)) for key, name in _column_names(config).items()}
-    return TextFile(file, RowFormat(b",", True, len(header), **columns, time_unit=config.time_unit), data_start)
+    return TextFile(
+        file, RowFormat(b",", config.quotes, len(header), **columns, time_unit=config.time_unit), data_start
+    )
 
 
 def _advice(key: str, header: list[str]) -> str:
@@ -113,7 +116,7 @@ def _kuairand_file(file: InputFile, rows: KuaiRandRows) -> TextFile:
         wanted.append(Wanted("tab", column("tab"), str(rows.tab), _NUMBER[0], f"tab is {_NUMBER[1]}"))
     user, item, time = column("user_id"), column("video_id"), column("time_ms")
     # All of its fields are numbers: no need to search gigabytes for quotes before the first row is read.
-    return TextFile(file, RowFormat(b",", False, len(header), user, item, time, "ms", tuple(wanted)), data_start)
+    return TextFile(file, RowFormat(b",", "none", len(header), user, item, time, "ms", tuple(wanted)), data_start)
 
 
 _FORMATS: dict[str, Callable[[DataConfig], list[LogFile]]] = {
@@ -140,22 +143,27 @@ def _mark_length(head: bytes) -> int:
     return len(UTF8_MARK) if head.startswith(UTF8_MARK) else 0
 
 
-def read_header(file: InputFile) -> tuple[list[str], int]:
+def read_header(file: InputFile, separator: bytes = b",", quotes: Quotes = "doubled") -> tuple[list[str], int]:
     """Returns the column names of a CSV file (perhaps gzipped) and the bytes that the header takes."""
     try:
         with open_bytes(file) as stream:
             line = stream.readline()
         text = line.removeprefix(UTF8_MARK).decode().strip("\r\n")
-        header = next(csv.reader([text]), None)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Expected CSV text in {file.path}, could not read its first line: {error}.") from error
-    if not header:
+    if not text:
         raise UserError(f"Expected a CSV header in the first line of {file.path}, found an empty line.")
-    return header, len(line)
+    header = None if "\r" in text else split_line(text.encode(), separator, quotes)
+    if header is None:
+        raise UserError(
+            f"Expected CSV text in {file.path}, could not read its first line: {text[:_SHOWN]!r} has a quote where "
+            "none may stand, or line ends that are lone carriage returns."
+        )
+    return [name.decode() for name in header], len(line)
 
 
 def column_of(header: list[str], name: str, file: InputFile, advice: str) -> int:
     """Returns the position of a column; `advice` is what to do if there is none of that name."""
     if name not in header:
-        raise UserError(f"Expected column {name!r} in {file.path}, found {', '.join(header)}; {advice}.")
+        raise UserError(f"Expected column {name!r} in {file.path}, found {', '.join(header)[:_SHOWN]}; {advice}.")
     return header.index(name)

@@ -23,7 +23,7 @@ class ParquetFile:
 
     Attributes:
         file: where it is.
-        user: name of the column with the user id: integers, text or bytes.
+        user: name of the column with the user id: integers, decimals without a fraction, text or bytes.
         item: name of the column with the item id, the same.
         time: name of the column with the time: integers, text or timestamps.
         time_unit: `data.time_unit`.
@@ -109,14 +109,15 @@ def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> Pa
 
 def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str | None) -> None:
     """Raises a `UserError` if ids (`time_unit` None), or times in this unit, cannot be read from such a column."""
-    text = _is_text(found.value_type if pa.types.is_dictionary(found) else found)
-    instants = pa.types.is_timestamp(found) or pa.types.is_date(found)
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    text, whole = _is_text(kind), pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    instants = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
     if time_unit is None:
-        readable, expected, advice = text or pa.types.is_integer(found), "integers or text", "cast it to one of these"
+        readable, expected, advice = text or whole, "integers or text", "cast it to one of these"
     elif time_unit == ISO:
         readable, expected, advice = text or instants, "timestamps or text", "set data.time_unit to s, ms or us"
     else:
-        readable, expected = text or pa.types.is_integer(found), f"integers ({time_unit}) or text"
+        readable, expected = text or whole, f"integers ({time_unit}) or text"
         advice = "set data.time_unit: iso" if instants else "cast it to integers"
     if not readable:
         raise UserError(f"Expected {expected} in column {name!r} of {file.path}, found {found}; {advice}.")
@@ -124,24 +125,34 @@ def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str 
 
 def _refuse_weights(file: InputFile, name: str, found: pa.DataType) -> None:
     """Raises a `UserError` if weights cannot be read from such a column."""
-    if not (is_number(found) or _is_text(found.value_type if pa.types.is_dictionary(found) else found)):
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    if not (is_number(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
         raise UserError(
             f"Expected numbers or text in column {name!r} of {file.path}, found {found}; cast it to double."
         )
 
 
 def _is_text(found: pa.DataType) -> bool:
-    tests = pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary
-    return any(test(found) for test in tests)
+    tests = "string", "large_string", "string_view", "binary", "large_binary", "binary_view"
+    return any(getattr(pa.types, f"is_{test}")(found) for test in tests)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Returns a column value by value."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _numbers(column: pa.Array) -> pa.Array:
     """Returns a column that `_refuse_weights` has let through as numbers or bytes."""
+    column = _plain(column)
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64())
     return column if is_number(column.type) else as_bytes(column)
 
 
 def _times(column: pa.Array, time_unit: str) -> pa.Array:
     """Returns the times of a column that `_refuse_type` has let through, int64, null where malformed."""
+    column = _plain(column)
     if pa.types.is_signed_integer(column.type):
         return column.cast(pa.int64())
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
@@ -151,6 +162,7 @@ def _times(column: pa.Array, time_unit: str) -> pa.Array:
 
 def _printable(column: pa.Array) -> pa.Array:
     """Returns a column as integers or text, as JSON has no more; Python's own times end with the microsecond."""
+    column = _plain(column)
     if pa.types.is_integer(column.type):
         return column
     if pa.types.is_timestamp(column.type):

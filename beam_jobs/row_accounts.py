@@ -7,6 +7,7 @@ from beam_jobs.files import exists, join, open_file
 from beam_jobs.log_files import Log
 from beam_jobs.log_rows import Rows
 from beam_jobs.pipeline import add_counts
+from beam_jobs.quoted_text import advice_on
 from tfdnc import schema
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
@@ -22,7 +23,7 @@ def count_rows(rows: Rows) -> dict[str, int]:
     """Returns the counts of one block: rows read, malformed by reason, left out by rule."""
     reasons = [{_MALFORMED + reason: 1} for _, _, reason in rows.malformed]
     filtered = {FILTERED + rule: count for rule, count in rows.filtered.items()}
-    return add_counts([{"rows_read": rows.num_rows}, *reasons, filtered])
+    return add_counts([{"rows_read": rows.num_rows, "lines_joined": rows.lines_joined}, *reasons, filtered])
 
 
 def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
@@ -32,6 +33,7 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
     targets = ("validation", "test")
     return {
         "rows_read": result.get("rows_read", 0),
+        "lines_joined": result.get("lines_joined", 0),
         "rows_malformed": malformed,
         "rows_filtered": {rule: result.get(FILTERED + rule, 0) for rule in (*log.rules, *rules_of(config))},
         "filter_rounds": {
@@ -68,7 +70,8 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: str) -
     raise UserError(
         f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.source}, found "
         f"{malformed / read:.2%} ({malformed} of {read}; {reasons}). Mend the log, check data.columns and "
-        f"data.time_unit (iso is for dates as text), or raise data.max_malformed_share. The first ones:\n"
+        f"data.time_unit (iso is for dates as text), or raise data.max_malformed_share."
+        f"{advice_on(figures['rows_malformed'], 'data.quotes')} The first ones:\n"
         f"{''.join(lines[:_EXAMPLES]).rstrip()}"
     )
 

@@ -23,6 +23,10 @@ Location = Annotated[str, BeforeValidator(_as_text)]
 """A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
 
 
+Quotes = Literal["doubled", "escaped", "none"]
+"""How quotes are written in a field that is quoted: twice, or after a backslash; `none`: no field is quoted."""
+
+
 class ColumnMapping(Section):
     """Names of the columns of a log in CSV or Parquet, or of the fields of its rows in JSON Lines."""
 
@@ -72,6 +76,7 @@ class DataConfig(Section):
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
+    quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark and MySQL write; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None

@@ -131,6 +131,7 @@ def check_accounts(figures, prepared, expected, read_users, seed):
     assert read_users(prepared) == users
     assert dead_letters(prepared) == expected.letters
     assert figures["rows_malformed"] == expected.reasons
+    assert figures["lines_joined"] == expected.lines_joined
     assert {rule: count for rule, count in figures["rows_filtered"].items() if count} == {
         rule: count for rule, count in (dict(expected.filtered) | rare).items() if count
     }
