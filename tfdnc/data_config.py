@@ -49,14 +49,31 @@ FeatureKind = Literal["value", "values", "number"]
 
 
 class ItemFile(Section):
-    """A CSV file that describes items: for cluster names, clusters given by a category, and the item tower."""
+    """A file that describes items: for cluster names, clusters given by a category, and the item tower."""
 
     path: Location
+    format: Literal["csv", "jsonl", "parquet"] | None = None  # null: by the name; .jsonl, .ndjson, .parquet, else csv
+    field_separator: Annotated[str, Field(pattern=r"^[\t -!#-~]$")] | None = None  # csv; null: a tab in .tsv, else ","
+    quotes: Quotes = "doubled"  # of csv, as in the log
     item: str = "item_id"
     title: str | None = None
     categories: str | None = None
     features: dict[str, FeatureKind] = Field({})  # columns for the item tower, see `model.item_features`
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item
+
+    def format_of(self, name: str) -> str:
+        """Returns the format of the file of this name."""
+        by_name = {"json": "jsonl", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
+        return self.format or by_name.get(_suffix(name), "csv")
+
+    def field_separator_of(self, name: str) -> str:
+        """Returns what separates the fields of the CSV file of this name."""
+        return self.field_separator or ("\t" if _suffix(name) in ("tsv", "tab") else ",")
+
+
+def _suffix(name: str) -> str:
+    """Returns the end of a file's name that says what it holds, compressed or not."""
+    return name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
 class KuaiRandRows(Section):
