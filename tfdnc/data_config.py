@@ -20,6 +20,10 @@ Location = Annotated[str, BeforeValidator(_as_text)]
 """A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
 
 
+def _tab(value: object) -> object:
+    return "\t" if value == r"\t" else value  # YAML turns one into the other between double quotes only
+
+
 Quotes = Literal["doubled", "escaped", "none"]
 """How quotes are written in a field that is quoted: twice, or after a backslash; `none`: no field is quoted."""
 
@@ -73,6 +77,7 @@ class DataConfig(Section):
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
+    separator: Annotated[str, BeforeValidator(_tab)] = ","  # of csv; one character, such as ";" or "\\t"
     quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark and MySQL write; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
@@ -116,6 +121,20 @@ class DataConfig(Section):
         """The first times of validation and of test in the log's unit, with `split: time`."""
         ticks = self.ticks_per_second
         return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
+
+    @field_validator("separator")
+    @classmethod
+    def _separator_is_one_byte(cls, separator: str) -> str:
+        if len(separator.encode()) != 1 or separator in '"\r\n\0':
+            raise ValueError(f"expected one ASCII character that is no quote and no line end, got {separator!r}")
+        return separator
+
+    @model_validator(mode="after")
+    def _keys_are_of_the_format(self) -> "DataConfig":
+        for key in ("separator", "quotes"):
+            if self.format != "csv" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"expected {key} with format csv only, found it with format {self.format}")
+        return self
 
     @model_validator(mode="after")
     def _split_is_possible(self) -> "DataConfig":
