@@ -11,13 +11,12 @@ from beam_jobs.quoted_text import advice_on
 from tfdnc import schema
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
-from tfdnc.times import FAR_FUTURE, days_of
+from tfdnc.times import days_of
 
 _log = logging.getLogger(__name__)
 
 _MALFORMED = "malformed: "  # prefix of counts by reason
 _EXAMPLES = 3  # malformed rows shown in an error
-_SECONDS_PER_YEAR = 365.2425 * 86_400
 
 
 def count_rows(rows: Rows) -> dict[str, int]:
@@ -141,16 +140,4 @@ def warn_of_open_filter(figures: dict, config: DataConfig) -> None:
             "data.filter_rounds.",
             config.filter_rounds,
             config.min_item_events,
-        )
-
-
-def warn_of_unit(figures: dict, config: DataConfig) -> None:
-    """Logs a warning when the log reaches so far into the future that its times must be in another unit."""
-    last = figures["times"][1] / config.ticks_per_second
-    if last > FAR_FUTURE.timestamp():
-        _log.warning(
-            "The times of the log reach the year %d: are they in another unit than data.time_unit = %s? Gaps of "
-            "sessions and dates of a split are counted in it.",
-            1970 + last / _SECONDS_PER_YEAR,
-            config.time_unit,
         )

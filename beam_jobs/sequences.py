@@ -40,10 +40,10 @@ from beam_jobs.row_accounts import (
     refuse_malformed,
     refuse_nothing_left,
     warn_of_open_filter,
-    warn_of_unit,
 )
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
+from beam_jobs.unit_of_times import warn_of_unit
 from beam_jobs.user_buckets import build_sequences, split_by_bucket, write_bucket
 from beam_jobs.vocabulary import (
     AddItemCounts,

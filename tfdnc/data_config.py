@@ -11,6 +11,9 @@ from tfdnc.times import Instant, first_time_from
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
 """By `data.time_unit`; ISO 8601 text is read as microseconds."""
 
+NANOSECONDS = "ns"
+"""What some logs count in and `data.time_unit` does not know."""
+
 
 def _as_text(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -114,7 +117,12 @@ class DataConfig(Section):
     @property
     def ticks_per_second(self) -> int:
         """Units of the log's times in a second; MovieLens and KuaiRand bring their own unit."""
-        return UNITS_PER_SECOND[{"movielens": "s", "kuairand": "ms"}.get(self.format, self.time_unit)]
+        return UNITS_PER_SECOND[self.unit]
+
+    @property
+    def unit(self) -> str:
+        """The log's unit of time."""
+        return {"movielens": "s", "kuairand": "ms"}.get(self.format, self.time_unit)
 
     @property
     def boundaries(self) -> tuple[int, int]:
