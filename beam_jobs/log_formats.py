@@ -9,7 +9,7 @@ from beam_jobs.inputs import InputFile, find_beside, find_files, is_empty, open_
 from beam_jobs.json_rows import JsonFormat, numbers_in
 from beam_jobs.log_files import Log, LogFile
 from beam_jobs.log_rows import Wanted
-from beam_jobs.log_times import ISO
+from beam_jobs.log_times import ISO, NO_TIMES
 from beam_jobs.parquet_files import ParquetFile, find_parquet
 from beam_jobs.quoted_text import split_line
 from beam_jobs.text_files import TextFile
@@ -73,9 +73,13 @@ def _movielens_file(file: InputFile, config: DataConfig) -> TextFile:
 
 def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
     separator = config.separator.encode()
-    header, data_start = read_header(file, separator, config.quotes)
+    if config.header is None:
+        header, data_start = read_header(file, separator, config.quotes)
+    else:
+        header, data_start = list(config.header), _mark_length(_read_head(file))
     advice = partial(_advice, header)
     columns = {key: column_of(header, name, file, advice(key)) for key, name in _column_names(config).items()}
+    columns = {"time": None, **columns}
     rows = RowFormat(separator, config.quotes, len(header), **columns, time_unit=config.time_unit)
     return TextFile(file, rows, data_start)
 
@@ -85,8 +89,8 @@ def _advice(header: list[str], key: str) -> str:
     if len(header) == 1:
         return _other_separator(header[0], "doubled") or "separate the fields by data.separator"
     if any(name.isdecimal() for name in header):
-        return "begin the file with a line of column names, which this seems to lack"
-    return f"set data.columns.{key}"
+        return "begin the file with a line of column names, which this seems to lack, or name them in data.header"
+    return f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}"
 
 
 def _other_separator(line: str, quotes: Quotes) -> str | None:
@@ -98,11 +102,11 @@ def _other_separator(line: str, quotes: Quotes) -> str | None:
 
 
 def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
-    names = _column_names(config)
-    numeric = [name for key, name in names.items() if key != "weight" and (key, config.time_unit) != ("time", ISO)]
+    names = {"time": None, **_column_names(config)}
+    ids_and_time = [names["user"], names["item"], *([] if config.time_unit == ISO else [names["time"]])]
     head = _read_head(file)
     data_start = _mark_length(head)
-    numbers = numbers_in(head[data_start:], numeric)
+    numbers = numbers_in(head[data_start:], [name for name in ids_and_time if name is not None])
     return TextFile(file, JsonFormat(**names, time_unit=config.time_unit, numbers=numbers), data_start)
 
 
@@ -148,7 +152,7 @@ _FORMATS: dict[str, tuple[Callable[[DataConfig], list[InputFile]], Callable[[Inp
 
 
 def _column_names(config: DataConfig) -> dict[str, str]:
-    """Returns "user", "item", "time" and, if the log has weights, "weight" -> name of the column in the log."""
+    """Returns "user", "item" and, if the log has them, "time" and "weight" -> name of the column in the log."""
     return config.columns.model_dump(exclude_none=True)
 
 

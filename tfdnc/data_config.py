@@ -36,7 +36,7 @@ class ColumnMapping(Section):
 
     user: str = "user_id"
     item: str = "item_id"
-    time: str = "timestamp"
+    time: str | None = "timestamp"  # null: the log has no times, and its rows are in order
     weight: str | None = None  # how much an event counts in the loss; null: all the same
 
     @model_validator(mode="after")
@@ -80,6 +80,9 @@ class DataConfig(Section):
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
+    header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
+        None  # of csv: the columns of files without a header
+    )
     separator: Annotated[str, BeforeValidator(_tab)] = ","  # of csv; one character, such as ";" or "\\t"
     quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark and MySQL write; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
@@ -137,9 +140,21 @@ class DataConfig(Section):
             raise ValueError(f"expected one ASCII character that is no quote and no line end, got {separator!r}")
         return separator
 
+    @property
+    def has_times(self) -> bool:
+        """Whether the log says when its events were; without, all of them are at time 0, in the order of the log."""
+        return self.format in ("movielens", "kuairand") or self.columns.time is not None
+
+    @model_validator(mode="after")
+    def _times_are_not_missed(self) -> "DataConfig":
+        reads_times = {"split: time": self.split == "time", "session_gap": self.session_gap is not None}
+        for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
+            raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")
+        return self
+
     @model_validator(mode="after")
     def _keys_are_of_the_format(self) -> "DataConfig":
-        for key in ("separator", "quotes"):
+        for key in ("header", "separator", "quotes"):
             if self.format != "csv" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"expected {key} with format csv only, found it with format {self.format}")
         return self
