@@ -14,7 +14,7 @@ import pyarrow.csv
 from beam_jobs.event_weights import weights_of
 from beam_jobs.lines import line_spans, slices_of, well_formed_lines
 from beam_jobs.log_rows import Columns, Rows, Wanted, check
-from beam_jobs.log_times import times_of_text
+from beam_jobs.log_times import no_times, times_of_text
 from beam_jobs.quoted_text import WRONG_COLUMNS, QuotedText, Record, read_records
 from tfdnc.data_config import Quotes
 
@@ -38,7 +38,7 @@ class RowFormat:
         num_columns: columns that every row must have.
         user: position of the user id.
         item: position of the item id.
-        time: position of the time.
+        time: position of the time; None: the log has none, and is in order.
         time_unit: `data.time_unit`.
         wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
         weight: position of the weight; None: the log has none.
@@ -49,20 +49,20 @@ class RowFormat:
     num_columns: int
     user: int
     item: int
-    time: int
+    time: int | None
     time_unit: str = "s"
     wanted: tuple[Wanted, ...] = ()
     weight: int | None = None
 
     @property
     def columns(self) -> list[int]:
-        """Positions of user, item, time, weight if there is one, and of what is wanted."""
+        """Positions of user, item, time and weight if there are any, and of what is wanted."""
         return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
 
     @property
     def numbers(self) -> list[int]:
-        """Positions of the time, and of the weight if there is one."""
-        return [self.time] if self.weight is None else [self.time, self.weight]
+        """Positions of the time and of the weight, as far as there are any."""
+        return [column for column in (self.time, self.weight) if column is not None]
 
     @property
     def quoted_text(self) -> QuotedText:
@@ -163,14 +163,16 @@ def _lines_of(record: Record, reason: str) -> Iterator[tuple[int, bytes, str]]:
 
 
 def _may_be_row(row_format: RowFormat, line: bytes) -> bool:
-    """Returns whether a line inside quotes may be an event: with all columns, its time before the next quote.
+    """Returns whether a line inside quotes may be an event: with all columns, ids and time before the next quote.
 
     In the last line of a sound record the columns after the quoted one are those of the record itself.
     """
     fields = line.removesuffix(b"\n").removesuffix(b"\r").split(row_format.separator)
-    if len(fields) != row_format.num_columns or line.partition(b'"')[0].count(row_format.separator) < row_format.time:
+    time = row_format.time
+    last = max(row_format.user, row_format.item, row_format.user if time is None else time)
+    if len(fields) != row_format.num_columns or line.partition(b'"')[0].count(row_format.separator) < last:
         return False
-    return times_of_text(pa.array([fields[row_format.time]], pa.binary()), row_format.time_unit).null_count == 0
+    return time is None or times_of_text(pa.array([fields[time]], pa.binary()), row_format.time_unit).null_count == 0
 
 
 def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list[pa.Array]:
@@ -208,8 +210,8 @@ def _rows_of_records(start: int, records: list[Record], malformed: list, joined:
 
 def _typed(columns: list[pa.Array], row_format: RowFormat) -> Columns:
     """Returns `row_format.columns`, read as bytes, as the columns to check."""
-    user, item, time, *values = columns
-    unit, weight = row_format.time_unit, None
-    if row_format.weight is not None:
-        weight = weights_of(values.pop(0))
-    return Columns(user, item, times_of_text(time, unit), unit, tuple(values), row_format.wanted, weight)
+    user, item, *values = columns
+    unit = row_format.time_unit
+    time = no_times(len(user)) if row_format.time is None else times_of_text(values.pop(0), unit)
+    weight = None if row_format.weight is None else weights_of(values.pop(0))
+    return Columns(user, item, time, unit, tuple(values), row_format.wanted, weight)

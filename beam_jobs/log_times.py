@@ -1,9 +1,12 @@
 """Times of a log -> int64 in one unit per log: integers as they stand, ISO 8601 text and timestamps as microseconds."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 ISO = "iso"
+NO_TIMES = ", or to null if the log has no times and its rows are in order"
+"""What else to do about a log without the column of `data.columns.time`."""
 BAD_TIME, BAD_ISO_TIME = "time is not an integer", "time is not a date and time of ISO 8601"
 
 _SHORT_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
@@ -26,6 +29,11 @@ _FINER, _MICROSECONDS = r"(\.[0-9]{6})[0-9]+", r"\1"
 def complaint(unit: str) -> str:
     """Returns what is wrong with a row whose time could not be read in this `data.time_unit`."""
     return BAD_ISO_TIME if unit == ISO else BAD_TIME
+
+
+def no_times(num_rows: int) -> pa.Array:
+    """Returns the times `[R]` of rows of a log that has none: all 0, and equal times keep the order of the log."""
+    return pa.array(np.zeros(num_rows, np.int64))
 
 
 def times_of_text(texts: pa.Array, unit: str) -> pa.Array:

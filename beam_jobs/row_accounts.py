@@ -24,7 +24,8 @@ def count_rows(rows: Rows) -> dict[str, int]:
     """Returns the counts of one block: rows read, malformed by reason, left out by rule."""
     reasons = [{_MALFORMED + reason: 1} for _, _, reason in rows.malformed]
     filtered = {FILTERED + rule: count for rule, count in rows.filtered.items()}
-    return add_counts([{"rows_read": rows.num_rows, "lines_joined": rows.lines_joined}, *reasons, filtered])
+    joined = {"lines_joined": rows.lines_joined} if rows.lines_joined else {}
+    return add_counts([{"rows_read": rows.num_rows}, joined, *reasons, filtered])
 
 
 def figures_of(result: dict, config: DataConfig, log: Log) -> dict:

@@ -23,6 +23,10 @@ Location = Annotated[str, BeforeValidator(_as_text)]
 """A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
 
 
+def _tab(value: object) -> object:
+    return "\t" if value == r"\t" else value  # YAML turns one into the other between double quotes only
+
+
 Quotes = Literal["doubled", "escaped", "none"]
 """How quotes are written in a field that is quoted: twice, or after a backslash; `none`: no field is quoted."""
 
@@ -32,7 +36,7 @@ class ColumnMapping(Section):
 
     user: str = "user_id"
     item: str = "item_id"
-    time: str = "timestamp"
+    time: str | None = "timestamp"  # null: the log has no times, and its rows are in order
     weight: str | None = None  # how much an event counts in the loss; null: all the same
 
     @model_validator(mode="after")
@@ -53,7 +57,8 @@ class ItemFile(Section):
 
     path: Location
     format: Literal["csv", "jsonl", "parquet"] | None = None  # null: by the name; .jsonl, .ndjson, .parquet, else csv
-    field_separator: Annotated[str, Field(pattern=r"^[\t -!#-~]$")] | None = None  # csv; null: a tab in .tsv, else ","
+    # Of csv; null: a tab in .tsv, else a comma.
+    field_separator: Annotated[str, BeforeValidator(_tab), Field(pattern=r"^[\t -!#-~]$")] | None = None
     quotes: Quotes = "doubled"  # of csv, as in the log
     item: str = "item_id"
     title: str | None = None
@@ -73,7 +78,10 @@ class ItemFile(Section):
 
 def _suffix(name: str) -> str:
     """Returns the end of a file's name that says what it holds, compressed or not."""
-    return name.lower().removesuffix(".gz").rpartition(".")[2]
+    name = name.lower()
+    for compressed in (".gz", ".bz2", ".xz"):
+        name = name.removesuffix(compressed)
+    return name.rpartition(".")[2]
 
 
 class KuaiRandRows(Section):
@@ -93,6 +101,10 @@ class DataConfig(Section):
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
+    header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
+        None  # of csv: the columns of files without a header
+    )
+    separator: Annotated[str, BeforeValidator(_tab)] = ","  # of csv; one character, such as ";" or "\\t"
     quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark and MySQL write; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
@@ -141,6 +153,32 @@ class DataConfig(Section):
         """The first times of validation and of test in the log's unit, with `split: time`."""
         ticks = self.ticks_per_second
         return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
+
+    @field_validator("separator")
+    @classmethod
+    def _separator_is_one_byte(cls, separator: str) -> str:
+        if len(separator.encode()) != 1 or separator in '"\r\n\0':
+            raise ValueError(f"expected one ASCII character that is no quote and no line end, got {separator!r}")
+        return separator
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the log says when its events were; without, all of them are at time 0, in the order of the log."""
+        return self.format in ("movielens", "kuairand") or self.columns.time is not None
+
+    @model_validator(mode="after")
+    def _times_are_not_missed(self) -> "DataConfig":
+        reads_times = {"split: time": self.split == "time", "session_gap": self.session_gap is not None}
+        for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
+            raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_of_the_format(self) -> "DataConfig":
+        for key in ("header", "separator", "quotes"):
+            if self.format != "csv" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"expected {key} with format csv only, found it with format {self.format}")
+        return self
 
     @model_validator(mode="after")
     def _split_is_possible(self) -> "DataConfig":

@@ -1,5 +1,6 @@
 """Logs that nobody would wish for, from damaged rows to a single item: each works, or is refused in a sentence."""
 
+import bz2
 import gzip
 import json
 from collections import Counter
@@ -46,8 +47,9 @@ HEADER = b"user_id,item_id,timestamp\n"
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("log.csv", b"", "Expected a CSV header in the first line of .*log.csv, found an empty line"),
-        ("log.csv.gz", b"", "Expected a CSV header in the first line of .*log.csv.gz, found an empty line"),
+        ("log.csv", b"", "Expected events in .*log.csv, found an empty file"),
+        ("log.csv.gz", b"", "Expected events in .*log.csv.gz, found an empty file"),
+        ("log.csv.bz2", bz2.compress(b""), "Expected events in .*log.csv.bz2, found an empty file"),
         ("log.csv", b"\n\n\n", "Expected a CSV header in the first line"),
         ("log.csv", HEADER, "Expected events in .*log.csv, found no rows"),
         ("log.csv", HEADER.rstrip(), "Expected events in .*log.csv, found no rows"),
@@ -60,7 +62,10 @@ HEADER = b"user_id,item_id,timestamp\n"
         ),
         ("log.csv", HEADER.decode().encode("utf-16"), "Expected CSV text in .*log.csv, could not read its first line"),
         ("log.csv", b"\x00\x01\x02\x03", "Expected column 'user_id' in .*log.csv"),
-        ("log.csv", b"user_id;item_id;timestamp\n", "Expected column 'user_id' .*; separate the fields by commas"),
+        ("log.csv", b"user_id;item_id;timestamp\n", "Expected column 'user_id' .*; set data.separator: \";\""),
+        ("log.csv", b"user_id\titem_id\ttimestamp\n", r'Expected column .*; set data.separator: "\\t"'),
+        ("log.csv", b'"user_id"|"item_id"\n', r"Expected CSV text in .*log.csv, .*; set data.separator: \"\|\""),
+        ("log.csv", b"user_id\n", "Expected column 'item_id' in .*; separate the fields by data.separator"),
         (
             "log.csv",
             b"a,b,1\n",
@@ -73,9 +78,18 @@ HEADER = b"user_id,item_id,timestamp\n"
         (
             "log.csv",
             HEADER.replace(b"u", b'"u', 1),
-            "Expected CSV text in .*log.csv, could not read its first line: '\"u",
+            "Expected CSV text in .*log.csv, could not read its first line, '\"u",
         ),
         ("log.csv.gz", gzip.compress(HEADER + b"a,b,1\n" * 999)[:-9], "Expected a whole gzip file at .*log.csv.gz"),
+        ("log.csv.bz2", bz2.compress(HEADER + b"a,b,1\n" * 999)[:-9], "Expected a whole bzip2 file at .*log.csv.bz2"),
+        ("log.csv.bz2", HEADER, "Expected a whole bzip2 file at .*log.csv.bz2, could not decompress it: Invalid data"),
+        ("log.csv.xz", HEADER, "Expected a whole xz file at .*log.csv.xz, could not decompress it"),
+        (
+            "log.csv.zip",
+            HEADER,
+            "Expected files that are plain or compressed as .*, found .*log.csv.zip; unpack it, and",
+        ),
+        ("log.tar.gz", HEADER, "Expected files that are plain or compressed as .*, found .*log.tar.gz; unpack it, and"),
         ("log.csv.gz", HEADER, "Expected a whole gzip file at .*log.csv.gz, could not decompress it: Not a gzipped"),
     ],
 )
