@@ -43,6 +43,7 @@ from beam_jobs.row_accounts import (
     refuse_nothing_left,
     warn_of_open_filter,
 )
+from beam_jobs.sequence_accounts import refuse_no_weight, warn_of_repetitions
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
 from beam_jobs.unit_of_times import warn_of_unit
@@ -67,7 +68,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     """Reads the log, drops what is malformed, does not count or is rare, and writes one sequence per user or session.
 
     `event_rules` says which events of a user stay, `splits` what of them is held out. Events are ordered by time; equal
-    times keep the order of the file, and of the files. A row that stands in the log twice is two events. Users are
+    times keep the order of the file, and of the files. A row that stands in the log twice is two events, unless
+    `duplicates` says drop. Users are
     spread over `num_shards` files by a hash of their id, and within a file and in the vocabulary ids are sorted:
     numerically if all of them are integers, else by their UTF-8 bytes. An item whose users were all dropped is dropped
     too.
@@ -86,7 +88,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         `cold`, items without a training event; `times`: of the first and the last event, in the log's unit, 0 where
         the log has none; `days`: these as dates, None if they are none; `split_sha256` of one line
         "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are integers,
-        else lexicographic; `item_file`: as `item_accounts.item_figures` has it, None without one.
+        else lexicographic; what `sequence_accounts.worth_figures` adds; `item_file`: what `item_accounts.item_figures`
+        says of it, None without one.
 
     Raises:
         UserError: the log is missing, empty, lacks a column, has too many malformed rows, has no user left, or nothing
@@ -111,6 +114,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     refuse_losses(result, figures, config)
     refuse_nothing_left(figures, config, log)
     refuse_empty_split(figures, config)
+    refuse_no_weight(figures, config)
+    warn_of_repetitions(figures, config)
     warn_of_open_filter(figures, config)
     warn_of_unit(figures, config)
     if details:
