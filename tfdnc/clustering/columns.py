@@ -40,18 +40,18 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.nda
     other = len(names)
     labels = np.full(log.num_items, NO_PLACE)
     labels[warm] = np.where(small[label], other, label)
-    without = int(sizes[names == ""].sum())
+    without, named = int(sizes[names == ""].sum()), sizes[names != ""]
     if len(np.unique(labels[warm])) == 1:
         raise UserError(
             f"Expected categories that make several clusters, found one of all {len(warm)} items: of "
-            f"{sum(names != '')} categories the largest has {sizes[names != ''].max()} items (cluster.min_category_items = "
+            f"{len(named)} categories the largest has {named.max()} items (cluster.min_category_items = "
             f"{config.min_category_items}), and {without} items have none. Name another column in "
             "data.items.categories, lower cluster.min_category_items, or choose cluster.method: single."
         )
     if without:
         logger.warning("%d of %d items have no category: they are in the cluster of the rest", without, len(warm))
     rest = int(sizes[small].sum())
-    return labels, {"categories": int(sum(names != "")), "items_without_category": without, "items_in_rest": rest}
+    return labels, {"categories": len(named), "items_without_category": without, "items_in_rest": rest}
 
 
 @CLUSTERERS.register("random")
