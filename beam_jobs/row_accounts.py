@@ -1,6 +1,7 @@
 """What became of the rows of a log: the figures of the first job, and its refusals."""
 
 import logging
+from collections.abc import Iterable
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
 from beam_jobs.files import exists, join, open_file
@@ -67,16 +68,20 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: str) -
         raise UserError(f"Expected events in {log.source}{names}, found no rows.")
     if malformed <= config.max_malformed_share * read:
         return
-    letters = (join(output, schema.DEAD_LETTER, f"{name}.jsonl") for name in log.names)
-    lines = [line for path in letters if exists(path) for line in _first_lines(path)]
     reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
     raise UserError(
         f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.source}, found "
         f"{malformed / read:.2%} ({malformed} of {read}; {reasons}). Mend the log, check data.columns and "
         f"data.time_unit (iso is for dates as text), or raise data.max_malformed_share."
         f"{advice_on(figures['rows_malformed'], 'data.quotes')} The first ones:\n"
-        f"{''.join(lines[:_EXAMPLES]).rstrip()}"
+        f"{''.join(first_letters(output, log.names)).rstrip()}"
     )
+
+
+def first_letters(output: str, names: Iterable[str]) -> list[str]:
+    """Returns some of the first malformed rows of files, by the names of their dead letters, as JSON lines."""
+    letters = (join(output, schema.DEAD_LETTER, f"{name}.jsonl") for name in names)
+    return [line for path in letters if exists(path) for line in _first_lines(path)][:_EXAMPLES]
 
 
 def _first_lines(path: str) -> list[str]:

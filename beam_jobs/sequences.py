@@ -25,6 +25,7 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from beam_jobs.command import run_command
 from beam_jobs.event_rules import apply_rules, cuts_before_counting, events_of
 from beam_jobs.files import absolute, join, make_folder, whole_file
+from beam_jobs.item_accounts import LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.log_formats import find_log
@@ -35,6 +36,7 @@ from beam_jobs.progress import progress, steps
 from beam_jobs.row_accounts import (
     count_rows,
     figures_of,
+    first_letters,
     refuse_empty_split,
     refuse_losses,
     refuse_malformed,
@@ -86,7 +88,7 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         `cold`, items without a training event; `times`: of the first and the last event, in the log's unit, 0 where
         the log has none; `days`: these as dates, None if they are none; `split_sha256` of one line
         "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are integers,
-        else lexicographic.
+        else lexicographic; `item_file`: as `item_accounts.item_figures` has it, None without one.
 
     Raises:
         UserError: the log is missing, empty, lacks a column, has too many malformed rows or ids that are written in two
@@ -104,14 +106,18 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
     with scratch_folder(output, options) as scratch:
         result = run(partial(build, scratch=scratch), output, options)
-    figures = figures_of(result, config, log)
+    figures = figures_of(result, config, log) | {"item_file": details and item_figures(result, details.file.name)}
     refuse_malformed(figures, config, log, output)
+    if details:
+        refuse_malformed_items(figures["item_file"], config, first_letters(output, [LETTERS]))
     refuse_losses(result, figures, config)
     refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)
     refuse_empty_split(figures, config)
     warn_of_open_filter(figures, config)
     warn_of_unit(figures, config)
+    if details:
+        warn_of_gaps(figures["item_file"])
     return figures
 
 
@@ -159,8 +165,8 @@ def _build(
         >> beam.Map(write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards)
     )
     more = config.catalogue == "items"
-    _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, join(output, schema.VOCABULARY))
-    figures = (rows.figures, buckets.figures, written, twins) | "AllFigures" >> beam.Flatten()
+    described = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, output)
+    figures = (rows.figures, buckets.figures, written, twins, described) | "AllFigures" >> beam.Flatten()
     return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out), AsIter(buckets.spans))
 
 

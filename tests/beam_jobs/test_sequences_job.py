@@ -191,9 +191,9 @@ def test_csv_with_mapped_columns_and_item_file(tmp_path, prepare_log, read_users
 def test_a_workers_user_error_reaches_the_driver_as_one(tmp_path, write_csv, prepare_log):
     path = write_csv([("a", "x", t) for t in range(5)])
     items = tmp_path / "items.csv"
-    items.write_text("item_id,title\nx\n")
-    with pytest.raises(UserError, match=r"^Expected 2 columns in .*items.csv, line 2, found 1: \['x'\]\.$"):
-        prepare_log(path, items=ItemFile(path=items, title="title"))
+    items.write_text("item_id,price\nx,cheap\n")
+    with pytest.raises(UserError, match=r"^Expected numbers in column 'price' of .*items.csv, found 'cheap'; set"):
+        prepare_log(path, items=ItemFile(path=items, features={"price": "number"}))
 
 
 @pytest.mark.parametrize("lost", ["rows_read", "written: files", "written: events", "users of the split"])

@@ -227,12 +227,16 @@ def _check_export(config: ExperimentConfig) -> None:
 
 
 def _prepared(figures: dict) -> str:
+    from beam_jobs.item_accounts import headline
+
     kept = f"{figures['events']:,} events of {figures['users']:,} users on {figures['items']:,} items kept"
     if days := figures.get("days"):  # not in what an earlier version has prepared
         kept += f", {days[0]} to {days[1]}"
     counts = {"malformed": sum(figures["rows_malformed"].values()), "filtered": sum(figures["rows_filtered"].values())}
     gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    return f"{kept}; of {figures['rows_read']:,} rows {gone}" if gone else kept
+    kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
+    items = figures.get("item_file")  # likewise
+    return f"{kept}; {headline(items)}" if items else kept
 
 
 def _clusters_headline(figures: dict) -> str:
