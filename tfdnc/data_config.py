@@ -115,7 +115,7 @@ class DataConfig(Section):
         None  # of csv: the columns of files without a header
     )
     separator: FieldSeparator | None = None  # of the fields of csv; null: a tab in files named .tsv, else a comma
-    quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark and MySQL write; none: plain characters
+    quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark writes; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
