@@ -72,7 +72,7 @@ def _movielens_file(file: InputFile, config: DataConfig) -> TextFile:
 
 
 def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
-    separator = config.separator.encode()
+    separator = config.field_separator_of(file.name).encode()
     if config.header is None:
         header, data_start = read_header(file, separator, config.quotes)
     else:

@@ -10,6 +10,7 @@ from beam_jobs.log_rows import Rows
 from beam_jobs.pipeline import add_counts
 from beam_jobs.quoted_text import advice_on
 from beam_jobs.sequence_accounts import worth_figures
+from beam_jobs.twin_ids import twins_of
 from tfdnc import schema
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
@@ -43,6 +44,7 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
             "changed": sum(left_out > 0 for left_out in rounds),
             "converged": result["events of the rarest item"] >= config.min_item_events,
         },
+        "twin_ids": twins_of(result),
         "users": result["users"],
         "items": result["items"],
         "events": result["events"],

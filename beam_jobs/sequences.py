@@ -46,6 +46,7 @@ from beam_jobs.row_accounts import (
 from beam_jobs.sequence_accounts import refuse_no_weight, warn_of_repetitions
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
+from beam_jobs.twin_ids import count_twin_items, refuse_twins
 from beam_jobs.unit_of_times import warn_of_unit
 from beam_jobs.user_buckets import build_sequences, split_by_bucket, write_bucket
 from beam_jobs.vocabulary import (
@@ -83,8 +84,9 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     Returns:
         `rows_read`; `lines_joined`, which go on with a row inside quotes; `rows_malformed` by reason; `rows_filtered`
         by rule; `filter_rounds`: how many of them `changed` something, and whether they `converged`, so that one more
-        would change nothing; `users` (or sessions), `items` and `events` kept, so that read = malformed + filtered +
-        events; `split`: the `train_events`, and per kind of target the users who have one and the targets that are
+        would change nothing; `twin_ids`: the users and items that are written in two ways, `7` and `7.0`; `users` (or
+        sessions), `items` and `events` kept, so that read = malformed + filtered + events; `split`: the
+        `train_events`, and per kind of target the users who have one and the targets that are
         `cold`, items without a training event; `times`: of the first and the last event, in the log's unit, 0 where
         the log has none; `days`: these as dates, None if they are none; `split_sha256` of one line
         "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are integers,
@@ -92,8 +94,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         says of it, None without one.
 
     Raises:
-        UserError: the log is missing, empty, lacks a column, has too many malformed rows, has no user left, or nothing
-            for a part of the split.
+        UserError: the log is missing, empty, lacks a column, has too many malformed rows or ids that are written in two
+            ways, has no user left, or nothing for a part of the split.
     """
     output = absolute(output)
     log, details = find_log(config), find_details(config)
@@ -112,6 +114,7 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     if details:
         refuse_malformed_items(figures["item_file"], config, first_letters(output, [LETTERS]))
     refuse_losses(result, figures, config)
+    refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)
     refuse_empty_split(figures, config)
     refuse_no_weight(figures, config)
@@ -151,7 +154,7 @@ def _build(
     empty = pipeline | "Buckets" >> beam.Create([(bucket, no_events) for bucket in range(config.num_shards)])
     events = rows.events | "SetEventsAside" >> SetAside(scratch)
     grouped = (events, empty) | "AllBuckets" >> beam.Flatten() | "GroupByBucket" >> beam.GroupByKey()
-    frequent = _find_frequent(rows.items, grouped, config)
+    frequent, twins = _find_frequent(rows.items, grouped, config)
     buckets = grouped | "FilterAndSort" >> beam.ParDo(FilterBucket(config), *frequent).with_outputs()
     counts = buckets.counts | "SetCountsAside" >> SetAside(scratch)
     kept = (
@@ -168,23 +171,26 @@ def _build(
     )
     more = config.catalogue == "items"
     described = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, output)
-    figures = (rows.figures, buckets.figures, written, described) | "AllFigures" >> beam.Flatten()
+    figures = (rows.figures, buckets.figures, written, twins, described) | "AllFigures" >> beam.Flatten()
     return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out), AsIter(buckets.spans))
 
 
-def _find_frequent(block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig) -> list[AsSingleton]:
-    """Returns, per filter round, the items that are frequent among what the rounds before have left."""
-    frequent, counts = [], block_counts
+def _find_frequent(
+    block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig
+) -> tuple[list[AsSingleton], beam.PCollection]:
+    """Returns, per filter round, the items that are frequent among what the rounds before have left.
+
+    And the counts of those that are written in two ways, before any is left out for being rare.
+    """
+    frequent, counts, twins = [], block_counts, None
     for number in range(1, config.filter_rounds + 1):
         if number > 1 or cuts_before_counting(config):
             counts = grouped | f"Recount{number}" >> beam.ParDo(CountBucket(config), *frequent)
-        found = (
-            counts
-            | f"CountItems{number}" >> beam.CombineGlobally(AddItemCounts())
-            | f"FrequentItems{number}" >> beam.Map(frequent_items, config.min_item_events, *frequent)
-        )
+        added = counts | f"CountItems{number}" >> beam.CombineGlobally(AddItemCounts())
+        twins = twins or added | "TwinItems" >> beam.Map(count_twin_items)
+        found = added | f"FrequentItems{number}" >> beam.Map(frequent_items, config.min_item_events, *frequent)
         frequent.append(AsSingleton(found))
-    return frequent
+    return frequent, twins
 
 
 def summarise(

@@ -1,9 +1,10 @@
 """The data section of the config: where the log is, which of its rows count, and what is held out."""
 
 import os
+import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from tfdnc.section import Positive, Section, Share
 from tfdnc.times import Instant, first_time_from
@@ -26,6 +27,15 @@ Location = Annotated[str, BeforeValidator(_as_text)]
 def _tab(value: object) -> object:
     return "\t" if value == r"\t" else value  # YAML turns one into the other between double quotes only
 
+
+def _one_byte(separator: str) -> str:
+    if len(separator.encode()) != 1 or separator in '"\r\n\0':
+        raise ValueError(f"expected one ASCII character that is no quote and no line end, got {separator!r}")
+    return separator
+
+
+FieldSeparator = Annotated[str, BeforeValidator(_tab), AfterValidator(_one_byte)]
+"""What stands between the fields of a line of CSV, such as ";" or a tab."""
 
 Quotes = Literal["doubled", "escaped", "none"]
 """How quotes are written in a field that is quoted: twice, or after a backslash; `none`: no field is quoted."""
@@ -57,8 +67,7 @@ class ItemFile(Section):
 
     path: Location
     format: Literal["csv", "jsonl", "parquet"] | None = None  # null: by the name; .jsonl, .ndjson, .parquet, else csv
-    # Of csv; null: a tab in .tsv, else a comma.
-    field_separator: Annotated[str, BeforeValidator(_tab), Field(pattern=r"^[\t -!#-~]$")] | None = None
+    field_separator: FieldSeparator | None = None  # of csv, as in the log
     quotes: Quotes = "doubled"  # of csv, as in the log
     item: str = "item_id"
     title: str | None = None
@@ -73,15 +82,16 @@ class ItemFile(Section):
 
     def field_separator_of(self, name: str) -> str:
         """Returns what separates the fields of the CSV file of this name."""
-        return self.field_separator or ("\t" if _suffix(name) in ("tsv", "tab") else ",")
+        return self.field_separator or _separator_by_name(name)
 
 
 def _suffix(name: str) -> str:
     """Returns the end of a file's name that says what it holds, compressed or not."""
-    name = name.lower()
-    for compressed in (".gz", ".bz2", ".xz"):
-        name = name.removesuffix(compressed)
-    return name.rpartition(".")[2]
+    return re.sub(r"\.(gz|bz2|xz)$", "", name.lower()).rpartition(".")[2]
+
+
+def _separator_by_name(name: str) -> str:
+    return "\t" if _suffix(name) in ("tsv", "tab") else ","
 
 
 class KuaiRandRows(Section):
@@ -104,8 +114,8 @@ class DataConfig(Section):
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )
-    separator: Annotated[str, BeforeValidator(_tab)] = ","  # of csv; one character, such as ";" or "\\t"
-    quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark and MySQL write; none: plain characters
+    separator: FieldSeparator | None = None  # of the fields of csv; null: a tab in files named .tsv, else a comma
+    quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark writes; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
@@ -139,6 +149,10 @@ class DataConfig(Section):
         """What `path` names, as a tuple."""
         return (self.path,) if isinstance(self.path, str) else self.path or ()
 
+    def field_separator_of(self, name: str) -> str:
+        """Returns what separates the fields of the CSV file of this name."""
+        return self.separator or _separator_by_name(name)
+
     @property
     def ticks_per_second(self) -> int:
         """Units of the log's times in a second; MovieLens and KuaiRand bring their own unit."""
@@ -154,13 +168,6 @@ class DataConfig(Section):
         """The first times of validation and of test in the log's unit, with `split: time`."""
         ticks = self.ticks_per_second
         return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
-
-    @field_validator("separator")
-    @classmethod
-    def _separator_is_one_byte(cls, separator: str) -> str:
-        if len(separator.encode()) != 1 or separator in '"\r\n\0':
-            raise ValueError(f"expected one ASCII character that is no quote and no line end, got {separator!r}")
-        return separator
 
     @property
     def has_times(self) -> bool:

@@ -84,6 +84,20 @@ def test_fields_may_be_separated_by_any_character(tmp_path, separator, quotes):
     assert read_all(log, 10) == [("a,b", "c", 1), ("d", "e" if quotes == "doubled" else '"e"', 2)]
 
 
+@pytest.mark.parametrize("name", ["log.tsv", "log.TSV.gz", "log.tab.bz2"])
+def test_files_named_tsv_are_separated_by_tabs(tmp_path, name):
+    write = {"gz": gzip.compress, "bz2": bz2.compress}.get(name[-3:].lstrip("."), bytes)
+    (tmp_path / name).write_bytes(write(b"user_id\titem_id\ttimestamp\na,b\tc\t1\n"))
+    assert read_all(find_log(DataConfig(path=tmp_path / name)), 10) == [("a,b", "c", 1)]
+
+
+@pytest.mark.parametrize("separator", ["", ",,", '"', "\n", "é"])
+def test_a_separator_is_one_character(separator):
+    with pytest.raises(ValueError, match="expected one ASCII character that is no quote and no line end"):
+        DataConfig(path="log.csv", separator=separator)
+    assert DataConfig(path="log.csv", separator=r"\t").separator == "\t"  # unquoted in YAML
+
+
 def test_a_part_without_a_byte_is_a_part_without_rows(tmp_path):
     (tmp_path / "part-0.csv").touch()
     (tmp_path / "part-1.csv").write_text("user_id,item_id,timestamp\na,b,1\n")

@@ -81,6 +81,8 @@ def _spoil(rng, line, values, layout):
         line + b"\r",
         *(_write(rng, list((values | {column: "2x"}).values()), layout) for _, column, *_ in layout.wanted),
     ]
+    if layout.quotes:  # quotes that open or close where none may, or never do
+        spoiled += [b'"' + line, line.replace(b",", b',"', 1), line + b'"', line.replace(b'""', b'\\"') + b'\\"']
     return spoiled[rng.integers(len(spoiled))] if rng.random() < 0.1 else line
 
 
