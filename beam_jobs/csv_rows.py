@@ -1,11 +1,11 @@
 """Text with separated columns -> checked rows: CSV, with or without quoted fields, and MovieLens' `a::b::c`."""
 
-import csv
 import dataclasses
-import itertools
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,11 @@ import pyarrow.csv
 from beam_jobs.event_weights import weights_of
 from beam_jobs.lines import line_spans, slices_of, well_formed_lines
 from beam_jobs.log_rows import Columns, Rows, Wanted, check
-from beam_jobs.log_times import times_of_text
+from beam_jobs.log_times import no_times, times_of_text
+from beam_jobs.quoted_text import WRONG_COLUMNS, QuotedText, Record, read_records
+from tfdnc.data_config import Quotes
 
-WRONG_COLUMNS = "wrong number of columns"
 HAS_NUL = "NUL byte"
-UNREADABLE = "not readable as CSV (a quote that never ends?)"
 
 UTF8_MARK = b"\xef\xbb\xbf"
 """What some programs put before UTF-8 text; elsewhere it is a character like any other."""
@@ -34,35 +34,40 @@ class RowFormat:
 
     Attributes:
         separator: `b","`, or `b"::"` for MovieLens.
-        quotes: whether a field may be quoted as in CSV.
+        quotes: how quotes are written in fields, or that no field is quoted.
         num_columns: columns that every row must have.
         user: position of the user id.
         item: position of the item id.
-        time: position of the time.
+        time: position of the time; None: the log has none, and is in order.
         time_unit: `data.time_unit`.
         wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
         weight: position of the weight; None: the log has none.
     """
 
     separator: bytes
-    quotes: bool
+    quotes: Quotes
     num_columns: int
     user: int
     item: int
-    time: int
+    time: int | None
     time_unit: str = "s"
     wanted: tuple[Wanted, ...] = ()
     weight: int | None = None
 
     @property
     def columns(self) -> list[int]:
-        """Positions of user, item, time, weight if there is one, and of what is wanted."""
+        """Positions of user, item, time and weight if there are any, and of what is wanted."""
         return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
 
     @property
     def numbers(self) -> list[int]:
-        """Positions of the time, and of the weight if there is one."""
-        return [self.time] if self.weight is None else [self.time, self.weight]
+        """Positions of the time and of the weight, as far as there are any."""
+        return [column for column in (self.time, self.weight) if column is not None]
+
+    @property
+    def quoted_text(self) -> QuotedText:
+        """The layout of rows that may have quoted fields."""
+        return QuotedText(self.separator, self.num_columns, tuple(self.columns), self.quotes)
 
     def parse(self, block: bytes, offset: int) -> Rows:
         """Returns the rows of whole lines, as `parse_block`."""
@@ -134,44 +139,40 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
     Yields:
         The rows, a block at a time.
     """
-    lines = iter(lines)
-    start, records, malformed = offset, [], []
-    for first in lines:
-        fields, record = _read_record(first, lines, row_format.separator.decode())
-        text = b"".join(record)
-        if fields and len(fields) == row_format.num_columns and b"\0" not in text:
-            records.append(([fields[column] for column in row_format.columns], offset, text))
-        elif fields != []:
-            # Line by line: a stray quote can swallow half a log, which must not pass for one malformed row.
-            reason = HAS_NUL if b"\0" in text else UNREADABLE if fields is None else WRONG_COLUMNS
-            starts = itertools.accumulate(map(len, record), initial=offset)
-            malformed.extend((place, line, reason) for place, line in zip(starts, record, strict=False))
-        offset += len(text)
+    start, records, malformed, joined = offset, [], [], 0
+    for record in read_records(lines, offset, row_format.quoted_text, partial(_may_be_row, row_format)):
+        if b"\0" in record.text:
+            malformed += _lines_of(record, HAS_NUL)
+        elif record.fault is None:
+            records.append(record)
+            joined += record.text.count(b"\n", 0, -1)
+        else:
+            malformed.append((record.offset, record.text, record.fault))
         if len(records) + len(malformed) >= _QUOTED_ROWS:
-            yield _rows_of_records(start, records, malformed, row_format)
-            start, records, malformed = offset, [], []
-    yield _rows_of_records(start, records, malformed, row_format)
+            yield _rows_of_records(start, records, malformed, joined, row_format)
+            start, records, malformed, joined = record.offset + len(record.text), [], [], 0
+    yield _rows_of_records(start, records, malformed, joined, row_format)
 
 
-def _read_record(first: bytes, lines: Iterator[bytes], separator: str) -> tuple[list[str] | None, list[bytes]]:
-    """Returns the fields of the record that begins with line `first` (None: unreadable), and the lines it takes.
+def _lines_of(record: Record, reason: str) -> Iterator[tuple[int, bytes, str]]:
+    """Yields the lines of a record as malformed rows."""
+    offset = record.offset
+    for line in io.BytesIO(record.text):
+        yield offset, line, reason
+        offset += len(line)
 
-    A line without quotes is read as `parse_block` reads it: which of the two comes upon it depends on the chunk size.
+
+def _may_be_row(row_format: RowFormat, line: bytes) -> bool:
+    """Returns whether a line inside quotes may be an event: with all columns, ids and time before the next quote.
+
+    In the last line of a sound record the columns after the quoted one are those of the record itself.
     """
-    if b'"' not in first:
-        text = _LONE_RETURN.sub(b" ", first).rstrip(b"\r\n").decode("utf-8", "surrogateescape")
-        return text.split(separator) if text else [], [first]
-    record = []
-
-    def feed() -> Iterator[str]:
-        for line in itertools.chain([first], lines):
-            record.append(line)
-            yield line.decode("utf-8", "surrogateescape")
-
-    try:
-        return next(csv.reader(feed(), delimiter=separator)), record
-    except csv.Error:
-        return None, record
+    fields = line.removesuffix(b"\n").removesuffix(b"\r").split(row_format.separator)
+    time = row_format.time
+    last = max(row_format.user, row_format.item, row_format.user if time is None else time)
+    if len(fields) != row_format.num_columns or line.partition(b'"')[0].count(row_format.separator) < last:
+        return False
+    return time is None or times_of_text(pa.array([fields[time]], pa.binary()), row_format.time_unit).null_count == 0
 
 
 def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list[pa.Array]:
@@ -196,24 +197,21 @@ def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list
     return [table[str(column)].combine_chunks() for column in row_format.columns]
 
 
-def _rows_of_records(start: int, records: list[tuple], malformed: list, row_format: RowFormat) -> Rows:
-    """Returns the checked rows of (fields, offset, text) records."""
-    columns = [
-        pa.array([fields[c].encode("utf-8", "surrogateescape") for fields, _, _ in records], pa.binary())
-        for c in range(len(row_format.columns))
-    ]
+def _rows_of_records(start: int, records: list[Record], malformed: list, joined: int, row_format: RowFormat) -> Rows:
+    """Returns the checked rows of records, in `joined` more lines than there are records."""
+    columns = [pa.array([record.fields[c] for record in records], pa.binary()) for c in range(len(row_format.columns))]
     encoded = [
         values if column in row_format.numbers else values.dictionary_encode()
         for column, values in zip(row_format.columns, columns, strict=True)
     ]
-    rows = check(_typed(encoded, row_format), start, lambda numbers: [records[row][1:] for row in numbers])
-    return dataclasses.replace(rows, malformed=sorted(malformed + rows.malformed))
+    rows = check(_typed(encoded, row_format), start, lambda numbers: [records[row][:2] for row in numbers])
+    return dataclasses.replace(rows, malformed=sorted(malformed + rows.malformed), lines_joined=joined)
 
 
 def _typed(columns: list[pa.Array], row_format: RowFormat) -> Columns:
     """Returns `row_format.columns`, read as bytes, as the columns to check."""
-    user, item, time, *values = columns
-    unit, weight = row_format.time_unit, None
-    if row_format.weight is not None:
-        weight = weights_of(values.pop(0))
-    return Columns(user, item, times_of_text(time, unit), unit, tuple(values), row_format.wanted, weight)
+    user, item, *values = columns
+    unit = row_format.time_unit
+    time = no_times(len(user)) if row_format.time is None else times_of_text(values.pop(0), unit)
+    weight = None if row_format.weight is None else weights_of(values.pop(0))
+    return Columns(user, item, time, unit, tuple(values), row_format.wanted, weight)

@@ -230,8 +230,10 @@ def encode_users(
 
 
 def _elapsed(times: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Returns the time since the event before `[E]`, 0 for the first event of every user."""
-    elapsed = np.diff(times, prepend=times[:1])
+    """Returns the time since the event before `[E]`, 0 for the first event of every user, at most 2^63 - 1."""
+    # Unsigned: the difference of two times may exceed an int64, and is never negative inside a user.
+    unsigned = times.view(np.uint64)
+    elapsed = np.minimum(np.diff(unsigned, prepend=unsigned[:1]), np.uint64(2**63 - 1)).view(np.int64)
     elapsed[starts[starts < len(times)]] = 0
     return elapsed
 

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_jobs.twin_ids import without_point
+
 _INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
 
 
@@ -28,8 +30,12 @@ def id_order(ids: pa.Array) -> np.ndarray:
 
 
 def buckets_of(ids: pa.Array, num_buckets: int) -> np.ndarray:
-    """Returns the bucket `[U]` (0..num_buckets-1) of every id; not Python's `hash`, which is salted per process."""
-    hashes = np.fromiter((zlib.crc32(text.encode()) for text in ids.to_pylist()), np.uint32, count=len(ids))
+    """Returns the bucket `[U]` (0..num_buckets-1) of every id; not Python's `hash`, which is salted per process.
+
+    `7` and `7.0` share a bucket, where `twin_ids` counts them.
+    """
+    texts = without_point(ids).to_pylist()
+    hashes = np.fromiter((zlib.crc32(text.encode()) for text in texts), np.uint32, count=len(ids))
     return (hashes % np.uint32(num_buckets)).astype(np.int64)
 
 

@@ -1,20 +1,20 @@
 """Titles, categories and features of items: from the config's item file, or from the one that comes with the log."""
 
-import csv
-import io
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
+from beam_jobs.item_accounts import ADDED, DESCRIBED, ITEMS, OTHERS, REPEATED, ROWS, VALUES, ItemAccounts
 from beam_jobs.item_features import make_features, split_values
+from beam_jobs.item_rows import CsvItems, ItemRows, JsonItems, MoviesDat, ParquetItems, Value
 from beam_jobs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
 from tfdnc.data_config import DataConfig, FeatureKind, ItemFile
 from tfdnc.errors import UserError
 
 _MOVIE_FEATURES: dict[str, FeatureKind] = {"genre": "values", "year": "number"}
-_YEAR = re.compile(r"\((\d{4})\)\s*$")  # at the end of a title
 _VIDEO_FEATURES: dict[str, FeatureKind] = {  # those of them that the file has
     "tag": "values",
     "author_id": "value",
@@ -31,13 +31,15 @@ class DetailsFile:
 
     Attributes:
         file: where it is.
-        columns: positions of item id, title, categories (None: not there), features in a CSV row; None in movies.dat.
-        features: the columns that are features.
+        rows: its rows: item id, title if there is one, categories if there are any, features.
+        named: what they have of "title" and "categories".
+        features: the columns that are features, in order.
         separator: between the categories of one item.
     """
 
     file: InputFile
-    columns: tuple[int | None, ...] | None
+    rows: ItemRows
+    named: tuple[str, ...]
     features: dict[str, FeatureKind]
     separator: str
 
@@ -49,13 +51,6 @@ class Details(NamedTuple):
     titles: list[str | None]  # None: unknown
     categories: list[list[str] | None]  # None: item or column not in the file
     features: list[list[str] | None]  # "column=value"; None: item not in the file, or no column is a feature
-
-
-class _Row(NamedTuple):
-    item_id: str
-    title: str | None
-    categories: str | None
-    features: tuple[str, ...]
 
 
 def find_details(config: DataConfig) -> DetailsFile | None:
@@ -76,14 +71,15 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     files = find_files([config.items.path], "data.items.path")
     if len(files) > 1:
         raise UserError(f"Expected one file at {config.items.path}, found {len(files)}; set data.items.path to one.")
-    header, _ = read_header(files[0])
-    return _csv_of_items(files[0], header, config.items)
+    return _described_by(files[0], config.items)
 
 
 def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     if config.format == "movielens":
         movies = find_beside(folder_of(config), MOVIES)
-        return DetailsFile(movies[0], None, _MOVIE_FEATURES, "|") if movies else None
+        if not movies:
+            return None
+        return DetailsFile(movies[0], MoviesDat(movies[0]), ("title", "categories"), _MOVIE_FEATURES, "|")
     if config.format != "kuairand":
         return None
     videos = find_beside(folder_of(config), KUAIRAND_VIDEOS)
@@ -97,82 +93,126 @@ def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     header, _ = read_header(videos[0])
     features = {name: kind for name, kind in _VIDEO_FEATURES.items() if name in header}
     tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", features=features, separator=",")
-    return _csv_of_items(videos[0], header, tags)
+    return _described_by(videos[0], tags)
 
 
-def _csv_of_items(file: InputFile, header: list[str], items: ItemFile) -> DetailsFile:
-    named = [(items.item, "item"), (items.title, "title"), (items.categories, "categories")]
-    named += [(name, "features") for name in items.features]
-    positions = tuple(
-        None if name is None else column_of(header, name, file, f"set data.items.{key}") for name, key in named
-    )
-    return DetailsFile(file, positions, items.features, items.separator)
+def _described_by(file: InputFile, items: ItemFile) -> DetailsFile:
+    keys = {"item": items.item, "title": items.title, "categories": items.categories}
+    named = {key: name for key, name in keys.items() if name is not None}
+    columns = [(name, f"set data.items.{key}") for key, name in named.items()]
+    columns += [(name, "set data.items.features") for name in items.features]
+    rows = _FORMATS[items.format_of(file.name)](file, columns, items)
+    return DetailsFile(file, rows, tuple(named)[1:], items.features, items.separator)
 
 
-def read_details(details: DetailsFile | None, item_ids: list[str], more: bool = False) -> Details:
+def _find_csv(file: InputFile, columns: list[tuple[str, str]], items: ItemFile) -> CsvItems:
+    separator = items.field_separator_of(file.name).encode()
+    header, data_start = read_header(file, separator, items.quotes)
+    positions = tuple(column_of(header, name, file, advice) for name, advice in columns)
+    return CsvItems(file, positions, len(header), separator, items.quotes, data_start)
+
+
+def _find_json_lines(file: InputFile, columns: list[tuple[str, str]], items: ItemFile) -> JsonItems:
+    del items
+    return JsonItems(file, tuple(name for name, _ in columns))
+
+
+def _find_parquet(file: InputFile, columns: list[tuple[str, str]], items: ItemFile) -> ParquetItems:
+    del items
+    try:
+        with open_bytes(file) as stream:
+            found = pq.ParquetFile(stream).schema_arrow
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"Expected a Parquet file at {file.path}, could not read its schema: {error}.") from error
+    for name, advice in columns:
+        column_of(found.names, name, file, advice)
+    return ParquetItems(file, tuple(name for name, _ in columns))
+
+
+_FORMATS = {"csv": _find_csv, "jsonl": _find_json_lines, "parquet": _find_parquet}
+
+
+def read_details(
+    details: DetailsFile | None, item_ids: list[str], more: bool = False, accounts: ItemAccounts | None = None
+) -> Details:
     """Returns what a file says about items.
 
     Args:
         details: the file, or None.
         item_ids: the ids asked for; the file may know more, or fewer. Of several rows of one item the first counts.
         more: whether the other items of the file follow those asked for, in its order.
+        accounts: where to count every row of the file.
 
     Raises:
-        UserError: the file is damaged, knows none of the items, or has other things than numbers in a column of them.
+        UserError: the file cannot be read, knows none of the items, or has other things than numbers in a column of
+            them.
     """
-    known: dict[str, _Row | None] = dict.fromkeys(item_ids)
     if details is None:
-        nothing = [None] * len(known)
-        return Details(list(known), nothing, nothing, nothing)
-    for row in _read_rows(details):
-        if (known[row.item_id] is None) if row.item_id in known else (more and row.item_id):
-            known[row.item_id] = row
-    if item_ids and not any(known[item_id] for item_id in item_ids):
+        nothing = [None] * len(item_ids)
+        return Details(item_ids, nothing, nothing, nothing)
+    accounts = ItemAccounts() if accounts is None else accounts
+    known = _read_rows(details, item_ids, more, accounts)
+    sound = accounts.counts[ROWS] > len(accounts.malformed) or not accounts.malformed
+    if item_ids and sound and not accounts.counts[DESCRIBED]:
         raise UserError(
             f"Expected items of the log, such as {item_ids[0]!r}, in {details.file.path}, found none of them; set "
             "data.items.item to the column of their ids, or data.items.path to the file of this log."
         )
-    rows = list(known.values())
-    categories = [None if row is None else row.categories for row in rows]
-    return Details(
+    rows = [None if row is None else dict(zip(details.named, row, strict=False)) for row in known.values()]
+    titles = [None if row is None else _joined(row.get("title", "")) or None for row in rows]
+    categories = [None if row is None else row.get("categories") for row in rows]
+    first = len(details.named)
+    found = Details(
         item_ids=list(known),
-        titles=[row.title or None if row else None for row in rows],
-        categories=[None if joined is None else split_values(joined, details.separator) for joined in categories],
+        titles=titles,
+        categories=[None if value is None else split_values(value, details.separator) for value in categories],
         features=make_features(
-            [None if row is None else row.features for row in rows],
+            [None if row is None else tuple(row[first:]) for row in known.values()],
             details.features,
             details.separator,
             details.file.path,
         ),
     )
+    _count_values(found, details, len(item_ids), accounts)
+    return found
 
 
-def _read_rows(details: DetailsFile) -> Iterator[_Row]:
+def _read_rows(
+    details: DetailsFile, item_ids: list[str], more: bool, accounts: ItemAccounts
+) -> dict[str, list[Value] | None]:
+    """Returns item id -> the values of its first row, without the id; None for an item that has none."""
+    known: dict[str, list[Value] | None] = dict.fromkeys(item_ids)
+    counts, asked = accounts.counts, known.keys() | ()
+    counts[ITEMS] = len(known)
     try:
-        yield from _read_movies(details.file) if details.columns is None else _read_csv(details)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        for row in details.rows.read(asked):
+            counts[ROWS] += 1
+            if row.fault is not None:
+                accounts.set_aside(row.offset, row.text, row.fault)
+                continue
+            item_id, *values = row.values
+            if item_id in known or more:
+                first = known.get(item_id) is None
+                counts[(DESCRIBED if item_id in asked else ADDED) if first else REPEATED] += 1
+                if first:
+                    known[item_id] = values
+            else:
+                counts[OTHERS] += 1
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"Expected item rows in {details.file.path}, could not read them: {error}.") from error
+    return known
 
 
-def _read_movies(file: InputFile) -> Iterator[_Row]:
-    with open_bytes(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            fields = line.decode("latin-1").rstrip("\r\n").split("::")
-            if len(fields) < 3:
-                raise UserError(f"Expected item::title::genres in {file.path}, line {number}, found {line.strip()!r}.")
-            title, genres = "::".join(fields[1:-1]), fields[-1]
-            year = _YEAR.search(title)
-            yield _Row(fields[0], title, genres, (genres, year[1] if year else ""))
+def _joined(value: Value) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
 
 
-def _read_csv(details: DetailsFile) -> Iterator[_Row]:
-    with open_bytes(details.file) as stream:
-        rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
-        header = next(rows)
-        for row in rows:
-            if row and len(row) != len(header):
-                place = f"{details.file.path}, line {rows.line_num}"
-                raise UserError(f"Expected {len(header)} columns in {place}, found {len(row)}: {row}.")
-            if row:
-                item_id, title, categories, *features = (None if at is None else row[at] for at in details.columns)
-                yield _Row(item_id, title, categories, tuple(features))
+def _count_values(found: Details, details: DetailsFile, num_items: int, accounts: ItemAccounts) -> None:
+    """Counts the items of the log, the first `num_items`, for which a column says something."""
+    lists = {"title": found.titles, "categories": found.categories}
+    for key in details.named:
+        accounts.counts[VALUES + key] += sum(map(bool, lists[key][:num_items]))
+    for name in details.features:
+        mark = f"{name}="
+        some = (own and any(value.startswith(mark) for value in own) for own in found.features[:num_items])
+        accounts.counts[VALUES + f"feature {name}"] += sum(map(bool, some))

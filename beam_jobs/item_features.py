@@ -12,7 +12,7 @@ NUM_QUANTILES = 20
 
 
 def make_features(
-    rows: list[tuple[str, ...] | None], kinds: dict[str, FeatureKind], separator: str, source: str
+    rows: list[tuple[str | list[str], ...] | None], kinds: dict[str, FeatureKind], separator: str, source: str
 ) -> list[list[str] | None]:
     """Turns the texts of N items into their features.
 
@@ -20,7 +20,8 @@ def make_features(
     its own would know nothing of its neighbours. Blanks say nothing.
 
     Args:
-        rows: the texts of every item, in order of `kinds`; None for an item of which nothing is known.
+        rows: the texts, or lists of texts, of every item, in order of `kinds`; None for an item of which nothing is
+            known.
         kinds: what the columns hold, by name.
         separator: between the values of a column of several.
         source: the file, for the error.
@@ -46,16 +47,17 @@ def make_features(
     return features
 
 
-def split_values(text: str, separator: str | None) -> list[str]:
-    """The values that stand in a text, without blanks; with None as separator that is one value."""
-    return [value.strip() for value in (text.split(separator) if separator else [text]) if value.strip()]
+def split_values(text: str | list[str], separator: str | None) -> list[str]:
+    """The values that stand in a text or a list, without blanks; with None as separator a text is one value."""
+    values = text if isinstance(text, list) else text.split(separator) if separator else [text]
+    return [value.strip() for value in values if value.strip()]
 
 
-def _number(text: str, name: str, source: str) -> float:
+def _number(text: str | list[str], name: str, source: str) -> float:
     """The number, NaN for a blank."""
     try:
         number = float(text.strip() or "nan")
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise UserError(
             f"Expected numbers in column {name!r} of {source}, found {text!r}; set data.items.features.{name} to value."
         ) from error

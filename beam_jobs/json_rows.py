@@ -12,7 +12,7 @@ import pyarrow.json
 from beam_jobs.event_weights import weights_of
 from beam_jobs.lines import line_spans, slices_of
 from beam_jobs.log_rows import Columns, Rows, as_bytes, check, encode_ids
-from beam_jobs.log_times import ISO, times_of_text
+from beam_jobs.log_times import ISO, no_times, times_of_text
 
 NOT_JSON = "not one JSON object"
 BAD_ID = "id is neither text nor an integer"
@@ -39,7 +39,7 @@ class JsonFormat:
     Attributes:
         user: name of the field with the user id.
         item: name of the field with the item id.
-        time: name of the field with the time.
+        time: name of the field with the time; None: the log has none, and is in order.
         time_unit: `data.time_unit`.
         numbers: those of the fields with ids and time that hold integers where the file begins. A row that holds text
             there, or the other way round, is read as well, but slowly.
@@ -48,18 +48,18 @@ class JsonFormat:
 
     user: str
     item: str
-    time: str
+    time: str | None
     time_unit: str = "s"
     numbers: frozenset[str] = frozenset()
     weight: str | None = None
 
-    quotes = False
+    quotes = "none"
     wanted = ()
 
     @property
-    def fields(self) -> tuple[str, str, str]:
-        """Names of the fields with user id, item id and time."""
-        return self.user, self.item, self.time
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields with user id, item id and, if there is one, time."""
+        return (self.user, self.item) if self.time is None else (self.user, self.item, self.time)
 
     def parse(self, block: bytes, offset: int) -> Rows:
         """Returns the rows of whole lines.
@@ -118,7 +118,8 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
         return None
     if rows.num_rows != len(starts):
         return None
-    user, item, time = (rows[field].combine_chunks() for field in row_format.fields)
+    user, item, *times = (rows[field].combine_chunks() for field in row_format.fields)
+    time = times[0] if times else no_times(rows.num_rows)
     if time.type == pa.string():
         time = times_of_text(as_bytes(time), row_format.time_unit)
     no_weight = row_format.weight is None
@@ -141,8 +142,9 @@ def _row(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None,
     row = _object(line)
     if row is None:
         return _row_of_pyarrow(line, row_format)
-    user, item, time = (row.get(field) for field in row_format.fields)
-    number = type(time) is int and time in _INT64 and row_format.time_unit != ISO
+    user, item, *times = (row.get(field) for field in row_format.fields)
+    time = times[0] if times else 0
+    number = type(time) is int and time in _INT64 and (row_format.time is None or row_format.time_unit != ISO)
     text = time.encode("utf-8", "surrogatepass") if isinstance(time, str) else None
     user, item = _id(user), _id(item)
     fault = _BAD_ID if user is None or item is None else _GOOD

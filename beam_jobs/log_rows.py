@@ -84,12 +84,14 @@ class Rows:
         events: the well-formed rows that count, `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`.
         malformed: (offset, text, reason) of the malformed ones, in file order.
         filtered: how many well-formed ones each rule left out.
+        lines_joined: lines of text that go on with a row, inside quotes; every other line is a row, or blank.
     """
 
     offset: int
     events: pa.RecordBatch
     malformed: list[tuple[int, bytes, str]]
     filtered: dict[str, int]
+    lines_joined: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -98,18 +100,18 @@ class Rows:
 
 
 def as_bytes(values: pa.Array) -> pa.Array:
-    """Returns integers, text or bytes as bytes, which unlike text need not be UTF-8; a null stays null."""
+    """Returns integers, decimals, text or bytes as bytes, which unlike text need not be UTF-8; a null stays null."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    if pa.types.is_large_binary(values.type) or pa.types.is_binary(values.type):
+    if any(test(values.type) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
         return values.cast(pa.binary())
     return values.cast(pa.string()).cast(pa.binary())
 
 
 def encode_ids(ids: pa.Array) -> pa.DictionaryArray:
-    """Returns ids, `[R]` integers, text or bytes, as a dictionary of bytes; a null is an empty id."""
+    """Returns ids, `[R]` what `as_bytes` takes, as a dictionary of bytes; a null is an empty id."""
     encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
-    distinct, codes = as_bytes(encoded.dictionary), encoded.indices
+    distinct, codes = as_bytes(encoded.dictionary), encoded.indices.cast(pa.int32())
     if codes.null_count:
         codes = codes.fill_null(len(distinct))
         distinct = pa.concat_arrays([distinct, pa.array([b""], pa.binary())])

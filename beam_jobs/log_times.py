@@ -1,9 +1,12 @@
 """Times of a log -> int64 in one unit per log: integers as they stand, ISO 8601 text and timestamps as microseconds."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 ISO = "iso"
+NO_TIMES = ", or to null if the log has no times and its rows are in order"
+"""What else to do about a log without the column of `data.columns.time`."""
 BAD_TIME, BAD_ISO_TIME = "time is not an integer", "time is not a date and time of ISO 8601"
 
 _SHORT_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
@@ -15,8 +18,10 @@ _DATE = (
     r"(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     rf"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
 )
-_CLOCK, _OFFSET = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
+_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_OFFSET = r" ?(?:Z|UTC|GMT|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"  # " UTC": BigQuery; " +0000": Snowflake
 _ISO = rf"^{_DATE}(?:[T ]{_CLOCK}(?::[0-5][0-9](?:\.[0-9]+)?)?{_OFFSET}?)?$"
+_NAMED, _BLANK = r" ?(?:UTC|GMT)$", r"^(.{16}.*) "  # Arrow knows neither such a zone nor a blank before an offset
 _WITH_OFFSET = r"^.{16}.*[Z+-]"  # after the minutes; before them there are hyphens too
 _FINER, _MICROSECONDS = r"(\.[0-9]{6})[0-9]+", r"\1"
 
@@ -26,14 +31,19 @@ def complaint(unit: str) -> str:
     return BAD_ISO_TIME if unit == ISO else BAD_TIME
 
 
+def no_times(num_rows: int) -> pa.Array:
+    """Returns the times `[R]` of rows of a log that has none: all 0, and equal times keep the order of the log."""
+    return pa.array(np.zeros(num_rows, np.int64))
+
+
 def times_of_text(texts: pa.Array, unit: str) -> pa.Array:
     """Returns the times that were written as text.
 
     Args:
         texts: `[R]` strings or bytes.
         unit: `data.time_unit`. Integers must be whole: "1600000000.5" is none. ISO text is a date, or a date and a time
-            of day with "T" or a blank between them; without an offset it is UTC, and what is finer than a microsecond
-            is cut off.
+            of day with "T" or a blank between them, and perhaps an offset, Z, UTC or GMT, with or without a blank
+            before it; without an offset it is UTC, and what is finer than a microsecond is cut off.
 
     Returns:
         int64 `[R]`, null where the text is no such time.
@@ -59,6 +69,9 @@ def _microseconds(texts: pa.Array) -> pa.Array:
     """Microseconds since 1970 UTC of well-formed ISO texts `[R]`, null where null."""
     if pc.any(pc.match_substring_regex(texts, _FINER)).as_py():
         texts = pc.replace_substring_regex(texts, _FINER, _MICROSECONDS)
+    for pattern, plain in ((_NAMED, "Z"), (_BLANK, r"\1")):
+        if pc.any(pc.match_substring_regex(texts, pattern)).as_py():
+            texts = pc.replace_substring_regex(texts, pattern, plain)
     with_offset = pc.match_substring_regex(texts, _WITH_OFFSET)
     null = pa.scalar(None, pa.string())
     utc = pc.if_else(with_offset, texts, null).cast(pa.timestamp("us", "UTC")).cast(pa.int64())

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from beam_jobs.event_weights import is_number, weights_of
 from beam_jobs.inputs import InputFile, open_bytes
 from beam_jobs.log_rows import Columns, Rows, as_bytes, check, encode_ids
-from beam_jobs.log_times import ISO, times_of_text, times_of_timestamps
+from beam_jobs.log_times import ISO, NO_TIMES, no_times, times_of_text, times_of_timestamps
 from tfdnc.errors import UserError
 
 _ROW_BYTES = 32  # of the three columns in memory, about
@@ -23,9 +23,9 @@ class ParquetFile:
 
     Attributes:
         file: where it is.
-        user: name of the column with the user id: integers, text or bytes.
+        user: name of the column with the user id: integers, decimals without a fraction, text or bytes.
         item: name of the column with the item id, the same.
-        time: name of the column with the time: integers, text or timestamps.
+        time: name of the column with the time: integers, text or timestamps; None: the log has none, and is in order.
         time_unit: `data.time_unit`.
         num_row_groups: how many row groups the file has.
         weight: name of the column with the weight: numbers or text; None: the log has none.
@@ -34,7 +34,7 @@ class ParquetFile:
     file: InputFile
     user: str
     item: str
-    time: str
+    time: str | None
     time_unit: str
     num_row_groups: int
     weight: str | None = None
@@ -54,7 +54,7 @@ class ParquetFile:
 
     def read(self, start: int, end: int, chunk_bytes: int) -> Iterator[Rows]:
         """Yields the rows of row groups."""
-        names = [self.user, self.item, self.time, *([self.weight] if self.weighted else [])]
+        names = [name for name in (self.user, self.item, self.time, self.weight) if name is not None]
         with open_bytes(self.file) as stream:
             parquet = pq.ParquetFile(stream, read_dictionary=[self.user, self.item])
             offset = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
@@ -64,8 +64,8 @@ class ParquetFile:
                 offset += batch.num_rows
 
     def _check(self, batch: pa.RecordBatch, offset: int) -> Rows:
-        user, item, time = (batch[name] for name in (self.user, self.item, self.time))
-        times = _times(time, self.time_unit)
+        user, item = batch[self.user], batch[self.item]
+        times = no_times(batch.num_rows) if self.time is None else _times(batch[self.time], self.time_unit)
 
         def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
             bad = batch.take(pa.array(rows))
@@ -82,7 +82,7 @@ def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> Pa
 
     Args:
         file: where it is.
-        columns: "user", "item", "time" and perhaps "weight" -> name of the column.
+        columns: "user", "item", and perhaps "time" and "weight" -> name of the column.
         time_unit: `data.time_unit`.
 
     Raises:
@@ -97,26 +97,29 @@ def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> Pa
     for key, name in columns.items():
         if found.get_field_index(name) < 0:
             raise UserError(
-                f"Expected column {name!r} in {file.path}, found {', '.join(found.names)}; set data.columns.{key}."
+                f"Expected column {name!r} in {file.path}, found {', '.join(found.names)}; "
+                f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}."
             )
         kind = found.field(name).type
         if key == "weight":
             _refuse_weights(file, name, kind)
         else:
             _refuse_type(file, name, kind, time_unit if key == "time" else None)
-    return ParquetFile(file, **columns, time_unit=time_unit, num_row_groups=num_row_groups)
+    names = {"time": None, **columns}
+    return ParquetFile(file, **names, time_unit=time_unit, num_row_groups=num_row_groups)
 
 
 def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str | None) -> None:
     """Raises a `UserError` if ids (`time_unit` None), or times in this unit, cannot be read from such a column."""
-    text = _is_text(found.value_type if pa.types.is_dictionary(found) else found)
-    instants = pa.types.is_timestamp(found) or pa.types.is_date(found)
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    text, whole = _is_text(kind), pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    instants = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
     if time_unit is None:
-        readable, expected, advice = text or pa.types.is_integer(found), "integers or text", "cast it to one of these"
+        readable, expected, advice = text or whole, "integers or text", "cast it to one of these"
     elif time_unit == ISO:
         readable, expected, advice = text or instants, "timestamps or text", "set data.time_unit to s, ms or us"
     else:
-        readable, expected = text or pa.types.is_integer(found), f"integers ({time_unit}) or text"
+        readable, expected = text or whole, f"integers ({time_unit}) or text"
         advice = "set data.time_unit: iso" if instants else "cast it to integers"
     if not readable:
         raise UserError(f"Expected {expected} in column {name!r} of {file.path}, found {found}; {advice}.")
@@ -124,24 +127,34 @@ def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str 
 
 def _refuse_weights(file: InputFile, name: str, found: pa.DataType) -> None:
     """Raises a `UserError` if weights cannot be read from such a column."""
-    if not (is_number(found) or _is_text(found.value_type if pa.types.is_dictionary(found) else found)):
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    if not (is_number(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
         raise UserError(
             f"Expected numbers or text in column {name!r} of {file.path}, found {found}; cast it to double."
         )
 
 
 def _is_text(found: pa.DataType) -> bool:
-    tests = pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary
-    return any(test(found) for test in tests)
+    tests = "string", "large_string", "string_view", "binary", "large_binary", "binary_view"
+    return any(getattr(pa.types, f"is_{test}")(found) for test in tests)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Returns a column value by value."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _numbers(column: pa.Array) -> pa.Array:
     """Returns a column that `_refuse_weights` has let through as numbers or bytes."""
+    column = _plain(column)
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64())
     return column if is_number(column.type) else as_bytes(column)
 
 
 def _times(column: pa.Array, time_unit: str) -> pa.Array:
     """Returns the times of a column that `_refuse_type` has let through, int64, null where malformed."""
+    column = _plain(column)
     if pa.types.is_signed_integer(column.type):
         return column.cast(pa.int64())
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
@@ -151,6 +164,7 @@ def _times(column: pa.Array, time_unit: str) -> pa.Array:
 
 def _printable(column: pa.Array) -> pa.Array:
     """Returns a column as integers or text, as JSON has no more; Python's own times end with the microsecond."""
+    column = _plain(column)
     if pa.types.is_integer(column.type):
         return column
     if pa.types.is_timestamp(column.type):

@@ -1,29 +1,33 @@
 """What became of the rows of a log: the figures of the first job, and its refusals."""
 
 import logging
+from collections.abc import Iterable
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
 from beam_jobs.files import exists, join, open_file
 from beam_jobs.log_files import Log
 from beam_jobs.log_rows import Rows
 from beam_jobs.pipeline import add_counts
+from beam_jobs.quoted_text import advice_on
+from beam_jobs.sequence_accounts import worth_figures
+from beam_jobs.twin_ids import twins_of
 from tfdnc import schema
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
-from tfdnc.times import FAR_FUTURE, days_of
+from tfdnc.times import days_of
 
 _log = logging.getLogger(__name__)
 
 _MALFORMED = "malformed: "  # prefix of counts by reason
 _EXAMPLES = 3  # malformed rows shown in an error
-_SECONDS_PER_YEAR = 365.2425 * 86_400
 
 
 def count_rows(rows: Rows) -> dict[str, int]:
     """Returns the counts of one block: rows read, malformed by reason, left out by rule."""
     reasons = [{_MALFORMED + reason: 1} for _, _, reason in rows.malformed]
     filtered = {FILTERED + rule: count for rule, count in rows.filtered.items()}
-    return add_counts([{"rows_read": rows.num_rows}, *reasons, filtered])
+    joined = {"lines_joined": rows.lines_joined} if rows.lines_joined else {}
+    return add_counts([{"rows_read": rows.num_rows}, joined, *reasons, filtered])
 
 
 def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
@@ -33,12 +37,14 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
     targets = ("validation", "test")
     return {
         "rows_read": result.get("rows_read", 0),
+        "lines_joined": result.get("lines_joined", 0),
         "rows_malformed": malformed,
         "rows_filtered": {rule: result.get(FILTERED + rule, 0) for rule in (*log.rules, *rules_of(config))},
         "filter_rounds": {
             "changed": sum(left_out > 0 for left_out in rounds),
             "converged": result["events of the rarest item"] >= config.min_item_events,
         },
+        "twin_ids": twins_of(result),
         "users": result["users"],
         "items": result["items"],
         "events": result["events"],
@@ -52,6 +58,7 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
         "times": result["times"],
         "days": result["times"] and days_of(result["times"], config.ticks_per_second),
         "split_sha256": result["split_sha256"],
+        **worth_figures(result),
     }
 
 
@@ -63,15 +70,20 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: str) -
         raise UserError(f"Expected events in {log.source}{names}, found no rows.")
     if malformed <= config.max_malformed_share * read:
         return
-    letters = (join(output, schema.DEAD_LETTER, f"{name}.jsonl") for name in log.names)
-    lines = [line for path in letters if exists(path) for line in _first_lines(path)]
     reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
     raise UserError(
         f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.source}, found "
         f"{malformed / read:.2%} ({malformed} of {read}; {reasons}). Mend the log, check data.columns and "
-        f"data.time_unit (iso is for dates as text), or raise data.max_malformed_share. The first ones:\n"
-        f"{''.join(lines[:_EXAMPLES]).rstrip()}"
+        f"data.time_unit (iso is for dates as text), or raise data.max_malformed_share."
+        f"{advice_on(figures['rows_malformed'], 'data.quotes')} The first ones:\n"
+        f"{''.join(first_letters(output, log.names)).rstrip()}"
     )
+
+
+def first_letters(output: str, names: Iterable[str]) -> list[str]:
+    """Returns some of the first malformed rows of files, by the names of their dead letters, as JSON lines."""
+    letters = (join(output, schema.DEAD_LETTER, f"{name}.jsonl") for name in names)
+    return [line for path in letters if exists(path) for line in _first_lines(path)][:_EXAMPLES]
 
 
 def _first_lines(path: str) -> list[str]:
@@ -137,16 +149,4 @@ def warn_of_open_filter(figures: dict, config: DataConfig) -> None:
             "data.filter_rounds.",
             config.filter_rounds,
             config.min_item_events,
-        )
-
-
-def warn_of_unit(figures: dict, config: DataConfig) -> None:
-    """Logs a warning when the log reaches so far into the future that its times must be in another unit."""
-    last = figures["times"][1] / config.ticks_per_second
-    if last > FAR_FUTURE.timestamp():
-        _log.warning(
-            "The times of the log reach the year %d: are they in another unit than data.time_unit = %s? Gaps of "
-            "sessions and dates of a split are counted in it.",
-            1970 + last / _SECONDS_PER_YEAR,
-            config.time_unit,
         )

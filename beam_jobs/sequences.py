@@ -25,6 +25,7 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from beam_jobs.command import run_command
 from beam_jobs.event_rules import apply_rules, cuts_before_counting, events_of
 from beam_jobs.files import absolute, join, make_folder, whole_file
+from beam_jobs.item_accounts import LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.log_formats import find_log
@@ -35,15 +36,18 @@ from beam_jobs.progress import progress, steps
 from beam_jobs.row_accounts import (
     count_rows,
     figures_of,
+    first_letters,
     refuse_empty_split,
     refuse_losses,
     refuse_malformed,
     refuse_nothing_left,
     warn_of_open_filter,
-    warn_of_unit,
 )
+from beam_jobs.sequence_accounts import refuse_no_weight, warn_of_repetitions
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
+from beam_jobs.twin_ids import count_twin_items, refuse_twins
+from beam_jobs.unit_of_times import warn_of_unit
 from beam_jobs.user_buckets import build_sequences, split_by_bucket, write_bucket
 from beam_jobs.vocabulary import (
     AddItemCounts,
@@ -65,7 +69,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     """Reads the log, drops what is malformed, does not count or is rare, and writes one sequence per user or session.
 
     `event_rules` says which events of a user stay, `splits` what of them is held out. Events are ordered by time; equal
-    times keep the order of the file, and of the files. A row that stands in the log twice is two events. Users are
+    times keep the order of the file, and of the files. A row that stands in the log twice is two events, unless
+    `duplicates` says drop. Users are
     spread over `num_shards` files by a hash of their id, and within a file and in the vocabulary ids are sorted:
     numerically if all of them are integers, else by their UTF-8 bytes. An item whose users were all dropped is dropped
     too.
@@ -77,17 +82,20 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         runner_args: flags for Beam, such as `--direct_running_mode=multi_processing`, and `--chunk_bytes`.
 
     Returns:
-        `rows_read`; `rows_malformed` by reason; `rows_filtered` by rule; `filter_rounds`: how many of them `changed`
-        something, and whether they `converged`, so that one more would change nothing; `users` (or sessions), `items`
-        and `events` kept, so that read = malformed + filtered + events; `split`: the `train_events`, and per kind of
-        target the users who have one and the targets that are `cold`, items without a training event; `times`: of the
-        first and the last event, in the log's unit; `days`: these as dates, None if they are none; `split_sha256`
-        of one line "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are
-        integers, else lexicographic.
+        `rows_read`; `lines_joined`, which go on with a row inside quotes; `rows_malformed` by reason; `rows_filtered`
+        by rule; `filter_rounds`: how many of them `changed` something, and whether they `converged`, so that one more
+        would change nothing; `twin_ids`: the users and items that are written in two ways, `7` and `7.0`; `users` (or
+        sessions), `items` and `events` kept, so that read = malformed + filtered + events; `split`: the
+        `train_events`, and per kind of target the users who have one and the targets that are
+        `cold`, items without a training event; `times`: of the first and the last event, in the log's unit, 0 where
+        the log has none; `days`: these as dates, None if they are none; `split_sha256` of one line
+        "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are integers,
+        else lexicographic; what `sequence_accounts.worth_figures` adds; `item_file`: what `item_accounts.item_figures`
+        says of it, None without one.
 
     Raises:
-        UserError: the log is missing, empty, lacks a column, has too many malformed rows, has no user left, or nothing
-            for a part of the split.
+        UserError: the log is missing, empty, lacks a column, has too many malformed rows or ids that are written in two
+            ways, has no user left, or nothing for a part of the split.
     """
     output = absolute(output)
     log, details = find_log(config), find_details(config)
@@ -101,13 +109,20 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
     with scratch_folder(output, options) as scratch:
         result = run(partial(build, scratch=scratch), output, options)
-    figures = figures_of(result, config, log)
+    figures = figures_of(result, config, log) | {"item_file": details and item_figures(result, details.file.name)}
     refuse_malformed(figures, config, log, output)
+    if details:
+        refuse_malformed_items(figures["item_file"], config, first_letters(output, [LETTERS]))
     refuse_losses(result, figures, config)
+    refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)
     refuse_empty_split(figures, config)
+    refuse_no_weight(figures, config)
+    warn_of_repetitions(figures, config)
     warn_of_open_filter(figures, config)
     warn_of_unit(figures, config)
+    if details:
+        warn_of_gaps(figures["item_file"])
     return figures
 
 
@@ -139,7 +154,7 @@ def _build(
     empty = pipeline | "Buckets" >> beam.Create([(bucket, no_events) for bucket in range(config.num_shards)])
     events = rows.events | "SetEventsAside" >> SetAside(scratch)
     grouped = (events, empty) | "AllBuckets" >> beam.Flatten() | "GroupByBucket" >> beam.GroupByKey()
-    frequent = _find_frequent(rows.items, grouped, config)
+    frequent, twins = _find_frequent(rows.items, grouped, config)
     buckets = grouped | "FilterAndSort" >> beam.ParDo(FilterBucket(config), *frequent).with_outputs()
     counts = buckets.counts | "SetCountsAside" >> SetAside(scratch)
     kept = (
@@ -155,24 +170,27 @@ def _build(
         >> beam.Map(write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards)
     )
     more = config.catalogue == "items"
-    _ = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, join(output, schema.VOCABULARY))
-    figures = (rows.figures, buckets.figures, written) | "AllFigures" >> beam.Flatten()
+    described = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, output)
+    figures = (rows.figures, buckets.figures, written, twins, described) | "AllFigures" >> beam.Flatten()
     return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out), AsIter(buckets.spans))
 
 
-def _find_frequent(block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig) -> list[AsSingleton]:
-    """Returns, per filter round, the items that are frequent among what the rounds before have left."""
-    frequent, counts = [], block_counts
+def _find_frequent(
+    block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig
+) -> tuple[list[AsSingleton], beam.PCollection]:
+    """Returns, per filter round, the items that are frequent among what the rounds before have left.
+
+    And the counts of those that are written in two ways, before any is left out for being rare.
+    """
+    frequent, counts, twins = [], block_counts, None
     for number in range(1, config.filter_rounds + 1):
         if number > 1 or cuts_before_counting(config):
             counts = grouped | f"Recount{number}" >> beam.ParDo(CountBucket(config), *frequent)
-        found = (
-            counts
-            | f"CountItems{number}" >> beam.CombineGlobally(AddItemCounts())
-            | f"FrequentItems{number}" >> beam.Map(frequent_items, config.min_item_events, *frequent)
-        )
+        added = counts | f"CountItems{number}" >> beam.CombineGlobally(AddItemCounts())
+        twins = twins or added | "TwinItems" >> beam.Map(count_twin_items)
+        found = added | f"FrequentItems{number}" >> beam.Map(frequent_items, config.min_item_events, *frequent)
         frequent.append(AsSingleton(found))
-    return frequent
+    return frequent, twins
 
 
 def summarise(

@@ -44,7 +44,7 @@ class TextFile:
         A place in the middle of a gzip stream or of a quoted field cannot be told from a row's beginning; such a file
         is one span, which its worker streams.
         """
-        if self.file.compressed or (self.row_format.quotes and self._has_quote()):
+        if self.file.compressed or (self.row_format.quotes != "none" and self._has_quote()):
             yield self.data_start, None
             return
         for start in range(self.data_start, self.file.size, chunk_bytes):
@@ -77,7 +77,7 @@ class TextFile:
         """Yields blocks from the stream's position on; the slow parser takes over at the first quote."""
         offset = stream.tell()
         while block := stream.read(chunk_bytes) + stream.readline():
-            if self.row_format.quotes and b'"' in block:
+            if self.row_format.quotes != "none" and b'"' in block:
                 yield from parse_quoted(itertools.chain(io.BytesIO(block), stream), offset, self.row_format)
                 return
             yield self.row_format.parse(block, offset)

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_jobs.files import whole_file
+from beam_jobs.files import join, whole_file
 from beam_jobs.ids import id_order
+from beam_jobs.item_accounts import LETTERS, ItemAccounts
 from beam_jobs.item_details import DetailsFile, read_details
+from beam_jobs.log_rows import dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from tfdnc import schema
 from tfdnc.sequences import leading_items
@@ -98,13 +100,17 @@ def kept_items(frequent: bytes, packed_counts: Iterable[bytes]) -> bytes:
     return pack(pa.record_batch(columns | {"candidate": kept}))
 
 
-def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool, path: str) -> None:
+def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool, output: str) -> dict[str, int]:
     """Writes `schema.VOCABULARY` with what the item file knows of the kept items and, with `more`, of all others.
 
-    These have no event; they come last, so that no sequence has to know of them.
+    These have no event; they come last, so that no sequence has to know of them. Malformed rows of the item file become
+    dead letters.
+
+    Returns:
+        The counts of the item file, see `item_accounts`; none without one.
     """
-    items = unpack(vocabulary)
-    known = read_details(details, items["item_id"].to_pylist(), more)
+    items, accounts = unpack(vocabulary), ItemAccounts()
+    known = read_details(details, items["item_id"].to_pylist(), more, accounts)
     others = len(known.item_ids) - items.num_rows
     columns = [
         pa.array(np.arange(1, len(known.item_ids) + 1, dtype=np.int32)),
@@ -114,5 +120,9 @@ def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool,
         pa.array(known.categories, pa.list_(pa.string())),
         pa.array(known.features, pa.list_(pa.string())),
     ]
-    with whole_file(path) as stream:
+    with whole_file(join(output, schema.VOCABULARY)) as stream:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema.VOCABULARY_SCHEMA), stream, compression="zstd")
+    if accounts.malformed:
+        with whole_file(join(output, schema.DEAD_LETTER, f"{LETTERS}.jsonl")) as stream:
+            stream.writelines(dead_letter_line(details.file.name, *row).encode() for row in accounts.malformed)
+    return dict(accounts.counts)

@@ -100,10 +100,10 @@ def retrieve_request(
             nothing else may be asked for: the signatures that take more take this too.
         alpha: Exponent of the quota merge (>= 0), for all users or one number each; None asks for the bundle's own
             merge.
-        times: [B] sequences, when each item of the history was, in the unit of the log that the model learned from;
-            an empty one where nobody knows. Models that read times want it, others refuse it.
-        request_time: When the candidates are asked for, for all users or one number each; below 0 where nobody knows
-            the times of the history either.
+        times: [B] sequences, when each item of the history was, from 0 up in the unit of the log that the model
+            learned from; -1 for an unknown one, an empty sequence for a history of these. Models that read times want
+            it, others refuse it.
+        request_time: When the candidates are asked for, for all users or one number each; -1 for a user without times.
         joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
             probability, less spreads the list over more clusters. Not together with what follows.
         exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
@@ -190,6 +190,11 @@ def _time_inputs(histories, times, request_time) -> dict[str, np.ndarray]:
     for row, given in zip(array, times, strict=True):
         if len(given):
             row[1 : 1 + len(given)] = _per_row(given, len(given), np.int64, "times")
+    if min(array.min(initial=0), requested.min(initial=0)) < UNKNOWN_TIME:
+        raise ValueError(
+            f"Expected times and request_time from 0 up, or {UNKNOWN_TIME} for an unknown time, got less. Only "
+            "differences count: add a constant to all times of a user."
+        )
     if np.any((array >= 0).any(axis=1) & (requested < 0)):
         raise ValueError(
             f"Expected request_time, when the candidates are asked for, with the times of a history, got "

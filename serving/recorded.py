@@ -9,7 +9,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from serving import bundle, messages
+from serving import bundle, messages, tensors
 from serving.predict import predict
 from serving.servable import Servable
 from tfdnc import schema
@@ -19,6 +19,9 @@ RECORDED_ASSET = "assets.extra/tfdnc_recorded_requests"
 """TFRecord file of `PredictionLog`, each a `predict_log` with request and response."""
 
 UNKNOWN_ITEM = "an item that no log of this bundle has"
+
+_LATER = 1 << 40
+"""By how much recorded times are moved: seconds that a float32 could not hold, some days in microseconds."""
 
 _ALPHAS = (messages.BUNDLE_MERGE, 0.0, 0.5, 1.0, 2.0)
 
@@ -40,7 +43,9 @@ def record(
         histories: Real ones, of different lengths; users without history or with unknown ids are added here.
         num_candidates: What `serving_default` returns.
         max_candidates: The most that `retrieve` returns.
-        times: Of each history those of its items and, last, of the request, for a model that reads times.
+        times: Of each history those of its items and, last, of the request, for a model that reads times. Every
+            request with times is stored a second time, with all of them moved by a constant and the same answer: only
+            differences may count.
 
     Returns:
         The number of requests.
@@ -59,6 +64,7 @@ def record(
         ]
     finally:
         servable.close()
+    pairs += [(_move_times(request), answer) for request, answer in pairs if schema.HISTORY_TIMES in request.inputs]
     write_recorded(path, pairs)
     return len(pairs)
 
@@ -90,6 +96,17 @@ def _when(times: list[list[int]]) -> dict[str, list]:
     return {"times": [row[:-1] for row in times], "request_time": [row[-1] if row else unknown for row in times]}
 
 
+def _move_times(request: predict_pb2.PredictRequest) -> predict_pb2.PredictRequest:
+    """The same request by a clock with another zero point."""
+    moved = predict_pb2.PredictRequest()
+    moved.CopyFrom(request)
+    for name in (schema.HISTORY_TIMES, schema.REQUEST_TIME):
+        times = tensors.decode(request.inputs[name])
+        moved.inputs[name].Clear()
+        tensors.encode(np.where(times == schema.UNKNOWN_TIME, times, times + _LATER), moved.inputs[name])
+    return moved
+
+
 def _controls(num_clusters: int) -> dict[str, np.ndarray]:
     """Growing shares of the list, at least one item of the first cluster, at most two of every second one."""
     clusters = np.arange(num_clusters)
@@ -98,6 +115,12 @@ def _controls(num_clusters: int) -> dict[str, np.ndarray]:
         "cluster_min": np.where(clusters == 0, 1, 0),
         "cluster_max": np.where(clusters % 2, 2, -1),
     }
+
+
+def recorded_vectors(path: Path) -> np.ndarray:
+    """Returns `[users, V, D]`: what the version at `path` has encoded the users of `record` to, in their order."""
+    answers = (log.response.outputs.get(schema.USER_EMBEDDINGS) for log in read_recorded(path))
+    return max((tensors.decode(vectors) for vectors in answers if vectors is not None), key=len)
 
 
 def write_recorded(path: Path, pairs: Sequence[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]) -> None:

@@ -10,7 +10,9 @@ import grpc
 import numpy as np
 import pytest
 
+from serving import tensors
 from serving.client import RetrievalClient, RetrievalError
+from serving.recorded import read_recorded
 from serving.server import running
 from tfdnc import schema
 from tfdnc.items import read_items
@@ -86,6 +88,24 @@ def test_controls_come_beside_times(client, users):
     [free] = client.retrieve(histories, 20, **when)
     [without] = client.retrieve(histories, 20, exclude=[free.item_ids[:3]], **when)
     assert not set(free.item_ids[:3]) & set(without.item_ids)
+
+
+def test_what_was_recorded_is_asked_by_two_clocks(run):
+    """`verify` could not see that times below 0 were taken for unknown ones: it asked from zero only."""
+    first = json.loads((run / "prepare" / "manifest.json").read_text())["figures"]["times"][0]
+    logs = [log for log in read_recorded(run / "bundle" / "1") if schema.HISTORY_TIMES in log.request.inputs]
+    as_recorded, moved = logs[: len(logs) // 2], logs[len(logs) // 2 :]
+    assert len(as_recorded) == len(moved)
+    starts = set()
+    for one, other in zip(as_recorded, moved, strict=True):
+        assert one.response == other.response
+        times, later = (tensors.decode(log.request.inputs[schema.HISTORY_TIMES]) for log in (one, other))
+        known = times != schema.UNKNOWN_TIME
+        np.testing.assert_array_equal(later[~known], times[~known])
+        assert len(set((later - times)[known].tolist())) <= 1
+        assert np.all(later[known] > times[known])
+        starts |= set(times[known].tolist())
+    assert min(starts) == first
 
 
 def test_query_and_verify_send_times_too(run):

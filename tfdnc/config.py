@@ -177,6 +177,14 @@ class ExperimentConfig(Section):
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")
+    def _times_are_there(self) -> "ExperimentConfig":
+        if self.model.times and not self.data.has_times:
+            raise ValueError(
+                "expected data.columns.time to name a column with model.times, got null: there are no times"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _item_features_are_named(self) -> "ExperimentConfig":
         brought = self.generate is not None or self.data.format in ("movielens", "kuairand")
         named = self.data.items.features if self.data.items is not None else brought

@@ -150,11 +150,11 @@ MODEL_NAME = "tfdnc"
 """Name under which a bundle is served unless told otherwise."""
 
 HISTORY = "history"  # string [B, L] raw item ids, oldest first, "" pads anywhere; unknown ids are ignored
-HISTORY_TIMES = "history_times"  # int64 [B, L] when each event of history was, in the log's own unit; below 0: unknown
-REQUEST_TIME = "request_time"  # int64 [B] when the request is made; below 0: unknown
+HISTORY_TIMES = "history_times"  # int64 [B, L] when each event of history was, from 0 up, in the log's own unit
+REQUEST_TIME = "request_time"  # int64 [B] when the request is made, likewise
 # Only bundles of models that read times have these two. Columns of times that history lacks are ignored, columns that
 # times lack are unknown: TF Serving's batching pads the two independently of each other.
-UNKNOWN_TIME = -1  # what says so, of a time and of the time between two
+UNKNOWN_TIME = -1  # what says so, of a time and of the time between two; no time that is known may be below 0
 NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
 ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
 # To `retrieve_joint`, >= 0 asks for joint(alpha).

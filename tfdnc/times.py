@@ -10,6 +10,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONG_AGO, FAR_FUTURE = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 """Between these a time is taken for a date; smaller numbers may be a count of events, larger ones of another unit."""
 
+_FACTORS = (1, 2, 3, -1, -2, -3)  # powers of 1000 between two of s, ms, us and ns
+
 
 def _check_instant(value: object) -> object:
     """Returns a number as it is, and what is ISO 8601 as text; YAML makes dates of unquoted text by itself."""
@@ -37,9 +39,27 @@ def first_time_from(instant: Instant, ticks_per_second: int) -> int:
     return -(-microseconds * ticks_per_second // 1_000_000)  # rounded up
 
 
+def misread_by(times: Iterable[int], ticks_per_second: int) -> int | None:
+    """Returns k if all times of a log would be dates, were its ticks 1000 ** k times as long; None if they are some.
+
+    None too for what makes sense in no unit: counters and clocks that start with the log begin near 0 in all of them.
+
+    Args:
+        times: the first and the last one.
+        ticks_per_second: of the unit that they were read in.
+    """
+    if _are_dates(times, ticks_per_second):
+        return None
+    return next((k for k in _FACTORS if _are_dates(times, ticks_per_second * 1000.0**-k)), None)
+
+
+def _are_dates(times: Iterable[int], ticks_per_second: float) -> bool:
+    """Returns whether an event can have been recorded at each of the times."""
+    return all(LONG_AGO.timestamp() <= time / ticks_per_second <= FAR_FUTURE.timestamp() for time in times)
+
+
 def days_of(times: Iterable[int], ticks_per_second: int) -> list[str] | None:
     """Returns times of a log as dates (UTC), None if one of them is none that an event can have been recorded at."""
-    seconds = [time / ticks_per_second for time in times]
-    if min(seconds) < LONG_AGO.timestamp() or max(seconds) > FAR_FUTURE.timestamp():
+    if not _are_dates(times, ticks_per_second):
         return None
-    return [datetime.fromtimestamp(second, UTC).date().isoformat() for second in seconds]
+    return [datetime.fromtimestamp(time / ticks_per_second, UTC).date().isoformat() for time in times]

@@ -1,6 +1,5 @@
 """What must become of every row of a log, by the plainest Python there is: one row after the other."""
 
-import csv
 import io
 import json
 import re
@@ -40,11 +39,13 @@ class Accounts:
         kept: (user, item, time) of the well-formed rows that count, in the order of the log.
         filtered: rows left out, by rule.
         letters: the dead letters of every file, by its name.
+        lines_joined: lines that go on with a row, inside quotes.
     """
 
     kept: list[tuple[str, str, int]] = field(default_factory=list)
     filtered: Counter = field(default_factory=Counter)
     letters: dict[str, list[dict]] = field(default_factory=dict)
+    lines_joined: int = 0
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -62,15 +63,16 @@ def account(files: dict[str, bytes], layout: Layout) -> Accounts:
     accounts = Accounts()
     for name, data in files.items():
         start = data.index(b"\n") + 1 if layout.header else len(_MARK) if data.startswith(_MARK) else 0
-        for offset, fields, lines in _records(io.BytesIO(data[start:]), start, layout):
-            row = None if fields is None else dict(zip(layout.columns, fields, strict=False))
-            text = b"".join(lines)
-            reason = "NUL byte" if b"\0" in text else _complaint(row, fields, layout)
-            # A record of the right shape is one row; what a stray quote swallowed costs each of its lines.
-            whole = row and len(fields) == len(layout.columns) and b"\0" not in text
-            for line in [text] if whole or not reason else lines:
-                _enter(accounts, name, offset, line, row, reason, layout)
-                offset += len(line)
+        for offset, fields, lines, fault in _records(data[start:], start, layout):
+            row, text = dict(zip(layout.columns, fields, strict=False)), b"".join(lines)
+            if fault or b"\0" in text:  # then every line is a row of its own
+                for line in lines:
+                    reason = "NUL byte" if not fault or b"\0" in line else fault
+                    _enter(accounts, name, offset, line, row, reason, layout)
+                    offset += len(line)
+            else:
+                _enter(accounts, name, offset, text, row, _complaint(row, layout), layout)
+                accounts.lines_joined += len(lines) - 1
     return accounts
 
 
@@ -81,7 +83,7 @@ def account_json_lines(name: str, data: bytes) -> Accounts:
         text = line.removesuffix(b"\n").removesuffix(b"\r")
         if text:
             row, reason = _json_row(text)
-            _enter(accounts, name, offset, text, row, reason or _complaint(row, list(row), Layout()), Layout())
+            _enter(accounts, name, offset, text, row, reason or _complaint(row, Layout()), Layout())
         offset += len(line)
     return accounts
 
@@ -95,7 +97,7 @@ def account_table(name: str, rows: list[dict[str, bytes | None]]) -> Accounts:
             column: value if value is None else value.decode("utf-8", "replace") for column, value in values.items()
         }
         text = json.dumps(shown, ensure_ascii=False).encode()
-        _enter(accounts, name, number, text, row, _complaint(row, list(row), Layout()), Layout())
+        _enter(accounts, name, number, text, row, _complaint(row, Layout()), Layout())
     return accounts
 
 
@@ -105,6 +107,7 @@ def filter_users(
     min_user_events: int,
     max_events_per_user: int | None = None,
     repeats: str = "keep",
+    duplicates: str = "keep",
     filter_rounds: int = 1,
 ) -> tuple[dict, Counter]:
     """Returns {user: [(item, time), ...]} in order of time, and how many rows each rule left out."""
@@ -120,6 +123,8 @@ def filter_users(
     def first_of_each_run(events):
         return [event for number, event in enumerate(events) if number == 0 or event[0] != events[number - 1][0]]
 
+    if duplicates == "drop":
+        leave("duplicates", lambda events: list(dict.fromkeys(events)))
     if max_events_per_user:
         leave("max_events_per_user", lambda events: events[-max_events_per_user:])
     if repeats == "collapse":
@@ -163,43 +168,99 @@ def _json_row(text):
     return dict(zip(Layout().roles, encoded, strict=True)), None
 
 
-def _records(lines, offset, layout):
-    """Yields (offset, fields or None if unreadable, lines) of every record that is not a blank line."""
-    for first in lines:
-        record = [first]
-        if layout.quotes and b'"' in first:
-            fields = _csv_fields(record, lines)
+def _records(data, offset, layout):
+    """Yields (offset, fields, lines, fault or None) of every record that is not a blank line."""
+    if layout.quotes:
+        for place, *record in quoted_records(
+            data, layout.separator, len(layout.columns), may_be_row=_may_be_row(layout)
+        ):
+            yield offset + place, *record
+        return
+    for line in io.BytesIO(data):
+        text = line.removesuffix(b"\n").removesuffix(b"\r").replace(b"\r", b" ")
+        fields = [text] if len(layout.separator) > 1 and _STAND_IN in text else text.split(layout.separator.encode())
+        if text:
+            fault = None if len(fields) == len(layout.columns) else "wrong number of columns"
+            yield offset, fields, [line], fault
+        offset += len(line)
+
+
+def quoted_records(data, separator, num_columns, quotes="doubled", may_be_row=lambda line: False):
+    """Yields (offset, fields, lines, fault or None) of every record, and of every line that is none, by RFC 4180."""
+    start = 0
+    while start < len(data):
+        fields, end, fault = _quoted_record(data, start, separator, quotes)
+        lines = list(io.BytesIO(data[start:end]))
+        if fault:
+            # What may be wrong is said of the first line, and all that follows is read as if the line were not there.
+            fault = "a quote that never closes" if len(lines) > 1 else fault
+            lines = [next(io.BytesIO(data[start:]))]
+            fault = "a quote after a backslash" if quotes == "doubled" and b'\\"' in lines[0] else fault
+        elif len(fields) != num_columns:
+            fault = "wrong number of columns"
+        elif any(map(may_be_row, lines[1:])):
+            fault = "a quoted field that holds a whole row"
+        if lines[0] not in (b"\n", b"\r\n", b"\r"):
+            yield start, fields, lines, fault
+        start += sum(map(len, lines))
+
+
+def _quoted_record(data, place, separator, quotes):
+    """Returns the fields of the record that begins at a place, where it ends, and its fault; character by character."""
+    text, separator, quote = data.decode("latin-1"), separator, '"'
+    fields, field, state = [], "", "begin"
+
+    def ends(at):
+        return at >= len(text) or text[at] == "\n" or text[at:] == "\r" or text[at : at + 2] == "\r\n"
+
+    def past_line_end(at):
+        return at + len(re.match("\r?\n?", text[at:])[0])
+
+    while True:
+        character = text[place : place + 1]
+        if state == "inside":
+            if not character:
+                return fields, place, "a quote that never closes"
+            if quotes == "escaped" and character == "\\" and text[place + 1 : place + 2] in ("\\", quote):
+                field, place = field + text[place + 1], place + 2
+            elif quotes == "doubled" and text[place : place + 2] == quote * 2:
+                field, place = field + quote, place + 2
+            elif character == quote:
+                state, place = "closed", place + 1
+            else:
+                field, place = field + character, place + 1
+        elif ends(place):
+            return [one.encode("latin-1") for one in [*fields, field]], past_line_end(place), None
+        elif character == separator:
+            fields, field, state, place = [*fields, field], "", "begin", place + 1
+        elif state == "closed":
+            return fields, place, "text after a closing quote"
+        elif character == quote:
+            if state == "plain":
+                return fields, place, "a quote inside a field that does not begin with one"
+            state, place = "inside", place + 1
         else:
-            text = first.removesuffix(b"\n").removesuffix(b"\r").replace(b"\r", b" ")
-            fields = text.split(layout.separator.encode()) if text else []
-            if len(layout.separator) > 1 and _STAND_IN in text:
-                fields = [text]
-        if fields != []:
-            yield offset, fields, record
-        offset += sum(map(len, record))
+            field, state, place = field + character.replace("\r", " "), "plain", place + 1
 
 
-def _csv_fields(record, lines):
-    """Returns the fields of the record that begins with the line in `record`; appends the lines that it goes on in."""
+def _may_be_row(layout):
+    """Returns whether a line inside quotes looks like an event: so many columns, and its time before the next quote."""
+    at = layout.columns.index(layout.roles[2])
 
-    def text():
-        yield record[0].decode("utf-8", "surrogateescape")
-        for line in lines:
-            record.append(line)
-            yield line.decode("utf-8", "surrogateescape")
+    def may_be(line):
+        fields = line.removesuffix(b"\n").removesuffix(b"\r").split(layout.separator.encode())
+        before_quotes = line.split(b'"')[0].count(layout.separator.encode())
+        return len(fields) == len(layout.columns) and before_quotes >= at and _is_time(fields[at])
 
-    try:
-        return [value.encode("utf-8", "surrogateescape") for value in next(csv.reader(text()))]
-    except csv.Error:
-        return None
+    return may_be
 
 
-def _complaint(row, fields, layout):
+def _is_time(text):
+    return bool(re.fullmatch(rb"-?[0-9]{1,19}", text)) and -(2**63) <= int(text) < 2**63
+
+
+def _complaint(row, layout):
     """Returns why a row is malformed, or None."""
-    if fields is None:
-        return "not readable as CSV (a quote that never ends?)"
-    if len(fields) != len(layout.columns):
-        return "wrong number of columns"
     user, item, time = (row[role] for role in layout.roles)
     for value, empty in ((user, "empty user id"), (item, "empty item id")):
         if not value:
@@ -208,7 +269,7 @@ def _complaint(row, fields, layout):
             value.decode()
         except UnicodeDecodeError:
             return "id is not UTF-8"
-    if not re.fullmatch(rb"-?[0-9]{1,19}", time) or not -(2**63) <= int(time) < 2**63:
+    if not _is_time(time):
         return "time is not an integer"
     for _, column, _, pattern, complaint in layout.wanted:
         if not re.fullmatch(pattern.encode(), row[column]):

@@ -16,7 +16,7 @@ from beam_jobs.log_times import BAD_TIME
 from tfdnc import schema
 from tfdnc.errors import UserError
 
-WEIGHTED = RowFormat(b",", quotes=True, num_columns=4, user=0, item=1, time=3, weight=2)
+WEIGHTED = RowFormat(b",", quotes="doubled", num_columns=4, user=0, item=1, time=3, weight=2)
 HEADER = "user_id,item_id,timestamp,stars"
 COLUMNS = {"weight": "stars"}
 

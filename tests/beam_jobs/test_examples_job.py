@@ -120,6 +120,18 @@ def test_a_user_has_a_record_where_it_has_something_of_the_split(write_sequences
     }
 
 
+def test_times_further_apart_than_an_int64_are_as_far_apart_as_it_can_say(write_sequences, write_items, tmp_path):
+    """The difference wrapped around to below 0, which no record may hold."""
+    sequences = write_sequences([{"a": [1, 2, 3, 4]}])
+    [path] = sequences.iterdir()
+    table = pq.read_table(path)
+    times = pa.array([[-(2**63), -(2**63) + 5, 2**63 - 1, 2**63 - 1]], pa.list_(pa.int64()))
+    pq.write_table(table.set_column(2, "times", times), path, write_page_checksum=True)
+    build_examples(sequences, write_items([0, 0, 1, 1]), ExamplesConfig(), 1, tmp_path / "examples")
+    [record] = read(tmp_path / "examples" / schema.TEST, schema.HELD_OUT_FEATURES)
+    assert (record["elapsed"], record["target_elapsed"]) == ([0, 5, 2**63 - 1], [0])
+
+
 def test_held_out_items_may_be_negatives(build):
     _, output = build(num_negatives=200)
     records = read(output / schema.TRAIN, schema.TRAIN_FEATURES)

@@ -1,5 +1,6 @@
 """Logs that nobody would wish for, from damaged rows to a single item: each works, or is refused in a sentence."""
 
+import bz2
 import gzip
 import json
 from collections import Counter
@@ -46,8 +47,9 @@ HEADER = b"user_id,item_id,timestamp\n"
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("log.csv", b"", "Expected a CSV header in the first line of .*log.csv, found an empty line"),
-        ("log.csv.gz", b"", "Expected a CSV header in the first line of .*log.csv.gz, found an empty line"),
+        ("log.csv", b"", "Expected events in .*log.csv, found an empty file"),
+        ("log.csv.gz", b"", "Expected events in .*log.csv.gz, found an empty file"),
+        ("log.csv.bz2", bz2.compress(b""), "Expected events in .*log.csv.bz2, found an empty file"),
         ("log.csv", b"\n\n\n", "Expected a CSV header in the first line"),
         ("log.csv", HEADER, "Expected events in .*log.csv, found no rows"),
         ("log.csv", HEADER.rstrip(), "Expected events in .*log.csv, found no rows"),
@@ -60,7 +62,10 @@ HEADER = b"user_id,item_id,timestamp\n"
         ),
         ("log.csv", HEADER.decode().encode("utf-16"), "Expected CSV text in .*log.csv, could not read its first line"),
         ("log.csv", b"\x00\x01\x02\x03", "Expected column 'user_id' in .*log.csv"),
-        ("log.csv", b"user_id;item_id;timestamp\n", "Expected column 'user_id' .*; separate the fields by commas"),
+        ("log.csv", b"user_id;item_id;timestamp\n", "Expected column 'user_id' .*; set data.separator: \";\""),
+        ("log.csv", b"user_id\titem_id\ttimestamp\n", r'Expected column .*; set data.separator: "\\t"'),
+        ("log.csv", b'"user_id"|"item_id"\n', r"Expected CSV text in .*log.csv, .*; set data.separator: \"\|\""),
+        ("log.csv", b"user_id\n", "Expected column 'item_id' in .*; separate the fields by data.separator"),
         (
             "log.csv",
             b"a,b,1\n",
@@ -69,8 +74,22 @@ HEADER = b"user_id,item_id,timestamp\n"
         ("log.csv", b"user_id,sku,timestamp\n", "Expected column 'item_id' .*; set data.columns.item"),
         ("log.csv", HEADER + b"a,b,2024-05-01\n", r"Expected at most .*data.time_unit \(iso is for dates as text\)"),
         ("log.csv", (HEADER + b"a,b,1\n").replace(b"\n", b"\r"), "Expected CSV text in .*log.csv, could not read"),
-        ("log.csv", b"x" * 200_000, "Expected CSV text in .*log.csv, could not read its first line: field larger"),
+        ("log.csv", b"x" * 200_000, "Expected column 'user_id' in .*log.csv, found x{500}; separate the"),
+        (
+            "log.csv",
+            HEADER.replace(b"u", b'"u', 1),
+            "Expected CSV text in .*log.csv, could not read its first line, '\"u",
+        ),
         ("log.csv.gz", gzip.compress(HEADER + b"a,b,1\n" * 999)[:-9], "Expected a whole gzip file at .*log.csv.gz"),
+        ("log.csv.bz2", bz2.compress(HEADER + b"a,b,1\n" * 999)[:-9], "Expected a whole bzip2 file at .*log.csv.bz2"),
+        ("log.csv.bz2", HEADER, "Expected a whole bzip2 file at .*log.csv.bz2, could not decompress it: Invalid data"),
+        ("log.csv.xz", HEADER, "Expected a whole xz file at .*log.csv.xz, could not decompress it"),
+        (
+            "log.csv.zip",
+            HEADER,
+            "Expected files that are plain or compressed as .*, found .*log.csv.zip; unpack it, and",
+        ),
+        ("log.tar.gz", HEADER, "Expected files that are plain or compressed as .*, found .*log.tar.gz; unpack it, and"),
         ("log.csv.gz", HEADER, "Expected a whole gzip file at .*log.csv.gz, could not decompress it: Not a gzipped"),
     ],
 )
@@ -78,6 +97,18 @@ def test_a_file_that_is_no_log_is_refused_with_what_was_expected(tmp_path, prepa
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=f"^{message}"):
         prepare_log(tmp_path / name, max_malformed_share=0.01)
+
+
+def test_quotes_as_spark_writes_them_are_refused_or_read_as_the_config_says(prepare_log, read_users, tmp_path):
+    """Six of the nine rows were read, the other three were thought to be text of a row before them."""
+    titles = ["cable", '"disk 3.5\\""', "cable"]
+    rows = [f"u{user},i{place},{place},{title}\n" for user in range(3) for place, title in enumerate(titles)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp,title\n" + "".join(rows))
+    with pytest.raises(UserError, match=r"33.33% \(3 of 9; a quote after a backslash: 3\).*need data.quotes: escaped."):
+        prepare_log(tmp_path / "log.csv", max_malformed_share=0.01)
+    figures, prepared = prepare_log(tmp_path / "log.csv", quotes="escaped", max_malformed_share=0)
+    assert figures["events"] == 9
+    assert read_users(prepared)["u1"] == [("i0", 0), ("i1", 1), ("i2", 2)]
 
 
 @pytest.mark.parametrize("role", ["log", "items"])

@@ -1,7 +1,9 @@
 """Input files: what a path, a glob, a list or a URL names, in which order, and that stores are read like disks."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
+from beam_jobs.log_formats import find_log
 from beam_jobs.sequences import prepare
 from tests.beam_jobs.scheme_fs import BucketFileSystem
 from tfdnc import schema
@@ -23,6 +26,18 @@ def folder(tmp_path, monkeypatch):
     for name in ("b/2.csv", "b/1.csv", "a/2.csv", "a/x.txt", "a/deep/1.csv", "a[1].csv", "a1.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
+    for name in (
+        "part-0.csv",
+        "_SUCCESS",
+        ".part-0.csv.crc",
+        "_committed_1",
+        "day=1/part-1.csv",
+        "_temporary/part-2.csv",
+    ):
+        (tmp_path / "spark" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "spark" / name).touch()
+    (tmp_path / "spark" / ".hidden").mkdir()
+    (tmp_path / "spark" / ".hidden" / "part-3.csv").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -34,9 +49,14 @@ def folder(tmp_path, monkeypatch):
         (["b/2.csv", "b/1.csv", "./b/2.csv"], ["b/1.csv", "b/2.csv"]),
         (["b/*.csv"], ["b/1.csv", "b/2.csv"]),
         (["?/2.csv", "b/1.csv"], ["b/1.csv", "a/2.csv", "b/2.csv"]),  # by name, then by path
-        (["**1.csv"], ["a/deep/1.csv", "b/1.csv", "a1.csv"]),
+        (["[!s]**1.csv"], ["a/deep/1.csv", "b/1.csv", "a1.csv"]),
         (["*[1].csv"], ["a1.csv"]),
         (["a[1].csv"], ["a[1].csv"]),  # exists, and so is no glob
+        (["spark/*"], ["spark/part-0.csv"]),
+        (["spark/**"], ["spark/day=1/part-1.csv", "spark/part-0.csv"][::-1]),
+        (["spark/_SUCCESS", "spark/*"], ["spark/_SUCCESS", "spark/part-0.csv"]),  # named exactly
+        (["spark/_S*"], ["spark/_SUCCESS"]),
+        (["spark/_temporary/*.csv"], ["spark/_temporary/part-2.csv"]),
     ],
 )
 def test_files_come_once_and_in_order_of_their_names(folder, locations, expected):
@@ -61,12 +81,23 @@ def test_files_of_a_folder_are_found_whatever_its_name(folder):
     [
         ("c/*.csv", r"Expected a file at c/\*.csv, found no file there; set data.path"),
         ("b", r"Expected files at b, found a folder; set data.path to its files, as in b/\*.csv"),
+        ("spark/.*.crc/*", r"Expected a file at spark/\.\*\.crc/\*, found no file there"),
+        (
+            "spark/?SUCCESS",
+            "found only files whose names, or those of their folders, begin with _ or ., such as .*_SUCC",
+        ),
         ("nobody://bucket/log.csv", "Expected to find nobody://bucket/log.csv, could not look there"),
     ],
 )
 def test_a_location_without_files_is_an_error(folder, location, message):
     with pytest.raises(UserError, match=message):
         find_files(["b/1.csv", location], "data.path")
+
+
+def test_the_advice_on_a_folder_is_of_the_format(folder):
+    for format_ in ("csv", "jsonl", "parquet"):
+        with pytest.raises(UserError, match=rf"set data.path to its files, as in b/\*\.{format_}\."):
+            find_log(DataConfig(path="b/", format=format_))
 
 
 def test_a_gzip_file_that_ends_early_is_an_error(tmp_path):
@@ -123,7 +154,9 @@ def test_every_format_in_a_store_gives_the_bytes_of_a_csv_on_a_disk(bucket, parq
     logs = [
         ("csv", "log.csv", CSV.encode()),
         ("csv", "log.csv.gz", gzip.compress(CSV.encode())),
+        ("csv", "log.csv.bz2", bz2.compress(CSV.encode())),
         ("jsonl", "log.jsonl", lines.encode()),
+        ("jsonl", "log.jsonl.xz", lzma.compress(lines.encode())),
         ("jsonl", "log.jsonl.gz", gzip.compress(b"\xef\xbb\xbf" + lines.encode())),
         ("parquet", "log.parquet", parquet_bytes),
         ("kuairand", "1k/log_standard_1k.csv", KUAIRAND.encode()),

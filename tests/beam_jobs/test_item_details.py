@@ -94,7 +94,7 @@ def test_a_file_that_knows_none_of_the_items_is_of_another_log(tmp_path, rows):
     assert read_details(details, []) == ([], [], [], [])
 
 
-def test_errors_name_the_file_the_line_and_the_columns(tmp_path):
+def test_errors_name_the_file_and_the_columns(tmp_path):
     path = tmp_path / "items.csv"
     with pytest.raises(UserError, match=r"found no file there; set data.items.path"):
         find_details(DataConfig(path=path, items=ItemFile(path=path)))
@@ -103,8 +103,6 @@ def test_errors_name_the_file_the_line_and_the_columns(tmp_path):
         find_details(DataConfig(path=path, items=ItemFile(path=path, title="title")))
     with pytest.raises(UserError, match=r"column 'price' in .*found item_id, name; set data.items.features"):
         find_details(DataConfig(path=path, items=ItemFile(path=path, features={"price": "number"})))
-    with pytest.raises(UserError, match=r"Expected 2 columns in .*line 2, found 3"):
-        read_details(find_details(DataConfig(path=path, items=ItemFile(path=path))), ["a"])
 
 
 class TestFeatures:

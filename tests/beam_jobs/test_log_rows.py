@@ -1,19 +1,23 @@
 """What a row of a log must be, and what is said about one that is not."""
 
+import dataclasses
 import io
 import json
 
 import pytest
 
-from beam_jobs.csv_rows import HAS_NUL, UNREADABLE, WRONG_COLUMNS, RowFormat, parse_block, parse_quoted
+from beam_jobs.csv_rows import HAS_NUL, RowFormat, parse_block, parse_quoted
 from beam_jobs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8, Wanted, dead_letter_line
 from beam_jobs.log_times import BAD_TIME
+from beam_jobs.quoted_text import AMBIGUOUS, NEVER_CLOSES, WRONG_COLUMNS
 
-CSV = RowFormat(b",", quotes=True, num_columns=3, user=0, item=1, time=2)
-RATINGS = RowFormat(b"::", quotes=False, num_columns=4, user=0, item=1, time=3)
+CSV = RowFormat(b",", quotes="doubled", num_columns=3, user=0, item=1, time=2)
+RATINGS = RowFormat(b"::", quotes="none", num_columns=4, user=0, item=1, time=3)
 
 LIKED = Wanted("liked", 3, "1", r"^[01]?$", "bad like")
-LIKES = RowFormat(b",", quotes=True, num_columns=5, user=0, item=1, time=2, wanted=(LIKED, Wanted("x", 4, "x", "", "")))
+LIKES = RowFormat(
+    b",", quotes="doubled", num_columns=5, user=0, item=1, time=2, wanted=(LIKED, Wanted("x", 4, "x", "", ""))
+)
 
 
 def events(rows):
@@ -28,7 +32,7 @@ def quoted(text, row_format=CSV, offset=0):
 
 
 def test_columns_are_taken_by_position_and_ids_stay_text():
-    rows = parse_block(b"7,x,007,99\n8,y,a b,-5\n", 0, RowFormat(b",", True, 4, user=2, item=0, time=3))
+    rows = parse_block(b"7,x,007,99\n8,y,a b,-5\n", 0, RowFormat(b",", "doubled", 4, user=2, item=0, time=3))
     assert events(rows) == [("007", "7", 99), ("a b", "8", -5)]
     assert rows.malformed == []
 
@@ -103,12 +107,32 @@ def test_quoted_parser_reports_every_line_of_a_malformed_record_at_its_offset():
     assert malformed == [(15, b'"d\n', WRONG_COLUMNS), (18, b'e",f\n', WRONG_COLUMNS), (23, b"h,i,no\n", BAD_TIME)]
 
 
-def test_a_quote_that_never_ends_costs_its_rows_not_the_file():
-    tail = b"u,i,1\n" * 60_000
-    good, malformed = quoted(b'a,"b,1\n' + tail)
-    assert {reason for _, _, reason in malformed} == {UNREADABLE}
-    assert len(good) > 30_000
-    assert len(good) + len(malformed) == 60_001  # every line is accounted for
+def test_a_quote_that_never_ends_costs_its_line():
+    good, malformed = quoted(b'a,"b,1\n' + b"u,i,1\n" * 60_000)
+    assert malformed == [(0, b'a,"b,1\n', NEVER_CLOSES)]
+    assert good == [("u", "i", 1)] * 60_000
+
+
+def test_lines_that_go_on_with_a_row_are_counted():
+    blocks = list(parse_quoted(io.BytesIO(b'"a\n\nb",c,1\n\nd,e,2\nf,"\n",3'), 0, CSV))
+    assert [(rows.num_rows, rows.lines_joined) for rows in blocks] == [(3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("row_format", "line"),
+    [(CSV, b"v,j,2"), (CSV, b"v,j,007"), (dataclasses.replace(CSV, time_unit="iso"), b"v,j,2026-01-02")],
+)
+def test_an_event_inside_quotes_makes_its_record_malformed(row_format, line):
+    """A quote that opens by mistake and one that closes by mistake would hide all events between them."""
+    first = line.replace(b"j", b'"j')
+    good, malformed = quoted(b"\n".join([first, line, line.replace(b"j", b'j"')]), row_format)
+    assert good == []
+    assert [reason for _, _, reason in malformed] == [AMBIGUOUS] * 3
+
+
+def test_the_end_of_a_quoted_text_is_not_taken_for_an_event():
+    text = b'"all that I want\nis a text, one\nof, some, lines\nto the end",item,7\n'
+    assert quoted(text) == ([("all that I want\nis a text, one\nof, some, lines\nto the end", "item", 7)], [])
 
 
 def test_both_parsers_agree_on_rows_without_quotes():
@@ -143,13 +167,6 @@ def test_dead_letter_is_one_json_line_and_long_rows_are_cut():
         "text": "a�,é" + "x" * 995,
         "reason": BAD_TIME,
     }
-
-
-def test_a_stray_quote_costs_every_line_it_swallows():
-    """One malformed row instead of half a log would slip under `data.max_malformed_share`."""
-    good, bad = quoted(b'a,b,1\n"oops,1,2\nc,d,3\ne,f,4\n')
-    assert good == [("a", "b", 1)]
-    assert [(offset, text) for offset, text, _ in bad] == [(6, b'"oops,1,2\n'), (16, b"c,d,3\n"), (22, b"e,f,4\n")]
 
 
 @pytest.mark.parametrize("row_format", [CSV, RATINGS])

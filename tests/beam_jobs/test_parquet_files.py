@@ -52,6 +52,12 @@ IDS = [
     pa.array([b"7", b"8"]),
     pa.array([b"7", b"8"], pa.large_binary()),
     pa.array(["7", "8"]).dictionary_encode(),
+    pa.array(["7", "8"], pa.large_string()).dictionary_encode(),
+    pa.array([7, 8]).dictionary_encode(),
+    pa.array(["7", "é"], pa.string_view()),
+    pa.array([b"7", b"8"], pa.binary_view()),
+    pa.array([7, -(10**30)], pa.decimal128(38, 0)),  # what Snowflake makes of every integer
+    pa.array([7, 8], pa.decimal256(50, 0)),
 ]
 
 
@@ -71,6 +77,10 @@ def test_ids_are_integers_text_or_bytes(find_parquet, ids):
         ("us", pa.array([5, 6], pa.uint64())),
         ("s", pa.array(["5", "6"])),
         ("s", pa.array(["5", "6"]).dictionary_encode()),
+        ("s", pa.array([5, 6]).dictionary_encode()),
+        ("s", pa.array(["5", "6"], pa.string_view())),
+        ("ms", pa.array([5, 6], pa.decimal128(38, 0))),
+        ("iso", pa.array(["1970-01-01T00:00:00.000005Z", "1970-01-01 00:00:00.000006 UTC"], pa.string_view())),
         ("iso", pa.array(["1970-01-01T00:00:00.000005", "1970-01-01T00:00:00.000006Z"])),
         ("iso", pa.array([5, 6], pa.timestamp("us"))),
         ("iso", pa.array([5_999, 6_000], pa.timestamp("ns", "Asia/Tokyo"))),
@@ -111,6 +121,13 @@ def test_malformed_rows_are_reported_with_their_number_and_as_json(find_parquet)
     assert json.loads(malformed[4][1]) == {"user_id": "�", "item_id": 6, "timestamp": 6}
 
 
+def test_a_decimal_that_is_no_time_is_a_malformed_row(find_parquet):
+    times = pa.array([10**30, None, 7], pa.decimal128(38, 0))
+    events, malformed = read(find_parquet(columns(user=[1, 2, 3], item=["a", "b", "c"], time=times)))
+    assert events == [("3", "c", 7)]
+    assert [json.loads(text)["timestamp"] for _, text, _ in malformed] == [str(10**30), None]
+
+
 def test_a_malformed_row_shows_times_that_python_does_not_know(find_parquet):
     times = pa.array([2**62, 1], pa.timestamp("ms"))
     _, [(_, far, reason)] = read(find_parquet(columns(time=times), time_unit="iso"))
@@ -142,6 +159,7 @@ def test_a_file_without_rows_has_none(find_parquet):
         (columns(), {"columns": {"item": "sku"}}, "column 'sku' in .*found user_id, item_id, timestamp; set data.colu"),
         (columns(user=[1.0, 2.0]), {}, "integers or text in column 'user_id' of .*log.parquet, found double; cast"),
         (columns(item=[[1], [2]]), {}, "integers or text in column 'item_id' of .*found list"),
+        (columns(user=pa.array([1, 2], pa.decimal128(38, 2))), {}, r"found decimal128\(38, 2\); cast it to one"),
         (columns(time=[1.0, 2.0]), {}, r"integers \(s\) or text in column 'timestamp' of .*found double; cast it"),
         (columns(time=pa.array([1, 2], pa.timestamp("ms"))), {}, r"found timestamp\[ms\]; set data.time_unit: iso"),
         (columns(), {"time_unit": "iso"}, "timestamps or text in .*found int64; set data.time_unit to s, ms or us"),

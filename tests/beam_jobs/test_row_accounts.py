@@ -21,7 +21,7 @@ LIMITS = {"min_item_events": 4, "min_user_events": 5}
 RULES = [
     LIMITS,
     LIMITS | {"repeats": "collapse"},
-    LIMITS | {"max_events_per_user": 15, "filter_rounds": 3},
+    LIMITS | {"max_events_per_user": 15, "filter_rounds": 3, "duplicates": "drop"},
     LIMITS | {"max_events_per_user": 15, "repeats": "collapse", "filter_rounds": 2},
 ]
 CSV = Layout(("extra", "item_id", "timestamp", "user_id"))
@@ -81,6 +81,8 @@ def _spoil(rng, line, values, layout):
         line + b"\r",
         *(_write(rng, list((values | {column: "2x"}).values()), layout) for _, column, *_ in layout.wanted),
     ]
+    if layout.quotes:  # quotes that open or close where none may, or never do
+        spoiled += [b'"' + line, line.replace(b",", b',"', 1), line + b'"', line.replace(b'""', b'\\"') + b'\\"']
     return spoiled[rng.integers(len(spoiled))] if rng.random() < 0.1 else line
 
 
@@ -131,6 +133,7 @@ def check_accounts(figures, prepared, expected, read_users, seed):
     assert read_users(prepared) == users
     assert dead_letters(prepared) == expected.letters
     assert figures["rows_malformed"] == expected.reasons
+    assert figures["lines_joined"] == expected.lines_joined
     assert {rule: count for rule, count in figures["rows_filtered"].items() if count} == {
         rule: count for rule, count in (dict(expected.filtered) | rare).items() if count
     }

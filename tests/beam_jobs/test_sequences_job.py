@@ -88,21 +88,28 @@ def test_counts_add_up(tmp_path, prepare_log):
 
 
 @pytest.mark.parametrize(
-    ("unit", "days", "warned"),
-    [
-        ("ms", ["2000-04-25", "2003-02-28"], None),
-        ("s", None, "reach the year 35130: are they in another unit than data.time_unit = s?"),
-        ("us", None, None),  # 1970: may be a count of events
-    ],
+    ("unit", "days", "year"),
+    [("ms", ["2000-04-25", "2003-02-28"], None), ("s", None, 35130), ("us", None, 1970)],
 )
-def test_the_figures_say_when_the_log_was(write_csv, prepare_log, caplog, unit, days, warned):
+def test_the_figures_say_when_the_log_was_and_a_warning_in_which_unit_that_would_make_sense(
+    write_csv, prepare_log, caplog, unit, days, year
+):
     rows = [(user, item, 956_703_932_000) for user in "abc" for item in "xyz"]
     rows += [("d", "x", 1_046_454_590_000), ("d", "x", 1_000_000_000_000), ("d", "y", 1_000_000_000_001)]
     rows += [("rare", "z", 1), ("rare", "y", 2**62)]  # dropped with their user
     figures, _ = prepare_log(write_csv(rows), num_shards=3, time_unit=unit)
     assert figures["times"] == [956_703_932_000, 1_046_454_590_000]
     assert figures["days"] == days
-    assert (warned in caplog.text) if warned else ("unit" not in caplog.text)
+    question = f"reach the year {year}: are they in another unit than data.time_unit = {unit}?"
+    answer = "In ms they would be 2000-04-25 to 2003-02-28: set data.time_unit: ms."
+    assert (question in caplog.text and answer in caplog.text) if year else ("unit" not in caplog.text)
+
+
+def test_timestamps_that_were_made_of_numbers_by_a_wrong_unit_are_warned_of(write_csv, prepare_log, caplog):
+    rows = [(user, item, f"1970-01-19T{time}:00") for user in "abc" for time, item in enumerate("xyz", 10)]
+    figures, _ = prepare_log(write_csv(rows), time_unit="iso")
+    assert figures["days"] is None
+    assert "Ticks 1000^1 times as long would make them 2020-06-03 to 2020-08-26." in caplog.text
 
 
 def test_user_with_two_events_is_dropped_and_three_are_enough(write_csv, prepare_log, read_users):
@@ -184,9 +191,9 @@ def test_csv_with_mapped_columns_and_item_file(tmp_path, prepare_log, read_users
 def test_a_workers_user_error_reaches_the_driver_as_one(tmp_path, write_csv, prepare_log):
     path = write_csv([("a", "x", t) for t in range(5)])
     items = tmp_path / "items.csv"
-    items.write_text("item_id,title\nx\n")
-    with pytest.raises(UserError, match=r"^Expected 2 columns in .*items.csv, line 2, found 1: \['x'\]\.$"):
-        prepare_log(path, items=ItemFile(path=items, title="title"))
+    items.write_text("item_id,price\nx,cheap\n")
+    with pytest.raises(UserError, match=r"^Expected numbers in column 'price' of .*items.csv, found 'cheap'; set"):
+        prepare_log(path, items=ItemFile(path=items, features={"price": "number"}))
 
 
 @pytest.mark.parametrize("lost", ["rows_read", "written: files", "written: events", "users of the split"])

@@ -80,6 +80,8 @@ def test_clusters_are_controlled_for_all_users_or_each():
         ({"times": [[1, 2], [3]], "request_time": [4, -1]}, r"Expected request_time, .* got \[4, -1\]"),
         ({"times": [[1, 2.5], [3]], "request_time": 4}, "Expected times in numbers of int64"),
         ({"times": [[], []], "request_time": 1.5}, "Expected request_time in numbers of int64"),
+        ({"times": [[-30, -7], [5]], "request_time": 0}, "Expected times and request_time from 0 up, or -1 for"),
+        ({"times": [[], []], "request_time": -2}, "Expected times and request_time from 0 up, or -1 for"),
         ({"times": [[], []], "request_time": [1, 2, 3]}, "Expected one request_time or 2, one per history"),
     ],
 )
@@ -89,7 +91,7 @@ def test_what_no_server_could_answer_is_refused_before_it_is_sent(wishes, senten
 
 
 @pytest.mark.parametrize("wishes", [{}, {"num_candidates": 5}, {"num_candidates": 5, "exclude": [["1"], []]}])
-def test_times_stand_beside_their_items_and_what_nobody_knows_is_below_0(wishes):
+def test_times_stand_beside_their_items_and_what_nobody_knows_is_minus_1(wishes):
     request = retrieve_request(HISTORIES, **wishes, times=[[10**12, 10**12 + 5], []], request_time=[10**12 + 9, -1])
     inputs = inputs_of(request)
     assert set(inputs) == set(schema.signature_inputs(request.model_spec.signature_name, times=True))

@@ -6,6 +6,7 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
+from tfdnc.export.checks import check_times
 from tfdnc.export.recent import elapsed_times, last_items, widen_times
 from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets, hide_times
@@ -105,6 +106,14 @@ def test_a_request_gives_times_and_the_graph_the_time_that_went_by():
     unknown = elapsed_times(recent, when, tf.constant([-1, -1, -1], tf.int64))
     np.testing.assert_array_equal(unknown[:2, 0], [25, -1])
     np.testing.assert_array_equal(unknown[0, 1], -1)
+
+
+def test_a_request_from_before_its_zero_point_is_refused():
+    """Times before now, -30 and -7 days, were taken for unknown ones."""
+    check_times(tf.constant([[-1, 0, 5]], tf.int64), tf.constant([-1], tf.int64))
+    for times in ([[-30, -7]], [0, -2]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="history_times and request_time from 0 up, or -1"):
+            check_times(tf.constant(times, tf.int64))
 
 
 def test_times_are_cut_or_filled_up_to_the_width_of_the_history():

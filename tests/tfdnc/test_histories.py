@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tfdnc.errors import UserError
 from tfdnc.export.histories import sample_histories
+from tfdnc.export.users import refuse_other_vectors
 from tfdnc.training.records import HeldOutRecords
 
 ITEMS = SimpleNamespace(item_ids=[f"film {row}" for row in range(100)])
@@ -40,3 +42,13 @@ def test_times_are_those_of_the_items_and_of_the_request_since_the_first_item():
     histories, times = sample_histories(records([3, 2], elapsed=np.array([5, 0, 7, 4, 1])), ITEMS, 2)
     assert histories == [["film 1", "film 2"], ["film 0", "film 1", "film 2"]]
     assert times == [[0, 4, 5], [0, 5, 5, 12]]
+    _, times = sample_histories(records([3, 2], elapsed=np.array([5, 0, 7, 4, 1])), ITEMS, 2, start=10**9)
+    assert times == [[10**9, 10**9 + 4, 10**9 + 5], [10**9, 10**9 + 5, 10**9 + 5, 10**9 + 12]]
+
+
+def test_vectors_that_the_evaluation_did_not_have_are_refused():
+    expected = np.ones([3, 2, 4], np.float32)
+    refuse_other_vectors(expected * 1.01, expected)
+    for found in (expected * 1.1, expected * np.nan):
+        with pytest.raises(UserError, match="Expected the bundle to encode users as the evaluation did"):
+            refuse_other_vectors(found, expected)

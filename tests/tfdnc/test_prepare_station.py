@@ -2,8 +2,10 @@
 
 import pytest
 
-from tfdnc.cli.road import PREPARE
+from tfdnc.cli.road import PREPARE, TRAIN
 from tfdnc.config import parse_config
+from tfdnc.errors import UserError
+from tfdnc.stations import Workplace, run_station
 
 
 def config(data):
@@ -63,3 +65,19 @@ def test_options_of_a_format_matter_to_that_format_only():
 def test_the_headline_says_what_was_dropped_if_anything_was(malformed, filtered, end):
     figures = {"events": 10, "users": 3, "items": 2, "rows_read": 1017}
     assert PREPARE.headline(figures | {"rows_malformed": malformed, "rows_filtered": filtered}).endswith(end)
+
+
+def test_times_below_0_are_refused_for_a_model_that_reads_times(tmp_path):
+    """Report and bundle differed: in requests, a time below 0 was an unknown one."""
+    (tmp_path / "log.csv").write_text(
+        "user_id,item_id,timestamp\n" + "".join(f"u{user},i{day},{day - 9}\n" for user in range(4) for day in range(5))
+    )
+    data = {"path": str(tmp_path / "log.csv"), "min_item_events": 1, "min_user_events": 3}
+    without = parse_config({"name": "x", "data": data})
+    assert run_station(PREPARE, without, tmp_path / "a" / "without").figures["times"] == [-9, -5]
+    config = parse_config({"name": "x", "data": data, "model": {"times": True}})
+    with pytest.raises(UserError, match=r"times from 0 up in the log with model\.times, found -9: .* add a constant"):
+        run_station(PREPARE, config, tmp_path / "b" / "with")
+    assert not (tmp_path / "b" / "with" / "prepare").exists()
+    with pytest.raises(UserError, match="Expected times from 0 up"):  # prepared before model.times was set
+        TRAIN.work(Workplace(config, tmp_path / "a" / "without", tmp_path / "train"))

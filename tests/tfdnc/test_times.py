@@ -3,7 +3,7 @@
 import pytest
 
 from tfdnc.data_config import UNITS_PER_SECOND
-from tfdnc.times import days_of, first_time_from
+from tfdnc.times import days_of, first_time_from, misread_by
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,26 @@ def test_the_first_time_of_a_log_at_or_after_an_instant(instant, unit, time):
 )
 def test_times_are_shown_as_days_where_they_can_be_some(times, unit, days):
     assert days_of(times, UNITS_PER_SECOND[unit]) == days
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "factor"),
+    [
+        ([956_703_932, 1_046_454_590], "s", None),
+        ([956_703_932, 1_046_454_590], "ms", 1),
+        ([956_703_932, 1_046_454_590], "us", 2),
+        ([956_703_932, 1_046_454_590], "iso", 2),  # from milliseconds that were taken for nanoseconds
+        ([956_703, 1_046_454], "iso", 3),  # from seconds
+        ([956_703_932_000, 1_046_454_590_000], "us", 1),
+        ([956_703_932_000, 1_046_454_590_000], "s", -1),
+        ([956_703_932 * 10**9, 1_046_454_590 * 10**9], "s", -3),
+        # Counters, clocks that start with the log, and times that are dates in no unit.
+        *(([1, 10**7], unit, None) for unit in UNITS_PER_SECOND),
+        ([0, 30 * 86_400_000], "ms", None),
+        ([-956_703_932, -1], "ms", None),
+        ([0, 1_046_454_590_000], "s", None),
+    ],
+)
+def test_times_that_would_be_dates_in_another_unit(times, unit, factor):
+    """Seconds read as milliseconds passed in silence, and sessions fell together."""
+    assert misread_by(times, UNITS_PER_SECOND[unit]) == factor

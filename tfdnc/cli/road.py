@@ -15,6 +15,17 @@ from tfdnc.stations import Station, Workplace, unfinished_folder
 _RECORDED_HISTORIES = 5
 
 
+def _refuse_times_below_0(config: ExperimentConfig, prepared: dict) -> None:
+    """Raises a `UserError` when the model is to read times that a request cannot say."""
+    first = prepared["times"][0]
+    if config.model.times and first < 0:
+        raise UserError(
+            f"Expected times from 0 up in the log with model.times, found {first}: in a request a time below 0 says "
+            "that it is unknown. Only differences count: add a constant to all times of the log, or set model.times: "
+            "false."
+        )
+
+
 def _generate(place: Workplace) -> dict:
     from tfdnc.generate import generate_log
 
@@ -24,7 +35,9 @@ def _generate(place: Workplace) -> dict:
 def _prepare(place: Workplace) -> dict:
     from beam_jobs.sequences import prepare
 
-    return prepare(resolve_data(place.config, place.run), place.output)
+    figures = prepare(resolve_data(place.config, place.run), place.output)
+    _refuse_times_below_0(place.config, figures)
+    return figures
 
 
 def _cluster(place: Workplace) -> dict:
@@ -50,6 +63,7 @@ def _examples(place: Workplace) -> dict:
 def _train(place: Workplace) -> dict:
     from tfdnc.evaluation.report import validation_objective, validator
     from tfdnc.items import read_items
+    from tfdnc.stations import read_manifest
     from tfdnc.training.records import read_held_out, read_training
     from tfdnc.training.team import Team
     from tfdnc.training.train import train
@@ -57,6 +71,7 @@ def _train(place: Workplace) -> dict:
 
     team = Team(this_place())
     config, examples = place.config, place.run / EXAMPLES.folder
+    _refuse_times_below_0(config, read_manifest(place.run / PREPARE.folder)["figures"])  # prepared without model.times
     items = read_items(place.run / CLUSTER.folder)
     validate = validator(config, read_held_out(examples / schema.VALIDATION, config.model.times))
     records = read_training(examples / schema.TRAIN, team.place, config.model.times)
@@ -84,11 +99,11 @@ def _evaluate(place: Workplace) -> dict:
 
 
 def _export(place: Workplace) -> dict:
-    from serving.recorded import record
+    from serving.recorded import record, recorded_vectors
     from tfdnc.export.bundle import export_bundle
     from tfdnc.export.cold_start import cold_start_vectors
-    from tfdnc.export.histories import sample_histories
-    from tfdnc.export.users import sample_users
+    from tfdnc.export.histories import sample_by_length, sample_histories
+    from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
     from tfdnc.items import read_items
     from tfdnc.stations import read_manifest
     from tfdnc.training.records import read_held_out
@@ -108,9 +123,13 @@ def _export(place: Workplace) -> dict:
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
     users = sample_users(model, histories)
     figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
-    asked, times = sample_histories(histories, items, _RECORDED_HISTORIES)
+    start = prepared["figures"]["times"][0]  # by the log's own clock, as clients ask
+    asked, times = sample_histories(histories, items, _RECORDED_HISTORIES, start)
     sizes = config.export.num_candidates, config.export.max_candidates
-    return figures | {"recorded_requests": record(place.output / str(version), asked, *sizes, times)}
+    recorded = record(place.output / str(version), asked, *sizes, times)
+    expected = encode_users(model, sample_by_length(histories, _RECORDED_HISTORIES)).vectors
+    refuse_other_vectors(recorded_vectors(place.output / str(version))[: len(expected)], expected)
+    return figures | {"recorded_requests": recorded}
 
 
 def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
@@ -208,17 +227,24 @@ def _check_export(config: ExperimentConfig) -> None:
 
 
 def _prepared(figures: dict) -> str:
+    from beam_jobs.item_accounts import headline
+
     kept = f"{figures['events']:,} events of {figures['users']:,} users on {figures['items']:,} items kept"
     if days := figures.get("days"):  # not in what an earlier version has prepared
         kept += f", {days[0]} to {days[1]}"
     counts = {"malformed": sum(figures["rows_malformed"].values()), "filtered": sum(figures["rows_filtered"].values())}
     gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    return f"{kept}; of {figures['rows_read']:,} rows {gone}" if gone else kept
+    kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
+    items = figures.get("item_file")  # likewise
+    return f"{kept}; {headline(items)}" if items else kept
 
 
 def _clusters_headline(figures: dict) -> str:
     sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
     sizes += f", {figures['cold_items']:,} items cold" if figures["cold_items"] else ""
+    # Of cluster.method category, and of previous.
+    sizes += f", {n:,} items without category" if (n := figures.get("items_without_category")) else ""
+    sizes += f", {figures['known_items']:,} items keep theirs" if "known_items" in figures else ""
     observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
     return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
 

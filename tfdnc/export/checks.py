@@ -24,6 +24,16 @@ def check_same_rows(first: tf.Tensor, *others: tf.Tensor | None) -> list[tf.Oper
     return [tf.debugging.assert_equal(sizes, tf.shape(first)[0], "Expected the same number of rows in every input.")]
 
 
+def check_times(*times: tf.Tensor) -> list[tf.Operation]:
+    """Times from 0 up, or unknown: a request from another zero point would be answered as one without times."""
+    message = (
+        f"Expected {schema.HISTORY_TIMES} and {schema.REQUEST_TIME} from 0 up, or {schema.UNKNOWN_TIME} for an unknown "
+        "time. Only differences count: add a constant to all times of the row."
+    )
+    unknown = tf.constant(schema.UNKNOWN_TIME, tf.int64)
+    return [tf.debugging.assert_greater_equal(tensor, unknown, message) for tensor in times]
+
+
 def check_query(user_embeddings: tf.Tensor, intent: tf.Tensor) -> list[tf.Operation]:
     """Vectors that can be searched with, and an intent of probabilities."""
     return [

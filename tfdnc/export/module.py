@@ -7,7 +7,7 @@ import numpy as np
 from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.config import ExportConfig, MergeConfig
-from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_wishes
+from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_times, check_wishes
 from tfdnc.export.recent import elapsed_times, last_items, widen_times
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.index import ClusterIndex
@@ -109,7 +109,8 @@ class RetrievalModule(tf.Module):
 
     def encode(self, history: tf.Tensor, *times: tf.Tensor) -> Tensors:
         """User vectors and intent only."""
-        with tf.control_dependencies([*check_rows(history), *check_same_rows(history, history, *times)]):
+        checks = [*check_rows(history), *check_same_rows(history, history, *times), *check_times(*times)]
+        with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         vectors, log_intent = self._user_vectors(*self._recent(items, times))
         known = _has_items(items)
@@ -170,7 +171,7 @@ class RetrievalModule(tf.Module):
         width = max(len(history) for history in histories)
         inputs = {
             schema.HISTORY: np.array([["", *row] + [""] * (width - len(row)) for row in histories], dtype=object),
-            schema.HISTORY_TIMES: np.tile(np.arange(-1, width), [batch, 1]),
+            schema.HISTORY_TIMES: np.tile([schema.UNKNOWN_TIME, *range(width)], [batch, 1]),
             schema.REQUEST_TIME: np.full([batch], width),
             schema.NUM_CANDIDATES: np.full([batch], self._num_candidates, np.int32),
             schema.ALPHA: np.full([batch], -1, np.float32),
@@ -185,7 +186,8 @@ class RetrievalModule(tf.Module):
 
     def _retrieve(self, history, times, wishes, width, exclude=None):
         with tf.control_dependencies([*check_rows(history), *check_same_rows(history, exclude, *times, *wishes)]):
-            checks = check_wishes(wishes, width)  # compares inputs with each other, which takes as many rows in all
+            # These compare inputs with each other, which takes as many rows in all.
+            checks = [*check_wishes(wishes, width), *check_times(*times)]
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)

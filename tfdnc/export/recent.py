@@ -37,7 +37,7 @@ def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -
 
     Args:
         items: `[B, W]` right-padded with 0.
-        times: `[B, W]` int64 of the items; below 0: unknown.
+        times: `[B, W]` int64 of the items, from 0 up, or `UNKNOWN_TIME`.
         request_time: `[B]` int64, likewise.
 
     Returns:

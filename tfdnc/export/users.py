@@ -1,28 +1,48 @@
-"""Real users to tune and to measure an index on: held-out histories, as the user tower encodes them."""
+"""Real users to tune, to measure and to check a bundle on: held-out histories, as the user tower encodes them."""
 
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.errors import UserError
+from tfdnc.export.histories import take_users
 from tfdnc.index.users import Users
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
 _COUNT = 64
+_LARGEST_DIFFERENCE = 0.02  # of a vector's length: bfloat16 rounds to .4 %, and batches of other widths add otherwise
 
 
 def sample_users(model: Retriever, records: HeldOutRecords, count: int = _COUNT) -> Users:
     """Encodes at most `count` users, evenly spread over the records."""
     drawn = np.unique(np.linspace(0, len(records.targets) - 1, count).astype(int))
-    spans = [np.arange(*records.splits[user : user + 2]) for user in drawn]
-    some = HeldOutRecords(
-        items=records.items[np.concatenate(spans)],
-        splits=np.cumsum([0, *map(len, spans)]),
-        targets=records.targets[drawn],
-        target_clusters=records.target_clusters[drawn],
-        elapsed=None if records.elapsed is None else records.elapsed[np.concatenate(spans)],
-    )
+    return encode_users(model, take_users(records, drawn))
+
+
+def encode_users(model: Retriever, records: HeldOutRecords) -> Users:
+    """Encodes the users of all records as the evaluation does, in their order."""
     # One batch, because rows of several would have to be padded to one width.
-    [batch] = history_batches(some, model.max_length, batch_tokens=int(some.splits[-1]) * count + 1)
-    vectors, log_intent = model.user_vectors(*map(tf.constant, batch.inputs))
-    return Users(vectors.numpy(), log_intent.numpy(), batch.seen, model.vectors_per_cluster)
+    tokens = int(records.splits[-1]) * len(records.targets) + 1
+    [batch] = history_batches(records, model.max_length, batch_tokens=tokens)
+    order = np.argsort(batch.users)
+    vectors, log_intent = (tensor.numpy()[order] for tensor in model.user_vectors(*map(tf.constant, batch.inputs)))
+    return Users(vectors, log_intent, batch.seen[order], model.vectors_per_cluster)
+
+
+def refuse_other_vectors(found: np.ndarray, expected: np.ndarray) -> None:
+    """Raises a `UserError` when a bundle encodes users in another way than the evaluation did.
+
+    What only requests have, such as the zero point of their times, shows nowhere else.
+
+    Args:
+        found: `[Q, V, D]` what the bundle answered.
+        expected: `[Q, V, D]` the same users by the model itself.
+    """
+    lengths = np.maximum(np.linalg.norm(expected, axis=-1), 1e-6)
+    apart = (np.linalg.norm(found - expected, axis=-1) / lengths).max()
+    if not apart <= _LARGEST_DIFFERENCE:
+        raise UserError(
+            f"Expected the bundle to encode users as the evaluation did, found vectors that are up to {apart:.1%} of "
+            "their length apart: its lists are not those that report.json measured. Nothing was exported; report this."
+        )

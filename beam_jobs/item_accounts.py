@@ -1,0 +1,106 @@
+"""What became of the rows of an item file and how many items of the log it describes: figures, warnings, refusals."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+
+from beam_jobs.quoted_text import advice_on
+from tfdnc.data_config import DataConfig
+from tfdnc.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+MALFORMED = "malformed item rows: "
+VALUES = "items of the log with "
+ITEMS, ROWS, DESCRIBED = "items of the log", "item rows", "items of the log described"
+REPEATED, OTHERS, ADDED = "item rows repeated", "item rows of other items", "items of the item file alone"
+"""Names, and prefixes of names, of the counts of an item file."""
+
+LETTERS = "item file"
+"""Name, without the suffix, of the file of dead letters."""
+
+
+@dataclass
+class ItemAccounts:
+    """What a reader of an item file has counted, and set aside.
+
+    Attributes:
+        counts: by the names above.
+        malformed: (offset, text, reason) of the malformed rows, in file order.
+    """
+
+    counts: Counter = field(default_factory=Counter)
+    malformed: list[tuple[int, bytes, str]] = field(default_factory=list)
+
+    def set_aside(self, offset: int, text: bytes, reason: str) -> None:
+        """Counts a malformed row and keeps it."""
+        self.counts[MALFORMED + reason] += 1
+        self.malformed.append((offset, text, reason))
+
+
+def item_figures(result: dict, file: str) -> dict:
+    """Returns the figures of an item file from the counts of a job.
+
+    Returns:
+        `file`: its name; `rows` of the file; `malformed` ones by reason; `repeated` ones, of an item that an earlier
+        row describes; `of_other_items`, which the log does not have; `items` of the log and how many of them are
+        `described`; `added` items that only the file has, with `data.catalogue: items`; `with`: the items of the log
+        for which a named column says something. rows = malformed + repeated + of_other_items + described + added.
+    """
+
+    def by_name(prefix: str) -> dict[str, int]:
+        return {name.removeprefix(prefix): n for name, n in result.items() if name.startswith(prefix)}
+
+    names = {"rows": ROWS, "repeated": REPEATED, "of_other_items": OTHERS, "items": ITEMS, "described": DESCRIBED}
+    counts = {key: result.get(name, 0) for key, name in (names | {"added": ADDED}).items()}
+    return {"file": file, **counts, "malformed": by_name(MALFORMED), "with": by_name(VALUES)}
+
+
+def headline(figures: dict) -> str:
+    """Returns how far the item file reaches, in some words."""
+    rows, taken = figures["rows"], figures["described"] + figures["added"]
+    line = f"{figures['items']:,} items, {figures['described']:,} described"
+    line += f" and {figures['added']:,} more" if figures["added"] else ""
+    return f"{line}; {rows - taken:,} rows of the item file left out" if rows > taken else line
+
+
+def refuse_malformed_items(figures: dict, config: DataConfig, letters: list[str]) -> None:
+    """Raises a `UserError` when too many rows of the item file are malformed.
+
+    Args:
+        figures: of `item_figures`.
+        config: with the share that is allowed.
+        letters: the first malformed rows, as JSON lines.
+    """
+    malformed, rows = sum(figures["malformed"].values()), figures["rows"]
+    if malformed <= config.max_malformed_share * rows:
+        return
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["malformed"].items())
+    raise UserError(
+        f"Expected at most {config.max_malformed_share:.2%} malformed rows in {figures['file']}, found "
+        f"{malformed / rows:.2%} ({malformed} of {rows}; {reasons}). Mend the item file, check data.items, or raise "
+        f"data.max_malformed_share.{advice_on(figures['malformed'], 'data.items.quotes')} The first ones:\n"
+        f"{''.join(letters).rstrip()}"
+    )
+
+
+def warn_of_gaps(figures: dict) -> None:
+    """Logs a warning of every way in which the item file describes less than it seems to."""
+    file, items, described = figures["file"], figures["items"], figures["described"]
+    if described < items:
+        _log.warning(
+            "Only %d of the %d items of the log are described in %s: the others have no title, category or feature. "
+            "If that is not meant, compare the ids of both, and see whether data.items.path is the file of this log.",
+            *(described, items, file),
+        )
+    if figures["repeated"]:
+        _log.warning(
+            "%d rows of %s repeat an item: the first row of each item counts. Several values of an item stand in one "
+            "field, with data.items.separator between them.",
+            *(figures["repeated"], file),
+        )
+    blank = [name for name, count in figures["with"].items() if not count]
+    if blank and described:
+        _log.warning("No item of the log has a value in %s of %s.", ", ".join(blank), file)
+    if malformed := sum(figures["malformed"].values()):
+        _log.warning("%d rows of %s are malformed; they stand among the dead letters.", malformed, file)

@@ -1,0 +1,210 @@
+"""Item files in the formats of logs, row by row: what stands in the columns that are read, and what is malformed."""
+
+import datetime
+import decimal
+import json
+import math
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import pyarrow.parquet as pq
+
+from beam_jobs.inputs import InputFile, open_bytes
+from beam_jobs.log_rows import EMPTY_ITEM
+from beam_jobs.quoted_text import QuotedText, read_records
+from tfdnc.data_config import Quotes
+
+NOT_JSON = "not one JSON object"
+NOT_UTF8 = "not UTF-8"
+NO_VALUE = "a value that is neither text, a number nor a list of these"
+BAD_ID = "id is neither text nor an integer"
+TOO_FEW_FIELDS = "not item::title::genres"
+
+_YEAR = re.compile(rb"\((\d{4})\)\s*$")
+
+Value = str | list[str]
+"""What stands in a column: text, or several texts where the format has lists."""
+
+
+class ItemRow(NamedTuple):
+    """A row of an item file.
+
+    Attributes:
+        offset: bytes of the (decompressed) file before it; its number, in Parquet.
+        text: as it stands in the file; in Parquet as JSON.
+        values: of the columns that are read, the item id first, "" for a blank; none if the row is malformed.
+        fault: why it is malformed, or None.
+    """
+
+    offset: int
+    text: bytes
+    values: list[Value]
+    fault: str | None = None
+
+
+class ItemRows(Protocol):
+    """An item file in one of the formats."""
+
+    def read(self, known: Collection[str]) -> Iterator[ItemRow]:
+        """Yields its rows in order, of which blank lines are none; `known` are the item ids of the log."""
+
+
+@dataclass(frozen=True)
+class CsvItems:
+    """CSV with a header, whatever separates the fields.
+
+    Attributes:
+        file: where it is.
+        columns: positions of those that are read, the item id first.
+        num_columns: that every row must have.
+        separator: of the fields, one byte.
+        quotes: as in `QuotedText`.
+        data_start: bytes before the first row.
+    """
+
+    file: InputFile
+    columns: tuple[int, ...]
+    num_columns: int
+    separator: bytes
+    quotes: Quotes
+    data_start: int
+
+    def read(self, known: Collection[str]) -> Iterator[ItemRow]:
+        """Yields the rows; a quoted text that holds a row of an item of the log is malformed, line by line."""
+
+        def is_row(line: bytes) -> bool:
+            fields = line.rstrip(b"\r\n").split(self.separator)
+            return len(fields) == self.num_columns and fields[self.columns[0]].decode("utf-8", "replace") in known
+
+        layout = QuotedText(self.separator, self.num_columns, self.columns, self.quotes)
+        with open_bytes(self.file) as stream:
+            stream.seek(self.data_start)
+            for record in read_records(stream, self.data_start, layout, is_row):
+                if record.fault is None:
+                    yield _row_of_bytes(record.offset, record.text, record.fields, "utf-8")
+                else:
+                    yield ItemRow(record.offset, record.text, [], record.fault)
+
+
+@dataclass(frozen=True)
+class MoviesDat:
+    """MovieLens' movies.dat, `item::title::genres` in Latin-1.
+
+    Read are item, title, genres for the categories, and as features genres and the year at the end of the title.
+    """
+
+    file: InputFile
+
+    def read(self, known: Collection[str]) -> Iterator[ItemRow]:
+        """Yields the rows."""
+        del known
+        for offset, line in _lines(self.file):
+            item, *title, genres = line.split(b"::")
+            if title:
+                year = _YEAR.search(title[-1])
+                fields = [item, b"::".join(title), genres, genres, year[1] if year else b""]
+                yield _row_of_bytes(offset, line, fields, "latin-1")
+            else:
+                yield ItemRow(offset, line, [], TOO_FEW_FIELDS)
+
+
+@dataclass(frozen=True)
+class JsonItems:
+    """JSON Lines: an object per line, with numbers, text or lists of these in the fields that are read.
+
+    Attributes:
+        file: where it is.
+        names: of the fields that are read, the item id first; one that a row lacks is blank.
+    """
+
+    file: InputFile
+    names: tuple[str, ...]
+
+    def read(self, known: Collection[str]) -> Iterator[ItemRow]:
+        """Yields the rows."""
+        del known
+        for offset, line in _lines(self.file):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict):
+                yield _row_of_values(offset, line, [row.get(name) for name in self.names])
+            else:
+                yield ItemRow(offset, line, [], NOT_JSON)
+
+
+@dataclass(frozen=True)
+class ParquetItems:
+    """Parquet, with numbers, text, times or lists of these in the columns that are read.
+
+    Attributes:
+        file: where it is.
+        names: of the columns that are read, the item id first.
+    """
+
+    file: InputFile
+    names: tuple[str, ...]
+
+    def read(self, known: Collection[str]) -> Iterator[ItemRow]:
+        """Yields the rows."""
+        del known
+        offset, columns = 0, list(dict.fromkeys(self.names))
+        with open_bytes(self.file) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(columns=columns, use_threads=False):
+                for row in batch.to_pylist():
+                    text = json.dumps(row, ensure_ascii=False, default=str).encode()
+                    yield _row_of_values(offset, text, [row[name] for name in self.names])
+                    offset += 1
+
+
+def _lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines that are not blank with their offsets, without line ends and the mark of UTF-8."""
+    offset = 0
+    with open_bytes(file) as stream:
+        for line in stream:
+            text = (line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line).rstrip(b"\r\n")
+            if text:
+                yield offset, text
+            offset += len(line)
+
+
+def _row_of_bytes(offset: int, text: bytes, fields: list[bytes], encoding: str) -> ItemRow:
+    try:
+        values = [field.decode(encoding) for field in fields]
+    except UnicodeDecodeError:
+        return ItemRow(offset, text, [], NOT_UTF8)
+    return ItemRow(offset, text, values) if values[0] else ItemRow(offset, text, [], EMPTY_ITEM)
+
+
+def _row_of_values(offset: int, text: bytes, found: list[object]) -> ItemRow:
+    item, *others = found
+    if item is None or item == "":
+        return ItemRow(offset, text, [], EMPTY_ITEM)
+    if isinstance(item, bool) or not isinstance(item, str | int | bytes | decimal.Decimal):
+        return ItemRow(offset, text, [], BAD_ID)
+    values = [_text(item), *map(_value, others)]
+    if any(value is None for value in values):
+        return ItemRow(offset, text, [], NO_VALUE)
+    return ItemRow(offset, text, values)
+
+
+def _value(found: object) -> Value | None:
+    """Returns what a field of JSON or Parquet holds as text, or as texts; None for anything else."""
+    if not isinstance(found, list | tuple):
+        return _text(found)
+    texts = [_text(one) for one in found]
+    return None if any(text is None for text in texts) else texts
+
+
+def _text(found: object) -> str | None:
+    if found is None or (isinstance(found, float) and math.isnan(found)):  # as pandas writes a missing number
+        return ""
+    if isinstance(found, bool):
+        return str(found).lower()
+    if isinstance(found, bytes):
+        return found.decode("utf-8", "replace")
+    plain = str | int | float | decimal.Decimal | datetime.date | datetime.time
+    return str(found) if isinstance(found, plain) else None
