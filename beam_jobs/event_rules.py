@@ -1,9 +1,10 @@
 """Which events of a bucket become sequences: the rules that leave events out, in the order in which they apply.
 
-1. `max_events_per_user`: the latest events of a user stay.
-2. `session_gap`: a user is cut into sessions; from here on "user" means session, the two filters included.
-3. `repeats`: of events of one item in a row the first stays.
-4. `filter_rounds` times: items with fewer than `min_item_events` go; then what became a repeat by that; then users with
+1. `duplicates`: of events with the same user, item and time the first stays, wherever they lie in the log.
+2. `max_events_per_user`: the latest events of a user stay.
+3. `session_gap`: a user is cut into sessions; from here on "user" means session, the two filters included.
+4. `repeats`: of events of one item in a row the first stays.
+5. `filter_rounds` times: items with fewer than `min_item_events` go; then what became a repeat by that; then users with
    fewer than `min_user_events`.
 
 The order of the log is kept among events of one user and one time throughout.
@@ -19,7 +20,8 @@ import pyarrow.compute as pc
 
 from tfdnc.data_config import DataConfig
 
-CAP, REPEATS, RARE_ITEM, SHORT_USER = "max_events_per_user", "repeats", "min_item_events", "min_user_events"
+DUPLICATES, CAP, REPEATS = "duplicates", "max_events_per_user", "repeats"
+RARE_ITEM, SHORT_USER = "min_item_events", "min_user_events"
 FILTERED, ROUND = "filtered: ", "filter round "
 """Prefixes of the counts of events left out, by rule and by round."""
 
@@ -56,7 +58,11 @@ def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 def rules_of(config: DataConfig) -> tuple[str, ...]:
     """Returns the names of the rules that are in force, in their order."""
-    optional = {CAP: config.max_events_per_user is not None, REPEATS: config.repeats == "collapse"}
+    optional = {
+        DUPLICATES: config.duplicates == "drop",
+        CAP: config.max_events_per_user is not None,
+        REPEATS: config.repeats == "collapse",
+    }
     return (*(rule for rule, in_force in optional.items() if in_force), RARE_ITEM, SHORT_USER)
 
 
@@ -85,6 +91,8 @@ def apply_rules(events: Events, config: DataConfig, frequent: Sequence[pa.Array]
 
     if cuts_before_counting(config) or config.session_gap is not None:
         events = events.take(np.lexsort((events.time, events.user)))
+    if config.duplicates == "drop":
+        take(~equals_an_earlier(events.user, events.item, events.time), DUPLICATES)
     if config.max_events_per_user is not None:
         take(_latest(events, config.max_events_per_user), CAP)
     if config.session_gap is not None:
@@ -104,6 +112,17 @@ def apply_rules(events: Events, config: DataConfig, frequent: Sequence[pa.Array]
 def _user_lengths(events: Events) -> np.ndarray:
     """Returns how many events every user has: `[U]`."""
     return np.bincount(events.user, minlength=len(events.user_ids))
+
+
+def equals_an_earlier(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Returns which events `[E]`, by user and time, have the user, item and time of an earlier one: `[E]` bool."""
+    apart = _differs(user) | _differs(time)
+    rows = np.flatnonzero(~(apart & np.append(apart[1:], True)))  # those that share user and time with a neighbour
+    moment, items = np.cumsum(apart)[rows], item[rows]
+    order = np.lexsort((items, moment))  # stable: equal events stay in the order of the log
+    equal = np.zeros(len(user), bool)
+    equal[rows[order]] = ~(_differs(moment[order]) | _differs(items[order]))
+    return equal
 
 
 def _latest(events: Events, most: int) -> np.ndarray:

@@ -43,6 +43,7 @@ from beam_jobs.row_accounts import (
     refuse_nothing_left,
     warn_of_open_filter,
 )
+from beam_jobs.sequence_accounts import refuse_no_weight, warn_of_repetitions
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
 from beam_jobs.twin_ids import count_twin_items, refuse_twins
@@ -68,7 +69,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     """Reads the log, drops what is malformed, does not count or is rare, and writes one sequence per user or session.
 
     `event_rules` says which events of a user stay, `splits` what of them is held out. Events are ordered by time; equal
-    times keep the order of the file, and of the files. A row that stands in the log twice is two events. Users are
+    times keep the order of the file, and of the files. A row that stands in the log twice is two events, unless
+    `duplicates` says drop. Users are
     spread over `num_shards` files by a hash of their id, and within a file and in the vocabulary ids are sorted:
     numerically if all of them are integers, else by their UTF-8 bytes. An item whose users were all dropped is dropped
     too.
@@ -83,12 +85,12 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         `rows_read`; `lines_joined`, which go on with a row inside quotes; `rows_malformed` by reason; `rows_filtered`
         by rule; `filter_rounds`: how many of them `changed` something, and whether they `converged`, so that one more
         would change nothing; `twin_ids`: the users and items that are written in two ways, `7` and `7.0`; `users` (or
-        sessions), `items` and `events` kept, so that read = malformed + filtered + events; `split`: the
-        `train_events`, and per kind of target the users who have one and the targets that are
-        `cold`, items without a training event; `times`: of the first and the last event, in the log's unit, 0 where
-        the log has none; `days`: these as dates, None if they are none; `split_sha256` of one line
-        "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are integers,
-        else lexicographic; `item_file`: as `item_accounts.item_figures` has it, None without one.
+        sessions), `items` and `events` kept, so that read = malformed + filtered + events; `split`: the `train_events`,
+        and per kind of target the users who have one and the targets that are `cold`, items without a training event;
+        `times`: of the first and the last event, in the log's unit, 0 where the log has none; `days`: these as dates,
+        None if they are none; `split_sha256` of one line "user validation-item test-item" per user, "-" for no target,
+        in numeric order if all user ids are integers, else lexicographic; what `sequence_accounts.worth_figures` adds;
+        `item_file`: what `item_accounts.item_figures` says of it, None without one.
 
     Raises:
         UserError: the log is missing, empty, lacks a column, has too many malformed rows or ids that are written in two
@@ -114,6 +116,8 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)
     refuse_empty_split(figures, config)
+    refuse_no_weight(figures, config)
+    warn_of_repetitions(figures, config)
     warn_of_open_filter(figures, config)
     warn_of_unit(figures, config)
     if details:

@@ -120,6 +120,7 @@ class DataConfig(Section):
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
     catalogue: Literal["log", "items"] = "log"  # items: also what only the item file knows, without an event
+    duplicates: Literal["keep", "drop"] = "keep"  # drop: of events of one user, item and time the first stays
     max_events_per_user: Positive | None = None  # the latest ones; a bound for users who are machines
     session_gap: Annotated[float, Field(gt=0, le=1e9)] | None = (
         None  # seconds; a longer pause begins a new sequence, "user:n"
@@ -175,7 +176,11 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _times_are_not_missed(self) -> "DataConfig":
-        reads_times = {"split: time": self.split == "time", "session_gap": self.session_gap is not None}
+        reads_times = {
+            "split: time": self.split == "time",
+            "session_gap": self.session_gap is not None,
+            "duplicates: drop": self.duplicates == "drop",
+        }
         for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
             raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")
         return self

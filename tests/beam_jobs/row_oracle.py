@@ -107,6 +107,7 @@ def filter_users(
     min_user_events: int,
     max_events_per_user: int | None = None,
     repeats: str = "keep",
+    duplicates: str = "keep",
     filter_rounds: int = 1,
 ) -> tuple[dict, Counter]:
     """Returns {user: [(item, time), ...]} in order of time, and how many rows each rule left out."""
@@ -122,6 +123,8 @@ def filter_users(
     def first_of_each_run(events):
         return [event for number, event in enumerate(events) if number == 0 or event[0] != events[number - 1][0]]
 
+    if duplicates == "drop":
+        leave("duplicates", lambda events: list(dict.fromkeys(events)))
     if max_events_per_user:
         leave("max_events_per_user", lambda events: events[-max_events_per_user:])
     if repeats == "collapse":

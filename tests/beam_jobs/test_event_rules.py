@@ -40,6 +40,20 @@ def test_the_cap_keeps_the_latest_events_and_of_equal_times_the_later_rows():
     assert left_out == {"filtered: max_events_per_user": 2}
 
 
+def test_of_equal_events_the_first_stays_wherever_the_others_lie():
+    rows = (
+        of_user("a", ("x", 1), ("y", 1), ("x", 2)) + of_user("b", ("x", 1)) + of_user("a", ("y", 1), ("x", 1), ("z", 1))
+    )
+    left, left_out = left_of(rows, duplicates="drop")
+    assert left == of_user("a", ("x", 1), ("y", 1), ("z", 1), ("x", 2)) + of_user("b", ("x", 1))
+    assert left_out == {"filtered: duplicates": 2}
+    assert left_of(rows, duplicates="keep") == (rows, {})
+    # Before the cap, which is for machines and not for what was delivered twice.
+    left, left_out = left_of(rows, duplicates="drop", max_events_per_user=3)
+    assert left == of_user("a", ("y", 1), ("z", 1), ("x", 2)) + of_user("b", ("x", 1))
+    assert left_out == {"filtered: duplicates": 2, "filtered: max_events_per_user": 1}
+
+
 def test_collapsing_keeps_the_first_of_equal_items_in_a_row():
     rows = of_user("a", ("x", 1), ("x", 2), ("y", 3), ("x", 4), ("x", 4)) + of_user("b", ("x", 5), ("x", 6))
     left, left_out = left_of(rows, repeats="collapse")
@@ -111,6 +125,8 @@ def plain(rows, config):
             runs = {user: itertools.groupby(events, key=lambda event: event[0]) for user, events in users.items()}
             replace({user: [next(run) for _, run in of_user] for user, of_user in runs.items()}, "repeats")
 
+    if config.duplicates == "drop":
+        replace({user: list(dict.fromkeys(events)) for user, events in users.items()}, "duplicates")
     if config.max_events_per_user:
         replace({u: events[-config.max_events_per_user :] for u, events in users.items()}, "max_events_per_user")
     if config.session_gap:
@@ -140,10 +156,11 @@ def random_rows():
 
 RULES = [
     {"max_events_per_user": 20},
+    {"duplicates": "drop"},
     {"repeats": "collapse"},
     {"session_gap": 3},
     {"filter_rounds": 3},
-    {"max_events_per_user": 40, "repeats": "collapse", "session_gap": 9, "filter_rounds": 2},
+    {"duplicates": "drop", "max_events_per_user": 40, "repeats": "collapse", "session_gap": 9, "filter_rounds": 2},
 ]
 
 

@@ -21,7 +21,7 @@ LIMITS = {"min_item_events": 4, "min_user_events": 5}
 RULES = [
     LIMITS,
     LIMITS | {"repeats": "collapse"},
-    LIMITS | {"max_events_per_user": 15, "filter_rounds": 3},
+    LIMITS | {"max_events_per_user": 15, "filter_rounds": 3, "duplicates": "drop"},
     LIMITS | {"max_events_per_user": 15, "repeats": "collapse", "filter_rounds": 2},
 ]
 CSV = Layout(("extra", "item_id", "timestamp", "user_id"))

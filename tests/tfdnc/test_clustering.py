@@ -230,7 +230,7 @@ def test_clusters_are_ordered_by_events():
     assert labels.tolist() == [1, 1, 0, 2, 2]  # 5 events; then two equal ones, by their first item
 
 
-def test_small_categories_and_items_without_one_are_merged(tmp_path):
+def test_small_categories_and_items_without_one_are_merged(tmp_path, caplog):
     categories = [["big", "tiny"]] * 8 + [["large"]] * 8 + [["tiny"], ["small"], [], None]
     write_prepared(tmp_path / "prepared", two_tastes(), 20, categories=categories)
     config = ClusterConfig(method="category", min_category_items=3, num_clusters=999)
@@ -240,6 +240,8 @@ def test_small_categories_and_items_without_one_are_merged(tmp_path):
     for cluster, index in zip(items["cluster"], items["sequence_index"], strict=True):
         groups.setdefault(cluster, set()).add(index)
     assert figures["clusters"] == 3
+    assert (figures["categories"], figures["items_without_category"], figures["items_in_rest"]) == (4, 2, 4)
+    assert "2 of 20 items have no category" in caplog.text
     assert sorted(map(sorted, groups.values())) == [list(range(1, 9)), list(range(9, 17)), [17, 18, 19, 20]]
 
 
@@ -276,6 +278,18 @@ def test_lopsided_clusters_are_refused(sizes, kind, tmp_path):
     config = ClusterConfig(method="category", min_category_items=1, max_share=0.75)
     with pytest.raises(UserError, match=rf"at most 75% of the {kind}.*raise cluster\.max_share"):
         build_clusters(tmp_path / "prepared", config, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "categories", [[[f"sub{item}"] for item in range(20)], [["all"]] * 20, [["a"]] * 3 + [[]] * 17]
+)
+def test_categories_that_come_to_one_cluster_are_refused(categories, tmp_path):
+    """With a category of its own for each of 384 items K became 1, and nothing was divided."""
+    write_prepared(tmp_path / "prepared", two_tastes(), 20, categories=categories)
+    with pytest.raises(UserError, match=r"several clusters, found one of all 20 items.*method: single") as error:
+        build_clusters(tmp_path / "prepared", ClusterConfig(method="category"), 1, tmp_path / "out")
+    assert f"of {len({tuple(own) for own in categories if own})} categories the largest has " in str(error.value)
     assert not (tmp_path / "out").exists()
 
 

@@ -200,6 +200,27 @@ class TestPrevious:
         with pytest.raises(UserError, match=r"Expected items of the log in cluster\.previous, found none of its 20"):
             self.build(tmp_path / "newer", former, tmp_path / "out")
 
+    def test_a_table_that_knows_few_of_the_items_is_refused_and_one_that_lacks_some_is_warned_of(
+        self, newer, former, tmp_path, caplog
+    ):
+        """The others were put wherever items like them are, or into the smallest cluster, without a word."""
+
+        def forget(*item_ids):
+            table = pq.read_table(former)
+            ids = [f"x{item_id}" if item_id in item_ids else item_id for item_id in table["item_id"].to_pylist()]
+            pq.write_table(table.set_column(2, "item_id", pa.array(ids)), former)
+
+        forget("i4", "i6", "i8")
+        figures = self.build(newer, former, tmp_path / "out")
+        assert figures["known_items"] == 19
+        assert 0.5 < figures["known_event_share"] < 0.9
+        share = 100 - 100 * figures["known_event_share"]
+        assert f"{share:.1f} % of the training events are of items that are not in {former}" in caplog.text
+        forget(*(f"i{item}" for item in range(3, 23)))
+        with pytest.raises(UserError, match=r"at least 50% of the training events, found .* knows 2 of the 24 items"):
+            self.build(newer, former, tmp_path / "again")
+        assert not (tmp_path / "again").exists()
+
     def test_a_table_that_is_not_there_is_refused(self, newer, tmp_path):
         with pytest.raises(UserError, match=r"Expected an item table at .*nowhere\.parquet"):
             self.build(newer, tmp_path / "nowhere.parquet", tmp_path / "out")

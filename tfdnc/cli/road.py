@@ -242,6 +242,9 @@ def _prepared(figures: dict) -> str:
 def _clusters_headline(figures: dict) -> str:
     sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
     sizes += f", {figures['cold_items']:,} items cold" if figures["cold_items"] else ""
+    # Of cluster.method category, and of previous.
+    sizes += f", {n:,} items without category" if (n := figures.get("items_without_category")) else ""
+    sizes += f", {figures['known_items']:,} items keep theirs" if "known_items" in figures else ""
     observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
     return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
 

@@ -20,6 +20,9 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.nda
     Categories with fewer than `config.min_category_items` of these items, and those without a category, share one
     cluster: a cluster of a handful of items has no negatives to learn from. `config.num_clusters` is not used;
     K is what it comes to.
+
+    Raises:
+        UserError: no item has a category, or all of them come to one cluster.
     """
     del seed
     warm = np.flatnonzero(log.counts)
@@ -37,7 +40,18 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.nda
     other = len(names)
     labels = np.full(log.num_items, NO_PLACE)
     labels[warm] = np.where(small[label], other, label)
-    return labels, {}
+    without, named = int(sizes[names == ""].sum()), sizes[names != ""]
+    if len(np.unique(labels[warm])) == 1:
+        raise UserError(
+            f"Expected categories that make several clusters, found one of all {len(warm)} items: of "
+            f"{len(named)} categories the largest has {named.max()} items (cluster.min_category_items = "
+            f"{config.min_category_items}), and {without} items have none. Name another column in "
+            "data.items.categories, lower cluster.min_category_items, or choose cluster.method: single."
+        )
+    if without:
+        logger.warning("%d of %d items have no category: they are in the cluster of the rest", without, len(warm))
+    rest = int(sizes[small].sum())
+    return labels, {"categories": len(named), "items_without_category": without, "items_in_rest": rest}
 
 
 @CLUSTERERS.register("random")

@@ -11,6 +11,8 @@ from tfdnc.config import ClusterConfig
 from tfdnc.errors import UserError
 from tfdnc.items import read_columns
 
+_LEAST_SHARE, _USUAL_SHARE = 0.5, 0.9  # of the training events, of items that the earlier table knows
+
 logger = logging.getLogger(__name__)
 
 
@@ -22,7 +24,8 @@ def previous(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.nda
     clusters has no item left.
 
     Raises:
-        UserError: there is no such table, or none of its items is in the log.
+        UserError: there is no such table, or none of its items is in the log, or so few that most training events are
+            of other items: then the clusters would be those of another log.
     """
     del seed
     table = read_columns(config.previous, ["item_id", "cluster"])
@@ -34,8 +37,19 @@ def previous(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.nda
             f"Expected items of the log in cluster.previous, found none of its {log.num_items} in {config.previous}; "
             "name the item table of an earlier run on the same items."
         )
+    share = float(log.counts[known].sum() / log.counts.sum())
+    if share < _LEAST_SHARE:
+        raise UserError(
+            f"Expected cluster.previous to hold the items of at least {_LEAST_SHARE:.0%} of the training events, found "
+            f"{share:.1%}: {config.previous} knows {known.sum()} of the {log.num_items} items. Name the item table of "
+            "an earlier run on the same items, or cluster anew with another cluster.method."
+        )
     logger.info("%d of %d items keep the cluster of %s", known.sum(), log.num_items, config.previous)
+    if share < _USUAL_SHARE:
+        logger.warning(
+            "%.1f %% of the training events are of items that are not in %s", 100 - 100 * share, config.previous
+        )
     gone = sorted(set(clusters.values()) - set(labels[known].tolist()))
     if gone:
         logger.warning("Clusters %s have no item left: those after them are renumbered", ", ".join(map(str, gone)))
-    return labels, {}
+    return labels, {"known_items": int(known.sum()), "known_event_share": share}

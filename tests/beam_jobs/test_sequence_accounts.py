@@ -1,0 +1,96 @@
+"""Events that came twice, targets that lists leave out, and weights that let nothing be learned."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from beam_jobs.sequence_accounts import count_worth
+from beam_jobs.splits import Split
+from tfdnc.data_config import ColumnMapping, DataConfig
+from tfdnc.errors import UserError
+
+ITEMS, DAYS = "abcdefgh", range(8)
+ONCE = [(f"u{user}", item, day // 4) for user in range(12) for day, item in zip(DAYS, ITEMS, strict=True)]
+WEIGHTED = {"columns": ColumnMapping(weight="w")}
+
+
+def read_log(paths, prepare_log, caplog, **config):
+    """Returns the figures and what the accounts had to say."""
+    with caplog.at_level(logging.WARNING, "beam_jobs"):
+        figures, _ = prepare_log(paths, **config)
+    return figures, " ".join(caplog.messages)
+
+
+def test_one_bucket_by_hand():
+    edges = np.array([0, 5, 8])
+    items = np.array([1, 2, 1, 1, 2, 3, 3, 4])
+    times = np.array([0, 0, 0, 1, 1, 0, 1, 1])
+    weights = np.array([9, 0, 2, 1, 1, 0, 0, 1], np.float32)
+    split = Split(*(np.array(column) for column in ([3, 1], [3, 1], [4, 2])))
+    assert count_worth(edges, items, times, weights, split) == {
+        "events equal to an earlier one": 1,  # item 1 at time 0
+        "training targets": 2,  # items 2 and 1 of the first user
+        "training targets of some weight": 1,
+        "validation targets seen": 2,
+        "validation targets equal": 0,
+        "validation targets in_a_row": 2,
+        "test targets seen": 1,  # item 2
+        "test targets equal": 0,
+        "test targets in_a_row": 0,
+    }
+    assert count_worth(edges, items, None, None, split)["events equal to an earlier one"] == 0
+
+
+@pytest.mark.parametrize("chunk_bytes", [100, 1 << 20])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_the_same_export_twice_is_warned_of_and_dropped_on_demand(write_csv, prepare_log, caplog, copies, chunk_bytes):
+    """Day by day a b c a b c: no event followed on its copy, so nothing was collapsed and every recall was 0."""
+    paths = [str(write_csv(ONCE, f"day-{copy}.csv")) for copy in range(copies)]
+    arguments = (paths, prepare_log, caplog)
+    runner_args = [f"--chunk_bytes={chunk_bytes}"]
+    figures, said = read_log(*arguments, repeats="collapse", runner_args=runner_args, name="kept")
+    assert figures["rows_filtered"]["repeats"] == 0
+    if copies == 1:
+        assert (figures["equal_events"], figures["seen_targets"]["test"]["seen"], said) == (0, 0, "")
+    else:
+        assert figures["equal_events"] == len(ONCE)
+        assert figures["seen_targets"]["test"] == {"seen": 12, "equal": 12, "in_a_row": 0}
+        assert "96 of 192 events have the user, item and time of an earlier one" in said
+        assert "12 of 12 test targets are items that the user's history holds already." in said
+        assert "Most of them are events that came twice: set data.duplicates: drop." in said
+    caplog.clear()
+    figures, said = read_log(*arguments, duplicates="drop", runner_args=runner_args, name="dropped")
+    assert figures["rows_filtered"]["duplicates"] == len(ONCE) * (copies - 1)
+    assert (figures["events"], figures["equal_events"], said) == (len(ONCE), 0, "")
+
+
+@pytest.mark.parametrize(
+    ("last", "advice"),
+    [("gg", "set data.repeats: collapse."), ("ba", "This log repeats itself")],
+)
+def test_of_targets_that_were_seen_the_message_says_what_helps(write_csv, prepare_log, caplog, last, advice):
+    rows = [(f"u{user}", item, day) for user in range(12) for day, item in enumerate(f"abcdef{last}")]
+    _, said = read_log(write_csv(rows), prepare_log, caplog)
+    assert "no recall can exceed 0.00" in said
+    assert advice in said
+
+
+def test_weights_of_0_throughout_are_refused(write_csv, prepare_log):
+    """An untrained model was exported."""
+    header = "user_id,item_id,timestamp,w"
+    log = write_csv([(*row, 0) for row in ONCE], header=header)
+    with pytest.raises(UserError, match=r"Expected weights above 0 in column 'w', found 0 for all 60 training targets"):
+        prepare_log(log, **WEIGHTED)
+    # The first event of a user is nobody's target, and the last two are held out.
+    log = write_csv([(*row, int(row[1] in "agh")) for row in ONCE], header=header)
+    with pytest.raises(UserError, match="nothing would be learned"):
+        prepare_log(log, **WEIGHTED)
+    log = write_csv([(*row, int(row[1] == "b")) for row in ONCE], header=header)
+    figures, _ = prepare_log(log, **WEIGHTED)
+    assert figures["weights"] == {"targets": 60, "weighted": 12}
+
+
+def test_without_times_no_event_equals_another():
+    with pytest.raises(ValueError, match=r"expected columns\.time to name a column with duplicates: drop, got null"):
+        DataConfig(path="log.csv", columns={"time": None}, duplicates="drop")
