@@ -85,13 +85,12 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         `rows_read`; `lines_joined`, which go on with a row inside quotes; `rows_malformed` by reason; `rows_filtered`
         by rule; `filter_rounds`: how many of them `changed` something, and whether they `converged`, so that one more
         would change nothing; `twin_ids`: the users and items that are written in two ways, `7` and `7.0`; `users` (or
-        sessions), `items` and `events` kept, so that read = malformed + filtered + events; `split`: the
-        `train_events`, and per kind of target the users who have one and the targets that are
-        `cold`, items without a training event; `times`: of the first and the last event, in the log's unit, 0 where
-        the log has none; `days`: these as dates, None if they are none; `split_sha256` of one line
-        "user validation-item test-item" per user, "-" for no target, in numeric order if all user ids are integers,
-        else lexicographic; what `sequence_accounts.worth_figures` adds; `item_file`: what `item_accounts.item_figures`
-        says of it, None without one.
+        sessions), `items` and `events` kept, so that read = malformed + filtered + events; `split`: the `train_events`,
+        and per kind of target the users who have one and the targets that are `cold`, items without a training event;
+        `times`: of the first and the last event, in the log's unit, 0 where the log has none; `days`: these as dates,
+        None if they are none; `split_sha256` of one line "user validation-item test-item" per user, "-" for no target,
+        in numeric order if all user ids are integers, else lexicographic; what `sequence_accounts.worth_figures` adds;
+        `item_file`: what `item_accounts.item_figures` says of it, None without one.
 
     Raises:
         UserError: the log is missing, empty, lacks a column, has too many malformed rows or ids that are written in two
