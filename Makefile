@@ -10,6 +10,7 @@ run: $(VENV)/.installed  ## the whole road on a generated log, ending with a gRP
 	$(RUN)/tfdnc run configs/planted/dnc.yaml
 	$(RUN)/tfdnc query --run runs/planted-dnc --user 1 --num-candidates 20 --start-server
 	$(RUN)/tfdnc query --run runs/planted-dnc --user 1 --num-candidates 20 --alpha 0.5 --start-server
+	@echo "To type tfdnc without its path: source $(VENV)/bin/activate"
 
 test: $(VENV)/.installed  ## the test suite, the whole road on a small log included
 	$(RUN)/python -m pytest

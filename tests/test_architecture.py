@@ -13,7 +13,7 @@ GROUND_FLOOR = {
     *(
         f"tfdnc.{name}"
         for name in (
-            *("config", "config_errors", "data_config", "errors", "items", "negatives", "registry", "schema"),
+            *("config", "config_errors", "data_config", "errors", "items", "narrow", "negatives", "registry", "schema"),
             *("section", "sequences", "shards", "times"),
         )
     ),

@@ -34,10 +34,19 @@ def tfdnc(*arguments, expected_status=0):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    folder.joinpath("screen.txt").write_text(tfdnc("run", CONFIG, "--runs", folder))
-    return folder
+def ran(tmp_path_factory):
+    """The process that made the runs, in a shell that knows ASCII only, with the log level of TensorFlow's default."""
+    folder = tmp_path_factory.mktemp("all runs")  # a path to be quoted
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    run = command("run", CONFIG, "--runs", folder)
+    return subprocess.run(run, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def runs(ran):
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return Path(ran.args[-1])
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +74,23 @@ def test_every_station_leaves_a_manifest_and_nothing_unfinished(run):
     assert "seed: 1" in (run / "config.yaml").read_text()
 
 
-def test_the_screen_names_every_station_with_its_headline(runs):
-    screen = (runs / "screen.txt").read_text()
+def test_the_screen_names_every_station_with_its_headline(ran):
     for station in ["generate", "prepare", "cluster", "examples", "train", "evaluate", "export"]:
-        assert re.search(rf"^{station}$", screen, flags=re.MULTILINE)
-    assert "popularity" in screen
-    assert "oracle intent" in screen
+        assert re.search(rf"^{station}$", ran.stdout, flags=re.MULTILINE)
+    assert "popularity" in ran.stdout
+    assert "oracle intent" in ran.stdout
+
+
+def test_a_run_that_goes_well_says_nothing_on_stderr(ran):
+    """Neither absl, MLIR, CUDA and oneDNN nor Beam, gensim and Keras."""
+    assert ran.returncode == 0
+    assert ran.stderr == ""
+
+
+def test_without_a_terminal_every_epoch_has_a_line(ran):
+    epochs = re.findall(r"^    epoch (\d+)/12  retrieval \d+\.\d+  intent \d+\.\d+", ran.stdout, flags=re.MULTILINE)
+    assert list(map(int, epochs)) == list(range(1, 13))
+    assert "\n\n\n" not in ran.stdout  # what a bar leaves where it cannot be drawn
 
 
 def test_the_run_has_a_page(run, tmp_path):
@@ -155,21 +175,27 @@ def test_a_request_that_cannot_be_answered_is_refused_with_a_sentence_and_the_ne
         assert len(client.retrieve([["5"]], num_candidates=50)[0].item_ids) == 50
 
 
-def test_serve_and_query_from_the_command_line(runs, run):
-    serve = subprocess.Popen(
-        command("serve", run / "bundle", "--port", "0"), stdout=subprocess.PIPE, text=True, env=os.environ
-    )
+def test_a_run_ends_with_the_commands_that_serve_and_ask(ran, run):
+    """As they stand there, in a shell: the path of this run needs quotes. Only the port is a free one."""
+    assert f"The bundle is {run / 'bundle'}." in ran.stdout
+    serve, query = (line.strip() for line in ran.stdout.splitlines()[-3:] if line.startswith("    "))
+    process = subprocess.Popen(f"exec {serve} --port 0", stdout=subprocess.PIPE, text=True, shell=True)
     try:
-        address = re.search(r"at (127\.0\.0\.1:\d+)", serve.stdout.readline()).group(1)
-        asked = ("query", "--runs", runs, "--user", "1", "--target", address, "--num-candidates", "7")
-        screen, joint = (tfdnc(*asked, flag, "1") for flag in ("--alpha", "--joint-alpha"))
+        address = re.search(r"at (127\.0\.0\.1:\d+)", process.stdout.readline()).group(1)
+        options = {"shell": True, "capture_output": True, "text": True, "timeout": 100}
+        quota, joint, unknown = (
+            subprocess.run(f"{query} --target {address} --num-candidates 7 {flags}", check=False, **options)
+            for flags in ("--alpha 1", "--user 1 --joint-alpha 1", "--history 5 6 --model-name x")
+        )
     finally:
-        serve.send_signal(signal.SIGTERM)
-        assert serve.wait(timeout=30) == 0
-    assert "User 1 of" in screen
-    assert "7 candidates by quota, alpha 1" in screen
-    assert "7 candidates by joint, alpha 1" in joint
-    assert "The held-out next item" in screen
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    assert "asking for user" in quota.stdout, quota.stderr
+    assert "7 candidates by quota, alpha 1" in quota.stdout
+    assert "User 1 of" in joint.stdout, joint.stderr
+    assert "7 candidates by joint, alpha 1" in joint.stdout
+    assert "The held-out next item" in joint.stdout
+    assert (unknown.returncode, unknown.stderr.count("it has none called 'x': it has tfdnc.")) == (2, 1)
 
 
 def test_an_export_is_verified_on_a_server_and_published(run, server, tmp_path):
@@ -217,6 +243,7 @@ def test_bad_input_gets_one_sentence_and_status_2(tmp_path, arguments, complaint
     assert message.startswith("tfdnc: ")
     assert complaint in message
     assert "Traceback" not in message
+    assert all(list(folder.glob("*/manifest.json")) for folder in tmp_path.iterdir())  # no run in which nothing is
 
 
 @pytest.mark.parametrize("arguments", [["--num-candidates", "0"], ["--alpha", "-1"], ["--alpha", "nan"]])

@@ -117,7 +117,12 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
 
     _open_output(output, fingerprint, keep=station.resumes and not force)
     started = time.monotonic()
-    figures = station.work(Workplace(config, run, output))
+    try:
+        figures = station.work(Workplace(config, run, output))
+    except UserError:
+        if not station.resumes:  # nothing will continue in it
+            shutil.rmtree(output)
+        raise
     seconds = round(time.monotonic() - started, 2)
     manifest = {
         "station": station.name,
@@ -181,20 +186,35 @@ def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> di
 def lock_run(run: Path) -> Iterator[None]:
     """Keeps a second process out of a run; the lock goes with the process, however that ends.
 
+    Work that fails before it has put anything into a new run takes the folder away again.
+
     Raises:
         UserError: another process is at work in the run, or there can be no such folder.
     """
+    new = [folder for folder in (run, *run.parents) if not folder.exists()]
+    path = run / ".lock"
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = (run / ".lock").open("w")
+        lock = path.open("w")
     except OSError as error:
         raise UserError(f"Expected {run} to be a folder that can be written to (--runs): {error.strerror}.") from error
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Expected {run} for itself, but another tfdnc is at work there: wait for it.") from error
-        yield
+            taken = not path.samefile(f"/proc/self/fd/{file.fileno()}")  # a failed run has removed it meanwhile
+        except (BlockingIOError, FileNotFoundError):
+            taken = True
+        if taken:
+            raise UserError(f"Expected {run} for itself, but another tfdnc is at work there: wait for it.")
+        try:
+            yield
+        except BaseException:
+            if run in new and os.listdir(run) == [path.name]:
+                path.unlink()
+                for folder in new:  # the deepest comes first
+                    with contextlib.suppress(OSError):  # not empty: another run is there
+                        folder.rmdir()
+            raise
 
 
 def read_manifest(folder: Path) -> dict | None:

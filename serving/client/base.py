@@ -128,6 +128,9 @@ class Client:
                 f"Expected an answer from {self.target} within {seconds:g} s, none came. "
                 "Look whether the server runs and keeps up, ask for less at once, or wait longer."
             )
+        unreached = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+        if error.code() in unreached and (variable := connection.proxy_variable(self.target)):
+            message += f" It was asked through the proxy in {variable}; its name in no_grpc_proxy goes around that."
         return RetrievalError(error.code(), message, rows)
 
     def _check_passing(self, error: RetrievalError) -> None:

@@ -1,7 +1,10 @@
 """How a client reaches its server: encryption, retries, and the gRPC channel arguments that follow from them."""
 
 import dataclasses
+import ipaddress
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,10 @@ from tfdnc.errors import UserError
 
 _MOST_ATTEMPTS = 5
 """gRPC counts no further."""
+
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+_EXEMPT_VARIABLES = ("no_grpc_proxy", "no_proxy")
+"""Variables that gRPC looks at, in this order; it knows no capital letters."""
 
 _RETRY_BUFFER_BYTES = 64 << 20
 """gRPC silently sends a request once only if it is larger than this; its own default is 256 KB, some 100 users."""
@@ -91,15 +98,46 @@ class Retry:
 
 
 def connect(transport, target: str, tls: Tls | None, retry: Retry, options: dict[str, Any]):
-    """Returns a channel of `transport` (`grpc` or `grpc.aio`) to `target`; `options` win over what `retry` asks for.
+    """Returns a channel of `transport` (`grpc` or `grpc.aio`) to `target`; `options` win over what it sets by itself.
+
+    This machine is reached directly, others as gRPC does: through the proxy that the environment names.
 
     Raises:
         UserError: A file of `tls` cannot be read.
     """
-    arguments = list(({"grpc.max_receive_message_length": -1} | retry.arguments() | options).items())
+    direct = {"grpc.enable_http_proxy": 0} if _is_this_machine(target) else {}
+    arguments = list(({"grpc.max_receive_message_length": -1} | direct | retry.arguments() | options).items())
     if tls is None:
         return transport.insecure_channel(target, arguments)
     return transport.secure_channel(target, tls.credentials(), arguments)
+
+
+def proxy_variable(target: str) -> str | None:
+    """Returns the environment variable whose proxy gRPC asks for `target`; None if it asks the target itself."""
+    if target.startswith("unix:") or _is_this_machine(target):
+        return None
+    exempt = next(filter(None, map(os.environ.get, _EXEMPT_VARIABLES)), "")
+    names = filter(None, map(str.strip, exempt.split(",")))
+    if any(_host(target).endswith(name) for name in names):
+        return None
+    return next(filter(os.environ.get, _PROXY_VARIABLES), None)
+
+
+def _is_this_machine(target: str) -> bool:
+    host = _host(target)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _host(target: str) -> str:
+    """`127.0.0.1` of `127.0.0.1:8500`, `::1` of `[::1]:8500`, also behind the scheme of a resolver: `dns:///`."""
+    address = re.sub(r"^(dns:(//[^/]*/)?|ipv[46]:)", "", target)
+    bracketed = re.match(r"\[(.*)\]", address)
+    if bracketed:
+        return bracketed.group(1)
+    return address.rpartition(":")[0] if address.count(":") == 1 else address
 
 
 def _read(path: Path) -> bytes:

@@ -204,3 +204,27 @@ def test_the_asyncio_client_needs_its_loop():
 def test_retries_that_make_no_sense(settings):
     with pytest.raises(ValueError, match="Expected"):
         Retry(**settings)
+
+
+NO_PROXY = "http://127.0.0.1:9"  # nothing listens there
+
+
+@pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
+def test_this_machine_is_asked_directly_whatever_the_proxy(ask, monkeypatch, variable):
+    """gRPC sends a loopback address through the proxy too, where it names another machine."""
+    monkeypatch.setenv(variable, NO_PROXY)
+    with served(Script(echo)) as target:
+        port = target.rpartition(":")[2]
+        for name in (f"localhost:{port}", f"dns:///localhost:{port}", f"ipv4:127.0.0.1:{port}", f"127.0.0.1:{port}"):
+            [answer] = ask(name, "retrieve", [["a"]], client={"retry": Retry(1)})
+            assert answer.item_ids == ["a"]
+
+
+def test_a_proxy_is_named_where_a_server_was_not_reached_through_it(monkeypatch):
+    monkeypatch.setenv("http_proxy", NO_PROXY)
+    with RetrievalClient("server.invalid:8500", retry=Retry(1)) as client:
+        with pytest.raises(RetrievalError, match="through the proxy in http_proxy; its name in no_grpc_proxy"):
+            client.status(timeout=5)
+        monkeypatch.setenv("no_grpc_proxy", "localhost, .invalid")
+        with pytest.raises(RetrievalError, match=r"^((?!proxy in).)*$"):
+            client.status(timeout=5)

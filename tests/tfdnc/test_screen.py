@@ -2,12 +2,14 @@
 
 import io
 import logging
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from beam_jobs.progress import progress, steps
-from tfdnc.cli import screen
+from tfdnc.cli import screen, working
+from tfdnc.narrow import drop_columns
 from tfdnc.stations import Outcome, Station
 
 SIZES = (10, 20, 50, 100)
@@ -51,10 +53,10 @@ def make_report(clusters=True, categories=True):
     }
 
 
-def shown(report, monkeypatch):
+def shown(report, monkeypatch, width=100, curves=None):
     output = io.StringIO()
-    monkeypatch.setattr(screen, "console", Console(file=output, width=100, highlight=False, markup=False))
-    screen.show_report(report)
+    monkeypatch.setattr(screen, "console", Console(file=output, width=width, highlight=False, markup=False))
+    screen.show_report(report, Path("runs/x/evaluate/report.json"), curves)
     return output.getvalue()
 
 
@@ -68,6 +70,37 @@ def test_a_report_fits_in_100_columns(monkeypatch):
     assert "12.5% of the targets" in text
     assert "joint, no times sent" in text
     assert "1,234 targets are cold items" in text
+    assert "too narrow" not in text
+
+
+def test_in_80_columns_names_stay_whole_and_the_last_columns_go(monkeypatch):
+    """Names were broken off letter by letter to make room for figures."""
+    text = shown(make_report(), monkeypatch, width=80)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith(" joint, no times sent  0.2500  0.2500") for line in lines)
+    assert "80 columns are too narrow for gini, ild; runs/x/evaluate/report.json has all." in " ".join(text.split())
+
+
+def test_a_name_longer_than_half_the_screen_goes_on_in_a_next_line():
+    console = Console(file=io.StringIO(), width=40)
+    made = screen.table_of_figures("x", "cluster", "R@5", "R@20", "R@50", "R@100")
+    name = "Films about trains (1999) + and other ones"
+    made.add_row(name, *["0.2500"] * 4)
+    assert drop_columns(made, console) == ["R@50", "R@100"]
+    console.print(made)
+    assert name in " ".join(
+        " ".join(line.replace("0.2500", "").split()) for line in console.file.getvalue().splitlines()
+    )
+
+
+def test_the_first_table_has_the_lists_that_matter_and_says_where_the_others_are(monkeypatch):
+    text = shown(make_report(), monkeypatch, curves="tfdnc evaluate runs/x/config.yaml")
+    rows = [line.split("  ")[0].strip() for line in text.splitlines() if line.startswith(" ")]
+    assert [row for row in rows if row.startswith(("alpha", "joint,"))] == ["joint, no times sent"]
+    assert {"popularity", "joint", "quota*", "oracle intent"} <= set(rows)
+    assert "3 more lists, with other values of alpha: tfdnc evaluate runs/x/config.yaml" in text
+    assert "alpha 0.25" in shown(make_report(), monkeypatch)
 
 
 def test_cold_targets_are_not_mentioned_where_there_are_none(monkeypatch):
@@ -102,14 +135,14 @@ def watched(monkeypatch):
     """The line that stands on a terminal while something works: text, parts done, parts in all."""
     shown = []
 
-    class Progress(screen.Progress):
+    class Progress(working.Progress):
         def __init__(self, *columns, **options):
             super().__init__(*columns, **options)
             shown.append(self)
 
-    monkeypatch.setattr(screen, "Progress", Progress)
+    monkeypatch.setattr(working, "Progress", Progress)
     monkeypatch.setattr(screen, "console", Console(file=io.StringIO(), force_terminal=True, width=100, markup=False))
-    with screen.last_log_line("prepare"):
+    with working.last_log_line("prepare"):
 
         def line():
             [task] = shown[-1].tasks
@@ -137,3 +170,17 @@ def test_parts_of_a_step_add_up_beside_what_was_announced(watched):
     assert watched() == ("sorting 1 of 2, 7 users", 1, 2)
     log.info("done")
     assert watched() == ("done", 0, None)
+
+
+@pytest.mark.parametrize(("pause", "lines"), [(0, ["reading 0 of 2", "reading 2 of 2, 7 rows", "done"]), (60, [])])
+def test_without_a_terminal_a_job_leaves_a_line_now_and_then(monkeypatch, pause, lines):
+    """A cron job showed nothing but empty lines until a station was done."""
+    output = io.StringIO()
+    monkeypatch.setattr(screen, "console", Console(file=output, width=100))
+    monkeypatch.setattr(working, "LINE_SECONDS", pause)
+    log = logging.getLogger("beam_jobs.sequences")
+    with working.last_log_line("prepare"):
+        log.info("a file", extra=steps(reading=2) | progress("reading", 0))
+        log.info("two blocks", extra=progress("reading", 2, rows=7))
+        log.info("done")
+    assert [line.strip() for line in output.getvalue().splitlines()] == lines

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tfdnc import stations
 from tfdnc.config import parse_config
 from tfdnc.errors import UserError
 from tfdnc.fingerprint import RemoteFile
@@ -227,6 +228,42 @@ def test_a_run_belongs_to_one_process_at_a_time(run):
         pass
     with lock_run(run):
         pass
+
+
+def test_work_that_is_refused_leaves_neither_a_folder_nor_half_a_station(tmp_path):
+    """A log that was not there left runs/NAME behind."""
+
+    def refuse(place):
+        (place.output / "part").write_text("")
+        raise UserError("no")
+
+    def visit(run, resumes=False):
+        station = Station("x", "x", (), settings=lambda config: {}, work=refuse, headline=str, resumes=resumes)
+        with pytest.raises(UserError, match="no"), lock_run(run):
+            run_station(station, config(), run)
+
+    visit(tmp_path / "runs" / "new")
+    assert list(tmp_path.iterdir()) == []
+    old = tmp_path / "runs" / "old"
+    old.mkdir(parents=True)
+    visit(old)
+    assert [path.name for path in old.iterdir()] == [".lock"]  # a folder that was there before stays
+    visit(tmp_path / "runs" / "half", resumes=True)
+    assert (tmp_path / "runs" / "half" / ".x.unfinished" / "part").exists()  # what can be continued stays
+
+
+def test_a_lock_whose_folder_went_is_no_lock(run, monkeypatch):
+    """Between opening and locking, the process that failed there may have removed its new run."""
+    flock = stations.fcntl.flock
+
+    def late(file, how):
+        flock(file, how)
+        (run / ".lock").unlink()
+
+    run.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(stations.fcntl, "flock", late)
+    with pytest.raises(UserError, match="another tfdnc is at work there"):
+        lock_run(run).__enter__()
 
 
 def test_a_run_that_cannot_be_a_folder_is_refused(tmp_path):

@@ -2,12 +2,14 @@
 
 import argparse
 import shlex
+from pathlib import Path
 
 from tfdnc.benchmark import pages
 from tfdnc.benchmark.rates import find_baseline, rates, same_windows
 from tfdnc.benchmark.training import measure
 from tfdnc.cli import road, screen
 from tfdnc.cli.travel import travel
+from tfdnc.cli.working import last_log_line
 from tfdnc.config import load_config
 
 
@@ -18,21 +20,21 @@ def benchmark_training(arguments: argparse.Namespace) -> None:
     for config in configs:
         screen.console.print(config.name, style="bold reverse")
         travel(config, arguments.runs / config.name, last=road.EXAMPLES.name)
-    with screen.last_log_line("benchmark"):
+    with last_log_line("benchmark"):
         measured = measure(configs, arguments.runs, arguments.steps, arguments.rounds)
     rows = rates(measured, baseline)
     notes = [*pages.NOTES, *pages.contents(same_windows(measured))]
     title = f"Training throughput, {arguments.rounds} rounds of {arguments.steps} steps, ratios to {baseline}"
-    _show(title, rows, notes)
+    _show(arguments.output, title, rows, notes)
     pages.write_pages(arguments.output, pages.describe_machine(_command(arguments)), measured, rows, notes)
     screen.console.print(f"training.md, .csv and .json are in {arguments.output}", soft_wrap=True)
 
 
-def _show(title: str, rows: list[dict], notes: list[str]) -> None:
+def _show(output: Path, title: str, rows: list[dict], notes: list[str]) -> None:
     made = screen.table_of_figures(title, *pages.HEADERS)
     for row in rows:
         made.add_row(*pages.cells(row))
-    screen.console.print(made)
+    screen.print_figures(made, output / "training.md")
     for note in notes:
         screen.console.print(note, soft_wrap=True)
 

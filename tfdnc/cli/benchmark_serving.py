@@ -23,6 +23,7 @@ from tfdnc.benchmark.serving_figures import BATCHING, GRPC, IN_PROCESS, REST, fi
 from tfdnc.benchmark.serving_load import Load, Processes, Threads
 from tfdnc.benchmark.serving_server import ServerProcess
 from tfdnc.cli import screen
+from tfdnc.cli.working import last_log_line
 from tfdnc.errors import UserError
 
 _USERS = 64
@@ -47,11 +48,11 @@ def benchmark_serving(arguments: argparse.Namespace) -> None:
     """Measures a bundle, or somebody's server of it, and writes what it found."""
     if arguments.target and not arguments.bundle:
         raise UserError("Expected the bundle that --target serves, its recorded requests are what is sent: name it.")
-    with screen.last_log_line("benchmark"), contextlib.ExitStack() as stack:
+    with last_log_line("benchmark"), contextlib.ExitStack() as stack:
         subject = _recorded(arguments.bundle) if arguments.bundle else stack.enter_context(_synthetic(arguments))
         results = {"bundle": subject.description, **_measure(arguments, subject, stack)}
     notes = [*serving_pages.NOTES, *serving_pages.describe(results["load"], results["reloads"])]
-    _show(results, notes)
+    _show(arguments.output, results, notes)
     serving_pages.write_pages(arguments.output, pages.describe_machine(_command(arguments)), results, notes)
     screen.console.print(f"serving.md, .json and .png are in {arguments.output}", soft_wrap=True)
 
@@ -149,7 +150,7 @@ def _as_json(request: predict_pb2.PredictRequest) -> bytes:
     return json.dumps({"signature_name": request.model_spec.signature_name, "inputs": columns}).encode()
 
 
-def _show(results: dict, notes: list[str]) -> None:
+def _show(output: Path, results: dict, notes: list[str]) -> None:
     screen.console.print(results["bundle"], soft_wrap=True)
     for title, headers, cells, rows in (
         ("Latency by load", serving_pages.RATE_HEADERS, serving_pages.rate_cells, results["rates"]),
@@ -158,7 +159,7 @@ def _show(results: dict, notes: list[str]) -> None:
         made = screen.table_of_figures(title, *headers)
         for row in rows:
             made.add_row(*cells(row))
-        screen.console.print(made)
+        screen.print_figures(made, output / "serving.md")
     for note in notes:
         screen.console.print(note, soft_wrap=True)
 

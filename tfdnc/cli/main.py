@@ -1,14 +1,17 @@
 """`tfdnc`: one command per station, `run` for all of them, commands about many runs, `serve` and `query`."""
 
 import argparse
-import logging
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from serving import options as server_flags
 from tfdnc.cli import screen
+from tfdnc.cli.noise import quiet_libraries, set_up_logging
+from tfdnc.cli.streams import lenient_streams
 from tfdnc.cli.travel import travel
+from tfdnc.cli.working import last_log_line
 from tfdnc.config import load_config
 from tfdnc.errors import UserError
 from tfdnc.schema import MODEL_NAME
@@ -28,11 +31,24 @@ _STATION_HELP = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status.
 
-    0; 1 if experiments of a comparison failed; 2 after a message about bad input; 130 when interrupted.
+    0; 1 if experiments of a comparison failed, or if output was lost; 2 after a message about bad input; 130 when
+    interrupted.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
-    _set_up_logging(logging.INFO if arguments.verbose else logging.WARNING)
+    is_program = argv is None
+    argv = sys.argv[1:] if is_program else argv
+    with lenient_streams() as streams:
+        arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
+        with quiet_libraries() if is_program and not arguments.verbose else contextlib.nullcontext():
+            set_up_logging(arguments.verbose)
+            status = _carry_out(arguments)
+        for stream in streams:
+            stream.flush()
+        if lost := [stream.lost for stream in streams if stream.lost]:
+            print(f"tfdnc: not all output could be written ({lost[0].strerror})", file=sys.stderr)
+        return status or (1 if lost else 0)
+
+
+def _carry_out(arguments: argparse.Namespace) -> int:
     try:
         return arguments.command(arguments) or 0
     except UserError as error:
@@ -68,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bundle_commands(add)
 
     query = add("query", _query, "ask a server for one user of a run")
-    query.add_argument("--user", required=True, help="user id of the log")
+    _add_user_flags(query)
     query.add_argument("--run", type=Path, help="run to take the user from (default: the newest bundle in --runs)")
     query.add_argument("--runs", type=Path, default=Path("runs"))
     merges = query.add_mutually_exclusive_group()
@@ -77,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--num-candidates", type=_count, default=50, help="length of the list (default: 50)")
     query.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
     query.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
+    query.add_argument(
+        "--wait", type=_seconds, default=60.0, metavar="SECONDS", help="for a server that is starting (default: 60)"
+    )
     query.add_argument("--model-name", default=MODEL_NAME)
     query.add_argument("--label", help="label of the version to ask, such as stable (default: the latest version)")
     query.add_argument("--tls-roots", type=Path, metavar="PEM", help="encrypt, and trust these root certificates")
@@ -92,6 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", help="ml-1m")
     fetch.add_argument("--output", type=Path, default=Path("data"), help="folder for the data set's own folder")
     return parser
+
+
+def _add_user_flags(query: argparse.ArgumentParser) -> None:
+    """Whose history a query sends."""
+    who = query.add_mutually_exclusive_group()
+    who.add_argument("--user", help="user id of the log (default: the first one with an event held out for testing)")
+    who.add_argument("--history", nargs="*", metavar="ITEM", help="item ids, oldest first, of a user not in the log")
+    query.add_argument("--history-times", type=int, nargs="*", metavar="TIME", help="times of --history, as in the log")
+    query.add_argument("--request-time", type=int, metavar="TIME", help="when the user of --history asks")
 
 
 def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -181,27 +209,8 @@ def _number(kind: type, fits: Callable[[float], bool], expected: str) -> Callabl
 
 
 _share = _number(float, lambda value: 0 <= value <= 1, "a share in 0..1")
-_alpha = _number(float, lambda value: value >= 0, "a number of 0 or more")  # NaN is not
+_alpha = _seconds = _number(float, lambda value: value >= 0, "a number of 0 or more")  # NaN is not
 _count = _number(int, lambda value: 1 <= value < 2**31, "1 or more, and below 2^31")
-
-
-def _set_up_logging(level: int) -> None:
-    """Sends log records of `level` and above to stderr, without the chatter of three libraries."""
-    logging.basicConfig(format="%(levelname)s %(message)s")
-    logging.getLogger().setLevel(level)
-    logging.getLogger("gensim").setLevel(logging.WARNING)  # every progress line is INFO
-    for handler in logging.getLogger().handlers:
-        handler.setLevel(level)
-        handler.addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for what no reader can act on."""
-    if record.name == "tensorflow":  # warns of the TF1 loader, which is the one TF Serving uses
-        return record.levelno >= logging.ERROR
-    if record.exc_info and isinstance(record.exc_info[1], UserError):  # Beam logs what `main` is about to print
-        return False
-    return "apitools not found" not in str(record.msg)  # Beam on BigQuery, at import
 
 
 def _adder(commands) -> Callable[..., argparse.ArgumentParser]:
@@ -270,7 +279,7 @@ def _query(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from tfdnc.page.build import write_page
 
-    with screen.last_log_line("report"):
+    with last_log_line("report"):
         shown = write_page(arguments.runs, arguments.output)
     size = arguments.output.stat().st_size / 1e6
     line = (

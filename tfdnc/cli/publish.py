@@ -11,6 +11,7 @@ from serving.client import Tls
 from serving.publish import publish
 from serving.verify import Ask, Report, find_version, verify
 from tfdnc.cli import screen
+from tfdnc.cli.working import last_log_line
 from tfdnc.errors import UserError
 
 
@@ -40,7 +41,7 @@ def publish_version(arguments: argparse.Namespace) -> None:
 
 def _check(name: Path, path: Path, ask: Ask | None = None) -> None:
     """Verifies the version at `path` and shows it as `name`; raises a `UserError` about the first mismatch."""
-    with screen.last_log_line("verify"):
+    with last_log_line("verify"):
         report = verify(path, ask)
     _show(name, report)
     if report.mismatch:
@@ -53,4 +54,4 @@ def _show(name: Path, report: Report) -> None:
     for row in report.signatures:
         figures = (f"{row.requests}", f"{row.equal}", f"{row.difference:.2g}", f"{row.overlap:.4f}")
         made.add_row(row.signature, *figures)
-    screen.console.print(made)
+    screen.print_figures(made)

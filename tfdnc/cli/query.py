@@ -4,32 +4,24 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+import grpc
 import numpy as np
-import pyarrow.parquet as pq
 from rich.text import Text
 
 from serving.bundle import read_manifest as read_bundle_manifest
-from serving.client import Retrieval, RetrievalClient, Tls
+from serving.client import Retrieval, RetrievalClient, RetrievalError, Tls
 from serving.verify import find_version
 from tfdnc import schema
 from tfdnc.cli import road, screen
+from tfdnc.cli.query_user import User, find_user
+from tfdnc.cli.reach import await_model, unknown_model
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable, read_items
 from tfdnc.stations import read_manifest
 
 _SHOWN_HISTORY = 8
 _SHOWN_PER_CLUSTER = 5
-
-
-class User(NamedTuple):
-    """One user of the log, as rows of the item table."""
-
-    history: np.ndarray  # [T] item rows, oldest first
-    held_out: int | None  # item row of the test target, which no model has seen; None where the user has none
-    times: list[int]  # of the history
-    request_time: int  # when the held-out item came, else when the last item did
 
 
 def query(arguments: argparse.Namespace) -> None:
@@ -47,24 +39,38 @@ def query(arguments: argparse.Namespace) -> None:
     items = read_items(run / road.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
-    user = _read_user(run, items, arguments.user)
+    reads_times = manifest["config"]["model"]["times"]
+    user = find_user(arguments, run, items, reads_times)
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     options = {"label": arguments.label, "tls": tls}
     with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name, **options) as client:
-        history = [items.item_ids[row] for row in user.history]
-        controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
-        if arguments.joint_alpha is not None:
-            controls["joint_alpha"] = arguments.joint_alpha
-        if manifest["config"]["model"]["times"]:
-            controls |= {"times": [user.times], "request_time": user.request_time}
-        [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha, **controls)
+        try:
+            await_model(client, arguments.wait)
+            answer = _ask(client, user, reads_times, arguments)
+        except RetrievalError as error:
+            if error.code is not grpc.StatusCode.NOT_FOUND or arguments.label:
+                raise
+            names = {schema.MODEL_NAME, *(folder.name for folder in run.parent.iterdir())}
+            raise unknown_model(target, arguments.model_name, names, tls=tls) from error
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
         raise UserError(
             f"Expected a server of {run / road.EXPORT.folder} at {target}, but it answers with clusters or items that "
             "this run does not have: start it on this bundle, or name its run with --run."
         )
-    _show_user(arguments.user, run, user, items)
+    _show_user(run, user, items)
     _show_answer(answer, user, items, _merge_of(arguments))
+
+
+def _ask(client: RetrievalClient, user: User, reads_times: bool, arguments: argparse.Namespace) -> Retrieval:
+    controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
+    if arguments.joint_alpha is not None:
+        controls["joint_alpha"] = arguments.joint_alpha
+    if reads_times:
+        controls["times"] = [user.times]
+        if user.request_time is not None:
+            controls["request_time"] = user.request_time
+    [answer] = client.retrieve([user.history], arguments.num_candidates, arguments.alpha, **controls)
+    return answer
 
 
 def _newest_run(runs: Path) -> Path:
@@ -72,20 +78,6 @@ def _newest_run(runs: Path) -> Path:
     if not bundles:
         raise UserError(f"Expected a run with a bundle in {runs}, found none: run `tfdnc run CONFIG` first.")
     return max(bundles, key=lambda folder: folder.stat().st_mtime).parent
-
-
-def _read_user(run: Path, items: ItemTable, user_id: str) -> User:
-    folder = run / road.PREPARE.folder / schema.SEQUENCES
-    found = pq.read_table(folder, columns=["items", "times", "test"], filters=[("user_id", "=", user_id)])
-    if not len(found):
-        raise UserError(f"Expected a user of the log, but {folder} has no user {user_id!r} (filtered out, or unknown).")
-    row_of = np.empty(len(items.item_ids) + 1, np.int64)
-    row_of[items.sequence_indices] = np.arange(len(items.item_ids))
-    rows, times, test = (found[name][0].as_py() for name in ("items", "times", "test"))
-    rows = row_of[np.array(rows)]
-    if test < 0:
-        return User(rows, None, times, times[-1])
-    return User(rows[:test], int(rows[test]), times[:test], times[test])
 
 
 @contextlib.contextmanager
@@ -101,14 +93,17 @@ def _target(arguments: argparse.Namespace, run: Path) -> Iterator[str]:
         yield server.address
 
 
-def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
-    shown = user.history[-_SHOWN_HISTORY:]
-    table = screen.table(f"User {user_id} of {run}: {len(user.history)} events, the latest", "", "item", "cluster")
+def _show_user(run: Path, user: User, items: ItemTable) -> None:
+    row_of = _rows_by_id(items)
+    known = [row_of[item] for item in user.history if item in row_of]
+    shown = known[-_SHOWN_HISTORY:]
+    who = "A user with this history" if user.name is None else f"User {user.name}"
+    table = screen.table(f"{who} of {run}: {len(known)} events, the latest", "", "item", "cluster")
     for age, row in zip(range(len(shown), 0, -1), shown, strict=True):
         table.add_row(f"-{age}", items.titles[row], _cluster_of(row, items))
     if user.held_out is not None:
-        title = Text(items.titles[user.held_out], style="bold")
-        table.add_row("next", title, _cluster_of(user.held_out, items), end_section=True)
+        row = row_of[user.held_out]
+        table.add_row("next", Text(items.titles[row], style="bold"), _cluster_of(row, items), end_section=True)
     screen.console.print(table)
 
 
@@ -123,20 +118,27 @@ def _show_answer(answer: Retrieval, user: User, items: ItemTable, merge: str) ->
     title = f"{len(answer.item_ids)} candidates by {merge}"
     table = screen.table(title, "cluster", "intent", "items", "best of them (place in the list)")
     place_of = {item_id: place for place, item_id in enumerate(answer.item_ids, 1)}
-    row_of = {item_id: row for row, item_id in enumerate(items.item_ids)}
+    row_of = _rows_by_id(items)
     for cluster in np.argsort(-answer.intent, kind="stable"):
         mine = [i for i, of in zip(answer.item_ids, answer.cluster_ids, strict=True) if of == cluster]
         best = [f"{items.titles[row_of[i]]} ({place_of[i]})" for i in mine[:_SHOWN_PER_CLUSTER]]
-        bar = "█" * round(10 * answer.intent[cluster])
+        bar = ("#" if screen.console.options.ascii_only else "█") * round(10 * answer.intent[cluster])
         intent = f"{answer.intent[cluster]:.3f} {bar}"
         table.add_row(items.cluster_names[cluster], intent, str(answer.quotas[cluster]), ", ".join(best))
     screen.console.print(table)
+    if user.name is None:
+        return
     if user.held_out is None:
         screen.console.print("No event of this user is held out for testing.\n", soft_wrap=True)
         return
-    place = place_of.get(items.item_ids[user.held_out])
+    place = place_of.get(user.held_out)
     verdict = f"at place {place}" if place else "not among them"
-    screen.console.print(f"The held-out next item, {items.titles[user.held_out]}, is {verdict}.\n", soft_wrap=True)
+    title = items.titles[row_of[user.held_out]]
+    screen.console.print(f"The held-out next item, {title}, is {verdict}.\n", soft_wrap=True)
+
+
+def _rows_by_id(items: ItemTable) -> dict[str, int]:
+    return {item_id: row for row, item_id in enumerate(items.item_ids)}
 
 
 def _cluster_of(row: int, items: ItemTable) -> str:

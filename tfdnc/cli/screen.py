@@ -1,22 +1,21 @@
-"""What the command line shows: one line per station, and tables."""
+"""Shows what stations found: a line each, and tables."""
 
-import contextlib
-import logging
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import rich
 from rich import box
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
-from beam_jobs.progress import PROGRESS, STEPS
 from tfdnc.evaluation.metrics import sizes_of
+from tfdnc.narrow import drop_columns
 from tfdnc.stations import Outcome, Station
 
-console = Console(highlight=False, markup=False)  # ids and titles are data, whatever brackets they hold
+# The console of the process, which libraries and the bar of a training print on too. Ids and titles are data, whatever
+# brackets they hold.
+rich.reconfigure(highlight=False, markup=False)
+console = rich.get_console()
 if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = 100  # what reports are made for; a file or a pipe would have 80
 
@@ -24,70 +23,6 @@ if not console.is_terminal and "COLUMNS" not in os.environ:
 def station_started(station: Station) -> None:
     """Announces a station before its work begins."""
     console.print(station.name, style="bold")
-
-
-@contextlib.contextmanager
-def last_log_line(name: str) -> Iterator[None]:
-    """Shows, on a terminal, what work called `name` last logged; nothing of it stays on the screen.
-
-    That is a line of text, or how far a step of the work is if the record says so (`beam_jobs.progress`).
-    """
-    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), _Bar(), _TimeLeft()
-    with Progress(*columns, console=console, transient=True) as shown:
-        watcher = _Watcher(shown, name)
-        loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
-        for logger in loggers:
-            logger.addHandler(watcher)
-            logger.setLevel(logging.INFO)
-        try:
-            yield
-        finally:
-            for logger in loggers:
-                logger.removeHandler(watcher)
-
-
-class _Watcher(logging.Handler):
-    """Adds up what records say is done of a step; one about another step, or about none, begins a new line."""
-
-    def __init__(self, shown: Progress, name: str):
-        super().__init__(logging.INFO)
-        self._shown, self._step, self._done = shown, None, 0
-        self._parts: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
-        self._task = shown.add_task(f"{name} ...", total=None)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._parts.update(getattr(record, STEPS, {}))
-        step, done, counts = getattr(record, PROGRESS, (None, 0, {}))
-        if step is None or step != self._step:
-            self._step, self._done = step, 0
-            self._counts.clear()
-            self._shown.remove_task(self._task)
-            self._task = self._shown.add_task("", total=None, visible=False)
-        self._done += done
-        self._counts.update(counts)
-        text = record.getMessage() if step is None else self._so_far()
-        self._shown.update(
-            self._task, completed=self._done, total=self._parts[step] or None, description=text, visible=True
-        )
-
-    def _so_far(self) -> str:
-        parts = f"{self._step} {self._done:,} of {self._parts[self._step]:,}"
-        return ", ".join([parts, *(f"{count:,} {name}" for name, count in self._counts.items() if count)])
-
-
-class _Bar(BarColumn):
-    """A bar where there is a total."""
-
-    def render(self, task: Task) -> RenderableType:
-        return Text() if task.total is None else super().render(task)
-
-
-class _TimeLeft(TimeRemainingColumn):
-    """The time that is left where there is a total."""
-
-    def render(self, task: Task) -> Text:
-        return Text() if task.total is None else super().render(task)
 
 
 def station_ended(station: Station, outcome: Outcome) -> None:
@@ -105,26 +40,45 @@ def table(title: str, *headers: str) -> Table:
 
 
 def table_of_figures(title: str, *headers: str) -> Table:
-    """As `table`, with names in the first column and figures in the others."""
+    """As `table`, with names in the first column and figures in the others; `print_figures` prints it."""
     made = table(title, *headers)
     for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True  # only the names give way on a narrow terminal
+        column.justify, column.no_wrap = "right", True
     return made
 
 
-def show_report(report: dict) -> None:
-    """Prints the evaluation report: merges against popularity, within clusters, intent, the alpha curve."""
+def print_figures(made: Table, whole: Path | None = None) -> None:
+    """Prints a table of figures, without the last columns where the screen is too narrow; `whole` has all of it."""
+    gone = drop_columns(made, console)
+    console.print(made)
+    if gone:
+        place = f"; {whole} has all" if whole else ""
+        console.print(f"{console.width} columns are too narrow for {', '.join(gone)}{place}.", soft_wrap=True)
+
+
+def show_report(report: dict, path: Path, curves: str | None = None) -> None:
+    """Prints an evaluation report: merges against popularity, within clusters, intent, the curves over alpha.
+
+    Args:
+        report: what `report.json` holds.
+        path: of that file.
+        curves: a command that shows the curves; None shows them.
+    """
     sizes = sizes_of(report["merge"])
     last = sizes[-1]
     columns = {f"recall@{m}": f"R@{m}" for m in sizes} | {f"ndcg@{sizes[0]}": f"NDCG@{sizes[0]}"}
     spread = {"coverage": "cover", "entropy": "entropy", "gini": "gini", "ild": "ild"}
     columns |= {f"{name}@{last}": text for name, text in spread.items() if f"{name}@{last}" in report["merge"]}
     title = f"Test set: {report['users']:,} users, all unseen items ranked"
-    _show_figures(table_of_figures(title, "merge", *columns.values()), _rows_of(report), columns)
+    curve = {} if curves else _curve_rows(report)
+    rows = _summary_rows(report) | curve | _ceiling_row(report)
+    _show_figures(table_of_figures(title, "merge", *columns.values()), rows, columns, path)
     for line in _notes(report, last):
         console.print(line)
+    if curves and (points := len(_curve_rows(report))):
+        console.print(f"{points} more lists, with other values of alpha: {curves}", soft_wrap=True)
     if report["judged_by"]:
-        _show_within_clusters(report)
+        _show_within_clusters(report, path)
     if report["calibration"]:
         figures, calibration = report["intent"], report["calibration"]
         console.print(
@@ -134,18 +88,25 @@ def show_report(report: dict) -> None:
         )
 
 
-def _rows_of(report: dict) -> dict[str, dict]:
-    """Name -> figures of every list of the report, and the ceiling of all of them."""
+def _summary_rows(report: dict) -> dict[str, dict]:
+    """Name -> figures of the lists that matter."""
     rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
     if report["without_times"]:
         rows[f"{report['merge_method']}, no times sent"] = report["without_times"]
     if report["tuned"]:
         rows["quota*"] = report["tuned"]["figures"]
-    rows |= {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
-    rows |= {f"joint, alpha {point['alpha']:g}": point for point in report["joint_curve"]}
-    if report["judged_by"]:  # with one cluster that is always given, this would be the list itself
-        rows["oracle intent"] = report["within_cluster"]
     return rows
+
+
+def _curve_rows(report: dict) -> dict[str, dict]:
+    """Name -> figures along the curves over alpha."""
+    rows = {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
+    return rows | {f"joint, alpha {point['alpha']:g}": point for point in report["joint_curve"]}
+
+
+def _ceiling_row(report: dict) -> dict[str, dict]:
+    """The list of a user whose next cluster is known; with one cluster that would be the list itself."""
+    return {"oracle intent": report["within_cluster"]} if report["judged_by"] else {}
 
 
 def _notes(report: dict, last: int) -> Iterator[str]:
@@ -166,19 +127,19 @@ def _notes(report: dict, last: int) -> Iterator[str]:
         yield f"{cold['targets']:,} targets are cold items (no training event, or new to the clusters): {recall}."
 
 
-def _show_within_clusters(report: dict) -> None:
+def _show_within_clusters(report: dict, path: Path) -> None:
     by_cluster = report["within_cluster_by_cluster"]
     columns = [name for name in max(by_cluster, key=len) if name.startswith("recall")]
     rows = {row["name"]: row for row in by_cluster} | {"all": {"targets": report["users"], **report["within_cluster"]}}
     headers = [name.replace("recall", "R") for name in columns]
     made = table_of_figures("Recall with the target's cluster given", "cluster", "targets", *headers)
-    _show_figures(made, rows, ["targets", *columns])
+    _show_figures(made, rows, ["targets", *columns], path)
 
 
-def _show_figures(made: Table, rows: dict[str, dict], columns) -> None:
+def _show_figures(made: Table, rows: dict[str, dict], columns: Iterable[str], path: Path) -> None:
     for name, figures in rows.items():
         made.add_row(name, *(_figure(figures.get(key)) for key in columns))
-    console.print(made)
+    print_figures(made, path)
 
 
 def _figure(value: float | int | None) -> str:

@@ -3,7 +3,9 @@
 import contextlib
 from pathlib import Path
 
-from tfdnc.cli import road, screen
+from tfdnc import schema
+from tfdnc.cli import hints, road, screen
+from tfdnc.cli.working import last_log_line
 from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
 from tfdnc.stations import Station, assist, lock_run, run_station
@@ -33,7 +35,6 @@ def travel(config: ExperimentConfig, run: Path, last: str | None = None, force: 
         _follow(config, run, force, last)
         return
     with lock_run(run):
-        road.write_config(config, run)
         _visit(stations, config, run, force, last)
 
 
@@ -49,9 +50,14 @@ def _follow(config: ExperimentConfig, run: Path, force: bool, last: str | None) 
 def _visit(stations: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
     for station in stations:
         screen.station_started(station)
-        # Training has a progress bar of its own, and a terminal shows one live display at a time.
-        with contextlib.nullcontext() if station is road.TRAIN else screen.last_log_line(station.name):
+        # Training shows its epochs by itself, and a terminal has room for one live display at a time.
+        with contextlib.nullcontext() if station is road.TRAIN else last_log_line(station.name):
             outcome = run_station(station, config, run, force and last in (None, station.name))
+        if station is stations[0]:  # not before: a run whose input is refused leaves nothing
+            road.write_config(config, run)
         screen.station_ended(station, outcome)
         if station is road.EVALUATE:
-            screen.show_report(outcome.figures)
+            curves = None if station.name == last else hints.evaluate_command(run)
+            screen.show_report(outcome.figures, run / station.folder / schema.REPORT, curves)
+        if station is road.EXPORT:
+            screen.console.print(hints.next_steps(run), soft_wrap=True)

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tfdnc.comparison.tables import Table, best_rows
+from tfdnc.narrow import drop_columns
 
 _WIDE = 160
 """Columns of a table that is printed into a file or a pipe."""
@@ -28,7 +29,11 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         for label, cells in _texts(table):
             texts = [Text(text.replace("± ", "±"), "bold" if best else "") for text, best in cells]
             made.add_row(Text(label), *texts)
-        console.print(made, width=None if console.is_terminal else max(_WIDE, console.width))
+        width = console.width if console.is_terminal else max(_WIDE, console.width)
+        gone = drop_columns(made, console, width)
+        console.print(made, width=width)
+        if gone:
+            console.print(f"{width} columns are too narrow for {', '.join(gone)}; the files have all.", soft_wrap=True)
         for note in table.notes:
             console.print(note, style="dim", soft_wrap=True)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import rich
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tfdnc import schema
@@ -205,6 +206,41 @@ class EarlyStop(keras.callbacks.Callback):
         self.model.stop_training = self._is_over()
 
 
+def epoch_display(steps: int, first_epoch: int, epochs: int, objective: str) -> "ProgressBar | EpochLines":
+    """Returns a callback that shows the epochs: a bar on a terminal, a line each elsewhere."""
+    if rich.get_console().is_terminal:
+        return ProgressBar(steps, first_epoch, epochs, objective)
+    return EpochLines(epochs, objective)
+
+
+class EpochLines(keras.callbacks.Callback):
+    """A line for every epoch: its mean losses, its validation figure if it was validated, and its seconds.
+
+    Does nothing as a context manager.
+    """
+
+    def __init__(self, epochs: int, objective: str):
+        super().__init__()
+        self._epochs = epochs
+        self._objective = objective
+
+    def __enter__(self) -> "EpochLines":
+        return self
+
+    def __exit__(self, *error) -> None:
+        pass
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Notes the time."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Prints the line."""
+        seconds = f"{time.monotonic() - self._began:.1f} s"
+        parts = [f"    epoch {epoch + 1}/{self._epochs}", _losses(logs), _validated(self._objective, logs), seconds]
+        rich.get_console().print("  ".join(filter(None, parts)), soft_wrap=True)
+
+
 class ProgressBar(keras.callbacks.Callback):
     """One bar over all steps with the epoch's mean losses and the last validation figure.
 
@@ -213,7 +249,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, steps: int, first_epoch: int, epochs: int, objective: str):
         super().__init__()
-        self._objective = f"val_{objective}"
+        self._objective = objective
         self._epochs = epochs
         self._validated = ""
         columns = (
@@ -241,9 +277,17 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Shows the epoch's mean losses."""
-        if self._objective in logs:
-            self._validated = f"  {self._objective.removeprefix('val_')} {logs[self._objective]:.4f}"
-        losses = "  ".join(f"{name} {logs[name]:.3f}" for name in ("retrieval_loss", "intent_loss") if name in logs)
-        self._progress.update(
-            self._task, epoch=f"{epoch + 1}/{self._epochs}", figures=losses.replace("_loss", "") + self._validated
-        )
+        self._validated = _validated(self._objective, logs) or self._validated
+        figures = "  ".join(filter(None, (_losses(logs), self._validated)))
+        self._progress.update(self._task, epoch=f"{epoch + 1}/{self._epochs}", figures=figures)
+
+
+def _losses(logs: dict[str, float]) -> str:
+    names = ("retrieval_loss", "intent_loss")
+    return "  ".join(f"{name.removesuffix('_loss')} {logs[name]:.3f}" for name in names if name in logs)
+
+
+def _validated(objective: str, logs: dict[str, float]) -> str:
+    """The figure that picks the best epoch; nothing of an epoch that was not validated."""
+    value = logs.get(f"val_{objective}")
+    return "" if value is None else f"{objective} {value:.4f}"

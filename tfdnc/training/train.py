@@ -20,10 +20,10 @@ from tfdnc.training.callbacks import (
     Checkpoint,
     CpuTime,
     EarlyStop,
-    ProgressBar,
     RefuseDivergence,
     TrainingState,
     Validation,
+    epoch_display,
 )
 from tfdnc.training.negatives import NEGATIVE_SOURCES
 from tfdnc.training.records import TrainingRecords
@@ -87,7 +87,7 @@ def train(
             ]
             if team.place.is_chief:
                 callbacks += [
-                    displays.enter_context(ProgressBar(steps, first_epoch, settings.epochs, objective)),
+                    displays.enter_context(epoch_display(steps, first_epoch, settings.epochs, objective)),
                     keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
                 ]
             # After the others: an epoch counts as done when everything about it is on disk.

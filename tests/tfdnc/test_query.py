@@ -1,0 +1,135 @@
+"""Whose history a query sends, and how it reaches its server."""
+
+import argparse
+import types
+
+import grpc
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from serving.client import RetrievalError, VersionStatus
+from tfdnc.cli import reach, screen
+from tfdnc.cli.query_user import find_user
+from tfdnc.errors import UserError
+
+ITEMS = types.SimpleNamespace(item_ids=["b", "a", "c"], sequence_indices=np.array([2, 1, 3]))
+USERS = [("short", [1], [5], 0), ("none", [1, 3], [5, 6], -1), ("u", [1, 2, 3, 1], [5, 6, 7, 8], 2)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "prepare" / "sequences"
+    folder.mkdir(parents=True)
+    columns = dict(zip(("user_id", "items", "times", "test"), zip(*USERS, strict=True), strict=True))
+    pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), folder / "0.parquet")
+    return tmp_path
+
+
+def find(run, reads_times=True, **flags):
+    names = dict.fromkeys(("user", "history", "history_times", "request_time"))
+    return find_user(argparse.Namespace(**names | flags), run, ITEMS, reads_times)
+
+
+def test_a_user_of_the_log_sends_what_comes_before_the_test_target(run):
+    user = find(run, user="u")
+    assert (user.history, user.times, user.request_time, user.held_out) == (["a", "b"], [5, 6], 7, "c")
+    assert find(run, user="none").history == ["a", "c"]
+
+
+def test_without_a_name_the_first_user_with_a_history_and_a_target_is_taken_and_named(run):
+    with screen.console.capture() as shown:
+        assert find(run).name == "u"
+    assert "asking for user u" in shown.get()
+
+
+def test_an_unknown_user_is_refused(run):
+    with pytest.raises(UserError, match="no user '1'"):
+        find(run, user="1")
+
+
+def test_a_history_of_the_command_line_is_sent_as_it_is_and_unknown_ids_are_said(run):
+    with screen.console.capture() as shown:
+        user = find(run, history=["a", "x", "c"], history_times=[1, 2, 3], request_time=9)
+    assert user[1:] == (["a", "x", "c"], [1, 2, 3], 9, None)
+    assert "1 of 3 items are not among those of the run" in shown.get()
+    assert shown.get().strip().endswith(": x")
+
+
+def test_a_history_needs_no_times_and_may_be_empty(run):
+    assert find(run, history=["a"])[1:4] == (["a"], [], None)
+    assert find(run, history=[]).history == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"history": ["a"], "history_times": [1]}, "Expected --history-times and --request-time, or neither"),
+        ({"history": ["a"], "history_times": [1, 2], "request_time": 3}, "for each of 1 items .* got 2"),
+        ({"history_times": [1], "request_time": 3}, "Expected --history together with"),
+        ({"user": "u", "request_time": 3}, "Expected --history together with"),
+        (
+            {"history": ["a"], "history_times": [1], "request_time": 3, "reads_times": False},
+            "the model of this bundle reads no times",
+        ),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(run, flags, complaint):
+    with pytest.raises(UserError, match=complaint):
+        find(run, **flags)
+
+
+class Server:
+    """Stands for a client of a server that goes through these states; a code is a failed call."""
+
+    target = "host:8500"
+
+    def __init__(self, *states):
+        self.states, self.waited = list(states), False
+
+    def status(self, timeout):
+        state = self.states.pop(0)
+        if isinstance(state, grpc.StatusCode):
+            raise RetrievalError(state, "as scripted")
+        return [VersionStatus(1, state, "")]
+
+    def wait_until_available(self, timeout):
+        self.waited = True
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    monkeypatch.setattr(reach.time, "sleep", lambda seconds: None)
+
+
+def test_a_query_waits_for_a_server_that_starts_and_says_so_once(no_pause):
+    """README starts the server in the background and asks at once."""
+    server = Server(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, "AVAILABLE")
+    with screen.console.capture() as shown:
+        reach.await_model(server, 60)
+    assert shown.get().splitlines() == ["Waiting for a server at host:8500, 60 s at most (--wait) ..."]
+    assert not server.waited
+
+
+def test_a_model_that_is_loading_is_waited_for(no_pause):
+    server = Server("LOADING")
+    reach.await_model(server, 60)
+    assert server.waited
+
+
+@pytest.mark.parametrize(("code", "seconds"), [(grpc.StatusCode.NOT_FOUND, 60), (grpc.StatusCode.UNAVAILABLE, 0)])
+def test_what_no_waiting_mends_ends_at_once(no_pause, code, seconds):
+    with pytest.raises(RetrievalError, match=code.name):
+        reach.await_model(Server(code), seconds)
+
+
+@pytest.mark.parametrize(
+    ("served", "ending"),
+    [({"tfdnc", "b"}, "it has b, tfdnc."), (set(), "nor does it have a, b, tfdnc; ask who started it.")],
+)
+def test_a_wrong_model_name_is_answered_with_the_names_there_are(monkeypatch, served, ending):
+    monkeypatch.setattr(reach, "_is_served", lambda target, name, options: name in served)
+    error = reach.unknown_model("host:8500", "x", {"tfdnc", "b", "a", "x"})
+    assert "a model that host:8500 serves, it has none called 'x': " in str(error)
+    assert str(error).endswith(ending)

@@ -1,0 +1,93 @@
+"""The user that a query is about: one of the log, or a history that was typed."""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.dataset as ds
+
+from tfdnc import schema
+from tfdnc.cli import road, screen
+from tfdnc.errors import UserError
+from tfdnc.items import ItemTable
+
+_COLUMNS = ["user_id", "items", "times", "test"]
+_SHOWN_UNKNOWN = 8
+
+
+class User(NamedTuple):
+    """What is sent, and what is known beside it."""
+
+    name: str | None  # id in the log; None of a history that was typed
+    history: list[str]  # item ids, oldest first; unknown ones among them if they were typed
+    times: list[int]  # of the history; empty where they are not known
+    request_time: int | None  # when the held-out item came, else when the last item did; None where it is not known
+    held_out: str | None  # item id of the test target, which no model has seen; None where the user has none
+
+
+def find_user(arguments: argparse.Namespace, run: Path, items: ItemTable, reads_times: bool) -> User:
+    """Returns the user that the flags of `tfdnc query` name, or the first one of the run with a test target.
+
+    Raises:
+        UserError: flags that contradict each other or the bundle, or no such user.
+    """
+    if arguments.history is not None:
+        return _typed(arguments, items, reads_times)
+    if arguments.history_times is not None or arguments.request_time is not None:
+        raise UserError("Expected --history together with --history-times and --request-time, got these alone.")
+    if arguments.user is not None:
+        return _of_log(run, items, arguments.user)
+    user = _first(run, items)
+    screen.console.print(f"No --user and no --history: asking for user {user.name}.", soft_wrap=True)
+    return user
+
+
+def _typed(arguments: argparse.Namespace, items: ItemTable, reads_times: bool) -> User:
+    history, times = arguments.history, arguments.history_times
+    if (times is None) != (arguments.request_time is None):
+        raise UserError("Expected --history-times and --request-time, or neither, got one of them.")
+    if times is not None and not reads_times:
+        raise UserError("Expected no --history-times and --request-time: the model of this bundle reads no times.")
+    if times is not None and len(times) != len(history):
+        raise UserError(f"Expected a time for each of {len(history)} items in --history-times, got {len(times)}.")
+    unknown = sorted(set(history) - set(items.item_ids))
+    if unknown:
+        more = ", ..." if len(unknown) > _SHOWN_UNKNOWN else ""
+        screen.console.print(
+            f"{len(unknown)} of {len(set(history))} items are not among those of the run and say nothing about the "
+            f"user: {', '.join(unknown[:_SHOWN_UNKNOWN])}{more}",
+            soft_wrap=True,
+        )
+    return User(None, history, times or [], arguments.request_time, held_out=None)
+
+
+def _of_log(run: Path, items: ItemTable, user_id: str) -> User:
+    folder = _sequences(run)
+    found = ds.dataset(folder).to_table(columns=_COLUMNS, filter=ds.field("user_id") == user_id)
+    if not len(found):
+        raise UserError(f"Expected a user of the log, but {folder} has no user {user_id!r} (filtered out, or unknown).")
+    [row] = found.to_pylist()
+    return _read(row, items)
+
+
+def _first(run: Path, items: ItemTable) -> User:
+    sequences = ds.dataset(_sequences(run))
+    for rows in (ds.field("test") > 0, None):  # where nobody has a history and a test target, anybody will do
+        found = sequences.head(1, columns=_COLUMNS, filter=rows).to_pylist()
+        if found:
+            return _read(found[0], items)
+    raise UserError(f"Expected users in {_sequences(run)}, found none: run `tfdnc prepare` again.")
+
+
+def _sequences(run: Path) -> Path:
+    return run / road.PREPARE.folder / schema.SEQUENCES
+
+
+def _read(row: dict, items: ItemTable) -> User:
+    id_of = np.empty(len(items.item_ids) + 1, object)
+    id_of[items.sequence_indices] = items.item_ids
+    ids, times, test = id_of[np.array(row["items"])].tolist(), row["times"], row["test"]
+    if test < 0:
+        return User(row["user_id"], ids, times, times[-1], held_out=None)
+    return User(row["user_id"], ids[:test], times[:test], times[test], ids[test])

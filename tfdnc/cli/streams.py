@@ -1,0 +1,80 @@
+"""Standard output and error that end no work: what cannot be encoded is replaced, a closed pipe goes quiet."""
+
+import codecs
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+_REPLACE = "tfdnc.replace"
+
+_NOBODY_READS = {errno.EPIPE, errno.EIO}
+"""Errors of a stream whose reader is gone: a pipe into `head`, a terminal that was closed."""
+
+
+class LenientStream:
+    """A text stream whose `write` and `flush` raise nothing; all else is the stream's own.
+
+    After the first failure the descriptor leads to /dev/null, also for what the interpreter flushes at its exit.
+
+    Attributes:
+        lost: why output was lost, of a stream that still had a reader; None if none was.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self.lost: OSError | None = None
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_REPLACE)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes text, as far as the encoding and the descriptor allow."""
+        with self._giving_up():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands over what is buffered."""
+        with self._giving_up():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _NOBODY_READS:
+                self.lost = error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def lenient_streams() -> Iterator[list[LenientStream]]:
+    """Makes `sys.stdout` and `sys.stderr` lenient; yields the ones there are."""
+    kept = sys.stdout, sys.stderr
+    made = [stream and LenientStream(stream) for stream in kept]  # None: the descriptor was closed at start
+    sys.stdout, sys.stderr = made
+    try:
+        yield [stream for stream in made if stream]
+    finally:
+        for stream in filter(None, made):
+            stream.flush()
+        sys.stdout, sys.stderr = kept
+
+
+def _replace(error: UnicodeError) -> tuple[bytes | str, int]:
+    """Returns one question mark per letter; bytes that Python took from a file name go back as they came."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return b"".join(bytes([ord(one) - 0xDC00]) if "\udc80" <= one <= "\udcff" else b"?" for one in letters), error.end
+
+
+codecs.register_error(_REPLACE, _replace)

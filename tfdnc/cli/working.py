@@ -1,0 +1,112 @@
+"""Shows how far work is: one line that changes on a terminal, a line now and then elsewhere."""
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from beam_jobs.progress import PROGRESS, STEPS
+from tfdnc.cli import screen
+
+LINE_SECONDS = 15.0
+"""Least pause between two lines of one work where there is no terminal."""
+
+
+@contextlib.contextmanager
+def last_log_line(name: str) -> Iterator[None]:
+    """Shows what work called `name` last logged, or how far a step of it is if the record says so.
+
+    On a terminal nothing of it stays on the screen (`beam_jobs.progress` says what a step is). Elsewhere there is a
+    line every `LINE_SECONDS` at most: a log of a night's work stays short, and a job that hangs is seen.
+    """
+    with contextlib.ExitStack() as stack:
+        watcher = _Line(stack.enter_context(_display()), name) if screen.console.is_terminal else _Lines()
+        loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
+        for logger in loggers:
+            logger.addHandler(watcher)
+            logger.setLevel(logging.INFO)
+            stack.callback(logger.removeHandler, watcher)
+        yield
+
+
+def _display() -> Progress:
+    spinner = SpinnerColumn("line" if screen.console.options.ascii_only else "dots")
+    columns = spinner, TextColumn("{task.description}", markup=False), _Bar(), _TimeLeft()
+    return Progress(*columns, console=screen.console, transient=True)
+
+
+class _Watcher(logging.Handler):
+    """Adds up what records say is done of a step; one about another step, or about none, begins anew."""
+
+    def __init__(self):
+        super().__init__(logging.INFO)
+        self._step, self._done = None, 0
+        self._parts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._parts.update(getattr(record, STEPS, {}))
+        step, done, counts = getattr(record, PROGRESS, (None, 0, {}))
+        begins = step is None or step != self._step
+        if begins:
+            self._step, self._done = step, 0
+            self._counts.clear()
+        self._done += done
+        self._counts.update(counts)
+        self.show(record.getMessage() if step is None else self._so_far(), begins)
+
+    def show(self, text: str, begins: bool) -> None:
+        """Shows a line; `begins` says that it is about something else than the one before."""
+        raise NotImplementedError
+
+    def _so_far(self) -> str:
+        parts = f"{self._step} {self._done:,} of {self._parts[self._step]:,}"
+        return ", ".join([parts, *(f"{count:,} {name}" for name, count in self._counts.items() if count)])
+
+
+class _Line(_Watcher):
+    """The line of a terminal, with a bar where there is a total."""
+
+    def __init__(self, shown: Progress, name: str):
+        super().__init__()
+        self._shown = shown
+        self._task = shown.add_task(f"{name} ...", total=None)
+
+    def show(self, text: str, begins: bool) -> None:
+        if begins:
+            self._shown.remove_task(self._task)
+            self._task = self._shown.add_task("", total=None, visible=False)
+        total = self._parts[self._step] or None
+        self._shown.update(self._task, completed=self._done, total=total, description=text, visible=True)
+
+
+class _Lines(_Watcher):
+    """Lines that stay."""
+
+    def __init__(self):
+        super().__init__()
+        self._next = time.monotonic() + LINE_SECONDS
+
+    def show(self, text: str, begins: bool) -> None:
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + LINE_SECONDS
+            screen.console.print(f"    {text}", soft_wrap=True)
+
+
+class _Bar(BarColumn):
+    """A bar where there is a total."""
+
+    def render(self, task: Task) -> RenderableType:
+        return Text() if task.total is None else super().render(task)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time that is left where there is a total."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
