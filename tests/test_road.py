@@ -163,6 +163,10 @@ def test_serve_and_query_from_the_command_line(runs, run):
         address = re.search(r"at (127\.0\.0\.1:\d+)", serve.stdout.readline()).group(1)
         asked = ("query", "--runs", runs, "--user", "1", "--target", address, "--num-candidates", "7")
         screen, joint = (tfdnc(*asked, flag, "1") for flag in ("--alpha", "--joint-alpha"))
+        names = json.loads(next(run.glob("bundle/*/assets.extra/manifest.json")).read_text())["cluster_names"]
+        wishes = ("--exclude", "5", "--joint-alpha", "1", "--maximum", f"{names[0]}=0.2", "1=2")
+        bound = tfdnc(*asked, *wishes, "--minimum", f"{names[2]}=3")
+        refused = tfdnc(*asked, "--minimum", "no such cluster=1", expected_status=2)
     finally:
         serve.send_signal(signal.SIGTERM)
         assert serve.wait(timeout=30) == 0
@@ -170,6 +174,10 @@ def test_serve_and_query_from_the_command_line(runs, run):
     assert "7 candidates by quota, alpha 1" in screen
     assert "7 candidates by joint, alpha 1" in joint
     assert "The held-out next item" in screen
+    assert "7 candidates by joint, alpha 1" in bound
+    counts = {line.split("│")[1].strip(): int(line.split("│")[3]) for line in bound.splitlines() if "█" in line}
+    assert "Expected the name or the number of a cluster, got 'no such cluster'. Known: " in refused
+    print(bound, counts)
 
 
 def test_an_export_is_verified_on_a_server_and_published(run, server, tmp_path):

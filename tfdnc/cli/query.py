@@ -15,6 +15,7 @@ from serving.client import Retrieval, RetrievalClient, Tls
 from serving.verify import find_version
 from tfdnc import schema
 from tfdnc.cli import road, screen
+from tfdnc.cli.cluster_flags import cluster_wishes
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable, read_items
 from tfdnc.stations import read_manifest
@@ -39,8 +40,6 @@ def query(arguments: argparse.Namespace) -> None:
             "Expected --start-server or the --tls-roots and --label of a server that runs, got both: the server of a "
             "query has neither. Drop one."
         )
-    if arguments.exclude and arguments.joint_alpha is not None:
-        raise UserError("Expected --exclude or --joint-alpha, got both: different signatures know them. Drop one.")
     run = arguments.run or _newest_run(arguments.runs)
     # What the bundle was made with: a command for some stations may have rewritten the config of the run since.
     manifest = read_bundle_manifest(find_version(run / road.EXPORT.folder))
@@ -55,9 +54,13 @@ def query(arguments: argparse.Namespace) -> None:
         controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
         if arguments.joint_alpha is not None:
             controls["joint_alpha"] = arguments.joint_alpha
+        controls |= cluster_wishes(arguments)
         if manifest["config"]["model"]["times"]:
             controls |= {"times": [user.times], "request_time": user.request_time}
-        [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha, **controls)
+        try:
+            [answer] = client.retrieve([history], arguments.num_candidates, arguments.alpha, **controls)
+        except ValueError as error:  # a cluster that is not there, wishes that no list can meet
+            raise UserError(str(error)) from error
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
         raise UserError(
             f"Expected a server of {run / road.EXPORT.folder} at {target}, but it answers with clusters or items that "
@@ -113,6 +116,8 @@ def _show_user(user_id: str, run: Path, user: User, items: ItemTable) -> None:
 
 
 def _merge_of(arguments: argparse.Namespace) -> str:
+    if arguments.quotas:
+        return "the given quotas"
     for method, alpha in (("quota", arguments.alpha), ("joint", arguments.joint_alpha)):
         if alpha is not None:
             return f"{method}, alpha {alpha:g}"
