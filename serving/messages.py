@@ -94,9 +94,9 @@ def retrieve_request(
         alpha: Exponent of the quota merge (>= 0), for all users or one number each; None, or a negative number, asks
             for the bundle's own merge.
         times: [B] sequences, when each item of the history was, in the unit of the log that the model learned from;
-            an empty one where nobody knows. Models that read times want it, others refuse it.
-        request_time: When the candidates are asked for, for all users or one number each; below 0 where nobody knows
-            the times of the history either.
+            an empty one where they are unknown. Models that read times want it, others refuse it.
+        request_time: When the candidates are asked for, for all users or one number each; below 0 where the
+            times of the history are unknown too.
         joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
             probability, less spreads the list over more clusters. Negative where a user has another merge.
         exclude: [B] sequences of item ids that must not come back; they say nothing about the user.

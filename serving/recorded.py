@@ -33,7 +33,7 @@ def record(
     """Loads the version at `path` as a server does, asks every signature, and stores requests and answers in it.
 
     The answers are those of the loaded files, not of the model in the memory of whoever exported it: what was lost
-    on the way to the disk would otherwise be found by nobody.
+    on the way to the disk would otherwise not be found.
 
     Args:
         path: A complete version of a tfdnc bundle.
@@ -88,7 +88,7 @@ def _requests(
 
 
 def _when(times: list[list[int]]) -> dict[str, list]:
-    """Arguments about time, given the times of the items and the request of every user; [] where nobody knows."""
+    """Arguments about time, given the times of the items and the request of every user; [] where they are unknown."""
     unknown = schema.UNKNOWN_TIME
     return {"times": [row[:-1] for row in times], "request_time": [row[-1] if row else unknown for row in times]}
 

@@ -151,10 +151,7 @@ class Exported:
             "long": ("retrieve", self.history_inputs([self.long]) | wishes(1)),
             "short": ("retrieve", self.history_inputs([self.short]) | wishes(1)),
             "encode": ("encode", whoever),
-            "search": (
-                "search",
-                bring | {schema.HISTORY: strings(self.histories)} | wishes(len(everybody), schema.JOINT_ALPHA),
-            ),
+            "search": ("search", bring | wishes(len(everybody), schema.JOINT_ALPHA)),
         }
 
     def history_inputs(self, users, more=()):

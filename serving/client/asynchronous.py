@@ -133,7 +133,7 @@ class AsyncRetrievalClient(Client):
             while under_way:
                 results.append(await self._receive(*under_way.popleft(), read, deadline))
         finally:
-            for _, call in under_way:  # after a failure: nobody will read them
+            for _, call in under_way:  # after a failure: their answers are not read
                 call.cancel()
         return results
 

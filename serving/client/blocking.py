@@ -169,7 +169,7 @@ class RetrievalClient(Client):
             while under_way:
                 results.append(self._receive(*under_way.popleft(), read, deadline))
         finally:
-            for _, call in under_way:  # after a failure: nobody will read them
+            for _, call in under_way:  # after a failure: their answers are not read
                 call.cancel()
         return results
 

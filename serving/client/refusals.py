@@ -57,7 +57,7 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         )
     missing, extra = said.partition(_MISSING)[2], said.partition(_EXTRA)[2].partition(_MISSING)[0]
     if schema.HISTORY_TIMES in missing:
-        return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times nobody knows."
+        return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times are unknown."
     if schema.HISTORY_TIMES in extra:
         return " This model reads no times: leave out `times` and `request_time`."
     if schema.JOINT_ALPHA in missing + extra:

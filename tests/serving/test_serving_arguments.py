@@ -56,9 +56,9 @@ def test_single_numbers_may_be_numpys_own():
     assert retrieve_request(ROWS, request_time=np.array([-1, -1])) == retrieve_request(ROWS)
 
 
-@pytest.mark.parametrize("nobody", [[], (), np.array([]), pl.Series([], dtype=pl.List(pl.String)), iter(())])
-def test_no_users_in_any_form_need_no_request(nobody):
-    assert RetrievalClient("127.0.0.1:1").retrieve(nobody, num_candidates=[]) == []
+@pytest.mark.parametrize("none", [[], (), np.array([]), pl.Series([], dtype=pl.List(pl.String)), iter(())])
+def test_no_users_in_any_form_need_no_request(none):
+    assert RetrievalClient("127.0.0.1:1").retrieve(none, num_candidates=[]) == []
 
 
 @pytest.mark.parametrize("form", NESTED.values(), ids=NESTED)
