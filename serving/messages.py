@@ -1,15 +1,12 @@
 """What a client of a tfdnc bundle says and hears: histories into request tensors, response tensors into results."""
 
-import contextlib
 import dataclasses
-import math
-import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
-from serving import tensors
+from serving import arguments, tensors
 from tfdnc import schema
 from tfdnc.schema import UNKNOWN_TIME
 
@@ -53,7 +50,7 @@ class ForeignModelError(ValueError):
     """The answer lacks what every tfdnc bundle sends: another kind of model has the name."""
 
 
-def history_array(histories: Sequence[Sequence[str]], name: str = "histories") -> np.ndarray:
+def history_array(histories: Iterable[Iterable[str]], name: str = "histories") -> np.ndarray:
     """Returns histories (oldest first) as one object array [B, L] of text, padded with "".
 
     Every row begins with "": a server that pads requests of different lengths into one batch repeats the first element
@@ -63,49 +60,45 @@ def history_array(histories: Sequence[Sequence[str]], name: str = "histories") -
     Raises:
         ValueError: Not a sequence of sequences of text; `name` is what the caller knows it by.
     """
-    rows = _rows(histories, name, "item ids as text", str)
+    return _padded(arguments.text_rows(histories, name))
+
+
+def _padded(rows: list[list[str]]) -> np.ndarray:
     array = np.full((len(rows), 1 + max(map(len, rows), default=0)), "", object)
     for row, history in zip(array, rows, strict=True):
         row[1 : 1 + len(history)] = history
     return array
 
 
-def _rows(values, name: str, what: str, kind: type = object) -> list[list]:
-    """Returns a sequence of sequences of a `kind` as lists; text is a value here, and not a sequence of letters."""
-    with contextlib.suppress(TypeError):  # of what cannot be iterated over
-        rows = [None if isinstance(row, str | bytes) else list(row) for row in values]
-        if all(row is not None and all(isinstance(value, kind) for value in row) for row in rows):
-            return rows
-    raise ValueError(f"Expected {name} to be a sequence of {what} for each user, got {reprlib.repr(values)}.")
-
-
 def retrieve_request(
-    histories: Sequence[Sequence[str]],
-    num_candidates: int | Sequence[int] | None = None,
-    alpha: float | Sequence[float] | None = None,
+    histories: Iterable[Iterable[str]],
+    num_candidates: int | Iterable[int] | None = None,
+    alpha: float | Iterable[float] | None = None,
     *,
-    times: Sequence[Sequence[int]] | None = None,
-    request_time: int | Sequence[int] = UNKNOWN_TIME,
-    joint_alpha: float | Sequence[float] | None = None,
-    exclude: Sequence[Sequence[str]] | None = None,
-    cluster_quotas: Sequence | None = None,
-    cluster_min: Sequence | None = None,
-    cluster_max: Sequence | None = None,
+    times: Iterable[Iterable[int]] | None = None,
+    request_time: int | Iterable[int] = UNKNOWN_TIME,
+    joint_alpha: float | Iterable[float] | None = None,
+    exclude: Iterable[Iterable[str]] | None = None,
+    cluster_quotas: Iterable | None = None,
+    cluster_min: Iterable | None = None,
+    cluster_max: Iterable | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
+
+    Sequences may be lists, arrays, series of pandas, polars or Arrow, or generators.
 
     Args:
         histories: [B] histories.
         num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle, and then
             nothing else may be asked for: the signatures that take more take this too.
-        alpha: Exponent of the quota merge (>= 0), for all users or one number each; None asks for the bundle's own
-            merge.
+        alpha: Exponent of the quota merge (>= 0), for all users or one number each; None, or a negative number, asks
+            for the bundle's own merge.
         times: [B] sequences, when each item of the history was, from 0 up in the unit of the log that the model
             learned from; -1 for an unknown one, an empty sequence for a history of these. Models that read times want
             it, others refuse it.
         request_time: When the candidates are asked for, for all users or one number each; -1 for a user without times.
         joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
-            probability, less spreads the list over more clusters. Not together with what follows.
+            probability, less spreads the list over more clusters. Negative where a user has another merge.
         exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
         cluster_quotas: [K] for all users or [B, K] numbers from 0 up, by which the clusters share the list instead of
             by `alpha`: counts that add up to `num_candidates` are met as long as the clusters have as many items. 0
@@ -116,7 +109,7 @@ def retrieve_request(
     Raises:
         ValueError: Arguments that say nothing a server could answer.
     """
-    history = history_array(histories)
+    rows = arguments.text_rows(histories, "histories")
     controls = (exclude, cluster_quotas, cluster_min, cluster_max)
     controlled = any(control is not None for control in controls)
     if num_candidates is None and (alpha is not None or joint_alpha is not None or controlled):
@@ -124,72 +117,95 @@ def retrieve_request(
             "Expected num_candidates together with alpha, exclude and what clusters get, got these alone. "
             "Say how many results you want."
         )
-    if joint_alpha is not None and (alpha is not None or controlled):
-        raise ValueError(
-            "Expected joint_alpha without alpha, exclude and what clusters get, got both: they are answered by "
-            "different signatures. Drop one."
-        )
-    inputs = {schema.HISTORY: history} | _time_inputs(histories, times, request_time)
+    inputs = {schema.HISTORY: _padded(rows)} | _time_inputs(rows, times, request_time)
     if num_candidates is None:
         return _request("serving_default", inputs)
-    wanted = _per_row(num_candidates, len(history), np.int32, "num_candidates")
-    name, asked = ("alpha", alpha) if joint_alpha is None else ("joint_alpha", joint_alpha)
-    exponents = _per_row(BUNDLE_MERGE if asked is None else asked, len(history), np.float32, name)
-    inputs |= {schema.NUM_CANDIDATES: wanted, schema.ALPHA: exponents}
-    if joint_alpha is not None:
-        return _request("retrieve_joint", inputs)
-    if not controlled:
-        return _request("retrieve", inputs)
-    return _request("retrieve_controlled", inputs | _controls(len(history), *controls))
+    wishes = _wishes(len(rows), num_candidates, alpha, joint_alpha)
+    if controlled or (alpha is not None and joint_alpha is not None):
+        return _request("retrieve_controlled", inputs | _check_one_merge(wishes | _controls(len(rows), *controls)))
+    asked = wishes.pop(schema.JOINT_ALPHA)
+    if joint_alpha is None:
+        return _request("retrieve", inputs | wishes)
+    return _request("retrieve_joint", inputs | wishes | {schema.ALPHA: asked})
+
+
+def _wishes(rows: int, num_candidates, alpha, joint_alpha) -> dict[str, np.ndarray]:
+    """Returns the inputs that say how long each list is and which merge makes it."""
+    exponents = {schema.ALPHA: alpha, schema.JOINT_ALPHA: joint_alpha}
+    wanted = arguments.per_row(num_candidates, rows, np.int32, schema.NUM_CANDIDATES, least=1)
+    return {schema.NUM_CANDIDATES: wanted} | {
+        name: arguments.per_row(BUNDLE_MERGE if asked is None else asked, rows, np.float32, name)
+        for name, asked in exponents.items()
+    }
+
+
+def _check_one_merge(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the inputs, in which no row asks for the joint merge and another one."""
+    others = {schema.ALPHA: inputs[schema.ALPHA] >= 0}
+    if schema.CLUSTER_QUOTAS in inputs:
+        others[schema.CLUSTER_QUOTAS] = (inputs[schema.CLUSTER_QUOTAS] > 0).any(axis=1)
+    for name, asked in others.items():
+        both = np.flatnonzero(asked & (inputs[schema.JOINT_ALPHA] >= 0))
+        if len(both):
+            raise ValueError(
+                f"Expected joint_alpha or {name} for a history, got both for history {both[0]}: a list has one merge. "
+                "Drop one, or make joint_alpha negative where the other counts."
+            )
+    return inputs
 
 
 def encode_request(
-    histories: Sequence[Sequence[str]],
-    times: Sequence[Sequence[int]] | None = None,
-    request_time: int | Sequence[int] = UNKNOWN_TIME,
+    histories: Iterable[Iterable[str]],
+    times: Iterable[Iterable[int]] | None = None,
+    request_time: int | Iterable[int] = UNKNOWN_TIME,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for embeddings and intents of [B] histories; times as for `retrieve_request`."""
-    history = history_array(histories)
-    return _request("encode", {schema.HISTORY: history} | _time_inputs(histories, times, request_time))
+    rows = arguments.text_rows(histories, "histories")
+    return _request("encode", {schema.HISTORY: _padded(rows)} | _time_inputs(rows, times, request_time))
 
 
 def search_request(
     encoding: Encoding,
-    histories: Sequence[Sequence[str]],
-    num_candidates: int | Sequence[int],
-    alpha: float | Sequence[float] | None = None,
+    histories: Iterable[Iterable[str]],
+    num_candidates: int | Iterable[int],
+    alpha: float | Iterable[float] | None = None,
+    joint_alpha: float | Iterable[float] | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates of [B] users who are encoded already; their histories only exclude.
 
     Raises:
         ValueError: As for `retrieve_request`.
     """
-    request = retrieve_request(histories, num_candidates, alpha)  # without times: the vectors have read them
-    request.model_spec.signature_name = "search"
-    tensors.encode(encoding.user_embeddings, request.inputs[schema.USER_EMBEDDINGS])
-    tensors.encode(encoding.intent, request.inputs[schema.INTENT])
-    return request
+    history = history_array(histories)  # without times: the vectors have read them
+    wishes = _check_one_merge(_wishes(len(history), num_candidates, alpha, joint_alpha))
+    encoded = {schema.USER_EMBEDDINGS: encoding.user_embeddings, schema.INTENT: encoding.intent}
+    return _request("search", {schema.HISTORY: history} | wishes | encoded)
 
 
-def _time_inputs(histories, times, request_time) -> dict[str, np.ndarray]:
+def describe_request(rows: int = 1) -> predict_pb2.PredictRequest:
+    """Returns the request for the names of the clusters, which every row of the answer repeats."""
+    return _request("describe", {schema.HISTORY: history_array([[]] * rows)})
+
+
+def _time_inputs(histories: list[list[str]], times, request_time) -> dict[str, np.ndarray]:
     """Returns the inputs of models that read times, of the width of `history_array`; none where `times` is None."""
     if times is None:
-        if not np.array_equal(request_time, UNKNOWN_TIME):
+        if not np.all(np.asarray(request_time) == UNKNOWN_TIME):
             raise ValueError(
                 "Expected times together with request_time, got request_time alone. Give the items' times."
             )
         return {}
-    times, lengths = _rows(times, "times", "numbers"), [len(history) for history in histories]
+    times, lengths = arguments.number_rows(times, "times"), [len(history) for history in histories]
     if len(times) != len(lengths) or any(len(row) not in (0, n) for row, n in zip(times, lengths, strict=True)):
         raise ValueError(
             f"Expected times for each of {len(lengths)} histories, none or as many as it has items ({lengths}), got "
             f"{[len(row) for row in times]}."
         )
-    requested = _per_row(request_time, len(lengths), np.int64, "request_time")
+    requested = arguments.per_row(request_time, len(lengths), np.int64, "request_time")
     array = np.full((len(lengths), 1 + max(lengths, default=0)), UNKNOWN_TIME, np.int64)
     for row, given in zip(array, times, strict=True):
-        if len(given):
-            row[1 : 1 + len(given)] = _per_row(given, len(given), np.int64, "times")
+        if given:
+            row[1 : 1 + len(given)] = arguments.per_row(given, len(given), np.int64, "times")
     if min(array.min(initial=0), requested.min(initial=0)) < UNKNOWN_TIME:
         raise ValueError(
             f"Expected times and request_time from 0 up, or {UNKNOWN_TIME} for an unknown time, got less. Only "
@@ -203,48 +219,20 @@ def _time_inputs(histories, times, request_time) -> dict[str, np.ndarray]:
     return {schema.HISTORY_TIMES: array, schema.REQUEST_TIME: requested}
 
 
-def _per_row(value, rows: int, dtype: type, name: str) -> np.ndarray:
-    """Returns `value` as an array [rows], repeated if it is a single number."""
-    array = np.asarray(value)
-    if array.dtype.kind not in ("iuf" if np.issubdtype(dtype, np.floating) else "iu"):
-        raise ValueError(f"Expected {name} in numbers of {np.dtype(dtype).name}, got {value!r}.")
-    if array.ndim and array.shape != (rows,):
-        raise ValueError(f"Expected one {name} or {rows}, one per history, got shape {list(array.shape)}.")
-    if dtype is np.int32 and array.size and (array.min() < 1 or array.max() > np.iinfo(dtype).max):
-        raise ValueError(f"Expected {name} from 1 up, got {value!r}.")
-    if any(math.isnan(number) for number in array.ravel().tolist()):
-        raise ValueError(f"Expected {name} in numbers, got {value!r}.")
-    return np.broadcast_to(array.astype(dtype), (rows,))
-
-
 def _controls(rows: int, exclude, quotas, minimum, maximum) -> dict[str, np.ndarray]:
-    """Returns the inputs that `retrieve_controlled` has more than `retrieve`; what is None is zeros."""
+    """Returns the inputs about items and clusters of `retrieve_controlled`; what is None is zeros."""
     excluded = history_array([()] * rows if exclude is None else exclude, "exclude")
     if len(excluded) != rows:
         raise ValueError(f"Expected one sequence to exclude per history, {rows}, got {len(excluded)}.")
     given = {schema.CLUSTER_QUOTAS: quotas, schema.CLUSTER_MIN: minimum, schema.CLUSTER_MAX: maximum}
     dtypes = {schema.CLUSTER_QUOTAS: np.float32, schema.CLUSTER_MIN: np.int32, schema.CLUSTER_MAX: np.int32}
-    inputs = {name: _per_cluster(value, rows, dtypes[name], name) for name, value in given.items()}
+    inputs = {name: arguments.per_cluster(value, rows, dtypes[name], name) for name, value in given.items()}
     widths = {name: array.shape[1] for name, array in inputs.items() if given[name] is not None}
     if len(set(widths.values())) > 1:
         raise ValueError(f"Expected as many clusters in {' and '.join(widths)}, got {list(widths.values())}.")
     if not np.all(np.isfinite(inputs[schema.CLUSTER_QUOTAS]) & (inputs[schema.CLUSTER_QUOTAS] >= 0)):
         raise ValueError(f"Expected {schema.CLUSTER_QUOTAS} to be finite numbers from 0 up, got {quotas!r}.")
     return {schema.EXCLUDE: excluded} | inputs
-
-
-def _per_cluster(value, rows: int, dtype: type, name: str) -> np.ndarray:
-    """Returns `value`, [K] or [rows, K], as an array [rows, K]; one column of zeros for None."""
-    array = np.zeros([rows, 1], dtype) if value is None else np.asarray(value)
-    fits = array.ndim == 1 or (array.ndim == 2 and len(array) == rows)
-    if not fits or array.dtype.kind not in ("iu" if dtype is np.int32 else "iuf"):
-        raise ValueError(
-            f"Expected {name} in numbers of {np.dtype(dtype).name}, one per cluster, or {rows} rows of these, "
-            f"got {value!r}."
-        )
-    if dtype is np.int32 and array.size and abs(array).max() > np.iinfo(dtype).max:
-        raise ValueError(f"Expected {name} in numbers of int32, got {value!r}.")
-    return np.broadcast_to(array.astype(dtype), (rows, array.shape[-1]))
 
 
 def _request(signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
@@ -274,6 +262,21 @@ def read_retrievals(response: predict_pb2.PredictResponse) -> list[Retrieval]:
             )
         )
     return results
+
+
+def read_versioned(response: predict_pb2.PredictResponse) -> tuple[int, list[Retrieval]]:
+    """Returns the version that answered, and the results as `read_retrievals`."""
+    return response.model_spec.version.value, read_retrievals(response)
+
+
+def read_cluster_names(response: predict_pb2.PredictResponse) -> tuple[int, list[str]]:
+    """Returns the version that answered, and the names of its clusters in order of their numbers.
+
+    Raises:
+        ForeignModelError: An output is missing.
+    """
+    names = _outputs(response, "describe")[schema.CLUSTER_NAMES][0]
+    return response.model_spec.version.value, [name.decode() for name in names.tolist()]
 
 
 def read_encoding(response: predict_pb2.PredictResponse) -> Encoding:

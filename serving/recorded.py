@@ -36,7 +36,7 @@ def record(
     """Loads the version at `path` as a server does, asks every signature, and stores requests and answers in it.
 
     The answers are those of the loaded files, not of the model in the memory of whoever exported it: what was lost
-    on the way to the disk would otherwise be found by nobody.
+    on the way to the disk would otherwise not be found.
 
     Args:
         path: A complete version of a tfdnc bundle.
@@ -72,26 +72,29 @@ def record(
 def _requests(
     servable: Servable, users: list[tuple[list[str], list[int]]], lengths: Sequence[int], with_times: bool
 ) -> Iterator[predict_pb2.PredictRequest]:
-    """Every signature, for each user alone and for all at once, with lengths and alphas that take turns."""
-    turns = zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), strict=False)
-    per_user = [(*user, length, alpha) for user, length, alpha in turns]
+    """Every signature, for each user alone and for all at once, with lengths, alphas and merges that take turns."""
+    turns = zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), itertools.cycle((False, True)), strict=False)
+    per_user = [(*user, length, alpha, joint) for user, length, alpha, joint in turns]
     for batch in [[user] for user in per_user] + [per_user]:
-        histories, times, *wishes = map(list, zip(*batch, strict=True))
+        histories, times, length, alpha, joint = map(list, zip(*batch, strict=True))
         when = _when(times) if with_times else {}
         yield messages.retrieve_request(histories, **when)
-        retrieve = messages.retrieve_request(histories, *wishes, **when)
+        retrieve = messages.retrieve_request(histories, length, alpha, **when)
         encode = messages.encode_request(histories, **when)
         yield retrieve
         yield encode
         encoding = messages.read_encoding(predict(servable, encode))
-        yield messages.search_request(encoding, histories, *wishes)
+        merges = {"alpha": np.where(joint, -1.0, alpha), "joint_alpha": np.where(joint, alpha, -1.0)}
+        yield messages.search_request(encoding, histories, length, **merges)
         best = [found.item_ids[:1] for found in messages.read_retrievals(predict(servable, retrieve))]
-        yield messages.retrieve_request(histories, *wishes, exclude=best, **_controls(encoding.intent.shape[1]), **when)
-        yield messages.retrieve_request(histories, wishes[0], joint_alpha=wishes[1], **when)
+        controls = _controls(encoding.intent.shape[1], np.array(joint))
+        yield messages.retrieve_request(histories, length, **merges, exclude=best, **controls, **when)
+        yield messages.retrieve_request(histories, length, joint_alpha=alpha, **when)
+        yield messages.describe_request(len(histories))
 
 
 def _when(times: list[list[int]]) -> dict[str, list]:
-    """Arguments about time, given the times of the items and the request of every user; [] where nobody knows."""
+    """Arguments about time, given the times of the items and the request of every user; [] where they are unknown."""
     unknown = schema.UNKNOWN_TIME
     return {"times": [row[:-1] for row in times], "request_time": [row[-1] if row else unknown for row in times]}
 
@@ -107,11 +110,14 @@ def _move_times(request: predict_pb2.PredictRequest) -> predict_pb2.PredictReque
     return moved
 
 
-def _controls(num_clusters: int) -> dict[str, np.ndarray]:
-    """Growing shares of the list, at least one item of the first cluster, at most two of every second one."""
+def _controls(num_clusters: int, joint: np.ndarray) -> dict[str, np.ndarray]:
+    """Growing shares of the list, at least one item of the first cluster, at most two of every second one.
+
+    Rows that ask for the joint merge, `joint` [B], have no shares: these are a merge of their own.
+    """
     clusters = np.arange(num_clusters)
     return {
-        "cluster_quotas": clusters + 1,
+        "cluster_quotas": np.where(joint[:, None], 0, clusters + 1),
         "cluster_min": np.where(clusters == 0, 1, 0),
         "cluster_max": np.where(clusters % 2, 2, -1),
     }

@@ -144,13 +144,14 @@ class Exported:
         whoever = self.history_inputs(everybody, [[]])
         encoded = self.module.encode(*(tf.constant(value) for value in whoever.values()))
         bring = {name: value.numpy()[:-1] for name, value in encoded.items()}
+        bring[schema.HISTORY] = strings(self.histories)
         self.requests = {
             "all": ("retrieve", self.history_inputs(everybody) | wishes(len(everybody))),
             "odd": ("retrieve", self.history_inputs([], [*self.odd.values(), plain]) | wishes(4)),
             "long": ("retrieve", self.history_inputs([self.long]) | wishes(1)),
             "short": ("retrieve", self.history_inputs([self.short]) | wishes(1)),
             "encode": ("encode", whoever),
-            "search": ("search", bring | {schema.HISTORY: strings(self.histories)} | wishes(len(everybody))),
+            "search": ("search", bring | wishes(len(everybody), schema.JOINT_ALPHA)),
         }
 
     def history_inputs(self, users, more=()):
@@ -176,11 +177,10 @@ def strings(histories):
     return np.array([row + [""] * (width - len(row)) for row in histories], dtype=object)
 
 
-def wishes(batch):
-    return {
-        schema.NUM_CANDIDATES: np.full([batch], LENGTH, np.int32),
-        schema.ALPHA: np.full([batch], -1, np.float32),
-    }
+def wishes(batch, *others):
+    """Nothing but a length: `ALPHA`, and the `others`, are not asked for."""
+    unsaid = {name: np.full([batch], -1, np.float32) for name in (schema.ALPHA, *others)}
+    return {schema.NUM_CANDIDATES: np.full([batch], LENGTH, np.int32)} | unsaid
 
 
 @pytest.fixture(scope="module")

@@ -183,19 +183,27 @@ def test_a_run_ends_with_the_commands_that_serve_and_ask(ran, run):
     try:
         address = re.search(r"at (127\.0\.0\.1:\d+)", process.stdout.readline()).group(1)
         options = {"shell": True, "capture_output": True, "text": True, "timeout": 100}
-        quota, joint, unknown = (
+        wishes = "--user 1 --exclude 5 --joint-alpha 1 --maximum 0=0.2 1=0 --minimum 3=2"
+        quota, bound, unknown, misspelt = (
             subprocess.run(f"{query} --target {address} --num-candidates 7 {flags}", check=False, **options)
-            for flags in ("--alpha 1", "--user 1 --joint-alpha 1", "--history 5 6 --model-name x")
+            for flags in ("--alpha 1", wishes, "--history 5 6 --model-name x", "--minimum Jaz=1")
         )
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     assert "asking for user" in quota.stdout, quota.stderr
     assert "7 candidates by quota, alpha 1" in quota.stdout
-    assert "User 1 of" in joint.stdout, joint.stderr
-    assert "7 candidates by joint, alpha 1" in joint.stdout
-    assert "The held-out next item" in joint.stdout
+    assert "User 1 of" in bound.stdout, bound.stderr
+    assert "7 candidates by joint, alpha 1" in bound.stdout
+    assert "The held-out next item" in bound.stdout
     assert (unknown.returncode, unknown.stderr.count("it has none called 'x': it has tfdnc.")) == (2, 1)
+    names = json.loads(next(run.glob("bundle/*/assets.extra/manifest.json")).read_text())["cluster_names"]
+    counts = [int(re.search(rf"^ {name} +0\.\d+ █* +(\d+) ", bound.stdout, re.MULTILINE)[1]) for name in names]
+    assert counts[0] <= 1  # a fifth of 7
+    assert counts[1] == 0
+    assert counts[3] >= 2
+    assert sum(counts) == 7
+    assert "Expected the name or the number of a cluster, got 'Jaz'. Did you mean 'Jazz'? Known: " in misspelt.stderr
 
 
 def test_an_export_is_verified_on_a_server_and_published(run, server, tmp_path):

@@ -158,11 +158,13 @@ UNKNOWN_TIME = -1  # what says so, of a time and of the time between two; no tim
 NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
 ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
 # To `retrieve_joint`, >= 0 asks for joint(alpha).
+JOINT_ALPHA = "joint_alpha"  # float32 [B]; >= 0 asks for joint(alpha), < 0 does not. Not beside an alpha or quotas
 EXCLUDE = "exclude"  # string [B, E] raw item ids that must not come back, "" pads anywhere; unknown ids are ignored
 CLUSTER_QUOTAS = "cluster_quotas"  # float32 [B, K or 1] weights to share the list by, any scale
 CLUSTER_MIN = "cluster_min"  # int32 [B, K or 1] least results of a cluster, if it has as many; below 0: no bound
 CLUSTER_MAX = "cluster_max"  # int32 [B, K or 1] most results of a cluster; below 0: no bound
 # A row of zeros says nothing. One column of zeros stands for K of them; no column does too, but cannot be batched.
+CLUSTER_NAMES = "cluster_names"  # string [B, K] every row the same: what a client may call the clusters
 USER_EMBEDDINGS = "user_embeddings"  # float32 [B, V, D]
 INTENT = "intent"  # float32 [B, K] probabilities
 
@@ -189,20 +191,22 @@ SIGNATURES = {
         (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
     ),
     "retrieve_controlled": (
-        (HISTORY, NUM_CANDIDATES, ALPHA, EXCLUDE, CLUSTER_QUOTAS, CLUSTER_MIN, CLUSTER_MAX),
+        (HISTORY, NUM_CANDIDATES, ALPHA, EXCLUDE, CLUSTER_QUOTAS, CLUSTER_MIN, CLUSTER_MAX, JOINT_ALPHA),
         (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
     ),
     "encode": ((HISTORY,), (USER_EMBEDDINGS, INTENT)),
     "search": (
-        (USER_EMBEDDINGS, INTENT, HISTORY, NUM_CANDIDATES, ALPHA),  # history: only to leave out what was seen
+        # history: only to leave out what was seen
+        (USER_EMBEDDINGS, INTENT, HISTORY, NUM_CANDIDATES, ALPHA, JOINT_ALPHA),
         (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS),
     ),
+    "describe": ((HISTORY,), (CLUSTER_NAMES,)),  # history: only to say how many rows, because inputs are batch-major
 }
 """Signature -> (inputs, outputs); every tensor is batch-major, because TF Serving batches only those."""
 
 
 def signature_inputs(signature: str, times: bool) -> tuple[str, ...]:
     """Names of the inputs of a signature; with `times`, those of a model that reads times."""
-    inputs, _ = SIGNATURES[signature]
-    encodes = USER_EMBEDDINGS not in inputs
+    inputs, outputs = SIGNATURES[signature]
+    encodes = INTENT in outputs
     return (*inputs, HISTORY_TIMES, REQUEST_TIME) if times and encodes else inputs

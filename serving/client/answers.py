@@ -16,16 +16,18 @@ class RetrievalError(UserError):
 
     Attributes:
         code: `grpc.StatusCode`.
-        message: What the server said, or for UNAVAILABLE and DEADLINE_EXCEEDED what to do.
+        message: What the server said, and what to do about it where a client can tell.
         rows: Which histories of the call it concerns, None if all.
+        said: The words of the server alone, or of gRPC where no server answered.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str, rows: range | None = None):
+    def __init__(self, code: grpc.StatusCode, message: str, rows: range | None = None, said: str | None = None):
         concerned = f" (histories {rows[0]} to {rows[-1]})" if rows else ""
         super().__init__(f"{code.name}{concerned}: {message}")
         self.code = code
         self.message = message
         self.rows = rows
+        self.said = message if said is None else said
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,15 +3,15 @@
 import asyncio
 import collections
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 import grpc.aio
 
 from serving import messages
-from serving.client import answers, batches
+from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
-from serving.client.base import POLL_SECONDS, UNSEEN, Client
+from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
 from serving.client.batches import Part
 from serving.messages import Encoding, Retrieval
 
@@ -43,31 +43,41 @@ class AsyncRetrievalClient(Client):
 
     async def retrieve(
         self,
-        histories: Sequence[Sequence[str]],
-        num_candidates: int | Sequence[int] | None = None,
-        alpha: float | Sequence[float] | None = None,
+        histories: Iterable[Iterable[str]],
+        num_candidates: int | Iterable[int] | None = None,
+        alpha: float | Iterable[float] | None = None,
         *,
         timeout: float | None = None,
         **controls,
     ) -> list[Retrieval]:
         """Returns candidates for every history; see `RetrievalClient.retrieve`."""
-        parts = self._retrievals(histories, num_candidates, alpha, controls)
-        answered = await self._predict(parts, messages.read_retrievals, timeout)
+        wishes = {"histories": histories, "num_candidates": num_candidates, "alpha": alpha}
+        deadline, (named, controls) = self._deadline(timeout), clusters.split(controls)
+        if named:
+            return await self._retrieve_by_name(named, wishes | controls, deadline)
+        parts = self._retrievals(**wishes, **controls)
+        answered = await self._predict(parts, messages.read_retrievals, deadline)
         return [result for results in answered for result in results]
 
-    async def encode(self, histories: Sequence[Sequence[str]], *, timeout: float | None = None, **times) -> Encoding:
+    async def encode(self, histories: Iterable[Iterable[str]], *, timeout: float | None = None, **times) -> Encoding:
         """Returns user embeddings and intents; see `RetrievalClient.encode`."""
-        parts = self._encodings(histories, times)
-        return batches.join_encodings(await self._predict(parts, messages.read_encoding, timeout))
+        parts, deadline = self._encodings(histories, times), self._deadline(timeout)
+        return batches.join_encodings(await self._predict(parts, messages.read_encoding, deadline))
+
+    async def cluster_names(self, *, timeout: float | None = None) -> list[str]:
+        """Returns the names of the clusters; see `RetrievalClient.cluster_names`."""
+        return (await self._describe(self._deadline(timeout)))[1]
 
     async def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """Returns the signatures of the model by name; see `RetrievalClient.metadata`."""
-        response = await self._call(self._prediction.GetModelMetadata, self._metadata_request(), timeout)
+        deadline = self._deadline(timeout)
+        response = await self._call(self._prediction.GetModelMetadata, self._metadata_request(), deadline)
         return answers.read_signatures(response)
 
     async def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
         """Returns the states of versions; see `RetrievalClient.status`."""
-        return answers.read_status(await self._call(self._model.GetModelStatus, self._status_request(), timeout))
+        deadline = self._deadline(timeout)
+        return answers.read_status(await self._call(self._model.GetModelStatus, self._status_request(), deadline))
 
     async def wait_until_available(self, timeout: float = 60.0) -> int:
         """Waits for a version and returns its number; see `RetrievalClient.wait_until_available`."""
@@ -77,7 +87,7 @@ class AsyncRetrievalClient(Client):
                 versions = await self.status(timeout=left)
             except RetrievalError as error:
                 self._check_passing(error)
-                seen = seen if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else error.message
+                seen = seen if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else f"the answer was {error.said!r}"
             else:
                 if (version := answers.highest_available(versions)) is not None:
                     return version
@@ -85,31 +95,51 @@ class AsyncRetrievalClient(Client):
             await asyncio.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    async def _call(self, method: Callable, request, timeout: float | None = None):
-        try:
-            return await self._start(method, request, self._deadline(timeout))
-        except grpc.RpcError as error:
-            raise self._refused(error, timeout) from error
+    async def _retrieve_by_name(self, named: dict, wishes: dict, deadline: Deadline) -> list[Retrieval]:
+        """Asks what the clusters are called, then for lists, again if another version has come in between."""
+        wishes = self._repeatable(named, wishes)
+        if not wishes["histories"]:
+            return []
+        for _ in range(clusters.ATTEMPTS):
+            version, names = await self._describe(deadline)
+            numbered = clusters.numbered(named, names, len(wishes["histories"]), wishes["num_candidates"])
+            parts = self._retrievals(**(wishes | numbered))
+            answered = await self._predict(parts, messages.read_versioned, deadline)
+            if all(answering == version for answering, _ in answered):
+                return [result for _, results in answered for result in results]
+        raise self._unsettled()
 
-    async def _predict(self, parts: Iterator[Part], read: Callable, timeout: float | None) -> list:
+    async def _describe(self, deadline: Deadline) -> tuple[int, list[str]]:
+        try:
+            [described] = await self._predict(self._description(), messages.read_cluster_names, deadline)
+        except RetrievalError as error:
+            raise self._nameless(error) from error
+        return described
+
+    async def _call(self, method: Callable, request, deadline: Deadline):
+        try:
+            return await self._start(method, request, deadline)
+        except grpc.RpcError as error:
+            raise self._refused(error, deadline) from error
+
+    async def _predict(self, parts: Iterator[Part], read: Callable, deadline: Deadline) -> list:
         """Returns what `read` makes of the answers in order, with at most `max_in_flight` requests under way."""
-        deadline = self._deadline(timeout)
         results, under_way = [], collections.deque()
         try:
             for part in parts:
                 if len(under_way) == self._max_in_flight:
-                    results.append(await self._receive(*under_way.popleft(), read, timeout))
+                    results.append(await self._receive(*under_way.popleft(), read, deadline))
                 under_way.append((part, self._start(self._prediction.Predict, part.request, deadline)))
             while under_way:
-                results.append(await self._receive(*under_way.popleft(), read, timeout))
+                results.append(await self._receive(*under_way.popleft(), read, deadline))
         finally:
-            for _, call in under_way:  # after a failure: nobody will read them
+            for _, call in under_way:  # after a failure: their answers are not read
                 call.cancel()
         return results
 
-    async def _receive(self, part: Part, call: grpc.aio.UnaryUnaryCall, read: Callable, timeout: float | None):
+    async def _receive(self, part: Part, call: grpc.aio.UnaryUnaryCall, read: Callable, deadline: Deadline):
         try:
             response = await call
         except grpc.RpcError as error:
-            raise self._refused(error, timeout, part.concerned) from error
+            raise self._refused(error, deadline, part.concerned) from error
         return batches.read_part(part, response, read)

@@ -1,8 +1,8 @@
 """What the blocking and the asyncio client share: how they are made, what they ask, what they say when it fails."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import grpc
 from tensorflow_serving.apis import (
@@ -13,8 +13,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving import messages
-from serving.client import batches, connection
+from serving import arguments, messages
+from serving.client import batches, clusters, connection, refusals
 from serving.client.answers import SIGNATURE_DEF, RetrievalError
 from serving.client.batches import Part
 from serving.client.connection import Retry, Tls
@@ -30,6 +30,13 @@ POLL_SECONDS = 0.1
 UNSEEN = "no server answered"
 
 Metadata = Iterable[tuple[str, str]]
+
+
+class Deadline(NamedTuple):
+    """The end of a call, with all its requests and retries."""
+
+    seconds: float  # that the call was given
+    ends: float  # on the monotonic clock
 
 
 class Client:
@@ -86,19 +93,30 @@ class Client:
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def _retrievals(self, histories: Sequence[Sequence[str]], num_candidates, alpha, controls: dict) -> Iterator[Part]:
-        if not histories:
-            return iter(())
-        return self._parts(messages.retrieve_request(histories, num_candidates, alpha, **controls), len(histories))
+    def _retrievals(self, **wishes) -> Iterator[Part]:
+        return self._parts(messages.retrieve_request(**wishes))
 
-    def _encodings(self, histories: Sequence[Sequence[str]], times: dict) -> Iterator[Part]:
-        if not histories:
+    def _encodings(self, histories: Iterable[Iterable[str]], times: dict) -> Iterator[Part]:
+        request = messages.encode_request(histories, **times)
+        if not _rows(request):
             raise ValueError("Expected at least one history, got none.")
-        return self._parts(messages.encode_request(histories, **times), len(histories))
+        return self._parts(request)
 
-    def _parts(self, request, rows: int) -> Iterator[Part]:
+    def _repeatable(self, named: dict, wishes: dict) -> dict:
+        """Returns `wishes` with lists for what can be read only once: a call by names may make its request twice."""
+        if wishes["num_candidates"] is None:
+            raise ValueError(f"Expected num_candidates together with {' and '.join(named)}, got None. Say how many.")
+        read = {"histories": arguments.text_rows, "exclude": arguments.text_rows, "times": arguments.number_rows}
+        rows = {name: read[name](wishes[name], name) for name in read if wishes.get(name) is not None}
+        return {name: list(value) if isinstance(value, Iterator) else value for name, value in wishes.items()} | rows
+
+    def _description(self) -> Iterator[Part]:
+        return self._parts(messages.describe_request())
+
+    def _parts(self, request) -> Iterator[Part]:
         request.model_spec.MergeFrom(self._spec)
-        return batches.split(request, rows, self._batch_size)
+        rows = _rows(request)
+        return batches.split(request, rows, self._batch_size) if rows else iter(())
 
     def _metadata_request(self) -> get_model_metadata_pb2.GetModelMetadataRequest:
         return get_model_metadata_pb2.GetModelMetadataRequest(model_spec=self._spec, metadata_field=[SIGNATURE_DEF])
@@ -106,32 +124,36 @@ class Client:
     def _status_request(self) -> get_model_status_pb2.GetModelStatusRequest:
         return get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec)
 
-    def _deadline(self, timeout: float | None) -> float:
-        return time.monotonic() + (self.timeout if timeout is None else timeout)
+    def _deadline(self, timeout: float | None) -> Deadline:
+        seconds = self.timeout if timeout is None else timeout
+        return Deadline(seconds, time.monotonic() + seconds)
 
-    def _start(self, method: Callable, request, deadline: float):
+    def _start(self, method: Callable, request, deadline: Deadline):
         """Calls `method`, a stub or its `future`, with everything that goes beside the request."""
         headers = self._metadata() if callable(self._metadata) else self._metadata
-        return method(request, timeout=max(deadline - time.monotonic(), 0), metadata=tuple(headers))
+        return method(request, timeout=max(deadline.ends - time.monotonic(), 0), metadata=tuple(headers))
 
-    def _refused(self, error: grpc.RpcError, timeout: float | None, rows: range | None = None) -> RetrievalError:
+    def _refused(self, error: grpc.RpcError, deadline: Deadline, rows: range | None = None) -> RetrievalError:
         """Returns the error to raise for one of gRPC's."""
-        message = error.details()
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            message = (
-                f"Expected a server at {self.target} that is ready, found none ({error.details()}). Start one with "
-                "`tfdnc serve BUNDLE`, give the address of one that runs, or ask again later."
-            )
-        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            seconds = self.timeout if timeout is None else timeout
-            message = (
-                f"Expected an answer from {self.target} within {seconds:g} s, none came. "
-                "Look whether the server runs and keeps up, ask for less at once, or wait longer."
-            )
+        message = refusals.explain(error.code(), error.details(), self.target, self._spec, deadline.seconds)
         unreached = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
         if error.code() in unreached and (variable := connection.proxy_variable(self.target)):
             message += f" It was asked through the proxy in {variable}; its name in no_grpc_proxy goes around that."
-        return RetrievalError(error.code(), message, rows)
+        return RetrievalError(error.code(), message, rows, said=error.details())
+
+    def _nameless(self, error: RetrievalError) -> RetrievalError:
+        """Returns the error to raise where a model was asked for the names of its clusters."""
+        if error.code is not grpc.StatusCode.FAILED_PRECONDITION:
+            return error
+        advice = "Or give numbers for all clusters: cluster_min, cluster_max, cluster_quotas."
+        return RetrievalError(error.code, f"{error.message} {advice}")
+
+    def _unsettled(self) -> RetrievalError:
+        return RetrievalError(
+            grpc.StatusCode.ABORTED,
+            f"Expected one version of model {self._spec.name!r} at {self.target} to name the clusters and to make the "
+            f"lists, got others each of {clusters.ATTEMPTS} times. Ask for a version or label of your own choice.",
+        )
 
     def _check_passing(self, error: RetrievalError) -> None:
         """Raises `error` if waiting will not mend it."""
@@ -145,5 +167,9 @@ class Client:
         return RetrievalError(
             grpc.StatusCode.DEADLINE_EXCEEDED,
             f"Expected model {self._spec.name} at {self.target} to be available within {timeout:g} s, but {seen}. "
-            "Look into the log of the server, or wait longer.",
+            "Look whether it is served under this name, and into the log of the server, or wait longer.",
         )
+
+
+def _rows(request) -> int:
+    return request.inputs[schema.HISTORY].tensor_shape.dim[0].size

@@ -66,7 +66,8 @@ def read_part(part: Part, response: predict_pb2.PredictResponse, read: Callable)
                 )
         return read(response)
     except (messages.ForeignModelError, tensors.MalformedTensorError) as error:
-        raise RetrievalError(grpc.StatusCode.FAILED_PRECONDITION, str(error), part.concerned) from error
+        message = f"{error} The model asked for was {part.request.model_spec.name!r}."
+        raise RetrievalError(grpc.StatusCode.FAILED_PRECONDITION, message, part.concerned) from error
 
 
 def join_encodings(encodings: list[messages.Encoding]) -> messages.Encoding:

@@ -2,14 +2,14 @@
 
 import collections
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 
 from serving import messages
-from serving.client import answers, batches
+from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
-from serving.client.base import POLL_SECONDS, UNSEEN, Client
+from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
 from serving.client.batches import Part
 from serving.messages import Encoding, Retrieval
 
@@ -36,9 +36,9 @@ class RetrievalClient(Client):
 
     def retrieve(
         self,
-        histories: Sequence[Sequence[str]],
-        num_candidates: int | Sequence[int] | None = None,
-        alpha: float | Sequence[float] | None = None,
+        histories: Iterable[Iterable[str]],
+        num_candidates: int | Iterable[int] | None = None,
+        alpha: float | Iterable[float] | None = None,
         *,
         timeout: float | None = None,
         **controls,
@@ -46,13 +46,16 @@ class RetrievalClient(Client):
         """Returns candidates for every history.
 
         Args:
-            histories: [B] sequences of raw item ids, oldest first; unknown ids carry no signal, none is a cold start.
+            histories: [B] sequences of raw item ids, oldest first: lists, arrays, series, generators. Unknown ids
+                carry no signal, none is a cold start.
             num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle.
             alpha: Exponent of the quota merge (>= 0; 0 shares equally, larger follows the intent more), for all users
                 or one number each; None asks for the bundle's own merge. Needs `num_candidates`.
             timeout: Seconds for the whole call, instead of the client's.
             **controls: `times` and `request_time` for models that read times, `joint_alpha`, `exclude`,
-                `cluster_quotas`, `cluster_min`, `cluster_max` of `messages.retrieve_request`.
+                `cluster_quotas`, `cluster_min`, `cluster_max` of `messages.retrieve_request`; `minimum`, `maximum` and
+                `quotas` for clusters by name, such as `{"Comedy": 0.2}`, see `clusters.numbered`: the names are asked
+                for first, with every call.
 
         Returns:
             [B] results.
@@ -61,18 +64,31 @@ class RetrievalClient(Client):
             ValueError: Arguments that say nothing a server could answer; nothing was sent.
             RetrievalError: A request was not answered; its `rows` are the histories that it carried.
         """
-        parts = self._retrievals(histories, num_candidates, alpha, controls)
-        return [result for results in self._predict(parts, messages.read_retrievals, timeout) for result in results]
+        wishes = {"histories": histories, "num_candidates": num_candidates, "alpha": alpha}
+        deadline, (named, controls) = self._deadline(timeout), clusters.split(controls)
+        if named:
+            return self._retrieve_by_name(named, wishes | controls, deadline)
+        parts = self._retrievals(**wishes, **controls)
+        answered = self._predict(parts, messages.read_retrievals, deadline)
+        return [result for results in answered for result in results]
 
-    def encode(self, histories: Sequence[Sequence[str]], *, timeout: float | None = None, **times) -> Encoding:
+    def encode(self, histories: Iterable[Iterable[str]], *, timeout: float | None = None, **times) -> Encoding:
         """Returns user embeddings and intents of [B] histories, B at least 1; `times`, `request_time` as `retrieve`.
 
         Raises:
             ValueError: No history, or one that is not a sequence of text.
             RetrievalError: See `retrieve`.
         """
-        parts = self._encodings(histories, times)
-        return batches.join_encodings(self._predict(parts, messages.read_encoding, timeout))
+        parts, deadline = self._encodings(histories, times), self._deadline(timeout)
+        return batches.join_encodings(self._predict(parts, messages.read_encoding, deadline))
+
+    def cluster_names(self, *, timeout: float | None = None) -> list[str]:
+        """Returns the names of the clusters: the one at place k belongs to the number k in `Retrieval.cluster_ids`.
+
+        Raises:
+            RetrievalError: The request was not answered, or the model is an older bundle, which does not say.
+        """
+        return self._describe(self._deadline(timeout))[1]
 
     def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """Returns the signatures of the model by name.
@@ -80,7 +96,8 @@ class RetrievalClient(Client):
         Raises:
             RetrievalError: The request was not answered.
         """
-        response = self._call(self._prediction.GetModelMetadata, self._metadata_request(), timeout)
+        deadline = self._deadline(timeout)
+        response = self._call(self._prediction.GetModelMetadata, self._metadata_request(), deadline)
         return answers.read_signatures(response)
 
     def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
@@ -89,7 +106,8 @@ class RetrievalClient(Client):
         Raises:
             RetrievalError: The request was not answered.
         """
-        return answers.read_status(self._call(self._model.GetModelStatus, self._status_request(), timeout))
+        deadline = self._deadline(timeout)
+        return answers.read_status(self._call(self._model.GetModelStatus, self._status_request(), deadline))
 
     def wait_until_available(self, timeout: float = 60.0) -> int:
         """Waits for the server, and for the version this client asks or any; returns the highest that is available.
@@ -103,7 +121,7 @@ class RetrievalClient(Client):
                 versions = self.status(timeout=left)
             except RetrievalError as error:
                 self._check_passing(error)
-                seen = seen if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else error.message
+                seen = seen if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else f"the answer was {error.said!r}"
             else:
                 if (version := answers.highest_available(versions)) is not None:
                     return version
@@ -111,33 +129,53 @@ class RetrievalClient(Client):
             time.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    def _call(self, method: Callable, request, timeout: float | None = None):
-        try:
-            return self._start(method, request, self._deadline(timeout))
-        except grpc.RpcError as error:
-            raise self._refused(error, timeout) from error
+    def _retrieve_by_name(self, named: dict, wishes: dict, deadline: Deadline) -> list[Retrieval]:
+        """Asks what the clusters are called, then for lists, again if another version has come in between."""
+        wishes = self._repeatable(named, wishes)
+        if not wishes["histories"]:
+            return []
+        for _ in range(clusters.ATTEMPTS):
+            version, names = self._describe(deadline)
+            numbered = clusters.numbered(named, names, len(wishes["histories"]), wishes["num_candidates"])
+            parts = self._retrievals(**(wishes | numbered))
+            answered = self._predict(parts, messages.read_versioned, deadline)
+            if all(answering == version for answering, _ in answered):
+                return [result for _, results in answered for result in results]
+        raise self._unsettled()
 
-    def _predict(self, parts: Iterator[Part], read: Callable, timeout: float | None) -> list:
+    def _describe(self, deadline: Deadline) -> tuple[int, list[str]]:
+        try:
+            [described] = self._predict(self._description(), messages.read_cluster_names, deadline)
+        except RetrievalError as error:
+            raise self._nameless(error) from error
+        return described
+
+    def _call(self, method: Callable, request, deadline: Deadline):
+        try:
+            return self._start(method, request, deadline)
+        except grpc.RpcError as error:
+            raise self._refused(error, deadline) from error
+
+    def _predict(self, parts: Iterator[Part], read: Callable, deadline: Deadline) -> list:
         """Returns what `read` makes of the answers in order, with at most `max_in_flight` requests under way."""
-        deadline = self._deadline(timeout)
         results, under_way = [], collections.deque()
         try:
             for part in parts:
                 if part.concerned is None:  # alone: a plain call takes some .2 ms less than a future
-                    return [batches.read_part(part, self._call(self._prediction.Predict, part.request, timeout), read)]
+                    return [batches.read_part(part, self._call(self._prediction.Predict, part.request, deadline), read)]
                 if len(under_way) == self._max_in_flight:
-                    results.append(self._receive(*under_way.popleft(), read, timeout))
+                    results.append(self._receive(*under_way.popleft(), read, deadline))
                 under_way.append((part, self._start(self._prediction.Predict.future, part.request, deadline)))
             while under_way:
-                results.append(self._receive(*under_way.popleft(), read, timeout))
+                results.append(self._receive(*under_way.popleft(), read, deadline))
         finally:
-            for _, call in under_way:  # after a failure: nobody will read them
+            for _, call in under_way:  # after a failure: their answers are not read
                 call.cancel()
         return results
 
-    def _receive(self, part: Part, call: grpc.Future, read: Callable, timeout: float | None):
+    def _receive(self, part: Part, call: grpc.Future, read: Callable, deadline: Deadline):
         try:
             response = call.result()
         except grpc.RpcError as error:
-            raise self._refused(error, timeout, part.concerned) from error
+            raise self._refused(error, deadline, part.concerned) from error
         return batches.read_part(part, response, read)

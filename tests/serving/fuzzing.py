@@ -176,7 +176,7 @@ def _no_model(draw, request):
 
 def _other_signature(draw, request):
     request.model_spec.signature_name = draw.choice(
-        [*TEXTS, "retrieve_controlled", "encode", "search", "__saved_model_init_op"]
+        [*TEXTS, "retrieve_controlled", "encode", "search", "describe", "__saved_model_init_op"]
     )
 
 

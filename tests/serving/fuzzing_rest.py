@@ -51,9 +51,13 @@ class Case(NamedTuple):
         return "\r\n".join(lines).encode() + self._sent_body() + end
 
     def _sent_body(self) -> bytes:
-        """No more than the header announces: what a server leaves unread resets the connection under its answer."""
-        length = self.headers.get("Content-Length", "")
-        return self.body[: int(length) if length.isdigit() else 0] if length else self.body
+        """As much as the header announces: what a server leaves unread resets the connection under its answer.
+
+        Less would be no request at all, which has no answer.
+        """
+        announced = self.headers.get("Content-Length", "")
+        length = int(announced) if announced.isdigit() else 0
+        return self.body[:length].ljust(length) if announced else self.body
 
 
 def rest_case(seed: int, valid: list[dict]) -> Case:

@@ -115,3 +115,11 @@ def states(*versions):
     for version, state in versions:
         response.model_version_status.add(version=version, state=state)
     return response
+
+
+def described(version, names):
+    """Returns the answer of a version to the question what its clusters are called."""
+    response = predict_pb2.PredictResponse()
+    response.model_spec.version.value = version
+    tensors.encode(np.array([names], object), response.outputs[schema.CLUSTER_NAMES])
+    return response

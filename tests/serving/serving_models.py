@@ -56,7 +56,13 @@ RETRIEVE = [  # history, num_candidates, alpha
 
 
 class FakeBundle(tf.Module):
-    """Obeys the signatures of `schema.SIGNATURES`: everybody gets i0, i1, ...; scores start at the row's alpha."""
+    """Obeys the signatures of `schema.SIGNATURES`: all users get i0, i1, ...; scores start at the row's alpha.
+
+    Where a signature takes `joint_alpha`, it counts a hundredfold, and -1 nothing.
+    """
+
+    def __init__(self, cluster_names=("comedy", "drama")):
+        self.cluster_names = list(cluster_names)
 
     def _retrieve(self, history, num_candidates, alpha):
         tf.debugging.assert_greater_equal(num_candidates, 1, message="num_candidates must be at least 1")
@@ -103,23 +109,33 @@ class FakeBundle(tf.Module):
             tf.TensorSpec([None, None], tf.float32),
             tf.TensorSpec([None, None], tf.int32),
             tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
         ]
     )
-    def retrieve_controlled(self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max):
+    def retrieve_controlled(
+        self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max, joint_alpha
+    ):
         wishes = tf.cast(tf.shape(exclude)[1], tf.float32) + tf.reduce_sum(cluster_quotas, axis=1)
         bounds = tf.reduce_sum(cluster_min, axis=1) + tf.reduce_sum(cluster_max, axis=1)
-        return self._retrieve(history, num_candidates, alpha + wishes + tf.cast(bounds, tf.float32))
+        asked = alpha + 100 * (joint_alpha + 1)
+        return self._retrieve(history, num_candidates, asked + wishes + tf.cast(bounds, tf.float32))
 
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, CLUSTERS, 3], tf.float32),
             tf.TensorSpec([None, CLUSTERS], tf.float32),
             *RETRIEVE,
+            tf.TensorSpec([None], tf.float32),
         ]
     )
-    def search(self, user_embeddings, intent, history, num_candidates, alpha):
-        found = self._retrieve(history, num_candidates, alpha + user_embeddings[:, 0, 0] + intent[:, 0])
+    def search(self, user_embeddings, intent, history, num_candidates, alpha, joint_alpha):
+        asked = alpha + 100 * (joint_alpha + 1)
+        found = self._retrieve(history, num_candidates, asked + user_embeddings[:, 0, 0] + intent[:, 0])
         return {name: found[name] for name in schema.SIGNATURES["search"][1]}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
+    def describe(self, history):
+        return {schema.CLUSTER_NAMES: tf.repeat([self.cluster_names], tf.shape(history)[0], axis=0)}
 
 
 def save_half_plus_two(path: Path, offset: float = 2.0) -> Path:
@@ -140,8 +156,8 @@ def save_reader(path: Path) -> Path:
     return path
 
 
-def save_fake_bundle(path: Path) -> Path:
-    model = FakeBundle()
+def save_fake_bundle(path: Path, model: FakeBundle | None = None) -> Path:
+    model = model or FakeBundle()
     signatures = {
         "serving_default": model.default,
         "retrieve": model.retrieve,
@@ -149,6 +165,7 @@ def save_fake_bundle(path: Path) -> Path:
         "search": model.search,
         "retrieve_joint": model.retrieve_joint,
         "retrieve_controlled": model.retrieve_controlled,
+        "describe": model.describe,
     }
     tf.saved_model.save(model, str(path), signatures=signatures)
     return path

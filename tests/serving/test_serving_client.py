@@ -8,7 +8,7 @@ import pytest
 import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from tensorflow_serving.apis import predict_pb2
 
-from serving import messages, tensors
+from serving import arguments, messages, tensors
 from serving.client import RetrievalClient, RetrievalError, Tensor, VersionStatus
 from tfdnc import schema
 from tfdnc.errors import UserError
@@ -67,7 +67,35 @@ def test_version_is_asked_for(bundle_server):
     with RetrievalClient(bundle_server.address, version=8) as client, pytest.raises(RetrievalError) as caught:
         client.retrieve([["a"]])
     assert caught.value.code is grpc.StatusCode.NOT_FOUND
-    assert caught.value.message == "Servable not found for request: Specific(tfdnc, 8)"
+    assert caught.value.said == "Servable not found for request: Specific(tfdnc, 8)"
+    assert "Expected model 'tfdnc' in version 8 at 127.0.0.1:" in caught.value.message
+
+
+def test_a_model_that_the_server_does_not_have_is_named_with_what_to_do(bundle_server):
+    """Only the server's own words came before, "Servable not found for request: Latest(tfdcn)"."""
+    with RetrievalClient(bundle_server.address, "tfdcn") as client:
+        for ask in (client.status, client.metadata, lambda: client.retrieve([["a"]])):
+            with pytest.raises(
+                RetrievalError, match=r"Expected model 'tfdcn'.* at 127.*--model_name .*'tfdnc'"
+            ) as caught:
+                ask()
+            assert caught.value.said in caught.value.message
+        with pytest.raises(RetrievalError, match=r"model tfdcn .* but the answer was .*any versions of model tfdcn'\."):
+            client.wait_until_available(0.3)
+        with pytest.raises(RetrievalError, match=r"label: stable\. Give a label .* for model 'tfdcn', or leave"):
+            RetrievalClient(bundle_server.address, "tfdcn", label="stable").retrieve([["a"]])
+
+
+def test_a_model_of_another_kind_is_named(half_server):
+    with RetrievalClient(half_server.address, "half") as client:
+        for ask in (lambda: client.retrieve([["a"]], 3), lambda: client.encode([["a"]]), client.cluster_names):
+            with pytest.raises(RetrievalError, match=r"FAILED_PRECONDITION: .*Model 'half' is no tfdnc bundle, or one"):
+                ask()
+
+
+def test_times_that_a_model_does_not_read_are_named(client):
+    with pytest.raises(RetrievalError, match="This model reads no times: leave out `times` and `request_time`"):
+        client.retrieve([["a"]], times=[[1]], request_time=2)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +106,7 @@ def test_version_is_asked_for(bundle_server):
         ([[1, 2]], {}, "sequence of item ids as text"),
         ([["a"]], {"num_candidates": [1, 2]}, r"one num_candidates or 1, one per history, got shape \[2\]"),
         ([["a"]], {"num_candidates": 0}, "from 1 up"),
-        ([["a"]], {"num_candidates": 2**31}, "from 1 up"),
+        ([["a"]], {"num_candidates": 2**31}, "num_candidates in numbers of int32"),
         ([["a"]], {"num_candidates": 1.5}, "num_candidates in numbers of int32"),
         ([["a"]], {"num_candidates": 1, "alpha": "x"}, "alpha in numbers of float32"),
         ([["a"]], {"num_candidates": 1, "alpha": float("nan")}, "alpha in numbers"),
@@ -92,7 +120,7 @@ def test_arguments_that_make_no_request(client, histories, options, sentence):
 
 
 def test_refusal_of_the_graph_carries_its_sentence(client, monkeypatch):
-    monkeypatch.setattr(messages, "_per_row", lambda value, rows, dtype, name: np.full(rows, value, dtype))
+    monkeypatch.setattr(arguments, "per_row", lambda value, rows, dtype, *_, **__: np.full(rows, value, dtype))
     with pytest.raises(RetrievalError, match=r"INVALID_ARGUMENT: .*num_candidates must be at least 1"):
         client.retrieve([["a"]], num_candidates=0)
 

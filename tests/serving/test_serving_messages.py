@@ -5,7 +5,7 @@ import pytest
 import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 
 from serving import tensors
-from serving.messages import retrieve_request
+from serving.messages import Encoding, retrieve_request, search_request
 from tfdnc import schema
 
 HISTORIES = [["1", "2"], ["3"]]
@@ -24,6 +24,9 @@ def inputs_of(request):
         ({"num_candidates": 5, "joint_alpha": 0.8}, "retrieve_joint"),
         ({"num_candidates": 5, "exclude": [["1"], []]}, "retrieve_controlled"),
         ({"num_candidates": 5, "cluster_max": [1, 2]}, "retrieve_controlled"),
+        ({"num_candidates": 5, "cluster_max": [1, 2], "joint_alpha": 0.8}, "retrieve_controlled"),
+        ({"num_candidates": 5, "exclude": [["1"], []], "joint_alpha": 0.8}, "retrieve_controlled"),
+        ({"num_candidates": 5, "alpha": [1, -1], "joint_alpha": [-1, 0.8]}, "retrieve_controlled"),
     ],
 )
 def test_the_signature_follows_from_what_is_asked_for(wishes, signature):
@@ -39,6 +42,31 @@ def test_what_is_not_controlled_is_one_column_of_zeros():
         np.testing.assert_array_equal(inputs[name], np.zeros([2, 1]))
         assert inputs[name].dtype.kind == dtype
     np.testing.assert_array_equal(inputs[schema.ALPHA], [-1, -1])
+    np.testing.assert_array_equal(inputs[schema.JOINT_ALPHA], [-1, -1])
+
+
+def test_every_history_may_have_a_merge_of_its_own_and_bounds_beside_it():
+    quotas = [[0, 0], [0, 0], [2, 3]]
+    inputs = inputs_of(
+        retrieve_request(
+            [*HISTORIES, []], 5, [1, -1, -1], joint_alpha=[-1, 0.5, -1], cluster_quotas=quotas, cluster_max=[3, 4]
+        )
+    )
+    np.testing.assert_array_equal(inputs[schema.ALPHA], [1, -1, -1])
+    np.testing.assert_array_equal(inputs[schema.JOINT_ALPHA], [-1, 0.5, -1])
+    np.testing.assert_array_equal(inputs[schema.CLUSTER_QUOTAS], quotas)
+    np.testing.assert_array_equal(inputs[schema.CLUSTER_MAX], [[3, 4]] * 3)
+
+
+def test_users_who_are_encoded_already_choose_their_merge_too():
+    encoding = Encoding(np.zeros([2, 3, 4], np.float32), np.full([2, 3], 1 / 3, np.float32))
+    request = search_request(encoding, HISTORIES, 5, joint_alpha=[0.5, -1])
+    inputs = inputs_of(request)
+    assert set(inputs) == set(schema.SIGNATURES["search"][0])
+    np.testing.assert_array_equal(inputs[schema.JOINT_ALPHA], [0.5, -1])
+    np.testing.assert_array_equal(inputs[schema.ALPHA], [-1, -1])
+    with pytest.raises(ValueError, match="Expected joint_alpha or alpha for a history, got both for history 0"):
+        search_request(encoding, HISTORIES, 5, alpha=1, joint_alpha=1)
 
 
 def test_clusters_are_controlled_for_all_users_or_each():
@@ -58,12 +86,19 @@ def test_clusters_are_controlled_for_all_users_or_each():
         ({"alpha": 1.0}, "Expected num_candidates together with"),
         ({"exclude": [[], []]}, "Expected num_candidates together with"),
         ({"joint_alpha": 1.0}, "Expected num_candidates together with"),
-        ({"num_candidates": 5, "alpha": 1.0, "joint_alpha": 1.0}, "Expected joint_alpha without alpha"),
-        ({"num_candidates": 5, "joint_alpha": 1.0, "cluster_max": [1, 2]}, "Expected joint_alpha without alpha"),
+        ({"num_candidates": 5, "alpha": 1.0, "joint_alpha": 1.0}, "joint_alpha or alpha .* got both for history 0"),
+        ({"num_candidates": 5, "alpha": [-1, 0], "joint_alpha": 0}, "joint_alpha or alpha .* got both for history 1"),
+        (
+            {"num_candidates": 5, "joint_alpha": 1.0, "cluster_quotas": [1, 2]},
+            "joint_alpha or cluster_quotas .* got both for history 0: a list has one merge",
+        ),
         ({"num_candidates": 5, "joint_alpha": [1.0, 1.0, 1.0]}, "joint_alpha"),
         ({"num_candidates": 5, "exclude": [["1"]]}, "Expected one sequence to exclude per history, 2, got 1."),
         ({"num_candidates": 5, "exclude": ["1", "2"]}, "Expected exclude to be a sequence of item ids as text"),
-        ({"num_candidates": 5, "exclude": [["1"], [2]]}, r"Expected exclude to be .*, got \[\['1'\], \[2\]\]"),
+        (
+            {"num_candidates": 5, "exclude": [["1"], [2]]},
+            r"Expected exclude to be .*, got 2 \(int\) in row 1. Make text",
+        ),
         ({"num_candidates": 5, "exclude": 3}, "Expected exclude to be a sequence of item ids as text .*, got 3"),
         ({"num_candidates": 5, "cluster_quotas": [[1, 2]] * 3}, "Expected cluster_quotas in numbers of float32"),
         ({"num_candidates": 5, "cluster_quotas": 1.0}, "Expected cluster_quotas in numbers of float32"),
@@ -75,7 +110,8 @@ def test_clusters_are_controlled_for_all_users_or_each():
         ({"request_time": 7}, "Expected times together with request_time, got request_time alone"),
         ({"times": [[1, 2]]}, "Expected times for each of 2 histories"),
         ({"times": [[1], [2]]}, "none or as many as it has items .* got .1, 1."),
-        ({"times": [1, 2]}, r"Expected times to be a sequence of numbers for each user, got \[1, 2\]"),
+        ({"times": [1, 2]}, r"Expected times to be a sequence of numbers for each user, got 1 \(int\) in row 0"),
+        ({"times": [{1, 2}, [3]]}, r"Expected times to be .* got \{1, 2\} \(set\) in row 0. Sets and dicts"),
         ({"times": [[1, 2], []]}, "Expected request_time, when the candidates are asked for, .* got -1"),
         ({"times": [[1, 2], [3]], "request_time": [4, -1]}, r"Expected request_time, .* got \[4, -1\]"),
         ({"times": [[1, 2.5], [3]], "request_time": 4}, "Expected times in numbers of int64"),

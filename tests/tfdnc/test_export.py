@@ -129,6 +129,7 @@ class Case:
             schema.HISTORY: np.full([batch, 1], "", dtype=object),
             schema.NUM_CANDIDATES: np.full([batch], 50, np.int32),
             schema.ALPHA: np.full([batch], 1e9, np.float32),
+            schema.JOINT_ALPHA: np.full([batch], -1, np.float32),
         }
 
 
@@ -166,11 +167,12 @@ def retrieve_inputs(rows, num_candidates=LENGTH, alpha=-1.0):
 
 def controlled_inputs(rows):
     """Controls that mean something to bundles with any number of clusters."""
-    return retrieve_inputs(rows, [20, 5, 9], [-1, 2, 0]) | {
+    return retrieve_inputs(rows, [20, 5, 9], [-1, 2, -1]) | {
         schema.EXCLUDE: history(film(30, 31), [], ["nobody knows"]),
         schema.CLUSTER_QUOTAS: np.zeros([3, 0], np.float32),
         schema.CLUSTER_MIN: np.zeros([3, 1], np.int32),
         schema.CLUSTER_MAX: np.zeros([3, 1], np.int32),
+        schema.JOINT_ALPHA: np.float32([0.5, -1, -1]),
     }
 
 

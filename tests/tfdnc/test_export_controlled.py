@@ -29,7 +29,7 @@ def module(tmp_path_factory):
     return make_module(tmp_path_factory.mktemp("assets"), "hadamard_per_position")
 
 
-def ask(module, rows=ROWS, num_candidates=10, alpha=-1.0, exclude=(), quotas=(), minimum=(), maximum=()):
+def ask(module, rows=ROWS, num_candidates=10, alpha=-1.0, exclude=(), quotas=(), minimum=(), maximum=(), joint=-1.0):
     """The answer to a request that controls every row alike; () is not given."""
 
     def alike(values, dtype):
@@ -40,6 +40,7 @@ def ask(module, rows=ROWS, num_candidates=10, alpha=-1.0, exclude=(), quotas=(),
         schema.CLUSTER_QUOTAS: alike(quotas, np.float32),
         schema.CLUSTER_MIN: alike(minimum, np.int32),
         schema.CLUSTER_MAX: alike(maximum, np.int32),
+        schema.JOINT_ALPHA: np.broadcast_to(np.float32(joint), [len(rows)]),
     }
     answer = module.retrieve_controlled(**{name: tf.constant(value) for name, value in inputs.items()})
     return {name: value.numpy() for name, value in answer.items()}
@@ -117,6 +118,10 @@ def test_a_cluster_may_be_shut_out_and_the_list_end_early(module):
         ({"quotas": (np.nan, 1, 0, 0)}, "Expected cluster_quotas to be finite"),
         ({"quotas": (np.inf, 1, 0, 0)}, "Expected cluster_quotas to be finite"),
         ({"num_candidates": MAX_CANDIDATES + 1}, "Expected num_candidates in 1..64"),
+        ({"joint": np.nan}, "Expected joint_alpha to be a number"),
+        ({"joint": 0.0, "alpha": 0.0}, "Expected joint_alpha or an alpha of 0 or more in a row, got both"),
+        ({"joint": [-1, -1, 1, -1, -1], "alpha": 1.0}, "Expected joint_alpha or an alpha of 0 or more"),
+        ({"joint": 1.0, "quotas": (1, 2, 3, 4)}, "Expected joint_alpha or cluster_quotas in a row, got both"),
     ],
 )
 def test_what_cannot_be_is_an_invalid_argument_with_a_sentence(module, wishes, sentence):

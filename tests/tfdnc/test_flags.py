@@ -1,7 +1,10 @@
 """Flags of the command line that are no numbers."""
 
+import argparse
+
 import pytest
 
+from tfdnc.cli.cluster_flags import add_cluster_flags, cluster_wishes
 from tfdnc.cli.main import main
 
 
@@ -13,6 +16,8 @@ from tfdnc.cli.main import main
             ["query", "--user", "1", "--alpha", "1", "--joint-alpha", "1"],
             "--joint-alpha: not allowed with argument --alpha",
         ),
+        (["query", "--user", "1", "--minimum", "Comedy"], "--minimum: expected CLUSTER=VALUE, such as Comedy=0.2 or"),
+        (["query", "--user", "1", "--quotas", "Comedy=much"], "--quotas: expected CLUSTER=VALUE, such as Comedy=0.2"),
         (["query", "--user", "1", "--num-candidates", "1.5"], "--num-candidates: expected a whole number, got 1.5"),
         (["sweep", "negatives", "x.yaml", "--ratios", "2"], "--ratios: expected a share in 0..1, got 2"),
         (["query", "--user", "1", "--alpha", "-1"], "--alpha: expected a number of 0 or more, got -1"),
@@ -23,3 +28,13 @@ def test_the_complaint_says_what_was_expected(flags, complaint, capsys):
         main(flags)
     assert left.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_clusters_are_given_by_name_with_counts_and_shares():
+    parser = argparse.ArgumentParser()
+    add_cluster_flags(parser)
+    flags = ["--minimum", "Comedy=0.2", "a=b=3", "--maximum", "7=1.0", "--quotas", "Film noir=2.5"]
+    wishes = cluster_wishes(parser.parse_args(flags))
+    assert wishes == {"minimum": {"Comedy": 0.2, "a=b": 3}, "maximum": {"7": 1.0}, "quotas": {"Film noir": 2.5}}
+    assert [type(value) for wish in wishes.values() for value in wish.values()] == [float, int, float, float]
+    assert cluster_wishes(parser.parse_args([])) == {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from serving import options as server_flags
 from tfdnc.cli import screen
+from tfdnc.cli.cluster_flags import add_cluster_flags
 from tfdnc.cli.noise import quiet_libraries, set_up_logging
 from tfdnc.cli.streams import lenient_streams
 from tfdnc.cli.travel import travel
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--label", help="label of the version to ask, such as stable (default: the latest version)")
     query.add_argument("--tls-roots", type=Path, metavar="PEM", help="encrypt, and trust these root certificates")
     query.add_argument("--exclude", nargs="+", metavar="ITEM", help="item ids that must not come back")
+    add_cluster_flags(query)
 
     report = add("report", _report, "write one HTML page about evaluated runs")
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, such as runs/NAME")

@@ -14,6 +14,7 @@ from serving.client import Retrieval, RetrievalClient, RetrievalError, Tls
 from serving.verify import find_version
 from tfdnc import schema
 from tfdnc.cli import road, screen
+from tfdnc.cli.cluster_flags import cluster_wishes
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.cli.reach import await_model, unknown_model
 from tfdnc.errors import UserError
@@ -31,8 +32,6 @@ def query(arguments: argparse.Namespace) -> None:
             "Expected --start-server or the --tls-roots and --label of a server that runs, got both: the server of a "
             "query has neither. Drop one."
         )
-    if arguments.exclude and arguments.joint_alpha is not None:
-        raise UserError("Expected --exclude or --joint-alpha, got both: different signatures know them. Drop one.")
     run = arguments.run or _newest_run(arguments.runs)
     # What the bundle was made with: a command for some stations may have rewritten the config of the run since.
     manifest = read_bundle_manifest(find_version(run / road.EXPORT.folder))
@@ -65,11 +64,15 @@ def _ask(client: RetrievalClient, user: User, reads_times: bool, arguments: argp
     controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
     if arguments.joint_alpha is not None:
         controls["joint_alpha"] = arguments.joint_alpha
+    controls |= cluster_wishes(arguments)
     if reads_times:
         controls["times"] = [user.times]
         if user.request_time is not None:
             controls["request_time"] = user.request_time
-    [answer] = client.retrieve([user.history], arguments.num_candidates, arguments.alpha, **controls)
+    try:
+        [answer] = client.retrieve([user.history], arguments.num_candidates, arguments.alpha, **controls)
+    except ValueError as error:  # a cluster that is not there, wishes that no list can meet
+        raise UserError(str(error)) from error
     return answer
 
 
@@ -108,6 +111,8 @@ def _show_user(run: Path, user: User, items: ItemTable) -> None:
 
 
 def _merge_of(arguments: argparse.Namespace) -> str:
+    if arguments.quotas:
+        return "the given quotas"
     for method, alpha in (("quota", arguments.alpha), ("joint", arguments.joint_alpha)):
         if alpha is not None:
             return f"{method}, alpha {alpha:g}"

@@ -50,14 +50,17 @@ def check_wishes(wishes: Wishes, width: int) -> list[tf.Operation]:
         tf.debugging.assert_greater_equal(wishes.num_candidates, 1, length),
         tf.debugging.assert_less_equal(wishes.num_candidates, width, length),
     ]
-    message = f"Expected {schema.ALPHA} to be a number, negative for the merge the bundle was exported with."
-    for alpha in (wishes.alpha, wishes.joint_alpha):
+    joint_name = schema.ALPHA if wishes.alpha is None else schema.JOINT_ALPHA  # the only one is called `alpha`
+    for name, alpha in ((schema.ALPHA, wishes.alpha), (joint_name, wishes.joint_alpha)):
         if alpha is not None:
+            message = f"Expected {name} to be a number, negative for the merge the bundle was exported with."
             checks.append(tf.debugging.assert_equal(tf.math.is_nan(alpha), False, message))
     if wishes.weights is not None:
         checks += _check_weights(wishes.weights)
     if wishes.maximum is not None:
         checks += _check_bounds(wishes)
+    if wishes.joint_alpha is not None:
+        checks += _check_one_merge(wishes)
     return checks
 
 
@@ -79,6 +82,22 @@ def _check_weights(weights):
     good = tf.reduce_all(tf.math.is_finite(weights), axis=1) & (tf.reduce_all(weights >= 0, axis=1) | ~given)
     message = f"Expected {schema.CLUSTER_QUOTAS} to be finite and from 0 up, or none above 0 in a row without quotas."
     return [tf.debugging.assert_equal(good, True, message)]
+
+
+def _check_one_merge(wishes):
+    """A row that asks for the joint merge asks for no other."""
+    others = [] if wishes.alpha is None else [(wishes.alpha >= 0, f"an {schema.ALPHA} of 0 or more")]
+    if wishes.weights is not None:
+        others.append((tf.reduce_any(wishes.weights > 0, axis=1), schema.CLUSTER_QUOTAS))
+    return [
+        tf.debugging.assert_equal(
+            (wishes.joint_alpha >= 0) & asked,
+            False,
+            f"Expected {schema.JOINT_ALPHA} or {other} in a row, got both: a list has one merge. Make "
+            f"{schema.JOINT_ALPHA} negative where the other counts.",
+        )
+        for asked, other in others
+    ]
 
 
 def _check_bounds(wishes):

@@ -57,6 +57,7 @@ class RetrievalModule(tf.Module):
         self._max_length = retriever.max_length
         self._vectors_per_cluster = retriever.vectors_per_cluster
         self._num_clusters = items.num_clusters
+        self._cluster_names = tf.constant(items.cluster_names, tf.string)
         self._offsets = np.asarray(items.offsets, np.int32)
         self._vocabulary = ItemVocabulary(items.item_ids, asset_folder)
         self._index = index
@@ -93,9 +94,10 @@ class RetrievalModule(tf.Module):
         cluster_quotas: tf.Tensor,
         cluster_min: tf.Tensor,
         cluster_max: tf.Tensor,
+        joint_alpha: tf.Tensor,
         *times: tf.Tensor,
     ) -> Tensors:
-        """`retrieve` without the items of `exclude`, with weights and bounds of each row's own."""
+        """`retrieve` without the items of `exclude`, with a merge, weights and bounds of each row's own."""
         controls = {
             schema.CLUSTER_QUOTAS: cluster_quotas,
             schema.CLUSTER_MIN: cluster_min,
@@ -104,7 +106,7 @@ class RetrievalModule(tf.Module):
         with tf.control_dependencies(check_clusters(self._num_clusters, **controls)):
             weights, minimum, maximum = (self._widen(control) for control in controls.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
-        wishes = Wishes(num_candidates, alpha, weights, minimum, maximum)
+        wishes = Wishes(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
         return self._retrieve(history, times, wishes, self._max_candidates, exclude)
 
     def encode(self, history: tf.Tensor, *times: tf.Tensor) -> Tensors:
@@ -126,20 +128,28 @@ class RetrievalModule(tf.Module):
         history: tf.Tensor,
         num_candidates: tf.Tensor,
         alpha: tf.Tensor,
+        joint_alpha: tf.Tensor,
     ) -> Tensors:
         """`retrieve` for user vectors and an intent that the caller brings; the history only excludes."""
-        wishes = Wishes(num_candidates, alpha)
+        wishes = Wishes(num_candidates, alpha, joint_alpha=joint_alpha)
+        with tf.control_dependencies(check_same_rows(history, user_embeddings, intent, *wishes)):
+            wishes_checks = check_wishes(wishes, self._max_candidates)
         checks = [
             *check_rows(history),
-            *check_same_rows(history, user_embeddings, intent, num_candidates, alpha),
             *check_query(user_embeddings, intent),
-            *check_wishes(wishes, self._max_candidates),
+            *wishes_checks,
         ]
         with tf.control_dependencies(checks):
             seen = distinct(self._vocabulary.indices(history))
         log_intent = tf.math.log(intent)
         places = seats(self._available(seen), log_intent, wishes, self._merge_config)
         return self._search(user_embeddings, log_intent, seen, places, wishes, self._max_candidates)
+
+    def describe(self, history: tf.Tensor) -> Tensors:
+        """The names of the clusters, once for every row: a client has no other way to a bundle's manifest."""
+        with tf.control_dependencies(check_rows(history)):
+            rows = tf.shape(history)[0]
+        return {schema.CLUSTER_NAMES: tf.repeat(self._cluster_names[None], rows, axis=0)}
 
     def inputs_of(self, signature: str) -> tuple[str, ...]:
         """Names of the inputs of a signature, in the order of the method's arguments."""
@@ -157,6 +167,7 @@ class RetrievalModule(tf.Module):
             schema.CLUSTER_QUOTAS: tf.TensorSpec([None, None], tf.float32),
             schema.CLUSTER_MIN: tf.TensorSpec([None, None], tf.int32),
             schema.CLUSTER_MAX: tf.TensorSpec([None, None], tf.int32),
+            schema.JOINT_ALPHA: tf.TensorSpec([None], tf.float32),
             schema.USER_EMBEDDINGS: tf.TensorSpec([None, *self._cold_vectors.shape], tf.float32),
             schema.INTENT: tf.TensorSpec([None, self._num_clusters], tf.float32),
         }
@@ -179,6 +190,7 @@ class RetrievalModule(tf.Module):
             schema.CLUSTER_QUOTAS: np.full([batch, self._num_clusters], -1, np.float32),
             schema.CLUSTER_MIN: np.full([batch, self._num_clusters], -1, np.int32),
             schema.CLUSTER_MAX: np.full([batch, self._num_clusters], -1, np.int32),
+            schema.JOINT_ALPHA: np.full([batch], -1, np.float32),
             schema.USER_EMBEDDINGS: np.repeat(self._cold_vectors.numpy()[None], batch, axis=0),
             schema.INTENT: np.repeat(np.exp(self._log_prior.numpy())[None], batch, axis=0),
         }
@@ -267,8 +279,9 @@ class RetrievalModule(tf.Module):
             # A promised result is in the list whatever its key, so keys do not tell whether one is still missing:
             # everything that a cluster can have in the list is asked for at once.
             return tf.ones_like(log_intent)
-        asked = wishes.joint_alpha if wishes.alpha is None else wishes.alpha
-        alpha = tf.fill(tf.shape(log_intent)[:1], -1.0) if asked is None else asked
+        alpha = tf.fill(tf.shape(log_intent)[:1], -1.0)
+        for asked in (wishes.alpha, wishes.joint_alpha):  # of which at most one is not negative
+            alpha = alpha if asked is None else tf.maximum(alpha, asked)
         return expected_shares(log_intent, alpha, self._merge_config)
 
 

@@ -1,0 +1,123 @@
+"""Arguments of a client as lists and arrays: any ordered collection of any library, or a sentence about what came.
+
+Collections are told by what they do, never by their truth value: that of an array is an error, and a generator that
+yields nothing is true.
+"""
+
+import reprlib
+from collections.abc import Iterator, Mapping, Set
+from typing import Any, NoReturn
+
+import numpy as np
+
+_UNORDERED = "Sets and dicts say nothing about the order: give a list."
+_TABLE = "Give the one column of the table that holds them."
+_FLAT = "Give one list for each user, also for a single one."
+_NOT_TEXT = "Make text of every id with str, as it is in the log."
+
+
+def text_rows(values, name: str) -> list[list[str]]:
+    """Returns an ordered collection of ordered collections of text as lists.
+
+    Raises:
+        ValueError: Something else; `name` is what the caller knows it by.
+    """
+    what = "item ids as text"
+    rows = number_rows(values, name, what)
+    for place, row in enumerate(rows):
+        for value in row:
+            if not isinstance(value, str):
+                _refuse(name, what, value, _NOT_TEXT, place)
+    return rows
+
+
+def number_rows(values, name: str, what: str = "numbers") -> list[list]:
+    """Returns an ordered collection of ordered collections as lists; what is in these is for `per_row` to say.
+
+    Raises:
+        ValueError: Something else.
+    """
+    return [_listed(row, name, what, place) for place, row in enumerate(_listed(values, name, what))]
+
+
+def _listed(values, name: str, what: str, place: int | None = None) -> list:
+    if type(values) in (list, tuple):  # most are
+        return list(values)
+    if isinstance(values, Set | Mapping):
+        _refuse(name, what, values, _UNORDERED, place)
+    if hasattr(values, "columns"):  # of pandas, polars, Arrow: the first yields names, the others columns
+        _refuse(name, what, values, _TABLE, place)
+    if hasattr(values, "to_pylist"):  # of Arrow, which yields scalars of its own
+        return values.to_pylist()
+    try:
+        iterator = None if isinstance(values, str | bytes) else iter(values)
+    except TypeError:  # one value, also an array without dimensions
+        iterator = None
+    if iterator is None:
+        _refuse(name, what, values, _FLAT, place)
+    return list(iterator)
+
+
+def _refuse(name: str, what: str, came, advice: str, place: int | None) -> NoReturn:
+    where = "" if place is None else f" in row {place}"
+    raise ValueError(
+        f"Expected {name} to be a sequence of {what} for each user, got {_shown(came)} "
+        f"({type(came).__name__}){where}. {advice}"
+    )
+
+
+def _shown(value) -> str:
+    """Returns a value in one line, not all of it if it is long."""
+    return " ".join(reprlib.repr(value).split())
+
+
+def per_row(value, rows: int, dtype: type, name: str, least: int | None = None) -> np.ndarray:
+    """Returns `value` as an array [rows], repeated if it is a single number.
+
+    Raises:
+        ValueError: Neither one number of the kind of `dtype` nor one for each row, NaN, or less than `least`.
+    """
+    array = _numbers(value, dtype)
+    if array is None:
+        raise ValueError(f"Expected {name} in numbers of {np.dtype(dtype).name}, got {_shown(value)}.")
+    if array.ndim and array.shape != (rows,):
+        raise ValueError(f"Expected one {name} or {rows}, one per history, got shape {list(array.shape)}.")
+    if least is not None and np.any(array < least):
+        raise ValueError(f"Expected {name} from {least} up, got {_shown(value)}.")
+    if np.any(np.isnan(array)):
+        raise ValueError(f"Expected {name} in numbers, got {_shown(value)}.")
+    return np.broadcast_to(array, (rows,))
+
+
+def per_cluster(value, rows: int, dtype: type, name: str) -> np.ndarray:
+    """Returns `value`, [K] or [rows, K], as an array [rows, K]; one column of zeros for None.
+
+    Raises:
+        ValueError: It is of another shape or kind.
+    """
+    array = np.zeros([rows, 1], dtype) if value is None else _numbers(value, dtype)
+    if array is None or not (array.ndim == 1 or (array.ndim == 2 and len(array) == rows)):
+        raise ValueError(
+            f"Expected {name} in numbers of {np.dtype(dtype).name}, one per cluster, or {rows} rows of these, "
+            f"got {_shown(value)}."
+        )
+    return np.broadcast_to(array, (rows, array.shape[-1]))
+
+
+def _numbers(value: Any, dtype: type) -> np.ndarray | None:
+    """Returns an array of `dtype`, or None if `value` is nothing that `dtype` can hold: no float is a whole number."""
+    value = list(value) if isinstance(value, Iterator) else value
+    try:
+        array = np.asarray(value)
+        if array.dtype == object:  # of pandas, which wraps whole numbers that may be missing
+            array = np.asarray(array.tolist())
+    except (ValueError, TypeError):  # rows of different lengths, a missing number
+        return None
+    if not array.size:
+        return array.astype(dtype)
+    whole = np.issubdtype(dtype, np.integer)
+    if array.dtype.kind not in ("iu" if whole else "iuf"):
+        return None
+    if whole and not (np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max):
+        return None
+    return array.astype(dtype)

@@ -1,0 +1,145 @@
+"""Wishes for clusters by name and by share of the list, made into the numbers per cluster that a request carries."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from numbers import Integral, Real
+
+import numpy as np
+
+from serving import arguments
+from tfdnc import schema
+
+MINIMUM, MAXIMUM, QUOTAS = "minimum", "maximum", "quotas"
+INPUT_OF = {MINIMUM: schema.CLUSTER_MIN, MAXIMUM: schema.CLUSTER_MAX, QUOTAS: schema.CLUSTER_QUOTAS}
+"""Argument by name -> the input, and argument by number, that it becomes."""
+
+_DTYPES = {MINIMUM: np.int32, MAXIMUM: np.int32, QUOTAS: np.float32}
+_UNSAID = {MINIMUM: 0, MAXIMUM: -1, QUOTAS: 0}  # what a cluster gets that is not named
+
+ATTEMPTS = 3
+"""Times that a call by names is made: between the names and the lists another version may come."""
+
+Wish = Mapping[str | int, float]
+"""Name or number of a cluster -> a count of results, or a share of the list."""
+
+
+def split(controls: dict) -> tuple[dict, dict]:
+    """Returns the arguments by name, and the others.
+
+    Raises:
+        ValueError: A wish is said by name and by number too.
+    """
+    named = {key: controls[key] for key in INPUT_OF if controls.get(key) is not None}
+    others = {key: value for key, value in controls.items() if key not in INPUT_OF}
+    for key in named:
+        if others.get(INPUT_OF[key]) is not None:
+            raise ValueError(f"Expected {key} by names or {INPUT_OF[key]} by numbers, got both. Drop one.")
+    return named, others
+
+
+def numbered(named: dict[str, Wish | Sequence[Wish]], names: list[str], rows: int, num_candidates) -> dict:
+    """Returns what `messages.retrieve_request` takes for wishes by name.
+
+    A whole number is a count, a float a share in 0..1 of the row's `num_candidates`: as a minimum it is rounded up, as
+    a maximum down, so that both are kept. Quotas are weights of any scale, and clusters they do not name have 0. A name
+    that two clusters bear is refused; a number tells them apart.
+
+    Args:
+        named: By `MINIMUM`, `MAXIMUM` or `QUOTAS`, what clusters get: one mapping for all rows, or one for each.
+        names: The clusters in order of their numbers.
+        rows: B.
+        num_candidates: One number, or [B].
+
+    Returns:
+        [B, K] arrays by argument.
+
+    Raises:
+        ValueError: An unknown or ambiguous cluster, a value that is neither a count nor a share, or wishes that no
+            list can meet.
+    """
+    lengths = arguments.per_row(num_candidates, rows, np.int32, schema.NUM_CANDIDATES, least=1)
+    arrays = {}
+    for key, wishes in named.items():
+        arrays[key] = np.full([rows, len(names)], _UNSAID[key], _DTYPES[key])
+        for array, wish, length in zip(arrays[key], _per_row(wishes, rows, key), lengths.tolist(), strict=True):
+            for cluster, value in _placed(wish, names, key).items():
+                array[cluster] = _number(key, names[cluster], value, length)
+            if key == QUOTAS and wish and not array.any():
+                raise ValueError(f"Expected {QUOTAS} of which one is above 0, got {dict(wish)!r}. Leave them out.")
+    _check(arrays, lengths, names)
+    return {INPUT_OF[key]: array for key, array in arrays.items()}
+
+
+def _per_row(wishes, rows: int, key: str) -> list[Wish]:
+    each = [wishes] * rows if isinstance(wishes, Mapping) else wishes
+    if not isinstance(each, Sequence) or len(each) != rows or not all(isinstance(wish, Mapping) for wish in each):
+        raise ValueError(
+            f"Expected {key} as a dict of clusters, or {rows} of these, one per history, got {wishes!r}. "
+            f"Numbers for all clusters go to {INPUT_OF[key]}."
+        )
+    return list(each)
+
+
+def _placed(wish: Wish, names: list[str], key: str) -> dict[int, float]:
+    """Returns the values by number of the cluster."""
+    placed = {}
+    for cluster, value in wish.items():
+        number = _find(cluster, names)
+        if number in placed:
+            raise ValueError(f"Expected every cluster once in {key}, got {names[number]!r} twice: {dict(wish)!r}.")
+        placed[number] = value
+    return placed
+
+
+def _find(cluster: str | int, names: list[str]) -> int:
+    matches = [number for number, name in enumerate(names) if name == cluster]
+    if len(matches) > 1:
+        raise ValueError(f"Expected one cluster, got {cluster!r}, the name of clusters {matches}. Give the number.")
+    if matches:
+        return matches[0]
+    number = int(cluster) if isinstance(cluster, str) and cluster.isdecimal() else cluster
+    if isinstance(number, Integral) and not isinstance(number, bool) and 0 <= number < len(names):
+        return int(number)
+    known = ", ".join(f"{name!r} ({number})" for number, name in enumerate(names))
+    close = difflib.get_close_matches(str(cluster), names, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"Expected the name or the number of a cluster, got {cluster!r}.{meant} Known: {known}.")
+
+
+def _number(key: str, name: str, value, length: int) -> float:
+    """Returns a weight, or the count that `value` means for a list of `length`."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if key == QUOTAS and 0 <= value < math.inf:
+            return float(value)
+        if key != QUOTAS and isinstance(value, Integral) and 0 <= value <= np.iinfo(np.int32).max:
+            return int(value)
+        if key != QUOTAS and not isinstance(value, Integral) and 0 <= value <= 1:
+            # By way of text: 0.07 of 100 is 7, in binary fractions it would be a little more, and rounded up 8.
+            exact = Fraction(str(value)) * length
+            return math.ceil(exact) if key == MINIMUM else math.floor(exact)
+    expected = "a weight from 0 up" if key == QUOTAS else "a count (a whole number) or a share of the list (0.0 to 1.0)"
+    raise ValueError(f"Expected {key} of {name!r} to be {expected}, got {value!r}.")
+
+
+def _check(arrays: dict[str, np.ndarray], lengths: np.ndarray, names: list[str]) -> None:
+    """Raises for what no list can meet, and for what a request would say nothing by: a row of zeros."""
+    rounded = "a share is rounded up as a minimum, and down as a maximum"
+    minimum, maximum = arrays.get(MINIMUM), arrays.get(MAXIMUM)
+    if minimum is not None:
+        promised = minimum.sum(axis=1, dtype=np.int64)
+        for row in np.flatnonzero(promised > lengths)[:1]:
+            raise ValueError(
+                f"Expected minimum to add up to at most num_candidates, {lengths[row]}, got {promised[row]} for "
+                f"history {row} ({rounded})."
+            )
+    if maximum is not None:
+        for row in np.flatnonzero((maximum == 0).all(axis=1))[:1]:
+            raise ValueError(f"Expected maximum to leave a cluster open, got 0 for all for history {row} ({rounded}).")
+    if minimum is not None and maximum is not None:
+        for row, cluster in np.argwhere((maximum >= 0) & (minimum > maximum))[:1]:
+            raise ValueError(
+                f"Expected minimum of {names[cluster]!r} at most its maximum, {maximum[row, cluster]}, got "
+                f"{minimum[row, cluster]} for history {row} ({rounded})."
+            )

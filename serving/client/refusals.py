@@ -1,0 +1,65 @@
+"""Words of a client about a request that was not answered: what was expected, what came, and what to do."""
+
+import grpc
+from tensorflow_serving.apis import model_pb2
+
+from tfdnc import schema
+
+_SIGNATURE_MISSING = 'Serving signature key "'  # TF Serving's words, as are those below
+_NO_LABEL = "Unrecognized servable version label"
+_EXTRA, _MISSING = "Sent extra: ", "Missing but required: "
+
+
+def explain(code: grpc.StatusCode, said: str, target: str, model: model_pb2.ModelSpec, seconds: float) -> str:
+    """Returns the message of a `RetrievalError`.
+
+    Args:
+        code: Of the answer.
+        said: The words of the server, or of gRPC.
+        target: The server.
+        model: What was asked for.
+        seconds: That the call was given.
+    """
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return (
+            f"Expected a server at {target} that is ready, found none ({said}). Start one with "
+            "`tfdnc serve BUNDLE`, give the address of one that runs, or ask again later."
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return (
+            f"Expected an answer from {target} within {seconds:g} s, none came. "
+            "Look whether the server runs and keeps up, ask for less at once, or wait longer."
+        )
+    if code is grpc.StatusCode.NOT_FOUND:
+        return (
+            f"Expected {_asked(model)} at {target}, the server has no such model or version ({said}). Give the name "
+            f"that its --model_name or config file says ({schema.MODEL_NAME!r} unless changed), and a version it has."
+        )
+    return said + _advice(said, model)
+
+
+def _asked(model: model_pb2.ModelSpec) -> str:
+    if model.HasField("version"):
+        return f"model {model.name!r} in version {model.version.value}"
+    if model.version_label:
+        return f"model {model.name!r} in the version labelled {model.version_label!r}"
+    return f"model {model.name!r}"
+
+
+def _advice(said: str, model: model_pb2.ModelSpec) -> str:
+    """What follows the words of the server, if they say that it knows another kind of request."""
+    if said.startswith(_NO_LABEL):
+        return f". Give a label that the server's config file has for model {model.name!r}, or leave the label out."
+    if said.startswith(_SIGNATURE_MISSING):
+        return (
+            f" Model {model.name!r} is no tfdnc bundle, or one that was exported by an older tfdnc: ask for the model "
+            "by the name it is served under, or export it again."
+        )
+    missing, extra = said.partition(_MISSING)[2], said.partition(_EXTRA)[2].partition(_MISSING)[0]
+    if schema.HISTORY_TIMES in missing:
+        return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times are unknown."
+    if schema.HISTORY_TIMES in extra:
+        return " This model reads no times: leave out `times` and `request_time`."
+    if schema.JOINT_ALPHA in missing + extra:
+        return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."
+    return ""
