@@ -13,8 +13,8 @@ GROUND_FLOOR = {
     *(
         f"tfdnc.{name}"
         for name in (
-            *("config", "config_errors", "data_config", "errors", "items", "negatives", "registry", "schema"),
-            *("section", "sequences", "shards", "times"),
+            *("config", "config_errors", "data_config", "errors", "items", "negatives", "overrides"),
+            *("registry", "schema", "section", "sequences", "shards", "times", "yaml_reader"),
         )
     ),
 }

@@ -9,8 +9,10 @@ from pydantic import Field, ValidationError, model_validator
 from tfdnc.config_errors import explain
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
+from tfdnc.overrides import apply_overrides
 from tfdnc.schema import MAX_ROWS
 from tfdnc.section import Alpha, Exponent, Finite, Positive, Rate, Section, Share, Sizes
+from tfdnc.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
@@ -191,13 +193,10 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     A config may start with `extends: FILE`, relative to itself: it then holds only what differs from that one.
 
     Raises:
-        UserError: the file is missing or not YAML, a key is unknown (the known ones are listed), a value has the
-            wrong type.
+        UserError: the file is missing or not YAML, a key is given twice, here, in a file it extends or by two
+            overrides, a key is unknown (the known ones are listed), a value has the wrong type.
     """
-    values = _read(Path(path))
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_config(values, source=str(path))
+    return parse_config(apply_overrides(_read(Path(path)), overrides), source=str(path))
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
@@ -205,8 +204,8 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
     if not path.is_file():
         raise UserError(f"Expected a YAML config at {path}, found no file there.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
         raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
@@ -240,21 +239,3 @@ def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
 def dump_config(config: ExperimentConfig) -> str:
     """Returns the resolved config, defaults included, as YAML that `load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _apply_override(values: dict, override: str) -> None:
-    dotted, separator, text = override.partition("=")
-    if not separator or not dotted:
-        raise UserError(f"Expected --set section.key=value, got {override!r}.")
-    *sections, key = dotted.split(".")
-    for section in sections:
-        nested = values.get(section)
-        if nested is None:
-            nested = values[section] = {}
-        if not isinstance(nested, dict):
-            raise UserError(f"--set {override}: {section!r} is a value, not a section.")
-        values = nested
-    try:
-        values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"Expected a YAML value in --set {override}: {error}") from error
