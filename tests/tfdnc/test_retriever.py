@@ -132,7 +132,7 @@ class TestEveryConditioning:
     def test_a_training_step_is_a_function_of_seed_and_step(self, encoder):
         def losses():
             model = make(encoder)
-            return [float(model.train_step(batch_of(random_sequences(4)))["total_loss"]) for _ in range(3)]
+            return [float(model.train_step(batch_of(random_sequences(4)))["loss"]) for _ in range(3)]
 
         first = losses()
         assert first == losses()

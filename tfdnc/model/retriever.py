@@ -161,8 +161,7 @@ class Retriever(tfrs.Model):
             self._product_dtype,
             substream(stream, "loss"),
         )
-        loss = _mean(losses, _weights(inputs, where))
-        self._retrieval_loss.update_state(_over_replicas(loss))
+        loss = _mean(losses, _weights(inputs, where), self._retrieval_loss)
         if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
             return loss
 
@@ -170,14 +169,17 @@ class Retriever(tfrs.Model):
         logits = self._intent(tf.gather_nd(states.intent, where), catalogue, substream(stream, "intent"))
         labels = tf.gather_nd(inputs["target_cluster"], where)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        intent_loss = _mean(losses, _weights(inputs, where))
-        self._intent_loss.update_state(_over_replicas(intent_loss))
+        intent_loss = _mean(losses, _weights(inputs, where), self._intent_loss)
         return loss + self._intent_weight * intent_loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """As `tfrs.Model`; of several replicas, each of which has its share of the loss, the figures are of all."""
-        logs = super().train_step(inputs)
-        return logs | {name: _over_replicas(logs[name]) for name in ("loss", "regularization_loss", "total_loss")}
+        """As `tfrs.Model`, whose `loss` is that of the last batch: here all figures are means over the epoch so far.
+
+        The mean is over positions by their weights, those of all replicas; `loss` is what the two others make of it.
+        """
+        super().train_step(inputs)
+        figures = {metric.name: metric.result() for metric in self.metrics}
+        return figures | {"loss": figures["retrieval_loss"] + self._intent_weight * figures.get("intent_loss", 0.0)}
 
     def training_states(self, inputs: dict[str, tf.Tensor], stream: Stream | None) -> TrainingStates:
         """States of a batch, and which of its positions have a retrieval loss.
@@ -272,15 +274,18 @@ def _weights(inputs, where):
     return tf.gather_nd(inputs["weight"], where) if "weight" in inputs else None
 
 
-def _mean(losses, weights):
+def _mean(losses, weights, metric):
     """This replica's share of the mean of `[P]` over all replicas, which the sum of their gradients is that of.
 
     It is the mean by `weights` `[P]`, or of equal ones where they are None; 0 where nothing has a weight. Alone, the
-    share is the mean.
+    share is the mean. `metric` counts the mean of all replicas by the weights of all of them.
     """
     total = tf.cast(tf.size(losses), tf.float32) if weights is None else tf.reduce_sum(weights)
     weighted = losses if weights is None else weights * losses
-    return tf.math.divide_no_nan(tf.reduce_sum(weighted), _over_replicas(total))
+    total = _over_replicas(total)
+    share = tf.math.divide_no_nan(tf.reduce_sum(weighted), total)
+    metric.update_state(_over_replicas(share), total)
+    return share
 
 
 def _over_replicas(value):

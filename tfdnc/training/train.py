@@ -25,6 +25,7 @@ from tfdnc.training.callbacks import (
     TrainingState,
     Validation,
 )
+from tfdnc.training.curves import Curves
 from tfdnc.training.negatives import NEGATIVE_SOURCES
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
@@ -88,7 +89,7 @@ def train(
             if team.place.is_chief:
                 callbacks += [
                     displays.enter_context(ProgressBar(steps, first_epoch, settings.epochs, objective)),
-                    keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
+                    displays.enter_context(Curves(output / "tensorboard")),
                 ]
             # After the others: an epoch counts as done when everything about it is on disk.
             callbacks += [Checkpoint(state), EarlyStop(is_over)]
