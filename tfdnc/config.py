@@ -16,6 +16,9 @@ from tfdnc.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
+_SETS_READ = {"records": 1, "rotating": 10}
+"""Negative source -> sets of negatives in the records; the others draw their own."""
+
 
 class GenerateConfig(Section):
     """A generated log with planted tastes; when present, the run starts with the `generate` station."""
@@ -57,14 +60,14 @@ class ExamplesConfig(Section):
 
     sampler: str = "in_cluster"
     num_negatives: Positive = 1
-    negative_sets: Annotated[int, Field(ge=0)] = 1  # sets of `num_negatives` in the records; 0 if nobody reads them
+    negative_sets: Annotated[int, Field(ge=0)] | None = None  # in the records; null: as many as the training reads
     ratio: Share = 0.3  # mixed: share of in-cluster negatives
     popularity_exponent: Exponent = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
 
     @property
     def recorded_negatives(self) -> int:
-        """Negatives of one item in the records, all sets together."""
-        return self.negative_sets * self.num_negatives
+        """Negatives of one item in the records, all sets together; one set where no training says how many it reads."""
+        return self.num_negatives * (1 if self.negative_sets is None else self.negative_sets)
 
 
 class ModelConfig(Section):
@@ -98,9 +101,10 @@ class TrainConfig(Section):
     """How the model is trained; `loss` names an entry of the loss registry."""
 
     loss: str = "in_cluster_softmax"
-    # Where `bce` has its negatives from, an entry of the registry of negative sources. records: the first set;
-    # rotating: set epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
-    negatives: str = "records"
+    # Where `bce` has its negatives from, an entry of the registry of negative sources. online: drawn anew in every
+    # epoch, as the expectation in Eq. 2 and 3 asks; records: the first set of the records, in every epoch; rotating:
+    # set epoch % `examples.negative_sets`, 10 unless that says otherwise.
+    negatives: str = "online"
     intent_weight: Finite = 1.0  # 0: none is learned, and p(cluster) is the share of the training events
     intent_items: Positive = 128  # partition: items drawn per step to stand for a cluster that has more
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
@@ -118,6 +122,16 @@ class TrainConfig(Section):
     validate_every: Positive = 4  # epochs between validations; the best one is kept
     patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
+
+    @property
+    def reads_negatives(self) -> bool:
+        """Whether the loss competes with negatives of the law of `examples`; the others draw items, or score all."""
+        return self.loss == "bce"
+
+    @property
+    def negative_sets(self) -> int:
+        """Sets of negatives that have to be in the records, unless the config says how many are."""
+        return _SETS_READ.get(self.negatives, 0) if self.reads_negatives else 0
 
 
 class MergeConfig(Section):
@@ -179,6 +193,13 @@ class ExperimentConfig(Section):
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")
+    def _negatives_that_are_read_are_recorded(self) -> "ExperimentConfig":
+        if self.examples.negative_sets == 0 < self.train.negative_sets:
+            source = self.train.negatives
+            raise ValueError(f"expected examples.negative_sets of 1 or more, train.negatives {source} reads them")
+        return self
+
+    @model_validator(mode="after")
     def _item_features_are_named(self) -> "ExperimentConfig":
         brought = self.generate is not None or self.data.format in ("movielens", "kuairand")
         named = self.data.items.features if self.data.items is not None else brought
@@ -231,9 +252,13 @@ def _both_sections(one: object, other: object) -> bool:
 def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
     """Returns the typed config of plain nested `values`, or raises a `UserError` naming every wrong key."""
     try:
-        return ExperimentConfig.model_validate(values)
+        config = ExperimentConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{source}: {'; '.join(explain(error.errors(), ExperimentConfig))}") from error
+    if config.examples.negative_sets is not None:
+        return config
+    examples = config.examples.model_copy(update={"negative_sets": config.train.negative_sets})
+    return config.model_copy(update={"examples": examples})
 
 
 def dump_config(config: ExperimentConfig) -> str:

@@ -158,9 +158,11 @@ def test_the_sweep_shows_out_of_cluster_recall_once_the_report_has_it(tmp_path):
 
 def test_the_sweep_overrides_the_ratio_and_wants_a_mixed_sampler(tmp_path):
     config = tmp_path / "x.yaml"
-    config.write_text("name: x\nexamples: {sampler: mixed}")
+    config.write_text("name: x\nexamples: {sampler: mixed}\ntrain: {loss: bce}")
     made = ratio_variants(config, ["seed=3"], [0.25, 1.0, 0.25])
     assert [variant.label for variant in made] == ["x-ratio0.25", "x-ratio1"]
     assert made[0].overrides == ("seed=3", "examples.ratio=0.25")
     with pytest.raises(UserError, match=r"add --set examples\.sampler=mixed"):
         ratio_variants(config, ["examples.sampler=uniform"], [0.5])
+    with pytest.raises(UserError, match=r"a train\.loss that reads negatives .*such as bce, got 'softmax'"):
+        ratio_variants(config, ["train.loss=softmax"], [0.5])

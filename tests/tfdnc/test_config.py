@@ -282,3 +282,37 @@ def test_a_date_that_does_not_exist_is_no_yaml(config_file):
     config_file.write_text("name: 2026-13-01\n")
     with pytest.raises(UserError, match=r"Expected YAML in .*experiment\.yaml"):
         load_config(config_file)
+
+
+class TestNegativeSets:
+    """A loss that samples met one and the same negative of a position in every epoch, unless told otherwise."""
+
+    @pytest.mark.parametrize(
+        ("train", "sets"),
+        [
+            ({"loss": "bce"}, 0),
+            ({"loss": "bce", "negatives": "records"}, 1),
+            ({"loss": "bce", "negatives": "rotating"}, 10),
+            ({"loss": "in_cluster_softmax", "negatives": "records"}, 0),
+            ({}, 0),
+        ],
+    )
+    def test_records_hold_as_many_as_the_training_reads(self, train, sets):
+        config = parse_config({"name": "x", "train": train})
+        assert (config.examples.negative_sets, config.examples.recorded_negatives) == (sets, sets)
+
+    def test_bce_draws_its_negatives_anew_by_default(self):
+        assert parse_config({"name": "x"}).train.negatives == "online"
+
+    def test_a_number_in_the_config_counts_and_null_is_none(self):
+        def recorded(sets):
+            examples = {"negative_sets": sets, "num_negatives": 3}
+            return parse_config({"name": "x", "examples": examples, "train": {"loss": "bce", "negatives": "rotating"}})
+
+        assert recorded(2).examples.recorded_negatives == 6
+        assert recorded(None).examples.recorded_negatives == 30
+
+    def test_records_without_what_is_read_are_refused_before_a_station_works(self):
+        values = {"examples": {"negative_sets": 0}, "train": {"loss": "bce", "negatives": "records"}}
+        with pytest.raises(UserError, match=r"negative_sets of 1 or more, train\.negatives records reads them"):
+            parse_config({"name": "x", **values})

@@ -29,6 +29,15 @@ def log_softmax(logits):
     return logits - np.log(np.sum(np.exp(logits)))
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_the_config_knows_which_losses_read_the_negatives_of_the_batch(name):
+    compute = LOSSES.resolve(name)
+    targets = Targets(tf.constant(TARGETS), tf.constant(CLUSTERS), tf.constant(NEGATIVES))
+    others = targets._replace(negatives=tf.roll(targets.negatives, 1, axis=0))
+    losses = [compute(tf.constant(STATES), given, CATALOGUE, TRAIN, tf.float32, STREAM) for given in (targets, others)]
+    assert np.array_equal(*losses) != TrainConfig(loss=name).reads_negatives
+
+
 def test_bce_is_eq_3_on_the_negatives_of_the_records():
     def sigmoid(x):
         return 1 / (1 + np.exp(-x))

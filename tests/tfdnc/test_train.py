@@ -213,9 +213,10 @@ def test_losses_that_read_no_negatives_train_on_records_without(tmp_path, loss):
     assert run_without_negatives(tmp_path, loss=loss, num_negatives=2)["epochs"] == 1
 
 
-def test_bce_on_records_without_negatives_is_refused(tmp_path):
+def test_bce_draws_its_negatives_itself_unless_they_are_to_come_from_the_records(tmp_path):
+    assert run_without_negatives(tmp_path, loss="bce")["epochs"] == 1
     with pytest.raises(UserError, match=r"Expected negatives for train\.loss bce.*raise examples\.negative_sets"):
-        run_without_negatives(tmp_path, loss="bce")
+        run_without_negatives(tmp_path, loss="bce", negatives="records")
 
 
 def falling_after(best, die_at=None):

@@ -26,7 +26,7 @@ from tfdnc.training.callbacks import (
     Validation,
 )
 from tfdnc.training.curves import Curves
-from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.negatives import negative_source
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.team import Team
@@ -121,7 +121,7 @@ def assemble(
     """
     team = team or Team()
     settings = config.train
-    negatives = NEGATIVE_SOURCES.resolve(settings.negatives)(config, items, records)
+    negatives = negative_source(config, items, records)
     batches = TrainingBatches(records, negatives, settings, config.model.max_length, config.seed, team.place)
     num_users = _agree(config, records, batches, team)
     steps = settings.epochs * batches.steps_per_epoch

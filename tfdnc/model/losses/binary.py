@@ -12,7 +12,7 @@ from tfdnc.model.losses.draws import draw_from_pools, score_draws
 def binary_cross_entropy(states, targets, catalogue, train, dtype, stream):
     """-log s(r+) - mean over negatives of log(1 - s(r-)), r = state . item: Eq. 2, or Eq. 3 on in-cluster negatives.
 
-    The negatives are those of the records, so the sampler of the examples job decides which equation it is. A padded
+    The law of the negatives is that of `examples.sampler`, which decides which equation it is. A padded
     negative (exhausted cluster) carries no weight. log(1 - s(r)) = log s(-r) is the stable form.
 
     Raises:
