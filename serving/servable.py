@@ -14,6 +14,7 @@ from serving import bundle
 from serving import deadline as deadlines
 from serving.status import ServingError, invalid_argument
 from tfdnc.errors import UserError
+from tfdnc.tensorflow_paths import tensorflow_path
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Servable:
         self._callables: dict[tuple[str, tuple[str, ...]], Callable] = {}
         try:
             with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], tensorflow_path(path))
         except BaseException:
             self._session.close()
             raise

@@ -14,7 +14,7 @@ GROUND_FLOOR = {
         f"tfdnc.{name}"
         for name in (
             *("config", "config_errors", "data_config", "errors", "items", "negatives", "overrides"),
-            *("registry", "schema", "section", "sequences", "shards", "times", "yaml_reader"),
+            *("registry", "schema", "section", "sequences", "shards", "tensorflow_paths", "times", "yaml_reader"),
         )
     ),
 }

@@ -16,6 +16,7 @@ from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.precision import resolve_precision
 from tfdnc.model.randomness import Stream, substream
 from tfdnc.schema import UNKNOWN_TIME
+from tfdnc.tensorflow_paths import tensorflow_path
 
 
 class Retriever(tfrs.Model):
@@ -125,7 +126,7 @@ class Retriever(tfrs.Model):
         embeddings = self.item_embeddings.numpy()
         self.item_embeddings.assign(self.item_vectors())
         try:
-            tf.train.Checkpoint(model=self).write(str(path))
+            tf.train.Checkpoint(model=self).write(tensorflow_path(path))
         finally:
             self.item_embeddings.assign(embeddings)
 

@@ -14,6 +14,7 @@ from tfdnc.items import ItemTable
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.retriever import Retriever
 from tfdnc.schema import HISTORY_FILE, WEIGHTS
+from tfdnc.tensorflow_paths import tensorflow_path
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.callbacks import (
     BestWeights,
@@ -186,7 +187,7 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Re
     model = Retriever(config.model, settings, items.offsets, config.seed)
     model.user_vectors(tf.ones([1, 1], tf.int32))
     try:
-        status = tf.train.Checkpoint(model=model).read(str(folder / WEIGHTS)).expect_partial()
+        status = tf.train.Checkpoint(model=model).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
         status.assert_existing_objects_matched()
     except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:  # TensorFlow has them all for damage
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
