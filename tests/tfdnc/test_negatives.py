@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from tfdnc.cli import road
 from tfdnc.config import ExamplesConfig, parse_config
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
@@ -239,3 +240,10 @@ def test_any_integer_is_a_seed():
 def test_unknown_sampler_lists_the_known_ones():
     with pytest.raises(UserError, match="Unknown negative sampler 'hard'; known: in_cluster, mixed, uniform"):
         NEGATIVE_SAMPLERS.resolve("hard")
+
+
+def test_the_summary_of_the_examples_counts_negatives_only_where_there_are_some():
+    figures = {"positions": 1234, "negatives": {"drawn": 0, "exact": 0, "redrawn": 0, "empty": 0}}
+    assert road.EXAMPLES.headline(figures) == "1,234 training positions, no negatives recorded: none are read"
+    figures["negatives"] |= {"drawn": 1230, "empty": 4}
+    assert road.EXAMPLES.headline(figures) == "1,234 training positions, 4 negatives left empty"

@@ -65,7 +65,7 @@ def train(
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
-        figures.
+        figures, and whether training stopped early for want of a better one.
 
     Raises:
         UserError: nobody has an event to predict, a loss diverged, or workers do not belong together.
@@ -107,6 +107,7 @@ def train(
         "steps": epochs * steps,
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
+        "stopped_early": epochs < settings.epochs,
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
 
