@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from tfdnc.clustering import build_clusters
 from tfdnc.config import ClusterConfig, parse_config
 from tfdnc.items import ItemTable, read_items
+from tfdnc.overrides import apply_overrides
 
 PAIRS = 200_000  # drawn for a mean similarity; its standard error is below .001
 HEADERS = ("clusterer", "next", "by chance", "alike", "largest, items", "events", "words per item", "CPU s")
@@ -30,8 +30,7 @@ def cluster_config(row: str, num_clusters: int) -> ClusterConfig:
     """Returns the config of a row such as "word2vec_kmeans epochs=2"; nothing is refused for being lopsided."""
     method, *settings = row.split()
     values = {"method": method, "num_clusters": num_clusters, "max_share": 1}
-    values |= {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in settings)}
-    return parse_config({"name": "row", "cluster": values}, source=row).cluster
+    return parse_config({"name": "row", "cluster": apply_overrides(values, settings)}, source=row).cluster
 
 
 def measure(prepared: Path, config: ClusterConfig, seed: int) -> dict[str, float]:

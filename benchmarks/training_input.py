@@ -28,9 +28,9 @@ from tfdnc.training.records import read_training
 CASES = [
     ("records", {"num_negatives": 1}),
     ("records", {"num_negatives": 10}),
-    ("rotating", {"num_negatives": 1, "negative_sets": 10}),
-    ("online", {"num_negatives": 1, "negative_sets": 0}),
-    ("online", {"num_negatives": 10, "negative_sets": 0}),
+    ("rotating", {"num_negatives": 1}),
+    ("online", {"num_negatives": 1}),
+    ("online", {"num_negatives": 10}),
 ]
 LATER = 10
 """Epochs after the first one, in one stream, as a training has them."""
@@ -44,7 +44,7 @@ def make_config(log: Path, negatives: str, examples: dict) -> ExperimentConfig:
             "data": {"format": "movielens", "path": str(log)},
             "cluster": {"method": "random"},
             "examples": examples,
-            "train": {"negatives": negatives},
+            "train": {"loss": "bce", "negatives": negatives},
         }
     )
 

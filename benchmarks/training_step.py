@@ -20,6 +20,7 @@ from tfdnc.benchmark.worker import Timer
 from tfdnc.config import ExperimentConfig, parse_config
 from tfdnc.items import ItemTable
 from tfdnc.model.precision import resolve_precision
+from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.records import TrainingRecords
@@ -85,16 +86,16 @@ class Settings(NamedTuple):
     dtype: tf.DType  # of the matrix products
 
 
-Loss = Callable[[Weights, Settings, dict[str, tf.Tensor], tf.Tensor | None], tf.Tensor]
+Loss = Callable[[Weights, Settings, dict[str, tf.Tensor], Stream | None], tf.Tensor]
 
 
-def sasrec_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], seed: tf.Tensor | None) -> tf.Tensor:
+def sasrec_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], stream: Stream | None) -> tf.Tensor:
     """Mean over positions of softplus(-r+) + softplus(r-), r = state . item, one uniform negative."""
     has_target = batch["target"] > 0
-    x = dropout(embed(w, batch["history"]) + w.positions[: tf.shape(has_target)[1]], s, seed, 0)
+    x = dropout(embed(w, batch["history"]) + w.positions[: tf.shape(has_target)[1]], s, substream(stream, "inputs"))
     for i, block in enumerate(w.blocks):
         q, k, v = heads(block, s, x)
-        x = feed_forward(block, s, x, causal_attention(q, k, v), seed, 16 * (i + 1))
+        x = feed_forward(block, s, x, causal_attention(q, k, v), substream(stream, "block", i, "prefix"))
     states = tf.boolean_mask(normalise(w.norm, x), has_target)  # [P, D]
     items = tf.convert_to_tensor(w.items)
     positive = tf.gather(items, tf.boolean_mask(batch["target"], has_target) - 1)
@@ -103,7 +104,7 @@ def sasrec_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], seed: tf.T
     return tf.reduce_mean(losses)
 
 
-def divide_and_conquer_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], seed: tf.Tensor | None) -> tf.Tensor:
+def divide_and_conquer_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], stream: Stream | None) -> tf.Tensor:
     """Mean cross entropy inside the target's cluster, plus that of the cluster itself.
 
     Position j of the prefix is multiplied by the task row of its target's cluster; query j, by the "no task" row, reads
@@ -112,12 +113,13 @@ def divide_and_conquer_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor]
     has_target, clusters = batch["target"] > 0, batch["target_cluster"]
     length = tf.shape(clusters)[1]
     tokens, positions = embed(w, batch["history"]), w.positions[:length]
-    x = dropout(tokens * tf.gather(w.tasks, clusters) + positions, s, seed, 0)
-    y = dropout(tokens * w.tasks[-1] + positions, s, seed, 1)
+    x = dropout(tokens * tf.gather(w.tasks, clusters) + positions, s, substream(stream, "prefix", "inputs"))
+    y = dropout(tokens * w.tasks[-1] + positions, s, substream(stream, "queries", "inputs"))
     for i, block in enumerate(w.blocks):
         q, k, v = heads(block, s, x)
-        x = feed_forward(block, s, x, causal_attention(q, k, v), seed, 16 * (i + 1))
-        y = feed_forward(block, s, y, query_attention(*heads(block, s, y), k, v), seed, 16 * (i + 1) + 8)
+        x = feed_forward(block, s, x, causal_attention(q, k, v), substream(stream, "block", i, "prefix"))
+        read = query_attention(*heads(block, s, y), k, v)
+        y = feed_forward(block, s, y, read, substream(stream, "block", i, "queries"))
 
     states = tf.boolean_mask(normalise(w.norm, x), has_target)
     rows, labels = tf.boolean_mask(batch["target"], has_target) - 1, tf.boolean_mask(clusters, has_target)
@@ -163,11 +165,11 @@ def query_attention(q: tf.Tensor, own_k: tf.Tensor, own_v: tf.Tensor, k: tf.Tens
     return (1 - share) * others + share * tf.cast(own_v, tf.float32)
 
 
-def feed_forward(block: Block, s: Settings, x: tf.Tensor, attended: tf.Tensor, seed, salt: int) -> tf.Tensor:
+def feed_forward(block: Block, s: Settings, x: tf.Tensor, attended: tf.Tensor, stream: Stream | None) -> tf.Tensor:
     """What follows attention in a block, with both residuals."""
-    x = x + dropout(linear(block.out, s, attended), s, seed, salt)
+    x = x + dropout(linear(block.out, s, attended), s, substream(stream, "attention"))
     hidden = tf.nn.relu(linear(block.inner, s, normalise(block.feed_forward_norm, x)))
-    return x + dropout(linear(block.outer, s, hidden), s, seed, salt + 1)
+    return x + dropout(linear(block.outer, s, hidden), s, substream(stream, "feed_forward"))
 
 
 def linear(layer: Linear, s: Settings, x: tf.Tensor) -> tf.Tensor:
@@ -184,12 +186,12 @@ def normalise(layer: Norm, x: tf.Tensor) -> tf.Tensor:
     return centred * (tf.math.rsqrt(variance + 1e-6) * layer.scale) + layer.shift
 
 
-def dropout(x: tf.Tensor, s: Settings, seed: tf.Tensor | None, salt: int) -> tf.Tensor:
+def dropout(x: tf.Tensor, s: Settings, stream: Stream | None) -> tf.Tensor:
     """One random byte decides an element."""
-    if seed is None:
+    if stream is None:
         return x
     threshold, size = round(s.dropout * 256), tf.size(x)
-    words = tf.random.stateless_uniform([(size + 3) // 4], seed + tf.constant([0, salt]), None, None, tf.int32)
+    words = tf.random.stateless_uniform([(size + 3) // 4], stream.seed, None, None, tf.int32)
     kept = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size] >= tf.constant(threshold, tf.uint8)
     return x * tf.reshape(tf.cast(kept, tf.float32) * (256 / (256 - threshold)), tf.shape(x))
 
@@ -217,9 +219,9 @@ class HandWritten:
         self.step = tf.function(self._one_step, reduce_retracing=True)
 
     def _one_step(self, batch):
-        seed = tf.stack([self._seed, tf.cast(self._step, tf.int32) * 4096])
+        stream = substream(Stream.at(self._seed, self._step), "encoder")
         with tf.GradientTape() as tape:
-            loss = self._loss(self._weights, self._settings, batch, seed)
+            loss = self._loss(self._weights, self._settings, batch, stream)
         gradients = tape.gradient(loss, self._trained)
         rate, t = self._rate(self._step), tf.cast(self._step + 1, tf.float32)
         beta_1, beta_2 = 0.9, self._train.beta_2

@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfdnc import schema
 from tfdnc.errors import UserError
+from tfdnc.tensorflow_paths import tensorflow_path
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,9 +73,10 @@ def check(path: Path) -> None:
     """Makes sure that this process can serve the version at `path`; registers ScaNN's ops if its graph has any.
 
     Raises:
-        UserError: No SavedModel there, one that cannot be read, a bundle format this server does not know, a bundle
-            made for other library versions, or ScaNN's ops without ScaNN.
+        UserError: No SavedModel there, a path that TensorFlow reads as a pattern, one that cannot be read, a bundle
+            format this server does not know, a bundle made for other library versions, or ScaNN's ops without ScaNN.
     """
+    tensorflow_path(path)
     saved_model = path / SAVED_MODEL
     if not saved_model.is_file():
         raise UserError(f"Expected {SAVED_MODEL} in version folder {path}, found none. Export the version again.")

@@ -17,6 +17,7 @@ from serving import bundle
 from serving import deadline as deadlines
 from serving.status import ServingError, invalid_argument
 from tfdnc.errors import UserError
+from tfdnc.tensorflow_paths import tensorflow_path
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Servable:
         self._plans: dict[tuple[str, tuple[str, ...]], _Plan] = {}
         try:
             with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), str(path))
+                meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), tensorflow_path(path))
         except BaseException:
             self._session.close()
             raise

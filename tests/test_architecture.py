@@ -13,8 +13,8 @@ GROUND_FLOOR = {
     *(
         f"tfdnc.{name}"
         for name in (
-            *("config", "config_errors", "data_config", "errors", "items", "narrow", "negatives", "registry", "schema"),
-            *("section", "sequences", "shards", "times"),
+            *("config", "config_errors", "data_config", "errors", "items", "narrow", "negatives", "overrides"),
+            *("registry", "schema", "section", "sequences", "shards", "tensorflow_paths", "times", "yaml_reader"),
         )
     ),
 }

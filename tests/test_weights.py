@@ -31,7 +31,8 @@ def test_every_target_of_a_batch_has_the_weight_of_its_event(split, tmp_path):
     build_examples(sequences, table, ExamplesConfig(), 1, tmp_path / "examples")
 
     ids = np.array([0, *map(int, read_items(tmp_path / "cluster").item_ids)])
-    records, config = read_training(tmp_path / "examples" / schema.TRAIN), parse_config({"name": "x"})
+    records = read_training(tmp_path / "examples" / schema.TRAIN)
+    config = parse_config({"name": "x", "train": {"loss": "bce", "negatives": "records"}})
     negatives = RecordedNegatives(config, None, records)
     batches = TrainingBatches(records, negatives, TrainConfig(batch_tokens=200), max_length=50, seed=1)
     positions = 0

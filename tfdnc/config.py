@@ -9,10 +9,15 @@ from pydantic import Field, ValidationError, model_validator
 from tfdnc.config_errors import explain
 from tfdnc.data_config import DataConfig
 from tfdnc.errors import UserError
+from tfdnc.overrides import apply_overrides
 from tfdnc.schema import MAX_ROWS
 from tfdnc.section import Alpha, Exponent, Finite, Positive, Rate, Section, Share, Sizes
+from tfdnc.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
+
+_SETS_READ = {"records": 1, "rotating": 10}
+"""Negative source -> sets of negatives in the records; the others draw their own."""
 
 
 class GenerateConfig(Section):
@@ -55,14 +60,14 @@ class ExamplesConfig(Section):
 
     sampler: str = "in_cluster"
     num_negatives: Positive = 1
-    negative_sets: Annotated[int, Field(ge=0)] = 1  # sets of `num_negatives` in the records; 0 if nobody reads them
+    negative_sets: Annotated[int, Field(ge=0)] | None = None  # in the records; null: as many as the training reads
     ratio: Share = 0.3  # mixed: share of in-cluster negatives
     popularity_exponent: Exponent = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
 
     @property
     def recorded_negatives(self) -> int:
-        """Negatives of one item in the records, all sets together."""
-        return self.negative_sets * self.num_negatives
+        """Negatives of one item in the records, all sets together; one set where no training says how many it reads."""
+        return self.num_negatives * (1 if self.negative_sets is None else self.negative_sets)
 
 
 class ModelConfig(Section):
@@ -96,9 +101,10 @@ class TrainConfig(Section):
     """How the model is trained; `loss` names an entry of the loss registry."""
 
     loss: str = "in_cluster_softmax"
-    # Where `bce` has its negatives from, an entry of the registry of negative sources. records: the first set;
-    # rotating: set epoch % `examples.negative_sets`; online: drawn anew in every epoch, by the same law.
-    negatives: str = "records"
+    # Where `bce` has its negatives from, an entry of the registry of negative sources. online: drawn anew in every
+    # epoch, as the expectation in Eq. 2 and 3 asks; records: the first set of the records, in every epoch; rotating:
+    # set epoch % `examples.negative_sets`, 10 unless that says otherwise.
+    negatives: str = "online"
     intent_weight: Finite = 1.0  # 0: none is learned, and p(cluster) is the share of the training events
     intent_items: Positive = 128  # partition: items drawn per step to stand for a cluster that has more
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
@@ -116,6 +122,16 @@ class TrainConfig(Section):
     validate_every: Positive = 4  # epochs between validations; the best one is kept
     patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
+
+    @property
+    def reads_negatives(self) -> bool:
+        """Whether the loss competes with negatives of the law of `examples`; the others draw items, or score all."""
+        return self.loss == "bce"
+
+    @property
+    def negative_sets(self) -> int:
+        """Sets of negatives that have to be in the records, unless the config says how many are."""
+        return _SETS_READ.get(self.negatives, 0) if self.reads_negatives else 0
 
 
 class MergeConfig(Section):
@@ -185,6 +201,13 @@ class ExperimentConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _negatives_that_are_read_are_recorded(self) -> "ExperimentConfig":
+        if self.examples.negative_sets == 0 < self.train.negative_sets:
+            source = self.train.negatives
+            raise ValueError(f"expected examples.negative_sets of 1 or more, train.negatives {source} reads them")
+        return self
+
+    @model_validator(mode="after")
     def _item_features_are_named(self) -> "ExperimentConfig":
         brought = self.generate is not None or self.data.format in ("movielens", "kuairand")
         named = self.data.items.features if self.data.items is not None else brought
@@ -199,13 +222,10 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     A config may start with `extends: FILE`, relative to itself: it then holds only what differs from that one.
 
     Raises:
-        UserError: the file is missing or not YAML, a key is unknown (the known ones are listed), a value has the
-            wrong type.
+        UserError: the file is missing or not YAML, a key is given twice, here, in a file it extends or by two
+            overrides, a key is unknown (the known ones are listed), a value has the wrong type.
     """
-    values = _read(Path(path))
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_config(values, source=str(path))
+    return parse_config(apply_overrides(_read(Path(path)), overrides), source=str(path))
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
@@ -213,8 +233,8 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
     if not path.is_file():
         raise UserError(f"Expected a YAML config at {path}, found no file there.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
         raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
@@ -240,29 +260,15 @@ def _both_sections(one: object, other: object) -> bool:
 def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
     """Returns the typed config of plain nested `values`, or raises a `UserError` naming every wrong key."""
     try:
-        return ExperimentConfig.model_validate(values)
+        config = ExperimentConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{source}: {'; '.join(explain(error.errors(), ExperimentConfig))}") from error
+    if config.examples.negative_sets is not None:
+        return config
+    examples = config.examples.model_copy(update={"negative_sets": config.train.negative_sets})
+    return config.model_copy(update={"examples": examples})
 
 
 def dump_config(config: ExperimentConfig) -> str:
     """Returns the resolved config, defaults included, as YAML that `load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _apply_override(values: dict, override: str) -> None:
-    dotted, separator, text = override.partition("=")
-    if not separator or not dotted:
-        raise UserError(f"Expected --set section.key=value, got {override!r}.")
-    *sections, key = dotted.split(".")
-    for section in sections:
-        nested = values.get(section)
-        if nested is None:
-            nested = values[section] = {}
-        if not isinstance(nested, dict):
-            raise UserError(f"--set {override}: {section!r} is a value, not a section.")
-        values = nested
-    try:
-        values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"Expected a YAML value in --set {override}: {error}") from error

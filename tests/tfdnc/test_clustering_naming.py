@@ -2,11 +2,25 @@
 
 import numpy as np
 
-from tfdnc.clustering.naming import name_clusters
+from tfdnc.clustering import naming
 
 COUNTS = np.array([5, 9, 7, 1, 2, 3])
 TITLES = list("abcdef")
 NONE = [[]] * 6
+
+
+def name_clusters(labels, counts, titles, categories):
+    """Names the clusters of items whose ids are 0, 1, ..."""
+    return naming.name_clusters(labels, counts, [str(i) for i in range(len(labels))], titles, categories)
+
+
+def test_items_without_titles_are_called_items():
+    """`1 + 2` said nothing of what it is."""
+    untitled, labels = [None] * 6, np.array([0, 0, 0, 1, 1, 2])
+    assert name_clusters(labels, COUNTS, untitled, NONE) == ["items 1, 2, ...", "items 4, 3", "item 5"]
+    some = [None, "b", None, None, "", "f"]
+    assert name_clusters(labels, COUNTS, some, NONE) == ["b + item 2", "items 4, 3", "f"]
+    assert name_clusters(labels, COUNTS, untitled, [["x"]] * 6) == ["x (item 1)", "x (item 4)", "x (item 5)"]
 
 
 def test_without_categories_the_most_popular_titles_name_a_cluster():

@@ -48,6 +48,13 @@ def test_a_bad_seed_or_key_is_refused_before_anything_runs(configs):
         variants_of(configs, ["modle.dim=8"])
 
 
+def test_a_name_that_is_set_names_the_runs_and_a_seed_that_is_set_is_refused(configs):
+    [one] = expand(variants_of(configs[:1], ["name=y"]), [7])
+    assert one.name == "y-seed7"
+    with pytest.raises(UserError, match="Expected --seeds to say which seeds are run, got --set seed="):
+        expand(variants_of(configs, ["seed=3"]), [7])
+
+
 def test_earlier_seeds_are_found_by_the_names_of_their_runs(configs, tmp_path):
     runs = tmp_path / "runs"
     for name in ("x-dnc-seed10", "x-dnc-seed2", "x-dnc-seed02", "x-dnc-seedy", "x-dnc", "x-dnc-seed99999999999"):

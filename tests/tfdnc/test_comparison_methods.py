@@ -1,8 +1,11 @@
 """Results -> tables of methods, with made-up reports."""
 
+import math
+
 import pytest
 
 from tfdnc.comparison import paper
+from tfdnc.comparison.certainty import in_standard_errors
 from tfdnc.comparison.methods import default_baseline, method_tables
 from tfdnc.comparison.negatives import best_ratio, plot_ratios, ratio_table, ratio_variants
 from tfdnc.comparison.results import Result
@@ -63,6 +66,26 @@ def test_the_tuned_quota_has_a_row_of_its_own_where_a_report_has_it():
     assert [row.label for row in table.rows][1:] == ["x-dnc", "x-dnc, tuned quota", "x-mf"]
     assert row(table, "x-dnc, tuned quota")["recall@20"] == Summary(0.4, None, 1)
     assert any("tuned quota" in note for note in table.notes)
+
+
+def test_a_change_is_shown_in_its_standard_errors_over_the_users():
+    """-12.2 % looked like a finding, on 1,090 users."""
+    results = [result("x-sasrec", recall=0.2, users=1090), result("x-dnc", recall=0.1756, users=1090)]
+    made = tables(results, ["x-sasrec", "x-dnc"], "x-sasrec")
+    cells = row(made["relative"], "x-dnc")
+    expected = -0.0244 / math.sqrt((0.2 * 0.8 + 0.1756 * 0.8244) / 1090)
+    assert cells["recall@20"].standard_errors == pytest.approx(expected)
+    assert cells["ndcg@20"].standard_errors is None  # no share of hits
+    assert "over 1,090 users (binomial, as if every method had users of its own" in made["relative"].notes[1]
+    # .4, the recall nearest to one half.
+    assert f"over the 1,090 users is at most {math.sqrt(0.24 / 1090):.4f} here" in made["lists"].notes[1]
+    others = tables([results[0], result("x-dnc", users=7)], ["x-sasrec", "x-dnc"], "x-sasrec")["relative"]
+    assert row(others, "x-dnc")["recall@20"].standard_errors is None  # who they are measured on differs
+
+
+def test_recalls_without_an_error_have_no_distance_in_errors():
+    assert in_standard_errors(0.0, 1.0, 100) is None
+    assert in_standard_errors(0.5, 0.5, 100) == 0.0
 
 
 def test_relative_improvement_leaves_out_the_baseline():
@@ -158,9 +181,11 @@ def test_the_sweep_shows_out_of_cluster_recall_once_the_report_has_it(tmp_path):
 
 def test_the_sweep_overrides_the_ratio_and_wants_a_mixed_sampler(tmp_path):
     config = tmp_path / "x.yaml"
-    config.write_text("name: x\nexamples: {sampler: mixed}")
+    config.write_text("name: x\nexamples: {sampler: mixed}\ntrain: {loss: bce}")
     made = ratio_variants(config, ["seed=3"], [0.25, 1.0, 0.25])
     assert [variant.label for variant in made] == ["x-ratio0.25", "x-ratio1"]
     assert made[0].overrides == ("seed=3", "examples.ratio=0.25")
     with pytest.raises(UserError, match=r"add --set examples\.sampler=mixed"):
         ratio_variants(config, ["examples.sampler=uniform"], [0.5])
+    with pytest.raises(UserError, match=r"a train\.loss that reads negatives .*such as bce, got 'softmax'"):
+        ratio_variants(config, ["train.loss=softmax"], [0.5])

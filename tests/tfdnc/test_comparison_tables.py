@@ -57,6 +57,7 @@ def test_cells_are_written_as_their_column_says():
     assert RECALL.text(Summary(0.25, 0.0125, 3)) == "0.2500 ± 0.0125"
     assert RECALL.text(Summary(0.25, None, 1)) == "0.2500"
     assert Column("x", "x", shows="relative").text(Summary(-0.125)) == "-12.5%"
+    assert Column("x", "x", shows="relative").text(Summary(-0.125, standard_errors=-0.84)) == "-12.5% (-0.8 s.e.)"
     assert Column("x", "x", shows="round").text(Summary(1234.4)) == "1,234"
     assert Column("x", "x", shows="quote").text(Summary(0.12)) == "0.120"
     assert RECALL.text(None) == ""
@@ -98,17 +99,17 @@ def test_markdown_has_the_header_and_bold_bests():
 
 def test_csv_has_one_line_per_cell():
     assert csv_text([TABLE]).splitlines() == [
-        "table,row,column,mean,std,n",
-        "lists,ml1m-dnc_naive,recall@10,0.3,0.01,2",
-        "lists,ml1m-dnc_naive,gini@10,0.5,,1",
-        "lists,ml1m-mf,recall@10,0.1,,1",
-        "lists,ml1m-mf,gini@10,0.25,,1",
+        "table,row,column,mean,std,n,standard_errors",
+        "lists,ml1m-dnc_naive,recall@10,0.3,0.01,2,",
+        "lists,ml1m-dnc_naive,gini@10,0.5,,1,",
+        "lists,ml1m-mf,recall@10,0.1,,1,",
+        "lists,ml1m-mf,gini@10,0.25,,1,",
     ]
 
 
 def test_json_keeps_cells_by_column():
     [table] = json_tables([TABLE])
-    assert table["rows"][0]["cells"]["recall@10"] == {"mean": 0.3, "std": 0.01, "n": 2}
+    assert table["rows"][0]["cells"]["recall@10"] == {"mean": 0.3, "std": 0.01, "n": 2, "standard_errors": None}
     assert table["rows"][2] == {"label": "empty", "cells": {}}
 
 

@@ -219,3 +219,100 @@ def test_item_features_need_columns_that_say_them(tmp_path):
     for data in ({"items": items}, {"format": "movielens"}, {"format": "kuairand"}):
         assert parse_config(values | {"data": data}).model.item_features
     assert parse_config(values | {"generate": {}}).model.item_features
+
+
+class TestRepeatedKeys:
+    """YAML libraries keep the last of two equal keys: a section `train` written twice lost its first half."""
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("name: x\ntrain:\n  epochs: 2\ntrain:\n  beta_2: 0.9\n", "found 'train' in line 4 after line 2"),
+            ("name: x\nevaluate:\n  judge: {dim: 3, dim: 4}\n", "found 'evaluate.judge.dim' in line 3 after line 3"),
+            ("name: x\nname: x\n", "found 'name' in line 2 after line 1"),
+            ("name: x\nmodel:\n  - {dim: 1}\n  - {dim: 1, dim: 1}\n", "found 'model.1.dim' in line 4"),
+            ("name: x\nmodel: {8: 1, 0x8: 2}\n", "found 'model.0x8' in line 2"),
+            ("name: x\nmodel: &m {dim: 8}\ntrain: {<<: *m, <<: *m}\n", "found 'train.<<' in line 3"),
+            ('name: x\nmodel: {"dim": 8, dim: 16}\n', "found 'model.dim' in line 2"),
+        ],
+    )
+    def test_are_refused_with_key_and_line_at_any_depth(self, text, complaint, tmp_path):
+        (tmp_path / "base.yaml").write_text(text)
+        with pytest.raises(UserError, match=rf"every key once in .*base\.yaml, {complaint}"):
+            load_config(tmp_path / "base.yaml")
+        (tmp_path / "top.yaml").write_text("extends: base.yaml\nname: top\n")
+        with pytest.raises(UserError, match=complaint):
+            load_config(tmp_path / "top.yaml")
+
+    def test_of_a_merge_key_the_own_ones_count(self, tmp_path):
+        shared = "&c {method: random, num_clusters: 3}"
+        text = f"name: x\ncluster: {shared}\nevaluate:\n  judge: {{<<: *c, num_clusters: 5}}\n"
+        (tmp_path / "x.yaml").write_text(text)
+        config = load_config(tmp_path / "x.yaml")
+        assert (config.evaluate.judge.method, config.evaluate.judge.num_clusters) == ("random", 5)
+
+    def test_an_override_reaches_one_of_two_sections_that_share_their_values(self, tmp_path):
+        # They are one object in memory, and the judge had three clusters too.
+        (tmp_path / "x.yaml").write_text("name: x\ncluster: &c {num_clusters: 5}\nevaluate: {judge: *c}\n")
+        config = load_config(tmp_path / "x.yaml", ["cluster.num_clusters=3"])
+        assert (config.cluster.num_clusters, config.evaluate.judge.num_clusters) == (3, 5)
+
+    @pytest.mark.parametrize(
+        ("overrides", "complaint"),
+        [
+            (["model={dim: 8, dim: 16}"], "every key once in --set model=.*found 'dim' in line 1"),
+            (["model.dim=8", "model.dim=16"], r"one value for model.dim, got --set model.dim=8 and --set model.dim=16"),
+            (["model.dim=8", "model={blocks: 1}"], r"one value for model, got --set model.dim=8 and --set model={bl"),
+            (["model={dim: 8}", "model.dim=16"], r"one value for model, got --set model={dim: 8} and --set model.d"),
+            (["evaluate.judge=null", "evaluate.judge.method=random"], "one value for evaluate.judge, got"),
+        ],
+    )
+    def test_of_overrides_are_refused_where_the_later_one_would_undo_the_earlier(
+        self, overrides, complaint, config_file
+    ):
+        with pytest.raises(UserError, match=complaint):
+            load_config(config_file, overrides)
+
+    def test_overrides_that_agree_or_complete_each_other_are_applied_in_order(self, config_file):
+        config = load_config(config_file, ["model={dim: 8}", "model.heads=2", "model.dim=8", "model.heads=2"])
+        assert (config.model.dim, config.model.heads) == (8, 2)
+
+
+def test_a_date_that_does_not_exist_is_no_yaml(config_file):
+    config_file.write_text("name: 2026-13-01\n")
+    with pytest.raises(UserError, match=r"Expected YAML in .*experiment\.yaml"):
+        load_config(config_file)
+
+
+class TestNegativeSets:
+    """A loss that samples met one and the same negative of a position in every epoch, unless told otherwise."""
+
+    @pytest.mark.parametrize(
+        ("train", "sets"),
+        [
+            ({"loss": "bce"}, 0),
+            ({"loss": "bce", "negatives": "records"}, 1),
+            ({"loss": "bce", "negatives": "rotating"}, 10),
+            ({"loss": "in_cluster_softmax", "negatives": "records"}, 0),
+            ({}, 0),
+        ],
+    )
+    def test_records_hold_as_many_as_the_training_reads(self, train, sets):
+        config = parse_config({"name": "x", "train": train})
+        assert (config.examples.negative_sets, config.examples.recorded_negatives) == (sets, sets)
+
+    def test_bce_draws_its_negatives_anew_by_default(self):
+        assert parse_config({"name": "x"}).train.negatives == "online"
+
+    def test_a_number_in_the_config_counts_and_null_is_none(self):
+        def recorded(sets):
+            examples = {"negative_sets": sets, "num_negatives": 3}
+            return parse_config({"name": "x", "examples": examples, "train": {"loss": "bce", "negatives": "rotating"}})
+
+        assert recorded(2).examples.recorded_negatives == 6
+        assert recorded(None).examples.recorded_negatives == 30
+
+    def test_records_without_what_is_read_are_refused_before_a_station_works(self):
+        values = {"examples": {"negative_sets": 0}, "train": {"loss": "bce", "negatives": "records"}}
+        with pytest.raises(UserError, match=r"negative_sets of 1 or more, train\.negatives records reads them"):
+            parse_config({"name": "x", **values})

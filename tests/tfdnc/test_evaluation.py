@@ -310,6 +310,8 @@ def test_a_single_cluster_has_no_alpha_curve(tmp_path):
     report = evaluate(make_config(), model, items, records, records)
     assert report["floor_curve"] == report["alpha_curve"] == report["joint_curve"] == []
     assert report["tuned"] is report["calibration"] is report["judged_by"] is None
+    assert report["intent"] == {}  # an accuracy of 1.0 where nothing can be wrong
+    assert not any("intent" in name for name in validator(make_config(), records)(model))
     assert not any(name.startswith(("coverage", "entropy")) for name in report["merge"])
     assert report["merge"]["recall@10"] == report["within_cluster"]["recall@10"]
     plot_alpha_curve(report, tmp_path)

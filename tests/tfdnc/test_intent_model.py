@@ -9,6 +9,7 @@ from tfdnc.backend import tf
 from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.model.intent import AUTO_ITEMS, HeadIntent, PartitionIntent, make_intent
 from tfdnc.model.losses import Catalogue
+from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 
 OFFSETS = (0, 5, 25, 30)
@@ -61,8 +62,8 @@ def test_a_partition_sums_up_the_items_of_each_cluster():
 
 def test_draws_estimate_the_sum_of_a_large_cluster_without_bias_and_small_ones_are_summed_up():
     intent = PartitionIntent(K, 10, tf.float32)
-    estimate = tf.function(lambda seed: tf.exp(intent(STATES, CATALOGUE, seed)))
-    drawn = np.stack([estimate(tf.constant([1, 4096 * step])) for step in range(2_000)])
+    estimate = tf.function(lambda step: tf.exp(intent(STATES, CATALOGUE, Stream.at(1, step))))
+    drawn = np.stack([estimate(tf.constant(step)) for step in range(2_000)])
     expected = sums(STATES @ CATALOGUE.embeddings.numpy().T)
     for small in (0, 2):
         np.testing.assert_allclose(drawn[:, :, small], np.tile(expected[:, small], [2_000, 1]), rtol=1e-5)

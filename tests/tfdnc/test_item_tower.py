@@ -8,6 +8,7 @@ from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.errors import UserError
 from tfdnc.model.item_tower import ItemFeatures, TrainedItems, feature_matrix
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 
 OFFSETS = (0, 4, 7)
@@ -80,7 +81,7 @@ class TestItemVectors:
         of_features = MATRIX @ layer.variables[0].numpy()
         hidden = []
         for step in range(200):
-            vectors = layer(embeddings, tf.constant([1, 4096 * step])).numpy()
+            vectors = layer(embeddings, Stream.at(1, step)).numpy()
             alone = np.isclose(vectors, of_features, atol=1e-6).all(axis=1)
             np.testing.assert_allclose(vectors[~alone], (embeddings.numpy() + of_features)[~alone], atol=1e-6)
             hidden.append(alone[COUNTS > 0])
@@ -89,7 +90,7 @@ class TestItemVectors:
 
     def test_of_a_model_without_features_are_its_embeddings(self):
         model = make()
-        np.testing.assert_array_equal(model.item_vectors(tf.constant([1, 4096])), model.item_embeddings.numpy())
+        np.testing.assert_array_equal(model.item_vectors(Stream.at(1, 1)), model.item_embeddings.numpy())
 
 
 class TestTrainedItems:
@@ -117,10 +118,10 @@ class TestTrainedItems:
         alone = Targets(tf.constant([1, 3, 4, 5]), clusters, tf.constant([[2], [0], [0], [4]]))
         items = model.item_vectors()
         without = Catalogue(tf.gather(items, rows), (0, 3, 5), COUNTS[rows])
-        seed, train = tf.constant([1, 4096]), model._train_config
+        stream, train = Stream.at(1, 1), model._train_config
         trained = model._trained_items
-        found = LOSSES.resolve(loss)(states, trained.targets(full), trained.catalogue(items), train, tf.float32, seed)
-        expected = LOSSES.resolve(loss)(states, alone, without, train, tf.float32, seed)
+        found = LOSSES.resolve(loss)(states, trained.targets(full), trained.catalogue(items), train, tf.float32, stream)
+        expected = LOSSES.resolve(loss)(states, alone, without, train, tf.float32, stream)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

@@ -7,6 +7,7 @@ from tfdnc.backend import tf
 from tfdnc.config import TrainConfig
 from tfdnc.errors import UserError
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.randomness import Stream
 
 OFFSETS = (0, 3, 7, 8)  # the last cluster holds one item
 ITEMS = np.random.default_rng(0).normal(size=[8, 5]).astype(np.float32)
@@ -16,16 +17,25 @@ CLUSTERS = np.array([0, 1, 2, 0, 1, 0])
 NEGATIVES = np.array([[2, 3], [4, 6], [0, 0], [1, 0], [5, 5], [3, 1]])
 CATALOGUE = Catalogue(tf.constant(ITEMS), OFFSETS, np.array([5, 0, 1, 9, 2, 2, 0, 3]))
 TRAIN = TrainConfig(num_negatives=2)  # fewer than the items of two clusters
-SEED = tf.constant([1, 4096])
+STREAM = Stream.at(1, 1)
 
 
 def compute(name, states=STATES):
     targets = Targets(*(tf.constant(part, tf.int32) for part in (TARGETS, CLUSTERS, NEGATIVES)))
-    return LOSSES.resolve(name)(tf.constant(states), targets, CATALOGUE, TRAIN, tf.float32, SEED).numpy()
+    return LOSSES.resolve(name)(tf.constant(states), targets, CATALOGUE, TRAIN, tf.float32, STREAM).numpy()
 
 
 def log_softmax(logits):
     return logits - np.log(np.sum(np.exp(logits)))
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_the_config_knows_which_losses_read_the_negatives_of_the_batch(name):
+    compute = LOSSES.resolve(name)
+    targets = Targets(tf.constant(TARGETS), tf.constant(CLUSTERS), tf.constant(NEGATIVES))
+    others = targets._replace(negatives=tf.roll(targets.negatives, 1, axis=0))
+    losses = [compute(tf.constant(STATES), given, CATALOGUE, TRAIN, tf.float32, STREAM) for given in (targets, others)]
+    assert np.array_equal(*losses) != TrainConfig(loss=name).reads_negatives
 
 
 def test_bce_is_eq_3_on_the_negatives_of_the_records():
@@ -66,7 +76,7 @@ def test_losses_and_gradients_stay_finite_for_extreme_scores(name):
     with tf.GradientTape() as tape:
         tape.watch(states)
         targets = Targets(*(tf.constant(part, tf.int32) for part in (TARGETS, CLUSTERS, NEGATIVES)))
-        loss = tf.reduce_sum(LOSSES.resolve(name)(states, targets, CATALOGUE, TRAIN, tf.float32, SEED))
+        loss = tf.reduce_sum(LOSSES.resolve(name)(states, targets, CATALOGUE, TRAIN, tf.float32, STREAM))
     assert np.isfinite(loss.numpy())
     assert np.all(np.isfinite(tape.gradient(loss, states).numpy()))
 
@@ -74,7 +84,7 @@ def test_losses_and_gradients_stay_finite_for_extreme_scores(name):
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_no_positions_no_losses(name):
     empty = Targets(tf.zeros([0], tf.int32), tf.zeros([0], tf.int32), tf.zeros([0, 2], tf.int32))
-    losses = LOSSES.resolve(name)(tf.zeros([0, 5]), empty, CATALOGUE, TRAIN, tf.float32, SEED)
+    losses = LOSSES.resolve(name)(tf.zeros([0, 5]), empty, CATALOGUE, TRAIN, tf.float32, STREAM)
     assert losses.shape == [0]
 
 

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from tfdnc.cli import road
 from tfdnc.config import ExamplesConfig, parse_config
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
 from tfdnc.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, user_generator
 from tfdnc.schema import PAD
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.negatives import NEGATIVE_SOURCES, negative_source
 from tfdnc.training.records import TrainingRecords
 
 # Clusters {1..4}, {5..12}, {13..20}; the counts differ inside each, and items 4 and 12 were never trained on.
@@ -175,9 +176,18 @@ def test_online_needs_no_negatives_in_the_records():
     assert source("records", [6, 14], sampler="uniform", sets=0)[0].num_negatives == 0  # for losses that read none
 
 
+def test_a_loss_that_reads_no_negatives_is_given_none():
+    _, records, config = source("online", [6, 14], sampler="uniform")
+    made = negative_source(config, ITEMS, records)  # of the default loss, a softmax
+    window = made.of_windows(0, np.array([0]), records.splits[[0]] + 1, np.array([1]))
+    assert window.shape == (1, 1, made.num_negatives) == (1, 1, 0)
+    bce = config.model_copy(update={"train": config.train.model_copy(update={"loss": "bce"})})
+    assert isinstance(negative_source(bce, ITEMS, records), NEGATIVE_SOURCES.resolve("online"))
+
+
 def test_records_with_another_number_of_negatives_are_refused():
     _, records, config = source("rotating", [6, 14], sampler="uniform")
-    other = config.model_copy(update={"examples": ExamplesConfig(num_negatives=4)})
+    other = config.model_copy(update={"examples": ExamplesConfig(num_negatives=4, negative_sets=1)})
     with pytest.raises(UserError, match="Expected 1 sets of 4 negatives per item in the records, found 6"):
         NEGATIVE_SOURCES.resolve("rotating")(other, ITEMS, records)
 
@@ -230,3 +240,10 @@ def test_any_integer_is_a_seed():
 def test_unknown_sampler_lists_the_known_ones():
     with pytest.raises(UserError, match="Unknown negative sampler 'hard'; known: in_cluster, mixed, uniform"):
         NEGATIVE_SAMPLERS.resolve("hard")
+
+
+def test_the_summary_of_the_examples_counts_negatives_only_where_there_are_some():
+    figures = {"positions": 1234, "negatives": {"drawn": 0, "exact": 0, "redrawn": 0, "empty": 0}}
+    assert road.EXAMPLES.headline(figures) == "1,234 training positions, no negatives recorded: none are read"
+    figures["negatives"] |= {"drawn": 1230, "empty": 4}
+    assert road.EXAMPLES.headline(figures) == "1,234 training positions, 4 negatives left empty"

@@ -13,6 +13,7 @@ from tfdnc.model.encoders import USER_ENCODERS, Windows
 from tfdnc.model.encoders.interests import _number_of_interests
 from tfdnc.model.encoders.simple import fold_in
 from tfdnc.model.losses import LOSSES
+from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 
 OFFSETS = (0, 5, 15, 20)
@@ -131,7 +132,7 @@ class TestEveryConditioning:
     def test_a_training_step_is_a_function_of_seed_and_step(self, encoder):
         def losses():
             model = make(encoder)
-            return [float(model.train_step(batch_of(random_sequences(4)))["total_loss"]) for _ in range(3)]
+            return [float(model.train_step(batch_of(random_sequences(4)))["loss"]) for _ in range(3)]
 
         first = losses()
         assert first == losses()
@@ -186,7 +187,7 @@ def test_training_states_of_every_cluster_equal_what_a_request_computes(encoder)
     """Teacher-forced prompts of a history, for one, are the prompts that a request gives its prefix."""
     model = make(encoder)
     sequence = [3, 9, 17, 1, 6]
-    states = model._encoder.training_states(windows_of(model, batch_of([sequence])), seed=None)
+    states = model._encoder.training_states(windows_of(model, batch_of([sequence])), None)
     for length in range(1, len(sequence)):
         vectors, log_intent = model.user_vectors(histories(sequence[:length]))
         asked = CLUSTERS[sequence[length] - 1]
@@ -199,7 +200,7 @@ def test_the_intent_of_a_position_does_not_know_the_answer():
     """The prompt of position j names the target's cluster; the intent query of position j must not read it."""
     model = make("hadamard_per_position")
     one, other = batch_of([[3, 9, 1]]), batch_of([[3, 9, 20]])  # targets in clusters 0 and 2
-    intents = [model._encoder.training_states(windows_of(model, batch), seed=None).intent for batch in (one, other)]
+    intents = [model._encoder.training_states(windows_of(model, batch), None).intent for batch in (one, other)]
     np.testing.assert_array_equal(*intents)
 
 
@@ -229,7 +230,7 @@ def test_literal_prompts_multiply_every_position_by_the_same_task_embedding():
 def test_literal_training_trains_one_cluster_per_sequence():
     model = make("hadamard_literal")
     batch = batch_of(random_sequences(50))
-    states = model._encoder.training_states(windows_of(model, batch), seed=tf.constant([1, 2]))
+    states = model._encoder.training_states(windows_of(model, batch), Stream.at(1, 2))
     trained = states.trained.numpy()
     assert trained.any(axis=1).all()
     for row in range(50):
@@ -299,7 +300,7 @@ def test_mind_routes_every_prefix_as_its_algorithm_does():
     tokens = model._embed(model.item_vectors(), histories(sequence))
     behaviours = encoder._bilinear(tokens)[0].numpy()
     reach = tf.range(1, len(sequence) + 1)[None]
-    found = encoder._interests(tokens, reach, seed=None)[0].numpy()
+    found = encoder._interests(tokens, reach, None)[0].numpy()
     for position in range(len(sequence)):
         expected = routing_of_one_prefix(behaviours[: position + 1], encoder._start.numpy(), INTERESTS)
         np.testing.assert_allclose(found[position], np.maximum(expected, 0), atol=1e-4)
@@ -310,7 +311,7 @@ def test_a_target_trains_the_interest_that_likes_it_most(encoder):
     model = make(encoder)
     model.item_embeddings.assign(model.item_embeddings * 20)
     batch = batch_of([[3, 9, 17, 1, 6, 12, 20, 8, 2, 5]])
-    states = model._encoder.training_states(windows_of(model, batch), seed=None)
+    states = model._encoder.training_states(windows_of(model, batch), None)
     targets = tf.gather(model.item_vectors(), tf.maximum(batch["target"] - 1, 0))[0].numpy()
     for length in range(1, 10):
         interests, _ = model.user_vectors(batch["history"][:, :length])
@@ -323,7 +324,7 @@ def test_comirec_attends_to_the_prefix_only():
     model = make("comirec")
     encoder = model._encoder
     tokens = model._embed(model.item_vectors(), histories([3, 9, 17, 1, 6]))
-    found = encoder._interests(tokens, tf.constant([[2, 5]]), seed=None)[0].numpy()
+    found = encoder._interests(tokens, tf.constant([[2, 5]]), None)[0].numpy()
     placed = (tokens[0] + encoder._positions[:5]).numpy()
     logits = encoder._outer(tf.tanh(encoder._inner(placed[None])))[0].numpy().T  # [I, L]
     for column, length in enumerate((2, 5)):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
+from tfdnc.cli import road
 from tfdnc.config import ExamplesConfig, parse_config
 from tfdnc.errors import UserError
 from tfdnc.items import ItemTable
@@ -16,7 +17,7 @@ from tfdnc.schema import EPOCH_LOG, HISTORY_FILE
 from tfdnc.training.callbacks import TrainingState
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
-from tfdnc.training.train import load_trained, train
+from tfdnc.training.train import assemble, load_trained, train
 
 OFFSETS = (0, 6, 12)
 NUM_ITEMS = 12
@@ -96,6 +97,24 @@ def test_the_loss_falls_and_the_next_item_is_found(tmp_path):
     assert history[-1]["intent_loss"] < 0.3 * history[0]["intent_loss"]
     assert figures["val_hits"] > 0.9
     assert hit_rate(load_trained(config, make_items(), tmp_path)) == pytest.approx(figures["val_hits"])
+
+
+def test_the_losses_of_an_epoch_are_means_over_all_its_positions(tmp_path):
+    """`loss` was that of the last batch, and the others did not count that batches differ in size: 11 and 7 windows."""
+    config = make_config(epochs=1, learning_rate=1e-12, intent_weight=0.5)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    run(tmp_path, config)
+    [epoch] = json.loads((tmp_path / HISTORY_FILE).read_text())
+    whole = config.model_copy(update={"train": config.train.model_copy(update={"batch_tokens": 1000})})
+    model, batches = assemble(whole, make_items(), make_records())
+    [batch] = batches.epoch(0)
+    model.reset_metrics()
+    expected = float(model.compute_loss(batch, training=True))
+    assert epoch["loss"] == pytest.approx(expected, rel=1e-5)
+    for metric in model.metrics:
+        assert epoch[metric.name] == pytest.approx(float(metric.result()), rel=1e-5)
+    assert epoch["loss"] == pytest.approx(epoch["retrieval_loss"] + 0.5 * epoch["intent_loss"])
+    assert set(epoch) == {"epoch", "loss", "retrieval_loss", "intent_loss", "cpu_seconds", "val_norm", "val_hits"}
 
 
 def test_two_trainings_end_with_the_same_bits(tmp_path):
@@ -195,9 +214,10 @@ def test_losses_that_read_no_negatives_train_on_records_without(tmp_path, loss):
     assert run_without_negatives(tmp_path, loss=loss, num_negatives=2)["epochs"] == 1
 
 
-def test_bce_on_records_without_negatives_is_refused(tmp_path):
+def test_bce_draws_its_negatives_itself_unless_they_are_to_come_from_the_records(tmp_path):
+    assert run_without_negatives(tmp_path, loss="bce")["epochs"] == 1
     with pytest.raises(UserError, match=r"Expected negatives for train\.loss bce.*raise examples\.negative_sets"):
-        run_without_negatives(tmp_path, loss="bce")
+        run_without_negatives(tmp_path, loss="bce", negatives="records")
 
 
 def falling_after(best, die_at=None):
@@ -220,7 +240,9 @@ def die(_):
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (2, 6), (3, 8), (None, 12)])
 def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(tmp_path, patience, epochs):
     figures = run(tmp_path, make_config(epochs=12, patience=patience), falling_after(1))
-    assert (figures["epochs"], figures["best_epoch"]) == (epochs, 2)
+    assert (figures["epochs"], figures["best_epoch"], figures["stopped_early"]) == (epochs, 2, epochs < 12)
+    said = f"stopped after epoch {epochs}: no better for {epochs - 2} epochs, best was 2"
+    assert road.TRAIN.headline(figures).endswith(said if epochs < 12 else "best epoch 2 of 12")
     assert figures["steps"] == epochs * run(tmp_path / "one", make_config(epochs=1))["steps"]
     assert len(json.loads((tmp_path / HISTORY_FILE).read_text())) == epochs
 
@@ -251,9 +273,20 @@ def test_a_training_that_diverges_is_refused(tmp_path):
     assert not (tmp_path / HISTORY_FILE).exists()
 
 
-def test_the_curves_are_there_for_tensorboard(tmp_path):
-    run(tmp_path)
-    assert list((tmp_path / "tensorboard").rglob("events.out.tfevents.*"))
+def test_the_curves_for_tensorboard_have_the_names_and_epochs_of_the_history(tmp_path):
+    """The callback of Keras called the first epoch 0."""
+    run(tmp_path, make_config(epochs=3))
+    [file] = (tmp_path / "tensorboard").iterdir()
+    points = {}
+    for raw in tf.data.TFRecordDataset(str(file)):
+        event = tf.compat.v1.Event.FromString(raw.numpy())
+        points |= {(value.tag, event.step): float(tf.make_ndarray(value.tensor)) for value in event.summary.value}
+    for entry in json.loads((tmp_path / HISTORY_FILE).read_text()):
+        epoch = entry.pop("epoch")
+        assert points.pop(("learning_rate", epoch)) > 0
+        for name, value in entry.items():
+            assert points.pop((name, epoch)) == pytest.approx(value)
+    assert not points
 
 
 @pytest.mark.parametrize(("step", "rate"), [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.5 * 1.1), (110, 0.1), (500, 0.1)])

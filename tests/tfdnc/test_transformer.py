@@ -8,6 +8,7 @@ import pytest
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets
+from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.transformer import AgeBias, Ages, BiasTable, Transformer
 
 B, L, D = 3, 7, 8
@@ -49,7 +50,7 @@ def test_the_feed_forward_layer_is_swiglu_or_one_relu(swiglu, tokens):
     expected = x + hidden @ block._outer._kernel.numpy() + block._outer._bias.numpy()
     bias_of_attention = block._out._bias.numpy()
     assert not bias_of_attention.any()
-    np.testing.assert_allclose(block._feed_forward(tokens, tf.zeros_like(tokens), None, salt=0), expected, atol=1e-5)
+    np.testing.assert_allclose(block._feed_forward(tokens, tf.zeros_like(tokens), None), expected, atol=1e-5)
 
 
 def test_what_the_heads_have_read_passes_a_gate_of_the_reading_position(tokens):
@@ -177,31 +178,31 @@ def test_products_in_bfloat16_stay_near_float32(tokens):
         np.testing.assert_allclose(exact, rough, atol=0.1)
 
 
-def test_dropout_is_a_function_of_its_seed(trunk, tokens):
-    def states(seed):
-        return trunk(tokens, seed=tf.constant(seed)).prefix.numpy()
+def test_dropout_is_a_function_of_its_stream(trunk, tokens):
+    def states(seed, step):
+        return trunk(tokens, stream=Stream.at(seed, step)).prefix.numpy()
 
-    np.testing.assert_array_equal(states([1, 2]), states([1, 2]))
-    assert not np.allclose(states([1, 2]), states([1, 3]))
-    assert not np.allclose(states([1, 2]), trunk(tokens).prefix)
+    np.testing.assert_array_equal(states(1, 2), states(1, 2))
+    assert not np.allclose(states(1, 2), states(1, 3))
+    assert not np.allclose(states(1, 2), trunk(tokens).prefix)
 
 
 def test_dropout_zeroes_its_share_and_keeps_the_mean():
     x = tf.ones([1001, 99])
-    dropped = stateless_dropout(x, 0.2, tf.constant([3, 4]), salt=1).numpy()
+    dropped = stateless_dropout(x, 0.2, Stream.at(3, 4)).numpy()
     assert np.mean(dropped == 0) == pytest.approx(51 / 256, abs=0.005)
     assert dropped.mean() == pytest.approx(1.0, abs=0.01)
     assert len(np.unique(dropped)) == 2
 
 
 def test_dropout_differs_between_places_and_elements():
-    x, seed = tf.ones([64, 64]), tf.constant([3, 4])
-    one, other = (stateless_dropout(x, 0.5, seed, salt=salt).numpy() != 0 for salt in (1, 2))
+    x, streams = tf.ones([64, 64]), [substream(Stream.at(3, 4), name) for name in ("one", "other")]
+    one, other = (stateless_dropout(x, 0.5, stream).numpy() != 0 for stream in streams)
     assert np.mean(one == other) == pytest.approx(0.5, abs=0.05)
     assert abs(np.corrcoef(one[:, 0], one[:, 1])[0, 1]) < 0.5
 
 
-def test_without_seed_or_rate_nothing_is_dropped():
+def test_without_stream_or_rate_nothing_is_dropped():
     x = tf.ones([4, 4])
-    assert stateless_dropout(x, 0.5, None, salt=0) is x
-    assert stateless_dropout(x, 0.0, tf.constant([1, 1]), salt=0) is x
+    assert stateless_dropout(x, 0.5, None) is x
+    assert stateless_dropout(x, 0.0, Stream.at(1, 1)) is x

@@ -32,9 +32,7 @@ SETTINGS = [
     "train.epochs=3",
     "train.batch_tokens=900",
     "train.precision=float32",
-    "train.negatives=online",
     "train.loss=bce",
-    "examples.negative_sets=0",
 ]
 
 

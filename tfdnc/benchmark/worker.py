@@ -93,7 +93,7 @@ class Trainer:
     def _count_positions(self, batch, step):
         """Positions of a batch that had a loss in training step `step`; some encoders draw them."""
         # What only the states depend on is pruned from the graph: this encodes nothing.
-        states = self._model.training_states(batch, self._model.step_seed(step))
+        states = self._model.training_states(batch, self._model.stream_of(step))
         return tf.math.count_nonzero(states.trained)
 
 

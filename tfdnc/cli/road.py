@@ -239,6 +239,20 @@ def _prepared(figures: dict) -> str:
     return f"{kept}; {headline(items)}" if items else kept
 
 
+def _examples_headline(figures: dict) -> str:
+    positions, negatives = f"{figures['positions']:,} training positions", figures["negatives"]
+    if not negatives["drawn"] + negatives["empty"]:
+        return f"{positions}, no negatives recorded: none are read"
+    return f"{positions}, {negatives['empty']:,} negatives left empty"
+
+
+def _trained(figures: dict) -> str:
+    parameters, epochs, best = f"{figures['parameters']:,} parameters", figures["epochs"], figures["best_epoch"]
+    if figures.get("stopped_early"):  # not in what an earlier version has trained
+        return f"{parameters}, stopped after epoch {epochs}: no better for {epochs - best} epochs, best was {best}"
+    return f"{parameters}, best epoch {best} of {epochs}"
+
+
 def _clusters_headline(figures: dict) -> str:
     sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
     sizes += f", {figures['cold_items']:,} items cold" if figures["cold_items"] else ""
@@ -294,7 +308,7 @@ EXAMPLES = Station(
     settings=_sections("examples"),
     work=_examples,
     check=_check_examples,
-    headline=lambda f: f"{f['positions']:,} training positions, {f['negatives']['empty']:,} negatives left empty",
+    headline=_examples_headline,
 )
 TRAIN = Station(
     "train",
@@ -303,7 +317,7 @@ TRAIN = Station(
     settings=_train_settings,
     work=_train,
     check=_check_train,
-    headline=lambda f: f"{f['parameters']:,} parameters, best epoch {f['best_epoch']} of {f['epochs']}",
+    headline=_trained,
     resumes=True,
 )
 EVALUATE = Station(

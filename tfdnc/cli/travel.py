@@ -9,6 +9,7 @@ from tfdnc.cli.working import last_log_line
 from tfdnc.config import ExperimentConfig
 from tfdnc.errors import UserError
 from tfdnc.stations import Station, assist, lock_run, run_station
+from tfdnc.tensorflow_paths import tensorflow_path
 from tfdnc.training.workers import this_place
 
 
@@ -22,8 +23,10 @@ def travel(config: ExperimentConfig, run: Path, last: str | None = None, force: 
         force: run `last`, or all stations, although nothing changed.
 
     Raises:
-        UserError: the config has no such station, or a station refuses its input.
+        UserError: the config has no such station, TensorFlow would not find files of the run, or a station refuses its
+            input.
     """
+    tensorflow_path(run)
     stations = road.stations_of(config)
     names = [station.name for station in stations]
     if last is not None and last not in names:

@@ -26,18 +26,26 @@ def top_items(members: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return members[np.argsort(-counts[members], kind="stable")]
 
 
-def name_clusters(labels: np.ndarray, counts: np.ndarray, titles: list[str], categories: list[list[str]]) -> list[str]:
+def name_clusters(
+    labels: np.ndarray,
+    counts: np.ndarray,
+    ids: list[str],
+    titles: list[str | None],
+    categories: list[list[str]],
+) -> list[str]:
     """Returns K different names, one per cluster.
 
     A cluster of one first category is called by it. Otherwise the categories over-represented among its items
     (lift with a floor on support) make the name, else its most popular titles, after the years they are from if the
     titles say so and the cluster is of an era ("1981-1989: Back to the Future (1985)"; Word2Vec finds such clusters on
-    MovieLens). A name that two clusters would share is followed by a popular title of each.
+    MovieLens). Items without titles are named as items ("items 87, 99, ..."). A name that two clusters would share is
+    followed by a popular title of each.
 
     Args:
         labels: int [N], cluster 0..K-1 of each item.
         counts: int [N] events of each item.
-        titles: N titles (or ids).
+        ids: N ids.
+        titles: N titles, None or empty where unknown.
         categories: N lists of categories, empty where unknown.
     """
     num_clusters = labels.max() + 1
@@ -45,12 +53,13 @@ def name_clusters(labels: np.ndarray, counts: np.ndarray, titles: list[str], cat
         return ["all items"]
     ranked = [top_items(np.flatnonzero(labels == k), counts) for k in range(num_clusters)]
     everywhere, years = _shares(categories), _years(titles)
+    shown = [title or f"item {item_id}" for item_id, title in zip(ids, titles, strict=True)]
     names, examples = [], []
     for members in ranked:
         words = _telling_categories([categories[item] for item in members], everywhere)
-        names.append(" / ".join(words) or _name_by_titles(members, titles, years))
+        names.append(" / ".join(words) or _name_by_titles(members, ids, titles, years))
         # The example bears the name's first category: a stray popular item would mislead.
-        examples.append(next(titles[item] for item in members if not words or words[0] in categories[item]))
+        examples.append(next(shown[item] for item in members if not words or words[0] in categories[item]))
     return _tell_apart(names, examples)
 
 
@@ -72,20 +81,30 @@ def _shares(categories: list[list[str]]) -> dict[str, float]:
     return {name: count / len(categories) for name, count in bearers.items()}
 
 
-def _years(titles: list[str]) -> np.ndarray:
+def _years(titles: list[str | None]) -> np.ndarray:
     """Returns float [N]: the year at the end of each title, NaN without one."""
-    matches = [YEAR.search(title) for title in titles]
+    matches = [YEAR.search(title or "") for title in titles]
     return np.array([float(match[1]) if match else np.nan for match in matches])
 
 
-def _name_by_titles(ranked: np.ndarray, titles: list[str], years: np.ndarray) -> str:
-    """Returns the most popular titles; in a cluster of one era, its years and the most popular titles of those."""
+def _name_by_titles(ranked: np.ndarray, ids: list[str], titles: list[str | None], years: np.ndarray) -> str:
+    """Returns the most popular titles, or ids; in a cluster of one era, its years and its most popular titles."""
     era = _era(years[ranked], years)
     if era is None:
-        return " + ".join(titles[item] for item in ranked[:NUM_TITLES])
+        popular = ranked[:NUM_TITLES]
+        if not any(titles[item] for item in popular):
+            return _name_by_ids([ids[item] for item in popular], len(ranked))
+        return " + ".join(titles[item] or f"item {ids[item]}" for item in popular)
     early, late = era
     typical = ranked[(years[ranked] >= early) & (years[ranked] <= late)]
     return f"{early}-{late}: " + " + ".join(titles[item] for item in typical[:NUM_TITLES])
+
+
+def _name_by_ids(popular: list[str], size: int) -> str:
+    """Returns a name that says that ids are ids, of the most popular items of a cluster of so many."""
+    if size == 1:
+        return f"item {popular[0]}"
+    return f"items {', '.join(popular)}" + (", ..." if size > len(popular) else "")
 
 
 def _era(years: np.ndarray, all_years: np.ndarray) -> tuple[int, int] | None:

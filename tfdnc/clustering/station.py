@@ -158,13 +158,12 @@ def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: 
 
 def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray) -> list[dict]:
     """Returns the content of `clusters.json` for an item table; items without a title go by their id."""
-    ids_and_titles = zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True)
-    titles = [title or item_id for item_id, title in ids_and_titles]
+    ids, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
     categories = [values or [] for values in table["categories"].to_pylist()]
     labels, counts = table["cluster"].to_numpy(), table["count"].to_numpy()
     cold_items = np.bincount(labels, weights=table["cold"].to_numpy())
     descriptions = []
-    for cluster, name in enumerate(name_clusters(labels, counts, titles, categories)):
+    for cluster, name in enumerate(name_clusters(labels, counts, ids, titles, categories)):
         members = top_items(np.flatnonzero(labels == cluster), counts)
         descriptions.append(
             {
@@ -174,7 +173,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
                 "item_share": float(item_shares[cluster]),
                 "event_share": float(event_shares[cluster]),
                 "cold_items": int(cold_items[cluster]),
-                "top_items": [titles[item] for item in members[:NUM_TOP_ITEMS]],
+                "top_items": [titles[item] or ids[item] for item in members[:NUM_TOP_ITEMS]],
             }
         )
         share = 100 * event_shares[cluster]

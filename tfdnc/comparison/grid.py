@@ -74,8 +74,11 @@ def expand(variants: Sequence[Variant], seeds: Iterable[int]) -> list[Experiment
     """Returns every variant under every seed; all variants under the first seed come first, for an early full table.
 
     Raises:
-        UserError: a seed or a name is not allowed.
+        UserError: a seed or a name is not allowed, or an override sets the seed.
     """
+    for variant in variants:
+        if any(text.startswith("seed=") for text in variant.overrides):
+            raise UserError("Expected --seeds to say which seeds are run, got --set seed=...: leave that out.")
     return [experiment(variant, seed) for seed in dict.fromkeys(seeds) for variant in variants]
 
 
@@ -93,4 +96,5 @@ def seeds_in(runs: Path, variant: Variant) -> list[int]:
 
 
 def _overrides(variant: Variant, seed: int) -> list[str]:
-    return [*variant.overrides, f"name={variant.label}-seed{seed}", f"seed={seed}"]
+    others = [text for text in variant.overrides if not text.startswith("name=")]  # it is in the label already
+    return [*others, f"name={variant.label}-seed{seed}", f"seed={seed}"]

@@ -1,8 +1,11 @@
 """Results of a comparison -> its tables: whole lists, relative to the baseline, within clusters, spread."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from tfdnc.comparison import paper
+from tfdnc.comparison.certainty import in_standard_errors, standard_error, users_of
 from tfdnc.comparison.results import Result
 from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, sizes_of, summarise, used
 
@@ -35,11 +38,11 @@ def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: st
         baseline: label that the others are measured against, if any.
     """
     by_label = {label: found for label in labels if (found := [r for r in results if r.label == label])}
-    lists = _list_rows(by_label, baseline)
+    lists, users = _list_rows(by_label, baseline), users_of(itertools.chain(*by_label.values()))
     sizes = sizes_of(lists, "recall")
     tables = [
-        _lists_table(lists, sizes),
-        _relative_table(lists, sizes, baseline),
+        _lists_table(lists, sizes, users),
+        _relative_table(lists, sizes, baseline, users),
         _within_table(by_label),
         _spread_table(lists, max(sizes, default=0)),
     ]
@@ -73,7 +76,7 @@ def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -
     return rows
 
 
-def _lists_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
+def _lists_table(rows: Sequence[Row], sizes: Sequence[int], users: int | None) -> Table:
     columns = [*_list_columns(sizes), *_paper_columns(rows)]
     columns += [Column("cpu_seconds", "CPU s", shows="round"), Column("seeds", "n", shows="round")]
     return Table(
@@ -81,14 +84,39 @@ def _lists_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
         "Recall and NDCG of the whole list, all unseen items ranked (paper, Table 2)",
         used(columns, rows),
         rows,
-        [_SEEDS_NOTE, *_variant_notes(rows), *_paper_note(rows)],
+        [_SEEDS_NOTE, *_error_note(rows, users), *_variant_notes(rows), *_paper_note(rows)],
     )
 
 
-def _relative_table(rows: Sequence[Row], sizes: Sequence[int], baseline: str | None) -> Table:
+def _relative_table(rows: Sequence[Row], sizes: Sequence[int], baseline: str | None, users: int | None) -> Table:
     columns = [Column(column.key, column.title, column.better, "relative") for column in _list_columns(sizes)]
     relative = relative_to(rows, baseline, columns) if baseline else []
-    return Table("relative", f"Relative to {baseline}", used(columns, relative), relative, ["Of the means over seeds."])
+    notes = ["Of the means over seeds."]
+    if users:
+        relative = [_with_errors(row, rows, baseline, users) for row in relative]
+        notes.append(
+            f"(s.e.): the difference in its standard errors over {users:,} users (binomial, as if every method had "
+            "users of its own; all have the same, so it is rather more certain). Less than 2 may be chance."
+        )
+    return Table("relative", f"Relative to {baseline}", used(columns, relative), relative, notes)
+
+
+def _with_errors(row: Row, rows: Sequence[Row], baseline: str, users: int) -> Row:
+    """The relative row with every change of a recall in its standard errors."""
+    [own], [base] = ([other.cells for other in rows if other.label == label] for label in (row.label, baseline))
+    errors = {
+        key: in_standard_errors(own[key].mean, base[key].mean, users) for key in row.cells if key.startswith("recall@")
+    }
+    cells = {key: replace(cell, standard_errors=errors.get(key)) for key, cell in row.cells.items()}
+    return Row(row.label, cells)
+
+
+def _error_note(rows: Sequence[Row], users: int | None) -> list[str]:
+    recalls = [cell.mean for row in rows for key, cell in row.cells.items() if key.startswith("recall@")]
+    if not users or not recalls:
+        return []
+    largest = max(standard_error(recall, users) for recall in recalls)
+    return [f"The standard error of a recall over the {users:,} users is at most {largest:.4f} here (binomial)."]
 
 
 def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:

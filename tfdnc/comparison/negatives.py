@@ -29,13 +29,18 @@ def ratio_variants(config: Path, overrides: Sequence[str], ratios: Sequence[floa
     """Returns one variant per share of in-cluster negatives.
 
     Raises:
-        UserError: the config is bad, or its negatives are not mixed by `examples.ratio`.
+        UserError: the config is bad, its negatives are not mixed by `examples.ratio`, or its loss reads none.
     """
     loaded = load_config(config, overrides)
     if loaded.examples.sampler != SAMPLER:
         raise UserError(
             f"Expected examples.sampler {SAMPLER!r} in {config}, whose ratio is swept, got "
             f"{loaded.examples.sampler!r}: add --set examples.sampler={SAMPLER}."
+        )
+    if not loaded.train.reads_negatives:
+        raise UserError(
+            f"Expected a train.loss that reads negatives in {config}, such as bce, got {loaded.train.loss!r}, on which "
+            "their shares have no effect."
         )
     return [
         Variant(f"{loaded.name}-ratio{ratio}", Path(config), (*overrides, f"examples.ratio={ratio}"))

@@ -56,13 +56,13 @@ def csv_text(tables: Sequence[Table]) -> str:
     """Returns one line per cell: table, row, column, mean, std, n."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", "row", "column", "mean", "std", "n"])
+    writer.writerow(["table", "row", "column", "mean", "std", "n", "standard_errors"])
     for table in tables:
         for row in table.rows:
             for column in table.columns:
                 if cell := row.cells.get(column.key):
-                    std = "" if cell.std is None else cell.std
-                    writer.writerow([table.name, row.label, column.key, cell.mean, std, cell.n])
+                    std, errors = ("" if value is None else value for value in (cell.std, cell.standard_errors))
+                    writer.writerow([table.name, row.label, column.key, cell.mean, std, cell.n, errors])
     return text.getvalue()
 
 

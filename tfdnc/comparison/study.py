@@ -58,7 +58,7 @@ def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
         UserError: a config is bad; nothing has run then.
     """
     experiments = expand(study.variants, study.seeds)
-    check(experiments, stations_of)
+    check(experiments, study.runs, stations_of)
 
     def results() -> list[Result]:
         return read_results(study.variants, study.seeds, study.runs, stations_of)

@@ -14,11 +14,13 @@ class Summary:
         mean: over the seeds.
         std: sample standard deviation (n - 1 in the denominator); None for fewer than two seeds.
         n: number of seeds; 0 for a figure that is quoted or derived.
+        standard_errors: of a change, how many of its standard errors over users it is; None where nobody can say.
     """
 
     mean: float
     std: float | None = None
     n: int = 0
+    standard_errors: float | None = None
 
 
 def summarise(values: Iterable[float | None]) -> Summary | None:
@@ -55,7 +57,8 @@ class Column:
         if self.shows == "quote":
             return f"{cell.mean:.3f}"
         if self.shows == "relative":
-            return f"{cell.mean:+.1%}"
+            errors = cell.standard_errors
+            return f"{cell.mean:+.1%}" + ("" if errors is None else f" ({errors:+.1f} s.e.)")
         if self.shows == "round":
             return f"{cell.mean:,.0f}"
         return f"{cell.mean:.4f}" + ("" if cell.std is None else f" ± {cell.std:.4f}")

@@ -12,6 +12,7 @@ from tfdnc.comparison.grid import Experiment
 from tfdnc.comparison.progress import LineLog, LiveTable
 from tfdnc.comparison.results import StationsOf, finished_stations
 from tfdnc.comparison.schedule import ONE_THREAD, Ending, Job, run_jobs, terminable
+from tfdnc.tensorflow_paths import tensorflow_path
 
 LOG = "compare.log"
 """In a run: what its stations printed when a grid ran them."""
@@ -19,9 +20,10 @@ LOG = "compare.log"
 PREPARING, TRAINING = "prepare to examples", "train and evaluate"
 
 
-def check(experiments: Sequence[Experiment], stations_of: StationsOf) -> None:
-    """Raises a `UserError` for a name in a config that a station would stumble over, before any station works."""
+def check(experiments: Sequence[Experiment], runs: Path, stations_of: StationsOf) -> None:
+    """Raises a `UserError` for a name in a config, or of a folder, that a station would stumble over later."""
     for one in experiments:
+        tensorflow_path(runs / one.name)
         for station in stations_of(one.config):
             station.check(one.config)
 

@@ -49,6 +49,8 @@ def validator(config: ExperimentConfig, records: HeldOutRecords):
         [lists] = retrieved.lists
         figures = ranking_figures(metrics.places(lists.rows, records.targets - 1), sizes)
         figures |= cluster_figures(lists.clusters, sizes, model.num_clusters)
+        if model.num_clusters == 1:  # which is known with certainty: that is no accuracy
+            return figures
         return figures | intent_figures(retrieved.log_intent, records.target_clusters)
 
     return validate
@@ -96,7 +98,8 @@ def evaluate(
         `out_of_cluster`: `recall@m` among the target and the items of all other clusters: how well it is told from easy
             negatives (paper, Figure 1a). By score where the configured merge is, by joint probability elsewhere.
         `intent`: `intent_accuracy`, `intent_nll` (nats) of the intent model; `intent_nll_prior`, `intent_nll_history`:
-            of the clusters' shares of the training events, and of the user's own events with add-one smoothing.
+            of the clusters' shares of the training events, and of the user's own events with add-one smoothing; {}
+            where K = 1.
         `calibration`: of the intent model, see `tfdnc.evaluation.intent.calibration`; None likewise.
         `popularity`: figures as `merge`, of the lists of the most popular unseen items.
         `cold_targets`: of the users whose target is a cold item (see `schema.ITEM_SCHEMA`), how many `targets` these
@@ -136,7 +139,9 @@ def evaluate(
         [{"alpha": alpha, **figures(next(lists))} for alpha in each] for each in (alphas, joint_alphas)
     )
     floor_curve = [{"floor": floor, **figures(next(lists), sizes=[length])} for floor in floors]
-    intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
+    intent = {}
+    if items.num_clusters > 1:
+        intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
         "users": len(test.targets),
         "seen_targets": float(np.mean(metrics.seen(test.items, test.splits, test.targets))),

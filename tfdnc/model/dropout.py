@@ -1,9 +1,10 @@
-"""Dropout whose mask is a function of a seed, so that a resumed training draws the masks it would have drawn."""
+"""Dropout whose mask is a function of a stream, so that a resumed training draws the masks it would have drawn."""
 
 from tfdnc.backend import tf
+from tfdnc.model.randomness import Stream
 
 
-def stateless_dropout(x: tf.Tensor, rate: float, seed: tf.Tensor | None, salt: int) -> tf.Tensor:
+def stateless_dropout(x: tf.Tensor, rate: float, stream: Stream | None) -> tf.Tensor:
     """Zeroes each element of `x` with probability `rate` and scales the rest by 1 / (1 - rate).
 
     One random byte decides an element, which makes the mask four times cheaper than one random float each; the rate is
@@ -12,16 +13,13 @@ def stateless_dropout(x: tf.Tensor, rate: float, seed: tf.Tensor | None, salt: i
     Args:
         x: tensor of any shape.
         rate: probability of zeroing, in [0, 1).
-        seed: `[2]` int32, usually (seed of the run, training step); None returns `x` unchanged.
-        salt: tells apart the places of a model that drop in the same step.
+        stream: of this place; None returns `x` unchanged.
     """
     threshold = round(rate * 256)
-    if seed is None or threshold == 0:
+    if stream is None or threshold == 0:
         return x
     size = tf.size(x)
-    words = tf.random.stateless_uniform(
-        [(size + 3) // 4], seed + tf.constant([0, salt]), minval=None, maxval=None, dtype=tf.int32
-    )
+    words = tf.random.stateless_uniform([(size + 3) // 4], stream.seed, minval=None, maxval=None, dtype=tf.int32)
     random_bytes = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size]
     keep = tf.cast(random_bytes >= tf.constant(threshold, tf.uint8), x.dtype) * (256.0 / (256 - threshold))
     return x * tf.reshape(keep, tf.shape(x))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.model.losses.draws import SALT
+from tfdnc.model.randomness import Stream
 from tfdnc.schema import UNKNOWN_TIME
 
 NUM_BUCKETS = 65
@@ -46,9 +46,9 @@ def gap_buckets(elapsed: tf.Tensor) -> tf.Tensor:
     return tf.gather(BUCKET_OF_FIELD, gap_fields(elapsed))
 
 
-def hide_times(elapsed: tf.Tensor, share: float, seed: tf.Tensor | None) -> tf.Tensor:
-    """Makes all times of a share of the rows `[B, L]` unknown; `seed` `[2]` int32, None hides nothing."""
-    if seed is None or share == 0:
+def hide_times(elapsed: tf.Tensor, share: float, stream: Stream | None) -> tf.Tensor:
+    """Makes all times of a share of the rows `[B, L]` unknown; without a stream hides nothing."""
+    if stream is None or share == 0:
         return elapsed
-    drawn = tf.random.stateless_uniform([tf.shape(elapsed)[0], 1], seed + tf.constant([0, SALT]))
+    drawn = tf.random.stateless_uniform([tf.shape(elapsed)[0], 1], stream.seed)
     return tf.where(drawn < share, tf.constant(UNKNOWN_TIME, elapsed.dtype), elapsed)

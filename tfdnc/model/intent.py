@@ -12,6 +12,7 @@ from tfdnc.config import ModelConfig, TrainConfig
 from tfdnc.items import cluster_prior
 from tfdnc.model.losses import Catalogue
 from tfdnc.model.losses.draws import draw_from_pools
+from tfdnc.model.randomness import Stream
 from tfdnc.model.transformer import Dense
 
 AUTO_ITEMS = 20_000
@@ -55,18 +56,18 @@ class HeadIntent(keras.layers.Layer):
         self._inner = Dense(dim, 4 * dim, tf.float32, name="inner")
         self._outer = Dense(4 * dim, num_clusters, tf.float32, name="outer")
 
-    def call(self, states: tf.Tensor, catalogue: Catalogue, seed: tf.Tensor | None = None) -> tf.Tensor:
+    def call(self, states: tf.Tensor, catalogue: Catalogue, stream: Stream | None = None) -> tf.Tensor:
         """Logits of the next item's cluster; reads the states alone."""
-        del catalogue, seed
+        del catalogue, stream
         return self._outer(tf.nn.relu(self._inner(states)))
 
 
 class PriorIntent(keras.layers.Layer):
     """The share of the training events in each cluster, whoever asks: a head that nobody trained would be noise."""
 
-    def call(self, states: tf.Tensor, catalogue: Catalogue, seed: tf.Tensor | None = None) -> tf.Tensor:
+    def call(self, states: tf.Tensor, catalogue: Catalogue, stream: Stream | None = None) -> tf.Tensor:
         """Logits of the next item's cluster; reads the counts alone."""
-        del seed
+        del stream
         prior = cluster_prior(catalogue.counts, catalogue.offsets)
         return tf.repeat(tf.constant(np.log(prior), tf.float32)[None], tf.shape(states)[0], axis=0)
 
@@ -94,14 +95,14 @@ class PartitionIntent(keras.layers.Layer):
         self._product_dtype = product_dtype
         self._bias = self.add_weight(name="bias", shape=[num_clusters], initializer="zeros")
 
-    def call(self, states: tf.Tensor, catalogue: Catalogue, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Logits of the next item's cluster; `seed` `[2]` int32 draws as losses do, None scores every item."""
-        if seed is None:
+    def call(self, states: tf.Tensor, catalogue: Catalogue, stream: Stream | None = None) -> tf.Tensor:
+        """Logits of the next item's cluster; `stream` draws as losses do, None scores every item."""
+        if stream is None:
             # One cluster after the other: the scores of thousands of users and all items would not fit.
             bounds = itertools.pairwise(catalogue.offsets)
             scores = [self._scores(states, catalogue.embeddings[start:stop]) for start, stop in bounds]
         else:
-            rows, sizes, log_expected = self._draw(catalogue, seed)
+            rows, sizes, log_expected = self._draw(catalogue, stream)
             scores = self._scores(states, tf.gather(catalogue.embeddings, rows)) - log_expected
             scores = tf.split(scores, sizes, axis=1)
         return tf.stack([tf.reduce_logsumexp(own, axis=1) for own in scores], axis=1) + self._bias
@@ -113,9 +114,9 @@ class PartitionIntent(keras.layers.Layer):
         )
         return tf.cast(product, tf.float32)
 
-    def _draw(self, catalogue, seed):
+    def _draw(self, catalogue, stream):
         """Rows that stand for the clusters, how many each cluster has, and the log of how often each is drawn."""
-        draws = draw_from_pools(catalogue.counts, catalogue.offsets, self._drawn, _EXPONENT, seed)
+        draws = draw_from_pools(catalogue.counts, catalogue.offsets, self._drawn, _EXPONENT, stream)
         rows, sizes, log_expected = [], [], []
         for (start, stop), drawn in zip(itertools.pairwise(catalogue.offsets), draws, strict=True):
             sizes.append(stop - start if drawn is None else self._drawn)

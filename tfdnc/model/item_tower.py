@@ -8,9 +8,7 @@ import numpy as np
 from tfdnc.backend import keras, tf
 from tfdnc.errors import UserError
 from tfdnc.model.losses import Catalogue, Targets
-
-SALT = 3584
-"""Added to the step's seed; `tfdnc.model.losses.draws.SALT` says what else is."""
+from tfdnc.model.randomness import Stream
 
 
 class FeatureMatrix(NamedTuple):
@@ -81,11 +79,11 @@ class ItemFeatures(keras.layers.Layer):
             name="rows", shape=[shape[1], dim], initializer=keras.initializers.RandomNormal(0, 0.02)
         )
 
-    def call(self, embeddings: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Embeddings e `[N, D]` -> item vectors v `[N, D]`; `seed` `[2]` int32, None leaves nothing out."""
+    def call(self, embeddings: tf.Tensor, stream: Stream | None = None) -> tf.Tensor:
+        """Embeddings e `[N, D]` -> item vectors v `[N, D]`; without a stream nothing is left out."""
         known = tf.constant(self._trained)
-        if seed is not None and self._hidden > 0:
-            drawn = tf.random.stateless_uniform(known.shape, seed + tf.constant([0, SALT]))
+        if stream is not None and self._hidden > 0:
+            drawn = tf.random.stateless_uniform(known.shape, stream.seed)
             known *= tf.cast(drawn >= self._hidden, tf.float32)
         return embeddings * known + tf.sparse.sparse_dense_matmul(self._matrix, tf.convert_to_tensor(self._rows))
 

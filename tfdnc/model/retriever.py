@@ -14,7 +14,9 @@ from tfdnc.model.intent import make_intent
 from tfdnc.model.item_tower import FeatureMatrix, ItemFeatures, TrainedItems
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.precision import resolve_precision
+from tfdnc.model.randomness import Stream, substream
 from tfdnc.schema import UNKNOWN_TIME
+from tfdnc.tensorflow_paths import tensorflow_path
 
 
 class Retriever(tfrs.Model):
@@ -110,21 +112,21 @@ class Retriever(tfrs.Model):
         times = self._gaps.variables if self.reads_times else []
         return [self.item_embeddings, *times, *self._encoder.variables, *self._intent.variables]
 
-    def item_vectors(self, seed: tf.Tensor | None = None) -> tf.Tensor:
+    def item_vectors(self, stream: Stream | None = None) -> tf.Tensor:
         """Item vectors `[N, D]`: what tokens are made of, and what user vectors are compared with.
 
         Args:
-            seed: of `step_seed`; None leaves no embedding out.
+            stream: of a training step; None leaves no embedding out.
         """
         embeddings = tf.convert_to_tensor(self.item_embeddings)
-        return embeddings if self._features is None else self._features(embeddings, seed)
+        return embeddings if self._features is None else self._features(embeddings, substream(stream, "items"))
 
     def write(self, path: Path) -> None:
         """Writes a checkpoint whose `item_embeddings` are the item vectors: who reads it need not know of features."""
         embeddings = self.item_embeddings.numpy()
         self.item_embeddings.assign(self.item_vectors())
         try:
-            tf.train.Checkpoint(model=self).write(str(path))
+            tf.train.Checkpoint(model=self).write(tensorflow_path(path))
         finally:
             self.item_embeddings.assign(embeddings)
 
@@ -140,9 +142,9 @@ class Retriever(tfrs.Model):
                 `[B, L]` int64, the time from each history item to its target.
             training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
-        seed = self.step_seed(self.optimizer.iterations) if training else None
-        items = self.item_vectors(seed)
-        states = self._training_states(inputs, items, seed)
+        stream = self.stream_of(self.optimizer.iterations) if training else None
+        items = self.item_vectors(stream)
+        states = self._training_states(inputs, items, stream)
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(
             tf.gather_nd(inputs["target"], where),
@@ -153,37 +155,45 @@ class Retriever(tfrs.Model):
         if self._trained_items is not None:
             targets, catalogue = self._trained_items.targets(targets), self._trained_items.catalogue(items)
         losses = self._loss_function(
-            tf.gather_nd(states.retrieval, where), targets, catalogue, self._train_config, self._product_dtype, seed
+            tf.gather_nd(states.retrieval, where),
+            targets,
+            catalogue,
+            self._train_config,
+            self._product_dtype,
+            substream(stream, "loss"),
         )
-        loss = _mean(losses, _weights(inputs, where))
-        self._retrieval_loss.update_state(_over_replicas(loss))
+        loss = _mean(losses, _weights(inputs, where), self._retrieval_loss)
         if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
             return loss
 
         where = tf.where(inputs["target"] > 0)
-        logits = self._intent(tf.gather_nd(states.intent, where), catalogue, seed)
+        logits = self._intent(tf.gather_nd(states.intent, where), catalogue, substream(stream, "intent"))
         labels = tf.gather_nd(inputs["target_cluster"], where)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        intent_loss = _mean(losses, _weights(inputs, where))
-        self._intent_loss.update_state(_over_replicas(intent_loss))
+        intent_loss = _mean(losses, _weights(inputs, where), self._intent_loss)
         return loss + self._intent_weight * intent_loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """As `tfrs.Model`; of several replicas, each of which has its share of the loss, the figures are of all."""
-        logs = super().train_step(inputs)
-        return logs | {name: _over_replicas(logs[name]) for name in ("loss", "regularization_loss", "total_loss")}
+        """As `tfrs.Model`, whose `loss` is that of the last batch: here all figures are means over the epoch so far.
 
-    def training_states(self, inputs: dict[str, tf.Tensor], seed: tf.Tensor | None) -> TrainingStates:
+        The mean is over positions by their weights, those of all replicas; `loss` is what the two others make of it.
+        """
+        super().train_step(inputs)
+        figures = {metric.name: metric.result() for metric in self.metrics}
+        return figures | {"loss": figures["retrieval_loss"] + self._intent_weight * figures.get("intent_loss", 0.0)}
+
+    def training_states(self, inputs: dict[str, tf.Tensor], stream: Stream | None) -> TrainingStates:
         """States of a batch, and which of its positions have a retrieval loss.
 
         Args:
             inputs: as `compute_loss` takes them.
-            seed: of `step_seed`; None switches dropout off.
+            stream: of a training step; None switches dropout off.
         """
-        return self._training_states(inputs, self.item_vectors(seed), seed)
+        return self._training_states(inputs, self.item_vectors(stream), stream)
 
-    def _training_states(self, inputs, items, seed):
-        elapsed = hide_times(inputs["elapsed"], self._hidden_times, seed) if self.reads_times else None
+    def _training_states(self, inputs, items, stream):
+        hidden = substream(stream, "times")
+        elapsed = hide_times(inputs["elapsed"], self._hidden_times, hidden) if self.reads_times else None
         windows = Windows(
             users=inputs["user"],
             tokens=self._embed(items, inputs["history"], elapsed),
@@ -192,13 +202,13 @@ class Retriever(tfrs.Model):
             has_target=inputs["target"] > 0,
             elapsed=elapsed,
         )
-        return self._encoder.training_states(windows, seed)
+        return self._encoder.training_states(windows, substream(stream, "encoder"))
 
-    def step_seed(self, step: tf.Tensor) -> tf.Tensor:
-        """What fixes everything random in one training step: `[2]` int32; each of R replicas counts R to a step."""
+    def stream_of(self, step: tf.Tensor) -> Stream:
+        """What everything random in one training step comes from; each of R replicas counts R to a step."""
         replicas = _replicas()
-        number = tf.cast(step, tf.int32) * replicas.num_replicas_in_sync + replicas.replica_id_in_sync_group
-        return tf.stack([tf.constant(self._seed), number * 4096])
+        replica = tf.cast(replicas.replica_id_in_sync_group, tf.int64)
+        return Stream.at(self._seed, tf.cast(step, tf.int64) * replicas.num_replicas_in_sync + replica)
 
     def user_vectors(self, history: tf.Tensor, elapsed: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes histories for retrieval.
@@ -265,15 +275,18 @@ def _weights(inputs, where):
     return tf.gather_nd(inputs["weight"], where) if "weight" in inputs else None
 
 
-def _mean(losses, weights):
+def _mean(losses, weights, metric):
     """This replica's share of the mean of `[P]` over all replicas, which the sum of their gradients is that of.
 
     It is the mean by `weights` `[P]`, or of equal ones where they are None; 0 where nothing has a weight. Alone, the
-    share is the mean.
+    share is the mean. `metric` counts the mean of all replicas by the weights of all of them.
     """
     total = tf.cast(tf.size(losses), tf.float32) if weights is None else tf.reduce_sum(weights)
     weighted = losses if weights is None else weights * losses
-    return tf.math.divide_no_nan(tf.reduce_sum(weighted), _over_replicas(total))
+    total = _over_replicas(total)
+    share = tf.math.divide_no_nan(tf.reduce_sum(weighted), total)
+    metric.update_state(_over_replicas(share), total)
+    return share
 
 
 def _over_replicas(value):

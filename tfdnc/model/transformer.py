@@ -12,6 +12,7 @@ from typing import NamedTuple
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.gaps import BUCKET_OF_FIELD, NUM_BUCKETS, gap_fields
+from tfdnc.model.randomness import Stream, substream
 
 _MASKED = -1e9  # finite: a row that may read nothing must not become NaN
 
@@ -63,16 +64,16 @@ class Transformer(keras.layers.Layer):
         self._norm = LayerNorm(dim, name="final_norm")
         self._dropout = dropout
 
-    def drop_inputs(self, tokens: tf.Tensor, seed: tf.Tensor | None, salt: int) -> tf.Tensor:
+    def drop_inputs(self, tokens: tf.Tensor, stream: Stream | None) -> tf.Tensor:
         """Dropout on the embeddings `[B, T, D]`, before the first block."""
-        return stateless_dropout(tokens, self._dropout, seed, salt)
+        return stateless_dropout(tokens, self._dropout, substream(stream, "inputs"))
 
     def call(
         self,
         prefix: tf.Tensor,
         queries: tf.Tensor | None = None,
         reach: tf.Tensor | None = None,
-        seed: tf.Tensor | None = None,
+        stream: Stream | None = None,
         need_prefix: bool = True,
         elapsed: tf.Tensor | None = None,
     ) -> Streams:
@@ -82,7 +83,7 @@ class Transformer(keras.layers.Layer):
             prefix: `[B, L, D]` right-padded tokens; position j reads positions 0..j, so padding needs no mask.
             queries: `[B, Q, D]` tokens; query q reads prefix positions below `reach[b, q]` and itself.
             reach: `[B | 1, Q | 1]` int32, how many prefix positions a query reads; None where query q of L reads q.
-            seed: `[2]` int32 that fixes the dropout masks; None switches dropout off.
+            stream: of the dropout masks; None switches dropout off.
             need_prefix: whether the last block computes the prefix states too; inference needs only the queries.
             elapsed: `[B, P]` int64 time from each position to the next, P >= L and above every reach; below 0 it is
                 unknown, and then all times of the row are. Where the bias for times is.
@@ -103,8 +104,8 @@ class Transformer(keras.layers.Layer):
             own = self._bias_of_own(reach, ages)  # [B | 1, H | 1, Q | 1, 1]
         last = len(self._blocks) - 1
         for i, block in enumerate(self._blocks):
-            block_seed = None if seed is None else seed + tf.constant([0, 16 * (i + 1)])
-            prefix, queries = block(prefix, queries, causal, reachable, own, block_seed, need_prefix or i < last)
+            own_stream = substream(stream, "block", i)
+            prefix, queries = block(prefix, queries, causal, reachable, own, own_stream, need_prefix or i < last)
         return Streams(
             None if prefix is None else self._norm(prefix),
             None if queries is None else self._norm(queries),
@@ -253,21 +254,21 @@ class _Block(keras.layers.Layer):
         self._inner = Dense(dim, 2 * dim if swiglu else dim, compute_dtype, name="inner")
         self._outer = Dense(dim, dim, compute_dtype, name="outer")
 
-    def call(self, prefix, queries, causal, reachable, own, seed, need_prefix):
+    def call(self, prefix, queries, causal, reachable, own, stream, need_prefix):
         """One block over both streams; both read the keys and values of the prefix."""
         outputs = [None, None]
         x = self._attention_norm(prefix)
         if need_prefix:
             q, k, v = self._heads_of(x)
             attended = self._attend(q, k, v, causal)
-            outputs[0] = self._feed_forward(prefix, self._joined(attended, x), seed, salt=0)
+            outputs[0] = self._feed_forward(prefix, self._joined(attended, x), substream(stream, "prefix"))
         else:
             k, v = self._heads_of(x, asks=False)
         if queries is not None:
             x = self._attention_norm(queries)
             own_q, own_k, own_v = self._heads_of(x)
             attended = self._attend_with_self(own_q, k, v, own_k, own_v, reachable, own)
-            outputs[1] = self._feed_forward(queries, self._joined(attended, x), seed, salt=8)
+            outputs[1] = self._feed_forward(queries, self._joined(attended, x), substream(stream, "queries"))
         return outputs
 
     def _heads_of(self, x, asks=True):
@@ -306,11 +307,11 @@ class _Block(keras.layers.Layer):
         joined = tf.ensure_shape(joined, x.shape)
         return joined if self._gate is None else tf.cast(joined, tf.float32) * tf.sigmoid(self._gate(x))
 
-    def _feed_forward(self, x, attended, seed, salt):
+    def _feed_forward(self, x, attended, stream):
         """Adds what was read `[B, T, D]` to the residual, then the two-layer feed-forward network with its own."""
-        x = x + stateless_dropout(self._out(attended), self._dropout, seed, salt)
+        x = x + stateless_dropout(self._out(attended), self._dropout, substream(stream, "attention"))
         hidden = self._outer(self._activation(self._inner(self._feed_forward_norm(x))))
-        return x + stateless_dropout(hidden, self._dropout, seed, salt + 1)
+        return x + stateless_dropout(hidden, self._dropout, substream(stream, "feed_forward"))
 
     def _activation(self, hidden):
         if not self._swiglu:

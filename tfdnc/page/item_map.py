@@ -11,6 +11,7 @@ from tfdnc.items import ItemTable, read_items
 from tfdnc.page.chart import COLORS
 from tfdnc.page.runs import Group, Run
 from tfdnc.schema import WEIGHTS
+from tfdnc.tensorflow_paths import tensorflow_path
 
 WIDTH, HEIGHT, MARGIN = 720, 540, 14
 MAX_POINTS, MAX_TITLES = 4000, 400
@@ -68,14 +69,14 @@ def read_embeddings(run: Run, items: ItemTable) -> np.ndarray | None:
     They come straight from the checkpoint: the page needs no model, and a run of an older revision keeps its map.
 
     Raises:
-        UserError: the checkpoint is of other items.
+        UserError: the checkpoint is of other items, or where TensorFlow does not find it.
     """
     from tfdnc.backend import tf
 
     weights = run.path / "train" / WEIGHTS
     if not weights.with_suffix(".index").is_file():
         return None
-    reader = tf.train.load_checkpoint(str(weights))
+    reader = tf.train.load_checkpoint(tensorflow_path(weights))
     if not reader.has_tensor(TENSOR):
         return None
     vectors = reader.get_tensor(TENSOR)

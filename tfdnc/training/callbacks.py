@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from tfdnc import schema
 from tfdnc.backend import keras, tf
 from tfdnc.errors import UserError
+from tfdnc.tensorflow_paths import tensorflow_path
 from tfdnc.training.team import Team
 
 _CHECKPOINTS = "checkpoints"
@@ -41,7 +42,9 @@ class TrainingState:
             best_epoch=self.best_epoch,
             best_value=self.best_value,
         )
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder / _CHECKPOINTS), max_to_keep=2)
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, tensorflow_path(folder / _CHECKPOINTS), max_to_keep=2
+        )
 
     def restore(self) -> int:
         """Restores the newest checkpoint if there is one; returns the number of finished epochs.
@@ -62,7 +65,7 @@ class TrainingState:
 
     def _restore(self) -> int:
         # Not `latest_checkpoint`, to which a checkpoint with a missing file is none.
-        state = tf.train.get_checkpoint_state(str(self._common / _CHECKPOINTS))
+        state = tf.train.get_checkpoint_state(tensorflow_path(self._common / _CHECKPOINTS))
         if state is not None:
             self._checkpoint.restore(state.model_checkpoint_path)
         finished = int(self.epoch.numpy())

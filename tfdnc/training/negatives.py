@@ -1,7 +1,7 @@
-"""Where the negatives of a batch come from: out of the records, or drawn while the model trains, as the config says.
+"""Where the negatives of a batch come from: drawn while the model trains, or out of the records, as the config says.
 
 All sources follow the law of `examples.sampler` and never give a user's own training items. They differ in how often a
-position meets the same negatives again: in every epoch, in every R-th, or never.
+position meets the same negatives again: never, in every R-th epoch, or in every epoch.
 """
 
 from typing import Protocol
@@ -48,6 +48,22 @@ class NegativeSource(Protocol):
 NEGATIVE_SOURCES: Registry[type[NegativeSource]] = Registry("negative source")
 
 
+def negative_source(config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> NegativeSource:
+    """Returns the source that the config names; one of no negatives at all where the loss reads none."""
+    source = NEGATIVE_SOURCES.resolve(config.train.negatives)
+    return source(config, items, records) if config.train.reads_negatives else NoNegatives()
+
+
+class NoNegatives:
+    """For losses that compete with items which they draw or score themselves."""
+
+    num_negatives = 0
+
+    def of_windows(self, epoch: int, rows: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """See `NegativeSource`."""
+        return np.zeros((len(rows), positions.max(), 0), np.int32)
+
+
 @NEGATIVE_SOURCES.register("rotating")
 class RotatingNegatives:
     """Set epoch % R of the records: what fresh negatives are worth, for disk instead of time."""
@@ -61,7 +77,7 @@ class RotatingNegatives:
                 f"records, found {found} negatives: run the examples station again."
             )
         self.num_negatives = examples.num_negatives if found else 0
-        self._num_sets = max(1, examples.negative_sets)
+        self._num_sets = max(1, examples.negative_sets or 0)
         self._negatives = records.negatives
 
     def of_windows(self, epoch: int, rows: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:

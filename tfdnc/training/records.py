@@ -1,8 +1,8 @@
 """Reads the TFRecords of the examples job into flat arrays with row splits.
 
 Records are batched before they are parsed (about ten times faster than one by one) and kept in memory: an event costs
-8 + 4 R n bytes with R sets of n negatives, 0.24 GB for 20 million events with one, 8 bytes more for a model that reads
-times, and while it is read twice that at most. A log of 100 million events (1.2 GB) is better read by several workers,
+8 + 4 R n bytes with R sets of n negatives, 0.16 GB for 20 million events with none, 8 bytes more for a model that reads
+times, and while it is read twice that at most. A log of 100 million events (.8 GB) is better read by several workers,
 each of which keeps its own shards.
 """
 

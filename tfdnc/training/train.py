@@ -14,6 +14,7 @@ from tfdnc.items import ItemTable
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.retriever import Retriever
 from tfdnc.schema import HISTORY_FILE, WEIGHTS
+from tfdnc.tensorflow_paths import tensorflow_path
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.callbacks import (
     BestWeights,
@@ -25,7 +26,8 @@ from tfdnc.training.callbacks import (
     Validation,
     epoch_display,
 )
-from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.curves import Curves
+from tfdnc.training.negatives import negative_source
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.team import Team
@@ -63,7 +65,7 @@ def train(
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
-        figures.
+        figures, and whether training stopped early for want of a better one.
 
     Raises:
         UserError: nobody has an event to predict, a loss diverged, or workers do not belong together.
@@ -88,7 +90,7 @@ def train(
             if team.place.is_chief:
                 callbacks += [
                     displays.enter_context(epoch_display(steps, first_epoch, settings.epochs, objective)),
-                    keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False, profile_batch=0),
+                    displays.enter_context(Curves(output / "tensorboard")),
                 ]
             # After the others: an epoch counts as done when everything about it is on disk.
             callbacks += [Checkpoint(state), EarlyStop(is_over)]
@@ -105,6 +107,7 @@ def train(
         "steps": epochs * steps,
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
+        "stopped_early": epochs < settings.epochs,
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
 
@@ -120,7 +123,7 @@ def assemble(
     """
     team = team or Team()
     settings = config.train
-    negatives = NEGATIVE_SOURCES.resolve(settings.negatives)(config, items, records)
+    negatives = negative_source(config, items, records)
     batches = TrainingBatches(records, negatives, settings, config.model.max_length, config.seed, team.place)
     num_users = _agree(config, records, batches, team)
     steps = settings.epochs * batches.steps_per_epoch
@@ -185,7 +188,7 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Re
     model = Retriever(config.model, settings, items.offsets, config.seed)
     model.user_vectors(tf.ones([1, 1], tf.int32))
     try:
-        status = tf.train.Checkpoint(model=model).read(str(folder / WEIGHTS)).expect_partial()
+        status = tf.train.Checkpoint(model=model).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
         status.assert_existing_objects_matched()
     except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:  # TensorFlow has them all for damage
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error

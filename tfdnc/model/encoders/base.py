@@ -10,6 +10,7 @@ import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.config import ModelConfig
+from tfdnc.model.randomness import Stream
 from tfdnc.registry import Registry
 
 
@@ -83,8 +84,8 @@ class UserEncoder(keras.layers.Layer):
         """Item embeddings `[N, D]` to start from, given the `[N]` training events; None for small random ones."""
         del counts, dim
 
-    def training_states(self, windows: Windows, seed: tf.Tensor | None) -> TrainingStates:
-        """States of every position of a batch; `seed` `[2]` int32 fixes dropout, None switches it off."""
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
+        """States of every position of a batch; `stream` is that of dropout, None switches it off."""
         raise NotImplementedError
 
     def user_vectors(self, histories: Histories) -> UserVectors:

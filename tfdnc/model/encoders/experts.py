@@ -4,6 +4,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserVectors, of_cluster
 from tfdnc.model.encoders.prompts import OnTransformer
+from tfdnc.model.randomness import substream
 from tfdnc.model.transformer import LayerNorm
 
 
@@ -29,13 +30,12 @@ class MultiGateMixtureOfExperts(OnTransformer):
     def _experts(self):
         return [self._trunk, *self._others]
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """Every position is mixed by the gate of its target's cluster, and by that of the intent."""
         placed = self._placed(windows.tokens)
-        masks = [None if seed is None else seed + tf.constant([0, 128 * i]) for i in range(len(self._experts))]
         states = [
-            self._states(placed, windows.elapsed, mask, trunk=expert)
-            for mask, expert in zip(masks, self._experts, strict=True)
+            self._states(placed, windows.elapsed, substream(stream, "expert", i), trunk=expert)
+            for i, expert in enumerate(self._experts)
         ]
         counts = tf.range(1, tf.shape(placed)[1] + 1, dtype=tf.float32)[:, None]
         gates = self._gate(tf.cumsum(windows.tokens, axis=1) / counts)  # [B, L, K + 1, E]
@@ -82,17 +82,17 @@ class ProgressiveLayeredExtraction(OnTransformer):
         )
         self._out_norm = LayerNorm(dim, name="out_norm")
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """Positions are sorted by cluster for the own experts and put back."""
-        states = self._states(self._placed(windows.tokens), windows.elapsed, seed)
+        states = self._states(self._placed(windows.tokens), windows.elapsed, stream)
         shape = tf.shape(states)
         x = tf.reshape(states, [-1, self._config.dim])  # [B * L, D]
         shared = self._shared.all(self._norm(x))  # [B * L, S, D]
         clusters = tf.reshape(windows.clusters, [-1])
         places = tf.dynamic_partition(tf.range(tf.size(clusters)), clusters, self._num_clusters)
-        mixed = [self._task(k, tf.gather(x, place), tf.gather(shared, place), seed) for k, place in enumerate(places)]
+        mixed = [self._task(k, tf.gather(x, place), tf.gather(shared, place), stream) for k, place in enumerate(places)]
         retrieval = tf.reshape(tf.dynamic_stitch(places, mixed), shape)
-        intent = tf.reshape(self._task(self._num_clusters, x, shared, seed), shape)
+        intent = tf.reshape(self._task(self._num_clusters, x, shared, stream), shape)
         return TrainingStates(retrieval, windows.has_target, intent)
 
     def user_vectors(self, histories):
@@ -102,12 +102,13 @@ class ProgressiveLayeredExtraction(OnTransformer):
         tasks = [self._task(k, x, shared) for k in range(self._num_clusters + 1)]
         return UserVectors(tf.stack(tasks[:-1], axis=1), tasks[-1])
 
-    def _task(self, k, x, shared, seed=None):
+    def _task(self, k, x, shared, stream=None):
         """State of task k `[P, D]`, given trunk states `[P, D]` and shared experts' answers `[P, S, D]`."""
         normed = self._norm(x)
         answers = tf.concat([shared, self._own.one(k, normed)[:, None]], axis=1)  # [P, S + 1, D]
         gate = tf.nn.softmax(tf.matmul(normed, self._gates[k]))
-        return self._out_norm(x + stateless_dropout(_mix(gate, answers), self._config.dropout, seed, salt=512 + k))
+        own_stream = substream(stream, "task", k)
+        return self._out_norm(x + stateless_dropout(_mix(gate, answers), self._config.dropout, own_stream))
 
 
 class _Perceptrons(keras.layers.Layer):

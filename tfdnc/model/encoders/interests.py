@@ -7,6 +7,7 @@ request searches with all of them, and an item's score is that of the interest t
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors, position_embeddings
+from tfdnc.model.randomness import substream
 from tfdnc.model.transformer import Dense
 
 _MASKED = -1e9  # finite: what reads nothing must not become NaN
@@ -19,21 +20,21 @@ class _Interests(UserEncoder):
     all prefixes of a window are one masked product `[B, L * I, L] x [B, L, D]`, and every position trains in one pass.
     """
 
-    def _interests(self, tokens, reach, seed):
+    def _interests(self, tokens, reach, stream):
         """Interests `[B, P, I, D]` of the first `reach[b, p]` tokens; tokens `[B, L, D]`, reach `[B, P]`."""
         raise NotImplementedError
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """Position p has read the items up to and including p; its target trains the interest that likes it most."""
         reach = tf.zeros_like(windows.clusters) + tf.range(1, tf.shape(windows.clusters)[1] + 1)
-        interests = self._interests(windows.tokens, reach, seed)
+        interests = self._interests(windows.tokens, reach, substream(stream, "tokens"))
         scores = tf.einsum("blid,bld->bli", interests, windows.targets)
         states = tf.gather(interests, tf.argmax(scores, axis=2), batch_dims=2)
         return TrainingStates(states, windows.has_target, tf.reduce_mean(interests, axis=2))
 
     def user_vectors(self, histories):
         """All interests of the whole history."""
-        interests = self._interests(histories.tokens, histories.lengths[:, None], seed=None)[:, 0]
+        interests = self._interests(histories.tokens, histories.lengths[:, None], stream=None)[:, 0]
         return UserVectors(interests, tf.reduce_mean(interests, axis=1))
 
 
@@ -63,9 +64,9 @@ class MultiInterestByDynamicRouting(_Interests):
         self._inner = Dense(dim, 4 * dim, compute_dtype, name="inner")
         self._outer = Dense(4 * dim, dim, compute_dtype, name="outer")
 
-    def _interests(self, tokens, reach, seed):
+    def _interests(self, tokens, reach, stream):
         count = self._config.interests
-        dropped = stateless_dropout(tokens, self._config.dropout, seed, salt=0)
+        dropped = stateless_dropout(tokens, self._config.dropout, stream)
         behaviours = self._bilinear(dropped)  # [B, L, D]
         length = tf.shape(tokens)[1]
         read = tf.cast(tf.range(length) < reach[:, :, None], tf.float32)[:, :, None]  # [B, P, 1, L]
@@ -96,9 +97,9 @@ class ControllableMultiInterest(_Interests):
         self._inner = Dense(dim, 4 * dim, compute_dtype, name="inner")
         self._outer = Dense(4 * dim, config.interests, compute_dtype, name="outer")
 
-    def _interests(self, tokens, reach, seed):
+    def _interests(self, tokens, reach, stream):
         length = tf.shape(tokens)[1]
-        placed = stateless_dropout(tokens + self._positions[:length], self._config.dropout, seed, salt=0)
+        placed = stateless_dropout(tokens + self._positions[:length], self._config.dropout, stream)
         logits = self._outer(tf.tanh(self._inner(placed)))  # [B, L, I]
         unread = tf.where(tf.range(length) < reach[:, :, None], 0.0, _MASKED)[:, :, None]  # [B, P, 1, L]
         weights = tf.nn.softmax(tf.transpose(logits, [0, 2, 1])[:, None] + unread)  # [B, P, I, L]

@@ -9,6 +9,7 @@ from tfdnc.model.encoders.base import (
     at_last,
     position_embeddings,
 )
+from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.transformer import Transformer
 
 
@@ -39,10 +40,10 @@ class OnTransformer(UserEncoder):
         """Tokens `[..., L, D]` plus their position embeddings."""
         return tokens + self._positions[: tf.shape(tokens)[-2]]
 
-    def _states(self, placed, elapsed, seed, salt=0, trunk=None):
+    def _states(self, placed, elapsed, stream, trunk=None):
         """Causal states `[B, L, D]` of placed tokens behind input dropout, of the trunk or another Transformer."""
         trunk = trunk or self._trunk
-        return trunk(trunk.drop_inputs(placed, seed, salt), seed=seed, elapsed=elapsed).prefix
+        return trunk(trunk.drop_inputs(placed, stream), stream=stream, elapsed=elapsed).prefix
 
     def _last_state(self, placed, lengths, elapsed, trunk=None):
         """State `[B, D]` of the last item of placed tokens `[B, L, D]`, of the trunk or another Transformer."""
@@ -55,9 +56,9 @@ class OnTransformer(UserEncoder):
 class Unprompted(OnTransformer):
     """One vector searches every cluster: SASRec, and the paper's naive multi-task learning. V = 1."""
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """One pass; the intent head reads the same states."""
-        states = self._states(self._placed(windows.tokens), windows.elapsed, seed)
+        states = self._states(self._placed(windows.tokens), windows.elapsed, stream)
         return TrainingStates(states, windows.has_target, states)
 
     def user_vectors(self, histories):
@@ -96,12 +97,16 @@ class HadamardPerPosition(_Prompted):
     The intent query of position j carries the "no task" row and reads the prompted prefix below j.
     """
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """Prompted stream for retrieval, a query per position for the intent."""
         trunk, tokens = self._trunk, windows.tokens
-        prompted = trunk.drop_inputs(self._placed(tokens * self._prompts(windows.clusters)), seed, salt=0)
-        asking = trunk.drop_inputs(self._placed(tokens * self._no_task()), seed, salt=1)
-        states = trunk(prompted, asking, seed=seed, elapsed=windows.elapsed)  # query j reads the prefix below j
+        prompted, asking = (
+            self._placed(tokens * self._prompts(windows.clusters)),
+            self._placed(tokens * self._no_task()),
+        )
+        prompted = trunk.drop_inputs(prompted, substream(stream, "prefix"))
+        asking = trunk.drop_inputs(asking, substream(stream, "queries"))
+        states = trunk(prompted, asking, stream=stream, elapsed=windows.elapsed)  # query j reads the prefix below j
         return TrainingStates(states.prefix, windows.has_target, states.queries)
 
     def user_vectors(self, histories):
@@ -133,14 +138,13 @@ class _OnePromptPerSequence(_Prompted):
         """Placed and prompted tokens `[B, L + extra, D]`, given tokens `[B, L, D]` and one prompt a row `[B, D]`."""
         raise NotImplementedError
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """One drawn cluster per sequence; the intent needs a second pass under the "no task" row."""
-        drawn = _draw_cluster(windows, seed)  # [B]
+        drawn = _draw_cluster(windows, substream(stream, "cluster"))  # [B]
         elapsed = self._placed_times(windows.elapsed)
-        retrieval = self._states(self._prompted(windows.tokens, self._prompts(drawn)), elapsed, seed, salt=0)
-        second = None if seed is None else seed + tf.constant([0, 1024])
+        retrieval = self._states(self._prompted(windows.tokens, self._prompts(drawn)), elapsed, stream)
         no_task = tf.repeat(self._no_task()[None], tf.shape(drawn)[0], axis=0)
-        intent = self._states(self._prompted(windows.tokens, no_task), elapsed, second, salt=1)
+        intent = self._states(self._prompted(windows.tokens, no_task), elapsed, substream(stream, "intent"))
         trained = windows.has_target & (windows.clusters == drawn[:, None])
         return TrainingStates(retrieval[:, self._extra :], trained, intent[:, self._extra :])
 
@@ -197,10 +201,9 @@ class Prefix(_OnePromptPerSequence):
         return tf.concat([prompts[:, None], self._placed(tokens)], axis=1)
 
 
-def _draw_cluster(windows, seed):
+def _draw_cluster(windows, stream):
     """The cluster of one target per sequence, each position equally likely: `[B]`."""
-    if seed is None:
-        seed = tf.constant([0, 0])
-    noise = tf.random.stateless_uniform(tf.shape(windows.clusters), seed + tf.constant([0, 2048]))
+    stream = stream or Stream.at(0, 0)
+    noise = tf.random.stateless_uniform(tf.shape(windows.clusters), stream.seed)
     chosen = tf.argmax(tf.where(windows.has_target, noise, -1.0), axis=1, output_type=tf.int32)
     return tf.gather(windows.clusters, chosen, batch_dims=1)

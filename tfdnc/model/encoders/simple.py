@@ -22,7 +22,7 @@ class ItemCounts(UserEncoder):
         items[:, 0] = np.log(np.maximum(counts, 0.5))
         return items
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """The constant at every position."""
         states = self._ones(tf.shape(windows.clusters))
         return TrainingStates(states, windows.has_target, states)
@@ -57,7 +57,7 @@ class UserEmbedding(UserEncoder):
                 name="users", shape=[num_users, config.dim], initializer=keras.initializers.RandomNormal(0, 0.1)
             )
 
-    def training_states(self, windows, seed):
+    def training_states(self, windows, stream):
         """The user's own embedding at every position."""
         rows = tf.gather(tf.convert_to_tensor(self._users), windows.users)[:, None]  # [B, 1, D]
         states = tf.repeat(rows, tf.shape(windows.clusters)[1], axis=1)

@@ -7,8 +7,7 @@ Every loss takes the same arguments and returns one value per position `[P]`, so
     catalogue: the `Catalogue` they are retrieved from.
     train: the settings of losses that have some.
     dtype: dtype of the large matrix products; logits are float32 afterwards.
-    seed: `[2]` int32, (seed of the run, step * 4096): the same seed draws the same items. None, outside of training,
-        stands for one constant seed.
+    stream: of random numbers, for losses that draw items. None, outside of training, stands for one constant stream.
 """
 
 import itertools
@@ -19,6 +18,7 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.config import TrainConfig
+from tfdnc.model.randomness import Stream
 from tfdnc.registry import Registry
 
 
@@ -38,7 +38,7 @@ class Catalogue(NamedTuple):
     counts: np.ndarray  # [N] training events of each item
 
 
-Loss = Callable[[tf.Tensor, Targets, Catalogue, TrainConfig, tf.DType, tf.Tensor | None], tf.Tensor]
+Loss = Callable[[tf.Tensor, Targets, Catalogue, TrainConfig, tf.DType, Stream | None], tf.Tensor]
 LOSSES: Registry[Loss] = Registry("loss")
 
 PoolLoss = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]

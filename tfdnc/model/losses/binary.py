@@ -9,16 +9,16 @@ from tfdnc.model.losses.draws import draw_from_pools, score_draws
 
 
 @LOSSES.register("bce")
-def binary_cross_entropy(states, targets, catalogue, train, dtype, seed):
+def binary_cross_entropy(states, targets, catalogue, train, dtype, stream):
     """-log s(r+) - mean over negatives of log(1 - s(r-)), r = state . item: Eq. 2, or Eq. 3 on in-cluster negatives.
 
-    The negatives are those of the records, so the sampler of the examples job decides which equation it is. A padded
+    The law of the negatives is that of `examples.sampler`, which decides which equation it is. A padded
     negative (exhausted cluster) carries no weight. log(1 - s(r)) = log s(-r) is the stable form.
 
     Raises:
         UserError: the batches hold no negatives.
     """
-    del dtype, seed
+    del dtype, stream
     if targets.negatives.shape[1] == 0:
         raise UserError(
             f"Expected negatives for train.loss {train.loss}, got records without: raise examples.negative_sets, or "
@@ -34,7 +34,7 @@ def binary_cross_entropy(states, targets, catalogue, train, dtype, seed):
 
 
 @LOSSES.register("gbce")
-def generalised_bce(states, targets, catalogue, train, dtype, seed):
+def generalised_bce(states, targets, catalogue, train, dtype, stream):
     """gBCE (Petrov & Macdonald 2023) on n = `num_negatives` items drawn uniformly per step: `calibrated_bce`.
 
     A catalogue of at most n items is scored whole.
@@ -42,20 +42,20 @@ def generalised_bce(states, targets, catalogue, train, dtype, seed):
     Raises:
         UserError: `negative_exponent` is not 0; beta corrects for how many negatives there are, not for which.
     """
-    [rows] = _draw_uniformly(catalogue, (0, catalogue.offsets[-1]), train, seed)
+    [rows] = _draw_uniformly(catalogue, (0, catalogue.offsets[-1]), train, stream)
     embeddings = tf.convert_to_tensor(catalogue.embeddings)
     shift = prior_logit(catalogue.offsets[-1])
     return calibrated_bce(states, targets.items - 1, embeddings, rows, train.calibration, dtype, shift)
 
 
 @LOSSES.register("in_cluster_gbce")
-def in_cluster_generalised_bce(states, targets, catalogue, train, dtype, seed):
+def in_cluster_generalised_bce(states, targets, catalogue, train, dtype, stream):
     """gBCE inside the target's own cluster, with n draws per cluster and step; a cluster of at most n scored whole.
 
     Raises:
         UserError: as `gbce`.
     """
-    rows = _draw_uniformly(catalogue, catalogue.offsets, train, seed)
+    rows = _draw_uniformly(catalogue, catalogue.offsets, train, stream)
     return by_cluster(
         lambda k, own_states, labels, embeddings: calibrated_bce(
             own_states, labels, embeddings, rows[k], train.calibration, dtype, prior_logit(embeddings.shape[0])
@@ -129,12 +129,12 @@ def positive_weight(real: tf.Tensor, pool: int, calibration: float) -> tf.Tensor
     return 1 - calibration * (1 - tf.minimum(real / (pool - 1), 1.0))
 
 
-def _draw_uniformly(catalogue, offsets, train, seed):
+def _draw_uniformly(catalogue, offsets, train, stream):
     """Rows of n draws per pool, or all rows of a pool of at most n."""
     if train.negative_exponent != 0:
         raise UserError(
             f"Expected train.negative_exponent 0 with train.loss {train.loss}, which is calibrated for uniform "
             f"negatives, not {train.negative_exponent}; a sampled softmax corrects for popular ones."
         )
-    draws = draw_from_pools(catalogue.counts, offsets, train.num_negatives, 0.0, seed)
+    draws = draw_from_pools(catalogue.counts, offsets, train.num_negatives, 0.0, stream)
     return [tf.range(offsets[k + 1] - offsets[k]) if drawn is None else drawn.rows for k, drawn in enumerate(draws)]

@@ -6,13 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import tf
-
-SALT = 3072
-"""Added to the step's seed; dropout adds less than 1024 to one of 0 and 1024, prompts draw a cluster at 2048.
-
-`hide_times` draws here too, one number per window, and so does `PartitionIntent`, whose items are those of a loss that
-draws as many by the same law; `ItemFeatures` draws at 3584.
-"""
+from tfdnc.model.randomness import Stream
 
 
 class Proposal(NamedTuple):
@@ -60,7 +54,7 @@ def draw(proposal: Proposal, uniforms: tf.Tensor) -> Draws:
 
 
 def draw_from_pools(
-    counts: np.ndarray, offsets: tuple[int, ...], n: int, exponent: float, seed: tf.Tensor | None
+    counts: np.ndarray, offsets: tuple[int, ...], n: int, exponent: float, stream: Stream | None
 ) -> list[Draws | None]:
     """n draws from each pool; None for a pool of at most n items, which is cheaper and exact when scored whole.
 
@@ -69,10 +63,10 @@ def draw_from_pools(
         offsets: pool k is rows offsets[k] .. offsets[k + 1] - 1.
         n: draws per pool.
         exponent: see `make_proposal`.
-        seed: as all losses take it.
+        stream: as all losses take it.
     """
-    seed = tf.constant([0, 0]) if seed is None else seed
-    uniforms = tf.random.stateless_uniform([len(offsets) - 1, n], seed + tf.constant([0, SALT]), dtype=tf.float64)
+    stream = stream or Stream.at(0, 0)
+    uniforms = tf.random.stateless_uniform([len(offsets) - 1, n], stream.seed, dtype=tf.float64)
     return [
         draw(make_proposal(counts[start:stop], exponent), uniforms[k]) if stop - start > n else None
         for k, (start, stop) in enumerate(itertools.pairwise(offsets))

@@ -6,19 +6,19 @@ from tfdnc.model.losses.draws import Draws, draw_from_pools, score_draws
 
 
 @LOSSES.register("softmax")
-def full_softmax(states, targets, catalogue, train, dtype, seed):
+def full_softmax(states, targets, catalogue, train, dtype, stream):
     """-log softmax over all N items (Klenitskiy & Vasilev 2023): the strong form of the single retriever."""
-    del train, seed
+    del train, stream
     return cross_entropy(states, targets.items - 1, catalogue.embeddings, dtype)
 
 
 @LOSSES.register("in_cluster_softmax")
-def in_cluster_softmax(states, targets, catalogue, train, dtype, seed):
+def in_cluster_softmax(states, targets, catalogue, train, dtype, stream):
     """-log softmax over the items of the target's own cluster: Eq. 3 with every item of C_k as a negative (ours).
 
     About N / n_k times cheaper than masking full logits. A cluster of one item has loss 0.
     """
-    del train, seed
+    del train, stream
     return by_cluster(
         lambda _, own_states, labels, embeddings: cross_entropy(own_states, labels, embeddings, dtype),
         states,
@@ -28,24 +28,24 @@ def in_cluster_softmax(states, targets, catalogue, train, dtype, seed):
 
 
 @LOSSES.register("sampled_softmax")
-def sampled_softmax(states, targets, catalogue, train, dtype, seed):
+def sampled_softmax(states, targets, catalogue, train, dtype, stream):
     """`sampled_cross_entropy` against n = `num_negatives` items, drawn per step by count ** `negative_exponent`.
 
     A catalogue of at most n items is scored whole, as by `softmax`.
     """
     embeddings = tf.convert_to_tensor(catalogue.embeddings)
     whole = (0, catalogue.offsets[-1])
-    [draws] = draw_from_pools(catalogue.counts, whole, train.num_negatives, train.negative_exponent, seed)
+    [draws] = draw_from_pools(catalogue.counts, whole, train.num_negatives, train.negative_exponent, stream)
     return _cross_entropy_on(draws, states, targets.items - 1, embeddings, dtype)
 
 
 @LOSSES.register("in_cluster_sampled_softmax")
-def in_cluster_sampled_softmax(states, targets, catalogue, train, dtype, seed):
+def in_cluster_sampled_softmax(states, targets, catalogue, train, dtype, stream):
     """`sampled_softmax` inside the target's own cluster, with n draws per cluster and step.
 
     A cluster of at most n items is scored whole, as by `in_cluster_softmax`; one of one item has loss 0.
     """
-    draws = draw_from_pools(catalogue.counts, catalogue.offsets, train.num_negatives, train.negative_exponent, seed)
+    draws = draw_from_pools(catalogue.counts, catalogue.offsets, train.num_negatives, train.negative_exponent, stream)
     return by_cluster(
         lambda k, own_states, labels, embeddings: _cross_entropy_on(draws[k], own_states, labels, embeddings, dtype),
         states,

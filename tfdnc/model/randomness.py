@@ -1,0 +1,42 @@
+"""Named streams of random numbers: each place of a model draws from its own, and no two places share one."""
+
+import hashlib
+from dataclasses import dataclass
+
+from tfdnc.backend import tf
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The random numbers of one place of a model in one training step.
+
+    Two streams are the same only if they have the same seed, the same step and the same path: the first two are kept
+    exactly, the path as 64 bits of a hash. A stream is drawn from once; two draws of one place have two names.
+
+    Attributes:
+        moment: scalar int64, the seed of the run in the upper 31 bits and the step in the lower 32.
+        path: names that lead from the model down to the place.
+    """
+
+    moment: tf.Tensor
+    path: tuple[str | int, ...] = ()
+
+    @classmethod
+    def at(cls, seed: int, step: tf.Tensor | int) -> "Stream":
+        """Returns the stream of a whole model; `seed` is below 2^31, `step` a scalar below 2^32."""
+        return cls(tf.cast(step, tf.int64) + (seed << 32))
+
+    @property
+    def seed(self) -> tf.Tensor:
+        """The seed `[2]` int64 that a stateless random operation takes."""
+        return tf.stack([tf.constant(_hash(self.path), tf.int64), self.moment])
+
+
+def substream(stream: Stream | None, *names: str | int) -> Stream | None:
+    """Returns the stream of a place inside the place of `stream`; None, outside of training, stays None."""
+    return None if stream is None else Stream(stream.moment, (*stream.path, *names))
+
+
+def _hash(path: tuple[str | int, ...]) -> int:
+    """64 bits of a path; its representation tells apart ("a", "b") from ("ab",), and 1 from "1"."""
+    return int.from_bytes(hashlib.blake2b(repr(path).encode(), digest_size=8).digest(), "little", signed=True)
