@@ -13,7 +13,7 @@ run: $(VENV)/.installed  ## the whole road on a generated log, ending with a gRP
 	@echo "To type tfdnc without its path: source $(VENV)/bin/activate"
 
 test: $(VENV)/.installed  ## the test suite, the whole road on a small log included
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2 --durations=30
 
 lint: $(VENV)/.installed
 	$(RUN)/ruff check .

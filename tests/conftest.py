@@ -10,6 +10,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pytest
 from readme import ROOT, commands, set_up
 
+LONGEST_FIRST = (
+    *("test_export", "test_methods", "test_benchmark_serving", "test_compare", "test_workers", "test_killed_jobs"),
+    *("test_train", "test_road", "test_features_road", "test_time_split_road", "test_benchmark"),
+)
+"""Files that take minutes: begun first, so that no core has one of them left at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Orders the files, and keeps together, on one core, the tests that share what a fixture has made."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    for item in items:
+        shared = "readme_folder" if "readme_folder" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(shared))
+
 
 @pytest.fixture(scope="session")
 def readme_folder(tmp_path_factory):
