@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from apache_beam.pvalue import AsIter
 
 from beam_jobs.command import refuse_unfinished, run_command
+from beam_jobs.event_weights import count_weights, weight_figures
 from beam_jobs.files import absolute, find_files, join, open_file, parent
 from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table, refuse_other_log
@@ -68,10 +69,12 @@ def build_examples(
     Returns:
         `records` per split; `positions`: training items, each of which has a row of negatives; `negatives`: how many
         were `drawn`, of these by the `exact` path, the `redrawn` proposals, and the `empty` places (`PAD`) beside the
-        drawn ones; `sha256` per split, of its shards one after the other.
+        drawn ones; of a log with weights `weights`: the training `targets`, and how many of them are `weighted`, above
+        0; `sha256` per split, of its shards one after the other.
 
     Raises:
-        UserError: an input is missing, damaged or does not belong to the others; the sampler is unknown.
+        UserError: an input is missing, damaged or does not belong to the others; the sampler is unknown; no training
+            target has a weight above 0.
     """
     sequences, item_table, output = absolute(sequences), absolute(item_table), absolute(output)
     NEGATIVE_SAMPLERS.resolve(config.sampler)
@@ -105,6 +108,7 @@ def build_examples(
             **{name: counts[name] for name in (EXACT, REDRAWN, EMPTY)},
         },
         "sha256": {split: split_sha256(join(output, split), len(shards)) for split in SPLITS},
+        **weight_figures(counts),
     }
 
 
@@ -215,6 +219,7 @@ def encode_users(
     if "weights" in sequences.schema.names:
         weights = sequences["weights"].combine_chunks().values.to_numpy()
         features[schema.TRAIN][schema.WEIGHT] = floats(weights, train_starts, train_ends)
+        counts |= count_weights(weights, train_starts + 1, train_ends)  # the first event is no target
     for split in (schema.VALIDATION, schema.TEST):
         tested = users[split]
         targets = (starts + sequences[split].to_numpy())[tested]

@@ -9,7 +9,7 @@ from beam_jobs.log_files import Log
 from beam_jobs.log_rows import Rows
 from beam_jobs.pipeline import add_counts
 from beam_jobs.quoted_text import advice_on
-from beam_jobs.sequence_accounts import worth_figures
+from beam_jobs.repetitions import repetition_figures
 from beam_jobs.twin_ids import twins_of
 from tfdnc import schema
 from tfdnc.data_config import DataConfig
@@ -58,7 +58,7 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
         "times": result["times"],
         "days": result["times"] and days_of(result["times"], config.ticks_per_second),
         "split_sha256": result["split_sha256"],
-        **worth_figures(result),
+        **repetition_figures(result),
     }
 
 

@@ -33,6 +33,7 @@ from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
 from beam_jobs.progress import progress, steps
+from beam_jobs.repetitions import count_repetitions, warn_of_repetitions
 from beam_jobs.row_accounts import (
     count_rows,
     figures_of,
@@ -43,7 +44,6 @@ from beam_jobs.row_accounts import (
     refuse_nothing_left,
     warn_of_open_filter,
 )
-from beam_jobs.sequence_accounts import refuse_no_weight, warn_of_repetitions
 from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, held_out_items, split_sha256
 from beam_jobs.twin_ids import count_twin_items, refuse_twins
@@ -89,7 +89,7 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
         and per kind of target the users who have one and the targets that are `cold`, items without a training event;
         `times`: of the first and the last event, in the log's unit, 0 where the log has none; `days`: these as dates,
         None if they are none; `split_sha256` of one line "user validation-item test-item" per user, "-" for no target,
-        in numeric order if all user ids are integers, else lexicographic; what `sequence_accounts.worth_figures` adds;
+        in numeric order if all user ids are integers, else lexicographic; what `repetitions.repetition_figures` adds;
         `item_file`: what `item_accounts.item_figures` says of it, None without one.
 
     Raises:
@@ -116,7 +116,6 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)
     refuse_empty_split(figures, config)
-    refuse_no_weight(figures, config)
     warn_of_repetitions(figures, config)
     warn_of_open_filter(figures, config)
     warn_of_unit(figures, config)
@@ -324,7 +323,7 @@ class FilterBucket(beam.DoFn):
         if num_events:
             span = pc.min_max(sequences["times"].flatten())
             yield TaggedOutput("spans", (span["min"].as_py(), span["max"].as_py()))
-        yield TaggedOutput("figures", figures)
+        yield TaggedOutput("figures", figures | count_repetitions(sequences, self._config.has_times))
 
 
 def write_dead_letters(element: tuple[str, Iterable[tuple[int, str]]], folder: str) -> None:

@@ -15,6 +15,8 @@ _SECONDS_PER_YEAR = 365.2425 * 86_400
 def warn_of_unit(figures: dict, config: DataConfig) -> None:
     """Logs a warning when the times of the log make no sense, or would make sense in another unit."""
     last, factor = figures["times"][1] / config.ticks_per_second, misread_by(figures["times"], config.ticks_per_second)
+    if factor is not None and config.unit != ISO and not 0 <= _UNITS.index(config.unit) - factor < len(_UNITS):
+        factor = None  # no log is written in longer ticks than seconds: these are counted from the log's own start
     if factor is None and last <= FAR_FUTURE.timestamp():
         return
     _log.warning(

@@ -11,7 +11,6 @@ from beam_jobs.event_rules import apply_rules, events_of
 from beam_jobs.files import join, whole_file
 from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.packing import pack, unpack
-from beam_jobs.sequence_accounts import count_worth
 from beam_jobs.splits import split_sequences
 from beam_jobs.twin_ids import count_twins
 from tfdnc import schema
@@ -77,21 +76,17 @@ def build_sequences(
     by_user_and_time = np.lexsort((left.time, rank[left.user]))
     edges = np.concatenate([[0], np.cumsum(events_of_user[kept_users])])
     offsets, times = pa.array(edges, pa.int32()), left.time[by_user_and_time]
-    items = candidate[left.item[by_user_and_time]]
-    weights = None if left.weight is None else left.weight[by_user_and_time]
-    split = split_sequences(edges, times, config)
     columns = [
         ids,
-        pa.ListArray.from_arrays(offsets, pa.array(items)),
+        pa.ListArray.from_arrays(offsets, pa.array(candidate[left.item[by_user_and_time]])),
         pa.ListArray.from_arrays(offsets, pa.array(times)),
-        *map(pa.array, split),
+        *map(pa.array, split_sequences(edges, times, config)),
     ]
     layout = schema.SEQUENCE_SCHEMA
-    if weights is not None:
-        columns.append(pa.ListArray.from_arrays(offsets, pa.array(weights)))
+    if left.weight is not None:
+        columns.append(pa.ListArray.from_arrays(offsets, pa.array(left.weight[by_user_and_time])))
         layout = schema.WEIGHTED_SEQUENCE_SCHEMA
-    worth = count_worth(edges, items, times if config.has_times else None, weights, split)
-    figures = {"users": len(kept_users), "events": len(times), **worth, **left_out, **twins}
+    figures = {"users": len(kept_users), "events": len(times), **left_out, **twins}
     return pa.RecordBatch.from_arrays(columns, schema=layout), figures
 
 

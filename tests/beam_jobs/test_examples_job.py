@@ -72,6 +72,18 @@ def test_weights_of_the_training_part_stand_in_the_training_records_alone(write_
         assert not any(record[schema.WEIGHT] for record in records)
 
 
+@pytest.mark.parametrize("weigh", [lambda place: 0, lambda place: float(place == 0 or place > 3)])
+def test_weights_that_let_nothing_be_learned_are_refused(write_sequences, write_items, tmp_path, weigh):
+    """An untrained model was exported. The first event of a user is no target, and the last two are held out."""
+    files = [{"a": [1, 2, 3, 4, 5, 6], "b": [6, 1, 7, 2, 3, 4]}]
+    sequences = write_sequences(files, weights=[{user: [*map(weigh, range(6))] for user in "ab"}])
+    with pytest.raises(UserError, match=r"weights above 0 in the column of data\.columns\.weight, found 0 for all 6 "):
+        build_examples(sequences, write_items(CLUSTERS, order=ORDER), ExamplesConfig(), 1, tmp_path / "examples")
+    sequences = write_sequences(files, "some", weights=[{"a": [0, 0, 0, 0, 1, 1], "b": [1, 1, 0, 0, 0, 0]}])
+    figures = build_examples(sequences, write_items(CLUSTERS, order=ORDER), ExamplesConfig(), 1, tmp_path / "examples")
+    assert figures["weights"] == {"targets": 6, "weighted": 1}
+
+
 def test_without_weights_there_is_no_such_feature(build):
     _, output = build()
     assert b"weight" not in b"".join(path.read_bytes() for path in output.rglob("*.tfrecord"))

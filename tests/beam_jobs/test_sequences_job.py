@@ -105,6 +105,13 @@ def test_the_figures_say_when_the_log_was_and_a_warning_in_which_unit_that_would
     assert (question in caplog.text and answer in caplog.text) if year else ("unit" not in caplog.text)
 
 
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_a_clock_that_starts_with_the_log_is_not_warned_of(write_csv, prepare_log, caplog, unit):
+    """Times 1 to 3 in seconds were taken for dates in ticks of a thousand million seconds, and advised to be ms."""
+    prepare_log(write_csv([(user, item, time) for user in "abc" for time, item in enumerate("xyz", 1)]), time_unit=unit)
+    assert "unit" not in caplog.text
+
+
 def test_timestamps_that_were_made_of_numbers_by_a_wrong_unit_are_warned_of(write_csv, prepare_log, caplog):
     rows = [(user, item, f"1970-01-19T{time}:00") for user in "abc" for time, item in enumerate("xyz", 10)]
     figures, _ = prepare_log(write_csv(rows), time_unit="iso")

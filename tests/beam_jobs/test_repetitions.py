@@ -1,18 +1,16 @@
-"""Events that came twice, targets that lists leave out, and weights that let nothing be learned."""
+"""Events that came twice, and targets that lists leave out."""
 
 import logging
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
-from beam_jobs.sequence_accounts import count_worth
-from beam_jobs.splits import Split
-from tfdnc.data_config import ColumnMapping, DataConfig
-from tfdnc.errors import UserError
+from beam_jobs.repetitions import count_repetitions
+from tfdnc import schema
+from tfdnc.data_config import DataConfig
 
 ITEMS, DAYS = "abcdefgh", range(8)
 ONCE = [(f"u{user}", item, day // 4) for user in range(12) for day, item in zip(DAYS, ITEMS, strict=True)]
-WEIGHTED = {"columns": ColumnMapping(weight="w")}
 
 
 def read_log(paths, prepare_log, caplog, **config):
@@ -23,15 +21,11 @@ def read_log(paths, prepare_log, caplog, **config):
 
 
 def test_one_bucket_by_hand():
-    edges = np.array([0, 5, 8])
-    items = np.array([1, 2, 1, 1, 2, 3, 3, 4])
-    times = np.array([0, 0, 0, 1, 1, 0, 1, 1])
-    weights = np.array([9, 0, 2, 1, 1, 0, 0, 1], np.float32)
-    split = Split(*(np.array(column) for column in ([3, 1], [3, 1], [4, 2])))
-    assert count_worth(edges, items, times, weights, split) == {
+    columns = [["a", "b"], [[1, 2, 1, 1, 2], [3, 3, 4]], [[0, 0, 0, 1, 1], [0, 1, 1]], [3, 1], [3, 1], [4, 2]]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.SEQUENCE_SCHEMA, strict=True)]
+    sequences = pa.RecordBatch.from_arrays(arrays, schema=schema.SEQUENCE_SCHEMA)
+    assert count_repetitions(sequences, has_times=True) == {
         "events equal to an earlier one": 1,  # item 1 at time 0
-        "training targets": 2,  # items 2 and 1 of the first user
-        "training targets of some weight": 1,
         "validation targets seen": 2,
         "validation targets equal": 0,
         "validation targets in_a_row": 2,
@@ -39,7 +33,7 @@ def test_one_bucket_by_hand():
         "test targets equal": 0,
         "test targets in_a_row": 0,
     }
-    assert count_worth(edges, items, None, None, split)["events equal to an earlier one"] == 0
+    assert count_repetitions(sequences, has_times=False)["events equal to an earlier one"] == 0
 
 
 @pytest.mark.parametrize("chunk_bytes", [100, 1 << 20])
@@ -74,21 +68,6 @@ def test_of_targets_that_were_seen_the_message_says_what_helps(write_csv, prepar
     _, said = read_log(write_csv(rows), prepare_log, caplog)
     assert "no recall can exceed 0.00" in said
     assert advice in said
-
-
-def test_weights_of_0_throughout_are_refused(write_csv, prepare_log):
-    """An untrained model was exported."""
-    header = "user_id,item_id,timestamp,w"
-    log = write_csv([(*row, 0) for row in ONCE], header=header)
-    with pytest.raises(UserError, match=r"Expected weights above 0 in column 'w', found 0 for all 60 training targets"):
-        prepare_log(log, **WEIGHTED)
-    # The first event of a user is nobody's target, and the last two are held out.
-    log = write_csv([(*row, int(row[1] in "agh")) for row in ONCE], header=header)
-    with pytest.raises(UserError, match="nothing would be learned"):
-        prepare_log(log, **WEIGHTED)
-    log = write_csv([(*row, int(row[1] == "b")) for row in ONCE], header=header)
-    figures, _ = prepare_log(log, **WEIGHTED)
-    assert figures["weights"] == {"targets": 60, "weighted": 12}
 
 
 def test_without_times_no_event_equals_another():
