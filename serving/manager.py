@@ -179,17 +179,17 @@ class ModelManager:
     def interrupt(self) -> None:
         """Ends the runs of all requests, whatever they still have to do; no other run may begin."""
         with self._lock:
-            versions = [version for versions in self._versions.values() for version in versions.values()]
-            servables = [version.servable for version in versions if version.servable is not None]
+            servables = [version.servable for version in self._all() if version.servable is not None]
         for servable in servables:
             servable.interrupt()
 
     def wait_until_unloaded(self) -> None:
         """Waits until no version is in memory; after `close` that is when the last request is over."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: all(v.state == State.END for vs in self._versions.values() for v in vs.values())
-            )
+            self._changed.wait_for(lambda: all(version.state == State.END for version in self._all()))
+
+    def _all(self) -> list[Version]:
+        return [version for versions in self._versions.values() for version in versions.values()]
 
     def close(self) -> None:
         """Unloads everything, what is in use as soon as it is not; returns when no thread works any more."""
@@ -201,10 +201,9 @@ class ModelManager:
         self._loaders.shutdown(cancel_futures=True)
         self._unloaders.shutdown()
         with self._lock:
-            for version in (version for versions in self._versions.values() for version in versions.values()):
+            for version in self._all():
                 if version.state == State.LOADING:  # was cancelled before it began
                     version.state = State.END
-            self._changed.notify_all()
 
     def _advance(self, name: str) -> None:
         """Starts whatever the policy asks for next; needs the lock."""
@@ -252,13 +251,8 @@ class ModelManager:
     def _fail(self, version: Version, error: Exception) -> None:
         """Records a load that failed, and plans the next try if there shall be one."""
         told = isinstance(error, UserError)  # its message says it all
-        _LOG.error(
-            "version %d of model %s failed to load: %s",
-            version.number,
-            version.name,
-            error,
-            exc_info=not told and error,
-        )
+        what = f"version {version.number} of model {version.name}"
+        _LOG.error("%s failed to load: %s", what, error, exc_info=not told and error)
         with self._lock:
             version.code, version.message = grpc.StatusCode.UNKNOWN, str(error)
             version.failures += 1

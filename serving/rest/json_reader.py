@@ -10,9 +10,7 @@ import math
 import re
 
 from serving.rest import json_grammar
-from serving.rest.json_grammar import MAX_DEPTH, JsonError
-
-__all__ = ["MAX_DEPTH", "JsonError", "Repeated", "read", "utf8"]
+from serving.rest.json_grammar import JsonError
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,21 +29,21 @@ def fetch() -> Path:
         pytest.skip(str(error))
 
 
-def ask(jars: Path, folder: Path, asked: dict[Path, Sequence[predict_pb2.PredictRequest]]) -> dict[Path, list]:
-    """Returns the answers to the requests of every bundle, in their order.
+def ask(jars: Path, version: Path, requests: Sequence[predict_pb2.PredictRequest]) -> list:
+    """Returns the answers to requests, in their order.
 
     Args:
         jars: What `fetch` returned.
-        folder: For the files that go there and back.
-        asked: Requests by the folder of a version.
+        version: Folder of the version that is asked.
+        requests: For its signatures.
     """
-    arguments = []
-    for number, (version, requests) in enumerate(asked.items()):
-        (folder / f"{number}.requests").write_bytes(packed(requests))
-        arguments += [version, folder / f"{number}.requests", folder / f"{number}.answers"]
-    command = ["java", "-cp", f"{jars}/*", HERE / "Replay.java", *arguments]
-    subprocess.run(list(map(str, command)), check=True, timeout=TIMEOUT, capture_output=True, text=True)
-    return {version: unpacked((folder / f"{number}.answers").read_bytes()) for number, version in enumerate(asked)}
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder, "requests"), Path(folder, "answers")
+        asked.write_bytes(packed(requests))
+        command = ["java", "-cp", f"{jars}/*", HERE / "Replay.java", version, asked, answered]
+        done = subprocess.run(list(map(str, command)), timeout=TIMEOUT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return unpacked(answered.read_bytes())
 
 
 def packed(requests: Sequence[predict_pb2.PredictRequest]) -> bytes:

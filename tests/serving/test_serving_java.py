@@ -3,7 +3,7 @@
 import java_runtime
 import pytest
 
-from serving.recorded import read_recorded, record
+from serving.recorded import record
 from serving.verify import verify
 from tfdnc import schema
 from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
@@ -25,22 +25,18 @@ def exported(folder, encoder):
     return version
 
 
-@pytest.mark.slow  # some 10 s of CPU per encoder, and 160 MB of jars the first time
-def test_every_encoder_answers_from_java_as_recorded(jars, tmp_path):
-    versions = {encoder: exported(tmp_path, encoder) for encoder in USER_ENCODERS}
-    asked = {version: [log.request for log in read_recorded(version)] for version in versions.values()}
-    answers = java_runtime.ask(jars, tmp_path, asked)
-    for encoder, version in versions.items():
-        report = verify(version, lambda _, version=version: answers[version])
-        assert (encoder, report.mismatch) == (encoder, "")
-        assert {row.signature for row in report.signatures} == set(schema.SIGNATURES)
-        assert all(row.requests > 0 and row.overlap == 1 for row in report.signatures)
+@pytest.mark.slow  # some 15 s of CPU, and 160 MB of jars the first time
+@pytest.mark.parametrize("encoder", USER_ENCODERS)
+def test_every_encoder_answers_from_java_as_recorded(jars, tmp_path, encoder):
+    version = exported(tmp_path, encoder)
+    report = verify(version, lambda requests: java_runtime.ask(jars, version, requests))
+    assert not report.mismatch
+    assert {row.signature for row in report.signatures} == set(schema.SIGNATURES)
+    assert all(row.requests > 0 and row.overlap == 1 for row in report.signatures)
 
 
 @pytest.mark.slow
 def test_an_answer_from_java_that_differs_is_found(jars, tmp_path):
-    """The check can fail: one version is asked the requests of the other."""
+    """The check can fail: one version answers what the other was asked."""
     one, other = (exported(tmp_path, encoder) for encoder in ("transformer", "item_counts"))
-    requests = [log.request for log in read_recorded(one)]
-    answers = java_runtime.ask(jars, tmp_path, {other: requests})
-    assert verify(one, lambda _: answers[other]).mismatch
+    assert verify(one, lambda requests: java_runtime.ask(jars, other, requests)).mismatch

@@ -1,6 +1,6 @@
-/* Asks SavedModels without any Python: reads requests, runs their signatures, writes the answers.
+/* Asks a SavedModel without any Python: reads requests, runs its signatures, writes the answers.
  *
- *     java -cp 'JARS/*' Replay.java BUNDLE REQUESTS ANSWERS [BUNDLE REQUESTS ANSWERS ...]
+ *     java -cp 'JARS/*' Replay.java BUNDLE REQUESTS ANSWERS
  *
  * Both files hold, big-endian: the number of calls, and for each the name of the signature, the number of tensors, and
  * for each of these its name, the length of its TensorProto, and that. Numbers stand in tensor_content, strings in
@@ -39,10 +39,8 @@ public final class Replay {
       Map.of(DataType.DT_FLOAT, TFloat32.class, DataType.DT_INT32, TInt32.class, DataType.DT_INT64, TInt64.class);
 
   public static void main(String[] arguments) throws IOException {
-    for (int i = 0; i < arguments.length; i += 3) {
-      try (SavedModelBundle bundle = SavedModelBundle.load(arguments[i], SavedModelBundle.DEFAULT_TAG)) {
-        replay(bundle, Path.of(arguments[i + 1]), Path.of(arguments[i + 2]));
-      }
+    try (SavedModelBundle bundle = SavedModelBundle.load(arguments[0], SavedModelBundle.DEFAULT_TAG)) {
+      replay(bundle, Path.of(arguments[1]), Path.of(arguments[2]));
     }
   }
 
