@@ -74,7 +74,7 @@ def test_the_commands_work_as_they_stand(readme_folder):
     first = next(i for i, command in enumerate(todo) if command.startswith("tfdnc run")) + 1  # done by the fixture
     [snippet] = fenced("python")
     stop_server = "trap 'kill $(jobs -p); wait' EXIT"
-    steps = [todo[0], *todo[first:], f"python -c {shlex.quote(snippet)}", "kill %1", "wait %1"]
+    steps = [todo[0], *todo[first:], f"python -c {shlex.quote(snippet)}", "kill %1", "wait %1", "trap - EXIT"]
     done = subprocess.run(
         ["bash", "-c", "\n".join(["set -e", stop_server, *steps])],
         cwd=readme_folder,
