@@ -73,15 +73,10 @@ def test_the_commands_work_as_they_stand(readme_folder):
     todo = [command for command in commands() if not is_exempt(command)]
     first = next(i for i, command in enumerate(todo) if command.startswith("tfdnc run")) + 1  # done by the fixture
     [snippet] = fenced("python")
-    script = [
-        "set -e",
-        "trap 'kill $(jobs -p); wait' EXIT",
-        *todo[:1],
-        *todo[first:],
-        f"python -c {shlex.quote(snippet)}",
-    ]
+    stop_server = "trap 'kill $(jobs -p); wait' EXIT"
+    steps = [todo[0], *todo[first:], f"python -c {shlex.quote(snippet)}", "kill %1", "wait %1", "trap - EXIT"]
     done = subprocess.run(
-        ["bash", "-c", "\n".join(script)],
+        ["bash", "-c", "\n".join(["set -e", stop_server, *steps])],
         cwd=readme_folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -3,8 +3,8 @@
 import json
 import os
 import re
+import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +17,7 @@ import pytest
 from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
 from tfdnc import schema
+from tfdnc.cli.main import main
 
 CONFIG = Path(__file__).parent / "data" / "small.yaml"
 STATIONS = ["generate", "prepare", "cluster", "examples", "train", "evaluate", "bundle"]
@@ -175,48 +176,63 @@ def test_a_request_that_cannot_be_answered_is_refused_with_a_sentence_and_the_ne
         assert len(client.retrieve([["5"]], num_candidates=50)[0].item_ids) == 50
 
 
-def test_a_run_ends_with_the_commands_that_serve_and_ask(ran, run):
-    """As they stand there, in a shell: the path of this run needs quotes. Only the port is a free one."""
-    assert f"The bundle is {run / 'bundle'}." in ran.stdout
+def words_of(command):
+    """What a shell makes of a command, without the words that start tfdnc; tests/test_readme.py has a shell do it."""
+    words = shlex.split(command)
+    return words[next(i for i, word in enumerate(words) if word in ("serve", "query")) :]
+
+
+def test_a_run_ends_with_the_commands_that_serve_and_ask(ran, run, server, capsys):
+    """As they stand there: the path of this run needs quotes. Only the port is another one."""
     serve, query = (line.strip() for line in ran.stdout.splitlines()[-3:] if line.startswith("    "))
-    process = subprocess.Popen(f"exec {serve} --port 0", stdout=subprocess.PIPE, text=True, shell=True)
-    try:
-        address = re.search(r"at (127\.0\.0\.1:\d+)", process.stdout.readline()).group(1)
-        options = {"shell": True, "capture_output": True, "text": True, "timeout": 100}
-        wishes = "--user 1 --exclude 5 --joint-alpha 1 --maximum 0=0.2 1=0 --minimum 3=2"
-        quota, bound, unknown, misspelt = (
-            subprocess.run(f"{query} --target {address} --num-candidates 7 {flags}", check=False, **options)
-            for flags in ("--alpha 1", wishes, "--history 5 6 --model-name x", "--minimum Jaz=1")
-        )
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
-    assert "asking for user" in quota.stdout, quota.stderr
-    assert "7 candidates by quota, alpha 1" in quota.stdout
-    assert "User 1 of" in bound.stdout, bound.stderr
-    assert "7 candidates by joint, alpha 1" in bound.stdout
-    assert "The held-out next item" in bound.stdout
-    assert (unknown.returncode, unknown.stderr.count("it has none called 'x': it has tfdnc.")) == (2, 1)
+    assert f"The bundle is {run / 'bundle'}." in ran.stdout
+    assert words_of(serve) == ["serve", str(run / "bundle")]
+    flags = ["--target", server.address, "--num-candidates", "7"]
+    assert main([*words_of(query), *flags, "--joint-alpha", "1"]) == 0
+    screen = capsys.readouterr().out
+    assert "asking for user" in screen
+    assert "7 candidates by joint, alpha 1" in screen
+    assert "The held-out next item" in screen
+    assert main([*words_of(query), *flags, "--user", "1", "--alpha", "1"]) == 0
+    screen = capsys.readouterr().out
+    assert "User 1 of" in screen
+    assert "7 candidates by quota, alpha 1" in screen
+
+
+def test_a_query_asks_for_clusters_and_excludes_beside_the_joint_merge(run, server, capsys):
+    """`--exclude` beside `--joint-alpha` was refused; clusters had numbers only."""
+    query = ["query", "--run", str(run), "--target", server.address, "--num-candidates", "7", "--user", "1"]
+    wishes = ["--exclude", "5", "--joint-alpha", "1", "--maximum", "0=0.2", "1=0", "--minimum", "3=2"]
+    assert main([*query, *wishes]) == 0
+    screen = capsys.readouterr().out
+    assert "7 candidates by joint, alpha 1" in screen
     names = json.loads(next(run.glob("bundle/*/assets.extra/manifest.json")).read_text())["cluster_names"]
-    counts = [int(re.search(rf"^ {name} +0\.\d+ █* +(\d+) ", bound.stdout, re.MULTILINE)[1]) for name in names]
+    counts = [int(re.search(rf"^ {name} +0\.\d+ █* +(\d+) ", screen, re.MULTILINE)[1]) for name in names]
     assert counts[0] <= 1  # a fifth of 7
     assert counts[1] == 0
     assert counts[3] >= 2
     assert sum(counts) == 7
-    assert "Expected the name or the number of a cluster, got 'Jaz'. Did you mean 'Jazz'? Known: " in misspelt.stderr
+    assert main([*query, "--minimum", "Jaz=1"]) == 2
+    expected = "Expected the name or the number of a cluster, got 'Jaz'. Did you mean 'Jazz'? Known: "
+    assert expected in capsys.readouterr().err
 
 
-def test_an_export_is_verified_on_a_server_and_published(run, server, tmp_path):
-    """A fresh process and a server give the answers recorded at export; a damaged copy does not get through."""
+def test_a_wrong_model_name_is_answered_with_the_name_there_is(run, server, capsys):
+    query = ["query", "--run", str(run), "--target", server.address, "--history", "5", "6"]
+    assert main([*query, "--model-name", "x"]) == 2
+    assert capsys.readouterr().err.strip().endswith("it has none called 'x': it has tfdnc.")
+
+
+def test_an_export_is_verified_on_a_server_and_a_damaged_one_is_not_published(run, server, tmp_path):
+    """A server gives the answers recorded at export; tests/test_readme.py asks a fresh process, and publishes."""
     screen = tfdnc("verify", run / "bundle", "--target", server.address)
     for signature in schema.SIGNATURES:
         assert re.search(rf"{signature} +(\d+) +\1 ", screen)  # as many equal answers as requests
-    models = tmp_path / "models"
-    assert f"as {models}/1" in " ".join(tfdnc("publish", run / "bundle", models).split())
-    damaged = shutil.copytree(models / "1", tmp_path / "1")
+    damaged = shutil.copytree(run / "bundle" / "1", tmp_path / "1")
     shutil.copy(next(damaged.glob("assets/*")), damaged / schema.MANIFEST_ASSET)
+    models = tmp_path / "models"
     assert "Expected a JSON object with bundle_format" in tfdnc("publish", damaged, models, expected_status=2)
-    assert sorted(path.name for path in models.iterdir()) == [".publish.lock", "1"]
+    assert [path.name for path in models.iterdir()] == [".publish.lock"]
 
 
 @pytest.mark.parametrize(

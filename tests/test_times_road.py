@@ -1,8 +1,6 @@
 """A model that reads times on the whole road: from the log's column to the request's, as a user travels it."""
 
 import json
-import subprocess
-import sys
 
 import grpc
 import numpy as np
@@ -13,6 +11,7 @@ from serving.client import RetrievalClient, RetrievalError
 from serving.recorded import read_recorded
 from serving.server import running
 from tfdnc import schema
+from tfdnc.cli.main import main
 from tfdnc.items import read_items
 from tfdnc.training.records import read_held_out
 
@@ -94,15 +93,16 @@ def test_what_was_recorded_is_asked_by_two_clocks(run):
     assert min(starts) == first
 
 
-def test_query_sends_times_whatever_the_config_says_by_now(run):
+def test_query_sends_times_whatever_the_config_says_by_now(run, client, capsys, monkeypatch):
     """A command for some stations rewrites the run's config; what a request needs is what the bundle was made with."""
-    for words in (
-        ("prepare", run.parents[1] / "mine.yaml", "--runs", run.parent, "--set", "model.times=false"),
-        ("query", "--run", run, "--start-server", "--request-time", "1700090600"),
-    ):
-        history = ("--history", "s1", "s2", "--history-times", "1700000000", "1700000300")
-        command = [sys.executable, "-m", "tfdnc.cli.main", *words, *(history if words[0] == "query" else ())]
-        done = subprocess.run(command, cwd=run.parents[1], capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "A user with this history" in done.stdout
-    assert "candidates by" in done.stdout
+    monkeypatch.chdir(run.parents[1])  # the config's log is in the folder in which README's commands were typed
+    config = str(run / schema.RUN_CONFIG)
+    assert main(["prepare", config, "--runs", str(run.parent), "--set", "model.times=false"]) == 0
+    assert "times: false" in (run / schema.RUN_CONFIG).read_text()
+    query = ["query", "--run", str(run), "--target", client.target, "--history", "s1", "s2"]
+    assert main(query) == 0
+    assert main([*query, "--history-times", "1700000000", "1700000300", "--request-time", "1700090600"]) == 0
+    unknown, known = capsys.readouterr().out.split("A user with this history")[1:]
+    assert "candidates by" in unknown
+    assert "candidates by" in known
+    assert unknown != known

@@ -11,7 +11,7 @@ from collections import deque
 from typing import BinaryIO
 
 WENT_WELL = b"\0tfdnc went well\n"
-"""The line that says that nobody needs what was kept. Without it, after a crash too, it is shown."""
+"""The line that says that what was kept need not be shown. Without it, as after a crash, it is."""
 
 _KEPT_LINES = 50
 

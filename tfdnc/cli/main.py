@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
     query.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
     query.add_argument(
-        "--wait", type=_seconds, default=60.0, metavar="SECONDS", help="for a server that is starting (default: 60)"
+        "--wait", type=_seconds, default=120.0, metavar="SECONDS", help="for a server that is starting (default: 120)"
     )
     query.add_argument("--model-name", default=MODEL_NAME)
     query.add_argument("--label", help="label of the version to ask, such as stable (default: the latest version)")

@@ -73,7 +73,7 @@ def _of_log(run: Path, items: ItemTable, user_id: str) -> User:
 
 def _first(run: Path, items: ItemTable) -> User:
     sequences = ds.dataset(_sequences(run))
-    for rows in (ds.field("test") > 0, None):  # where nobody has a history and a test target, anybody will do
+    for rows in (ds.field("test") > 0, None):  # one with a history and a test target, else any
         found = sequences.head(1, columns=_COLUMNS, filter=rows).to_pylist()
         if found:
             return _read(found[0], items)

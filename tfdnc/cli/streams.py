@@ -10,7 +10,7 @@ from typing import TextIO
 
 _REPLACE = "tfdnc.replace"
 
-_NOBODY_READS = {errno.EPIPE, errno.EIO}
+_READER_GONE = {errno.EPIPE, errno.EIO}
 """Errors of a stream whose reader is gone: a pipe into `head`, a terminal that was closed."""
 
 
@@ -48,7 +48,7 @@ class LenientStream:
         try:
             yield
         except OSError as error:
-            if error.errno not in _NOBODY_READS:
+            if error.errno not in _READER_GONE:
                 self.lost = error
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
