@@ -16,6 +16,7 @@ Use it for any file with a header, here one that lies in `stream` and is separat
             ...                                                               # one physical line, record.text
 """
 
+import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -132,23 +133,33 @@ def read_records(
             offset += len(line)
         else:
             fields, record, fault = _split(line, following, layout)
-            if fault is not None:
+            if fault is None:
+                fault = _fault_of_record(fields, record, layout, is_row)
+            else:  # of the first line; those after it may be records
                 ahead.extendleft(reversed(record[1:]))
-                fault = NEVER_CLOSES if len(record) > 1 else fault
-                if layout.quotes == "doubled" and b'\\"' in line:
-                    fault = BACKSLASH
-                record = record[:1]
-            elif len(fields) != num_columns:
-                fault = WRONG_COLUMNS
-            elif is_row is not None and any(map(is_row, record[1:])):
-                fault = AMBIGUOUS
+                fault, record = _fault_of_quotes(fault, record, layout), record[:1]
             if fault is None:
                 yield Record(offset, b"".join(record), [fields[column] for column in columns])
-                offset += sum(map(len, record))
-                continue
-            for line in record:
-                yield Record(offset, line, [], fault)
-                offset += len(line)
+            else:
+                starts = itertools.accumulate(map(len, record), initial=offset)
+                yield from (Record(start, line, [], fault) for start, line in zip(starts, record, strict=False))
+            offset += sum(map(len, record))
+
+
+def _fault_of_quotes(fault: str, record: list[bytes], layout: QuotedText) -> str:
+    """Returns what is said of the first line of a record that was read up to a fault of its quotes."""
+    if layout.quotes == "doubled" and b'\\"' in record[0]:
+        return BACKSLASH
+    return NEVER_CLOSES if len(record) > 1 else fault
+
+
+def _fault_of_record(
+    fields: list[bytes], record: list[bytes], layout: QuotedText, is_row: Callable[[bytes], bool] | None
+) -> str | None:
+    """Returns the fault of a record whose quotes are sound, or None."""
+    if is_row is not None and any(map(is_row, record[1:])):
+        return AMBIGUOUS
+    return None if len(fields) == layout.num_columns else WRONG_COLUMNS
 
 
 def split_line(line: bytes, separator: bytes, quotes: Quotes = "doubled") -> list[bytes] | None:

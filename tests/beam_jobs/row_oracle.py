@@ -196,10 +196,10 @@ def quoted_records(data, separator, num_columns, quotes="doubled", may_be_row=la
             fault = "a quote that never closes" if len(lines) > 1 else fault
             lines = [next(io.BytesIO(data[start:]))]
             fault = "a quote after a backslash" if quotes == "doubled" and b'\\"' in lines[0] else fault
-        elif len(fields) != num_columns:
-            fault = "wrong number of columns"
         elif any(map(may_be_row, lines[1:])):
             fault = "a quoted field that holds a whole row"
+        elif len(fields) != num_columns:
+            fault = "wrong number of columns"
         if lines[0] not in (b"\n", b"\r\n", b"\r"):
             yield start, fields, lines, fault
         start += sum(map(len, lines))

@@ -77,7 +77,7 @@ def test_sequences_are_ordered_by_time_and_ties_keep_file_order():
         {"user_id": "b", "items": [3, 4, 2], "times": [3, 3, 9], "train_events": 1, "validation": 1, "test": 2},
     ]
     nothing = {"filtered: min_item_events": 0, "filtered: min_user_events": 0, "filter round 1": 0}
-    assert figures == {"users": 2, "events": 7, **nothing}
+    assert {"users": 2, "events": 7, **nothing}.items() <= figures.items()
 
 
 def test_items_are_filtered_before_users():
@@ -88,7 +88,7 @@ def test_items_are_filtered_before_users():
         {"user_id": "d", "items": [1, 2, 1], "times": [1, 2, 3]}
     ]
     left_out = {"filtered: min_item_events": 1, "filtered: min_user_events": 2, "filter round 1": 3}
-    assert figures == {"users": 1, "events": 3, **left_out}
+    assert {"users": 1, "events": 3, **left_out}.items() <= figures.items()
 
 
 @pytest.mark.parametrize("rows", [[], [("a", "x", 1)]])
