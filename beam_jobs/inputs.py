@@ -53,7 +53,7 @@ class InputFile:
 
     @property
     def compressed(self) -> bool:
-        """Whether the file is compressed, and so readable from its beginning only."""
+        """True for a compressed file, which is readable from its beginning only."""
         return self.path.endswith(tuple(_COMPRESSED))
 
 

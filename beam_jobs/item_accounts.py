@@ -1,4 +1,4 @@
-"""What became of the rows of an item file and how many items of the log it describes: figures, warnings, refusals."""
+"""Accounts of an item file: its rows, the items of the log that it describes, warnings and refusals."""
 
 import logging
 from collections import Counter
@@ -22,7 +22,7 @@ LETTERS = "item file"
 
 @dataclass
 class ItemAccounts:
-    """What a reader of an item file has counted, and set aside.
+    """Counts of a reader of an item file, and the rows that it set aside.
 
     Attributes:
         counts: by the names above.

@@ -25,7 +25,7 @@ TOO_FEW_FIELDS = "not item::title::genres"
 _YEAR = re.compile(rb"\((\d{4})\)\s*$")
 
 Value = str | list[str]
-"""What stands in a column: text, or several texts where the format has lists."""
+"""Content of a column: text, or several texts where the format has lists."""
 
 
 class ItemRow(NamedTuple):

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 ISO = "iso"
 NO_TIMES = ", or to null if the log has no times and its rows are in order"
-"""What else to do about a log without the column of `data.columns.time`."""
+"""Advice for a log without the column of `data.columns.time`."""
 BAD_TIME, BAD_ISO_TIME = "time is not an integer", "time is not a date and time of ISO 8601"
 
 _SHORT_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64

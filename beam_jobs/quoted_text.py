@@ -59,7 +59,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class QuotedText:
-    """How records are written, and which of their fields are read.
+    """Layout of records, and the fields that are read.
 
     Attributes:
         separator: of the fields; one byte, neither a quote nor a line end.

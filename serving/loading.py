@@ -16,7 +16,7 @@ from tfdnc.errors import UserError
 _TFLITE_MODEL = "model.tflite"
 
 _BATCH_THREADS = "model_server_batch_threads"
-"""What TF Serving calls them without a file; a file without a name has another default."""
+"""TF Serving's name for them without a file; a file without a name has another default."""
 
 
 def manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:

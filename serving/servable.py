@@ -32,7 +32,7 @@ MAX_PLANS = 64
 set, so later ones are answered out of all outputs: a server must not depend on how inventive its clients are."""
 
 _PRUNING_SECONDS = 2.0
-"""How long others wait for the first run of a kind; a run that takes longer is slow for other reasons."""
+"""Seconds that others wait for the first run of a kind; a longer run is slow for other reasons."""
 
 _OF_THE_LOADER = {"__saved_model_init_op", "__saved_model_train_op"}
 """Entries among a SavedModel's signatures that name an op to run on loading, and that no client may run again."""
@@ -204,7 +204,7 @@ class Servable:
 
 @dataclasses.dataclass(eq=False)
 class _Plan:
-    """What a run computes, in TensorFlow's handles.
+    """Inputs and outputs of a run, in TensorFlow's handles.
 
     Attributes:
         aliases: Names of the outputs.

@@ -36,7 +36,7 @@ GRACE_SECONDS = 10.0
 """How long a stopping server waits for requests that are being answered."""
 
 LAST_SECONDS = 5.0
-"""How long it then waits for what it has interrupted; one op that takes longer cannot be."""
+"""Seconds that it then waits for interrupted runs; a single op that takes longer cannot be interrupted."""
 
 
 class Server:

@@ -18,7 +18,7 @@ _SMALL = {
     "evaluate": {"candidates": [10, 20], "alphas": [1]},
     "export": {"num_candidates": 20, "max_candidates": 50},
 }
-"""What a config says more than in README, so that a test has the time for it."""
+"""Settings added to README's config, so that a test has the time for it."""
 
 _USERS, _ITEMS, _GROUPS, _EVENTS = 200, 120, 10, 20
 

@@ -177,7 +177,7 @@ def test_a_request_that_cannot_be_answered_is_refused_with_a_sentence_and_the_ne
 
 
 def words_of(command):
-    """What a shell makes of a command, without the words that start tfdnc; tests/test_readme.py has a shell do it."""
+    """Words of a command as a shell splits them, without those that start tfdnc; tests/test_readme.py asks a shell."""
     words = shlex.split(command)
     return words[next(i for i, word in enumerate(words) if word in ("serve", "query")) :]
 

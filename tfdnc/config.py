@@ -125,7 +125,7 @@ class TrainConfig(Section):
 
     @property
     def reads_negatives(self) -> bool:
-        """Whether the loss competes with negatives of the law of `examples`; the others draw items, or score all."""
+        """True for a loss with negatives by the law of `examples`; the others draw items, or score all."""
         return self.loss == "bce"
 
     @property

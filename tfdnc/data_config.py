@@ -13,7 +13,7 @@ UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
 """By `data.time_unit`; ISO 8601 text is read as microseconds."""
 
 NANOSECONDS = "ns"
-"""What some logs count in and `data.time_unit` does not know."""
+"""Unit of some logs that `data.time_unit` does not know."""
 
 
 def _as_text(value: object) -> object:
@@ -35,10 +35,10 @@ def _one_byte(separator: str) -> str:
 
 
 FieldSeparator = Annotated[str, BeforeValidator(_tab), AfterValidator(_one_byte)]
-"""What stands between the fields of a line of CSV, such as ";" or a tab."""
+"""Separator of the fields of a line of CSV, such as ";" or a tab."""
 
 Quotes = Literal["doubled", "escaped", "none"]
-"""How quotes are written in a field that is quoted: twice, or after a backslash; `none`: no field is quoted."""
+"""Spelling of a quote inside a quoted field: twice, or after a backslash; `none`: no field is quoted."""
 
 
 class ColumnMapping(Section):
@@ -171,7 +171,7 @@ class DataConfig(Section):
 
     @property
     def has_times(self) -> bool:
-        """Whether the log says when its events were; without, all of them are at time 0, in the order of the log."""
+        """True for a log with times; without, all events are at time 0, in the order of the log."""
         return self.format in ("movielens", "kuairand") or self.columns.time is not None
 
     @model_validator(mode="after")

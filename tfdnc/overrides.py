@@ -46,7 +46,7 @@ def _parse(text: str) -> _Override:
 
 
 def _undoes(later: _Override, earlier: _Override) -> bool:
-    """Whether what the earlier override has set is another value, or gone, after the later one."""
+    """True if the later override changes or removes the value of the earlier one."""
     depth = len(earlier.keys)
     if len(later.keys) <= depth:
         return earlier.keys[: len(later.keys)] == later.keys and earlier != later._replace(text=earlier.text)

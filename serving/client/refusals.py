@@ -47,7 +47,7 @@ def _asked(model: model_pb2.ModelSpec) -> str:
 
 
 def _advice(said: str, model: model_pb2.ModelSpec) -> str:
-    """What follows the words of the server, if they say that it knows another kind of request."""
+    """Advice after the words of the server, if they say that it knows another kind of request."""
     if said.startswith(_NO_LABEL):
         return f". Give a label that the server's config file has for model {model.name!r}, or leave the label out."
     if said.startswith(_SIGNATURE_MISSING):

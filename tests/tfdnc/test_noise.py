@@ -1,4 +1,4 @@
-"""What libraries say about themselves: not shown by a run that goes well, shown by one that fails, or if asked for."""
+"""Log lines of libraries: hidden in a run that goes well, shown in one that fails, or if asked for."""
 
 import io
 

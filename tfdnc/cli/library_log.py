@@ -27,7 +27,7 @@ _NO_GPU = re.compile(rb"cuInit|cuda|cudart|cuDNN|cuBLAS|cuFFT|computation_placer
 
 
 def is_news(line: bytes) -> bool:
-    """Whether a line is to be shown at once: an error, or no line of a library's log."""
+    """True for a line to be shown at once: an error, or no line of a library's log."""
     found = _LOG_LINE.match(line)
     if not found:
         return True

@@ -17,7 +17,7 @@ _SHOWN_UNKNOWN = 8
 
 
 class User(NamedTuple):
-    """What is sent, and what is known beside it."""
+    """The history to send, and the facts about the user beside it."""
 
     name: str | None  # id in the log; None of a history that was typed
     history: list[str]  # item ids, oldest first; unknown ones among them if they were typed

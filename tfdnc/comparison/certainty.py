@@ -1,4 +1,4 @@
-"""How certain recalls are: what other users like those of the test set would change in them."""
+"""Standard errors of recalls over test users: the change that other users like them would bring."""
 
 import math
 from collections.abc import Iterable

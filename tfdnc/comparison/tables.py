@@ -14,7 +14,7 @@ class Summary:
         mean: over the seeds.
         std: sample standard deviation (n - 1 in the denominator); None for fewer than two seeds.
         n: number of seeds; 0 for a figure that is quoted or derived.
-        standard_errors: of a change, how many of its standard errors over users it is; None where nobody can say.
+        standard_errors: of a change, how many of its standard errors over users it is; None where it is unknown.
     """
 
     mean: float

@@ -205,7 +205,7 @@ class Retriever(tfrs.Model):
         return self._encoder.training_states(windows, substream(stream, "encoder"))
 
     def stream_of(self, step: tf.Tensor) -> Stream:
-        """What everything random in one training step comes from; each of R replicas counts R to a step."""
+        """The stream of everything random in one training step; each of R replicas counts R to a step."""
         replicas = _replicas()
         replica = tf.cast(replicas.replica_id_in_sync_group, tf.int64)
         return Stream.at(self._seed, tf.cast(step, tf.int64) * replicas.num_replicas_in_sync + replica)

@@ -1,4 +1,4 @@
-"""Where the negatives of a batch come from: drawn while the model trains, or out of the records, as the config says.
+"""Sources of the negatives of a batch: drawn while the model trains, or out of the records, as the config says.
 
 All sources follow the law of `examples.sampler` and never give a user's own training items. They differ in how often a
 position meets the same negatives again: never, in every R-th epoch, or in every epoch.
