@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 from readme import ROOT, commands, set_up
+from xdist.scheduler import LoadScopeScheduling
 
 LONGEST_FIRST = (
     *("test_export", "test_methods", "test_benchmark_serving", "test_compare", "test_workers", "test_killed_jobs"),
@@ -17,14 +18,27 @@ LONGEST_FIRST = (
 """Files that take minutes: begun first, so that no core has one of them left at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
+SHARES_README = ("tests/test_readme.py", "tests/test_times_road.py")
+"""Files that read the one folder of `readme_folder`."""
+
+
+class FileScheduling(LoadScopeScheduling):
+    """Gives each file to one core, and files that share a folder to the same one."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return SHARES_README[0] if file in SHARES_README else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Not `--dist=loadfile`, which would make the folder of `readme_folder` on both cores."""
+    return FileScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Orders the files, and keeps together, on one core, the tests that share what a fixture has made."""
+    """Orders the files: those that take longest come first."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
-    for item in items:
-        shared = "readme_folder" if "readme_folder" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")
