@@ -15,8 +15,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.files import absolute, delete, exists, find_files, is_local, join, whole_file
 from beam_jobs.pipeline import options_of
-from tfdnc.config import ExperimentConfig, load_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import ExperimentConfig, load_config
+from tfdnc.contracts.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts.data_config import DataConfig
 
 DUPLICATES, CAP, REPEATS = "duplicates", "max_events_per_user", "repeats"
 RARE_ITEM, SHORT_USER = "min_item_events", "min_user_events"

@@ -21,18 +21,18 @@ import pyarrow.parquet as pq
 from apache_beam.pvalue import AsIter
 
 from beam_jobs.command import refuse_unfinished, run_command
-from beam_jobs.event_weights import count_weights, weight_figures
 from beam_jobs.files import absolute, find_files, join, open_file, parent
 from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable, read_item_table, refuse_other_log
+from beam_jobs.logs.event_weights import count_weights, weight_figures
 from beam_jobs.pipeline import add_counts, options_of, run
 from beam_jobs.progress import progress, steps
 from beam_jobs.tfrecord import Lists, Varints, encode_examples, floats, scalars, write_records
-from tfdnc import schema
-from tfdnc.config import ExamplesConfig
-from tfdnc.errors import UserError
-from tfdnc.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
-from tfdnc.shards import check_shards
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExamplesConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
+from tfdnc.contracts.shards import check_shards
 
 _log = logging.getLogger(__name__)
 

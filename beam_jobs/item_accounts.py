@@ -4,9 +4,9 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
-from beam_jobs.quoted_text import advice_on
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from beam_jobs.logs.quoted_text import advice_on
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.item_accounts import ADDED, DESCRIBED, ITEMS, OTHERS, REPEATED, ROWS, VALUES, ItemAccounts
 from beam_jobs.item_features import make_features, split_values
 from beam_jobs.item_rows import CsvItems, ItemRows, JsonItems, MoviesDat, ParquetItems, Value
-from beam_jobs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
-from tfdnc.data_config import DataConfig, FeatureKind, ItemFile
-from tfdnc.errors import UserError
+from beam_jobs.logs.inputs import InputFile, find_beside, find_files, open_bytes
+from beam_jobs.logs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
+from tfdnc.contracts.data_config import DataConfig, FeatureKind, ItemFile
+from tfdnc.contracts.errors import UserError
 
 _MOVIE_FEATURES: dict[str, FeatureKind] = {"genre": "values", "year": "number"}
 _VIDEO_FEATURES: dict[str, FeatureKind] = {  # those of them that the file has

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from tfdnc.data_config import FeatureKind
-from tfdnc.errors import UserError
+from tfdnc.contracts.data_config import FeatureKind
+from tfdnc.contracts.errors import UserError
 
 NUM_QUANTILES = 20
 """Most values that a column of numbers is told apart by."""

@@ -11,10 +11,10 @@ from typing import NamedTuple, Protocol
 
 import pyarrow.parquet as pq
 
-from beam_jobs.inputs import InputFile, open_bytes
-from beam_jobs.log_rows import EMPTY_ITEM
-from beam_jobs.quoted_text import QuotedText, read_records
-from tfdnc.data_config import Quotes
+from beam_jobs.logs.inputs import InputFile, open_bytes
+from beam_jobs.logs.log_rows import EMPTY_ITEM
+from beam_jobs.logs.quoted_text import QuotedText, read_records
+from tfdnc.contracts.data_config import Quotes
 
 NOT_JSON = "not one JSON object"
 NOT_UTF8 = "not UTF-8"

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.files import exists, join, open_file, parent
-from tfdnc import schema
-from tfdnc.errors import UserError
-from tfdnc.items import read_columns
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import read_columns
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ItemTable:
 
 
 def read_item_table(path: str | PathLike) -> ItemTable:
-    """Reads a Parquet file of `schema.ITEM_SCHEMA`; raises as `tfdnc.items.read_columns`."""
+    """Reads a Parquet file of `schema.ITEM_SCHEMA`; raises as `tfdnc.contracts.items.read_columns`."""
     table = read_columns(path, ["sequence_index", "cluster", "count"], open_file)
     sequence = table["sequence_index"].to_numpy()
     index_of_sequence = np.zeros(sequence.max() + 1, np.int32)

@@ -17,7 +17,7 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 
 from beam_jobs.files import whole_file
 from beam_jobs.pipeline import add_counts, options_of, run
-from tfdnc.sequences import training_part
+from tfdnc.contracts.sequences import training_part
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from beam_jobs.files import delete, join, make_folder, open_file, remove_unfinished, whole_file
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 DEFAULT_RUNNER = "FnApiRunner"
 """`DirectRunner` would first try to download Prism, and then run there with other error types."""

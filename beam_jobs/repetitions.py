@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from beam_jobs.event_rules import equals_an_earlier
 from beam_jobs.splits import NONE
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts.data_config import DataConfig
 
 _log = logging.getLogger(__name__)
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
 from beam_jobs.files import exists, join, open_file
-from beam_jobs.log_files import Log
-from beam_jobs.log_rows import Rows
+from beam_jobs.logs.log_files import Log
+from beam_jobs.logs.log_rows import Rows
+from beam_jobs.logs.quoted_text import advice_on
 from beam_jobs.pipeline import add_counts
-from beam_jobs.quoted_text import advice_on
 from beam_jobs.repetitions import repetition_figures
 from beam_jobs.twin_ids import twins_of
-from tfdnc import schema
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
-from tfdnc.times import days_of
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.times import days_of
 
 _log = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from beam_jobs.event_rules import apply_rules, cuts_before_counting, events_of
 from beam_jobs.files import absolute, join, make_folder, whole_file
 from beam_jobs.item_accounts import LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
 from beam_jobs.item_details import DetailsFile, find_details
-from beam_jobs.log_files import Log, Piece, cut, read_piece
-from beam_jobs.log_formats import find_log
-from beam_jobs.log_rows import EVENT_SCHEMA, dead_letter_line
+from beam_jobs.logs.log_files import Log, Piece, cut, read_piece
+from beam_jobs.logs.log_formats import find_log
+from beam_jobs.logs.log_rows import EVENT_SCHEMA, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.pipeline import JobOptions, add_counts, options_of, run
 from beam_jobs.progress import progress, steps
@@ -58,9 +58,9 @@ from beam_jobs.vocabulary import (
     settled,
     write_vocabulary,
 )
-from tfdnc import schema
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 _log = logging.getLogger(__name__)
 

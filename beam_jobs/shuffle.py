@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from beam_jobs.files import is_local
 from beam_jobs.packing import pointer
 from beam_jobs.pipeline import DEFAULT_RUNNER, JobOptions
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _SCRATCH = ".shuffle"
 

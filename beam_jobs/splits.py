@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from beam_jobs.ids import id_order
 from beam_jobs.packing import pack
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts.data_config import DataConfig
 
 NONE = -1
 """Position of the target of a user who has none."""

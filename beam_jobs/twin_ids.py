@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_jobs.log_files import Log
+from beam_jobs.logs.log_files import Log
 from beam_jobs.packing import unpack
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 import logging
 
-from beam_jobs.log_times import ISO
-from tfdnc.data_config import NANOSECONDS, DataConfig
-from tfdnc.times import FAR_FUTURE, days_of, misread_by
+from beam_jobs.logs.log_times import ISO
+from tfdnc.contracts.data_config import NANOSECONDS, DataConfig
+from tfdnc.contracts.times import FAR_FUTURE, days_of, misread_by
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.packing import pack, unpack
 from beam_jobs.splits import split_sequences
 from beam_jobs.twin_ids import count_twins
-from tfdnc import schema
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:

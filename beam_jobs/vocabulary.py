@@ -12,10 +12,10 @@ from beam_jobs.files import join, whole_file
 from beam_jobs.ids import id_order
 from beam_jobs.item_accounts import LETTERS, ItemAccounts
 from beam_jobs.item_details import DetailsFile, read_details
-from beam_jobs.log_rows import dead_letter_line
+from beam_jobs.logs.log_rows import dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
-from tfdnc import schema
-from tfdnc.sequences import leading_items
+from tfdnc.contracts import schema
+from tfdnc.contracts.sequences import leading_items
 
 _COUNT_SCHEMA = pa.schema([("item_id", pa.string()), ("events", pa.int64())])
 _COMPACT_AFTER = 16  # accumulated count tables before they are added up

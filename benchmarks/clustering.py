@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.clustering import build_clusters
-from tfdnc.config import ClusterConfig, parse_config
-from tfdnc.items import ItemTable, read_items
-from tfdnc.overrides import apply_overrides
+from tfdnc.contracts.config import ClusterConfig, parse_config
+from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.contracts.overrides import apply_overrides
 
 PAIRS = 200_000  # drawn for a mean similarity; its standard error is below .001
 HEADERS = ("clusterer", "next", "by chance", "alike", "largest, items", "events", "words per item", "CPU s")

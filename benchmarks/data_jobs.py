@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 GENERATOR, SCRIPT = (str(Path(__file__).with_name(name)) for name in ("kuairand_log.py", "data_jobs_polars.py"))
 MIN_ITEM_EVENTS, MIN_USER_EVENTS = 70, 10  # the paper's
@@ -108,7 +108,7 @@ def cluster_by_lot(prepared: Path, output: Path) -> None:
     """Writes the item table; in a process of its own, so that none of its memory is in the way."""
     code = (
         "import sys; from pathlib import Path; from tfdnc.clustering import build_clusters; "
-        "from tfdnc.config import ClusterConfig; "
+        "from tfdnc.contracts.config import ClusterConfig; "
         "build_clusters(Path(sys.argv[1]), ClusterConfig(method='random', num_clusters=int(sys.argv[3])), 1, "
         "Path(sys.argv[2]))"
     )

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from serving.servable import Servable
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.benchmark.serving_bundle import Size, make_items
-from tfdnc.config import ExperimentConfig, parse_config
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExperimentConfig, parse_config
+from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
-from tfdnc.items import ItemTable
+from tfdnc.load_test.bundle import Size, make_items
 from tfdnc.model.retriever import Retriever
 
 JOINT, QUOTA = {"method": "joint"}, {"method": "quota"}

@@ -20,11 +20,11 @@ import numpy as np
 
 from serving.servable import Servable
 from tfdnc.backend import tf
-from tfdnc.config import MergeConfig
-from tfdnc.index import INDEXES
-from tfdnc.index.listing import expected_shares, search_list
-from tfdnc.index.users import Users
-from tfdnc.merge import Wishes, reads_partition, select_keys
+from tfdnc.contracts.config import MergeConfig
+from tfdnc.retrieval.index import INDEXES
+from tfdnc.retrieval.index.listing import expected_shares, search_list
+from tfdnc.retrieval.index.users import Users
+from tfdnc.retrieval.merge import Wishes, reads_partition, select_keys
 
 _DIM, _LENGTH = 64, 500
 _USERS = 160  # the first half is asked, the second half calibrates

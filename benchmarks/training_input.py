@@ -16,11 +16,11 @@ from pathlib import Path
 
 from beam_jobs.examples import build_examples
 from beam_jobs.sequences import prepare
-from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.clustering import build_clusters
-from tfdnc.config import ExperimentConfig, parse_config
-from tfdnc.items import read_items
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExperimentConfig, parse_config
+from tfdnc.contracts.items import read_items
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.negatives import NEGATIVE_SOURCES
 from tfdnc.training.records import read_training

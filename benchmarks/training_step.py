@@ -17,8 +17,8 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.benchmark.worker import Timer
-from tfdnc.config import ExperimentConfig, parse_config
-from tfdnc.items import ItemTable
+from tfdnc.contracts.config import ExperimentConfig, parse_config
+from tfdnc.contracts.items import ItemTable
 from tfdnc.model.precision import resolve_precision
 from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.retriever import Retriever

@@ -6,7 +6,7 @@ import logging
 import sys
 
 from serving import options
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from serving import text_proto
 from serving.text_proto import FieldType
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _NUMBER, _TEXT, _FLAG = ({"value": kind} for kind in (FieldType.TYPE_INT64, FieldType.TYPE_STRING, FieldType.TYPE_BOOL))
 _MESSAGE = text_proto.define(

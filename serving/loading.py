@@ -11,7 +11,7 @@ from serving.options import ServerOptions
 from serving.servable import Load, Servable
 from serving.session_config import session_config
 from serving.warmup import warm_up
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _TFLITE_MODEL = "model.tflite"
 

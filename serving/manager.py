@@ -15,7 +15,7 @@ from serving.lifecycle import State, Version, VersionState, next_to_load, next_t
 from serving.servable import Load, Servable
 from serving.status import ServingError, invalid_argument
 from serving.warmup import warm_up
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 

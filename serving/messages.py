@@ -7,8 +7,8 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, tensors
-from tfdnc import schema
-from tfdnc.schema import UNKNOWN_TIME
+from tfdnc.contracts import schema
+from tfdnc.contracts.schema import UNKNOWN_TIME
 
 BUNDLE_MERGE = -1.0
 """Value of `alpha` that asks for the merge the bundle was exported with."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from serving import upstream_flags
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 DEFAULT_HOST = "127.0.0.1"
 """Loopback, unlike TF Serving: the server knows no passwords, so being reachable is a choice somebody makes."""

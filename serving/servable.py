@@ -13,11 +13,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 
-from serving import bundle
 from serving import deadline as deadlines
+from serving.bundles import bundle
 from serving.status import ServingError, invalid_argument
-from tfdnc.errors import UserError
-from tfdnc.tensorflow_paths import tensorflow_path
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import bundle, loading, text_proto, tls
+from serving import loading, text_proto, tls
+from serving.bundles import bundle
 from serving.health import HealthService
 from serving.metrics import Metrics
 from serving.model_config import single_model
@@ -27,8 +28,8 @@ from serving.rest.server import RestServer
 from serving.services import ModelService, PredictionService
 from serving.source import ModelSource, Periodic
 from serving.status import ServingError
-from tfdnc import schema
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 

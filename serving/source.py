@@ -8,11 +8,12 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import bundle, text_proto
+from serving import text_proto
+from serving.bundles import bundle
 from serving.manager import ModelManager
 from serving.model_config import Models, choose_versions, models_of
 from serving.status import ServingError, invalid_argument
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 

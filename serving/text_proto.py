@@ -7,7 +7,7 @@ from typing import TypeVar
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 M = TypeVar("M", bound=Message)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import grpc
 
 from serving import text_proto
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 SSLConfig = text_proto.define(
     "SSLConfig",

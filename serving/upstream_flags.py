@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from serving.inference import Inference
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
-from tfdnc import schema
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 

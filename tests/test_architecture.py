@@ -1,4 +1,4 @@
-"""The import directions of docs/architecture.md."""
+"""The picture of docs/architecture.md: which room may import which."""
 
 import ast
 import subprocess
@@ -8,63 +8,89 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND_FLOOR = {
-    "tfdnc",
-    *(
-        f"tfdnc.{name}"
-        for name in (
-            *("config", "config_errors", "data_config", "errors", "items", "narrow", "negatives", "overrides"),
-            *("registry", "schema", "section", "sequences", "shards", "tensorflow_paths", "times", "yaml_reader"),
-        )
-    ),
+CONTRACTS = "tfdnc.contracts"
+
+# Room -> the rooms it may import, beside itself and the contracts. A room is a folder, or a file beside the folders.
+HOUSE = {
+    "tfdnc": set(),
+    "tfdnc.contracts": set(),
+    "beam_jobs": {"beam_jobs.logs"},
+    "beam_jobs.logs": {"beam_jobs"},
+    "beam_jobs.engines": {"beam_jobs"},
+    "serving": {"serving.bundles", "serving.rest"},
+    "serving.rest": {"serving"},
+    "serving.client": {"serving"},
+    "serving.bundles": {"serving", "serving.client"},
+    "tfdnc.datasets": set(),
+    "tfdnc.backend": set(),
+    "tfdnc.clustering": {"beam_jobs"},
+    "tfdnc.model": {"tfdnc.backend"},
+    "tfdnc.retrieval": {"tfdnc.backend"},
+    "tfdnc.training": {"tfdnc.backend", "tfdnc.model"},
+    "tfdnc.evaluation": {"tfdnc.backend", "tfdnc.model", "tfdnc.retrieval", "tfdnc.training"},
+    "tfdnc.export": {"tfdnc.backend", "tfdnc.model", "tfdnc.retrieval", "tfdnc.training"},
+    "tfdnc.pipeline": {
+        *("tfdnc", "tfdnc.datasets", "tfdnc.clustering", "tfdnc.training", "tfdnc.model", "tfdnc.retrieval"),
+        *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
+    },
+    "tfdnc.comparison": {"tfdnc", "tfdnc.pipeline.engine"},
+    "tfdnc.page": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine"},
+    "tfdnc.benchmark": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
+    "tfdnc.load_test": {"tfdnc.backend", "tfdnc.export", "tfdnc.model"},
 }
 
 
-def imports_of(path):
+def room_of(module):
+    """The folder of a module, or the module itself where it lies beside the folders."""
+    package, *rest = module.split(".")
+    below = rest and ((ROOT / package / rest[0]).is_dir() or package == "tfdnc")
+    return f"{package}.{rest[0]}" if below else package
+
+
+def modules_of(path):
     """Modules of this repository that a file imports, anywhere in it."""
-    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            # `from tfdnc import schema` imports a module; `from tfdnc.schema import PAD` imports its parent.
-            names = {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "tfdnc" else set()
-            found |= {
-                node.module,
-                *(name for name in names if (ROOT / Path(*name.split("."))).with_suffix(".py").is_file()),
-            }
-    return {name for name in found if name.split(".")[0] in ("tfdnc", "beam_jobs", "serving")}
+            # `from tfdnc.contracts import schema` imports a module, `from tfdnc.contracts.schema import PAD` a name.
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name if _is_module(name) else node.module for name in found]
+        else:
+            continue
+        yield from (name for name in found if name.split(".")[0] in ("tfdnc", "beam_jobs", "serving"))
 
 
-def files_of(package):
-    return sorted((ROOT / package).rglob("*.py"))
+def _is_module(name):
+    path = ROOT / Path(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
-@pytest.mark.parametrize("package", ["beam_jobs", "serving"])
-def test_the_data_jobs_and_the_server_stand_on_the_ground_floor_only(package):
-    for path in files_of(package):
-        foreign = {name for name in imports_of(path) if name.split(".")[0] != package} - GROUND_FLOOR
-        assert not foreign, path
+def files():
+    for package in ("tfdnc", "beam_jobs", "serving"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path, room_of(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
 
 
-def test_only_the_command_line_knows_all_three_packages():
-    jobs_of = {"clustering"}  # the room that runs Beam jobs of its own
-    for path in files_of("tfdnc"):
-        if path.parent.name != "cli":
-            foreign = {"serving"} if path.parent.name in jobs_of else {"beam_jobs", "serving"}
-            assert not {name for name in imports_of(path) if name.split(".")[0] in foreign}, path
+def test_every_room_is_in_the_picture():
+    """The command line is the top floor: it may import every room."""
+    assert {room for _, room in files()} == {*HOUSE, "tfdnc.cli"}
 
 
-def test_comparisons_drive_stations_and_know_no_room_that_makes_them():
-    for path in files_of("tfdnc/comparison"):
-        foreign = {name for name in imports_of(path) if not name.startswith("tfdnc.comparison")}
-        assert foreign <= GROUND_FLOOR | {"tfdnc.stations"}, path
+@pytest.mark.parametrize("room", HOUSE)
+def test_a_room_imports_what_the_picture_says(room):
+    allowed = HOUSE[room] | {room, CONTRACTS}
+    for path, of in files():
+        if of == room:
+            foreign = {name for name in modules_of(path) if room_of(name) not in allowed and name not in allowed}
+            assert not foreign, path
 
 
-def test_the_ground_floor_imports_nothing_above_it():
-    for name in sorted(GROUND_FLOOR - {"tfdnc"}):
-        path = (ROOT / Path(*name.split("."))).with_suffix(".py")
-        assert imports_of(path) <= GROUND_FLOOR, path
+def test_no_permission_is_out_of_date():
+    for room, allowed in HOUSE.items():
+        used = {name for path, of in files() if of == room for name in modules_of(path)}
+        used |= {room_of(name) for name in used}
+        assert allowed <= used, room
 
 
 def test_workers_and_the_command_line_start_without_tensorflow():

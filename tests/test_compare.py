@@ -113,13 +113,13 @@ def test_what_the_methods_share_was_made_once(screens, place):
 
 def test_results_of_another_config_are_not_in_the_tables(screens, place, command):
     """Another budget leaves the finished runs out, and a bad name is refused before anything runs."""
-    from tfdnc.cli import road
     from tfdnc.comparison.grid import variants_of
     from tfdnc.comparison.results import read_results
+    from tfdnc.pipeline import stations
 
     configs = [place / f"{name}.yaml" for name in METHODS]
     for overrides, expected in ((["train.epochs=3"], 0), ([], 4)):
-        found = read_results(variants_of(configs, overrides), [1], place / "runs", road.stations_of)
+        found = read_results(variants_of(configs, overrides), [1], place / "runs", stations.stations_of)
         assert len(found) == expected  # seed 2 was not asked for, but is there
     bad = [*command, "--set", "train.loss=absent"]
     done = subprocess.run(bad, capture_output=True, text=True, timeout=60, check=False)

@@ -7,9 +7,9 @@ import pytest
 
 from serving.client import RetrievalClient
 from serving.server import running
-from tfdnc import schema
 from tfdnc.cli.main import main
-from tfdnc.cli.road import EVALUATE, EXPORT
+from tfdnc.contracts import schema
+from tfdnc.pipeline.stations import EVALUATE, EXPORT
 
 TASTES, USERS, SHOWN = 3, 150, 9
 CONFIG = """

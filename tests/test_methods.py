@@ -17,15 +17,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from serving import recorded
-from tfdnc import schema
+from serving.bundles import recorded
 from tfdnc.backend import tf
-from tfdnc.cli.road import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
-from tfdnc.config import load_config
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import load_config
+from tfdnc.contracts.items import read_items
 from tfdnc.export.module import RetrievalModule
-from tfdnc.index import INDEXES
-from tfdnc.items import read_items
-from tfdnc.stations import read_manifest, run_station
+from tfdnc.pipeline.engine import read_manifest, run_station
+from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
+from tfdnc.retrieval.index import INDEXES
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import read_held_out
 from tfdnc.training.train import load_trained

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from serving.client import RetrievalClient
-from tfdnc.stations import read_manifest
+from tfdnc.pipeline.engine import read_manifest
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TFDNC_ML1M", ROOT.parent / "shared" / "data" / "ml-1m"))
@@ -57,8 +57,8 @@ def test_recall_reaches_its_floor(config, runs):
 @pytest.mark.parametrize("index", ["exact", "scann"])
 def test_every_cluster_answers_with_its_own_items_in_a_fresh_server(index, runs):
     """The trap of K ScaNN searchers in one SavedModel shows only in a process that did not build them."""
-    from tfdnc.config import load_config
-    from tfdnc.items import read_items
+    from tfdnc.contracts.config import load_config
+    from tfdnc.contracts.items import read_items
     from tfdnc.training.records import read_held_out
     from tfdnc.training.train import load_trained
 

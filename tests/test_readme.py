@@ -9,7 +9,7 @@ import pytest
 from readme import ROOT, commands, fenced
 
 from tfdnc.cli.main import _parser
-from tfdnc.config import load_config
+from tfdnc.contracts.config import load_config
 
 EXEMPT = {
     "make run": "installs everything from a package index, and takes minutes; its lines are read below",

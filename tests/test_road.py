@@ -16,8 +16,8 @@ import pytest
 
 from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
-from tfdnc import schema
 from tfdnc.cli.main import main
+from tfdnc.contracts import schema
 
 CONFIG = Path(__file__).parent / "data" / "small.yaml"
 STATIONS = ["generate", "prepare", "cluster", "examples", "train", "evaluate", "bundle"]
@@ -131,7 +131,7 @@ def test_a_second_run_skips_every_station(runs):
 
 def test_the_server_answers_what_the_evaluation_measured(run, server, report):
     """Served lists of the test histories have the recall of the report, merge by merge."""
-    from tfdnc.items import read_items
+    from tfdnc.contracts.items import read_items
     from tfdnc.training.records import read_held_out
 
     items = read_items(run / "cluster")
@@ -160,7 +160,7 @@ def test_seen_items_do_not_come_back_and_unknown_ones_are_ignored(server):
 
 
 def test_a_user_without_history_is_answered_from_the_prior(run, server):
-    from tfdnc.items import read_items
+    from tfdnc.contracts.items import read_items
 
     with RetrievalClient(server.address) as client:
         [cold] = client.retrieve([[]], num_candidates=20)
@@ -287,7 +287,7 @@ def test_a_query_is_encrypted_with_files_that_are_there(runs):
 
 def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(run, tmp_path):
     """The judge's station makes what the cluster station of the other run made, under the same fingerprint."""
-    from tfdnc.stations import read_manifest
+    from tfdnc.pipeline.engine import read_manifest
 
     folder = tmp_path / "small"
     folder.mkdir()
@@ -312,7 +312,7 @@ def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(run, tmp
 
 def test_a_training_killed_with_sigkill_resumes_and_ends_with_the_same_weights(run, tmp_path):
     """A killed run may leave any step half done; what it resumes from is the last whole epoch."""
-    from tfdnc.stations import read_manifest
+    from tfdnc.pipeline.engine import read_manifest
 
     slow = ["--set", "train.epochs=40", "--runs"]
     for name in ("whole", "killed"):

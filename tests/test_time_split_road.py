@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.server import running
-from tfdnc import schema
 from tfdnc.cli.main import main
-from tfdnc.cli.road import CLUSTER, EVALUATE, EXAMPLES, EXPORT, PREPARE
-from tfdnc.items import read_items
-from tfdnc.stations import read_manifest
+from tfdnc.contracts import schema
+from tfdnc.contracts.items import read_items
+from tfdnc.pipeline.engine import read_manifest
+from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, PREPARE
 from tfdnc.training.records import read_held_out, read_training
 
 DAY = 86_400

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from serving import tensors
+from serving.bundles.recorded import read_recorded
 from serving.client import RetrievalClient, RetrievalError
-from serving.recorded import read_recorded
 from serving.server import running
-from tfdnc import schema
 from tfdnc.cli.main import main
-from tfdnc.items import read_items
+from tfdnc.contracts import schema
+from tfdnc.contracts.items import read_items
 from tfdnc.training.records import read_held_out
 
 

@@ -5,11 +5,11 @@ import pytest
 
 from beam_jobs.examples import build_examples
 from beam_jobs.sequences import prepare
-from tfdnc import schema
 from tfdnc.clustering import build_clusters
-from tfdnc.config import ClusterConfig, ExamplesConfig, TrainConfig, parse_config
-from tfdnc.data_config import DataConfig
-from tfdnc.items import read_items
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ClusterConfig, ExamplesConfig, TrainConfig, parse_config
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.items import read_items
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.negatives import RecordedNegatives
 from tfdnc.training.records import read_training

@@ -6,7 +6,7 @@ TFRS 0.7.7 works with Keras 2 only, and the switch is read once, when `tensorflo
 import os
 import sys
 
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 if "tensorflow" not in sys.modules:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from beam_jobs.examples import build_examples
 from beam_jobs.sequences import prepare
-from tfdnc import schema
-from tfdnc.config import ExamplesConfig
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExamplesConfig
+from tfdnc.contracts.data_config import DataConfig
 
 _CLUSTERS, _SEED = 8, 7
 

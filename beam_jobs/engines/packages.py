@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _JOB_SERVER = "beam-runners-flink-1.20-job-server"
 _PARTS = Path(__file__).with_name("pom.xml")

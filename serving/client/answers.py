@@ -6,7 +6,7 @@ import grpc
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from serving import tensors
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 SIGNATURE_DEF = "signature_def"
 

@@ -18,7 +18,7 @@ from serving.client import batches, clusters, connection, refusals
 from serving.client.answers import SIGNATURE_DEF, RetrievalError
 from serving.client.batches import Part
 from serving.client.connection import Retry, Tls
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 DEFAULT_TARGET = "127.0.0.1:8500"
 DEFAULT_TIMEOUT = 10.0

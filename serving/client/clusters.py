@@ -9,7 +9,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from serving import arguments
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 MINIMUM, MAXIMUM, QUOTAS = "minimum", "maximum", "quotas"
 INPUT_OF = {MINIMUM: schema.CLUSTER_MIN, MAXIMUM: schema.CLUSTER_MAX, QUOTAS: schema.CLUSTER_QUOTAS}

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _MOST_ATTEMPTS = 5
 """gRPC counts no further."""

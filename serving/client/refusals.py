@@ -3,7 +3,7 @@
 import grpc
 from tensorflow_serving.apis import model_pb2
 
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 _SIGNATURE_MISSING = 'Serving signature key "'  # TF Serving's words, as are those below
 _NO_LABEL = "Unrecognized servable version label"

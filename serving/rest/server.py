@@ -14,7 +14,7 @@ from serving.metrics import Metrics
 from serving.rest import responses
 from serving.rest.app import Application
 from serving.services import PredictionService
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 

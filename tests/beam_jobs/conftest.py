@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.sequences import prepare
-from tfdnc import schema
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from beam_jobs.engines.packages import UnavailableError, fetch_flink
 from beam_jobs.engines.processes import Processes, free_port, listens
 from beam_jobs.engines.workers import start_job_service, start_prism, start_worker_pool
 from beam_jobs.sequences import prepare
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 LOOPBACK = ["--environment_type=LOOPBACK"]
 ROWS = 3000

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs.event_rules import apply_rules, events_of
-from beam_jobs.log_rows import EVENT_SCHEMA
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from beam_jobs.logs.log_rows import EVENT_SCHEMA
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 EVERYTHING = {"min_item_events": 1, "min_user_events": 3}
 

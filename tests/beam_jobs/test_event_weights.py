@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.csv_rows import RowFormat, parse_block, parse_quoted
-from beam_jobs.event_weights import BAD_WEIGHT, weights_of
-from beam_jobs.json_rows import JsonFormat
-from beam_jobs.log_times import BAD_TIME
-from tfdnc import schema
-from tfdnc.errors import UserError
+from beam_jobs.logs.csv_rows import RowFormat, parse_block, parse_quoted
+from beam_jobs.logs.event_weights import BAD_WEIGHT, weights_of
+from beam_jobs.logs.json_rows import JsonFormat
+from beam_jobs.logs.log_times import BAD_TIME
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 
 WEIGHTED = RowFormat(b",", quotes="doubled", num_columns=4, user=0, item=1, time=3, weight=2)
 HEADER = "user_id,item_id,timestamp,stars"

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.examples import build_examples
-from tfdnc import schema
-from tfdnc.config import ExamplesConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExamplesConfig
+from tfdnc.contracts.errors import UserError
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before the first import of TensorFlow
 tf = pytest.importorskip("tensorflow")

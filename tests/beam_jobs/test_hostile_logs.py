@@ -12,12 +12,12 @@ from mutations import KINDS, write_mutated
 from row_oracle import KUAIRAND, filter_users
 
 from beam_jobs.sequences import prepare
-from tfdnc import schema
-from tfdnc.cli.road import CLUSTER, EXAMPLES, PREPARE
-from tfdnc.config import parse_config
-from tfdnc.data_config import DataConfig, ItemFile
-from tfdnc.errors import UserError
-from tfdnc.stations import run_station
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.data_config import DataConfig, ItemFile
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline.engine import run_station
+from tfdnc.pipeline.stations import CLUSTER, EXAMPLES, PREPARE
 
 
 @pytest.mark.parametrize("num_rows", [400, pytest.param(10_000, marks=pytest.mark.slow)])

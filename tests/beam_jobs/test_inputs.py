@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.inputs import InputFile, find_beside, find_files, open_bytes
-from beam_jobs.log_formats import find_log
+from beam_jobs.logs.inputs import InputFile, find_beside, find_files, open_bytes
+from beam_jobs.logs.log_formats import find_log
 from beam_jobs.sequences import prepare
 from tests.beam_jobs.scheme_fs import BucketFileSystem
-from tfdnc import schema
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.item_accounts import headline
-from tfdnc import schema
-from tfdnc.data_config import ItemFile
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import ItemFile
+from tfdnc.contracts.errors import UserError
 
 ROWS = [(user, item, time) for user in "uvw" for time, item in enumerate("abcd")]
 

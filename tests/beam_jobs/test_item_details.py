@@ -4,8 +4,8 @@ import pytest
 
 from beam_jobs.item_details import Details, find_details, read_details
 from beam_jobs.item_features import NUM_QUANTILES, make_features
-from tfdnc.data_config import DataConfig, ItemFile
-from tfdnc.errors import UserError
+from tfdnc.contracts.data_config import DataConfig, ItemFile
+from tfdnc.contracts.errors import UserError
 
 
 def test_movielens_titles_genres_and_years(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 
 from beam_jobs.item_accounts import ItemAccounts
 from beam_jobs.item_details import find_details, read_details
-from tfdnc.data_config import DataConfig, ItemFile
-from tfdnc.errors import UserError
+from tfdnc.contracts.data_config import DataConfig, ItemFile
+from tfdnc.contracts.errors import UserError
 
 ITEMS = [
     {"sku": 7, "name": "Seven", "tags": ["a", "b"], "price": 2.5, "sold": True},

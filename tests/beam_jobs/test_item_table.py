@@ -3,7 +3,7 @@
 import pytest
 
 from beam_jobs.item_table import read_item_table
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 
 def test_item_table_becomes_offsets_and_a_map(write_items):

@@ -11,7 +11,7 @@ import yaml
 
 from beam_jobs import examples, sequences
 from beam_jobs.command import FINISHED
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 
 @pytest.fixture

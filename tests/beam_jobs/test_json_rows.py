@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from beam_jobs.json_rows import BAD_ID, NOT_JSON, JsonFormat, numbers_in
-from beam_jobs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8
-from beam_jobs.log_times import BAD_ISO_TIME, BAD_TIME
+from beam_jobs.logs.json_rows import BAD_ID, NOT_JSON, JsonFormat, numbers_in
+from beam_jobs.logs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8
+from beam_jobs.logs.log_times import BAD_ISO_TIME, BAD_TIME
 
 TEXT = JsonFormat("u", "i", "t", numbers=frozenset("t"))
 NUMBERS = JsonFormat("u", "i", "t", numbers=frozenset("uit"))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from tfdnc import schema
 from tfdnc.clustering.log import read_training_log
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 
 POINTS = [0.0, 0.35, 0.7, 1.0]
 """Where the default suite kills a command, as shares of its way; the slow one kills it at every change."""

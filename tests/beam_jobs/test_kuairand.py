@@ -11,14 +11,14 @@ from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.item_details import find_details
-from beam_jobs.log_files import cut
-from beam_jobs.log_formats import find_log
+from beam_jobs.logs.log_files import cut
+from beam_jobs.logs.log_formats import find_log
 from beam_jobs.packing import unpack
 from beam_jobs.sequences import ReadPiece
-from tfdnc import schema
-from tfdnc.config import load_config
-from tfdnc.data_config import DataConfig, ItemFile
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import load_config
+from tfdnc.contracts.data_config import DataConfig, ItemFile
+from tfdnc.contracts.errors import UserError
 
 COLUMNS = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"

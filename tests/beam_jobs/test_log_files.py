@@ -6,10 +6,10 @@ import lzma
 
 import pytest
 
-from beam_jobs.log_files import Piece, cut, read_piece
-from beam_jobs.log_formats import find_log, read_header
-from tfdnc.data_config import ColumnMapping, DataConfig
-from tfdnc.errors import UserError
+from beam_jobs.logs.log_files import Piece, cut, read_piece
+from beam_jobs.logs.log_formats import find_log, read_header
+from tfdnc.contracts.data_config import ColumnMapping, DataConfig
+from tfdnc.contracts.errors import UserError
 
 
 def pieces_of(log, chunk_bytes):

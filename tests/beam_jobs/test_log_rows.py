@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from beam_jobs.csv_rows import HAS_NUL, RowFormat, parse_block, parse_quoted
-from beam_jobs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8, Wanted, dead_letter_line
-from beam_jobs.log_times import BAD_TIME
-from beam_jobs.quoted_text import AMBIGUOUS, NEVER_CLOSES, WRONG_COLUMNS
+from beam_jobs.logs.csv_rows import HAS_NUL, RowFormat, parse_block, parse_quoted
+from beam_jobs.logs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8, Wanted, dead_letter_line
+from beam_jobs.logs.log_times import BAD_TIME
+from beam_jobs.logs.quoted_text import AMBIGUOUS, NEVER_CLOSES, WRONG_COLUMNS
 
 CSV = RowFormat(b",", quotes="doubled", num_columns=3, user=0, item=1, time=2)
 RATINGS = RowFormat(b"::", quotes="none", num_columns=4, user=0, item=1, time=3)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from beam_jobs.log_times import BAD_ISO_TIME, BAD_TIME, complaint, times_of_text, times_of_timestamps
+from beam_jobs.logs.log_times import BAD_ISO_TIME, BAD_TIME, complaint, times_of_text, times_of_timestamps
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

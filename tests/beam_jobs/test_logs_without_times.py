@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tfdnc.config import parse_config
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 ROWS = [(f"u{n % 3}", f"i{n * 7 % 11}") for n in range(60)]
 ORDER = {user: [(item, 0) for other, item in ROWS if other == user] for user in ("u0", "u1", "u2")}

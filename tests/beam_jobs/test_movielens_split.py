@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.sequences import prepare
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts.data_config import DataConfig
 
 ML1M = Path(os.environ.get("TFDNC_ML1M", Path(__file__).parents[2] / "../shared/data/ml-1m"))
 

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.log_files import cut, read_piece
-from beam_jobs.log_formats import find_log
-from beam_jobs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8
-from beam_jobs.log_times import BAD_ISO_TIME, BAD_TIME
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from beam_jobs.logs.log_files import cut, read_piece
+from beam_jobs.logs.log_formats import find_log
+from beam_jobs.logs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8
+from beam_jobs.logs.log_times import BAD_ISO_TIME, BAD_TIME
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 S = 1_000_000
 

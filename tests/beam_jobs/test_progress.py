@@ -7,8 +7,8 @@ import pytest
 
 from beam_jobs.examples import build_examples
 from beam_jobs.progress import PROGRESS, STEPS
-from tfdnc import schema
-from tfdnc.config import ExamplesConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExamplesConfig
 
 
 @pytest.fixture

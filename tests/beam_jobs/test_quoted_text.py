@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from row_oracle import quoted_records
 
-from beam_jobs import quoted_text
-from beam_jobs.quoted_text import (
+from beam_jobs.logs import quoted_text
+from beam_jobs.logs.quoted_text import (
     AMBIGUOUS,
     BACKSLASH,
     NEVER_CLOSES,

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs.repetitions import count_repetitions
-from tfdnc import schema
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
 
 ITEMS, DAYS = "abcdefgh", range(8)
 ONCE = [(f"u{user}", item, day // 4) for user in range(12) for day, item in zip(DAYS, ITEMS, strict=True)]

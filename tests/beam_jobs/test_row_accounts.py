@@ -11,11 +11,11 @@ import pytest
 from row_oracle import KUAIRAND, MOVIELENS, Layout, account, filter_users
 
 from beam_jobs.sequences import prepare
-from tfdnc import schema
-from tfdnc.cli.road import PREPARE
-from tfdnc.config import parse_config
-from tfdnc.data_config import DataConfig
-from tfdnc.stations import run_station
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.pipeline.engine import run_station
+from tfdnc.pipeline.stations import PREPARE
 
 LIMITS = {"min_item_events": 4, "min_user_events": 5}
 RULES = [

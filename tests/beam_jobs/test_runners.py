@@ -7,8 +7,8 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from beam_jobs.examples import build_examples
 from beam_jobs.pipeline import options_of, run
-from tfdnc import schema
-from tfdnc.config import ExamplesConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExamplesConfig
 
 MODES = {
     "small_chunks": ["--chunk_bytes=499"],

@@ -14,14 +14,14 @@ from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs import pipeline, sequences
-from beam_jobs.log_files import cut
-from beam_jobs.log_formats import find_log
+from beam_jobs.logs.log_files import cut
+from beam_jobs.logs.log_formats import find_log
 from beam_jobs.packing import pack, unpack
 from beam_jobs.sequences import ReadPiece
 from beam_jobs.vocabulary import AddItemCounts
-from tfdnc import schema
-from tfdnc.data_config import ColumnMapping, DataConfig, ItemFile
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import ColumnMapping, DataConfig, ItemFile
+from tfdnc.contracts.errors import UserError
 
 
 def fn_api_pipeline():

@@ -11,7 +11,7 @@ from apache_beam.runners.portability.fn_api_runner import execution
 from beam_jobs.packing import pack, unpack
 from beam_jobs.pipeline import options_of
 from beam_jobs.shuffle import SetAside, WriteAside, scratch_folder
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 FILES, ENGINE = ["--shuffle=files"], ["--shuffle=engine"]
 

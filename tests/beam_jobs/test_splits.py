@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.splits import split_sequences
-from tfdnc import schema
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
 
 BY_TIME = {"split": "time", "validation_from": 100, "test_from": 200, "min_user_events": 1}
 

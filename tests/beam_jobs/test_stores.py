@@ -9,7 +9,7 @@ from beam_jobs import examples, sequences
 from beam_jobs.command import FINISHED
 from beam_jobs.files import find_files, join, open_file, whole_file
 from tests.beam_jobs.scheme_fs import BucketFileSystem
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 PREPARED, EXAMPLES, ITEMS = "bucket://there/prepared", "bucket://there/examples", "bucket://there/items.parquet"
 

@@ -8,7 +8,7 @@ import pytest
 
 from beam_jobs.ids import buckets_of
 from beam_jobs.twin_ids import count_twins, without_point
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 
 def test_only_integers_with_a_point_lose_it():

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs.ids import buckets_of, id_order, random_key
-from beam_jobs.log_rows import EVENT_SCHEMA
+from beam_jobs.logs.log_rows import EVENT_SCHEMA
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.user_buckets import build_sequences, split_by_bucket
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts.data_config import DataConfig
 
 CONFIG = DataConfig(min_item_events=1, min_user_events=3)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.clustering import cluster_config, similarity
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
 
 
 def table_of(clusters, categories):

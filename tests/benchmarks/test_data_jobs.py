@@ -9,9 +9,9 @@ from beam_jobs.sequences import prepare
 from benchmarks.data_jobs import refuse_other_events, run_jobs
 from benchmarks.data_jobs_polars import number_items, read_events, write_records
 from benchmarks.kuairand_log import LOGS, TAGS, VIDEOS, Shape, write_log
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.data_config import DataConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.data_config import DataConfig
 
 HEADER = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"

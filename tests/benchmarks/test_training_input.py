@@ -4,7 +4,7 @@ import numpy as np
 
 from beam_jobs.tfrecord import Varints, encode_examples, scalars, write_records
 from benchmarks.training_input import link
-from tfdnc import schema
+from tfdnc.contracts import schema
 from tfdnc.training.records import read_training
 
 

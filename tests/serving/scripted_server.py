@@ -15,7 +15,7 @@ from tensorflow_serving.apis import (
 
 import serving  # noqa: F401 - before TensorFlow: it switches Keras 2 on for the whole process
 from serving import tensors
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 WAIT = 20
 """Seconds after which a handler that waits for the test gives up."""

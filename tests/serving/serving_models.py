@@ -8,7 +8,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 import serving  # noqa: F401 - before TensorFlow: it switches Keras 2 on for the whole process
 from serving import tensors
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 MAX_CANDIDATES = 4
 CLUSTERS = 2

@@ -18,7 +18,7 @@ from serving.batching_parameters import BatchingParameters
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import ServingError
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 HOUR = 3_600_000_000  # microseconds: a batch that waits so long is run only because it is full, or at the end
 WAIT = 30

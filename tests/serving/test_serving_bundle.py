@@ -11,9 +11,10 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import bundle, servable
-from tfdnc import schema
-from tfdnc.errors import UserError
+from serving import servable
+from serving.bundles import bundle
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 
 
 def touch(path):

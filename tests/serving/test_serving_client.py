@@ -1,4 +1,4 @@
-"""The client: requests and results by the contract of `tfdnc.schema`, and errors a person can act on."""
+"""The client: requests and results by the contract of `tfdnc.contracts.schema`, and errors a person can act on."""
 
 from concurrent import futures
 
@@ -10,8 +10,8 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, messages, tensors
 from serving.client import RetrievalClient, RetrievalError, Tensor, VersionStatus
-from tfdnc import schema
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from scripted_server import Script, described, echo, served
 from serving import tensors
 from serving.client import RetrievalError
 from serving.client.clusters import numbered
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 NAMES = ["Comedy", "Drama / War", "7"]
 

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import messages, tensors
 from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError, Retry, base
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 QUICK = Retry(initial=0.01)

@@ -8,7 +8,7 @@ import trustme
 from scripted_server import Script, echo, served
 
 from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError, Retry, Tls
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 ONCE = Retry(attempts=1)
 

@@ -6,8 +6,8 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors
-from serving.compare import TOLERANCE, compare
-from tfdnc import schema
+from serving.bundles.compare import TOLERANCE, compare
+from tfdnc.contracts import schema
 
 
 def response(**outputs):

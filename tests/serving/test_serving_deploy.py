@@ -23,7 +23,7 @@ from serving import server as embedded
 from serving.batching_parameters import BatchingParameters
 from serving.metrics import Metrics
 from tfdnc.cli.main import main
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 DEPLOY = Path(serving.__file__).parent / "deploy"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import serving
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 EXAMPLES = Path(serving.__file__).parent / "examples"
 

@@ -14,7 +14,7 @@ from serving import server as embedded
 from serving import tensors, upstream_flags
 from serving.__main__ import main
 from serving.options import ServerOptions, add_flags, from_arguments
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 ONES = np.ones([2, 1], np.float32)
 

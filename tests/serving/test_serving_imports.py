@@ -5,7 +5,7 @@ from pathlib import Path
 
 import serving
 
-ALLOWED = {"tfdnc.schema", "tfdnc.errors"}
+ALLOWED = {"tfdnc.contracts.schema", "tfdnc.contracts.errors"}
 
 
 def imported(file):

@@ -3,10 +3,10 @@
 import java_runtime
 import pytest
 
-from serving.recorded import record
-from serving.verify import verify
-from tfdnc import schema
-from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
+from serving.bundles.recorded import record
+from serving.bundles.verify import verify
+from tfdnc.contracts import schema
+from tfdnc.load_test.bundle import Size, make_bundle, make_histories
 from tfdnc.model.encoders import USER_ENCODERS
 
 CANDIDATES = 8

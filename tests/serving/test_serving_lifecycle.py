@@ -20,7 +20,7 @@ from serving.__main__ import main
 from serving.client import RetrievalClient, RetrievalError
 from serving.manager import ModelManager, State
 from serving.options import ServerOptions
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 ONES = np.ones([1, 1], np.float32)
 

@@ -11,7 +11,7 @@ from tensorflow_serving.apis import model_pb2
 
 from serving.manager import ModelManager, State
 from serving.status import ServingError
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 
 class FakeServable:

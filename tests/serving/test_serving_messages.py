@@ -6,7 +6,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 
 from serving import tensors
 from serving.messages import Encoding, retrieve_request, search_request
-from tfdnc import schema
+from tfdnc.contracts import schema
 
 HISTORIES = [["1", "2"], ["3"]]
 

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import regression_pb2
 from serving import metrics
 from serving import server as embedded
 from serving.metrics import Metrics
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 COUNT, LATENCY = ":tensorflow:serving:request_count", ":tensorflow:serving:request_latency"
 ATTEMPTS, LOADING = (f":tensorflow:cc:saved_model:load_{name}" for name in ("attempt_count", "latency"))

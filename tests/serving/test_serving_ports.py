@@ -17,7 +17,7 @@ from serving import server as embedded
 from serving import text_proto
 from serving.__main__ import main
 from serving.options import ServerOptions, add_flags, default_threads, from_arguments
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 REQUEST = predict_request({"x": np.ones([1, 1], np.float32)})
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

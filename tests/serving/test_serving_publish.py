@@ -14,11 +14,11 @@ from serving_models import predict_request
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from waiting import until_available
 
-from serving import bundle
 from serving import server as embedded
-from serving.publish import publish
+from serving.bundles import bundle
+from serving.bundles.publish import publish
 from serving.servable import Servable
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 FILES = {"saved_model.pb": "graph", "variables/variables.data": "numbers", "assets.extra/manifest.json": "{}"}
 

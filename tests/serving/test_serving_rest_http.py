@@ -15,7 +15,7 @@ from rest_client import MAX_BODY, TIMEOUT, Client
 from serving import server as embedded
 from serving.rest.server import RestServer
 from serving.services import PredictionService
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 
 @pytest.fixture(scope="module")

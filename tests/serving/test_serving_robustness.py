@@ -15,9 +15,9 @@ from serving_models import predict_request
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import tensors
-from tfdnc import schema
-from tfdnc.benchmark.serving_bundle import Size, make_bundle
-from tfdnc.benchmark.serving_server import ServerProcess
+from tfdnc.contracts import schema
+from tfdnc.load_test.bundle import Size, make_bundle
+from tfdnc.load_test.server import ServerProcess
 
 PREDICT = f"/{fuzzing.PREDICTION}/Predict"
 TIMEOUT = 20

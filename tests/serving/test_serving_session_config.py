@@ -9,7 +9,7 @@ import pytest
 
 from serving.options import ServerOptions
 from serving.session_config import session_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 INTRA, INTER, BOTH = (f"tensorflow_{kind}_parallelism" for kind in ("intra_op", "inter_op", "session"))
 

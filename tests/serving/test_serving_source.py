@@ -13,7 +13,7 @@ from serving.manager import ModelManager
 from serving.model_config import choose_versions, models_of, single_model
 from serving.source import ModelSource, Periodic
 from serving.status import ServingError
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 BROKEN = 13
 

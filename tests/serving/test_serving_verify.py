@@ -13,14 +13,15 @@ import trustme
 from google.protobuf import text_format
 from tensorflow_serving.apis import model_pb2
 
-from serving import replay, tensors, tls
 from serving import server as embedded
-from serving import verify as verifying
+from serving import tensors, tls
+from serving.bundles import replay
+from serving.bundles import verify as verifying
+from serving.bundles.recorded import RECORDED_ASSET, UNKNOWN_ITEM, read_recorded, record, write_recorded
+from serving.bundles.verify import find_version, verify
 from serving.client import Tls
-from serving.recorded import RECORDED_ASSET, UNKNOWN_ITEM, read_recorded, record, write_recorded
-from serving.verify import find_version, verify
-from tfdnc import schema
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 
 HISTORIES = [["a"], ["a", "b", "c"]]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tfdnc.index import scann
-from tfdnc.index.calibrate import Stopwatch
+from tfdnc.retrieval.index import scann
+from tfdnc.retrieval.index.calibrate import Stopwatch
 
 
 def shrink(patch: pytest.MonkeyPatch, hashing_from: int, tree_from: int = scann.TREE_FROM) -> None:

@@ -6,10 +6,9 @@ import shutil
 
 import pytest
 
-from tfdnc import stations
-from tfdnc.cli import road
-from tfdnc.config import parse_config
-from tfdnc.stations import Station, read_manifest, run_station
+from tfdnc.contracts.config import parse_config
+from tfdnc.pipeline import engine, stations
+from tfdnc.pipeline.engine import Station, read_manifest, run_station
 
 CONFIG = parse_config({"name": "x"})
 
@@ -144,7 +143,7 @@ def test_a_sibling_that_vanishes_while_it_is_adopted_is_no_error(runs, monkeypat
             (runs / "a/first/manifest.json").write_text(json.dumps(manifest | {"fingerprint": "another"}))
         link(path, place)
 
-    monkeypatch.setattr(stations.os, "link", meanwhile)
+    monkeypatch.setattr(engine.os, "link", meanwhile)
     outcome = visit(make_station(Work()), runs / "b")
     assert (outcome.skipped, outcome.adopted) == (False, None)
     assert sorted(path.name for path in (runs / "b").iterdir()) == ["first"]
@@ -163,5 +162,5 @@ def test_what_a_killed_run_left_goes_when_the_finished_result_is_adopted(runs):
 
 
 def test_seeds_share_the_preparation_and_no_bundle_is_shared():
-    assert [station.name for station in road.stations_of(CONFIG) if not station.seeded] == ["prepare"]
-    assert [station.name for station in road.stations_of(CONFIG) if not station.adopts] == ["export"]
+    assert [station.name for station in stations.stations_of(CONFIG) if not station.seeded] == ["prepare"]
+    assert [station.name for station in stations.stations_of(CONFIG) if not station.adopts] == ["export"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfdnc.config import parse_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.errors import UserError
 from tfdnc.training.batches import TrainingBatches, fit_batch_tokens, history_batches
 from tfdnc.training.negatives import RecordedNegatives
 from tfdnc.training.records import HeldOutRecords, TrainingRecords

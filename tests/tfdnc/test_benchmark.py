@@ -9,8 +9,8 @@ from tfdnc.benchmark import pages
 from tfdnc.benchmark.rates import find_baseline, rates, same_windows
 from tfdnc.benchmark.training import Worker, measure
 from tfdnc.cli.main import main
-from tfdnc.config import parse_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.errors import UserError
 
 
 def make_method(name, encoder="transformer", loss="bce", clusters=1, seconds=(1.0, 2.0, 1.0), **others):

@@ -8,16 +8,17 @@ from concurrent import futures
 import grpc
 import pytest
 
-from serving.recorded import record
+from serving.bundles.recorded import record
 from serving.server import running
-from tfdnc.benchmark import pages, serving_load, serving_pages
-from tfdnc.benchmark.serving import long_load, measure, reloads
-from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
-from tfdnc.benchmark.serving_client import closed_loop
-from tfdnc.benchmark.serving_figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
-from tfdnc.benchmark.serving_load import PREDICT, Processes, Threads
+from tfdnc.benchmark import pages
 from tfdnc.cli.main import main
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
+from tfdnc.load_test import report
+from tfdnc.load_test.bundle import Size, make_bundle, make_histories
+from tfdnc.load_test.client import closed_loop
+from tfdnc.load_test.figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
+from tfdnc.load_test.load import PREDICT, Processes, Threads
+from tfdnc.load_test.measurements import long_load, measure, reloads
 
 
 def sample(*milliseconds, seconds=1.0, errors=None):
@@ -83,7 +84,7 @@ def test_errors_and_growth_are_judged(measured):
     assert found["growth of memory in this time"]["value"] == pytest.approx(0.05)
     assert found["errors in 50,000 requests, 20 reloads under 4 clients"]["reached"] is False
     assert found["growth of memory by these reloads"]["reached"] is False
-    assert list(serving_pages.describe(load, reloaded)) == [
+    assert list(report.describe(load, reloaded)) == [
         "Long load: median 2.00 ms in the first tenth, 3.00 ms in the last; "
         "memory 100 MB before, 105 MB after, 130 MB at most.",
         "Reloads: 2.5 s from the new version's folder to the old version's end (slowest 9.0 s); "
@@ -95,7 +96,7 @@ def test_errors_and_growth_are_judged(measured):
 def test_pages_hold_tables_picture_and_every_sample(measured, tmp_path):
     results = {"bundle": "A bundle.", "rates": rates(measured), "figures": figures(measured, None, None)}
     results["measured"] = measured
-    serving_pages.write_pages(tmp_path, pages.describe_machine("tfdnc benchmark serving"), results, ["Note."])
+    report.write_pages(tmp_path, pages.describe_machine("tfdnc benchmark serving"), results, ["Note."])
     page = (tmp_path / "serving.md").read_text()
     assert "| gRPC | 1 | 3 | 4.10 | 4.55 | 4.59 | 0 |\n" in page
     assert "| throughput of gRPC by that in process at 8 clients | 0.7 | 0.6 to 0.8 | at least 0.75 | NO |\n" in page
@@ -175,7 +176,7 @@ class Echo(grpc.GenericRpcHandler):
 @pytest.fixture
 def echo(monkeypatch):
     """The handler of a server, and its address; loads on it count from their first request."""
-    monkeypatch.setattr(serving_load, "RAMP", 0.0)
+    monkeypatch.setattr("tfdnc.load_test.load.RAMP", 0.0)
     handler = Echo()
     server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")

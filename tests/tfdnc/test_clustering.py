@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tfdnc import items, schema
 from tfdnc.clustering import CLUSTERERS, build_clusters, read_training_log
 from tfdnc.clustering.station import next_in_cluster, order_clusters
 from tfdnc.clustering.word2vec import _Corpus
-from tfdnc.config import ClusterConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import items, schema
+from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.errors import UserError
 
 TINY = ClusterConfig(num_clusters=2, dim=8, epochs=20, sample=0, max_share=0.6)
 METHODS = ("category", "random", "single", "spectral_kmeans", "word2vec_kmeans")
@@ -140,7 +140,7 @@ def test_held_out_events_have_no_influence(method, tmp_path):
 def test_equal_seeds_give_equal_bytes_in_any_process(prepared, tmp_path):
     program = (
         "import sys; from pathlib import Path; from tfdnc.clustering import build_clusters; "
-        "from tfdnc.config import ClusterConfig; prepared, output = map(Path, sys.argv[1:]); "
+        "from tfdnc.contracts.config import ClusterConfig; prepared, output = map(Path, sys.argv[1:]); "
         "build_clusters(prepared, ClusterConfig(num_clusters=5, dim=8, epochs=2), 7, output)"
     )
     contents = []

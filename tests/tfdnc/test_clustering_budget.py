@@ -5,7 +5,7 @@ import pytest
 from gensim.models import Word2Vec
 
 from tfdnc.clustering.budget import Plan, plan_training, words_per_epoch
-from tfdnc.config import ClusterConfig
+from tfdnc.contracts.config import ClusterConfig
 
 EVEN = np.full(10, 1_000)  # ten items, ten thousand events
 

@@ -6,13 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 from test_clustering import METHODS, TINY, read_clusters, read_items, two_tastes, write_prepared
 
-from tfdnc import schema
-from tfdnc.cli import road
 from tfdnc.clustering import build_clusters
 from tfdnc.clustering.cold import place_cold_items
-from tfdnc.config import ClusterConfig, parse_config
-from tfdnc.errors import UserError
-from tfdnc.items import read_items as read_item_table
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ClusterConfig, parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import read_items as read_item_table
+from tfdnc.pipeline import stations
 
 
 def kinds_of(*names):
@@ -236,14 +236,14 @@ class TestPrevious:
             return parse_config({"name": "x", "cluster": cluster, "evaluate": {"judge": cluster}})
 
         one, other = config("one/items.parquet"), config("other/items.parquet")
-        for station in (road.CLUSTER, road.JUDGE):
+        for station in (stations.CLUSTER, stations.JUDGE):
             assert station.settings(one) == station.settings(other)
             assert [str(path) for path in station.files(one, tmp_path)] == ["one/items.parquet"]
-        assert road.CLUSTER.files(parse_config({"name": "x"}), tmp_path) == []
+        assert stations.CLUSTER.files(parse_config({"name": "x"}), tmp_path) == []
 
     def test_the_table_of_the_run_itself_is_refused(self, tmp_path):
         table = tmp_path / "runs" / "x" / "cluster" / schema.ITEMS
         config = parse_config({"name": "x", "cluster": {"method": "previous", "previous": str(table)}})
         with pytest.raises(UserError, match=r"cluster\.previous of another run, got .* give the new run another name"):
-            road.CLUSTER.files(config, tmp_path / "runs" / "x")
-        assert road.CLUSTER.files(config, tmp_path / "runs" / "xy") == [table]
+            stations.CLUSTER.files(config, tmp_path / "runs" / "x")
+        assert stations.CLUSTER.files(config, tmp_path / "runs" / "xy") == [table]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from test_clustering import HELD_OUT, TINY, two_tastes, write_prepared
 
-from tfdnc import schema
 from tfdnc.clustering import build_clusters
 from tfdnc.clustering.__main__ import main
 from tfdnc.clustering.spectral import spectral_vectors
+from tfdnc.contracts import schema
 
 SPECTRAL = TINY.model_copy(update={"method": "spectral_kmeans"})
 

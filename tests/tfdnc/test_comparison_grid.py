@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tfdnc.cli import road
 from tfdnc.cli.compare import common_name
 from tfdnc.comparison.grid import expand, seeds_in, variants_of
 from tfdnc.comparison.progress import LineLog, LiveTable, clock, read_epochs, seconds_left
 from tfdnc.comparison.schedule import Ending, Job
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline import stations
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_without_a_terminal_there_is_one_line_per_event(tmp_path):
 def test_a_terminal_shows_station_epoch_and_the_rest(configs, tmp_path):
     experiments = expand(variants_of(configs, []), [1])
     console = Console(width=100, force_terminal=True, no_color=True, highlight=False)
-    live = LiveTable(console, experiments, set(), "train", road.stations_of, tmp_path, lanes=1, pace={})
+    live = LiveTable(console, experiments, set(), "train", stations.stations_of, tmp_path, lanes=1, pace={})
     job = Job("x-dnc-seed1", "train", (), tmp_path / "compare.log")
     picture = shown(console, lambda: console.print(live.picture([(job, 5.0)])))
     assert "0 of 2 finished, 0:00:00 elapsed" in picture

@@ -11,8 +11,8 @@ from tfdnc.comparison.negatives import best_ratio, plot_ratios, ratio_table, rat
 from tfdnc.comparison.results import Result
 from tfdnc.comparison.study import split_line
 from tfdnc.comparison.tables import Summary
-from tfdnc.config import parse_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.errors import UserError
 
 
 def result(label, seed=1, recall=0.2, clusters=True, split="s", training=None, config=None, **report):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tfdnc.config import dump_config, load_config, parse_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import dump_config, load_config, parse_config
+from tfdnc.contracts.errors import UserError
 
 
 @pytest.fixture

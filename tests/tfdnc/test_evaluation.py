@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import EvaluateConfig, MergeConfig, ModelConfig, TrainConfig, parse_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import EvaluateConfig, MergeConfig, ModelConfig, TrainConfig, parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.evaluator import Evaluator
 from tfdnc.evaluation.judge import make_judge
@@ -21,7 +22,6 @@ from tfdnc.evaluation.report import (
     validator,
     write_report,
 )
-from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.records import HeldOutRecords
 

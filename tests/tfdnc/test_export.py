@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from small_scann import shrink
 
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.config import ExperimentConfig, ExportConfig, MergeConfig, ModelConfig, TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExperimentConfig, ExportConfig, MergeConfig, ModelConfig, TrainConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
 from tfdnc.export import bundle as bundle_module
 from tfdnc.export.bundle import export_bundle
 from tfdnc.export.module import RetrievalModule
 from tfdnc.export.recent import last_items
 from tfdnc.export.vocabulary import ItemVocabulary
-from tfdnc.index import ExactIndex
-from tfdnc.items import ItemTable
 from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.model.retriever import Retriever
+from tfdnc.retrieval.index import ExactIndex
 
 DIM, MAX_LENGTH, LENGTH, MAX_CANDIDATES = 8, 6, 10, 64
 INVALID_ARGUMENT = 3
@@ -545,7 +545,7 @@ def test_the_last_items_move_to_the_left():
 
 
 def test_an_answer_does_not_depend_on_the_batch_that_a_server_puts_it_in(cases):
-    from serving import messages, tensors  # here: they import TensorFlow, tfdnc.backend must be first
+    from serving import messages, tensors
     from serving.batching import BatchingServable
     from serving.batching_parameters import BatchingParameters
     from serving.predict import predict

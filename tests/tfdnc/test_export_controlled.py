@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from test_export import DIM, MAX_CANDIDATES, film, make_items, make_retriever, retrieve_inputs
 
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.config import ExportConfig, MergeConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.export.module import RetrievalModule
-from tfdnc.index import ExactIndex
+from tfdnc.retrieval.index import ExactIndex
 
 SIZES = (1, 5, 14, 40)
 K = len(SIZES)

@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from tfdnc.errors import UserError
-from tfdnc.fetch import DATA_SETS, DataSet, fetch
+from tfdnc.contracts.errors import UserError
+from tfdnc.datasets.fetch import DATA_SETS, DataSet, fetch
 
 FILES = {"ratings.dat": b"1::1193::5::978300760\n" * 10_000, "movies.dat": b"1::Toy Story (1995)::Animation\n"}
 

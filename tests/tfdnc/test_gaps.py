@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.errors import UserError
 from tfdnc.export.checks import check_times
 from tfdnc.export.recent import elapsed_times, last_items, widen_times
 from tfdnc.model.encoders import USER_ENCODERS

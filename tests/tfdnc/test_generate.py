@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.sequences import prepare
-from tfdnc import schema
 from tfdnc.clustering import build_clusters
-from tfdnc.config import ClusterConfig, GenerateConfig
-from tfdnc.data_config import DataConfig
-from tfdnc.errors import UserError
-from tfdnc.generate import ITEM_FILE, LOG, generate_log, group_name
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ClusterConfig, GenerateConfig
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.datasets.generate import ITEM_FILE, LOG, generate_log, group_name
 
 CONFIG = GenerateConfig()
 

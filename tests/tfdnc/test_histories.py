@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 from tfdnc.export.histories import sample_histories
 from tfdnc.export.users import refuse_other_vectors
 from tfdnc.training.records import HeldOutRecords

@@ -8,12 +8,12 @@ import pytest
 from small_scann import shrink
 
 from tfdnc.backend import tf
-from tfdnc.errors import UserError
-from tfdnc.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
-from tfdnc.index import auto as auto_module
-from tfdnc.index import scann as scann_module
-from tfdnc.index.effort import Effort, Efforts, Ladder, Rung
-from tfdnc.index.users import Users
+from tfdnc.contracts.errors import UserError
+from tfdnc.retrieval.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
+from tfdnc.retrieval.index import auto as auto_module
+from tfdnc.retrieval.index import scann as scann_module
+from tfdnc.retrieval.index.effort import Effort, Efforts, Ladder, Rung
+from tfdnc.retrieval.index.users import Users
 
 SIZES = (1, 5, 0, 40, 300)
 OFFSETS = np.concatenate([[0], np.cumsum(SIZES)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.errors import UserError
 from tfdnc.model.item_tower import ItemFeatures, TrainedItems, feature_matrix
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.randomness import Stream

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import MergeConfig
-from tfdnc.index import ExactIndex
-from tfdnc.index.listing import expected_shares, search_list
-from tfdnc.merge import MERGES, Wishes, merge, select_keys
+from tfdnc.contracts.config import MergeConfig
+from tfdnc.retrieval.index import ExactIndex
+from tfdnc.retrieval.index.listing import expected_shares, search_list
+from tfdnc.retrieval.merge import MERGES, Wishes, merge, select_keys
 
 SIZES = (1, 300, 0, 500, 400)
 OFFSETS = np.concatenate([[0], np.cumsum(SIZES)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.errors import UserError
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.randomness import Stream
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import MergeConfig
-from tfdnc.errors import UserError
-from tfdnc.merge import BY_RANK, MERGES, Candidates, Wishes, apportion, merge, reads_partition, select_keys
-from tfdnc.merge import seats as seats_of
+from tfdnc.contracts.config import MergeConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.retrieval.merge import BY_RANK, MERGES, Candidates, Wishes, apportion, merge, reads_partition, select_keys
+from tfdnc.retrieval.merge import seats as seats_of
 
 SIZES = (1, 3, 7, 20, 25, 30)
 K, C = len(SIZES), sum(SIZES)

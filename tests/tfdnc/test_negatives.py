@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from tfdnc.cli import road
-from tfdnc.config import ExamplesConfig, parse_config
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable
-from tfdnc.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, user_generator
-from tfdnc.schema import PAD
+from tfdnc.contracts.config import ExamplesConfig, parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, user_generator
+from tfdnc.contracts.schema import PAD
+from tfdnc.pipeline import stations
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.negatives import NEGATIVE_SOURCES, negative_source
 from tfdnc.training.records import TrainingRecords
@@ -244,6 +244,6 @@ def test_unknown_sampler_lists_the_known_ones():
 
 def test_the_summary_of_the_examples_counts_negatives_only_where_there_are_some():
     figures = {"positions": 1234, "negatives": {"drawn": 0, "exact": 0, "redrawn": 0, "empty": 0}}
-    assert road.EXAMPLES.headline(figures) == "1,234 training positions, no negatives recorded: none are read"
+    assert stations.EXAMPLES.headline(figures) == "1,234 training positions, no negatives recorded: none are read"
     figures["negatives"] |= {"drawn": 1230, "empty": 4}
-    assert road.EXAMPLES.headline(figures) == "1,234 training positions, 4 negatives left empty"
+    assert stations.EXAMPLES.headline(figures) == "1,234 training positions, 4 negatives left empty"

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tfdnc import schema
 from tfdnc.backend import tf
 from tfdnc.cli.main import main
-from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.errors import UserError
 from tfdnc.model.retriever import Retriever
 from tfdnc.page import item_map, runs, tables
 from tfdnc.page.build import write_page

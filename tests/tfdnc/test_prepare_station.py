@@ -2,10 +2,10 @@
 
 import pytest
 
-from tfdnc.cli.road import PREPARE, TRAIN
-from tfdnc.config import parse_config
-from tfdnc.errors import UserError
-from tfdnc.stations import Workplace, run_station
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline.engine import Workplace, run_station
+from tfdnc.pipeline.stations import PREPARE, TRAIN
 
 
 def config(data):

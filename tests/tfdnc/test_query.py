@@ -12,7 +12,7 @@ import pytest
 from serving.client import RetrievalError, VersionStatus
 from tfdnc.cli import reach, screen
 from tfdnc.cli.query_user import find_user
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 ITEMS = types.SimpleNamespace(item_ids=["b", "a", "c"], sequence_indices=np.array([2, 1, 3]))
 USERS = [("short", [1], [5], 0), ("none", [1, 3], [5, 6], -1), ("u", [1, 2, 3, 1], [5, 6, 7, 8], 2)]

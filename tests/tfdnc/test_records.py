@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
 from tfdnc.training.records import read_held_out, read_training
 from tfdnc.training.workers import Place
 

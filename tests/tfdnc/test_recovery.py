@@ -5,11 +5,11 @@ import pytest
 from small_scann import shrink
 
 from tfdnc.backend import tf
-from tfdnc.config import ModelConfig, TrainConfig
+from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.export import recovery
 from tfdnc.export.users import sample_users
-from tfdnc.index import ExactIndex, ScannIndex
 from tfdnc.model.retriever import Retriever
+from tfdnc.retrieval.index import ExactIndex, ScannIndex
 from tfdnc.training.records import HeldOutRecords
 
 OFFSETS = (0, 3, 3, 1603)  # tiny, empty, and one that is hashed below

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.config import TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.errors import UserError
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.losses import softmax as softmax_module
 from tfdnc.model.losses.binary import calibrated_bce, positive_weight

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from beam_jobs.progress import progress, steps
 from tfdnc.cli import screen, working
-from tfdnc.narrow import drop_columns
-from tfdnc.stations import Outcome, Station
+from tfdnc.contracts.narrow import drop_columns
+from tfdnc.pipeline.engine import Outcome, Station
 
 SIZES = (10, 20, 50, 100)
 

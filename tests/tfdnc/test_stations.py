@@ -1,14 +1,14 @@
-"""Skipping, redoing and resuming stations."""
+"""Skipping, redoing and resuming engine."""
 
 import json
 
 import pytest
 
-from tfdnc import stations
-from tfdnc.config import parse_config
-from tfdnc.errors import UserError
-from tfdnc.fingerprint import RemoteFile
-from tfdnc.stations import Station, lock_run, run_station, standing
+from tfdnc.contracts.config import parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline import engine
+from tfdnc.pipeline.engine import Station, lock_run, run_station, standing
+from tfdnc.pipeline.fingerprint import RemoteFile
 
 
 def make_station(name, work, needs=(), resumes=False, files=(), seeded=True):
@@ -254,14 +254,14 @@ def test_work_that_is_refused_leaves_neither_a_folder_nor_half_a_station(tmp_pat
 
 def test_a_lock_whose_folder_went_is_no_lock(run, monkeypatch):
     """Between opening and locking, the process that failed there may have removed its new run."""
-    flock = stations.fcntl.flock
+    flock = engine.fcntl.flock
 
     def late(file, how):
         flock(file, how)
         (run / ".lock").unlink()
 
     run.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(stations.fcntl, "flock", late)
+    monkeypatch.setattr(engine.fcntl, "flock", late)
     with pytest.raises(UserError, match="another tfdnc is at work there"):
         lock_run(run).__enter__()
 

@@ -1,16 +1,16 @@
 """Paths that TensorFlow reads as patterns: in `runs [v2]` a training ended, and its weights were never found again."""
 
 import pytest
-
-from serving import bundle
-from tfdnc.backend import tf
-from tfdnc.cli import road
 from tfdnc.cli.travel import travel
+
+from serving.bundles import bundle
+from tfdnc.backend import tf
 from tfdnc.comparison.grid import expand, variants_of
 from tfdnc.comparison.work import check
-from tfdnc.config import load_config
-from tfdnc.errors import UserError
-from tfdnc.tensorflow_paths import tensorflow_path
+from tfdnc.contracts.config import load_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
+from tfdnc.pipeline import stations
 
 HOSTILE = ["[v2]", "v\\2", "v*", "v?"]
 
@@ -29,7 +29,7 @@ def test_a_character_of_a_pattern_is_refused_by_name_before_a_station_works(name
         travel(load_config(config_file), runs / "x")
     assert f"a path without {character}, which TensorFlow reads as part of a pattern" in str(refused.value)
     with pytest.raises(UserError, match="TensorFlow reads as part of a pattern"):
-        check(expand(variants_of([config_file], []), [1]), runs, road.stations_of)
+        check(expand(variants_of([config_file], []), [1]), runs, stations.stations_of)
     with pytest.raises(UserError, match="TensorFlow reads as part of a pattern"):
         bundle.check(runs / "1")
     assert not runs.exists()

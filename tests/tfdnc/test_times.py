@@ -2,8 +2,8 @@
 
 import pytest
 
-from tfdnc.data_config import UNITS_PER_SECOND
-from tfdnc.times import days_of, first_time_from, misread_by
+from tfdnc.contracts.data_config import UNITS_PER_SECOND
+from tfdnc.contracts.times import days_of, first_time_from, misread_by
 
 
 @pytest.mark.parametrize(

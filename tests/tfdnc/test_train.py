@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.cli import road
-from tfdnc.config import ExamplesConfig, parse_config
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable
-from tfdnc.schema import EPOCH_LOG, HISTORY_FILE
+from tfdnc.contracts.config import ExamplesConfig, parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.schema import EPOCH_LOG, HISTORY_FILE
+from tfdnc.pipeline import stations
 from tfdnc.training.callbacks import TrainingState
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.schedule import WarmupCosine
@@ -242,7 +242,7 @@ def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(t
     figures = run(tmp_path, make_config(epochs=12, patience=patience), falling_after(1))
     assert (figures["epochs"], figures["best_epoch"], figures["stopped_early"]) == (epochs, 2, epochs < 12)
     said = f"stopped after epoch {epochs}: no better for {epochs - 2} epochs, best was 2"
-    assert road.TRAIN.headline(figures).endswith(said if epochs < 12 else "best epoch 2 of 12")
+    assert stations.TRAIN.headline(figures).endswith(said if epochs < 12 else "best epoch 2 of 12")
     assert figures["steps"] == epochs * run(tmp_path / "one", make_config(epochs=1))["steps"]
     assert len(json.loads((tmp_path / HISTORY_FILE).read_text())) == epochs
 

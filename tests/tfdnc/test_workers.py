@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfdnc import schema
 from tfdnc.backend import keras, tf
-from tfdnc.config import load_config
-from tfdnc.errors import UserError
-from tfdnc.items import read_items
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import load_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import read_items
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.negatives import NEGATIVE_SOURCES

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from tfdnc.comparison.methods import default_baseline
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 PAPER = {"sasrec": 25_000, "mmoe": 7_200, "hadamard": 25_000}
 """Samples per second of the paper's Table 4, on hardware of its own: only their ratios can be compared."""

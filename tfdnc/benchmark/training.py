@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfdnc.comparison.schedule import ONE_THREAD
-from tfdnc.config import ExperimentConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdnc import schema
 from tfdnc.backend import keras, tf
-from tfdnc.config import ExperimentConfig, parse_config
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable, read_items
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExperimentConfig, parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.training.records import read_training
 from tfdnc.training.train import assemble
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from tfdnc.benchmark import pages
 from tfdnc.benchmark.rates import find_baseline, rates, same_windows
 from tfdnc.benchmark.training import measure
-from tfdnc.cli import road, screen
-from tfdnc.cli.travel import travel
+from tfdnc.cli import screen
+from tfdnc.cli.station_runs import run_stations
 from tfdnc.cli.working import last_log_line
-from tfdnc.config import load_config
+from tfdnc.contracts.config import load_config
+from tfdnc.pipeline import stations
 
 
 def benchmark_training(arguments: argparse.Namespace) -> None:
@@ -19,7 +20,7 @@ def benchmark_training(arguments: argparse.Namespace) -> None:
     baseline = find_baseline([config.name for config in configs], arguments.baseline)
     for config in configs:
         screen.console.print(config.name, style="bold reverse")
-        travel(config, arguments.runs / config.name, last=road.EXAMPLES.name)
+        run_stations(config, arguments.runs / config.name, last=stations.EXAMPLES.name)
     with last_log_line("benchmark"):
         measured = measure(configs, arguments.runs, arguments.steps, arguments.rounds)
     rows = rates(measured, baseline)

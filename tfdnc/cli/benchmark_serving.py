@@ -12,19 +12,20 @@ from typing import NamedTuple
 from tensorflow_serving.apis import predict_pb2
 
 from serving import messages, tensors
+from serving.bundles.recorded import read_recorded
+from serving.bundles.verify import find_version
 from serving.predict import bind_inputs, choose_outputs
-from serving.recorded import read_recorded
 from serving.servable import Servable
-from serving.verify import find_version
-from tfdnc import schema
-from tfdnc.benchmark import pages, serving_pages
-from tfdnc.benchmark.serving import RELOAD_CLIENTS, long_load, measure, reloads
-from tfdnc.benchmark.serving_figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
-from tfdnc.benchmark.serving_load import Load, Processes, Threads
-from tfdnc.benchmark.serving_server import ServerProcess
+from tfdnc.benchmark import pages
 from tfdnc.cli import screen
 from tfdnc.cli.working import last_log_line
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.load_test import report
+from tfdnc.load_test.figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
+from tfdnc.load_test.load import Load, Processes, Threads
+from tfdnc.load_test.measurements import RELOAD_CLIENTS, long_load, measure, reloads
+from tfdnc.load_test.server import ServerProcess
 
 _USERS = 64
 _SIGNATURE = "retrieve"
@@ -51,9 +52,9 @@ def benchmark_serving(arguments: argparse.Namespace) -> None:
     with last_log_line("benchmark"), contextlib.ExitStack() as stack:
         subject = _recorded(arguments.bundle) if arguments.bundle else stack.enter_context(_synthetic(arguments))
         results = {"bundle": subject.description, **_measure(arguments, subject, stack)}
-    notes = [*serving_pages.NOTES, *serving_pages.describe(results["load"], results["reloads"])]
+    notes = [*report.NOTES, *report.describe(results["load"], results["reloads"])]
     _show(arguments.output, results, notes)
-    serving_pages.write_pages(arguments.output, pages.describe_machine(_command(arguments)), results, notes)
+    report.write_pages(arguments.output, pages.describe_machine(_command(arguments)), results, notes)
     screen.console.print(f"serving.md, .json and .png are in {arguments.output}", soft_wrap=True)
 
 
@@ -129,7 +130,7 @@ def _is_one_users(request: predict_pb2.PredictRequest) -> bool:
 
 @contextlib.contextmanager
 def _synthetic(arguments: argparse.Namespace) -> Iterator[Subject]:
-    from tfdnc.benchmark.serving_bundle import Size, make_bundle, make_histories
+    from tfdnc.load_test.bundle import Size, make_bundle, make_histories
 
     size = Size(arguments.items, arguments.clusters, arguments.dim, index=arguments.index, encoder=arguments.encoder)
     requests = [messages.retrieve_request([history], size.max_candidates) for history in make_histories(size, _USERS)]
@@ -153,8 +154,8 @@ def _as_json(request: predict_pb2.PredictRequest) -> bytes:
 def _show(output: Path, results: dict, notes: list[str]) -> None:
     screen.console.print(results["bundle"], soft_wrap=True)
     for title, headers, cells, rows in (
-        ("Latency by load", serving_pages.RATE_HEADERS, serving_pages.rate_cells, results["rates"]),
-        ("Figures", serving_pages.FIGURE_HEADERS, serving_pages.figure_cells, results["figures"]),
+        ("Latency by load", report.RATE_HEADERS, report.rate_cells, results["rates"]),
+        ("Figures", report.FIGURE_HEADERS, report.figure_cells, results["figures"]),
     ):
         made = screen.table_of_figures(title, *headers)
         for row in rows:

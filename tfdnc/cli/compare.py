@@ -6,12 +6,13 @@ import itertools
 import shlex
 from pathlib import Path
 
-from tfdnc.cli import road, screen
+from tfdnc.cli import screen
 from tfdnc.comparison.grid import Variant, variants_of
 from tfdnc.comparison.methods import default_baseline, method_tables
 from tfdnc.comparison.negatives import plot_ratios, ratio_table, ratio_variants
 from tfdnc.comparison.study import Study, carry_out
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline import stations
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -24,7 +25,7 @@ def compare(arguments: argparse.Namespace) -> int:
     tables_of = functools.partial(method_tables, labels=labels, baseline=baseline)
     name = "-".join(part for part in ("compare", common_name(labels)) if part)
     study = _study(arguments, variants, name, title="Comparison", stem="comparison", tables_of=tables_of)
-    return carry_out(study, road.stations_of, screen.console)
+    return carry_out(study, stations.stations_of, screen.console)
 
 
 def sweep(arguments: argparse.Namespace) -> int:
@@ -39,7 +40,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         tables_of=lambda results: [ratio_table(results)] if results else [],
         extra=plot_ratios,
     )
-    return carry_out(study, road.stations_of, screen.console)
+    return carry_out(study, stations.stations_of, screen.console)
 
 
 def common_name(labels: list[str]) -> str:

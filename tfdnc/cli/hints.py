@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from tfdnc import schema
-from tfdnc.cli import road
+from tfdnc.contracts import schema
+from tfdnc.pipeline import stations
 
 DEFAULT_RUNS = Path("runs")
 
@@ -31,7 +31,7 @@ def evaluate_command(run: Path) -> str:
 
 def next_steps(run: Path) -> str:
     """Returns what a run ends with: where the bundle is, and the commands that serve it and ask it."""
-    bundle = run / road.EXPORT.folder
+    bundle = run / stations.EXPORT.folder
     serve, query = shlex.join(["serve", str(bundle)]), shlex.join(["query", "--run", str(run)])
     return (
         f"\nThe bundle is {bundle}. Serve it, and ask it from another terminal:\n\n"

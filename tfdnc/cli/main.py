@@ -10,12 +10,12 @@ from serving import options as server_flags
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import add_cluster_flags
 from tfdnc.cli.noise import quiet_libraries, set_up_logging
+from tfdnc.cli.station_runs import run_stations
 from tfdnc.cli.streams import lenient_streams
-from tfdnc.cli.travel import travel
 from tfdnc.cli.working import last_log_line
-from tfdnc.config import load_config
-from tfdnc.errors import UserError
-from tfdnc.schema import MODEL_NAME
+from tfdnc.contracts.config import load_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.schema import MODEL_NAME
 
 _STATION_HELP = {
     "generate": "make a log with planted tastes (configs with a `generate` section)",
@@ -225,16 +225,16 @@ def _adder(commands) -> Callable[..., argparse.ArgumentParser]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    _travel(arguments, last=None)
+    _run_stations(arguments, last=None)
 
 
 def _station(arguments: argparse.Namespace) -> None:
-    _travel(arguments, last=arguments.station)
+    _run_stations(arguments, last=arguments.station)
 
 
-def _travel(arguments: argparse.Namespace, last: str | None) -> None:
+def _run_stations(arguments: argparse.Namespace, last: str | None) -> None:
     config = load_config(arguments.config, arguments.set)
-    travel(config, arguments.runs / config.name, last, arguments.force)
+    run_stations(config, arguments.runs / config.name, last, arguments.force)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -303,7 +303,7 @@ def _benchmark_serving(arguments: argparse.Namespace) -> None:
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
-    from tfdnc.fetch import fetch
+    from tfdnc.datasets.fetch import fetch
 
     folder = fetch(arguments.name, arguments.output / arguments.name)
     screen.console.print(f"{arguments.name} is in {folder}")

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from tfdnc.cli import library_log
 from tfdnc.cli.streams import LenientStream
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _OURS = {"tfdnc", "beam_jobs", "serving"}
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tensorflow_serving.apis import model_pb2
 
-from serving import replay
+from serving.bundles import replay
+from serving.bundles.publish import publish
+from serving.bundles.verify import Ask, Report, find_version, verify
 from serving.client import Tls
-from serving.publish import publish
-from serving.verify import Ask, Report, find_version, verify
 from tfdnc.cli import screen
 from tfdnc.cli.working import last_log_line
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 
 def verify_bundle(arguments: argparse.Namespace) -> None:

@@ -9,17 +9,18 @@ import grpc
 import numpy as np
 from rich.text import Text
 
-from serving.bundle import read_manifest as read_bundle_manifest
+from serving.bundles.bundle import read_manifest as read_bundle_manifest
+from serving.bundles.verify import find_version
 from serving.client import Retrieval, RetrievalClient, RetrievalError, Tls
-from serving.verify import find_version
-from tfdnc import schema
-from tfdnc.cli import road, screen
+from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_wishes
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.cli.reach import await_model, unknown_model
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable, read_items
-from tfdnc.stations import read_manifest
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.pipeline import stations
+from tfdnc.pipeline.engine import read_manifest
 
 _SHOWN_HISTORY = 8
 _SHOWN_PER_CLUSTER = 5
@@ -34,8 +35,8 @@ def query(arguments: argparse.Namespace) -> None:
         )
     run = arguments.run or _newest_run(arguments.runs)
     # What the bundle was made with: a command for some stations may have rewritten the config of the run since.
-    manifest = read_bundle_manifest(find_version(run / road.EXPORT.folder))
-    items = read_items(run / road.CLUSTER.folder)
+    manifest = read_bundle_manifest(find_version(run / stations.EXPORT.folder))
+    items = read_items(run / stations.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
     reads_times = manifest["config"]["model"]["times"]
@@ -53,8 +54,8 @@ def query(arguments: argparse.Namespace) -> None:
             raise unknown_model(target, arguments.model_name, names, tls=tls) from error
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
         raise UserError(
-            f"Expected a server of {run / road.EXPORT.folder} at {target}, but it answers with clusters or items that "
-            "this run does not have: start it on this bundle, or name its run with --run."
+            f"Expected a server of {run / stations.EXPORT.folder} at {target}, but it answers with clusters or items "
+            "that this run does not have: start it on this bundle, or name its run with --run."
         )
     _show_user(run, user, items)
     _show_answer(answer, user, items, _merge_of(arguments))
@@ -77,7 +78,7 @@ def _ask(client: RetrievalClient, user: User, reads_times: bool, arguments: argp
 
 
 def _newest_run(runs: Path) -> Path:
-    bundles = [folder for folder in runs.glob(f"*/{road.EXPORT.folder}") if read_manifest(folder)]
+    bundles = [folder for folder in runs.glob(f"*/{stations.EXPORT.folder}") if read_manifest(folder)]
     if not bundles:
         raise UserError(f"Expected a run with a bundle in {runs}, found none: run `tfdnc run CONFIG` first.")
     return max(bundles, key=lambda folder: folder.stat().st_mtime).parent
@@ -91,7 +92,7 @@ def _target(arguments: argparse.Namespace, run: Path) -> Iterator[str]:
         return
     from serving.server import running
 
-    with running(run / road.EXPORT.folder, model_name=arguments.model_name) as server:
+    with running(run / stations.EXPORT.folder, model_name=arguments.model_name) as server:
         screen.console.print(f"Started an embedded server at {server.address}")
         yield server.address
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.dataset as ds
 
-from tfdnc import schema
-from tfdnc.cli import road, screen
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable
+from tfdnc.cli import screen
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.pipeline import stations
 
 _COLUMNS = ["user_id", "items", "times", "test"]
 _SHOWN_UNKNOWN = 8
@@ -81,7 +82,7 @@ def _first(run: Path, items: ItemTable) -> User:
 
 
 def _sequences(run: Path) -> Path:
-    return run / road.PREPARE.folder / schema.SEQUENCES
+    return run / stations.PREPARE.folder / schema.SEQUENCES
 
 
 def _read(row: dict, items: ItemTable) -> User:

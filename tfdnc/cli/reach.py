@@ -8,7 +8,7 @@ import grpc
 from serving.client import RetrievalClient, RetrievalError
 from serving.client.answers import highest_available
 from tfdnc.cli import screen
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _POLL_SECONDS = 0.2
 _ATTEMPT_SECONDS = 5.0

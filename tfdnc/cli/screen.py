@@ -8,9 +8,9 @@ import rich
 from rich import box
 from rich.table import Table
 
+from tfdnc.contracts.narrow import drop_columns
 from tfdnc.evaluation.metrics import sizes_of
-from tfdnc.narrow import drop_columns
-from tfdnc.stations import Outcome, Station
+from tfdnc.pipeline.engine import Outcome, Station
 
 # The console of the process, which libraries and the bar of a training print on too. Ids and titles are data, whatever
 # brackets they hold.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdnc.config import ClusterConfig
+from tfdnc.contracts.config import ClusterConfig
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import numpy as np
 from tfdnc.clustering.cold import NO_PLACE
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
-from tfdnc.config import ClusterConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfdnc import schema
-from tfdnc.errors import UserError
-from tfdnc.sequences import training_part
-from tfdnc.shards import check_shards
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.sequences import training_part
+from tfdnc.contracts.shards import check_shards
 
 
 @dataclass(frozen=True)

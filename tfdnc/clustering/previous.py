@@ -7,9 +7,9 @@ import numpy as np
 from tfdnc.clustering.cold import NO_PLACE
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS
-from tfdnc.config import ClusterConfig
-from tfdnc.errors import UserError
-from tfdnc.items import read_columns
+from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import read_columns
 
 _LEAST_SHARE, _USUAL_SHARE = 0.5, 0.9  # of the training events, of items that the earlier table knows
 

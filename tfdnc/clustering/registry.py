@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from tfdnc.clustering.log import TrainingLog
-from tfdnc.config import ClusterConfig
-from tfdnc.errors import UserError
-from tfdnc.registry import Registry
+from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.registry import Registry
 
 Clusterer = Callable[[TrainingLog, ClusterConfig, int], tuple[np.ndarray, dict]]
 """`(log, config, seed) -> (int [N], figures)`: the cluster of each item in order of `sequence_index` 1..N.

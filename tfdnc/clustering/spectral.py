@@ -11,7 +11,7 @@ from tfdnc.clustering.cold import NO_PLACE
 from tfdnc.clustering.kmeans import cluster_directions
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
-from tfdnc.config import ClusterConfig
+from tfdnc.contracts.config import ClusterConfig
 
 logger = logging.getLogger(__name__)
 

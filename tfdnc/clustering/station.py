@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfdnc import schema
 from tfdnc.clustering.cold import NO_PLACE, place_cold_items
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.naming import name_clusters, top_items
 from tfdnc.clustering.registry import CLUSTERERS
-from tfdnc.config import ClusterConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfdnc.config import ExperimentConfig, load_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import ExperimentConfig, load_config
+from tfdnc.contracts.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from tfdnc.comparison.grid import Variant
 from tfdnc.comparison.results import Result
 from tfdnc.comparison.tables import Column, Row, Summary, Table, summarise, used
-from tfdnc.config import load_config
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import load_config
+from tfdnc.contracts.errors import UserError
 
 PLOT = "negatives.png"
 SAMPLER = "mixed"

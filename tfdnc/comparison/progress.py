@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tfdnc import schema
 from tfdnc.comparison.grid import Experiment
 from tfdnc.comparison.results import StationsOf
 from tfdnc.comparison.schedule import Ending, Job
-from tfdnc.stations import unfinished_folder
+from tfdnc.contracts import schema
+from tfdnc.pipeline.engine import unfinished_folder
 
 
 def read_epochs(folder: Path) -> tuple[int, float]:

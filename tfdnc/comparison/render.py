@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tfdnc.comparison.tables import Table, best_rows
-from tfdnc.narrow import drop_columns
+from tfdnc.contracts.narrow import drop_columns
 
 _WIDE = 160
 """Columns of a table that is printed into a file or a pipe."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfdnc.comparison.grid import Experiment, Variant, experiment, seeds_in
-from tfdnc.config import ExperimentConfig
-from tfdnc.stations import Station, standing
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.pipeline.engine import Station, standing
 
 StationsOf = Callable[[ExperimentConfig], list[Station]]
 """config -> its stations in order; handed in by the command line, which alone knows what binds them to code."""

@@ -12,7 +12,7 @@ from tfdnc.comparison.grid import Experiment
 from tfdnc.comparison.progress import LineLog, LiveTable
 from tfdnc.comparison.results import StationsOf, finished_stations
 from tfdnc.comparison.schedule import ONE_THREAD, Ending, Job, run_jobs, terminable
-from tfdnc.tensorflow_paths import tensorflow_path
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
 
 LOG = "compare.log"
 """In a run: what its stations printed when a grid ran them."""

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.config import MergeConfig
+from tfdnc.contracts.config import MergeConfig
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
-from tfdnc.index.exact import ExactIndex
-from tfdnc.merge import MERGES, Candidates, Wishes, bound, merge
 from tfdnc.model.retriever import Retriever
+from tfdnc.retrieval.index.exact import ExactIndex
+from tfdnc.retrieval.merge import MERGES, Candidates, Wishes, bound, merge
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfdnc.items import ItemTable
+from tfdnc.contracts.items import ItemTable
 from tfdnc.training.records import HeldOutRecords
 
 BINS = 10

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdnc.config import ClusterConfig
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable
+from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
 from tfdnc.training.records import HeldOutRecords
 
 

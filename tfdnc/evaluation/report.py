@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdnc.config import EvaluateConfig, ExperimentConfig, MergeConfig
+from tfdnc.contracts.config import EvaluateConfig, ExperimentConfig, MergeConfig
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.schema import REPORT, UNKNOWN_TIME
 from tfdnc.evaluation import judge as judging
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
 from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
-from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
-from tfdnc.schema import REPORT, UNKNOWN_TIME
 from tfdnc.training.records import HeldOutRecords
 
 

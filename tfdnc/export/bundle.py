@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.config import ExperimentConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
 from tfdnc.export.module import RetrievalModule
 from tfdnc.export.recovery import ensure_joint_recovery
 from tfdnc.export.warmup import write_warmup
-from tfdnc.index import INDEXES
-from tfdnc.index.users import Users
-from tfdnc.items import ItemTable
 from tfdnc.model.retriever import Retriever
+from tfdnc.retrieval.index import INDEXES
+from tfdnc.retrieval.index.users import Users
 
 
 def export_bundle(

@@ -3,9 +3,9 @@
 Each function returns assertions; put them under `tf.control_dependencies` of what must not run on a bad request.
 """
 
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.merge import Wishes
+from tfdnc.contracts import schema
+from tfdnc.retrieval.merge import Wishes
 
 
 def check_rows(history: tf.Tensor) -> list[tf.Operation]:

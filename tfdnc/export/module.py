@@ -4,18 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.config import ExportConfig, MergeConfig
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExportConfig, MergeConfig
+from tfdnc.contracts.items import ItemTable
 from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_times, check_wishes
 from tfdnc.export.recent import elapsed_times, last_items, widen_times
 from tfdnc.export.vocabulary import ItemVocabulary
-from tfdnc.index import ClusterIndex
-from tfdnc.index.listing import expected_shares, search_list
-from tfdnc.index.seen import clusters_of_items
-from tfdnc.items import ItemTable
-from tfdnc.merge import BY_RANK, Wishes, count_clusters, reads_partition, seats, select_keys
 from tfdnc.model.retriever import Retriever
+from tfdnc.retrieval.index import ClusterIndex
+from tfdnc.retrieval.index.listing import expected_shares, search_list
+from tfdnc.retrieval.index.seen import clusters_of_items
+from tfdnc.retrieval.merge import BY_RANK, Wishes, count_clusters, reads_partition, seats, select_keys
 
 Tensors = dict[str, tf.Tensor]
 

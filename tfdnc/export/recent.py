@@ -1,7 +1,7 @@
 """What of a request's history is encoded: the last known items of every row, and the time that went by after each."""
 
 from tfdnc.backend import tf
-from tfdnc.schema import UNKNOWN_TIME
+from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
 def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, ...]:

@@ -5,12 +5,12 @@ import logging
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.config import MergeConfig
-from tfdnc.index import ClusterIndex, ExactIndex
-from tfdnc.index.listing import expected_shares, search_list
-from tfdnc.index.users import Users, queries_near
-from tfdnc.merge import joint
+from tfdnc.contracts.config import MergeConfig
 from tfdnc.model.retriever import Retriever
+from tfdnc.retrieval.index import ClusterIndex, ExactIndex
+from tfdnc.retrieval.index.listing import expected_shares, search_list
+from tfdnc.retrieval.index.users import Users, queries_near
+from tfdnc.retrieval.merge import joint
 
 _LOG = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 from tfdnc.export.histories import take_users
-from tfdnc.index.users import Users
 from tfdnc.model.retriever import Retriever
+from tfdnc.retrieval.index.users import Users
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 _ASSET = "item_ids.txt"
 

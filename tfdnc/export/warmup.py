@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfdnc import schema
 from tfdnc.backend import tf
+from tfdnc.contracts import schema
+from tfdnc.contracts.items import ItemTable
 from tfdnc.export.module import RetrievalModule
-from tfdnc.items import ItemTable
 
 _HISTORY_LENGTH = 50
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from tfdnc.backend import keras, tf
+from tfdnc.contracts.schema import UNKNOWN_TIME
 from tfdnc.model.randomness import Stream
-from tfdnc.schema import UNKNOWN_TIME
 
 NUM_BUCKETS = 65
 """Unknown, 0, and one for each power of two that int64 holds."""

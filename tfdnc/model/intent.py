@@ -8,8 +8,8 @@ import itertools
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.items import cluster_prior
+from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.items import cluster_prior
 from tfdnc.model.losses import Catalogue
 from tfdnc.model.losses.draws import draw_from_pools
 from tfdnc.model.randomness import Stream

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 from tfdnc.model.losses import Catalogue, Targets
 from tfdnc.model.randomness import Stream
 

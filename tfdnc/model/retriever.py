@@ -6,8 +6,10 @@ import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
-from tfdnc.config import ModelConfig, TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.schema import UNKNOWN_TIME
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windows
 from tfdnc.model.gaps import GapEmbedding, hide_times
 from tfdnc.model.intent import make_intent
@@ -15,8 +17,6 @@ from tfdnc.model.item_tower import FeatureMatrix, ItemFeatures, TrainedItems
 from tfdnc.model.losses import LOSSES, Catalogue, Targets
 from tfdnc.model.precision import resolve_precision
 from tfdnc.model.randomness import Stream, substream
-from tfdnc.schema import UNKNOWN_TIME
-from tfdnc.tensorflow_paths import tensorflow_path
 
 
 class Retriever(tfrs.Model):

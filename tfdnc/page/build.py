@@ -9,14 +9,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tfdnc import __version__
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.schema import RUN_CONFIG
 from tfdnc.page import curves, tables
 from tfdnc.page.chart import COLORS
 from tfdnc.page.clusters import clusterings
 from tfdnc.page.item_map import item_maps
 from tfdnc.page.runs import Group, Run, group_runs, read_runs
 from tfdnc.page.tables import NOTHING
-from tfdnc.schema import RUN_CONFIG
 
 _WHERE_ONLY = {"data.path", "data.items.path"}
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable, read_items
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.contracts.schema import WEIGHTS
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.page.chart import COLORS
 from tfdnc.page.runs import Group, Run
-from tfdnc.schema import WEIGHTS
-from tfdnc.tensorflow_paths import tensorflow_path
 
 WIDTH, HEIGHT, MARGIN = 720, 540, 14
 MAX_POINTS, MAX_TITLES = 4000, 400

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from tfdnc import schema
-from tfdnc.errors import UserError
-from tfdnc.stations import MANIFEST, read_manifest
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline.engine import MANIFEST, read_manifest
 
 STATIONS = ("generate", "prepare", "cluster", "examples", "train", "evaluate")
 _SEED = re.compile(r"^(?P<name>.+)-seed\d+$")

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.config import TrainConfig
-from tfdnc.errors import UserError
+from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.errors import UserError
 from tfdnc.training.negatives import NegativeSource
 from tfdnc.training.records import HeldOutRecords, TrainingRecords
 from tfdnc.training.workers import ALONE, Place

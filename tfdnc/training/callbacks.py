@@ -10,10 +10,10 @@ from pathlib import Path
 import rich
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tfdnc import schema
 from tfdnc.backend import keras, tf
-from tfdnc.errors import UserError
-from tfdnc.tensorflow_paths import tensorflow_path
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.training.team import Team
 
 _CHECKPOINTS = "checkpoints"

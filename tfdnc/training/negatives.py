@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from tfdnc.config import ExperimentConfig
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable
-from tfdnc.negatives import NEGATIVE_SAMPLERS, user_generator
-from tfdnc.registry import Registry
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.negatives import NEGATIVE_SAMPLERS, user_generator
+from tfdnc.contracts.registry import Registry
 from tfdnc.training.records import TrainingRecords
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdnc import schema
 from tfdnc.backend import tf
-from tfdnc.errors import UserError
-from tfdnc.shards import check_shards
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.shards import check_shards
 from tfdnc.training.workers import ALONE, Place
 
 _PARSE_BATCH = 256  # of 64 to 1024 the fastest, by a third: what it parses still fits a cache

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfdnc.backend import keras, tf
-from tfdnc.config import ExperimentConfig
-from tfdnc.errors import UserError
-from tfdnc.items import ItemTable
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.schema import HISTORY_FILE, WEIGHTS
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.retriever import Retriever
-from tfdnc.schema import HISTORY_FILE, WEIGHTS
-from tfdnc.tensorflow_paths import tensorflow_path
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.callbacks import (
     BestWeights,

@@ -4,7 +4,7 @@ import json
 import os
 from typing import NamedTuple
 
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 
 
 class Place(NamedTuple):

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.config import ModelConfig
+from tfdnc.contracts.config import ModelConfig
+from tfdnc.contracts.registry import Registry
 from tfdnc.model.randomness import Stream
-from tfdnc.registry import Registry
 
 
 class Windows(NamedTuple):

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.config import TrainConfig
+from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.registry import Registry
 from tfdnc.model.randomness import Stream
-from tfdnc.registry import Registry
 
 
 class Targets(NamedTuple):

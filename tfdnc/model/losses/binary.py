@@ -3,7 +3,7 @@
 import math
 
 from tfdnc.backend import tf
-from tfdnc.errors import UserError
+from tfdnc.contracts.errors import UserError
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.draws import draw_from_pools, score_draws
 

@@ -1,0 +1,1 @@
+"""Logs: their files and formats, from bytes to checked rows."""

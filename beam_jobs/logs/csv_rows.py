@@ -1,0 +1,217 @@
+"""Text with separated columns -> checked rows: CSV, with or without quoted fields, and MovieLens' `a::b::c`."""
+
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from beam_jobs.logs.event_weights import weights_of
+from beam_jobs.logs.lines import line_spans, slices_of, well_formed_lines
+from beam_jobs.logs.log_rows import Columns, Rows, Wanted, check
+from beam_jobs.logs.log_times import no_times, times_of_text
+from beam_jobs.logs.quoted_text import WRONG_COLUMNS, QuotedText, Record, read_records
+from tfdnc.contracts.data_config import Quotes
+
+HAS_NUL = "NUL byte"
+
+UTF8_MARK = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8 text; elsewhere it is a character like any other."""
+
+_QUOTED_ROWS = 50_000  # rows of quoted CSV per block: they are Python objects until they are columns
+_LONE_RETURN = re.compile(rb"\r(?!\n|\Z)")
+_SEPARATOR = b"\x1f"  # pyarrow splits at single bytes only; ASCII's own "unit separator" stands for "::"
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """How rows are written, and where in a row the columns stand that are read.
+
+    Attributes:
+        separator: `b","`, or `b"::"` for MovieLens.
+        quotes: how quotes are written in fields, or that no field is quoted.
+        num_columns: columns that every row must have.
+        user: position of the user id.
+        item: position of the item id.
+        time: position of the time; None: the log has none, and is in order.
+        time_unit: `data.time_unit`.
+        wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
+        weight: position of the weight; None: the log has none.
+    """
+
+    separator: bytes
+    quotes: Quotes
+    num_columns: int
+    user: int
+    item: int
+    time: int | None
+    time_unit: str = "s"
+    wanted: tuple[Wanted, ...] = ()
+    weight: int | None = None
+
+    @property
+    def columns(self) -> list[int]:
+        """Positions of user, item, time and weight if there are any, and of what is wanted."""
+        return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Positions of the time and of the weight, as far as there are any."""
+        return [column for column in (self.time, self.weight) if column is not None]
+
+    @property
+    def quoted_text(self) -> QuotedText:
+        """The layout of rows that may have quoted fields."""
+        return QuotedText(self.separator, self.num_columns, tuple(self.columns), self.quotes)
+
+    def parse(self, block: bytes, offset: int) -> Rows:
+        """Returns the rows of whole lines, as `parse_block`."""
+        return parse_block(block, offset, self)
+
+
+def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
+    """Parses whole lines without quoted fields, all at once; blank lines are no rows.
+
+    Args:
+        block: lines; only the last one may lack its line end.
+        offset: bytes of the file before the block.
+        row_format: how rows are written.
+
+    Returns:
+        The block's rows.
+    """
+    malformed: list[tuple[int, bytes, str]] = []
+    if b"\0" in block:
+        # For the vector instructions of pyarrow's parser a NUL ends a string: they overlook separators behind it.
+        block = _set_aside(block, offset, _lines_with_nul(block), HAS_NUL, malformed)
+    lines, separator = _one_byte_separators(block, row_format)
+    try:
+        columns = _read_columns(lines, separator, row_format)
+    except pa.ArrowInvalid:  # some line has another number of columns; all other bytes are read as they stand
+        good = well_formed_lines(lines, separator, row_format.num_columns)
+        wrong = np.setdiff1d(np.arange(len(line_spans(block)[0])), good)
+        block = _set_aside(block, offset, wrong, WRONG_COLUMNS, malformed)
+        columns = _read_columns(_one_byte_separators(block, row_format)[0], separator, row_format)
+    rows = check(_typed(columns, row_format), offset, lambda numbers: slices_of(block, offset, numbers))
+    return dataclasses.replace(rows, malformed=sorted(malformed + rows.malformed))
+
+
+def _lines_with_nul(block: bytes) -> np.ndarray:
+    """Returns the numbers of the lines that hold a NUL byte."""
+    places = np.flatnonzero(np.frombuffer(block, np.uint8) == 0)
+    return np.unique(np.searchsorted(line_spans(block)[0], places, side="right") - 1)
+
+
+def _set_aside(block: bytes, offset: int, lines: np.ndarray, reason: str, malformed: list) -> bytes:
+    """Appends lines to the malformed ones, and returns the block with blank lines in their place."""
+    malformed += [(start, text, reason) for start, text in slices_of(block, offset, lines)]
+    rest = bytearray(block)
+    starts, ends = line_spans(block)
+    for line in lines:
+        rest[starts[line] : ends[line]] = b"\n" * int(ends[line] - starts[line])
+    return bytes(rest)
+
+
+def _one_byte_separators(block: bytes, row_format: RowFormat) -> tuple[bytes, bytes]:
+    """Returns the lines of a block as pyarrow can split them, and the separator to split them at."""
+    # pyarrow would end a line at a lone carriage return too.
+    lines = _LONE_RETURN.sub(b" ", block) if block.count(b"\r") != block.count(b"\r\n") else block
+    if len(row_format.separator) == 1:
+        return lines, row_format.separator
+    # A row that itself holds our stand-in gets more columns than any row may have.
+    lines = lines.replace(_SEPARATOR, _SEPARATOR * row_format.num_columns)
+    return lines.replace(row_format.separator, _SEPARATOR), _SEPARATOR
+
+
+def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> Iterator[Rows]:
+    """Parses CSV with quoted fields, which may hold separators and line ends; slower than `parse_block`.
+
+    Args:
+        lines: from the first line of a record to the end of the file.
+        offset: bytes of the file before the first line.
+        row_format: how rows are written.
+
+    Yields:
+        The rows, a block at a time.
+    """
+    start, records, malformed, joined = offset, [], [], 0
+    for record in read_records(lines, offset, row_format.quoted_text, partial(_may_be_row, row_format)):
+        if b"\0" in record.text:
+            malformed += _lines_of(record, HAS_NUL)
+        elif record.fault is None:
+            records.append(record)
+            joined += record.text.count(b"\n", 0, -1)
+        else:
+            malformed.append((record.offset, record.text, record.fault))
+        if len(records) + len(malformed) >= _QUOTED_ROWS:
+            yield _rows_of_records(start, records, malformed, joined, row_format)
+            start, records, malformed, joined = record.offset + len(record.text), [], [], 0
+    yield _rows_of_records(start, records, malformed, joined, row_format)
+
+
+def _lines_of(record: Record, reason: str) -> Iterator[tuple[int, bytes, str]]:
+    """Yields the lines of a record as malformed rows."""
+    offset = record.offset
+    for line in io.BytesIO(record.text):
+        yield offset, line, reason
+        offset += len(line)
+
+
+def _may_be_row(row_format: RowFormat, line: bytes) -> bool:
+    """Returns whether a line inside quotes may be an event: with all columns, ids and time before the next quote.
+
+    In the last line of a sound record the columns after the quoted one are those of the record itself.
+    """
+    fields = line.removesuffix(b"\n").removesuffix(b"\r").split(row_format.separator)
+    time = row_format.time
+    last = max(row_format.user, row_format.item, row_format.user if time is None else time)
+    if len(fields) != row_format.num_columns or line.partition(b'"')[0].count(row_format.separator) < last:
+        return False
+    return time is None or times_of_text(pa.array([fields[time]], pa.binary()), row_format.time_unit).null_count == 0
+
+
+def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list[pa.Array]:
+    """Returns `row_format.columns` as bytes, all but `row_format.numbers` dictionary-encoded.
+
+    Raises:
+        pa.ArrowInvalid: a line has another number of columns. pyarrow would also ask what to do about each of them, but
+            fails to ask about a line that is not UTF-8.
+    """
+    names = [str(column) for column in range(row_format.num_columns)]
+    # Binary, not string or integer: a single bad value would otherwise fail the whole block.
+    types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
+    types |= {str(column): pa.binary() for column in row_format.numbers}
+    if lines.startswith(UTF8_MARK):
+        lines = b"\n" + lines  # pyarrow drops a mark that a block happens to begin with
+    table = pa.csv.read_csv(
+        pa.BufferReader(lines),
+        read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
+        parse_options=pa.csv.ParseOptions(delimiter=separator.decode(), quote_char=False, double_quote=False),
+        convert_options=pa.csv.ConvertOptions(include_columns=list(types), column_types=types),
+    )
+    return [table[str(column)].combine_chunks() for column in row_format.columns]
+
+
+def _rows_of_records(start: int, records: list[Record], malformed: list, joined: int, row_format: RowFormat) -> Rows:
+    """Returns the checked rows of records, in `joined` more lines than there are records."""
+    columns = [pa.array([record.fields[c] for record in records], pa.binary()) for c in range(len(row_format.columns))]
+    encoded = [
+        values if column in row_format.numbers else values.dictionary_encode()
+        for column, values in zip(row_format.columns, columns, strict=True)
+    ]
+    rows = check(_typed(encoded, row_format), start, lambda numbers: [records[row][:2] for row in numbers])
+    return dataclasses.replace(rows, malformed=sorted(malformed + rows.malformed), lines_joined=joined)
+
+
+def _typed(columns: list[pa.Array], row_format: RowFormat) -> Columns:
+    """Returns `row_format.columns`, read as bytes, as the columns to check."""
+    user, item, *values = columns
+    unit = row_format.time_unit
+    time = no_times(len(user)) if row_format.time is None else times_of_text(values.pop(0), unit)
+    weight = None if row_format.weight is None else weights_of(values.pop(0))
+    return Columns(user, item, time, unit, tuple(values), row_format.wanted, weight)

@@ -1,0 +1,192 @@
+"""The formats of logs: which files a config means, and where in their rows the columns stand."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+
+from beam_jobs.logs.csv_rows import UTF8_MARK, RowFormat
+from beam_jobs.logs.inputs import InputFile, find_beside, find_files, is_empty, open_bytes
+from beam_jobs.logs.json_rows import JsonFormat, numbers_in
+from beam_jobs.logs.log_files import Log, LogFile
+from beam_jobs.logs.log_rows import Wanted
+from beam_jobs.logs.log_times import ISO, NO_TIMES
+from beam_jobs.logs.parquet_files import ParquetFile, find_parquet
+from beam_jobs.logs.quoted_text import split_line
+from beam_jobs.logs.text_files import TextFile
+from tfdnc.contracts.data_config import DataConfig, Quotes
+from tfdnc.contracts.errors import UserError
+
+RATINGS, MOVIES = "ratings.dat", "movies.dat"
+KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
+_MOVIELENS_ROW = RowFormat(separator=b"::", quotes="none", num_columns=4, user=0, item=1, time=3)
+_FIRST_BYTES = 1 << 16  # of a file without a header, to see what its rows hold
+_SEPARATORS = ("\t", ";", "|", ",", " ")  # to be found in a header, the likeliest first
+_SHOWN = 500  # characters of a first line that a message quotes
+_FLAG = (r"^[01]?$", "neither blank, 0 nor 1")
+_NUMBER = (r"^(0|[1-9][0-9]*)?$", "neither blank nor a plain integer")
+
+
+def find_log(config: DataConfig) -> Log:
+    """Returns the log of the config.
+
+    Raises:
+        UserError: there is no such file, or one lacks a column or cannot be read as the config says.
+    """
+    if not config.locations:
+        raise UserError("Expected data.path to name the log, found no path in the config.")
+    find, read = _FORMATS[config.format]
+    source, found = ", ".join(config.locations), find(config)
+    # A part of a log without a row has not even a header where it was written by Spark or cut by `split`.
+    files = [read(file, config) for file in found if not is_empty(file)]
+    if not files:
+        names = "an empty file" if len(found) == 1 else f"{len(found)} empty files"
+        raise UserError(f"Expected events in {source}, found {names}.")
+    return Log(source, tuple(files))
+
+
+def folder_of(config: DataConfig) -> str:
+    """Returns the one folder that the config names, for formats that are a folder."""
+    if len(config.locations) != 1:
+        raise UserError(
+            f"Expected data.path to be one folder for data.format {config.format}, found {len(config.locations)} paths."
+        )
+    return config.locations[0]
+
+
+def _find_named(config: DataConfig) -> list[InputFile]:
+    """Returns the files that `data.path` names."""
+    return find_files(config.locations, "data.path", config.format)
+
+
+def _find_movielens(config: DataConfig) -> list[InputFile]:
+    folder = folder_of(config)
+    files = find_beside(folder, RATINGS)
+    if not files:
+        raise UserError(f"Expected {RATINGS} (user::item::rating::time) in folder {folder}, found none there.")
+    return files
+
+
+def _movielens_file(file: InputFile, config: DataConfig) -> TextFile:
+    del config
+    return TextFile(file, _MOVIELENS_ROW, _mark_length(_read_head(file)))
+
+
+def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
+    separator = config.field_separator_of(file.name).encode()
+    if config.header is None:
+        header, data_start = read_header(file, separator, config.quotes)
+    else:
+        header, data_start = list(config.header), _mark_length(_read_head(file))
+    advice = partial(_advice, header)
+    columns = {key: column_of(header, name, file, advice(key)) for key, name in _column_names(config).items()}
+    columns = {"time": None, **columns}
+    rows = RowFormat(separator, config.quotes, len(header), **columns, time_unit=config.time_unit)
+    return TextFile(file, rows, data_start)
+
+
+def _advice(header: list[str], key: str) -> str:
+    """Returns what to do about a CSV file without the column that `data.columns` has under a key."""
+    if len(header) == 1:
+        return _other_separator(header[0], "doubled") or "separate the fields by data.separator"
+    if any(name.isdecimal() for name in header):
+        return "begin the file with a line of column names, which this seems to lack, or name them in data.header"
+    return f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}"
+
+
+def _other_separator(line: str, quotes: Quotes) -> str | None:
+    """Returns the advice to set the separator by which a first line has several fields, None if there is none."""
+    for separator in _SEPARATORS:
+        if len(split_line(line.encode(), separator.encode(), quotes) or ()) > 1:
+            return f"set data.separator: {json.dumps(separator)}"
+    return None
+
+
+def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
+    names = {"time": None, **_column_names(config)}
+    ids_and_time = [names["user"], names["item"], *([] if config.time_unit == ISO else [names["time"]])]
+    head = _read_head(file)
+    data_start = _mark_length(head)
+    numbers = numbers_in(head[data_start:], [name for name in ids_and_time if name is not None])
+    return TextFile(file, JsonFormat(**names, time_unit=config.time_unit, numbers=numbers), data_start)
+
+
+def _parquet_file(file: InputFile, config: DataConfig) -> ParquetFile:
+    return find_parquet(file, _column_names(config), config.time_unit)
+
+
+def _find_kuairand(config: DataConfig) -> list[InputFile]:
+    """Returns the standard logs of any release (Pure, 1K, 27K) in order of their names.
+
+    `log_random_*.csv` is left out: its videos were drawn by lot, so they are not what a user was led to by taste.
+    """
+    folder = folder_of(config)
+    files = find_beside(folder, KUAIRAND_LOGS)
+    if not files:
+        raise UserError(f"Expected {KUAIRAND_LOGS} in folder {folder}, found none there; set data.path.")
+    return files
+
+
+def _kuairand_file(file: InputFile, config: DataConfig) -> TextFile:
+    header, data_start = read_header(file)
+    rows = config.kuairand
+
+    def column(name: str) -> int:
+        return column_of(header, name, file, "KuaiRand's logs begin with the names of their 19 columns")
+
+    wanted = [Wanted("feedback", column(rows.feedback), "1", _FLAG[0], f"{rows.feedback} is {_FLAG[1]}")]
+    if rows.tab is not None:
+        wanted.append(Wanted("tab", column("tab"), str(rows.tab), _NUMBER[0], f"tab is {_NUMBER[1]}"))
+    user, item, time = column("user_id"), column("video_id"), column("time_ms")
+    # All of its fields are numbers: no need to search gigabytes for quotes before the first row is read.
+    return TextFile(file, RowFormat(b",", "none", len(header), user, item, time, "ms", tuple(wanted)), data_start)
+
+
+_FORMATS: dict[str, tuple[Callable[[DataConfig], list[InputFile]], Callable[[InputFile, DataConfig], LogFile]]] = {
+    "movielens": (_find_movielens, _movielens_file),
+    "csv": (_find_named, _csv_file),
+    "jsonl": (_find_named, _json_lines_file),
+    "parquet": (_find_named, _parquet_file),
+    "kuairand": (_find_kuairand, _kuairand_file),
+}
+"""By `data.format`: which files a config means, and how one of them is read."""
+
+
+def _column_names(config: DataConfig) -> dict[str, str]:
+    """Returns "user", "item" and, if the log has them, "time" and "weight" -> name of the column in the log."""
+    return config.columns.model_dump(exclude_none=True)
+
+
+def _read_head(file: InputFile) -> bytes:
+    with open_bytes(file) as stream:
+        return stream.read(_FIRST_BYTES)
+
+
+def _mark_length(head: bytes) -> int:
+    """Returns the bytes before the first row of a file without a header: a mark, or none."""
+    return len(UTF8_MARK) if head.startswith(UTF8_MARK) else 0
+
+
+def read_header(file: InputFile, separator: bytes = b",", quotes: Quotes = "doubled") -> tuple[list[str], int]:
+    """Returns the column names of a CSV file (perhaps compressed) and the bytes that the header takes."""
+    try:
+        with open_bytes(file) as stream:
+            line = stream.readline()
+        text = line.removeprefix(UTF8_MARK).decode().strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Expected CSV text in {file.path}, could not read its first line: {error}.") from error
+    if not text:
+        raise UserError(f"Expected a CSV header in the first line of {file.path}, found an empty line.")
+    header = None if "\r" in text else split_line(text.encode(), separator, quotes)
+    if header is None:
+        advice = _other_separator(text, quotes) or "end lines by line feeds, and write quotes as data.quotes says"
+        raise UserError(
+            f"Expected CSV text in {file.path}, could not read its first line, {text[:_SHOWN]!r}; {advice}."
+        )
+    return [name.decode() for name in header], len(line)
+
+
+def column_of(header: list[str], name: str, file: InputFile, advice: str) -> int:
+    """Returns the position of a column; `advice` is what to do if there is none of that name."""
+    if name not in header:
+        raise UserError(f"Expected column {name!r} in {file.path}, found {', '.join(header)[:_SHOWN]}; {advice}.")
+    return header.index(name)

@@ -1,0 +1,199 @@
+"""What a row of a log must be, whatever its format: which rows are events, and what becomes of the others."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.logs.event_weights import BAD_WEIGHT
+from beam_jobs.logs.log_times import complaint
+
+EVENT_SCHEMA = pa.schema(
+    [
+        ("user", pa.dictionary(pa.int32(), pa.string())),
+        ("item", pa.dictionary(pa.int32(), pa.string())),
+        ("time", pa.int64()),
+    ]
+)
+"""Columns of the checked events of one block, in file order."""
+
+WEIGHTED_EVENT_SCHEMA = EVENT_SCHEMA.append(pa.field("weight", pa.float32()))
+"""The same of a log that has weights."""
+
+EMPTY_USER, EMPTY_ITEM = "empty user id", "empty item id"
+NOT_UTF8 = "id is not UTF-8"
+
+_TEXT_LIMIT = 1000  # bytes of a malformed row that are kept
+
+Locate = Callable[[np.ndarray], Iterable[tuple[int, bytes]]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A value that a row must have to count; a well-formed row with another value is left out.
+
+    Attributes:
+        rule: name under which the rows that are left out are counted.
+        column: position of the value.
+        value: the one that counts.
+        well_formed: regular expression of the values that may stand there at all.
+        complaint: reason given for a row with any other value: it is malformed.
+    """
+
+    rule: str
+    column: int
+    value: str
+    well_formed: str
+    complaint: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one block as any format reads them, before anything is checked.
+
+    Attributes:
+        user: `[R]` dictionary of bytes or text; an empty one is missing.
+        item: the same.
+        time: `[R]` int64, null where there is no time.
+        time_unit: `data.time_unit`, for what is said of a missing time.
+        values: `[R]` dictionary of bytes, one array per `wanted` of the format.
+        wanted: what those must be for a row to count.
+        weight: `[R]` float32, null where there is no weight that may be one; None: the log has none.
+        unreadable: (mask `[R]`, reason) for rows that could not even be split into columns.
+    """
+
+    user: pa.DictionaryArray
+    item: pa.DictionaryArray
+    time: pa.Array
+    time_unit: str
+    values: tuple[pa.DictionaryArray, ...] = ()
+    wanted: tuple[Wanted, ...] = ()
+    weight: pa.Array | None = None
+    unreadable: tuple[tuple[np.ndarray, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one block.
+
+    Attributes:
+        offset: bytes of the (decompressed) file before the block; rows, in Parquet.
+        events: the well-formed rows that count, `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`.
+        malformed: (offset, text, reason) of the malformed ones, in file order.
+        filtered: how many well-formed ones each rule left out.
+        lines_joined: lines of text that go on with a row, inside quotes; every other line is a row, or blank.
+    """
+
+    offset: int
+    events: pa.RecordBatch
+    malformed: list[tuple[int, bytes, str]]
+    filtered: dict[str, int]
+    lines_joined: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the block, whatever became of them."""
+        return self.events.num_rows + len(self.malformed) + sum(self.filtered.values())
+
+
+def as_bytes(values: pa.Array) -> pa.Array:
+    """Returns integers, decimals, text or bytes as bytes, which unlike text need not be UTF-8; a null stays null."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if any(test(values.type) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
+        return values.cast(pa.binary())
+    return values.cast(pa.string()).cast(pa.binary())
+
+
+def encode_ids(ids: pa.Array) -> pa.DictionaryArray:
+    """Returns ids, `[R]` what `as_bytes` takes, as a dictionary of bytes; a null is an empty id."""
+    encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
+    distinct, codes = as_bytes(encoded.dictionary), encoded.indices.cast(pa.int32())
+    if codes.null_count:
+        codes = codes.fill_null(len(distinct))
+        distinct = pa.concat_arrays([distinct, pa.array([b""], pa.binary())])
+    return pa.DictionaryArray.from_arrays(codes, distinct)
+
+
+def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
+    """Returns the JSON line that reports one malformed row; a very long row is cut."""
+    text = text.rstrip(b"\r\n")[:_TEXT_LIMIT].decode("utf-8", "replace")
+    return json.dumps({"file": file, "offset": offset, "text": text, "reason": reason}, ensure_ascii=False) + "\n"
+
+
+def check(columns: Columns, offset: int, locate: Locate) -> Rows:
+    """Returns the rows of one block; of several complaints about a malformed one the first counts.
+
+    Args:
+        columns: of the block.
+        offset: of the block.
+        locate: numbers of rows -> (offset, text) of each.
+    """
+    wanted, layout, numbers = columns.wanted, EVENT_SCHEMA, [columns.time]
+    users, user_codes, user_complaints = _check_ids(columns.user, EMPTY_USER)
+    items, item_codes, item_complaints = _check_ids(columns.item, EMPTY_ITEM)
+    absent = [(_is_null(columns.time), complaint(columns.time_unit))]
+    if columns.weight is not None:
+        layout = WEIGHTED_EVENT_SCHEMA
+        numbers.append(columns.weight)
+        absent.append((_is_null(columns.weight), BAD_WEIGHT))
+    checked = [_check_values(column, one) for column, one in zip(columns.values, wanted, strict=True)]
+    complaints = [*columns.unreadable, *user_complaints, *item_complaints, *absent]
+    complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
+    bad = np.logical_or.reduce([mask for mask, _ in complaints])
+    malformed = []
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        first = np.argmax([mask[rows] for mask, _ in complaints], axis=0)
+        located = zip(locate(rows), first, strict=True)
+        malformed = [(start, text, complaints[which][1]) for (start, text), which in located]
+    kept, filtered = ~bad, {}
+    for (_, counts), one in zip(checked, wanted, strict=True):
+        filtered[one.rule] = int((kept & ~counts).sum())
+        kept &= counts
+    if not kept.all():
+        user_codes, item_codes = user_codes[kept], item_codes[kept]
+        numbers = [column.filter(pa.array(kept)) for column in numbers]
+    events = [
+        pa.DictionaryArray.from_arrays(pa.array(user_codes), users),
+        pa.DictionaryArray.from_arrays(pa.array(item_codes), items),
+        *numbers,
+    ]
+    return Rows(offset, pa.RecordBatch.from_arrays(events, schema=layout), malformed, filtered)
+
+
+def _is_null(column: pa.Array) -> np.ndarray:
+    return column.is_null().to_numpy(zero_copy_only=False)
+
+
+def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which rows `[R]` have a malformed value, and which `[R]` have the wanted one."""
+    distinct, codes = values.dictionary, values.indices.to_numpy()
+    well_formed = pc.match_substring_regex(distinct, wanted.well_formed).to_numpy(zero_copy_only=False)
+    counts = pc.equal(distinct, wanted.value.encode()).to_numpy(zero_copy_only=False)
+    return ~well_formed[codes], counts[codes]
+
+
+def _check_ids(ids: pa.DictionaryArray, empty: str) -> tuple[pa.Array, np.ndarray, list[tuple[np.ndarray, str]]]:
+    """Returns the distinct ids as text, the codes `[R]`, and (mask `[R]`, reason) per complaint."""
+    distinct, codes = ids.dictionary, ids.indices.to_numpy()
+    complaints = []
+    is_empty = pc.equal(pc.binary_length(distinct), 0).to_numpy(zero_copy_only=False)
+    if is_empty.any():
+        complaints.append((is_empty[codes], empty))
+    try:
+        return distinct.cast(pa.string()), codes, complaints
+    except pa.ArrowInvalid:
+        texts = [_decode(value) for value in distinct.to_pylist()]
+        complaints.append((np.array([text is None for text in texts])[codes], NOT_UTF8))
+        return pa.array([text or "" for text in texts], pa.string()), codes, complaints
+
+
+def _decode(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None

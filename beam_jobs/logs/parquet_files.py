@@ -1,0 +1,175 @@
+"""Parquet files -> checked rows: a span is a row group, and only the columns that are needed are read."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.logs.event_weights import is_number, weights_of
+from beam_jobs.logs.inputs import InputFile, open_bytes
+from beam_jobs.logs.log_rows import Columns, Rows, as_bytes, check, encode_ids
+from beam_jobs.logs.log_times import ISO, NO_TIMES, no_times, times_of_text, times_of_timestamps
+from tfdnc.contracts.errors import UserError
+
+_ROW_BYTES = 32  # of the three columns in memory, about
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A `LogFile` in Parquet; the offset of a row is its number in the file, from 0 on.
+
+    Attributes:
+        file: where it is.
+        user: name of the column with the user id: integers, decimals without a fraction, text or bytes.
+        item: name of the column with the item id, the same.
+        time: name of the column with the time: integers, text or timestamps; None: the log has none, and is in order.
+        time_unit: `data.time_unit`.
+        num_row_groups: how many row groups the file has.
+        weight: name of the column with the weight: numbers or text; None: the log has none.
+    """
+
+    file: InputFile
+    user: str
+    item: str
+    time: str | None
+    time_unit: str
+    num_row_groups: int
+    weight: str | None = None
+
+    rules = ()
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the rows have weights."""
+        return self.weight is not None
+
+    def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
+        """Yields every row group, whatever its size."""
+        del chunk_bytes
+        for group in range(self.num_row_groups):
+            yield group, group + 1
+
+    def read(self, start: int, end: int, chunk_bytes: int) -> Iterator[Rows]:
+        """Yields the rows of row groups."""
+        names = [name for name in (self.user, self.item, self.time, self.weight) if name is not None]
+        with open_bytes(self.file) as stream:
+            parquet = pq.ParquetFile(stream, read_dictionary=[self.user, self.item])
+            offset = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
+            rows = max(1, chunk_bytes // _ROW_BYTES)
+            for batch in parquet.iter_batches(rows, range(start, end), names, use_threads=False):
+                yield self._check(batch, offset)
+                offset += batch.num_rows
+
+    def _check(self, batch: pa.RecordBatch, offset: int) -> Rows:
+        user, item = batch[self.user], batch[self.item]
+        times = no_times(batch.num_rows) if self.time is None else _times(batch[self.time], self.time_unit)
+
+        def locate(rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
+            bad = batch.take(pa.array(rows))
+            bad = pa.table({name: _printable(bad[name]) for name in bad.schema.names}).to_pylist()
+            for row, values in zip(rows, bad, strict=True):
+                yield offset + int(row), json.dumps(values, ensure_ascii=False).encode()
+
+        weight = weights_of(_numbers(batch[self.weight])) if self.weighted else None
+        return check(Columns(encode_ids(user), encode_ids(item), times, self.time_unit, weight=weight), offset, locate)
+
+
+def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> ParquetFile:
+    """Returns the file as one of a log.
+
+    Args:
+        file: where it is.
+        columns: "user", "item", and perhaps "time" and "weight" -> name of the column.
+        time_unit: `data.time_unit`.
+
+    Raises:
+        UserError: it is not Parquet, or lacks a column, or has other types there than can be read.
+    """
+    try:
+        with open_bytes(file) as stream:
+            parquet = pq.ParquetFile(stream)
+            found, num_row_groups = parquet.schema_arrow, parquet.num_row_groups
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"Expected a Parquet file at {file.path}, could not read its schema: {error}.") from error
+    for key, name in columns.items():
+        if found.get_field_index(name) < 0:
+            raise UserError(
+                f"Expected column {name!r} in {file.path}, found {', '.join(found.names)}; "
+                f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}."
+            )
+        kind = found.field(name).type
+        if key == "weight":
+            _refuse_weights(file, name, kind)
+        else:
+            _refuse_type(file, name, kind, time_unit if key == "time" else None)
+    names = {"time": None, **columns}
+    return ParquetFile(file, **names, time_unit=time_unit, num_row_groups=num_row_groups)
+
+
+def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str | None) -> None:
+    """Raises a `UserError` if ids (`time_unit` None), or times in this unit, cannot be read from such a column."""
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    text, whole = _is_text(kind), pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    instants = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    if time_unit is None:
+        readable, expected, advice = text or whole, "integers or text", "cast it to one of these"
+    elif time_unit == ISO:
+        readable, expected, advice = text or instants, "timestamps or text", "set data.time_unit to s, ms or us"
+    else:
+        readable, expected = text or whole, f"integers ({time_unit}) or text"
+        advice = "set data.time_unit: iso" if instants else "cast it to integers"
+    if not readable:
+        raise UserError(f"Expected {expected} in column {name!r} of {file.path}, found {found}; {advice}.")
+
+
+def _refuse_weights(file: InputFile, name: str, found: pa.DataType) -> None:
+    """Raises a `UserError` if weights cannot be read from such a column."""
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    if not (is_number(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
+        raise UserError(
+            f"Expected numbers or text in column {name!r} of {file.path}, found {found}; cast it to double."
+        )
+
+
+def _is_text(found: pa.DataType) -> bool:
+    tests = "string", "large_string", "string_view", "binary", "large_binary", "binary_view"
+    return any(getattr(pa.types, f"is_{test}")(found) for test in tests)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Returns a column value by value."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _numbers(column: pa.Array) -> pa.Array:
+    """Returns a column that `_refuse_weights` has let through as numbers or bytes."""
+    column = _plain(column)
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64())
+    return column if is_number(column.type) else as_bytes(column)
+
+
+def _times(column: pa.Array, time_unit: str) -> pa.Array:
+    """Returns the times of a column that `_refuse_type` has let through, int64, null where malformed."""
+    column = _plain(column)
+    if pa.types.is_signed_integer(column.type):
+        return column.cast(pa.int64())
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return times_of_timestamps(column)
+    return times_of_text(as_bytes(column), time_unit)
+
+
+def _printable(column: pa.Array) -> pa.Array:
+    """Returns a column as integers or text, as JSON has no more; Python's own times end with the microsecond."""
+    column = _plain(column)
+    if pa.types.is_integer(column.type):
+        return column
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp(column.type.unit))  # of UTC
+    elif not pa.types.is_date(column.type):
+        texts = [None if text is None else text.decode("utf-8", "replace") for text in as_bytes(column).to_pylist()]
+        return pa.array(texts, pa.string())
+    return column.cast(pa.string())

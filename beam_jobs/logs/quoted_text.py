@@ -1,0 +1,222 @@
+"""Strict reader of text with quoted fields (RFC 4180): a record is understood as it stands, or its lines are malformed.
+
+A quote opens a field at the field's beginning only, and what closes it is followed by a separator or by the line end.
+Separators, quotes and line ends may stand between the two. Anything else is malformed, with its reason, and costs one
+line: the reader goes on with the next one, so a quote that never closes swallows nothing. Every line of a file that is
+not blank is part of exactly one `Record`.
+
+Use it for any file with a header, here one that lies in `stream` and is separated by commas:
+
+    header = split_line(stream.readline(), b",")                              # None: the header itself is malformed
+    layout = QuotedText(b",", len(header), columns=(header.index("item"), header.index("title")))
+    for record in read_records(stream, offset_of_the_first_line, layout):
+        if record.fault is None:
+            item, title = record.fields                                       # bytes, in the order of `columns`
+        else:
+            ...                                                               # one physical line, record.text
+"""
+
+import itertools
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from tfdnc.contracts.data_config import Quotes
+
+WRONG_COLUMNS = "wrong number of columns"
+NEVER_CLOSES = "a quote that never closes"
+TEXT_AFTER_QUOTE = "text after a closing quote"
+QUOTE_INSIDE = "a quote inside a field that does not begin with one"
+BACKSLASH = "a quote after a backslash"
+AMBIGUOUS = "a quoted field that holds a whole row"
+"""Faults of lines."""
+
+LONGEST_RECORD = 1 << 24
+"""Bytes after which a quote counts as never closed: no field is as long, and the lines wait in memory."""
+
+_QUOTED = {"doubled": rb'"[^"]*+(?:""[^"]*+)*+"', "escaped": rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'}
+_ESCAPED = re.compile(rb'\\(["\\])')  # a backslash before anything else is a backslash
+
+
+class Record(NamedTuple):
+    """A record that is understood, or a line that is not.
+
+    Attributes:
+        offset: bytes of the file before it.
+        text: as it stands in the file, line ends included; more than one line only if a quoted field holds line ends.
+        fields: those of `QuotedText.columns`, without their quotes; none if it is malformed.
+        fault: reason why it is malformed, or None.
+    """
+
+    offset: int
+    text: bytes
+    fields: list[bytes]
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class QuotedText:
+    """Layout of records, and the fields that are read.
+
+    Attributes:
+        separator: of the fields; one byte, neither a quote nor a line end.
+        num_columns: fields that every record must have.
+        columns: positions of the fields to return.
+        quotes: `doubled`: a quote inside a quoted field is written twice; `escaped`: after a backslash, which is itself
+            written twice; `none`: a quote is a character like any other.
+    """
+
+    separator: bytes
+    num_columns: int
+    columns: tuple[int, ...]
+    quotes: Quotes = "doubled"
+
+    @cached_property
+    def one_line(self) -> re.Pattern[bytes]:
+        """Pattern of a sound record of one line, with a group for every column that is read."""
+        field = rb'%b|[^"%b]*+' % (_QUOTED[self.quotes], re.escape(self.separator))
+        read = set(self.columns)
+        fields = [(b"(%b)" if column in read else b"(?:%b)") % field for column in range(self.num_columns)]
+        return re.compile(re.escape(self.separator).join(fields), re.DOTALL)
+
+    @cached_property
+    def closing(self) -> re.Pattern[bytes]:
+        """Pattern of the rest of a quoted field, its closing quote included."""
+        return re.compile(_QUOTED[self.quotes][1:], re.DOTALL)
+
+    def unquote(self, field: bytes) -> bytes:
+        """Returns a field as it is meant."""
+        if not field.startswith(b'"'):
+            return field.replace(b"\r", b" ")  # as everywhere, a lone carriage return is a blank
+        inside = field[1:-1]
+        return inside.replace(b'""', b'"') if self.quotes == "doubled" else _ESCAPED.sub(rb"\1", inside)
+
+
+def read_records(
+    lines: Iterable[bytes], offset: int, layout: QuotedText, is_row: Callable[[bytes], bool] | None = None
+) -> Iterator[Record]:
+    """Yields the records of text, and every line of it that is malformed, in order; blank lines are neither.
+
+    Args:
+        lines: from the beginning of a record to the end of the file, each with its line end.
+        offset: bytes of the file before them.
+        layout: how they are written.
+        is_row: whether a line inside a record, its line end included, may be a row by itself. Such a record is
+            ambiguous, and each of its lines malformed: its quote may have been meant to close long before.
+    """
+    separator, num_columns, columns = layout.separator, layout.num_columns, layout.columns
+    groups = [1 + sorted(set(columns)).index(column) for column in columns]
+    quoted = layout.quotes != "none"
+    one_line = layout.one_line.fullmatch if quoted else None
+    source, ahead = iter(lines), deque()
+
+    def following() -> bytes:
+        return ahead.popleft() if ahead else next(source, b"")
+
+    while line := ahead.popleft() if ahead else next(source, b""):
+        text = _without_end(line)
+        if not (quoted and b'"' in line):
+            fields = (text.replace(b"\r", b" ") if b"\r" in text else text).split(separator)
+            if len(fields) == num_columns and text:
+                yield Record(offset, line, [fields[column] for column in columns])
+            elif text:
+                yield Record(offset, line, [], WRONG_COLUMNS)
+            offset += len(line)
+        elif found := one_line(text):
+            values = [found[group] for group in groups]
+            if b'"' in b"".join(values) or b"\r" in text:
+                values = [layout.unquote(value) for value in values]
+            yield Record(offset, line, values)
+            offset += len(line)
+        else:
+            fields, record, fault = _split(line, following, layout)
+            if fault is None:
+                fault = _fault_of_record(fields, record, layout, is_row)
+            else:  # of the first line; those after it may be records
+                ahead.extendleft(reversed(record[1:]))
+                fault, record = _fault_of_quotes(fault, record, layout), record[:1]
+            if fault is None:
+                yield Record(offset, b"".join(record), [fields[column] for column in columns])
+            else:
+                starts = itertools.accumulate(map(len, record), initial=offset)
+                yield from (Record(start, line, [], fault) for start, line in zip(starts, record, strict=False))
+            offset += sum(map(len, record))
+
+
+def _fault_of_quotes(fault: str, record: list[bytes], layout: QuotedText) -> str:
+    """Returns what is said of the first line of a record that was read up to a fault of its quotes."""
+    if layout.quotes == "doubled" and b'\\"' in record[0]:
+        return BACKSLASH
+    return NEVER_CLOSES if len(record) > 1 else fault
+
+
+def _fault_of_record(
+    fields: list[bytes], record: list[bytes], layout: QuotedText, is_row: Callable[[bytes], bool] | None
+) -> str | None:
+    """Returns the fault of a record whose quotes are sound, or None."""
+    if is_row is not None and any(map(is_row, record[1:])):
+        return AMBIGUOUS
+    return None if len(fields) == layout.num_columns else WRONG_COLUMNS
+
+
+def split_line(line: bytes, separator: bytes, quotes: Quotes = "doubled") -> list[bytes] | None:
+    """Returns all fields of a record of one line, None if it is malformed; any number of fields is right."""
+    if quotes == "none":
+        return _without_end(line).split(separator)
+    fields, _, fault = _split(line, lambda: b"", QuotedText(separator, 0, (), quotes))
+    return None if fault else fields
+
+
+def _without_end(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _split(
+    first: bytes, following: Callable[[], bytes], layout: QuotedText
+) -> tuple[list[bytes], list[bytes], str | None]:
+    """Returns the fields of the record that begins with a line, the lines it takes, and its fault if it has one.
+
+    Args:
+        first: the line.
+        following: gives the next line, nothing after the last one.
+        layout: how the record is written.
+    """
+    lines, fields, start, size = [first], [], 0, len(first)
+    while True:
+        line = lines[-1]
+        if line.startswith(b'"', start):
+            parts, start, begin = [], start, start + 1
+            while (rest := layout.closing.match(line, begin)) is None:
+                parts.append(line[start:])
+                line, start, begin = following(), 0, 0
+                lines += [line] if line else []
+                size += len(line)
+                if not line or size > LONGEST_RECORD:
+                    return fields, lines, NEVER_CLOSES
+            parts.append(line[start : rest.end()])
+            fields.append(layout.unquote(b"".join(parts)))
+            start = rest.end()
+        else:
+            stop = line.find(layout.separator, start)
+            field = line[start:stop] if stop >= 0 else _without_end(line)[start:]
+            if b'"' in field:
+                return fields, lines, QUOTE_INSIDE
+            fields.append(layout.unquote(field))
+            start += len(field)
+        if start >= len(_without_end(line)):
+            return fields, lines, None
+        if not line.startswith(layout.separator, start):
+            return fields, lines, TEXT_AFTER_QUOTE
+        start += len(layout.separator)
+
+
+def advice_on(faults: Iterable[str], key: str) -> str:
+    """Returns what may make an end of the faults, one sentence per kind; `key` is that of the quotes in the config."""
+    faults = set(faults)
+    advice = f" Quotes that are escaped by a backslash need {key}: escaped." if BACKSLASH in faults else ""
+    if faults & {NEVER_CLOSES, TEXT_AFTER_QUOTE, QUOTE_INSIDE, AMBIGUOUS}:
+        advice += f" Where quotes are characters like any other, and enclose no field, set {key}: none."
+    return advice

@@ -1,0 +1,89 @@
+"""Files whose rows are lines: cut into ranges of bytes where a row's beginning can be told, else streamed."""
+
+import io
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from beam_jobs.logs.csv_rows import RowFormat, parse_quoted
+from beam_jobs.logs.inputs import InputFile, open_bytes
+from beam_jobs.logs.json_rows import JsonFormat
+from beam_jobs.logs.log_rows import Rows
+
+_SEARCHED_BYTES = 1 << 24  # at once, for quotes
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A `LogFile` of lines.
+
+    Attributes:
+        file: where it is.
+        row_format: how its rows are written.
+        data_start: bytes before the first row (the header), counted in decompressed text.
+    """
+
+    file: InputFile
+    row_format: RowFormat | JsonFormat
+    data_start: int = 0
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules by which well-formed rows are left out."""
+        return tuple(wanted.rule for wanted in self.row_format.wanted)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the rows have weights."""
+        return self.row_format.weight is not None
+
+    def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int | None]]:
+        """Yields ranges of bytes; the rows of one are those whose first byte lies inside.
+
+        A place in the middle of a gzip stream or of a quoted field cannot be told from a row's beginning; such a file
+        is one span, which its worker streams.
+        """
+        if self.file.compressed or (self.row_format.quotes != "none" and self._has_quote()):
+            yield self.data_start, None
+            return
+        for start in range(self.data_start, self.file.size, chunk_bytes):
+            yield start, min(start + chunk_bytes, self.file.size)
+
+    def read(self, start: int, end: int | None, chunk_bytes: int) -> Iterator[Rows]:
+        """Yields the rows of a span."""
+        with open_bytes(self.file) as stream:
+            if end is None:
+                stream.seek(start)
+                yield from self._read_to_end(stream, chunk_bytes)
+            else:
+                yield from self._read_range(stream, start, end)
+
+    def _read_range(self, stream: BinaryIO, start: int, end: int) -> Iterator[Rows]:
+        """Yields the one block of a range."""
+        if start > self.data_start:
+            # From one byte before: if that is a line end, the first line inside is whole.
+            stream.seek(start - 1)
+            start += len(stream.readline()) - 1
+        if start >= end:
+            return
+        stream.seek(start)
+        block = stream.read(end - start)
+        if not block.endswith(b"\n"):
+            block += stream.readline()
+        yield self.row_format.parse(block, start)
+
+    def _read_to_end(self, stream: BinaryIO, chunk_bytes: int) -> Iterator[Rows]:
+        """Yields blocks from the stream's position on; the slow parser takes over at the first quote."""
+        offset = stream.tell()
+        while block := stream.read(chunk_bytes) + stream.readline():
+            if self.row_format.quotes != "none" and b'"' in block:
+                yield from parse_quoted(itertools.chain(io.BytesIO(block), stream), offset, self.row_format)
+                return
+            yield self.row_format.parse(block, offset)
+            offset += len(block)
+
+    def _has_quote(self) -> bool:
+        with open_bytes(self.file) as stream:
+            stream.seek(self.data_start)
+            return any(b'"' in block for block in iter(lambda: stream.read(_SEARCHED_BYTES), b""))

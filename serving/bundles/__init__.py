@@ -1,0 +1,1 @@
+"""Bundles: record, replay, verify, compare, publish."""

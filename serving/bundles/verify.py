@@ -1,0 +1,135 @@
+"""Whether a version still answers what it answered when it was exported; used before it is published."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tensorflow_serving.apis import predict_pb2
+
+from serving.bundles import bundle, replay
+from serving.bundles.compare import Comparison, compare
+from serving.bundles.recorded import read_recorded
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+
+RECOVERY = 0.97
+"""Share of the recorded items that the lists of an approximate index must hold again if its manifest does not say how
+much of the exact lists it recovers."""
+
+_MOST_RECOVERY = 0.99  # an index that misses nothing may still end its lists differently where items tie
+
+Ask = Callable[[Sequence[predict_pb2.PredictRequest]], Sequence[predict_pb2.PredictResponse]]
+"""Requests -> their answers, in the same order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureReport:
+    """What was compared for one signature.
+
+    Attributes:
+        signature: Its name.
+        requests: How many were replayed.
+        equal: How many answers were the recorded ones: same items at the same places, numbers within the tolerance.
+        difference: Largest absolute difference of two numbers.
+        overlap: Smallest share of a request's recorded items that was found again.
+    """
+
+    signature: str
+    requests: int
+    equal: int
+    difference: float
+    overlap: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a verification found.
+
+    Attributes:
+        signatures: One row per signature.
+        mismatch: The first answer that is not what was recorded, in one sentence; "" if the version is verified.
+    """
+
+    signatures: list[SignatureReport]
+    mismatch: str
+
+
+def find_version(path: Path) -> Path:
+    """Returns the folder of the latest version at `path`, which may be a version itself or a model base path.
+
+    Raises:
+        UserError: There is none.
+    """
+    versions = bundle.find_versions(path)
+    return versions[max(versions)]
+
+
+def verify(path: Path, ask: Ask | None = None) -> Report:
+    """Replays the recorded requests of the version at `path` and compares the answers with the recorded ones.
+
+    Lists of exact bundles must be equal but for ties, other numbers agree within `compare.TOLERANCE`. The lists of a
+    bundle with ScaNN must overlap with the recorded ones as far as its manifest says that they do with exact ones.
+
+    Args:
+        path: Folder of the version.
+        ask: Who answers; None for a fresh process that loads the version.
+
+    Raises:
+        UserError: The manifest or the recorded requests cannot be used, or a request was not answered.
+    """
+    manifest = check_manifest(path)
+    logs = read_recorded(path)
+    answers = ask([log.request for log in logs]) if ask else replay.ask_fresh_process(path)
+    approximate = bool(manifest.get("uses_scann"))
+    rows = defaultdict(list)
+    mismatch = ""
+    for number, (log, answer) in enumerate(zip(logs, answers, strict=True), 1):
+        comparison = compare(log.response, answer, approximate)
+        signature = log.request.model_spec.signature_name
+        rows[signature].append(comparison)
+        if comparison.fault and not mismatch:
+            mismatch = f"recorded request {number} ({signature}): {comparison.fault}"
+    if approximate and not mismatch:
+        recovery = manifest.get("joint_recovery", RECOVERY)
+        mismatch = _too_little_overlap(rows, min(float(recovery), _MOST_RECOVERY))
+    return Report([_row(signature, found) for signature, found in rows.items()], mismatch)
+
+
+def check_manifest(path: Path) -> dict:
+    """Returns the manifest of a version after a look at what it says about the graph beside it.
+
+    Whether the libraries fit is not asked here: the process that loads the version does, and it may be elsewhere.
+
+    Raises:
+        UserError: No manifest, an unknown bundle format, or ScaNN's ops without a word of it.
+    """
+    manifest = bundle.read_manifest(path)
+    if not manifest:
+        raise UserError(f"Expected a bundle with {schema.MANIFEST_ASSET} in {path}, found none. Export it with tfdnc.")
+    uses_scann = bundle.uses_scann_ops(path / bundle.SAVED_MODEL)
+    if uses_scann != bool(manifest.get("uses_scann")):
+        graph, says = ("has", "denies") if uses_scann else ("lacks", "promises")
+        raise UserError(
+            f"Expected the graph and the manifest in {path} to agree on ScaNN's ops, the graph {graph} them, the "
+            f"manifest {says} it. Files of two exports were mixed: export the version again."
+        )
+    return manifest
+
+
+def _too_little_overlap(rows: dict[str, list[Comparison]], required: float) -> str:
+    for signature, comparisons in rows.items():
+        listed, found = sum(c.listed for c in comparisons), sum(c.found for c in comparisons)
+        if found < required * listed:
+            return f"the lists of {signature} hold {found / listed:.4f} of the recorded items, expected {required:g}"
+    return ""
+
+
+def _row(signature: str, comparisons: list[Comparison]) -> SignatureReport:
+    return SignatureReport(
+        signature,
+        requests=len(comparisons),
+        equal=sum(comparison.identical for comparison in comparisons),
+        difference=max(comparison.difference for comparison in comparisons),
+        overlap=min(comparison.overlap for comparison in comparisons),
+    )

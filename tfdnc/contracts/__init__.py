@@ -1,0 +1,1 @@
+"""Contracts between stations: config, schema, items, sequences, negatives, errors."""

@@ -1,0 +1,274 @@
+"""The experiment config: typed sections read from YAML; unknown keys are refused, dotted overrides are applied."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from tfdnc.contracts.config_errors import explain
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.overrides import apply_overrides
+from tfdnc.contracts.schema import MAX_ROWS
+from tfdnc.contracts.section import Alpha, Exponent, Finite, Positive, Rate, Section, Share, Sizes
+from tfdnc.contracts.yaml_reader import read_yaml
+
+Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
+
+_SETS_READ = {"records": 1, "rotating": 10}
+"""Negative source -> sets of negatives in the records; the others draw their own."""
+
+
+class GenerateConfig(Section):
+    """A generated log with planted tastes; when present, the run starts with the `generate` station."""
+
+    users: Positive = 2000
+    items: Positive = 1000
+    groups: Positive = 8
+    interests_per_user: Positive = 3
+    mean_events: Positive = 40
+    popularity_exponent: Exponent = 0.9  # Zipf exponent of item popularity inside a group
+
+
+class ClusterConfig(Section):
+    """Which cluster an item is in; `method` names an entry of the clusterer registry."""
+
+    method: str = "word2vec_kmeans"
+    num_clusters: Positive = 10
+    max_share: Share = 0.5  # of the items, or of the events, in one cluster; for few clusters at least 1.5 / K
+    min_category_items: Positive = 20  # category: smaller categories are merged into one "other" cluster
+    dim: Positive = 64
+    window: Positive = 5
+    epochs: Positive = 10
+    max_words: Positive = 50_000_000  # where training would take more: fewer epochs, then fewer users
+    negative: Positive = 5
+    sample: Finite = 1e-4  # down-sample items above this share of the events, and above 1 / N
+    workers: Positive = 1  # gensim is deterministic with one worker only
+    rounds: Positive = 3  # spectral_kmeans: passes over the log
+    previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
+
+    @model_validator(mode="after")
+    def _previous_is_named_where_it_is_read(self) -> "ClusterConfig":
+        if (self.method == "previous") != (self.previous is not None):
+            raise ValueError("expected `previous` to name an item table with method previous, and only there")
+        return self
+
+
+class ExamplesConfig(Section):
+    """What a positive competes with; `sampler` names an entry of the negative-sampler registry."""
+
+    sampler: str = "in_cluster"
+    num_negatives: Positive = 1
+    negative_sets: Annotated[int, Field(ge=0)] | None = None  # in the records; null: as many as the training reads
+    ratio: Share = 0.3  # mixed: share of in-cluster negatives
+    popularity_exponent: Exponent = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
+
+    @property
+    def recorded_negatives(self) -> int:
+        """Negatives of one item in the records, all sets together; one set where no training says how many it reads."""
+        return self.num_negatives * (1 if self.negative_sets is None else self.negative_sets)
+
+
+class ModelConfig(Section):
+    """The user tower; `encoder` names an entry of the user-encoder registry."""
+
+    encoder: str = "hadamard_per_position"
+    dim: Positive = 64
+    blocks: Positive = 2
+    heads: Positive = 1
+    max_length: Positive = 200
+    dropout: Rate = 0.2
+    feed_forward: Literal["relu", "swiglu"] = "swiglu"  # of the Transformer's blocks; swiglu: Shazeer 2020
+    attention_gate: bool = False  # whether what attention has read passes a gate (Qiu et al. 2025)
+    distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
+    # What tells p(cluster): a `head` of its own or the `partition` function of the items' scores, which sparse logs
+    # need, and for which every request scores all items. auto: partition, for large catalogues head.
+    intent: Literal["auto", "head", "partition"] = "auto"
+    experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
+    interests: Positive = 4  # mind: at most this many; comirec: exactly this many
+    item_features: bool = False  # whether an item's vector adds up embeddings of its features (`data.items.features`)
+    times: bool = False  # whether an item's token says how long after it the next event, or the request, came
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> "ModelConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"expected dim to be a multiple of heads, not {self.dim} of {self.heads}")
+        return self
+
+
+class TrainConfig(Section):
+    """How the model is trained; `loss` names an entry of the loss registry."""
+
+    loss: str = "in_cluster_softmax"
+    # Where `bce` has its negatives from, an entry of the registry of negative sources. online: drawn anew in every
+    # epoch, as the expectation in Eq. 2 and 3 asks; records: the first set of the records, in every epoch; rotating:
+    # set epoch % `examples.negative_sets`, 10 unless that says otherwise.
+    negatives: str = "online"
+    intent_weight: Finite = 1.0  # 0: none is learned, and p(cluster) is the share of the training events
+    intent_items: Positive = 128  # partition: items drawn per step to stand for a cluster that has more
+    num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
+    negative_exponent: Exponent = 0.0  # of the counts these are drawn by; 0 is uniform
+    calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
+    epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
+    batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: as a log of this size needs
+    random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
+    hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
+    hidden_items: Rate = 0.1  # model.item_features: share of the items that a step knows by their features only
+    learning_rate: Annotated[Finite, Field(gt=0)] = 2e-3
+    final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    beta_2: Share = 0.98
+    validate_every: Positive = 4  # epochs between validations; the best one is kept
+    patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
+
+    @property
+    def reads_negatives(self) -> bool:
+        """True for a loss with negatives by the law of `examples`; the others draw items, or score all."""
+        return self.loss == "bce"
+
+    @property
+    def negative_sets(self) -> int:
+        """Sets of negatives that have to be in the records, unless the config says how many are."""
+        return _SETS_READ.get(self.negatives, 0) if self.reads_negatives else 0
+
+
+class MergeConfig(Section):
+    """How K lists become one; `method` names an entry of the merge registry."""
+
+    method: str = "joint"
+    alpha: Alpha = 1.0  # p(cluster) ** alpha is what quotas follow, and joint multiplies by p(item | cluster)
+    top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
+    diversity: Finite = 0.0  # score: lambda, what every earlier result of its cluster costs
+
+
+class EvaluateConfig(Section):
+    """What the report measures."""
+
+    candidates: Sizes = (10, 20, 50, 100)
+    within_cluster: Sizes = (5, 20, 50)
+    alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)  # of quotas
+    joint_alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.5)  # of the joint merge, where configured
+    floors: Sizes = (1, 2, 3, 4)  # least results of every cluster, of lists of `floor_length` by the configured merge
+    judge: ClusterConfig | None = None  # clusters that lists are judged by where the method itself has only one
+
+    @property
+    def floor_length(self) -> int:
+        """M of the lists with floors: 50, or the longest if that is none of the lengths."""
+        return 50 if 50 in self.candidates else max(self.candidates)
+
+
+class ExportConfig(Section):
+    """The serving bundle; `index` names an entry of the index registry."""
+
+    index: str = "auto"
+    num_candidates: Positive = 100  # what `serving_default` returns
+    max_candidates: Positive = 500  # the widest answer of `retrieve`
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.98  # scann, auto: of each cluster's best items, found at least
+    warmup_batch_sizes: Annotated[tuple[Rows, ...], Field(min_length=1)] = (1, 8)
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> "ExportConfig":
+        if self.num_candidates > self.max_candidates:
+            raise ValueError(
+                f"expected num_candidates of at most max_candidates, not {self.num_candidates} > {self.max_candidates}"
+            )
+        return self
+
+
+class ExperimentConfig(Section):
+    """One experiment: every choice that tells its result from another's."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # also the name of the run's folder
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1  # TensorFlow keys dropout with int32
+    generate: GenerateConfig | None = None
+    data: DataConfig = DataConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    merge: MergeConfig = MergeConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="after")
+    def _times_are_there(self) -> "ExperimentConfig":
+        if self.model.times and not self.data.has_times:
+            raise ValueError(
+                "expected data.columns.time to name a column with model.times, got null: there are no times"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _negatives_that_are_read_are_recorded(self) -> "ExperimentConfig":
+        if self.examples.negative_sets == 0 < self.train.negative_sets:
+            source = self.train.negatives
+            raise ValueError(f"expected examples.negative_sets of 1 or more, train.negatives {source} reads them")
+        return self
+
+    @model_validator(mode="after")
+    def _item_features_are_named(self) -> "ExperimentConfig":
+        brought = self.generate is not None or self.data.format in ("movielens", "kuairand")
+        named = self.data.items.features if self.data.items is not None else brought
+        if self.model.item_features and not named:
+            raise ValueError("expected columns in data.items.features for model.item_features")
+        return self
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> ExperimentConfig:
+    """Reads a YAML config and applies `section.key=value` overrides (values are YAML).
+
+    A config may start with `extends: FILE`, relative to itself: it then holds only what differs from that one.
+
+    Raises:
+        UserError: the file is missing or not YAML, a key is given twice, here, in a file it extends or by two
+            overrides, a key is unknown (the known ones are listed), a value has the wrong type.
+    """
+    return parse_config(apply_overrides(_read(Path(path)), overrides), source=str(path))
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """The values of a file, over those of the file it `extends`, if any; `above` are the files that extend it."""
+    if not path.is_file():
+        raise UserError(f"Expected a YAML config at {path}, found no file there.")
+    try:
+        values = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    above = (*above, path.resolve())
+    if not isinstance(base, str) or (path.parent / base).resolve() in above:
+        raise UserError(f"{path}: expected `extends` to name another config, relative to this one, got {base!r}.")
+    return _overlay(_read(path.parent / base, above), values)
+
+
+def _overlay(base: dict, values: dict) -> dict:
+    """`values` over `base`, section by section; a list replaces a list."""
+    nested = {key: _overlay(base[key], value) for key, value in values.items() if _both_sections(base.get(key), value)}
+    return base | values | nested
+
+
+def _both_sections(one: object, other: object) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
+
+
+def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
+    """Returns the typed config of plain nested `values`, or raises a `UserError` naming every wrong key."""
+    try:
+        config = ExperimentConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: {'; '.join(explain(error.errors(), ExperimentConfig))}") from error
+    if config.examples.negative_sets is not None:
+        return config
+    examples = config.examples.model_copy(update={"negative_sets": config.train.negative_sets})
+    return config.model_copy(update={"examples": examples})
+
+
+def dump_config(config: ExperimentConfig) -> str:
+    """Returns the resolved config, defaults included, as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,206 @@
+"""The data section of the config: where the log is, which of its rows count, and what is held out."""
+
+import os
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from tfdnc.contracts.section import Positive, Section, Share
+from tfdnc.contracts.times import Instant, first_time_from
+
+UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
+"""By `data.time_unit`; ISO 8601 text is read as microseconds."""
+
+NANOSECONDS = "ns"
+"""Unit of some logs that `data.time_unit` does not know."""
+
+
+def _as_text(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+Location = Annotated[str, BeforeValidator(_as_text)]
+"""A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
+
+
+def _tab(value: object) -> object:
+    return "\t" if value == r"\t" else value  # YAML turns one into the other between double quotes only
+
+
+def _one_byte(separator: str) -> str:
+    if len(separator.encode()) != 1 or separator in '"\r\n\0':
+        raise ValueError(f"expected one ASCII character that is no quote and no line end, got {separator!r}")
+    return separator
+
+
+FieldSeparator = Annotated[str, BeforeValidator(_tab), AfterValidator(_one_byte)]
+"""Separator of the fields of a line of CSV, such as ";" or a tab."""
+
+Quotes = Literal["doubled", "escaped", "none"]
+"""Spelling of a quote inside a quoted field: twice, or after a backslash; `none`: no field is quoted."""
+
+
+class ColumnMapping(Section):
+    """Names of the columns of a log in CSV or Parquet, or of the fields of its rows in JSON Lines."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str | None = "timestamp"  # null: the log has no times, and its rows are in order
+    weight: str | None = None  # how much an event counts in the loss; null: all the same
+
+    @model_validator(mode="after")
+    def _every_name_is_of_one_column(self) -> "ColumnMapping":
+        keys = {}
+        for key, name in self.model_dump(exclude_none=True).items():
+            if keys.setdefault(name, key) != key:
+                raise ValueError(f"expected another column for {key} than for {keys[name]}, both are {name!r}")
+        return self
+
+
+FeatureKind = Literal["value", "values", "number"]
+"""What a column of the item file holds: one value, several (see `separator`), or a number, read by its quantile."""
+
+
+class ItemFile(Section):
+    """A file that describes items: for cluster names, clusters given by a category, and the item tower."""
+
+    path: Location
+    format: Literal["csv", "jsonl", "parquet"] | None = None  # null: by the name; .jsonl, .ndjson, .parquet, else csv
+    field_separator: FieldSeparator | None = None  # of csv, as in the log
+    quotes: Quotes = "doubled"  # of csv, as in the log
+    item: str = "item_id"
+    title: str | None = None
+    categories: str | None = None
+    features: dict[str, FeatureKind] = Field({})  # columns for the item tower, see `model.item_features`
+    separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item
+
+    def format_of(self, name: str) -> str:
+        """Returns the format of the file of this name."""
+        by_name = {"json": "jsonl", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
+        return self.format or by_name.get(_suffix(name), "csv")
+
+    def field_separator_of(self, name: str) -> str:
+        """Returns what separates the fields of the CSV file of this name."""
+        return self.field_separator or _separator_by_name(name)
+
+
+def _suffix(name: str) -> str:
+    """Returns the end of a file's name that says what it holds, compressed or not."""
+    return re.sub(r"\.(gz|bz2|xz)$", "", name.lower()).rpartition(".")[2]
+
+
+def _separator_by_name(name: str) -> str:
+    return "\t" if _suffix(name) in ("tsv", "tab") else ","
+
+
+class KuaiRandRows(Section):
+    """Which rows of a KuaiRand log are events (`data.format: kuairand`)."""
+
+    feedback: Literal[
+        "is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_profile_enter", "is_hate"
+    ] = "is_click"  # the column that must be 1; blank is unknown, and not counted
+    tab: Annotated[int, Field(ge=0)] | None = None  # the place in the app; none: all of them
+
+
+class DataConfig(Section):
+    """Where the log is and which of its rows count."""
+
+    format: Literal["csv", "jsonl", "parquet", "movielens", "kuairand"] = "csv"
+    # csv, jsonl, parquet: files, by path, glob, URL, or a list of these; movielens: folder with ratings.dat (and
+    # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
+    path: str | tuple[str, ...] | None = None
+    columns: ColumnMapping = ColumnMapping()
+    header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
+        None  # of csv: the columns of files without a header
+    )
+    separator: FieldSeparator | None = None  # of the fields of csv; null: a tab in files named .tsv, else a comma
+    quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark writes; none: plain characters
+    time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
+    kuairand: KuaiRandRows = KuaiRandRows()
+    items: ItemFile | None = None
+    catalogue: Literal["log", "items"] = "log"  # items: also what only the item file knows, without an event
+    duplicates: Literal["keep", "drop"] = "keep"  # drop: of events of one user, item and time the first stays
+    max_events_per_user: Positive | None = None  # the latest ones; a bound for users who are machines
+    session_gap: Annotated[float, Field(gt=0, le=1e9)] | None = (
+        None  # seconds; a longer pause begins a new sequence, "user:n"
+    )
+    repeats: Literal["keep", "collapse"] = "keep"  # collapse: of events of one item in a row the first stays
+    min_item_events: Positive = 5  # items are filtered first, then users (sessions, if there is a gap) ...
+    min_user_events: Positive = 5  # of all events, held-out ones included; with leave_last_two at least 3
+    filter_rounds: Positive = 1  # ... so many times; enough of them make both hold at once (k-core)
+    split: Literal["leave_last_two", "time"] = "leave_last_two"
+    validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; what is earlier is training
+    test_from: Instant | None = None  # time: from here on test
+    max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
+    num_shards: Positive = 16
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _path_names_files(cls, path: object) -> object:
+        several = isinstance(path, list | tuple)
+        locations = [_as_text(location) for location in path] if several else [_as_text(path)]
+        if path is not None and not (locations and all(isinstance(one, str) and one for one in locations)):
+            raise ValueError("expected a path or a list of paths")
+        return tuple(locations) if several else locations[0]
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """What `path` names, as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
+
+    def field_separator_of(self, name: str) -> str:
+        """Returns what separates the fields of the CSV file of this name."""
+        return self.separator or _separator_by_name(name)
+
+    @property
+    def ticks_per_second(self) -> int:
+        """Units of the log's times in a second; MovieLens and KuaiRand bring their own unit."""
+        return UNITS_PER_SECOND[self.unit]
+
+    @property
+    def unit(self) -> str:
+        """The log's unit of time."""
+        return {"movielens": "s", "kuairand": "ms"}.get(self.format, self.time_unit)
+
+    @property
+    def boundaries(self) -> tuple[int, int]:
+        """The first times of validation and of test in the log's unit, with `split: time`."""
+        ticks = self.ticks_per_second
+        return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
+
+    @property
+    def has_times(self) -> bool:
+        """True for a log with times; without, all events are at time 0, in the order of the log."""
+        return self.format in ("movielens", "kuairand") or self.columns.time is not None
+
+    @model_validator(mode="after")
+    def _times_are_not_missed(self) -> "DataConfig":
+        reads_times = {
+            "split: time": self.split == "time",
+            "session_gap": self.session_gap is not None,
+            "duplicates: drop": self.duplicates == "drop",
+        }
+        for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
+            raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_of_the_format(self) -> "DataConfig":
+        for key in ("header", "separator", "quotes"):
+            if self.format != "csv" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"expected {key} with format csv only, found it with format {self.format}")
+        return self
+
+    @model_validator(mode="after")
+    def _split_is_possible(self) -> "DataConfig":
+        if self.split == "leave_last_two" and self.min_user_events < 3:
+            raise ValueError("expected min_user_events of at least 3: one to learn from and the two that are held out")
+        if self.max_events_per_user is not None and self.max_events_per_user < self.min_user_events:
+            raise ValueError("expected max_events_per_user of at least min_user_events, or nobody is left")
+        missing = [at is None for at in (self.validation_from, self.test_from)]
+        if any(missing) if self.split == "time" else not all(missing):
+            raise ValueError("expected validation_from and test_from with split: time, and with no other")
+        if self.split == "time" and self.boundaries[0] >= self.boundaries[1]:
+            raise ValueError("expected validation_from before test_from")
+        return self

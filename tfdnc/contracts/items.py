@@ -1,0 +1,115 @@
+"""The item table with its clusters, read into memory once per station."""
+
+import io
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """The columns of `schema.ITEM_SCHEMA` that later stations need, row i being item i + 1."""
+
+    item_ids: list[str]
+    counts: np.ndarray  # [N] int64, events in the training part
+    clusters: np.ndarray  # [N] int32, never decreasing
+    offsets: tuple[int, ...]  # K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1
+    sequence_indices: np.ndarray  # [N] int32, the items' indices in the sequences
+    titles: list[str]  # the id where an item has no title
+    cluster_names: list[str]  # [K]
+    categories: list[list[str]] | None = None  # [N], empty where an item has none; None where no item has any
+    cold: np.ndarray | None = None  # [N] bool, see `schema.ITEM_SCHEMA`; None where no item is
+    features: list[list[str]] | None = None  # [N] of "column=value"; None where no item has any
+
+    @property
+    def num_clusters(self) -> int:
+        """K."""
+        return len(self.offsets) - 1
+
+    def cluster_prior(self) -> np.ndarray:
+        """`cluster_prior` of these items."""
+        return cluster_prior(self.counts, self.offsets)
+
+
+def cluster_prior(counts: np.ndarray, offsets: tuple[int, ...]) -> np.ndarray:
+    """Share of the training events in each cluster, `[K]` float64, never 0; arguments as in `ItemTable`."""
+    events = np.array([np.sum(counts[start:stop]) + 1e-3 for start, stop in itertools.pairwise(offsets)])
+    return events / events.sum()
+
+
+def read_items(folder: Path) -> ItemTable:
+    """Reads the output folder of the cluster station.
+
+    Raises:
+        UserError: as `read_columns`; or the clusters are described in no way, or not all of them.
+    """
+    table = read_columns(folder / schema.ITEMS, schema.ITEM_SCHEMA.names)
+    clusters = table["cluster"].to_numpy()
+    item_ids = table["item_id"].to_pylist()
+    categories, features = ([values or [] for values in table[name].to_pylist()] for name in ("categories", "features"))
+    cold = table["cold"].to_numpy()
+    try:
+        cluster_names = [cluster["name"] for cluster in json.loads((folder / schema.CLUSTERS).read_text())]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"Expected clusters with names in {folder / schema.CLUSTERS}, could not read them: {error}; cluster again."
+        ) from error
+    if len(cluster_names) <= clusters[-1]:
+        raise UserError(
+            f"Expected {clusters[-1] + 1} clusters in {folder / schema.CLUSTERS}, as in {schema.ITEMS}, found "
+            f"{len(cluster_names)}; cluster again."
+        )
+    return ItemTable(
+        item_ids=item_ids,
+        counts=table["count"].to_numpy(),
+        clusters=clusters,
+        offsets=tuple(int(offset) for offset in np.searchsorted(clusters, np.arange(len(cluster_names) + 1))),
+        sequence_indices=table["sequence_index"].to_numpy(),
+        titles=[title or item_id for title, item_id in zip(table["title"].to_pylist(), item_ids, strict=True)],
+        cluster_names=cluster_names,
+        categories=categories if any(categories) else None,
+        cold=cold if cold.any() else None,
+        features=features if any(features) else None,
+    )
+
+
+def read_columns(
+    path: str | PathLike, names: list[str], open_file: Callable[[str | PathLike], BinaryIO] = io.FileIO
+) -> pa.Table:
+    """Reads columns of a Parquet file of `schema.ITEM_SCHEMA`, after checking what everybody relies on.
+
+    Args:
+        path: of the file.
+        names: of the columns.
+        open_file: opens the file at `path` to be read; raises an `OSError` if there is none.
+
+    Raises:
+        UserError: the file is missing or damaged, or its clusters are not contiguous ranges of `item_index`.
+    """
+    checked = ["item_index", "sequence_index", "cluster"]
+    try:
+        with open_file(path) as stream:
+            table = pq.read_table(stream, columns=[*checked, *(name for name in names if name not in checked)])
+        item, sequence, cluster = (table[name].to_numpy() for name in checked)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(f"Expected an item table at {path}, could not read it: {error}; cluster again.") from error
+    if not len(item):
+        raise UserError(f"Expected items in {path}, found none; cluster again.")
+    if not np.array_equal(item, np.arange(1, len(item) + 1)):
+        raise UserError(f"Expected item_index 1..{len(item)} in order in {path}, found another order; cluster again.")
+    if cluster[0] < 0 or np.any(np.diff(cluster) < 0):
+        raise UserError(f"Expected clusters from 0 on, never decreasing, down {path}; found others; cluster again.")
+    if len(np.unique(sequence)) != len(sequence) or sequence.min() < 1:
+        raise UserError(f"Expected every sequence_index >= 1 once in {path}, found others; cluster again.")
+    return table

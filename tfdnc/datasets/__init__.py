@@ -1,0 +1,1 @@
+"""Generated logs and downloads."""

@@ -1,0 +1,1 @@
+"""Load on a bundle and its server: the measurements of `tfdnc benchmark serving`."""

@@ -1,0 +1,86 @@
+"""A bundle of any size without a log or a training: random weights answer as fast as trained ones, only not as well."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.contracts.config import ExperimentConfig, ExportConfig, ModelConfig, TrainConfig
+from tfdnc.contracts.items import ItemTable
+from tfdnc.export.bundle import export_bundle
+from tfdnc.model.retriever import Retriever
+
+_TASTES_PER_CLUSTER = 50
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a synthetic bundle is like: N, K, D, L, and the longest list it answers with."""
+
+    items: int = 100_000
+    clusters: int = 15
+    dim: int = 64
+    history_length: int = 50
+    max_candidates: int = 500
+    index: str = "exact"
+    encoder: str = "hadamard_per_position"
+
+
+def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
+    """Exports a bundle with random weights, and returns the folder of its only version.
+
+    Item vectors are tastes with variations: in pure noise no index finds neighbours as fast as among trained vectors.
+    """
+    rng = np.random.default_rng(seed)
+    items = make_items(size)
+    config = ExperimentConfig(
+        name="synthetic",
+        model=ModelConfig(encoder=size.encoder, dim=size.dim, max_length=size.history_length),
+        train=TrainConfig(precision="float32"),
+        export=ExportConfig(
+            index=size.index,
+            num_candidates=size.max_candidates,
+            max_candidates=size.max_candidates,
+        ),
+    )
+    retriever = Retriever(config.model, config.train, items.offsets, seed=seed)
+    tastes = rng.normal(size=[_TASTES_PER_CLUSTER * size.clusters, size.dim])
+    taste_of_item = items.clusters * _TASTES_PER_CLUSTER + rng.integers(0, _TASTES_PER_CLUSTER, size.items)
+    retriever.item_embeddings.assign((tastes[taste_of_item] + rng.normal(0, 0.5, [size.items, size.dim])) / 8)
+    vectors, _ = retriever.user_vectors(tf.constant([[1]]))  # builds the layers
+    cold_start = rng.normal(size=vectors.shape[1:]).astype(np.float32)
+    export_bundle(retriever, items, cold_start, config, {"synthetic": vars(size)}, output)
+    return output / "1"
+
+
+def make_items(size: Size) -> ItemTable:
+    """Items 0..N-1, called by their numbers, in clusters of equal size."""
+    offsets = _offsets(size)
+    ids = [str(row) for row in range(size.items)]
+    return ItemTable(
+        item_ids=ids,
+        counts=np.arange(size.items, 0, -1),
+        clusters=np.repeat(np.arange(size.clusters, dtype=np.int32), np.diff(offsets)),
+        offsets=offsets,
+        sequence_indices=np.arange(1, size.items + 1, dtype=np.int32),
+        titles=ids,
+        cluster_names=[f"cluster {k}" for k in range(size.clusters)],
+    )
+
+
+def make_histories(size: Size, users: int, seed: int = 1) -> list[list[str]]:
+    """Full-length histories of distinct items, most of every user's in a few clusters, as raw item ids."""
+    rng = np.random.default_rng(seed)
+    edges = _offsets(size)
+    histories = []
+    for _ in range(users):
+        clusters = rng.choice(size.clusters, size=min(3, size.clusters), replace=False)
+        favourites = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in clusters])
+        length = min(size.history_length, len(favourites))
+        histories.append([str(row) for row in rng.choice(favourites, size=length, replace=False)])
+    return histories
+
+
+def _offsets(size: Size) -> tuple[int, ...]:
+    return tuple(size.items * k // size.clusters for k in range(size.clusters + 1))

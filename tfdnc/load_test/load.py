@@ -1,0 +1,162 @@
+"""Load: the same requests by a number of clients at once, as processes against a server or as threads in this one."""
+
+import base64
+import json
+import math
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from tfdnc.contracts.errors import UserError
+from tfdnc.load_test.client import Ask, closed_loop
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+RAMP = 0.3
+"""Seconds of load before anything counts: caches are warm and all clients are in their loops."""
+
+_BEFORE_START = 0.05
+"""Seconds from an order to its start, so that every client has heard it."""
+
+
+class Load(Protocol):
+    """Something that can be put under load."""
+
+    def measure(self, clients: int, seconds: float) -> dict:
+        """Puts it under load by so many clients.
+
+        Returns:
+            As `serving_client.closed_loop`, of all clients together, and the `seconds`.
+
+        Raises:
+            UserError: no request was answered.
+        """
+
+
+class Threads:
+    """Load on something in this process.
+
+    Args:
+        ask: answers one request; called from many threads.
+        requests: what to ask.
+    """
+
+    def __init__(self, ask: Ask, requests: Sequence):
+        self._ask, self._requests = ask, requests
+
+    def measure(self, clients: int, seconds: float) -> dict:
+        """See `Load`."""
+        order = _order(seconds)
+        with ThreadPoolExecutor(clients) as pool:
+            loops = [
+                pool.submit(closed_loop, self._ask, _turned(self._requests, client), order) for client in range(clients)
+            ]
+        return _together([loop.result() for loop in loops], seconds)
+
+
+class Processes:
+    """Load on a server by clients in processes of their own: threads of one Python process wait for each other.
+
+    A context manager: the processes end with it.
+
+    Args:
+        target: `host:port` of the server.
+        requests: serialised requests, or bodies.
+        clients: the most clients that will be wanted.
+        path: gRPC method, or path of the REST API.
+
+    Raises:
+        UserError: the server answers no request, with what it said.
+    """
+
+    def __init__(self, target: str, requests: Sequence[bytes], clients: int, path: str = PREDICT):
+        command = [sys.executable, "-m", "tfdnc.load_test.client"]
+        pipe = subprocess.PIPE
+        self._processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(clients)]
+        try:
+            for client, process in enumerate(self._processes):
+                encoded = [base64.b64encode(request).decode() for request in _turned(requests, client)]
+                _tell(process, {"target": target, "path": path, "requests": encoded})
+                if errors := _hear(process)["errors"]:
+                    raise UserError(f"Expected answers from {target}{path}, got {next(iter(errors))}")
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self._processes:
+            process.kill()  # it holds nothing worth saving
+        for process in self._processes:
+            process.communicate()
+
+    def measure(self, clients: int, seconds: float) -> dict:
+        """See `Load`."""
+        self._start(clients, seconds)
+        return self._finish(clients, seconds)
+
+    def begin(self, clients: int) -> None:
+        """Puts the server under load until `end`."""
+        self._start(clients, math.inf)
+        self._begun = clients, time.monotonic()
+
+    def end(self) -> dict:
+        """Ends what `begin` began, and returns its sample."""
+        clients, since = self._begun
+        for process in self._processes[:clients]:
+            _tell(process, {})
+        return self._finish(clients, time.monotonic() - since)
+
+    def _start(self, clients: int, seconds: float) -> None:
+        order = _order(seconds)
+        for process in self._processes[:clients]:
+            _tell(process, order)
+
+    def _finish(self, clients: int, seconds: float) -> dict:
+        return _together([_hear(process) for process in self._processes[:clients]], seconds)
+
+
+def _order(seconds: float) -> dict:
+    start = time.monotonic() + _BEFORE_START
+    return {"start": start, "from": start + RAMP, "end": start + RAMP + seconds}
+
+
+def _turned(requests: Sequence, client: int) -> list:
+    """Every client begins elsewhere: equal requests at equal times would flatter a cache."""
+    first = client * 7 % len(requests)
+    return [*requests[first:], *requests[:first]]
+
+
+def _tell(process: subprocess.Popen, order: dict) -> None:
+    print(json.dumps(order), file=process.stdin, flush=True)
+
+
+def _hear(process: subprocess.Popen) -> dict:
+    line = process.stdout.readline()
+    if not line:
+        raise UserError(f"Expected a sample from a client, but its process ended with status {process.wait()}.")
+    return json.loads(line)
+
+
+def _together(samples: Sequence[dict], seconds: float) -> dict:
+    together = {
+        "seconds": seconds,
+        "latencies": [latency for sample in samples for latency in sample["latencies"]],
+        "requests": sum(sample["requests"] for sample in samples),
+        "errors": count_errors(samples),
+    }
+    if not together["latencies"]:
+        cause = next(iter(together["errors"]), "they take longer: measure for more seconds")
+        raise UserError(f"Expected some requests to be answered in {seconds:g} s, none was: {cause}")
+    return together
+
+
+def count_errors(samples: Sequence[dict]) -> dict[str, int]:
+    """How often each error was seen in any of the samples."""
+    return dict(sum((Counter(sample["errors"]) for sample in samples), Counter()))

@@ -1,0 +1,127 @@
+"""An embedded server in a process of its own over a private model base path, for as long as a benchmark needs it."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.schema import MODEL_NAME
+
+START_SECONDS = 300.0
+"""How long a server may take until it answers, or until it serves a new version."""
+
+_POLL_SECONDS = 0.02
+
+
+class ServerProcess:
+    """A server of one version, and of the versions that are published to it later.
+
+    A context manager: the process ends with it, and its base path is removed.
+
+    Args:
+        version: folder of the version; the base path holds links to it.
+        flags: further flags of `python -m serving`.
+
+    Attributes:
+        target: `host:port` of gRPC.
+        rest_target: `host:port` of REST.
+
+    Raises:
+        UserError: it does not come up, with its last words.
+    """
+
+    def __init__(self, version: Path, flags: Sequence[str] = ()):
+        self._source = version.resolve()
+        self._base_path = Path(tempfile.mkdtemp())
+        self.version = 0
+        ports = _free_ports(2)
+        self.target, self.rest_target = (f"127.0.0.1:{port}" for port in ports)
+        self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
+        try:
+            self._add_version()
+            command = [sys.executable, "-m", "serving", f"--model_base_path={self._base_path}", *flags]
+            command += [f"--model_name={MODEL_NAME}", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
+            self._process = subprocess.Popen(command, stdout=self._words, stderr=subprocess.STDOUT)
+            self._wait_until_served()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> "ServerProcess":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if hasattr(self, "_process"):
+            self._process.kill()
+            self._process.wait()
+        self._words.close()
+        shutil.rmtree(self._base_path)
+
+    def publish(self) -> None:
+        """Adds the same version under the next number, waits until the server answers with it and has unloaded the
+        old one, and removes that.
+
+        Raises:
+            UserError: the server does not serve it.
+        """
+        old = self.version
+        self._add_version()
+        self._wait_until_served()
+        (self._base_path / str(old)).unlink()
+
+    def memory(self) -> float:
+        """Resident memory of the process, in MB (as Linux counts it)."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise UserError(f"Expected the server to live, but it ended: {self._last_words()}")
+
+    def _add_version(self) -> None:
+        self.version += 1
+        (self._base_path / str(self.version)).symlink_to(self._source)
+
+    def _wait_until_served(self) -> None:
+        """Waits until the latest version is available and no other one is."""
+        from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc  # imports TensorFlow
+
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": MODEL_NAME})
+        available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        end = get_model_status_pb2.ModelVersionStatus.END
+        give_up = time.monotonic() + START_SECONDS
+        with grpc.insecure_channel(self.target) as channel:
+            service = model_service_pb2_grpc.ModelServiceStub(channel)
+            while time.monotonic() < give_up and self._process.poll() is None:
+                try:
+                    answer = service.GetModelStatus(request, timeout=10)
+                except grpc.RpcError as error:
+                    if error.code() != grpc.StatusCode.UNAVAILABLE:
+                        raise
+                else:
+                    states = {status.version: status.state for status in answer.model_version_status}
+                    if states.pop(self.version, None) == available and set(states.values()) <= {end}:
+                        return
+                time.sleep(_POLL_SECONDS)
+        raise UserError(
+            f"Expected the server to serve version {self.version} after at most {START_SECONDS:.0f} s, it did not: "
+            f"{self._last_words()}"
+        )
+
+    def _last_words(self) -> str:
+        self._words.seek(0)
+        return "".join(self._words.readlines()[-5:]).strip() or "it said nothing"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now; port 0 does not mean "any" to every server."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -1,0 +1,1 @@
+"""The stations, and the engine that runs, skips, adopts and resumes them."""

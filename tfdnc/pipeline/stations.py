@@ -1,0 +1,355 @@
+"""The stations from a log to a bundle, in order, each bound to the code that does its work.
+
+Heavy libraries are imported by the stations that need them, when one of those is visited.
+"""
+
+from pathlib import Path
+
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ClusterConfig, ExperimentConfig, dump_config
+from tfdnc.contracts.data_config import DataConfig, ItemFile
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline.engine import Station, Workplace, unfinished_folder
+from tfdnc.pipeline.fingerprint import RemoteFile
+
+_RECORDED_HISTORIES = 5
+
+
+def _refuse_times_below_0(config: ExperimentConfig, prepared: dict) -> None:
+    """Raises a `UserError` when the model is to read times that a request cannot say."""
+    first = prepared["times"][0]
+    if config.model.times and first < 0:
+        raise UserError(
+            f"Expected times from 0 up in the log with model.times, found {first}: in a request a time below 0 says "
+            "that it is unknown. Only differences count: add a constant to all times of the log, or set model.times: "
+            "false."
+        )
+
+
+def _generate(place: Workplace) -> dict:
+    from tfdnc.datasets.generate import generate_log
+
+    return generate_log(place.config.generate, place.config.seed, place.output)
+
+
+def _prepare(place: Workplace) -> dict:
+    from beam_jobs.sequences import prepare
+
+    figures = prepare(resolve_data(place.config, place.run), place.output)
+    _refuse_times_below_0(place.config, figures)
+    return figures
+
+
+def _cluster(place: Workplace) -> dict:
+    from tfdnc.clustering import build_clusters
+
+    return build_clusters(place.run / PREPARE.folder, place.config.cluster, place.config.seed, place.output)
+
+
+def _judge(place: Workplace) -> dict:
+    from tfdnc.clustering import build_clusters
+
+    return build_clusters(place.run / PREPARE.folder, place.config.evaluate.judge, place.config.seed, place.output)
+
+
+def _examples(place: Workplace) -> dict:
+    from beam_jobs.examples import build_examples
+
+    sequences = place.run / PREPARE.folder / schema.SEQUENCES
+    item_table = place.run / CLUSTER.folder / schema.ITEMS
+    return build_examples(sequences, item_table, place.config.examples, place.config.seed, place.output)
+
+
+def _train(place: Workplace) -> dict:
+    from tfdnc.contracts.items import read_items
+    from tfdnc.evaluation.report import validation_objective, validator
+    from tfdnc.pipeline.engine import read_manifest
+    from tfdnc.training.records import read_held_out, read_training
+    from tfdnc.training.team import Team
+    from tfdnc.training.train import train
+    from tfdnc.training.workers import this_place
+
+    team = Team(this_place())
+    config, examples = place.config, place.run / EXAMPLES.folder
+    _refuse_times_below_0(config, read_manifest(place.run / PREPARE.folder)["figures"])  # prepared without model.times
+    items = read_items(place.run / CLUSTER.folder)
+    validate = validator(config, read_held_out(examples / schema.VALIDATION, config.model.times))
+    records = read_training(examples / schema.TRAIN, team.place, config.model.times)
+    common = unfinished_folder(TRAIN, place.run)
+    return train(config, items, records, validate, validation_objective(config), place.output, team, common)
+
+
+def _evaluate(place: Workplace) -> dict:
+    from tfdnc.contracts.items import read_items
+    from tfdnc.evaluation.plot import plot_alpha_curve
+    from tfdnc.evaluation.report import evaluate, write_report
+    from tfdnc.training.records import read_held_out
+    from tfdnc.training.train import load_trained
+
+    config, examples = place.config, place.run / EXAMPLES.folder
+    items = read_items(place.run / CLUSTER.folder)
+    judge = read_items(place.run / JUDGE.folder) if config.evaluate.judge else None
+    model = load_trained(config, items, place.run / TRAIN.folder)
+    splits = (schema.TEST, schema.VALIDATION)
+    test, validation = (read_held_out(examples / split, config.model.times) for split in splits)
+    report = evaluate(config, model, items, test, validation, judge)
+    write_report(report, place.output)
+    plot_alpha_curve(report, place.output)
+    return report
+
+
+def _export(place: Workplace) -> dict:
+    from serving.bundles.recorded import record, recorded_vectors
+    from tfdnc.contracts.items import read_items
+    from tfdnc.export.bundle import export_bundle
+    from tfdnc.export.cold_start import cold_start_vectors
+    from tfdnc.export.histories import sample_by_length, sample_histories
+    from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
+    from tfdnc.pipeline.engine import read_manifest
+    from tfdnc.training.records import read_held_out
+    from tfdnc.training.train import load_trained
+
+    config, run = place.config, place.run
+    items = read_items(run / CLUSTER.folder)
+    model = load_trained(config, items, run / TRAIN.folder)
+    histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION, config.model.times)
+    vectors = cold_start_vectors(model, histories)
+    prepared = read_manifest(run / PREPARE.folder)
+    extra = {
+        "split_sha256": prepared["figures"]["split_sha256"],
+        "files": prepared["inputs"]["files"],
+        "metrics": read_manifest(run / EVALUATE.folder)["figures"]["merge"],
+    }
+    version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
+    users = sample_users(model, histories)
+    figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
+    start = prepared["figures"]["times"][0]  # by the log's own clock, as clients ask
+    asked, times = sample_histories(histories, items, _RECORDED_HISTORIES, start)
+    sizes = config.export.num_candidates, config.export.max_candidates
+    recorded = record(place.output / str(version), asked, *sizes, times)
+    expected = encode_users(model, sample_by_length(histories, _RECORDED_HISTORIES)).vectors
+    refuse_other_vectors(recorded_vectors(place.output / str(version))[: len(expected)], expected)
+    return figures | {"recorded_requests": recorded}
+
+
+def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
+    """Returns the data section, pointed at the generated log where the config asks for one."""
+    if config.generate is None:
+        return config.data
+    from tfdnc.datasets.generate import ITEM_FILE, LOG
+
+    folder = run / GENERATE.folder
+    items = ItemFile(path=folder / ITEM_FILE, title="title", categories="categories", features={"categories": "values"})
+    return config.data.model_copy(update={"format": "csv", "path": str(folder / LOG), "items": items})
+
+
+def _log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
+    from beam_jobs.item_details import find_details
+    from beam_jobs.logs.log_formats import find_log
+
+    data = resolve_data(config, run)
+    details = find_details(data)
+    files = [*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])]
+    return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
+
+
+def _sections(*names: str):
+    """config -> the named sections; where files lie is no part of what a station makes of them."""
+
+    def settings(config: ExperimentConfig) -> dict:
+        unused = {} if config.data.format == "kuairand" else {"kuairand": True}  # what another format does not read
+        exclude = {"data": {"path": True, "items": {"path"}, **unused}, "cluster": {"previous"}}
+        return config.model_dump(mode="json", include=set(names), exclude=exclude)
+
+    return settings
+
+
+def _train_settings(config: ExperimentConfig) -> dict:
+    """The model and its training; merge and list sizes too, because the best epoch is picked by them."""
+    sizes = list(config.evaluate.candidates)
+    return _sections("model", "train", "merge")(config) | {"candidates": sizes}
+
+
+def _check_cluster(config: ExperimentConfig) -> None:
+    from tfdnc.clustering import CLUSTERERS
+
+    CLUSTERERS.resolve(config.cluster.method)
+
+
+def _item_table_before(config: ClusterConfig, run: Path) -> list[Path]:
+    """The file that the clusterer reads beside the prepared log, if any."""
+    if config.previous is None:
+        return []
+    if config.previous.resolve().is_relative_to(run.resolve()):  # it would be read, replaced, and never be up to date
+        raise UserError(
+            f"Expected cluster.previous of another run, got {config.previous}, which this run writes itself; give the "
+            "new run another name."
+        )
+    return [config.previous]
+
+
+def _judge_settings(config: ExperimentConfig) -> dict:
+    """What a cluster station with the judge's config has, so that both have one fingerprint and one result."""
+    return {"cluster": config.evaluate.judge.model_dump(mode="json", exclude={"previous"})}
+
+
+def _check_judge(config: ExperimentConfig) -> None:
+    from tfdnc.clustering import CLUSTERERS
+    from tfdnc.evaluation.judge import refusal
+
+    CLUSTERERS.resolve(config.evaluate.judge.method)
+    if config.cluster.method != "single" and config.cluster.num_clusters > 1:  # said before the training, not after it
+        raise UserError(refusal(config.cluster.num_clusters))
+
+
+def _check_examples(config: ExperimentConfig) -> None:
+    from tfdnc.contracts.negatives import NEGATIVE_SAMPLERS
+
+    NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
+
+
+def _check_train(config: ExperimentConfig) -> None:
+    from tfdnc.model.encoders import USER_ENCODERS
+    from tfdnc.model.losses import LOSSES
+    from tfdnc.retrieval.merge import MERGES
+    from tfdnc.training.negatives import NEGATIVE_SOURCES
+
+    USER_ENCODERS.resolve(config.model.encoder)
+    LOSSES.resolve(config.train.loss)
+    NEGATIVE_SOURCES.resolve(config.train.negatives)
+    MERGES.resolve(config.merge.method)
+
+
+def _check_export(config: ExperimentConfig) -> None:
+    from tfdnc.retrieval.index import INDEXES
+
+    INDEXES.resolve(config.export.index)
+
+
+def _prepared(figures: dict) -> str:
+    from beam_jobs.item_accounts import headline
+
+    kept = f"{figures['events']:,} events of {figures['users']:,} users on {figures['items']:,} items kept"
+    if days := figures.get("days"):  # not in what an earlier version has prepared
+        kept += f", {days[0]} to {days[1]}"
+    counts = {"malformed": sum(figures["rows_malformed"].values()), "filtered": sum(figures["rows_filtered"].values())}
+    gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
+    items = figures.get("item_file")  # likewise
+    return f"{kept}; {headline(items)}" if items else kept
+
+
+def _examples_headline(figures: dict) -> str:
+    positions, negatives = f"{figures['positions']:,} training positions", figures["negatives"]
+    if not negatives["drawn"] + negatives["empty"]:
+        return f"{positions}, no negatives recorded: none are read"
+    return f"{positions}, {negatives['empty']:,} negatives left empty"
+
+
+def _trained(figures: dict) -> str:
+    parameters, epochs, best = f"{figures['parameters']:,} parameters", figures["epochs"], figures["best_epoch"]
+    if figures.get("stopped_early"):  # not in what an earlier version has trained
+        return f"{parameters}, stopped after epoch {epochs}: no better for {epochs - best} epochs, best was {best}"
+    return f"{parameters}, best epoch {best} of {epochs}"
+
+
+def _clusters_headline(figures: dict) -> str:
+    sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
+    sizes += f", {figures['cold_items']:,} items cold" if figures["cold_items"] else ""
+    # Of cluster.method category, and of previous.
+    sizes += f", {n:,} items without category" if (n := figures.get("items_without_category")) else ""
+    sizes += f", {figures['known_items']:,} items keep theirs" if "known_items" in figures else ""
+    observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
+    return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
+
+
+GENERATE = Station(
+    "generate",
+    "generate",
+    needs=(),
+    settings=_sections("generate"),
+    work=_generate,
+    headline=lambda f: f"{f['events']:,} events of {f['users']:,} users on {f['items']:,} items",
+)
+PREPARE = Station(
+    "prepare",
+    "prepare",
+    needs=(),
+    settings=_sections("data"),
+    work=_prepare,
+    headline=_prepared,
+    files=_log_files,
+    seeded=False,
+)
+CLUSTER = Station(
+    "cluster",
+    "cluster",
+    needs=(PREPARE,),
+    settings=_sections("cluster"),
+    files=lambda config, run: _item_table_before(config.cluster, run),
+    work=_cluster,
+    check=_check_cluster,
+    headline=_clusters_headline,
+)
+JUDGE = Station(
+    "judge",
+    "judge",
+    needs=(PREPARE,),
+    settings=_judge_settings,
+    files=lambda config, run: _item_table_before(config.evaluate.judge, run),
+    work=_judge,
+    check=_check_judge,
+    headline=_clusters_headline,
+)
+EXAMPLES = Station(
+    "examples",
+    "examples",
+    needs=(PREPARE, CLUSTER),
+    settings=_sections("examples"),
+    work=_examples,
+    check=_check_examples,
+    headline=_examples_headline,
+)
+TRAIN = Station(
+    "train",
+    "train",
+    needs=(EXAMPLES,),
+    settings=_train_settings,
+    work=_train,
+    check=_check_train,
+    headline=_trained,
+    resumes=True,
+)
+EVALUATE = Station(
+    "evaluate",
+    "evaluate",
+    needs=(TRAIN,),
+    settings=_sections("merge", "evaluate"),
+    work=_evaluate,
+    headline=lambda f: ", ".join(
+        f"{name} {value:.4f}" for name, value in f["merge"].items() if name.startswith("recall")
+    ),
+)
+EXPORT = Station(
+    "export",
+    "bundle",
+    needs=(EVALUATE,),
+    settings=_sections("merge", "export"),
+    work=_export,
+    check=_check_export,
+    headline=lambda f: f"version {f['version']}, {f['megabytes']:.1f} MB, index {f['index']}",
+    adopts=False,  # the version number counts this run's exports, and the bundle names its config
+)
+
+
+def stations_of(config: ExperimentConfig) -> list[Station]:
+    """The stations of an experiment, in order."""
+    start = [GENERATE] if config.generate else []
+    # Not among the needs of evaluate, whose settings hold the judge already; early, because it may refuse its clusters.
+    judge = [JUDGE] if config.evaluate.judge else []
+    return [*start, PREPARE, CLUSTER, *judge, EXAMPLES, TRAIN, EVALUATE, EXPORT]
+
+
+def write_config(config: ExperimentConfig, run: Path) -> None:
+    """Stores the resolved config in the run's folder."""
+    (run / schema.RUN_CONFIG).write_text(dump_config(config))

@@ -1,0 +1,1 @@
+"""K lists to one: search inside clusters, and the merge."""
