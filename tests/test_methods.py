@@ -22,6 +22,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.items import read_items
+from tfdnc.export import users
 from tfdnc.export.module import RetrievalModule
 from tfdnc.pipeline.engine import read_manifest, run_station
 from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
@@ -101,6 +102,8 @@ class Road:
         with pytest.MonkeyPatch.context() as patch:
             # It loads the bundle, seconds for each; here one process loads them all, and asks them more.
             patch.setattr(recorded, "record", lambda *_: 0)
+            patch.setattr(recorded, "recorded_vectors", lambda *_: [])
+            patch.setattr(users, "refuse_other_vectors", lambda *_: None)
             for station in stations_of(config):
                 if station is not EXPORT or export:
                     run_station(station, config, folder)
