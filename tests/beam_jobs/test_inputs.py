@@ -153,11 +153,11 @@ def test_every_format_in_a_store_gives_the_bytes_of_a_csv_on_a_disk(bucket, parq
     lines = "".join(json.dumps(row) + "\n" for row in TABLE.to_pylist())
     logs = [
         ("csv", "log.csv", CSV.encode()),
-        ("csv", "log.csv.gz", gzip.compress(CSV.encode())),
+        ("csv", "log.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("csv", "log.csv.bz2", bz2.compress(CSV.encode())),
         ("jsonl", "log.jsonl", lines.encode()),
         ("jsonl", "log.jsonl.xz", lzma.compress(lines.encode())),
-        ("jsonl", "log.jsonl.gz", gzip.compress(b"\xef\xbb\xbf" + lines.encode())),
+        ("jsonl", "log.jsonl.gz", gzip.compress(b"\xef\xbb\xbf" + lines.encode(), mtime=0)),
         ("parquet", "log.parquet", parquet_bytes),
         ("kuairand", "1k/log_standard_1k.csv", KUAIRAND.encode()),
         ("movielens", "ml/ratings.dat", RATINGS.encode()),

@@ -1,10 +1,10 @@
 """Paths that TensorFlow reads as patterns: in `runs [v2]` a training ended, and its weights were never found again."""
 
 import pytest
-from tfdnc.cli.travel import travel
 
 from serving.bundles import bundle
 from tfdnc.backend import tf
+from tfdnc.cli.station_runs import run_stations
 from tfdnc.comparison.grid import expand, variants_of
 from tfdnc.comparison.work import check
 from tfdnc.contracts.config import load_config
@@ -26,7 +26,7 @@ def config_file(tmp_path):
 def test_a_character_of_a_pattern_is_refused_by_name_before_a_station_works(name, tmp_path, config_file):
     runs, character = tmp_path / name, next(c for c in name if c in "[\\*?")
     with pytest.raises(UserError) as refused:
-        travel(load_config(config_file), runs / "x")
+        run_stations(load_config(config_file), runs / "x")
     assert f"a path without {character}, which TensorFlow reads as part of a pattern" in str(refused.value)
     with pytest.raises(UserError, match="TensorFlow reads as part of a pattern"):
         check(expand(variants_of([config_file], []), [1]), runs, stations.stations_of)
