@@ -126,7 +126,7 @@ def test_a_folder_that_vanishes_while_it_is_looked_at_is_not_finished(runs, monk
         raise FileNotFoundError(folder)
 
     visit(make_station(Work()), runs / "a")
-    monkeypatch.setattr(stations, "_sizes", vanishing)
+    monkeypatch.setattr(engine, "_sizes", vanishing)
     assert read_manifest(runs / "a/first") is None
 
 
@@ -164,3 +164,11 @@ def test_what_a_killed_run_left_goes_when_the_finished_result_is_adopted(runs):
 def test_seeds_share_the_preparation_and_no_bundle_is_shared():
     assert [station.name for station in stations.stations_of(CONFIG) if not station.seeded] == ["prepare"]
     assert [station.name for station in stations.stations_of(CONFIG) if not station.adopts] == ["export"]
+
+
+def test_a_bundle_is_made_of_the_training_and_not_of_the_figures_about_it():
+    """Other `evaluate.floors` made a new version of a bundle that had not changed."""
+    assert stations.EXPORT.needs == (stations.TRAIN,)
+    other = parse_config({"name": "x", "evaluate": {"floors": [1]}})
+    assert stations.EXPORT.settings(other) == stations.EXPORT.settings(CONFIG)
+    assert stations.EVALUATE.settings(other) != stations.EVALUATE.settings(CONFIG)

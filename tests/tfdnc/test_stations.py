@@ -1,5 +1,6 @@
-"""Skipping, redoing and resuming engine."""
+"""Skipping, redoing and resuming stations."""
 
+import dataclasses
 import json
 
 import pytest
@@ -43,7 +44,7 @@ class CountingWork:
 
 @pytest.fixture
 def run(tmp_path):
-    """One run in a folder of runs of its own: stations look around among their siblings."""
+    """One run in a folder of runs of its own: stations look among the run's siblings."""
     return tmp_path / "runs" / "mine"
 
 
@@ -54,6 +55,16 @@ def test_an_unchanged_station_is_skipped_with_the_figures_it_had(run):
     again = run_station(station, config(), run)
     assert again.skipped
     assert again.figures == {"calls": 1}
+
+
+def test_another_format_of_its_output_makes_a_station_run_again(run):
+    """What an earlier version had written passed for up to date until a user forced the station."""
+    work = CountingWork()
+    station = make_station("first", work)
+    run_station(station, config(), run)
+    newer = dataclasses.replace(station, format=station.format + 1)
+    assert not run_station(newer, config(), run).skipped
+    assert run_station(newer, config(), run).skipped
 
 
 def test_force_runs_it_all_the_same(run):

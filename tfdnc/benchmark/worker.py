@@ -19,6 +19,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.contracts.station_names import StationName
 from tfdnc.training.records import read_training
 from tfdnc.training.train import assemble
 
@@ -133,8 +134,8 @@ def main() -> None:
     try:
         job = json.loads(sys.stdin.readline())
         config = parse_config(job["config"])
-        items = read_items(Path(job["run"]) / "cluster")
-        trainer = Trainer(config, items, Path(job["run"]) / "examples", job["steps"])
+        items = read_items(Path(job["run"]) / StationName.CLUSTER)
+        trainer = Trainer(config, items, Path(job["run"]) / StationName.EXAMPLES, job["steps"])
         answer(describe(config, items, trainer))
         for _ in sys.stdin:
             answer(trainer.round())

@@ -16,16 +16,17 @@ from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import MODEL_NAME
+from tfdnc.contracts.station_names import StationName
 
 _STATION_HELP = {
-    "generate": "make a log with planted tastes (configs with a `generate` section)",
-    "prepare": "read and filter the log, write one ordered sequence per user",
-    "cluster": "give every item a cluster",
-    "judge": "cluster the items to judge lists by (configs with `evaluate.judge`)",
-    "examples": "write training records with in-cluster negatives",
-    "train": "train the retriever",
-    "evaluate": "rank the held-out items and report",
-    "export": "write the serving bundle",
+    StationName.GENERATE: "make a log with planted tastes (configs with a `generate` section)",
+    StationName.PREPARE: "read and filter the log, write one ordered sequence per user",
+    StationName.CLUSTER: "give every item a cluster",
+    StationName.JUDGE: "cluster the items to judge lists by (configs with `evaluate.judge`)",
+    StationName.EXAMPLES: "write training records with in-cluster negatives",
+    StationName.TRAIN: "train the retriever",
+    StationName.EVALUATE: "rank the held-out items and report",
+    StationName.EXPORT: "write the serving bundle",
 }
 
 

@@ -31,7 +31,7 @@ def run_stations(config: ExperimentConfig, run: Path, last: str | None = None, f
     wanted = stations.stations_of(config)
     names = [station.name for station in wanted]
     if last is not None and last not in names:
-        raise UserError(f"Expected a config with a section for {last}, this one has the stations {names}.")
+        raise UserError(f"Expected a config with a section for {last}, this one has the stations {', '.join(names)}.")
     wanted = wanted[: names.index(last) + 1 if last else None]
     for station in wanted:
         station.check(config)

@@ -17,6 +17,7 @@ from tfdnc.comparison.grid import Experiment
 from tfdnc.comparison.results import StationsOf
 from tfdnc.comparison.schedule import Ending, Job
 from tfdnc.contracts import schema
+from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.engine import unfinished_folder
 
 
@@ -151,7 +152,7 @@ class LiveTable(LineLog):
         for job, seconds in running:
             one, station = self._open[job.name], self._station_of(job)
             epoch = ""
-            if station == "train":
+            if station == StationName.TRAIN:
                 behind[job.name] = self._epochs_behind(one)
                 epoch = f"{behind[job.name]}/{one.config.train.epochs}"
             made.add_row(Text(job.name), station, epoch, clock(seconds))
@@ -166,7 +167,7 @@ class LiveTable(LineLog):
         return at_work[0] if at_work else ""
 
     def _epochs_behind(self, one: Experiment) -> int:
-        [train] = [station for station in self._stations[one.name] if station.name == "train"]
+        [train] = [station for station in self._stations[one.name] if station.name == StationName.TRAIN]
         epochs, seconds = read_epochs(unfinished_folder(train, self._runs / one.name))
         if epochs:
             self._pace[one.label] = seconds / epochs

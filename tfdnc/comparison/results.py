@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tfdnc.comparison.grid import Experiment, Variant, experiment, seeds_in
 from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.engine import Station, standing
 
 StationsOf = Callable[[ExperimentConfig], list[Station]]
@@ -42,20 +43,20 @@ def finished_stations(one: Experiment, runs: Path, stations_of: StationsOf) -> d
     """Manifests, by station, of what an experiment has up to date, from the first station to at most `evaluate`."""
     stations = stations_of(one.config)
     names = [station.name for station in stations]
-    return standing(stations[: names.index("evaluate") + 1], one.config, runs / one.name)
+    return standing(stations[: names.index(StationName.EVALUATE) + 1], one.config, runs / one.name)
 
 
 def read_result(one: Experiment, runs: Path, stations_of: StationsOf) -> Result | None:
     """Returns the result of an experiment, or None if it did not finish, or not with this config on this data."""
     found = finished_stations(one, runs, stations_of)
-    if "evaluate" not in found:
+    if StationName.EVALUATE not in found:
         return None
     return Result(
         label=one.label,
         seed=one.config.seed,
         config=one.config,
-        report=found["evaluate"]["figures"],
-        training=found["train"]["figures"],
+        report=found[StationName.EVALUATE]["figures"],
+        training=found[StationName.TRAIN]["figures"],
         split=found["prepare"]["figures"]["split_sha256"],
     )
 

@@ -12,6 +12,7 @@ from tfdnc.comparison.grid import Experiment
 from tfdnc.comparison.progress import LineLog, LiveTable
 from tfdnc.comparison.results import StationsOf, finished_stations
 from tfdnc.comparison.schedule import ONE_THREAD, Ending, Job, run_jobs, terminable
+from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 
 LOG = "compare.log"
@@ -53,7 +54,7 @@ def run_grid(
         The endings of the jobs that failed.
     """
     done = {one.name: finished_stations(one, runs, stations_of) for one in experiments}
-    finished = {name for name, stations in done.items() if "evaluate" in stations}
+    finished = {name for name, stations in done.items() if StationName.EVALUATE in stations}
     todo = [one for one in experiments if one.name not in finished]
     if not todo:
         console.print(f"All {len(experiments)} experiments are finished and up to date.")
@@ -71,10 +72,12 @@ def run_grid(
             on_finished()
 
     with terminable(), shown:
-        first = [_job(one, runs, PREPARING, "examples") for one in todo if "examples" not in done[one.name]]
+        unprepared = [one for one in todo if StationName.EXAMPLES not in done[one.name]]
+        first = [_job(one, runs, PREPARING, StationName.EXAMPLES) for one in unprepared]
         failures = [ending for ending in run_jobs(first, 1, observer) if ending.failure]
         failed = {ending.job.name for ending in failures}
-        second = [_job(one, runs, TRAINING, "evaluate", ONE_THREAD) for one in todo if one.name not in failed]
+        prepared = [one for one in todo if one.name not in failed]
+        second = [_job(one, runs, TRAINING, StationName.EVALUATE, ONE_THREAD) for one in prepared]
         return failures + [ending for ending in run_jobs(second, lanes, observer, tell) if ending.failure]
 
 
@@ -98,7 +101,7 @@ def _pace(experiments: Sequence[Experiment], done: Mapping[str, dict]) -> dict[s
     """CPU seconds of an epoch by label, from the trainings that are finished."""
     pace = {}
     for one in experiments:
-        training = done[one.name].get("train", {}).get("figures", {})
+        training = done[one.name].get(StationName.TRAIN, {}).get("figures", {})
         if training.get("epochs"):
             pace[one.label] = training.get("cpu_seconds", 0.0) / training["epochs"]
     return pace

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tfdnc import __version__
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import RUN_CONFIG
+from tfdnc.contracts.station_names import StationName
 from tfdnc.page import curves, tables
 from tfdnc.page.chart import COLORS
 from tfdnc.page.clusters import clusterings
@@ -92,7 +93,7 @@ def _data(runs: Sequence[Run]) -> list[dict]:
     """Figures of the distinct splits; more than one means that the runs cannot be compared."""
     distinct = {}
     for run in runs:
-        figures = run.figures("prepare")
+        figures = run.figures(StationName.PREPARE)
         known = dict.fromkeys(("users", "items", "events", "days", "split_sha256")) | figures
         found = distinct.setdefault(known["split_sha256"], {**known, "tested": run.report["users"], "runs": []})
         found["runs"].append(run.label)
@@ -107,7 +108,7 @@ def _method(run: Run) -> str:
 
 def _training(run: Run) -> dict[str, str]:
     """What training cost, as it is printed."""
-    figures, seconds = run.figures("train"), run.manifests.get("train", {}).get("seconds")
+    figures, seconds = run.figures(StationName.TRAIN), run.manifests.get(StationName.TRAIN, {}).get("seconds")
     return {
         "parameters": _count(figures.get("parameters")),
         "epochs": _count(figures.get("epochs")),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from tfdnc.contracts.station_names import StationName
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.page.chart import Bar, Chart, Line, Mark, draw
 from tfdnc.page.runs import Group, Run
@@ -185,7 +186,7 @@ def _training_chart(title: str, name: str, unit: str, runs: Sequence[tuple[Group
         if not any(value for _, value in points.values()):  # the intent loss of one cluster
             continue
         lines.append(Line(list(points.values()), group.color))
-        best = run.figures("train").get("best_epoch")
+        best = run.figures(StationName.TRAIN).get("best_epoch")
         if name.startswith("val_") and best in points:
             x, y = points[best]
             marks.append(Mark(x, y, group.color, f"{run.label}, best epoch {best}: {y:.4f}"))

@@ -9,6 +9,7 @@ import numpy as np
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.schema import WEIGHTS
+from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.page.chart import COLORS
 from tfdnc.page.runs import Group, Run
@@ -53,9 +54,10 @@ def item_maps(groups: Sequence[Group]) -> list[ItemMap]:
     maps = []
     for group in groups:
         run = group.first
-        learned = run.figures("train").get("epochs", 0) > 0  # a method that only counts keeps its random vectors
-        if learned and run.num_clusters > 1 and "cluster" in run.manifests:
-            items = read_items(run.path / "cluster")
+        # A method that only counts keeps its random vectors.
+        learned = run.figures(StationName.TRAIN).get("epochs", 0) > 0
+        if learned and run.num_clusters > 1 and StationName.CLUSTER in run.manifests:
+            items = read_items(run.path / StationName.CLUSTER)
             vectors = read_embeddings(run, items)
             if vectors is not None and len(vectors) >= FEWEST:
                 _log.info("map of %s: t-SNE of %d items", group.name, min(len(vectors), MAX_POINTS))
@@ -73,7 +75,7 @@ def read_embeddings(run: Run, items: ItemTable) -> np.ndarray | None:
     """
     from tfdnc.backend import tf
 
-    weights = run.path / "train" / WEIGHTS
+    weights = run.path / StationName.TRAIN / WEIGHTS
     if not weights.with_suffix(".index").is_file():
         return None
     reader = tf.train.load_checkpoint(tensorflow_path(weights))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.engine import MANIFEST, read_manifest
 
-STATIONS = ("generate", "prepare", "cluster", "examples", "train", "evaluate")
+STATIONS = tuple(name for name in StationName if name not in (StationName.JUDGE, StationName.EXPORT))
 _SEED = re.compile(r"^(?P<name>.+)-seed\d+$")
 
 
@@ -54,7 +55,7 @@ class Run:
     @property
     def seed(self) -> int:
         """Seed of the run."""
-        return self.manifests["evaluate"]["inputs"]["seed"]
+        return self.manifests[StationName.EVALUATE]["inputs"]["seed"]
 
     @property
     def judges(self) -> str:
@@ -70,7 +71,7 @@ class Run:
     @property
     def evaluated(self) -> str:
         """Day on which the evaluate station finished."""
-        written = (self.path / "evaluate" / MANIFEST).stat().st_mtime
+        written = (self.path / StationName.EVALUATE / MANIFEST).stat().st_mtime
         return datetime.fromtimestamp(written, UTC).strftime("%Y-%m-%d")
 
     def figures(self, station: str) -> dict:
@@ -111,18 +112,18 @@ def read_run(path: Path, label: str) -> Run:
     manifests = {station: read_manifest(path / station) for station in STATIONS}
     manifests = {station: manifest for station, manifest in manifests.items() if manifest}
     again = f"run `tfdnc evaluate {path / schema.RUN_CONFIG}` first."
-    if "evaluate" not in manifests:
+    if StationName.EVALUATE not in manifests:
         raise UserError(f"Expected an evaluated run at {path}, found no finished {path / 'evaluate'}: {again}")
-    trained = manifests.get("train", {}).get("fingerprint")
-    if trained and manifests["evaluate"]["inputs"]["stations"].get("train") != trained:
+    trained = manifests.get(StationName.TRAIN, {}).get("fingerprint")
+    if trained and manifests[StationName.EVALUATE]["inputs"]["stations"].get(StationName.TRAIN) != trained:
         raise UserError(f"Expected an evaluation of the model in {path / 'train'}, found one of another model: {again}")
     return Run(
         label=label,
         path=path,
         manifests=manifests,
-        report=json.loads((path / "evaluate" / schema.REPORT).read_text()),
-        history=_read_json(path / "train" / schema.HISTORY_FILE) if "train" in manifests else [],
-        clusters=_read_json(path / "cluster" / schema.CLUSTERS) if "cluster" in manifests else [],
+        report=json.loads((path / StationName.EVALUATE / schema.REPORT).read_text()),
+        history=_read_json(path / StationName.TRAIN / schema.HISTORY_FILE) if StationName.TRAIN in manifests else [],
+        clusters=_read_json(path / StationName.CLUSTER / schema.CLUSTERS) if StationName.CLUSTER in manifests else [],
     )
 
 

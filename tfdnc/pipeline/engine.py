@@ -60,6 +60,8 @@ class Station:
         resumes: whether `work` can continue in the unfinished `output` of a killed run.
         seeded: whether the result depends on the config's seed; runs that differ in nothing else share it if not.
         adopts: whether the result of another run with the same fingerprint is as good as an own one.
+        format: number of the layout of what it writes. A change of the code that changes its output raises it, so that
+            what earlier versions wrote is out of date.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Station:
     resumes: bool = False
     seeded: bool = True
     adopts: bool = True
+    format: int = 1
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,7 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
         needed[other.name] = manifest["fingerprint"]
     return {
         "tfdnc": __version__,
+        "format": station.format,
         "seed": config.seed if station.seeded else None,
         "settings": station.settings(config),
         "stations": needed,

@@ -9,7 +9,8 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, ExperimentConfig, dump_config
 from tfdnc.contracts.data_config import DataConfig, ItemFile
 from tfdnc.contracts.errors import UserError
-from tfdnc.pipeline.engine import Station, Workplace, unfinished_folder
+from tfdnc.contracts.station_names import StationName
+from tfdnc.pipeline.engine import Station, Workplace, read_manifest, unfinished_folder
 from tfdnc.pipeline.fingerprint import RemoteFile
 
 _RECORDED_HISTORIES = 5
@@ -63,7 +64,6 @@ def _examples(place: Workplace) -> dict:
 def _train(place: Workplace) -> dict:
     from tfdnc.contracts.items import read_items
     from tfdnc.evaluation.report import validation_objective, validator
-    from tfdnc.pipeline.engine import read_manifest
     from tfdnc.training.records import read_held_out, read_training
     from tfdnc.training.team import Team
     from tfdnc.training.train import train
@@ -105,7 +105,6 @@ def _export(place: Workplace) -> dict:
     from tfdnc.export.cold_start import cold_start_vectors
     from tfdnc.export.histories import sample_by_length, sample_histories
     from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
-    from tfdnc.pipeline.engine import read_manifest
     from tfdnc.training.records import read_held_out
     from tfdnc.training.train import load_trained
 
@@ -118,7 +117,7 @@ def _export(place: Workplace) -> dict:
     extra = {
         "split_sha256": prepared["figures"]["split_sha256"],
         "files": prepared["inputs"]["files"],
-        "metrics": read_manifest(run / EVALUATE.folder)["figures"]["merge"],
+        "metrics": _metrics(run),
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
     users = sample_users(model, histories)
@@ -130,6 +129,14 @@ def _export(place: Workplace) -> dict:
     expected = encode_users(model, sample_by_length(histories, _RECORDED_HISTORIES)).vectors
     refuse_other_vectors(recorded_vectors(place.output / str(version))[: len(expected)], expected)
     return figures | {"recorded_requests": recorded}
+
+
+def _metrics(run: Path) -> dict | None:
+    """Figures of the lists of this very model; None where it was not evaluated."""
+    evaluated, trained = (read_manifest(run / station.folder) for station in (EVALUATE, TRAIN))
+    if not evaluated or evaluated["inputs"]["stations"][TRAIN.name] != trained["fingerprint"]:
+        return None
+    return evaluated["figures"]["merge"]
 
 
 def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
@@ -264,16 +271,16 @@ def _clusters_headline(figures: dict) -> str:
 
 
 GENERATE = Station(
-    "generate",
-    "generate",
+    StationName.GENERATE,
+    StationName.GENERATE.folder,
     needs=(),
     settings=_sections("generate"),
     work=_generate,
     headline=lambda f: f"{f['events']:,} events of {f['users']:,} users on {f['items']:,} items",
 )
 PREPARE = Station(
-    "prepare",
-    "prepare",
+    StationName.PREPARE,
+    StationName.PREPARE.folder,
     needs=(),
     settings=_sections("data"),
     work=_prepare,
@@ -282,8 +289,8 @@ PREPARE = Station(
     seeded=False,
 )
 CLUSTER = Station(
-    "cluster",
-    "cluster",
+    StationName.CLUSTER,
+    StationName.CLUSTER.folder,
     needs=(PREPARE,),
     settings=_sections("cluster"),
     files=lambda config, run: _item_table_before(config.cluster, run),
@@ -292,8 +299,8 @@ CLUSTER = Station(
     headline=_clusters_headline,
 )
 JUDGE = Station(
-    "judge",
-    "judge",
+    StationName.JUDGE,
+    StationName.JUDGE.folder,
     needs=(PREPARE,),
     settings=_judge_settings,
     files=lambda config, run: _item_table_before(config.evaluate.judge, run),
@@ -302,8 +309,8 @@ JUDGE = Station(
     headline=_clusters_headline,
 )
 EXAMPLES = Station(
-    "examples",
-    "examples",
+    StationName.EXAMPLES,
+    StationName.EXAMPLES.folder,
     needs=(PREPARE, CLUSTER),
     settings=_sections("examples"),
     work=_examples,
@@ -311,8 +318,8 @@ EXAMPLES = Station(
     headline=_examples_headline,
 )
 TRAIN = Station(
-    "train",
-    "train",
+    StationName.TRAIN,
+    StationName.TRAIN.folder,
     needs=(EXAMPLES,),
     settings=_train_settings,
     work=_train,
@@ -321,8 +328,8 @@ TRAIN = Station(
     resumes=True,
 )
 EVALUATE = Station(
-    "evaluate",
-    "evaluate",
+    StationName.EVALUATE,
+    StationName.EVALUATE.folder,
     needs=(TRAIN,),
     settings=_sections("merge", "evaluate"),
     work=_evaluate,
@@ -331,9 +338,9 @@ EVALUATE = Station(
     ),
 )
 EXPORT = Station(
-    "export",
-    "bundle",
-    needs=(EVALUATE,),
+    StationName.EXPORT,
+    StationName.EXPORT.folder,
+    needs=(TRAIN,),  # the figures of EVALUATE are told where they are there, and make no other bundle
     settings=_sections("merge", "export"),
     work=_export,
     check=_check_export,
