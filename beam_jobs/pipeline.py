@@ -17,7 +17,8 @@ DEFAULT_RUNNER = "FnApiRunner"
 
 CHUNK_BYTES = 16 << 20
 _RESULT = ".result.json"
-_USER_ERROR = re.compile(r".*tfdnc\.errors\.UserError: (.*?)(?: \[while running .*)?$", re.DOTALL)  # the last one
+_NAME = re.escape(f"{UserError.__module__}.{UserError.__name__}")
+_USER_ERROR = re.compile(rf".*{_NAME}: (.*?)(?: \[while running .*)?$", re.DOTALL)  # the last one
 _WHILE_RUNNING = re.compile(r" \[while running '.*$", re.DOTALL)
 
 

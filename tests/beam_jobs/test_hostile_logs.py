@@ -160,6 +160,7 @@ def travel(tmp_path, read_users):
     return go
 
 
+RECORDED = {"loss": "bce", "negatives": "records"}
 SMALL = {"num_clusters": 2, "epochs": 1, "dim": 4, "max_share": 1}
 
 
@@ -173,7 +174,7 @@ def test_one_user_is_enough(travel, read_users):
 
 def test_one_item_has_no_negatives(travel):
     rows = [(user, "only", time) for user in range(9) for time in range(5)]
-    figures, _ = travel(rows, cluster={**SMALL, "num_clusters": 1})
+    figures, _ = travel(rows, cluster={**SMALL, "num_clusters": 1}, train=RECORDED)
     assert figures["examples"]["negatives"] == {"drawn": 0, "exact": 0, "redrawn": 0, "empty": 27}
     with pytest.raises(UserError, match="1"):
         travel(rows, cluster=SMALL)
@@ -227,7 +228,7 @@ def test_a_user_with_a_million_events_is_one_sequence(travel):
     items = np.random.default_rng(0).integers(0, 500, million)
     rows = [("bot", item, time) for time, item in enumerate(items.tolist())]
     rows += [(user, item, item) for user in range(20) for item in range(10)]
-    figures, run = travel(rows, cluster={"method": "random"})
+    figures, run = travel(rows, cluster={"method": "random"}, train=RECORDED)
     [longest] = [
         len(items)
         for path in (run / "prepare" / schema.SEQUENCES).iterdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import serving
 
-ALLOWED = {"tfdnc.contracts.schema", "tfdnc.contracts.errors"}
+ALLOWED = {"tfdnc.contracts.schema", "tfdnc.contracts.errors", "tfdnc.contracts.tensorflow_paths"}
 
 
 def imported(file):

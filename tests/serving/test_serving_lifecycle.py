@@ -276,7 +276,7 @@ def test_scann_ops_are_registered_when_a_graph_needs_them(tmp_path):
         items = serving_models.scann_items()
         with RetrievalClient(line.split()[-1], "scann") as client:
             request = predict_request({"query": items[5:7]}, model="scann")
-            response = client._call(client._prediction.Predict, request)
+            response = client._prediction.Predict(request, timeout=10)
         assert list(response.outputs["index"].int_val)[::3] == np.argmax(items[5:7] @ items.T, axis=1).tolist()
     finally:
         process.kill()

@@ -22,7 +22,7 @@ def make_records(lengths=LENGTHS):
 
 
 def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS, place=ALONE, **more):
-    train = {"random_window": random_window, "batch_tokens": batch_tokens}
+    train = {"random_window": random_window, "batch_tokens": batch_tokens, "loss": "bce", "negatives": "records"}
     config = parse_config({"name": "x", "examples": {"num_negatives": 2}, "train": train})
     records = make_records(lengths)._replace(**more)
     negatives = RecordedNegatives(config, None, records)
