@@ -9,12 +9,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.logs.inputs import InputFile, open_bytes
 from beam_jobs.logs.log_rows import EMPTY_ITEM
 from beam_jobs.logs.quoted_text import QuotedText, read_records
 from tfdnc.contracts.data_config import Quotes
+from tfdnc.contracts.errors import UserError
 
 NOT_JSON = "not one JSON object"
 NOT_UTF8 = "not UTF-8"
@@ -101,7 +103,8 @@ class MoviesDat:
         """Yields the rows."""
         del known
         for offset, line in _lines(self.file):
-            item, *title, genres = line.split(b"::")
+            item, *title = line.split(b"::")
+            genres = title.pop() if title else b""
             if title:
                 year = _YEAR.search(title[-1])
                 fields = [item, b"::".join(title), genres, genres, year[1] if year else b""]
@@ -154,10 +157,19 @@ class ParquetItems:
         offset, columns = 0, list(dict.fromkeys(self.names))
         with open_bytes(self.file) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(columns=columns, use_threads=False):
-                for row in batch.to_pylist():
+                for row in self._rows_of(batch):
                     text = json.dumps(row, ensure_ascii=False, default=str).encode()
                     yield _row_of_values(offset, text, [row[name] for name in self.names])
                     offset += 1
+
+    def _rows_of(self, batch: pa.RecordBatch) -> list[dict]:
+        try:
+            return batch.to_pylist()
+        except (ValueError, OverflowError, KeyError) as error:  # nanoseconds, years above 9999, unknown time zones
+            raise UserError(
+                f"Expected values that Python can hold in {', '.join(self.names)} of {self.file.path}, found others: "
+                f"{error}. Cast these columns to text."
+            ) from error
 
 
 def _lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
@@ -188,6 +200,10 @@ def _row_of_values(offset: int, text: bytes, found: list[object]) -> ItemRow:
     values = [_text(item), *map(_value, others)]
     if any(value is None for value in values):
         return ItemRow(offset, text, [], NO_VALUE)
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can spell
+        return ItemRow(offset, text, [], NOT_UTF8)
     return ItemRow(offset, text, values)
 
 

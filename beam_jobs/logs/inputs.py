@@ -1,6 +1,5 @@
 """Input files, wherever Beam's FileSystems reach: found by name or glob, measured and opened."""
 
-import bz2
 import glob
 import gzip
 import lzma
@@ -15,12 +14,13 @@ from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.files import absolute, is_local, match, open_file
+from beam_jobs.logs.compressed import open_bzip2, open_xz
 from tfdnc.contracts.errors import UserError
 
 _COMPRESSED: dict[str, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
     ".gz": ("gzip", lambda stored: gzip.GzipFile(fileobj=stored)),
-    ".bz2": ("bzip2", bz2.BZ2File),
-    ".xz": ("xz", lzma.LZMAFile),
+    ".bz2": ("bzip2", open_bzip2),
+    ".xz": ("xz", open_xz),
 }
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)  # OSError: bz2 has no error of its own
 _PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".zst", ".lz4")  # not read

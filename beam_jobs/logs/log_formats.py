@@ -176,17 +176,28 @@ def read_header(file: InputFile, separator: bytes = b",", quotes: Quotes = "doub
         raise UserError(f"Expected CSV text in {file.path}, could not read its first line: {error}.") from error
     if not text:
         raise UserError(f"Expected a CSV header in the first line of {file.path}, found an empty line.")
-    header = None if "\r" in text else split_line(text.encode(), separator, quotes)
+    lone_returns = "\r" in text
+    header = None if lone_returns else split_line(text.encode(), separator, quotes)
     if header is None:
-        advice = _other_separator(text, quotes) or "end lines by line feeds, and write quotes as data.quotes says"
+        advice = None if lone_returns else _other_separator(text, quotes)
+        advice = advice or "end lines by line feeds, and write quotes as data.quotes says"
         raise UserError(
             f"Expected CSV text in {file.path}, could not read its first line, {text[:_SHOWN]!r}; {advice}."
         )
     return [name.decode() for name in header], len(line)
 
 
+def refuse_repeated(header: list[str], name: str, file: InputFile) -> None:
+    """Raises a `UserError` if several columns have a name that is read."""
+    if header.count(name) > 1:
+        raise UserError(
+            f"Expected one column {name!r} in {file.path}, found {header.count(name)} of that name; rename all but one."
+        )
+
+
 def column_of(header: list[str], name: str, file: InputFile, advice: str) -> int:
     """Returns the position of a column; `advice` is what to do if there is none of that name."""
+    refuse_repeated(header, name, file)
     if name not in header:
         raise UserError(f"Expected column {name!r} in {file.path}, found {', '.join(header)[:_SHOWN]}; {advice}.")
     return header.index(name)

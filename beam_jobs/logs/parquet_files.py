@@ -59,7 +59,7 @@ class ParquetFile:
             parquet = pq.ParquetFile(stream, read_dictionary=[self.user, self.item])
             offset = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
             rows = max(1, chunk_bytes // _ROW_BYTES)
-            for batch in parquet.iter_batches(rows, range(start, end), names, use_threads=False):
+            for batch in _whole(parquet.iter_batches(rows, range(start, end), names, use_threads=False), self.file):
                 yield self._check(batch, offset)
                 offset += batch.num_rows
 
@@ -75,6 +75,14 @@ class ParquetFile:
 
         weight = weights_of(_numbers(batch[self.weight])) if self.weighted else None
         return check(Columns(encode_ids(user), encode_ids(item), times, self.time_unit, weight=weight), offset, locate)
+
+
+def _whole(batches: Iterator[pa.RecordBatch], file: InputFile) -> Iterator[pa.RecordBatch]:
+    """Yields the batches; raises a `UserError` where their bytes are damaged."""
+    try:
+        yield from batches
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"Expected a whole Parquet file at {file.path}, could not read its rows: {error}.") from error
 
 
 def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> ParquetFile:
@@ -95,6 +103,8 @@ def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> Pa
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"Expected a Parquet file at {file.path}, could not read its schema: {error}.") from error
     for key, name in columns.items():
+        if found.names.count(name) > 1:
+            raise UserError(f"Expected one column {name!r} in {file.path}, found several; rename all but one.")
         if found.get_field_index(name) < 0:
             raise UserError(
                 f"Expected column {name!r} in {file.path}, found {', '.join(found.names)}; "

@@ -73,7 +73,11 @@ HEADER = b"user_id,item_id,timestamp\n"
         ),
         ("log.csv", b"user_id,sku,timestamp\n", "Expected column 'item_id' .*; set data.columns.item"),
         ("log.csv", HEADER + b"a,b,2024-05-01\n", r"Expected at most .*data.time_unit \(iso is for dates as text\)"),
-        ("log.csv", (HEADER + b"a,b,1\n").replace(b"\n", b"\r"), "Expected CSV text in .*log.csv, could not read"),
+        (
+            "log.csv",
+            (HEADER + b"a,b,1\n").replace(b"\n", b"\r"),
+            "Expected CSV text in .*log.csv, .*; end lines by line",
+        ),
         ("log.csv", b"x" * 200_000, "Expected column 'user_id' in .*log.csv, found x{500}; separate the"),
         (
             "log.csv",
@@ -87,6 +91,12 @@ HEADER = b"user_id,item_id,timestamp\n"
         ),
         ("log.csv.bz2", bz2.compress(HEADER + b"a,b,1\n" * 999)[:-9], "Expected a whole bzip2 file at .*log.csv.bz2"),
         ("log.csv.bz2", HEADER, "Expected a whole bzip2 file at .*log.csv.bz2, could not decompress it: Invalid data"),
+        (
+            "log.csv.bz2",
+            bz2.compress(HEADER + b"a,b,1\n" * 9) + b"?" + bz2.compress(b"a,b,2\n" * 9),
+            "Expected a whole bzip2 file at .*log.csv.bz2, could not decompress it",
+        ),
+        ("log.csv", b"user_id,item_id,timestamp,item_id\na,b,1,c\n", "Expected one column 'item_id' in .*, found 2 of"),
         ("log.csv.xz", HEADER, "Expected a whole xz file at .*log.csv.xz, could not decompress it"),
         (
             "log.csv.zip",

@@ -9,6 +9,8 @@ import pytest
 
 from beam_jobs.item_accounts import ItemAccounts
 from beam_jobs.item_details import find_details, read_details
+from beam_jobs.item_rows import NOT_UTF8, TOO_FEW_FIELDS, JsonItems, MoviesDat, ParquetItems
+from beam_jobs.logs.inputs import InputFile
 from tfdnc.contracts.data_config import DataConfig, ItemFile
 from tfdnc.contracts.errors import UserError
 
@@ -117,3 +119,27 @@ def test_what_is_not_there_is_named(tmp_path):
     pq.write_table(pa.table({"item_id": [7]}), path)
     with pytest.raises(UserError, match=r"Expected column 'title' in .*found item_id; set data\.items\.title"):
         find_details(DataConfig(path="log.csv", items=ItemFile(path=path, title="title")))
+
+
+def test_a_line_of_movies_without_separators_is_malformed(tmp_path):
+    """It ended in a traceback; a line with one separator was counted."""
+    path = tmp_path / "movies.dat"
+    path.write_bytes(b"1::One (1999)::Drama\ngarbage\n2::Two\n")
+    rows = list(MoviesDat(InputFile(str(path), path.stat().st_size, 0)).read(()))
+    assert [row.fault for row in rows] == [None, TOO_FEW_FIELDS, TOO_FEW_FIELDS]
+    assert rows[0].values == ["1", "One (1999)", "Drama", "Drama", "1999"]
+
+
+def test_half_a_pair_of_surrogates_is_no_text(tmp_path):
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"sku": 1, "name": "\\ud800"}\n{"sku": 2, "name": "fine"}\n')
+    rows = list(JsonItems(InputFile(str(path), path.stat().st_size, 0), ("sku", "name")).read(()))
+    assert [row.fault for row in rows] == [NOT_UTF8, None]
+
+
+def test_parquet_values_that_python_cannot_hold_are_a_sentence(tmp_path):
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"sku": ["a"], "made": pa.array([1], pa.timestamp("ns"))}), path)
+    items = ParquetItems(InputFile(str(path), path.stat().st_size, 0), ("sku", "made"))
+    with pytest.raises(UserError, match=r"^Expected values that Python can hold in sku, made of .*Cast these columns"):
+        list(items.read(()))

@@ -174,3 +174,22 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     (tmp_path / "log.parquet").write_text("user_id,item_id,timestamp\n")
     with pytest.raises(UserError, match=r"Expected a Parquet file at .*log.parquet, could not read its schema"):
         find_log(DataConfig(format="parquet", path=tmp_path / "log.parquet"))
+
+
+def test_a_damaged_page_is_a_sentence_with_the_name_of_the_file(find_parquet, tmp_path):
+    """The footer was sound, so the file was taken for a log, and its rows ended in a traceback."""
+    log = find_parquet({"user_id": ["a"] * 999, "item_id": [str(row) for row in range(999)], "timestamp": range(999)})
+    path = tmp_path / "log.parquet"
+    data = bytearray(path.read_bytes())
+    data[200:1500] = bytes(1300)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"^Expected a whole Parquet file at .*log.parquet, could not read its rows"):
+        read(log)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "log.parquet"
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"]), pa.array([1])]
+    pq.write_table(pa.table(columns, names=["user_id", "item_id", "item_id", "timestamp"]), path)
+    with pytest.raises(UserError, match=r"^Expected one column 'item_id' in .*, found several; rename all but one"):
+        find_log(DataConfig(format="parquet", path=path))

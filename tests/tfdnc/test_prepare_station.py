@@ -58,8 +58,16 @@ def test_options_of_a_format_matter_to_that_format_only():
     ("malformed", "filtered", "end"),
     [
         ({}, {"min_item_events": 0}, "2 items kept"),
-        ({}, {"feedback": 1000, "min_item_events": 5}, "2 items kept; of 1,017 rows 1,005 filtered"),
-        ({"bad": 1, "worse": 1}, {"min_item_events": 3}, "2 items kept; of 1,017 rows 2 malformed, 3 filtered"),
+        (
+            {},
+            {"feedback": 1000, "min_item_events": 5},
+            "2 items kept; of 1,017 rows 1,005 filtered (1,000 by feedback, 5 by min_item_events)",
+        ),
+        (
+            {"bad": 1, "worse": 1},
+            {"min_item_events": 3},
+            "2 items kept; of 1,017 rows 2 malformed, 3 filtered (3 by min_item_events)",
+        ),
     ],
 )
 def test_the_headline_says_what_was_dropped_if_anything_was(malformed, filtered, end):

@@ -40,7 +40,7 @@ def find_user(arguments: argparse.Namespace, run: Path, items: ItemTable, reads_
     if arguments.user is not None:
         return _of_log(run, items, arguments.user)
     user = _first(run, items)
-    screen.console.print(f"No --user and no --history: asking for user {user.name}.", soft_wrap=True)
+    screen.console.print(f"No --user and no --history: asking for user {user.name} of {run}.", soft_wrap=True)
     return user
 
 
@@ -52,6 +52,11 @@ def _typed(arguments: argparse.Namespace, items: ItemTable, reads_times: bool) -
         raise UserError("Expected no --history-times and --request-time: the model of this bundle reads no times.")
     if times is not None and len(times) != len(history):
         raise UserError(f"Expected a time for each of {len(history)} items in --history-times, got {len(times)}.")
+    if times is None and reads_times and history:
+        screen.console.print(
+            "The model of this bundle reads times, and answers better with --history-times and --request-time.",
+            soft_wrap=True,
+        )
     unknown = sorted(set(history) - set(items.item_ids))
     if unknown:
         more = ", ..." if len(unknown) > _SHOWN_UNKNOWN else ""

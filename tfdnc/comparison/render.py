@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -14,11 +15,13 @@ from tfdnc.comparison.tables import Table, best_rows
 from tfdnc.contracts.narrow import drop_columns
 
 _WIDE = 160
-"""Columns of a table that is printed into a file or a pipe."""
+"""Columns of a table that is printed into a file or a pipe, unless COLUMNS says otherwise."""
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
     """Prints tables with the best figure of every column in bold."""
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = max(_WIDE, console.width)  # no table is printed wider than its console
     for table in tables:
         console.print(f"\n{table.title}", style="bold", soft_wrap=True)
         made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -29,11 +32,11 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         for label, cells in _texts(table):
             texts = [Text(text.replace("± ", "±"), "bold" if best else "") for text, best in cells]
             made.add_row(Text(label), *texts)
-        width = console.width if console.is_terminal else max(_WIDE, console.width)
-        gone = drop_columns(made, console, width)
-        console.print(made, width=width)
+        gone = drop_columns(made, console)
+        console.print(made)
         if gone:
-            console.print(f"{width} columns are too narrow for {', '.join(gone)}; the files have all.", soft_wrap=True)
+            said = f"{console.width} columns are too narrow for {', '.join(gone)}; the files have all."
+            console.print(said, soft_wrap=True)
         for note in table.notes:
             console.print(note, style="dim", soft_wrap=True)
 

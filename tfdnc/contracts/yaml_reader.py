@@ -23,21 +23,26 @@ def read_yaml(text: str, source: str) -> object:
     Raises:
         UserError: the text is no YAML, or a mapping at any depth has a key twice; the error names key and lines.
     """
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        for first, again, name in _repeated_keys(node, loader):
-            raise UserError(
-                f"Expected every key once in {source}, found {name!r} in line {again} after line {first}: only one of "
-                "them would count, so join the two."
-            )
-        return loader.construct_document(node)
+        loader = yaml.SafeLoader(text)  # it refuses control characters at once
+        try:
+            return _construct(loader, source)
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         raise UserError(f"Expected YAML in {source}: {error}") from error
-    finally:
-        loader.dispose()
+
+
+def _construct(loader: yaml.SafeLoader, source: str) -> object:
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    for first, again, name in _repeated_keys(node, loader):
+        raise UserError(
+            f"Expected every key once in {source}, found {name!r} in line {again} after line {first}: only one of "
+            "them would count, so join the two."
+        )
+    return loader.construct_document(node)
 
 
 def _repeated_keys(root: yaml.Node, loader: yaml.SafeLoader) -> Iterator[tuple[int, int, str]]:

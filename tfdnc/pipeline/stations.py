@@ -239,9 +239,14 @@ def _prepared(figures: dict) -> str:
     kept = f"{figures['events']:,} events of {figures['users']:,} users on {figures['items']:,} items kept"
     if days := figures.get("days"):  # not in what an earlier version has prepared
         kept += f", {days[0]} to {days[1]}"
-    counts = {"malformed": sum(figures["rows_malformed"].values()), "filtered": sum(figures["rows_filtered"].values())}
+    counts = {"malformed": sum(figures["rows_malformed"].values())}
+    rules = {rule: count for rule, count in figures["rows_filtered"].items() if count}
+    by_rule = ", ".join(f"{count:,} by {rule}" for rule, count in rules.items())
+    counts |= {f"filtered ({by_rule})": sum(rules.values())}
     gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
+    if joined := figures.get("lines_joined"):  # likewise
+        kept += f"; {joined:,} lines go on with a row inside quotes"
     items = figures.get("item_file")  # likewise
     return f"{kept}; {headline(items)}" if items else kept
 
