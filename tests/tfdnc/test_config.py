@@ -221,6 +221,13 @@ def test_item_features_need_columns_that_say_them(tmp_path):
     assert parse_config(values | {"generate": {}}).model.item_features
 
 
+def test_a_control_character_is_no_yaml(tmp_path):
+    """The reader refuses it before it parses anything, which ended in a traceback."""
+    (tmp_path / "x.yaml").write_text('name: x\nmodel: {encoder: "a\x01b"}\n')
+    with pytest.raises(UserError, match=r"^Expected YAML in .*x\.yaml: unacceptable character #x0001"):
+        load_config(tmp_path / "x.yaml")
+
+
 class TestRepeatedKeys:
     """YAML libraries keep the last of two equal keys: a section `train` written twice lost its first half."""
 
