@@ -189,3 +189,14 @@ def test_the_sweep_overrides_the_ratio_and_wants_a_mixed_sampler(tmp_path):
         ratio_variants(config, ["examples.sampler=uniform"], [0.5])
     with pytest.raises(UserError, match=r"a train\.loss that reads negatives .*such as bce, got 'softmax'"):
         ratio_variants(config, ["train.loss=softmax"], [0.5])
+
+
+@pytest.mark.parametrize(("clusters", "warned"), [((6, 10), True), ((6, 6), False), ((6, 1), False)])
+def test_figures_in_other_numbers_of_clusters_are_said_not_to_compare(clusters, warned):
+    """Six clusters of one method stood beside ten of another, and the better figure was printed in bold."""
+    results = [
+        result(label, within_cluster_by_cluster=[{}] * count) for label, count in zip("ab", clusters, strict=True)
+    ]
+    made = tables(results, ["a", "b"])
+    for name in ("within_cluster", "spread@50"):
+        assert any("a: 6, b: 10" in note for note in made[name].notes) == warned

@@ -44,7 +44,7 @@ def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: st
         _lists_table(lists, sizes, users),
         _relative_table(lists, sizes, baseline, users),
         _within_table(by_label),
-        _spread_table(lists, max(sizes, default=0)),
+        _spread_table(lists, max(sizes, default=0), _clusters_note(by_label)),
     ]
     return [table for table in tables if table.rows and table.columns]
 
@@ -134,15 +134,28 @@ def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:
         "Recall with the target's cluster given (paper, Table 3)",
         used(columns, rows),
         rows,
-        _paper_note(rows),
+        [*_clusters_note(by_label), *_paper_note(rows)],
     )
 
 
-def _spread_table(rows: Sequence[Row], size: int) -> Table:
+def _clusters_note(by_label: Mapping[str, Sequence[Result]]) -> list[str]:
+    """A warning where methods are measured in different numbers of clusters: fewer are easier to hit and to cover."""
+    counts = {
+        label: max(len(result.report.get("within_cluster_by_cluster", ())) for result in results)
+        for label, results in by_label.items()
+    }
+    counts = {label: count for label, count in counts.items() if count > 1}
+    if len(set(counts.values())) < 2:
+        return []
+    listed = ", ".join(f"{label}: {count}" for label, count in counts.items())
+    return [f"Numbers of clusters differ ({listed}), so these figures do not compare: set evaluate.judge.num_clusters."]
+
+
+def _spread_table(rows: Sequence[Row], size: int, notes: Sequence[str]) -> Table:
     columns = [Column(f"{key}@{size}", column.title, column.better) for key, column in _SPREAD.items()]
     columns = used(columns, rows)
     spread = [row for row in rows if any(column.key in row.cells for column in columns)]
-    return Table(f"spread@{size}", f"Spread of the first {size} results", columns, spread)
+    return Table(f"spread@{size}", f"Spread of the first {size} results", columns, spread, notes)
 
 
 def _summaries(figures: Iterable[Mapping[str, float]]) -> dict[str, Summary]:
