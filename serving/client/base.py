@@ -131,7 +131,13 @@ class Client:
     def _start(self, method: Callable, request, deadline: Deadline):
         """Calls `method`, a stub or its `future`, with everything that goes beside the request."""
         headers = self._metadata() if callable(self._metadata) else self._metadata
-        return method(request, timeout=max(deadline.ends - time.monotonic(), 0), metadata=tuple(headers))
+        try:
+            return method(request, timeout=max(deadline.ends - time.monotonic(), 0), metadata=tuple(headers))
+        except ValueError as error:
+            if "closed" not in str(error):
+                raise
+            # Between two requests of a call another thread has closed the client: as if it had been a moment later.
+            raise RetrievalError(grpc.StatusCode.CANCELLED, "Channel closed!") from error
 
     def _refused(self, error: grpc.RpcError, deadline: Deadline, rows: range | None = None) -> RetrievalError:
         """Returns the error to raise for one of gRPC's."""

@@ -179,6 +179,16 @@ def test_closing_cancels():
             assert cancelled.wait(WAIT)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_client_that_was_closed_meanwhile_says_cancelled(rows):
+    """Closed between two requests of a call, it let gRPC's own ValueError through."""
+    client = RetrievalClient("127.0.0.1:1", batch_size=1, timeout=WAIT)
+    client.close()
+    with pytest.raises(RetrievalError) as caught:
+        client.retrieve([["a"]] * rows)
+    assert caught.value.code is grpc.StatusCode.CANCELLED
+
+
 def test_a_cancelled_task_cancels_its_requests():
     arrived, cancelled = threading.Event(), threading.Event()
 

@@ -140,7 +140,7 @@ def test_two_publishers_do_not_meet(source, base):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from serving import publish as module
+from serving.bundles import publish as module
 
 source, base = map(Path, sys.argv[1:])
 DEATHS = {module: ["_copy 1", "_copy_file 2", "_sync 5", "_sync 7"], Path: ["rename 1"], module.shutil: ["rmtree 2"]}

