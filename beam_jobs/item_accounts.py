@@ -4,9 +4,8 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
-from beam_jobs.logs.quoted_text import advice_on
+from beam_jobs.row_accounts import too_many_malformed
 from tfdnc.contracts.data_config import DataConfig
-from tfdnc.contracts.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -72,16 +71,10 @@ def refuse_malformed_items(figures: dict, config: DataConfig, letters: list[str]
         config: with the share that is allowed.
         letters: the first malformed rows, as JSON lines.
     """
-    malformed, rows = sum(figures["malformed"].values()), figures["rows"]
-    if malformed <= config.max_malformed_share * rows:
-        return
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["malformed"].items())
-    raise UserError(
-        f"Expected at most {config.max_malformed_share:.2%} malformed rows in {figures['file']}, found "
-        f"{malformed / rows:.2%} ({malformed} of {rows}; {reasons}). Mend the item file, check data.items, or raise "
-        f"data.max_malformed_share.{advice_on(figures['malformed'], 'data.items.quotes')} The first ones:\n"
-        f"{''.join(letters).rstrip()}"
-    )
+    malformed, rows = figures["malformed"], figures["rows"]
+    if sum(malformed.values()) > config.max_malformed_share * rows:
+        advice = "Mend the item file, check data.items"
+        raise too_many_malformed(figures["file"], malformed, rows, config, advice, "data.items.quotes", letters)
 
 
 def warn_of_gaps(figures: dict) -> None:

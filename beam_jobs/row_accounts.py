@@ -68,15 +68,37 @@ def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: str) -
     if not read:
         names = "" if log.source.endswith(log.names[0]) else f" ({', '.join(log.names)})"
         raise UserError(f"Expected events in {log.source}{names}, found no rows.")
-    if malformed <= config.max_malformed_share * read:
-        return
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in figures["rows_malformed"].items())
-    raise UserError(
-        f"Expected at most {config.max_malformed_share:.2%} malformed rows in {log.source}, found "
-        f"{malformed / read:.2%} ({malformed} of {read}; {reasons}). Mend the log, check data.columns and "
-        f"data.time_unit (iso is for dates as text), or raise data.max_malformed_share."
-        f"{advice_on(figures['rows_malformed'], 'data.quotes')} The first ones:\n"
-        f"{''.join(first_letters(output, log.names)).rstrip()}"
+    if malformed > config.max_malformed_share * read:
+        advice = "Mend the log, check data.columns and data.time_unit (iso is for dates as text)"
+        letters = first_letters(output, log.names)
+        raise too_many_malformed(log.source, figures["rows_malformed"], read, config, advice, "data.quotes", letters)
+
+
+def too_many_malformed(
+    source: str,
+    malformed: dict[str, int],
+    rows: int,
+    config: DataConfig,
+    advice: str,
+    quotes_key: str,
+    letters: list[str],
+) -> UserError:
+    """Returns the error for a file, or a log, with a larger share of malformed rows than `data.max_malformed_share`.
+
+    Args:
+        source: its name.
+        malformed: malformed rows by reason.
+        rows: all rows.
+        config: with the share that is allowed.
+        advice: the way to mend them.
+        quotes_key: of the quotes in the config.
+        letters: the first malformed rows, as JSON lines.
+    """
+    reasons, count = ", ".join(f"{reason}: {count}" for reason, count in malformed.items()), sum(malformed.values())
+    return UserError(
+        f"Expected at most {config.max_malformed_share:.2%} malformed rows in {source}, found {count / rows:.2%} "
+        f"({count} of {rows}; {reasons}). {advice}, or raise data.max_malformed_share."
+        f"{advice_on(malformed, quotes_key)} The first ones:\n{''.join(letters).rstrip()}"
     )
 
 

@@ -1,9 +1,11 @@
 """README's commands and files, read from its code blocks, and a folder in which they are run as they stand."""
 
 import csv
+import os
 import random
 import re
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,6 +49,21 @@ def set_up(folder: Path) -> None:
         program = binaries / name
         program.write_text(f'#!/bin/sh\nexec {sys.executable} {flags}"$@"\n')
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def follow(steps: list[str], folder: Path, seconds: int) -> subprocess.CompletedProcess:
+    """Runs lines in one shell in a folder, until one fails; none did if it returns."""
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(["set -e", *steps])],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
 
 def _text() -> str:

@@ -1,12 +1,11 @@
 """README's commands, run as they stand, in their order, in a fresh folder."""
 
-import os
 import shlex
 import socket
 import subprocess
 
 import pytest
-from readme import ROOT, commands, fenced
+from readme import ROOT, commands, fenced, follow
 
 from tfdnc.cli.main import _parser
 from tfdnc.contracts.config import load_config
@@ -75,16 +74,7 @@ def test_the_commands_work_as_they_stand(readme_folder):
     [snippet] = fenced("python")
     stop_server = "trap 'kill $(jobs -p); wait' EXIT"
     steps = [todo[0], *todo[first:], f"python -c {shlex.quote(snippet)}", "kill %1", "wait %1", "trap - EXIT"]
-    done = subprocess.run(
-        ["bash", "-c", "\n".join(["set -e", stop_server, *steps])],
-        cwd=readme_folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = follow([stop_server, *steps], readme_folder, seconds=400)
     assert done.stderr == ""
     for said in (
         "asking for user c",

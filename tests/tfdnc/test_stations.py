@@ -58,7 +58,7 @@ def test_an_unchanged_station_is_skipped_with_the_figures_it_had(run):
 
 
 def test_another_format_of_its_output_makes_a_station_run_again(run):
-    """What an earlier version had written passed for up to date until a user forced the station."""
+    """The output of an earlier version passed for up to date until a user forced the station."""
     work = CountingWork()
     station = make_station("first", work)
     run_station(station, config(), run)
