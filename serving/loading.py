@@ -1,4 +1,4 @@
-"""From options to a manager: how a server loads versions, with which session, batching, warm-up and retries."""
+"""The model manager of a server, made of its options: session, batching, warm-up and retries of every load."""
 
 import functools
 from pathlib import Path
@@ -16,15 +16,15 @@ from tfdnc.contracts.errors import UserError
 _TFLITE_MODEL = "model.tflite"
 
 _BATCH_THREADS = "model_server_batch_threads"
-"""TF Serving's name for them without a file; a file without a name has another default."""
+"""TF Serving's `thread_pool_name` without a parameters file; a file that leaves it out gets another default."""
 
 
 def manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     """Returns a manager without models.
 
     Args:
-        options: Of the server.
-        metrics: Told of loads and of batches.
+        options: Options of the server.
+        metrics: Measures loads and batches; None for no measurement.
 
     Raises:
         UserError: A file of the options cannot be read.
@@ -54,7 +54,7 @@ def _load(options: ServerOptions, metrics: Metrics | None) -> Load:
 
 
 def _without_tflite(load: Load) -> Load:
-    """Returns `load`, but for versions that TF Serving would answer from another model."""
+    """Returns `load`, with an error for versions that TF Serving would answer with a TensorFlow Lite model."""
 
     def check_and_load(name: str, version: int, path: Path) -> Servable:
         if (path / _TFLITE_MODEL).is_file():

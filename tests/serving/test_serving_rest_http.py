@@ -13,7 +13,7 @@ import rest_client
 from rest_client import MAX_BODY, TIMEOUT, Client
 
 from serving import server as embedded
-from serving.rest.server import RestServer
+from serving.rest.http_server import RestServer
 from serving.services import PredictionService
 from tfdnc.contracts.errors import UserError
 
