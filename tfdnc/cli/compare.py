@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tfdnc.cli import screen
 from tfdnc.comparison.grid import Variant, variants_of
-from tfdnc.comparison.methods import default_baseline, method_tables
-from tfdnc.comparison.negatives import plot_ratios, ratio_table, ratio_variants
+from tfdnc.comparison.method_tables import default_baseline, method_tables
+from tfdnc.comparison.ratio_sweep import plot_ratios, ratio_table, ratio_variants
 from tfdnc.comparison.study import Study, carry_out
 from tfdnc.contracts.errors import UserError
 from tfdnc.pipeline import stations
