@@ -15,7 +15,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.model.retriever import Retriever
-from tfdnc.page import item_map, runs, tables
+from tfdnc.page import item_map, result_tables, runs
 from tfdnc.page.build import write_page
 from tfdnc.page.chart import HEIGHT, WIDTH, Line, Mark, draw
 
@@ -249,10 +249,12 @@ def test_seeds_of_one_name_become_mean_and_sample_deviation(full_page):
 
 
 def test_summaries_keep_what_all_seeds_have():
-    found = tables.summaries([{"a": 1.0, "b": 3.0}, {"a": 2.0}, {"a": 6.0}])
-    assert found == {"a": tables.Summary(3.0, pytest.approx(np.sqrt(7)), 3)}  # (4 + 1 + 9) / 2
-    assert tables.summaries([{"a": 1.0, "b": None, "c": float("nan")}]) == {"a": tables.Summary(1.0, None, 1)}
-    assert tables.summaries([{"a": 1.0}, {"a": None}]) == {}
+    found = result_tables.summaries([{"a": 1.0, "b": 3.0}, {"a": 2.0}, {"a": 6.0}])
+    assert found == {"a": result_tables.Summary(3.0, pytest.approx(np.sqrt(7)), 3)}  # (4 + 1 + 9) / 2
+    assert result_tables.summaries([{"a": 1.0, "b": None, "c": float("nan")}]) == {
+        "a": result_tables.Summary(1.0, None, 1)
+    }
+    assert result_tables.summaries([{"a": 1.0}, {"a": None}]) == {}
 
 
 @pytest.mark.parametrize("other", [{"epochs": 5, "seed": 2}, {"seed": 1}])

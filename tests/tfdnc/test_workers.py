@@ -19,9 +19,9 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import read_items
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.learning_rate import WarmupCosine
+from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 from tfdnc.training.records import read_training
-from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.train import load_trained
 from tfdnc.training.workers import ALONE, Place, this_place
 

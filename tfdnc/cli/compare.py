@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tfdnc.cli import screen, shared_flags
 from tfdnc.comparison.grid import Variant, variants_of
-from tfdnc.comparison.methods import default_baseline, method_tables
+from tfdnc.comparison.method_tables import default_baseline, method_tables
 from tfdnc.comparison.study import Study, carry_out
 from tfdnc.contracts.errors import UserError
 from tfdnc.pipeline import stations

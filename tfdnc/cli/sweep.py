@@ -6,7 +6,7 @@ from pathlib import Path
 from tfdnc.cli import screen, shared_flags
 from tfdnc.cli.compare import common_name, study_of
 from tfdnc.cli.flag_types import share
-from tfdnc.comparison.negatives import plot_ratios, ratio_table, ratio_variants
+from tfdnc.comparison.ratio_sweep import plot_ratios, ratio_table, ratio_variants
 from tfdnc.comparison.study import carry_out
 from tfdnc.pipeline import stations
 

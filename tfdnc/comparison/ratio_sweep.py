@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfdnc.comparison.grid import Variant
 from tfdnc.comparison.results import Result
-from tfdnc.comparison.tables import Column, Row, Summary, Table, summarise, used
+from tfdnc.comparison.summary_table import Column, Row, Summary, Table, summarise, used
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
 

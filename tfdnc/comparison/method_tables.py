@@ -7,7 +7,7 @@ from dataclasses import replace
 from tfdnc.comparison import paper
 from tfdnc.comparison.certainty import in_standard_errors, standard_error, users_of
 from tfdnc.comparison.results import Result
-from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, sizes_of, summarise, used
+from tfdnc.comparison.summary_table import Column, Row, Summary, Table, relative_to, sizes_of, summarise, used
 
 _PAPER = "paper "
 _TUNED = ", tuned quota"

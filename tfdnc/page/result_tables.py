@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tfdnc.comparison.tables import Summary, summarise
+from tfdnc.comparison.summary_table import Summary, summarise
 from tfdnc.page.runs import Group, Run
 
 NOTHING = "–"  # noqa: RUF001 (what is printed for a missing figure)
