@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_scann import shrink
 
+from tests.tfdnc.small_scann import shrink
 from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig, ExportConfig, MergeConfig, ModelConfig, TrainConfig
