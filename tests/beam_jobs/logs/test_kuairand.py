@@ -136,7 +136,7 @@ def test_the_files_of_every_release_are_read_in_order(kuairand, prepare_kuairand
 
 
 def test_the_config_of_the_paper_has_its_filters():
-    data = load_config(Path(__file__).parents[2] / "configs/kuairand27k/dnc.yaml").data
+    data = load_config(Path(__file__).parents[3] / "configs/kuairand27k/dnc.yaml").data
     assert (data.kuairand.feedback, data.kuairand.tab) == ("is_click", 1)
     assert (data.min_item_events, data.min_user_events) == (70, 10)
 

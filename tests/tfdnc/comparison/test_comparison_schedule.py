@@ -9,51 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.tfdnc.comparison.scripted_jobs import Silent, job
 from tfdnc.comparison import jobs
 from tfdnc.comparison.jobs import Job, run_jobs
-
-WORKER = """
-import os, sys, time
-folder, name, seconds, status = sys.argv[1:]
-open(f"{folder}/{name}.pid", "w").write(str(os.getpid()))
-open(f"{folder}/order", "a").write(f"+{name}")
-print(f"{name} at work", flush=True)
-time.sleep(float(seconds))
-open(f"{folder}/order", "a").write(f"-{name}")
-sys.exit(int(status))
-"""
 
 PARENT = """
 import sys
 from pathlib import Path
 from tfdnc.comparison.jobs import Job, run_jobs, terminable
 sys.path.insert(0, sys.argv[2])
-from test_comparison_schedule import Silent, job
+from tests.tfdnc.comparison.scripted_jobs import Silent, job
 folder = Path(sys.argv[1])
 with terminable():
     run_jobs([job(folder, name, 60) for name in "ab"], 2, Silent())
 """
-
-
-class Silent:
-    """An observer that notes how many jobs ran side by side."""
-
-    def __init__(self):
-        self.most = 0
-
-    def started(self, job):
-        pass
-
-    def ended(self, ending):
-        pass
-
-    def tick(self, running):
-        self.most = max(self.most, len(running))
-
-
-def job(folder, name, seconds=0.0, status=0, **options):
-    command = (sys.executable, "-c", WORKER, str(folder), name, str(seconds), str(status))
-    return Job(name, "work", command, Path(folder) / name / "compare.log", **options)
 
 
 def alive(pid):
@@ -154,9 +123,9 @@ def test_a_child_that_does_not_heed_the_interrupt_is_killed(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_child_outlives_a_parent_that_is_interrupted_terminated_or_killed(tmp_path, number):
-    tests = Path(__file__).parent
+    root = Path(__file__).parents[3]
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path), str(tests)],
+        [sys.executable, "-c", PARENT, str(tmp_path), str(root)],
         env=os.environ,
         stderr=subprocess.DEVNULL,
         # A test suite in the background of a shell inherits that interrupts are ignored; Python then keeps it that way.

@@ -25,7 +25,7 @@ from tfdnc.training.records import read_training
 from tfdnc.training.train import load_trained
 from tfdnc.training.workers import ALONE, Place, this_place
 
-CONFIG = Path(__file__).parents[1] / "data" / "small.yaml"
+CONFIG = Path(__file__).parents[2] / "data" / "small.yaml"
 SETTINGS = [
     "cluster.method=random",
     "model.dropout=0",  # the one thing that workers do not draw as a single process does

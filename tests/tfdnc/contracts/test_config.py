@@ -148,7 +148,7 @@ def test_seconds_can_be_told_in_the_unit_of_the_log(data, ticks):
 
 
 def test_every_config_in_the_repository_loads():
-    files = sorted(Path(__file__).parents[2].glob("configs/*/*.yaml"))
+    files = sorted(Path(__file__).parents[3].glob("configs/*/*.yaml"))
     assert files
     for file in files:
         config = load_config(file)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from test_clustering import HELD_OUT, TINY, two_tastes, write_prepared
 
+from tests.tfdnc.clustering.prepared_logs import HELD_OUT, TINY, two_tastes, write_prepared
 from tfdnc.clustering import build_clusters
 from tfdnc.clustering.__main__ import main
 from tfdnc.clustering.spectral import spectral_vectors

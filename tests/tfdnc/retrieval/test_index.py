@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from small_scann import shrink
 
+from tests.tfdnc.small_scann import shrink
 from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
 from tfdnc.retrieval.index import INDEXES, AutoIndex, ExactIndex, ScannIndex

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_clustering import METHODS, TINY, read_clusters, read_items, two_tastes, write_prepared
 
+from tests.tfdnc.clustering.prepared_logs import METHODS, TINY, read_clusters, read_items, two_tastes, write_prepared
 from tfdnc.clustering import build_clusters
 from tfdnc.clustering.cold import place_cold_items
 from tfdnc.contracts import schema

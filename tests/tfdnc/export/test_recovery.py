@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from small_scann import shrink
 
+from tests.tfdnc.small_scann import shrink
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.export import recovery

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from test_export import DIM, MAX_CANDIDATES, film, make_items, make_retriever, retrieve_inputs
 
+from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_retriever, retrieve_inputs
 from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExportConfig, MergeConfig

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from test_export import DIM, MAX_CANDIDATES, film, make_items, make_retriever
 
 from serving.messages import history_array
+from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_retriever
 from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExportConfig, MergeConfig
