@@ -22,7 +22,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.items import read_items
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 from tfdnc.training.records import read_training
 
 CASES = [

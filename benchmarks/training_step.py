@@ -23,8 +23,8 @@ from tfdnc.model.precision import resolve_precision
 from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import TrainingBatches
+from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.records import TrainingRecords
-from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.train import assemble
 
 METHODS = {

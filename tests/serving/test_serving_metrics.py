@@ -6,9 +6,9 @@ from concurrent import futures
 
 import numpy as np
 import pytest
-from conftest import Stubs
 from prometheus_client.parser import text_string_to_metric_families
 from serving_models import predict_request
+from stubs import Stubs
 from tensorflow_serving.apis import regression_pb2
 
 from serving import metrics

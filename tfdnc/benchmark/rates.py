@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from tfdnc.comparison.methods import default_baseline
+from tfdnc.comparison.method_tables import default_baseline
 from tfdnc.contracts.errors import UserError
 
 PAPER = {"sasrec": 25_000, "mmoe": 7_200, "hadamard": 25_000}

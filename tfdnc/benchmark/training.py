@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfdnc.comparison.schedule import ONE_THREAD
+from tfdnc.comparison.jobs import ONE_THREAD
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tfdnc.comparison.grid import Experiment
+from tfdnc.comparison.jobs import Ending, Job
 from tfdnc.comparison.results import StationsOf
-from tfdnc.comparison.schedule import Ending, Job
 from tfdnc.contracts import schema
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.engine import unfinished_folder

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tfdnc.comparison.tables import Table, best_rows
+from tfdnc.comparison.summary_table import Table, best_rows
 from tfdnc.contracts.narrow import drop_columns
 
 _WIDE = 160

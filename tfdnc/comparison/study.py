@@ -15,7 +15,7 @@ from tfdnc.comparison.grid import Experiment, Variant, expand
 from tfdnc.comparison.progress import clock
 from tfdnc.comparison.render import csv_text, json_tables, markdown, print_tables
 from tfdnc.comparison.results import Result, StationsOf, read_results
-from tfdnc.comparison.tables import Table
+from tfdnc.comparison.summary_table import Table
 from tfdnc.comparison.work import check, run_grid, show_failures
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from tfdnc.comparison.grid import Experiment
+from tfdnc.comparison.jobs import ONE_THREAD, Ending, Job, run_jobs, terminable
 from tfdnc.comparison.progress import LineLog, LiveTable
 from tfdnc.comparison.results import StationsOf, finished_stations
-from tfdnc.comparison.schedule import ONE_THREAD, Ending, Job, run_jobs, terminable
 from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 

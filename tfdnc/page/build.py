@@ -12,12 +12,12 @@ from tfdnc import __version__
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import RUN_CONFIG
 from tfdnc.contracts.station_names import StationName
-from tfdnc.page import curves, tables
+from tfdnc.page import curves, result_tables
 from tfdnc.page.chart import COLORS
 from tfdnc.page.clusters import clusterings
 from tfdnc.page.item_map import item_maps
+from tfdnc.page.result_tables import NOTHING
 from tfdnc.page.runs import Group, Run, group_runs, read_runs
-from tfdnc.page.tables import NOTHING
 
 _WHERE_ONLY = {"data.path", "data.items.path"}
 
@@ -71,10 +71,10 @@ def render(groups: Sequence[Group]) -> str:
         commands=[f"tfdnc run {_place(run)}" for run in runs],
         differences=_differences(groups),
         settings=[(group, _settings(group.first)) for group in groups],
-        overall=tables.overall_table(groups),
-        error=tables.standard_error(groups),
-        within=tables.within_table(groups),
-        intent=tables.intent_table(groups),
+        overall=result_tables.overall_table(groups),
+        error=result_tables.standard_error(groups),
+        within=result_tables.within_table(groups),
+        intent=result_tables.intent_table(groups),
         alpha=curves.alpha_charts(groups),
         spread=curves.spread_charts(groups),
         spread_groups=[group for group in groups if any(curves.has_spread(group, name) for name in curves.SPREADS)],

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from tfdnc.contracts.station_names import StationName
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.page.chart import Bar, Chart, Line, Mark, draw
+from tfdnc.page.result_tables import summaries
 from tfdnc.page.runs import Group, Run
-from tfdnc.page.tables import summaries
 
 SPREADS = {
     "coverage": "Share of the clusters in the list",

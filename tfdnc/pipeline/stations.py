@@ -210,7 +210,7 @@ def _check_judge(config: ExperimentConfig) -> None:
 
 
 def _check_examples(config: ExperimentConfig) -> None:
-    from tfdnc.contracts.negatives import NEGATIVE_SAMPLERS
+    from tfdnc.contracts.negative_sampling import NEGATIVE_SAMPLERS
 
     NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
 
@@ -219,7 +219,7 @@ def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
     from tfdnc.retrieval.merge import MERGES
-    from tfdnc.training.negatives import NEGATIVE_SOURCES
+    from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 
     USER_ENCODERS.resolve(config.model.encoder)
     LOSSES.resolve(config.train.loss)

@@ -27,9 +27,9 @@ from tfdnc.training.callbacks import (
     epoch_display,
 )
 from tfdnc.training.curves import Curves
-from tfdnc.training.negatives import negative_source
+from tfdnc.training.learning_rate import WarmupCosine
+from tfdnc.training.negative_sources import negative_source
 from tfdnc.training.records import TrainingRecords
-from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.team import Team
 
 Validate = Callable[[Retriever], dict[str, float]]

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts.registry import Registry
-from tfdnc.retrieval.index.columns import lay_out
+from tfdnc.retrieval.index.candidate_layout import lay_out
 from tfdnc.retrieval.index.effort import Effort, Efforts, Ladder
 from tfdnc.retrieval.index.partition import SAMPLE_SIZE, PartitionEstimate
 from tfdnc.retrieval.index.seen import clusters_of_items, drop_seen, most_seen, split_by_cluster

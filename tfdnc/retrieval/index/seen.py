@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.columns import clusters_of
+from tfdnc.retrieval.index.candidate_layout import clusters_of
 from tfdnc.retrieval.merge import Candidates, count_clusters
 
 

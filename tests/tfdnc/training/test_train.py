@@ -1,0 +1,295 @@
+"""Training: it learns, keeps the best epoch, and a killed run ends where an uninterrupted one would have."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfdnc.backend import tf
+from tfdnc.contracts.config import ExamplesConfig, parse_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.schema import EPOCH_LOG, HISTORY_FILE
+from tfdnc.pipeline import stations
+from tfdnc.training.callbacks import TrainingState
+from tfdnc.training.learning_rate import WarmupCosine
+from tfdnc.training.records import TrainingRecords
+from tfdnc.training.train import assemble, load_trained, train
+
+OFFSETS = (0, 6, 12)
+NUM_ITEMS = 12
+
+
+def make_items():
+    clusters = np.repeat([0, 1], 6).astype(np.int32)
+    ids = [str(i) for i in range(1, NUM_ITEMS + 1)]
+    return ItemTable(ids, np.ones(NUM_ITEMS), clusters, OFFSETS, np.arange(1, NUM_ITEMS + 1), ids, ["a", "b"])
+
+
+def make_records(users=40):
+    """Every user walks round one of the two clusters from a random start: the next item is certain."""
+    rng = np.random.default_rng(0)
+    start, cluster = rng.integers(0, 6, users), rng.integers(0, 2, users)
+    items = (cluster[:, None] * 6 + (start[:, None] + np.arange(8)) % 6 + 1).astype(np.int32).ravel()
+    clusters = np.repeat(cluster, 8).astype(np.int32)
+    negatives = ((items - 1) % 6 + rng.integers(1, 6, len(items))) % 6 + clusters * 6 + 1
+    splits, numbers = np.arange(users + 1) * 8, np.arange(users, dtype=np.int32)
+    return TrainingRecords(items, clusters, negatives[:, None].astype(np.int32), splits, numbers)
+
+
+def make_config(**settings):
+    return parse_config(
+        {
+            "name": "x",
+            "model": {"dim": 16, "max_length": 8},
+            "train": {"epochs": 6, "batch_tokens": 80, "validate_every": 2, "warmup_steps": 5, **settings},
+        }
+    )
+
+
+def hit_rate(model):
+    """Share of one-item histories whose successor scores best in its cluster."""
+    vectors, _ = model.user_vectors(tf.range(1, NUM_ITEMS + 1)[:, None])
+    hits = []
+    for row in range(NUM_ITEMS):
+        cluster = row // 6
+        scores = model.item_embeddings.numpy()[cluster * 6 : cluster * 6 + 6] @ vectors[row, cluster].numpy()
+        hits.append(scores.argmax() == (row + 1) % 6)
+    return float(np.mean(hits))
+
+
+class Killed(BaseException):
+    """Ends a training the hard way: nothing may catch it."""
+
+
+class Validator:
+    """Figures of the current weights; dies at its n-th call when asked to."""
+
+    def __init__(self, die_at=None):
+        self.calls = 0
+        self._die_at = die_at
+
+    def __call__(self, model):
+        self.calls += 1
+        if self.calls == self._die_at:
+            raise Killed
+        return {"norm": float(tf.norm(model.item_embeddings)), "hits": hit_rate(model)}
+
+
+def run(output, config=None, validate=None, objective="norm"):
+    output.mkdir(exist_ok=True)
+    return train(config or make_config(), make_items(), make_records(), validate or Validator(), objective, output)
+
+
+def weights(output, config=None):
+    return [variable.numpy() for variable in load_trained(config or make_config(), make_items(), output).variables]
+
+
+def test_the_loss_falls_and_the_next_item_is_found(tmp_path):
+    config = make_config(epochs=40, learning_rate=0.02, validate_every=10)
+    figures = run(tmp_path, config, objective="hits")
+    history = json.loads((tmp_path / HISTORY_FILE).read_text())
+    assert len(history) == figures["epochs"] == 40
+    assert history[-1]["retrieval_loss"] < 0.3 * history[0]["retrieval_loss"]
+    assert history[-1]["intent_loss"] < 0.3 * history[0]["intent_loss"]
+    assert figures["val_hits"] > 0.9
+    assert hit_rate(load_trained(config, make_items(), tmp_path)) == pytest.approx(figures["val_hits"])
+
+
+def test_the_losses_of_an_epoch_are_means_over_all_its_positions(tmp_path):
+    """`loss` was that of the last batch, and the others did not count that batches differ in size: 11 and 7 windows."""
+    config = make_config(epochs=1, learning_rate=1e-12, intent_weight=0.5)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    run(tmp_path, config)
+    [epoch] = json.loads((tmp_path / HISTORY_FILE).read_text())
+    whole = config.model_copy(update={"train": config.train.model_copy(update={"batch_tokens": 1000})})
+    model, batches = assemble(whole, make_items(), make_records())
+    [batch] = batches.epoch(0)
+    model.reset_metrics()
+    expected = float(model.compute_loss(batch, training=True))
+    assert epoch["loss"] == pytest.approx(expected, rel=1e-5)
+    for metric in model.metrics:
+        assert epoch[metric.name] == pytest.approx(float(metric.result()), rel=1e-5)
+    assert epoch["loss"] == pytest.approx(epoch["retrieval_loss"] + 0.5 * epoch["intent_loss"])
+    assert set(epoch) == {"epoch", "loss", "retrieval_loss", "intent_loss", "cpu_seconds", "val_norm", "val_hits"}
+
+
+def test_two_trainings_end_with_the_same_bits(tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b")
+    for one, other in zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
+    run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", validate=Validator(die_at=2))  # in the middle of epoch 4
+    resumed = Validator()
+    run(tmp_path / "killed", validate=resumed)
+    assert resumed.calls == 2  # epochs 4 and 6: the first three were not trained again
+    for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    whole, killed = (json.loads((tmp_path / name / HISTORY_FILE).read_text()) for name in ("whole", "killed"))
+    assert all(entry.pop("cpu_seconds") > 0 for entry in whole + killed)  # the one figure that differs
+    assert whole == killed
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def invert(path):
+    path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What a training that died in its fourth epoch leaves."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.raises(Killed):
+        run(folder, validate=Validator(die_at=2))
+    return folder
+
+
+@pytest.mark.parametrize("damage", [truncate, invert, Path.unlink])
+@pytest.mark.parametrize("name", ["checkpoints/ckpt-3.index", "checkpoints/ckpt-3.data-00000-of-00001", EPOCH_LOG])
+def test_a_damaged_checkpoint_is_refused_with_what_to_remove(killed, tmp_path, name, damage):
+    folder = shutil.copytree(killed, tmp_path / "copy")
+    damage(folder / name)
+    with pytest.raises(UserError, match=r"^Expected a whole checkpoint .*copy, could not restore.* from the start\.$"):
+        run(folder)
+
+
+@pytest.mark.parametrize("damage", [truncate, invert, Path.unlink])
+@pytest.mark.parametrize("name", ["weights.index", "weights.data-00000-of-00001"])
+def test_damaged_weights_are_refused(killed, tmp_path, name, damage):
+    folder = shutil.copytree(killed, tmp_path / "copy")
+    damage(folder / name)
+    with pytest.raises(UserError, match=r"^Expected whole weights of this model at .*copy.weights; train again"):
+        load_trained(make_config(), make_items(), folder)
+
+
+def test_no_epochs_keep_the_initial_weights_and_a_killed_run_starts_over(tmp_path):
+    config = parse_config({"name": "x", "model": {"encoder": "item_counts", "dim": 1}, "train": {"epochs": 0}})
+    with pytest.raises(Killed):
+        run(tmp_path, config, validate=Validator(die_at=1), objective="norm")
+    (tmp_path / "weights.index").write_bytes(b"half")  # whatever the killed run was writing
+    figures = run(tmp_path, config, validate=lambda model: {"norm": 1.0})
+    assert (figures["epochs"], figures["steps"], figures["best_epoch"], figures["val_norm"]) == (0, 0, 0, 1.0)
+    assert [entry["epoch"] for entry in json.loads((tmp_path / HISTORY_FILE).read_text())] == [0]
+    np.testing.assert_array_equal(
+        load_trained(config, make_items(), tmp_path).item_embeddings.numpy()[:, 0], np.log(np.ones(NUM_ITEMS))
+    )
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path):
+    values = iter([0.1, 0.9, 0.5])
+    best = {}
+
+    def validate(model):
+        value = next(values)
+        if value == 0.9:
+            best["embeddings"] = model.item_embeddings.numpy()
+        return {"norm": value}
+
+    figures = run(tmp_path, validate=validate)
+    assert (figures["best_epoch"], figures["val_norm"]) == (4, 0.9)
+    loaded = load_trained(make_config(), make_items(), tmp_path)
+    np.testing.assert_array_equal(loaded.item_embeddings.numpy(), best["embeddings"])
+
+
+def run_without_negatives(output, **settings):
+    config = make_config(epochs=1, **settings).model_copy(update={"examples": ExamplesConfig(negative_sets=0)})
+    records = make_records()
+    records = records._replace(negatives=np.zeros([len(records.items), 0], np.int32))
+    return train(config, make_items(), records, Validator(), "norm", output)
+
+
+@pytest.mark.parametrize("loss", ["in_cluster_softmax", "in_cluster_gbce", "sampled_softmax"])
+def test_losses_that_read_no_negatives_train_on_records_without(tmp_path, loss):
+    assert run_without_negatives(tmp_path, loss=loss, num_negatives=2)["epochs"] == 1
+
+
+def test_bce_draws_its_negatives_itself_unless_they_are_to_come_from_the_records(tmp_path):
+    assert run_without_negatives(tmp_path, loss="bce")["epochs"] == 1
+    with pytest.raises(UserError, match=r"Expected negatives for train\.loss bce.*raise examples\.negative_sets"):
+        run_without_negatives(tmp_path, loss="bce", negatives="records")
+
+
+def falling_after(best, die_at=None):
+    """Figures that are best at the n-th call; the call dies that is asked to."""
+    calls = itertools.count(1)
+
+    def validate(model):
+        call = next(calls)
+        if call == die_at:
+            raise Killed
+        return {"norm": call if call <= best else 1 / call}
+
+    return validate
+
+
+def die(_):
+    raise Killed
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (2, 6), (3, 8), (None, 12)])
+def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(tmp_path, patience, epochs):
+    figures = run(tmp_path, make_config(epochs=12, patience=patience), falling_after(1))
+    assert (figures["epochs"], figures["best_epoch"], figures["stopped_early"]) == (epochs, 2, epochs < 12)
+    said = f"stopped after epoch {epochs}: no better for {epochs - 2} epochs, best was 2"
+    assert stations.TRAIN.headline(figures).endswith(said if epochs < 12 else "best epoch 2 of 12")
+    assert figures["steps"] == epochs * run(tmp_path / "one", make_config(epochs=1))["steps"]
+    assert len(json.loads((tmp_path / HISTORY_FILE).read_text())) == epochs
+
+
+def test_a_better_figure_sets_the_patience_back(tmp_path):
+    values = iter([5.0, 1.0, 6.0, 2.0, 3.0, 7.0])
+    figures = run(tmp_path, make_config(epochs=12, patience=2), lambda _: {"norm": next(values)})
+    assert (figures["epochs"], figures["best_epoch"]) == (10, 6)
+
+
+def test_a_killed_training_ends_as_early_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    config = make_config(epochs=12, patience=2)
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", config, falling_after(1, die_at=3))  # in the middle of epoch 6
+    assert run(tmp_path / "killed", config, falling_after(0))["epochs"] == 6
+    # Killed when the last epoch was on disk, and nothing else: there is none to train.
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "discard_checkpoints", die)
+        with pytest.raises(Killed):
+            run(tmp_path / "over", config, falling_after(1))
+    assert run(tmp_path / "over", config, falling_after(1, die_at=1))["epochs"] == 6
+
+
+def test_a_training_that_diverges_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"diverged in epoch \d+: lower train.learning_rate"):
+        run(tmp_path, make_config(learning_rate=1e20))
+    assert not (tmp_path / HISTORY_FILE).exists()
+
+
+def test_the_curves_for_tensorboard_have_the_names_and_epochs_of_the_history(tmp_path):
+    """The callback of Keras called the first epoch 0."""
+    run(tmp_path, make_config(epochs=3))
+    [file] = (tmp_path / "tensorboard").iterdir()
+    points = {}
+    for raw in tf.data.TFRecordDataset(str(file)):
+        event = tf.compat.v1.Event.FromString(raw.numpy())
+        points |= {(value.tag, event.step): float(tf.make_ndarray(value.tensor)) for value in event.summary.value}
+    for entry in json.loads((tmp_path / HISTORY_FILE).read_text()):
+        epoch = entry.pop("epoch")
+        assert points.pop(("learning_rate", epoch)) > 0
+        for name, value in entry.items():
+            assert points.pop((name, epoch)) == pytest.approx(value)
+    assert not points
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.5 * 1.1), (110, 0.1), (500, 0.1)])
+def test_the_learning_rate_warms_up_and_follows_a_cosine(step, rate):
+    schedule = WarmupCosine(peak=1.0, warmup_steps=10, total_steps=110, final_share=0.1)
+    assert float(schedule(step)) == pytest.approx(rate, abs=1e-6)

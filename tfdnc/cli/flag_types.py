@@ -1,0 +1,30 @@
+"""Readers of flags that take numbers: the message of a wrong one says what was expected."""
+
+import argparse
+from collections.abc import Callable
+
+
+def _number(kind: type, fits: Callable[[float], bool], expected: str) -> Callable[[str], float]:
+    """Returns the reader of a flag; argparse by itself would show the name of a function."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"expected a {whole}number, got {text}") from error
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+        return value
+
+    return read
+
+
+share = _number(float, lambda value: 0 <= value <= 1, "a share in 0..1")
+"""In [0, 1]."""
+
+at_least_zero = _number(float, lambda value: value >= 0, "a number of 0 or more")  # which NaN is not
+"""Alphas and seconds."""
+
+count = _number(int, lambda value: 1 <= value < 2**31, "1 or more, and below 2^31")
+"""In 1..2^31-1."""
