@@ -15,8 +15,8 @@ import numpy as np
 from serving import deadline as deadlines
 from serving.batch_queue import BatchScheduler, Task
 from serving.batching_parameters import BatchingParameters
+from serving.loaded_version import Load, LoadedVersion
 from serving.metrics import Metrics
-from serving.servable import Load, Servable
 from serving.status import ServingError, invalid_argument
 
 MAX_PADDING = 1 << 20
@@ -33,7 +33,7 @@ Kind = tuple[str, tuple[tuple[str, int | tuple[int, ...]], ...]]
 
 
 class BatchingServable:
-    """A `Servable` whose `run` waits for other requests, to answer them in one batch; made by the `load` of a manager.
+    """A loaded version whose `run` waits for other requests, to answer them in one batch; made by a manager's `load`.
 
     Differences from TF Serving:
 
@@ -49,7 +49,7 @@ class BatchingServable:
         metrics: Measures every batch; None for no measurement.
     """
 
-    def __init__(self, servable: Servable, parameters: BatchingParameters, metrics: Metrics | None = None):
+    def __init__(self, servable: LoadedVersion, parameters: BatchingParameters, metrics: Metrics | None = None):
         self.name, self.version, self.path = servable.name, servable.version, servable.path
         self.signatures, self.signature = servable.signatures, servable.signature
         self._servable, self._parameters, self._metrics = servable, parameters, metrics
@@ -152,7 +152,7 @@ def loader(load: Load, parameters: BatchingParameters, metrics: Metrics | None =
             and their name. A version without the file is not batched.
     """
 
-    def load_batching(name: str, version: int, path: Path):
+    def load_batching(name: str, version: int, path: Path) -> LoadedVersion:
         if not per_model:
             return BatchingServable(load(name, version, path), parameters, metrics)
         file = path / PARAMETERS_FILE

@@ -9,8 +9,8 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 
 from serving import deadline as deadlines
 from serving import tensors
+from serving.loaded_version import LoadedVersion
 from serving.predict import DEFAULT_SIGNATURE
-from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
 
 _CLASSIFY, _REGRESS = tf.saved_model.CLASSIFY_METHOD_NAME, tf.saved_model.REGRESS_METHOD_NAME
@@ -34,7 +34,7 @@ class Inference:
 
     def __init__(
         self,
-        servable: Servable,
+        servable: LoadedVersion,
         max_tensor_bytes: int | None = None,
         check_method_names: bool = False,
         deadline: float | None = None,
@@ -124,7 +124,7 @@ class Inference:
                 _check_matrix(alias, outputs[alias], dtype, len(examples))
         shape = next(iter(outputs.values())).shape  # at least one of the two is there
         classes = outputs[_CLASSES] if _CLASSES in outputs else np.full(shape, b"", object)
-        scores = outputs[_SCORES] if _SCORES in outputs else np.zeros(shape, np.float32)
+        scores: np.ndarray = outputs[_SCORES] if _SCORES in outputs else np.zeros(shape, np.float32)
         if classes.shape != scores.shape:
             raise invalid_argument(
                 f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"

@@ -12,7 +12,8 @@ from tensorflow_serving.apis import model_pb2
 
 from serving import memory
 from serving.lifecycle import State, Version, VersionState, next_to_load, next_to_unload
-from serving.servable import Load, Servable
+from serving.loaded_version import Load, LoadedVersion
+from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
 from serving.warmup import warm_up
 from tfdnc.contracts.errors import UserError
@@ -38,7 +39,7 @@ class ModelManager:
     def __init__(
         self,
         load: Load = Servable.load,
-        warm_up: Callable[[Servable], object] = warm_up,
+        warm_up: Callable[[LoadedVersion], object] = warm_up,
         max_num_load_retries: int = 0,
         load_retry_interval: float = 60.0,
         num_load_threads: int = 1,
@@ -113,7 +114,7 @@ class ModelManager:
             return self._labels.get(name, {})
 
     @contextlib.contextmanager
-    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
+    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[LoadedVersion]:
         """Lends the version of a request: it is not unloaded while the block runs.
 
         Without a version or label in `spec` it is the highest available one.

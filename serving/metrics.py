@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from serving import text_proto
-from serving.servable import Load, Servable
+from serving.loaded_version import Load, LoadedVersion
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 """HTTP path of the metrics in TF Serving, unless configured."""
@@ -118,7 +118,7 @@ class Metrics:
     def timed(self, load: Load) -> Load:
         """Returns `load` with its attempts counted and its successes timed."""
 
-        def timed_load(name: str, version: int, path: Path) -> Servable:
+        def timed_load(name: str, version: int, path: Path) -> LoadedVersion:
             started = time.perf_counter()
             self._models.add(name)
             try:

@@ -11,14 +11,14 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import deadline as deadlines
 from serving import tensors
-from serving.servable import Servable
+from serving.loaded_version import LoadedVersion
 from serving.status import ServingError, invalid_argument, status_of
 
 DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    servable: Servable,
+    servable: LoadedVersion,
     request: predict_pb2.PredictRequest,
     max_tensor_bytes: int | None = None,
     deadline: float | None = None,

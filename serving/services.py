@@ -24,10 +24,10 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving import deadline as deadlines
 from serving.inference import Inference
+from serving.loaded_version import LoadedVersion
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.predict import predict
-from serving.servable import Servable
 from serving.status import invalid_argument, status_of
 
 SIGNATURE_DEF = "signature_def"
@@ -183,7 +183,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             return self._inference(servable, deadline, abandoned).multi(request)
 
     def _inference(
-        self, servable: Servable, deadline: float | None, abandoned: deadlines.Abandoned | None
+        self, servable: LoadedVersion, deadline: float | None, abandoned: deadlines.Abandoned | None
     ) -> Inference:
         return Inference(servable, self._max_tensor_bytes, self._check_method_names, deadline, abandoned)
 

@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.inference import Inference
+from serving.loaded_version import LoadedVersion
 from serving.predict import predict
-from serving.servable import Servable
 from serving.status import status_of
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
@@ -22,7 +22,7 @@ MAX_RECORDS = 1000
 """Records of a warm-up file, at most; as in TF Serving."""
 
 
-def warm_up(servable: Servable, repeats: int = 1) -> int:
+def warm_up(servable: LoadedVersion, repeats: int = 1) -> int:
     """Replays each warm-up request of a servable `repeats` times; returns the number of requests, 0 without a file.
 
     As in TF Serving, a version is broken if one of its requests fails or its file has more than `MAX_RECORDS` records.
@@ -52,7 +52,7 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
     return count
 
 
-def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+def _replay(servable: LoadedVersion, log: prediction_log_pb2.PredictionLog) -> None:
     inference = Inference(servable)
     calls: dict[str, Callable[..., object]] = {
         "predict_log": functools.partial(predict, servable),
