@@ -311,7 +311,7 @@ def test_examples_that_are_none(document, message):
     assert message in caught.value.message
 
 
-def test_the_codec_of_tensors_has_the_last_word():
+def test_the_limits_of_small_integers_are_checked_by_the_tensor_codec():
     """JSON bounds small integers like int32, as TF Serving; 300 as int8 is refused when the tensor is read."""
     request = predict_pb2.PredictRequest()
     inputs = {"x": meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_INT8)}
