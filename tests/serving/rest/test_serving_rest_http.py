@@ -1,4 +1,4 @@
-"""What HTTP itself asks of the REST server: connections, bounds, broken requests, many clients, a clean stop."""
+"""HTTP of the REST server: connections, limits, broken requests, many clients, a clean stop."""
 
 import contextlib
 import gzip
@@ -13,7 +13,7 @@ import rest_client
 from rest_client import MAX_BODY, TIMEOUT, Client
 
 from serving import server as embedded
-from serving.rest.server import RestServer
+from serving.rest.http_server import RestServer
 from serving.services import PredictionService
 from tfdnc.contracts.errors import UserError
 
@@ -171,7 +171,7 @@ def test_compressed_bodies(rest):
 
 
 def mutations(seed, count):
-    """Yields bodies that were good before somebody sat on the keyboard."""
+    """Yields valid bodies with random damage."""
     good = [
         {"instances": [[1.0], [2.0]]},
         {"inputs": {"x": [[1.0], [2.0]]}},
