@@ -33,6 +33,7 @@ HOUSE = {
         *("tfdnc", "tfdnc.datasets", "tfdnc.clustering", "tfdnc.training", "tfdnc.model", "tfdnc.retrieval"),
         *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
     },
+    "tfdnc.operations": {"beam_jobs", "serving.bundles"},
     "tfdnc.comparison": {"tfdnc", "tfdnc.pipeline.engine"},
     "tfdnc.page": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine"},
     "tfdnc.benchmark": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},

@@ -80,7 +80,7 @@ def verify(path: Path, ask: Ask | None = None) -> Report:
     """
     manifest = check_manifest(path)
     logs = read_recorded(path)
-    answers = ask([log.request for log in logs]) if ask else replay.ask_fresh_process(path)
+    answers = ask([log.request for log in logs]) if ask else replay.ask_fresh_process(path).responses
     approximate = bool(manifest.get("uses_scann"))
     rows = defaultdict(list)
     mismatch = ""
