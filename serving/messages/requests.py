@@ -1,12 +1,13 @@
 """Requests to a tfdnc bundle: the signature follows from the arguments, and every input of it from its row."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, tensors
+from serving.arguments import ClusterNumbers, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.messages.answers import Encoding
 from serving.messages.inputs import Histories, tensor_of
 from tfdnc.contracts import bundle
@@ -17,17 +18,17 @@ Inputs = dict[str, np.ndarray]
 
 
 def retrieve_request(
-    histories: Iterable[Iterable[str]],
-    num_candidates: int | Iterable[int] | None = None,
-    alpha: float | Iterable[float] | None = None,
+    histories: TextRows,
+    num_candidates: WholeNumbers | None = None,
+    alpha: Numbers | None = None,
     *,
-    times: Iterable[Iterable[int]] | None = None,
-    request_time: int | Iterable[int] = UNKNOWN_TIME,
-    joint_alpha: float | Iterable[float] | None = None,
-    exclude: Iterable[Iterable[str]] | None = None,
-    cluster_quotas: Iterable[float] | Iterable[Iterable[float]] | None = None,
-    cluster_min: Iterable[int] | Iterable[Iterable[int]] | None = None,
-    cluster_max: Iterable[int] | Iterable[Iterable[int]] | None = None,
+    times: NumberRows | None = None,
+    request_time: WholeNumbers = UNKNOWN_TIME,
+    joint_alpha: Numbers | None = None,
+    exclude: TextRows | None = None,
+    cluster_quotas: ClusterNumbers | None = None,
+    cluster_min: ClusterNumbers | None = None,
+    cluster_max: ClusterNumbers | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
 
@@ -77,9 +78,7 @@ def retrieve_request(
 
 
 def encode_request(
-    histories: Iterable[Iterable[str]],
-    times: Iterable[Iterable[int]] | None = None,
-    request_time: int | Iterable[int] = UNKNOWN_TIME,
+    histories: TextRows, times: NumberRows | None = None, request_time: WholeNumbers = UNKNOWN_TIME
 ) -> predict_pb2.PredictRequest:
     """Returns the request for embeddings and intents of [B] histories; times as for `retrieve_request`."""
     rows, when = arguments.text_rows(histories, "histories"), _times(times, request_time)
@@ -88,10 +87,10 @@ def encode_request(
 
 def search_request(
     encoding: Encoding,
-    histories: Iterable[Iterable[str]],
-    num_candidates: int | Iterable[int],
-    alpha: float | Iterable[float] | None = None,
-    joint_alpha: float | Iterable[float] | None = None,
+    histories: TextRows,
+    num_candidates: WholeNumbers,
+    alpha: Numbers | None = None,
+    joint_alpha: Numbers | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates of [B] users who are encoded already; their histories only exclude.
 
@@ -113,7 +112,7 @@ def describe_request(rows: int = 1) -> predict_pb2.PredictRequest:
     return _request("describe", [[]] * rows, {})
 
 
-def _times(times: Iterable[Iterable[int]] | None, request_time: int | Iterable[int]) -> dict[str, Any]:
+def _times(times: NumberRows | None, request_time: WholeNumbers) -> dict[str, Any]:
     """Returns the arguments for `bundle.TIMES`, none where `times` is None."""
     if times is not None:
         return {"times": times, bundle.REQUEST_TIME: request_time}
