@@ -24,7 +24,7 @@ from serving.client import connection
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 PROCESS_SECONDS = 900.0
@@ -140,7 +140,7 @@ def _refused(
 
 def _answer(path: Path, answers: Path, requests: Path | None) -> None:
     """Does the work of the fresh process."""
-    servable = Servable.load(schema.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
+    servable = Servable.load(contract.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
     asked = map(predict_pb2.PredictRequest.FromString, _read(requests)) if requests else _recorded_requests(path)
     responses, seconds = [], []
     for number, request in enumerate(asked, 1):

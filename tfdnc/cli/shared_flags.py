@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from tfdnc.cli.flag_types import count, instant
-from tfdnc.contracts.schema import MODEL_NAME
+from tfdnc.contracts.bundle import MODEL_NAME
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
