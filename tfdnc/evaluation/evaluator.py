@@ -16,7 +16,7 @@ from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
 from tfdnc.model.retriever import Retriever
 from tfdnc.retrieval.index.exact import ExactIndex
-from tfdnc.retrieval.merge import MERGES, Candidates, Wishes, bound, merge
+from tfdnc.retrieval.merge import MERGES, Candidates, bound, merge
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
@@ -163,7 +163,7 @@ def _make_lists(candidates, log_partition, log_intent, alpha, floor, config, wid
     if floored:
         unbounded = tf.fill([batch, num_clusters], -1)
         floors = tf.fill([batch, num_clusters], floor)
-        keys = bound(candidates, keys, Wishes(wanted, minimum=floors, maximum=unbounded))
+        keys = bound(candidates, keys, wanted, minimum=floors, maximum=unbounded)
     merged = merge(candidates, keys, wanted, width, num_clusters)
     return merged.rows, merged.clusters
 
