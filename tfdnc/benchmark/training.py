@@ -67,7 +67,8 @@ class Worker:
         return self._ask("")
 
     def _ask(self, line: str) -> dict[str, Any]:
-        assert self._process.stdin and self._process.stdout  # both are pipes
+        assert self._process.stdin is not None  # both are pipes
+        assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # the process died: its answer is empty
             print(line, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()

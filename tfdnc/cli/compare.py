@@ -1,10 +1,10 @@
-"""`tfdnc compare` and `tfdnc sweep`: arguments -> a study, which is then carried out."""
+"""`tfdnc compare` and `tfdnc sweep`: make a study of the arguments, and carry it out."""
 
 import argparse
 import functools
 import itertools
 import shlex
-from pathlib import Path
+from typing import Any
 
 from tfdnc.cli import screen
 from tfdnc.comparison.grid import Variant, variants_of
@@ -16,7 +16,7 @@ from tfdnc.pipeline import stations
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Runs configs under several seeds and puts them side by side; returns the exit status."""
+    """Runs configs with several seeds and compares them; returns the exit status."""
     variants = variants_of(arguments.configs, arguments.set)
     labels = [variant.label for variant in variants]
     baseline = arguments.baseline or default_baseline(labels)
@@ -44,20 +44,21 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 
 def common_name(labels: list[str]) -> str:
-    """Returns what config names have in common at their beginning, up to a whole part: ml1m of ml1m-dnc, ml1m-mf."""
+    """Returns the common first parts of config names: ml1m of ml1m-dnc and ml1m-mf."""
     if len(labels) == 1:
         return labels[0]
     columns = zip(*(label.split("-") for label in labels), strict=False)
     return "-".join(parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, columns))
 
 
-def _study(arguments: argparse.Namespace, variants: list[Variant], name: str, **options) -> Study:
+def _study(arguments: argparse.Namespace, variants: list[Variant], name: str, **options: Any) -> Study:
+    """Returns a study; `options` are the fields of `Study` that the command decides."""
     return Study(
         command=shlex.join(["tfdnc", *arguments.argv]),
         variants=variants,
         seeds=arguments.seeds,
         runs=arguments.runs,
-        output=arguments.output or Path(arguments.runs) / name,
+        output=arguments.output or arguments.runs / name,
         lanes=arguments.lanes,
         **options,
     )

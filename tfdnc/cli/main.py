@@ -31,10 +31,14 @@ _STATION_HELP = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status.
+    """Runs one command.
 
-    0; 1 if experiments of a comparison failed, or if output was lost; 2 after a message about bad input; 130 when
-    interrupted.
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        Exit status: 0; 1 if experiments of a comparison failed, or if output was lost; 2 after a message about bad
+        input; 130 when interrupted.
     """
     is_program = argv is None
     argv = sys.argv[1:] if is_program else argv
@@ -79,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", _serve, "serve a bundle over gRPC with TF Serving's API")
     serve.add_argument("bundle", type=Path, help="folder with numbered versions, such as runs/NAME/bundle")
-    # Somebody is waiting: a bundle that cannot be loaded is told at once, and not after five minutes of retries.
+    # The user is waiting, so a bundle that cannot be loaded is reported at once, not after five minutes of retries.
     of_many_models = {"model_config_file": None, "model_config_file_poll_wait_seconds": None}
     server_flags.add_flags(serve, model_base_path=None, model_name=MODEL_NAME, max_num_load_retries=0, **of_many_models)
 
@@ -117,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_user_flags(query: argparse.ArgumentParser) -> None:
-    """Whose history a query sends."""
+    """Adds the flags that choose the user of a query."""
     who = query.add_mutually_exclusive_group()
     who.add_argument("--user", help="user id of the log (default: the first one with an event held out for testing)")
     who.add_argument("--history", nargs="*", metavar="ITEM", help="item ids, oldest first, of a user not in the log")
@@ -126,6 +130,7 @@ def _add_user_flags(query: argparse.ArgumentParser) -> None:
 
 
 def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the commands that measure speed."""
     training = add("training", _benchmark_training, "measure how fast methods train, beside a baseline")
     training.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML configs, see configs/")
     training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of every one")
@@ -156,13 +161,13 @@ def _add_benchmarks(add: Callable[..., argparse.ArgumentParser]) -> None:
     serving.add_argument("--without", nargs="+", default=[], choices=parts, help="parts to leave out")
     for name, default in (("items", 100_000), ("clusters", 15), ("dim", 64)):
         serving.add_argument(f"--{name}", type=_count, default=default, help="of a synthetic bundle (%(default)s)")
-    for name, default in (("index", "exact"), ("encoder", "hadamard_per_position")):
-        serving.add_argument(f"--{name}", default=default, help="of a synthetic bundle (%(default)s)")
+    for name, choice in (("index", "exact"), ("encoder", "hadamard_per_position")):
+        serving.add_argument(f"--{name}", default=choice, help="of a synthetic bundle (%(default)s)")
     serving.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
 
 def _add_bundle_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """What stands between an export and a server."""
+    """Adds the commands that check a bundle and copy it to where servers look for it."""
     verify = add("verify", _verify, "ask a bundle again what it answered when it was exported")
     publish = add("publish", _publish, "verify a bundle and copy it into a model base path that servers watch")
     for command in (verify, publish):
@@ -179,7 +184,7 @@ def _add_bundle_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_studies(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """The commands that run a config many times."""
+    """Adds the commands that run configs several times."""
     compare = add("compare", _compare, "run configs under several seeds and put them side by side")
     compare.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML configs, one per row")
     compare.add_argument("--baseline", metavar="NAME", help="config name to measure against (default: the -sasrec one)")
@@ -195,10 +200,10 @@ def _add_studies(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument("--output", type=Path, help="folder for the tables (default: one in --runs)")
 
 
-def _number(kind: type, fits: Callable[[float], bool], expected: str) -> Callable[[str], float]:
-    """Reads a flag; argparse itself would name the function that it calls."""
+def _number(kind: type[int] | type[float], fits: Callable[[float], bool], expected: str) -> Callable[[str], float]:
+    """Returns a reader of a flag whose errors name the expected values; argparse would name the reader instead."""
 
-    def read(text):
+    def read(text: str) -> float:
         try:
             value = kind(text)
         except ValueError as error:
@@ -212,12 +217,14 @@ def _number(kind: type, fits: Callable[[float], bool], expected: str) -> Callabl
 
 
 _share = _number(float, lambda value: 0 <= value <= 1, "a share in 0..1")
-_alpha = _seconds = _number(float, lambda value: value >= 0, "a number of 0 or more")  # NaN is not
+_alpha = _seconds = _number(float, lambda value: value >= 0, "a number of 0 or more")  # refuses NaN too
 _count = _number(int, lambda value: 1 <= value < 2**31, "1 or more, and below 2^31")
 
 
-def _adder(commands) -> Callable[..., argparse.ArgumentParser]:
-    def add(name: str, command: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+def _adder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Callable[..., argparse.ArgumentParser]:
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int | None] | None, text: str
+    ) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=text, description=text)
         parser.set_defaults(command=command)
         return parser
@@ -252,9 +259,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace) -> None:
     options = server_flags.from_arguments(arguments, model_base_path=arguments.bundle)
-    from serving.server import serve
+    from serving.server import Server, serve
 
-    def announce(server) -> None:
+    def announce(server: Server) -> None:
         line = f"Serving {options.model_name} from {options.model_base_path} at {server.address}"
         screen.console.print(line, soft_wrap=True)
 

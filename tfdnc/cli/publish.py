@@ -1,4 +1,4 @@
-"""`tfdnc verify` and `tfdnc publish`: replays what a bundle answered at export, and puts it where servers look."""
+"""`tfdnc verify` and `tfdnc publish`: replay a bundle's recorded requests, and copy it into a model base path."""
 
 import argparse
 from functools import partial
@@ -25,7 +25,7 @@ def _server(arguments: argparse.Namespace) -> Ask:
     model = model_pb2.ModelSpec(name=arguments.model_name)
     if arguments.version is not None:
         model.version.value = arguments.version
-    if arguments.label is not None:  # an empty one is a label too
+    if arguments.label is not None:  # an empty label is a label too
         model.version_label = arguments.label
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)
