@@ -6,7 +6,7 @@ The split decides the validation target and the test target of a user: the last 
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class _Found(NamedTuple):
     outside: tf.Tensor  # [B] int32, -1 for not found
 
 
+_MakeLists = Callable[[_Found], tuple[tf.Tensor, tf.Tensor]]
+"""Candidates of a batch -> rows and clusters of its lists."""
+
+
 class Evaluator:
     """Runs a retriever over held-out records; compiled once, usable after every epoch.
 
@@ -66,7 +70,7 @@ class Evaluator:
         self._offsets = judge.items.offsets if judge else model.offsets
         vector = tf.TensorSpec([None], tf.int32)
         self._search = _graph(self._find, tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs)
-        self._graphs: dict[tuple[MergeConfig, int, bool], Callable[..., tuple[tf.Tensor, tf.Tensor]]] = {}
+        self._graphs: dict[tuple[MergeConfig, int, bool], Callable[..., Any]] = {}
 
     def retrieve(
         self,
@@ -106,7 +110,7 @@ class Evaluator:
             result.log_intent[users] = found.log_intent.numpy()
         return result
 
-    def _maker(self, config, floor=None, length=None):
+    def _maker(self, config: MergeConfig, floor: int | None = None, length: int | None = None) -> _MakeLists:
         """Returns a function `_Found` -> rows and clusters of the lists of a merge."""
         # One graph for all alphas, and one for all floors: compilation takes longer than running it.
         alike, width = config.model_copy(update={"alpha": 1.0}), length or self._width
@@ -136,26 +140,35 @@ class Evaluator:
         within = _within_ranks(candidates, targets, target_clusters)
         return _Found(candidates, log_partition, log_intent, within, outside)
 
-    def _items(self):
+    def _items(self) -> tf.Tensor:
         """Returns the item vectors `[N, D]` in the order of the index."""
         items = self._model.item_vectors()
         # The items are reordered inside the graph, so that the lists use the current weights.
         return tf.gather(items, self._judge.model_rows) if self._judge else items
 
 
-def _graph(function, *specs):
+def _graph(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
     # No function here branches on tensors, and AutoGraph would take most of the tracing time.
     return tf.function(function, input_signature=specs, autograph=False)
 
 
-def _specs(num_clusters, intent_clusters):
+def _specs(num_clusters: int, intent_clusters: int) -> tuple[Candidates, tf.TensorSpec, tf.TensorSpec]:
     """Returns the specs of the first three fields of `_Found`, from which lists are made."""
     found, column = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)
     candidates = Candidates(found, tf.TensorSpec([None, None], tf.int32), column, column)
     return candidates, tf.TensorSpec([None, num_clusters]), tf.TensorSpec([None, intent_clusters])
 
 
-def _make_lists(candidates, log_partition, log_intent, alpha, floor, config, width, floored):
+def _make_lists(
+    candidates: Candidates,
+    log_partition: tf.Tensor,
+    log_intent: tf.Tensor,
+    alpha: tf.Tensor,
+    floor: tf.Tensor,
+    config: MergeConfig,
+    width: int,
+    floored: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns rows and clusters `[B, width]` of the lists of a merge, with a floor per cluster if `floored`."""
     batch, num_clusters = tf.shape(log_intent)[0], log_partition.shape[1]
     keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, tf.repeat(alpha, batch), config)
@@ -168,14 +181,16 @@ def _make_lists(candidates, log_partition, log_intent, alpha, floor, config, wid
     return merged.rows, merged.clusters
 
 
-def _within_ranks(candidates, targets, target_clusters):
+def _within_ranks(candidates: Candidates, targets: tf.Tensor, target_clusters: tf.Tensor) -> tf.Tensor:
     """Returns `[B]`, the rank of each target in its own cluster, -1 when it is not among the candidates."""
     is_target = (candidates.rows == targets[:, None] - 1) & (candidates.scores > float("-inf"))
     is_target &= candidates.clusters == target_clusters[:, None]
     return tf.reduce_max(tf.where(is_target, candidates.ranks, -1), axis=1)
 
 
-def _outside_ranks(candidates, shift, target_scores, target_clusters, width):
+def _outside_ranks(
+    candidates: Candidates, shift: tf.Tensor, target_scores: tf.Tensor, target_clusters: tf.Tensor, width: int
+) -> tf.Tensor:
     """Returns `[B]`, the number of candidates of other clusters that are not below each target; -1 from `width` on.
 
     Candidates have the best `width` items of every cluster, so any count below `width` is exact.
@@ -187,7 +202,7 @@ def _outside_ranks(candidates, shift, target_scores, target_clusters, width):
     return tf.where((count < width) & (target_scores > float("-inf")), count, -1)
 
 
-def _as_ranks(ranks):
+def _as_ranks(found: tf.Tensor) -> np.ndarray:
     """Replaces -1 by `NOT_FOUND`, which does not fit int32."""
-    ranks = ranks.numpy().astype(np.int64)
+    ranks = found.numpy().astype(np.int64)
     return np.where(ranks < 0, metrics.NOT_FOUND, ranks)
