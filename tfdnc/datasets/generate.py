@@ -10,8 +10,8 @@ The model of the log, against which results can be judged:
 - A user has `interests_per_user` groups with Dirichlet weights. An event stays in the group of the previous event with
   probability `PERSISTENCE`, else its group is drawn from the user's weights.
 - Inside a group, a user's events are a random walk. With probability `FOLLOW`, the next item is a little further on the
-  ring than the user's last item *of that group*, else it is any item of the group, drawn by popularity. So the last
-  item of a group predicts the next one, even after events in other groups.
+  ring than the user's last item *of that group*. Otherwise it is any item of the group, drawn by popularity. So the
+  last item of a group predicts the next one, even after events in other groups.
 - No user has an item twice.
 """
 
