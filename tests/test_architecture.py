@@ -98,7 +98,7 @@ def test_workers_and_the_command_line_start_without_tensorflow():
         "tfdnc",
         "tfdnc.cli.main",
         "tfdnc.cli.compare",
-        "tfdnc.cli.benchmark",
+        "tfdnc.cli.benchmark_training",
         "beam_jobs.sequences",
         "beam_jobs.examples",
         "tfdnc.clustering",

@@ -32,7 +32,7 @@ from tfdnc.training.records import read_held_out
 from tfdnc.training.train import load_trained
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "ml1m").glob("*.yaml"))
-READER = Path(__file__).parent / "tfdnc" / "export_reader.py"
+READER = Path(__file__).parent / "tfdnc" / "export" / "export_reader.py"
 GROUPS, ITEMS, LENGTH, MAX_LENGTH, EPOCHS = 3, 120, 20, 12, 10
 ONE_PER_CLUSTER = {"hadamard_per_position", "hadamard_literal", "prefix", "mmoe", "ple"}
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from readme import ROOT, commands, fenced, follow
 
-from tfdnc.cli.main import _parser
+from tfdnc.cli.main import build_parser
 from tfdnc.contracts.config import load_config
 
 EXEMPT = {
@@ -18,8 +18,8 @@ EXEMPT = {
     "tfdnc run configs/ml1m": "reads MovieLens-1M",
     "tfdnc compare configs/ml1m": "reads MovieLens-1M",
     "tfdnc report runs/ml1m-dnc": "reads runs on MovieLens-1M; tests/test_road.py writes a page",
-    "tfdnc examples CONFIG": "several machines; tests/tfdnc/test_workers.py trains with two workers",
-    "TF_CONFIG=": "several machines; tests/tfdnc/test_workers.py trains with two workers",
+    "tfdnc examples CONFIG": "several machines; tests/tfdnc/training/test_workers.py trains with two workers",
+    "TF_CONFIG=": "several machines; tests/tfdnc/training/test_workers.py trains with two workers",
     "tfdnc benchmark training": "reads MovieLens-1M, and measures for minutes",
 }
 """Beginnings of commands that are not run here, with the reason."""
@@ -33,7 +33,7 @@ def parsed(command):
     """The arguments of a `tfdnc` command, after the shell has expanded it; leaves if the command line knows no such."""
     words = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
     program = next(i for i, word in enumerate(words.stdout.splitlines()) if word.endswith("tfdnc"))
-    return _parser().parse_args(words.stdout.splitlines()[program + 1 :])
+    return build_parser().parse_args(words.stdout.splitlines()[program + 1 :])
 
 
 def test_no_exemption_is_out_of_date():

@@ -32,7 +32,7 @@ def test_held_out_items_are_those_of_published_results(tmp_path):
         "times": [956_703_932, 1_046_454_590],
         "days": ["2000-04-25", "2003-02-28"],
         "equal_events": 0,
-        "seen_targets": dict.fromkeys(("validation", "test"), {"seen": 0, "equal": 0, "in_a_row": 0}),
+        "seen_targets": {part: {"seen": 0, "equal": 0, "in_a_row": 0} for part in ("validation", "test")},
         "item_file": {
             "file": "movies.dat",
             "rows": 3_883,

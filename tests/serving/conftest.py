@@ -4,35 +4,13 @@ import asyncio
 import contextlib
 import gc
 
-import grpc
 import pytest
 import serving_models
 from serving_models import save_fake_bundle, save_half_plus_two
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from stubs import Stubs
 
 from serving import server as embedded
 from serving.client import AsyncRetrievalClient, RetrievalClient
-
-TIMEOUT = 30
-
-
-class Stubs:
-    """The generated stubs against one server; every call has a deadline, so that a hang fails."""
-
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
-        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self._model = model_service_pb2_grpc.ModelServiceStub(self.channel)
-
-    def __getattr__(self, rpc):
-        method = getattr(self._prediction, rpc, None) or getattr(self._model, rpc)
-        return lambda request: method(request, timeout=TIMEOUT)
-
-    def refused(self, rpc, request):
-        """Returns code and message of a call that must fail."""
-        with pytest.raises(grpc.RpcError) as caught:
-            getattr(self, rpc)(request)
-        return caught.value.code(), caught.value.details()
 
 
 @pytest.fixture(scope="module", autouse=True)

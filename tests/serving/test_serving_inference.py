@@ -5,8 +5,8 @@ import shutil
 import grpc
 import pytest
 import tensorflow as tf
-from conftest import Stubs
 from serving_models import write_warmup
+from stubs import Stubs
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, prediction_log_pb2, regression_pb2
 

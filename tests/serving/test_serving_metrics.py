@@ -6,9 +6,9 @@ from concurrent import futures
 
 import numpy as np
 import pytest
-from conftest import Stubs
 from prometheus_client.parser import text_string_to_metric_families
 from serving_models import predict_request
+from stubs import Stubs
 from tensorflow_serving.apis import regression_pb2
 
 from serving import metrics
@@ -65,7 +65,7 @@ def test_a_server_counts_what_it_answers(server, half_plus_two):
         stubs.Predict(predict_request({"x": np.ones([1, 1], np.float32)}))
     stubs.refused("Predict", predict_request({}))
     stubs.refused("Regress", regression_pb2.RegressionRequest(model_spec={"name": "half"}))
-    stubs.refused("Predict", predict_request({}, model="one that nobody serves"))
+    stubs.refused("Predict", predict_request({}, model="one that is not served"))
     stubs.channel.close()
     rest = http.client.HTTPConnection("127.0.0.1", server.rest.port, timeout=30)
     for body, status in ((b'{"inputs": [[1.0]]}', 200), (b"{", 400)):

@@ -24,10 +24,10 @@ TIMEOUT = 20
 """Seconds; an answer takes milliseconds, so that only a hang takes so long."""
 
 PROPER = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"}
-"""What says whose fault it was. UNKNOWN and INTERNAL do not, and UNAVAILABLE would make a client send it again."""
+"""Statuses that say whose fault it was. UNKNOWN and INTERNAL do not; after UNAVAILABLE a client would send it again."""
 
 SIZE = Size(items=200, clusters=4, dim=8, history_length=6, max_candidates=20)
-"""Of a real bundle: its graph must bear what the server lets through."""
+"""Size of a real bundle; its graph must withstand all requests that the server accepts."""
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_a_thousand_mutated_bodies(bear_bodies):
     bear_bodies(range(1_000, 2_000))
 
 
-def test_a_body_that_ends_early_keeps_nobody_waiting(server, good_body):
+def test_a_body_that_ends_early_keeps_no_other_request_waiting(server, good_body):
     host, port = server.rest_target.split(":")
     whole = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {"Content-Length": "100000"}, b'{"inputs', "").raw()
     with socket.create_connection((host, int(port)), timeout=TIMEOUT) as half_open:

@@ -1,57 +1,28 @@
-"""`tfdnc verify` and `tfdnc publish`: replay a bundle's recorded requests, and copy it into a model base path."""
+"""`tfdnc publish`: verifies a bundle, and copies it into a model base path that servers watch."""
 
 import argparse
 from functools import partial
 from pathlib import Path
 
-from tensorflow_serving.apis import model_pb2
-
-from serving.bundles import replay
-from serving.bundles.publish import publish
-from serving.bundles.verify import Ask, Report, find_version, verify
-from serving.client import Tls
-from tfdnc.cli import screen
-from tfdnc.cli.working import last_log_line
-from tfdnc.contracts.errors import UserError
+from tfdnc.cli import screen, shared_flags
+from tfdnc.cli.flag_types import count
 
 
-def verify_bundle(arguments: argparse.Namespace) -> None:
-    """Verifies the latest version of a bundle, in a fresh process or on a server."""
-    path = find_version(arguments.bundle)
-    _check(path, path, _server(arguments) if arguments.target else None)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the bundle, the base path, and the number of the version."""
+    shared_flags.add_bundle(parser)
+    parser.add_argument("base_path", type=Path, metavar="MODEL_BASE_PATH", help="made if it is not there")
+    parser.add_argument("--version", type=count, help="number of the version (default: one above the highest)")
+    parser.add_argument("--keep", type=count, metavar="N", help="leave N versions, remove the oldest (default: all)")
 
 
-def _server(arguments: argparse.Namespace) -> Ask:
-    model = model_pb2.ModelSpec(name=arguments.model_name)
-    if arguments.version is not None:
-        model.version.value = arguments.version
-    if arguments.label is not None:  # an empty label is a label too
-        model.version_label = arguments.label
-    tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
-    return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)
-
-
-def publish_version(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Copies the latest version of a bundle into a model base path, if the copy is verified."""
+    from serving.bundles.publish import publish
+    from serving.bundles.verify import find_version
+    from tfdnc.cli.verification import check_version
+
     source = find_version(arguments.bundle)
-    check = partial(_check, source)
+    check = partial(check_version, source)
     final = publish(source, arguments.base_path, check, arguments.version, arguments.keep)
     screen.console.print(f"Published {source} as {final}", soft_wrap=True)
-
-
-def _check(name: Path, path: Path, ask: Ask | None = None) -> None:
-    """Verifies the version at `path` and shows it as `name`; raises a `UserError` about the first mismatch."""
-    with last_log_line("verify"):
-        report = verify(path, ask)
-    _show(name, report)
-    if report.mismatch:
-        raise UserError(f"{name} does not answer what it answered when it was exported: {report.mismatch}")
-
-
-def _show(name: Path, report: Report) -> None:
-    headers = ("signature", "requests", "equal", "largest difference", "worst overlap")
-    made = screen.table_of_figures(f"Recorded requests of {name}", *headers)
-    for row in report.signatures:
-        figures = (f"{row.requests}", f"{row.equal}", f"{row.difference:.2g}", f"{row.overlap:.4f}")
-        made.add_row(row.signature, *figures)
-    screen.print_figures(made)

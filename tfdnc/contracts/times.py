@@ -58,7 +58,7 @@ def _are_dates(times: Iterable[int], ticks_per_second: float) -> bool:
     return all(LONG_AGO.timestamp() <= time / ticks_per_second <= FAR_FUTURE.timestamp() for time in times)
 
 
-def days_of(times: Iterable[int], ticks_per_second: int) -> list[str] | None:
+def days_of(times: Iterable[int], ticks_per_second: float) -> list[str] | None:
     """Returns times of a log as dates (UTC), None if one of them is none that an event can have been recorded at."""
     if not _are_dates(times, ticks_per_second):
         return None

@@ -1,0 +1,144 @@
+"""Every combination of wishes against an oracle in NumPy that reads the contract: keys, bounds, what is left out."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from serving.messages import history_array
+from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_retriever
+from tfdnc.backend import tf
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExportConfig, MergeConfig
+from tfdnc.export.module import RetrievalModule
+from tfdnc.retrieval.index import ExactIndex
+
+SIZES = (1, 5, 14, 40)
+K, N = len(SIZES), sum(SIZES)
+CLUSTERS = np.repeat(np.arange(K), SIZES)
+MERGES = ("bundle", "quota", "joint", "weights")
+BUNDLES = {
+    "joint": ("hadamard_per_position", MergeConfig(method="joint", alpha=0.8)),
+    "quota": ("hadamard_literal", MergeConfig(method="quota", alpha=1.5)),  # encodes only what gets a seat
+    "score": ("transformer", MergeConfig(method="score")),
+}
+
+
+@pytest.fixture(scope="module", params=BUNDLES, ids=str)
+def bundle(request, tmp_path_factory):
+    """The module behind a bundle's signatures, its configured merge, and its item vectors `[N, D]`."""
+    encoder, merge = BUNDLES[request.param]
+    items = make_items(SIZES)
+    retriever = make_retriever(items, encoder)
+    vectors = retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+    cold = np.random.default_rng(1).normal(size=[vectors, DIM])
+    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
+    folder = tmp_path_factory.mktemp("assets")
+    module = RetrievalModule(retriever, items, index, cold, merge, export, folder)
+    return module, merge, retriever.item_embeddings.numpy()
+
+
+def draw_rows(rng):
+    """A row for every combination of a merge, something excluded or not, a minimum or not and a maximum or not."""
+    for merge, *which in itertools.product(MERGES, *[(False, True)] * 3):
+        excludes, has_minimum, has_maximum = which
+        minimum = rng.integers(0, 4, K) if has_minimum else np.zeros(K, int)
+        room = minimum + rng.integers(0, 6, K) + (np.arange(K) == 3)  # a row of zeros would say nothing
+        weights = rng.choice([0.0, 0.9, 2.3, 3.1], K) + (np.arange(K) == 2) * 4.7  # without ties of quotients
+        yield {
+            "history": film(*rng.integers(0, N, rng.integers(0, 9))),
+            "exclude": film(*rng.integers(0, N, 12)) if excludes else [],
+            "length": int(rng.integers(12, 25)),
+            "alpha": float(rng.choice([0.0, 1.0, 3.0])) if merge == "quota" else -1.0,
+            "joint": float(rng.choice([0.0, 0.5, 1.0])) if merge == "joint" else -1.0,
+            "weights": weights if merge == "weights" else np.zeros(K),
+            "minimum": minimum,
+            "maximum": np.where(rng.random(K) < 0.3, -1, room) if has_maximum else np.zeros(K, int),
+        }
+
+
+def request_of(rows):
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {
+        schema.HISTORY: history_array(columns["history"]),
+        schema.NUM_CANDIDATES: np.int32(columns["length"]),
+        schema.ALPHA: np.float32(columns["alpha"]),
+        schema.EXCLUDE: history_array(columns["exclude"]),
+        schema.CLUSTER_QUOTAS: np.float32(columns["weights"]),
+        schema.CLUSTER_MIN: np.int32(columns["minimum"]),
+        schema.CLUSTER_MAX: np.int32(columns["maximum"]),
+        schema.JOINT_ALPHA: np.float32(columns["joint"]),
+    }
+
+
+def keys_of(scores, intent, ranks, row, merge):
+    """The key of every item `[N]`, by the words of docs/serving.md."""
+    log_intent = np.log(intent)[CLUSTERS]
+    partition = np.log([np.exp(scores[k == CLUSTERS]).sum() for k in range(K)])[CLUSTERS]
+    by_rank = -np.log(ranks + 0.5)
+    if row["weights"].any():
+        with np.errstate(divide="ignore"):
+            return np.maximum(np.log(row["weights"]), -1e4)[CLUSTERS] + by_rank
+    if row["alpha"] >= 0 or (row["joint"] < 0 and merge.method == "quota"):
+        return (row["alpha"] if row["alpha"] >= 0 else merge.alpha) * log_intent + by_rank
+    if row["joint"] >= 0 or merge.method == "joint":
+        return (row["joint"] if row["joint"] >= 0 else merge.alpha) * log_intent + scores - partition
+    return scores
+
+
+def expected(row, vectors, intent, item_vectors, merge):
+    """Item rows of the list: first the promised, then the best that no maximum forbids; in the order of the keys."""
+    of_cluster = np.broadcast_to(vectors, [K, vectors.shape[-1]])[CLUSTERS]
+    scores = np.einsum("nd,nd->n", item_vectors, of_cluster).astype(np.float64)
+    gone = {int(text.split()[1]) for text in row["history"] + row["exclude"]}
+    there = np.array([item not in gone for item in range(N)])
+    ranks = np.zeros(N)
+    for k in range(K):
+        mine = np.flatnonzero(there & (k == CLUSTERS))
+        ranks[mine[np.argsort(-scores[mine], kind="stable")]] = np.arange(len(mine))
+    keys = keys_of(scores, intent, ranks, row, merge)
+    maximum = row["maximum"] if row["maximum"].any() else np.full(K, -1)
+    most = np.where(maximum < 0, N, maximum)[CLUSTERS]
+    order = sorted(np.flatnonzero(there & (ranks < most)), key=lambda i: (-np.float32(keys[i]), CLUSTERS[i], ranks[i]))
+    promised = [i for i in order if ranks[i] < row["minimum"][CLUSTERS[i]]]
+    rest = [i for i in order if i not in promised]
+    chosen = set((promised + rest)[: row["length"]])
+    return [i for i in order if i in chosen]
+
+
+def test_all_wishes_of_a_row_are_kept_at_once(bundle):
+    """`exclude` or bounds beside the joint alpha could not be asked for."""
+    module, merge, item_vectors = bundle
+    rows = [row for seed in range(3) for row in draw_rows(np.random.default_rng(seed))]
+    request = request_of(rows)
+    answer = module.retrieve_controlled(**{name: tf.constant(value) for name, value in request.items()})
+    encoded = module.encode(tf.constant(request[schema.HISTORY]))
+    encoded = {name: value.numpy() for name, value in encoded.items()}
+    for place, row in enumerate(rows):
+        vectors, intent = (encoded[name][place] for name in (schema.USER_EMBEDDINGS, schema.INTENT))
+        items = expected(row, vectors, intent, item_vectors, merge)
+        count = int(answer[schema.NUM_RESULTS][place])
+        found = [text.decode() for text in answer[schema.ITEM_IDS][place, :count].numpy()]
+        assert found == film(*items), row
+        np.testing.assert_array_equal(answer[schema.QUOTAS][place], np.bincount(CLUSTERS[items], minlength=K))
+
+
+@pytest.mark.parametrize("joint", [0.0, 0.5, 1.0])
+def test_users_who_bring_their_vectors_may_ask_for_the_joint_merge(bundle, joint):
+    module, _, _ = bundle
+    history = tf.constant(history_array([film(0, 7, 25), film(9), []]))
+    wishes = {schema.NUM_CANDIDATES: tf.constant([20, 5, 9]), schema.ALPHA: tf.constant([joint, -1.0, joint])}
+    by_history = module.retrieve_joint(history=history, **wishes)
+    asked = wishes | {schema.JOINT_ALPHA: wishes[schema.ALPHA], schema.ALPHA: tf.fill([3], -1.0)}
+    answer = module.search(**module.encode(history), history=history, **asked)
+    for name in (schema.ITEM_IDS, schema.QUOTAS, schema.NUM_RESULTS):
+        np.testing.assert_array_equal(answer[name], by_history[name])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected joint_alpha or an alpha of 0 or more in a row"):
+        module.search(**module.encode(history), history=history, **(asked | {schema.ALPHA: tf.fill([3], 1.0)}))
+
+
+def test_a_bundle_says_what_its_clusters_are_called(bundle):
+    module, _, _ = bundle
+    names = module.describe(tf.constant([["", "x"], ["", ""]]))[schema.CLUSTER_NAMES].numpy()
+    assert names.tolist() == [[f"cluster {k}".encode() for k in range(K)]] * 2
