@@ -1,12 +1,13 @@
 """The index that chooses per cluster: ScaNN where it reaches its recall and saves time, exact search elsewhere."""
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.base import INDEXES, ClusterIndex, ClusterSpec, Searcher
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.calibrate import Stopwatch
 from tfdnc.retrieval.index.effort import Effort
 from tfdnc.retrieval.index.exact import ExactSearcher
 from tfdnc.retrieval.index.interests import best_scores
 from tfdnc.retrieval.index.scann import ScannSearcher
+from tfdnc.retrieval.index.searcher import ClusterSpec, Searcher
 
 SCANN_FROM = 20_000
 """Cluster size below which search is exact without a measurement: a scan takes well under a millisecond."""

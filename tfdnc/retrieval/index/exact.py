@@ -3,9 +3,10 @@
 from typing import Any
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.base import INDEXES, ClusterIndex, ClusterSpec, Found, Searcher
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.effort import Effort
 from tfdnc.retrieval.index.interests import best_scores
+from tfdnc.retrieval.index.searcher import ClusterSpec, Found, Searcher
 
 
 class ExactSearcher:
@@ -24,7 +25,7 @@ class ExactSearcher:
         self._start, self._size = spec.start, spec.size
 
     def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None) -> Found:
-        """Searches as `tfdnc.retrieval.index.base.Searcher`; ties go to the lower row."""
+        """Searches as `tfdnc.retrieval.index.searcher.Searcher`; ties go to the lower row."""
         del effort
         # A slice of whole rows shares the memory of the item matrix.
         items = self._items[self._start : self._start + self._size]

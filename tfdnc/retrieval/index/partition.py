@@ -1,15 +1,11 @@
 """Estimates of the log-partitions of clusters whose searchers do not score all items."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.retrieval.index.interests import best_scores
+from tfdnc.retrieval.index.searcher import ClusterSpec
 from tfdnc.retrieval.merge import Candidates
-
-if TYPE_CHECKING:  # base builds the estimate
-    from tfdnc.retrieval.index.base import ClusterSpec
 
 SAMPLE_SIZE = 1024
 """Number of items scored to estimate the tail of a cluster, unless `enlarge_samples` asks for more."""
@@ -31,7 +27,7 @@ class PartitionEstimate(tf.Module):
         count: m, number of items sampled from each; a cluster of at most m items gets its exact partition.
     """
 
-    def __init__(self, items: tf.Tensor | tf.Variable, specs: list["ClusterSpec"], clusters: list[int], count: int):
+    def __init__(self, items: tf.Tensor | tf.Variable, specs: list[ClusterSpec], clusters: list[int], count: int):
         super().__init__()
         self._clusters, self._num_clusters = clusters, len(specs)
         estimated = [specs[k] for k in clusters]
@@ -70,7 +66,7 @@ class PartitionEstimate(tf.Module):
         return tf.math.log(head + tail) + highest
 
 
-def _draw(vectors: tf.Tensor, spec: "ClusterSpec", count: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw(vectors: tf.Tensor, spec: ClusterSpec, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns `[m, D]` sampled items, and the `[m]` numbers of items of the cluster that each represents."""
     items, size = vectors.numpy(), spec.size
     if size <= count:

@@ -14,11 +14,12 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
-from tfdnc.retrieval.index.base import INDEXES, ClusterIndex, ClusterSpec, Found, Searcher
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.calibrate import calibrate
 from tfdnc.retrieval.index.effort import Calibration, Effort, Measurement
 from tfdnc.retrieval.index.exact import ExactSearcher
 from tfdnc.retrieval.index.interests import unite
+from tfdnc.retrieval.index.searcher import ClusterSpec, Found, Searcher
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class ScannSearcher(tf.Module):
         return {"kind": self._kind, "items": self._size, **leaves, **effort}
 
     def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None) -> Found:
-        """Searches as `tfdnc.retrieval.index.base.Searcher`, seen items included."""
+        """Searches as `tfdnc.retrieval.index.searcher.Searcher`, seen items included."""
         del seen
         assert effort is not None  # every searcher with a calibration is given one
         rows, scores = self._fetch(queries, k, effort)
