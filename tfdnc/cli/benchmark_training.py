@@ -1,8 +1,9 @@
-"""`tfdnc benchmark training`: measures how fast methods train, beside a baseline."""
+"""`tfdnc benchmark training`: measures the training speed of methods, compared with a baseline."""
 
 import argparse
 import shlex
 from pathlib import Path
+from typing import Any
 
 from tfdnc.benchmark import pages
 from tfdnc.benchmark.rates import find_baseline, rates, same_windows
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Trains every config for some steps, by turns, and writes rates and ratios."""
+    """Trains every config for some steps, in turn, and writes rates and ratios."""
     configs = [load_config(path, arguments.set) for path in arguments.configs]
     baseline = find_baseline([config.name for config in configs], arguments.baseline)
     for config in configs:
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     screen.console.print(f"training.md, .csv and .json are in {arguments.output}", soft_wrap=True)
 
 
-def _show(output: Path, title: str, rows: list[dict], notes: list[str]) -> None:
+def _show(output: Path, title: str, rows: list[dict[str, Any]], notes: list[str]) -> None:
     made = screen.table_of_figures(title, *pages.HEADERS)
     for row in rows:
         made.add_row(*pages.cells(row))
@@ -55,7 +56,7 @@ def _show(output: Path, title: str, rows: list[dict], notes: list[str]) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command again, but for where files lie."""
+    """Returns the command line, without the flags that name files of this machine."""
     words = ["tfdnc", "benchmark", "training", *map(str, arguments.configs)]
     words += [word for override in arguments.set if ".path=" not in override for word in ("--set", override)]
     words += ["--baseline", arguments.baseline] if arguments.baseline else []

@@ -1,10 +1,10 @@
-"""`tfdnc compare`: configs under several seeds, side by side."""
+"""`tfdnc compare`: runs configs with several seeds, and makes tables of their results."""
 
 import argparse
 import functools
 import itertools
 import shlex
-from pathlib import Path
+from typing import Any
 
 from tfdnc.cli import screen, shared_flags
 from tfdnc.comparison.grid import Variant, variants_of
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs configs under several seeds and puts them side by side; returns the exit status."""
+    """Runs configs with several seeds and compares them; returns the exit status."""
     variants = variants_of(arguments.configs, arguments.set)
     labels = [variant.label for variant in variants]
     baseline = arguments.baseline or default_baseline(labels)
@@ -35,21 +35,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def common_name(labels: list[str]) -> str:
-    """Returns what config names have in common at their beginning, up to a whole part: ml1m of ml1m-dnc, ml1m-mf."""
+    """Returns the common first parts of config names: ml1m of ml1m-dnc and ml1m-mf."""
     if len(labels) == 1:
         return labels[0]
     columns = zip(*(label.split("-") for label in labels), strict=False)
     return "-".join(parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, columns))
 
 
-def study_of(arguments: argparse.Namespace, variants: list[Variant], name: str, **options) -> Study:
-    """Returns the study of some variants, with the flags of `shared_flags.add_seeds`; options as for `Study`."""
+def study_of(arguments: argparse.Namespace, variants: list[Variant], name: str, **options: Any) -> Study:
+    """Returns a study with the flags of `shared_flags.add_seeds`.
+
+    Args:
+        arguments: the flags.
+        variants: the variants of the study.
+        name: name of its folder, unless `--output` names another.
+        options: further fields of `Study`.
+    """
     return Study(
         command=shlex.join(["tfdnc", *arguments.argv]),
         variants=variants,
         seeds=arguments.seeds,
         runs=arguments.runs,
-        output=arguments.output or Path(arguments.runs) / name,
+        output=arguments.output or arguments.runs / name,
         lanes=arguments.lanes,
         **options,
     )

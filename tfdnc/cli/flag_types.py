@@ -1,4 +1,4 @@
-"""Readers of flags that take numbers: the message of a wrong one says what was expected."""
+"""Readers of flags with numbers; their error texts name the expected values."""
 
 import argparse
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from tfdnc.contracts.times import Instant, check_instant
 
 
-def _number(kind: type, fits: Callable[[float], bool], expected: str) -> Callable[[str], float]:
-    """Returns the reader of a flag; argparse by itself would show the name of a function."""
+def _number(kind: type[int] | type[float], fits: Callable[[float], bool], expected: str) -> Callable[[str], float]:
+    """Returns the reader of a flag; argparse itself would show the name of a function in an error."""
 
     def read(text: str) -> float:
         try:
@@ -23,13 +23,13 @@ def _number(kind: type, fits: Callable[[float], bool], expected: str) -> Callabl
 
 
 share = _number(float, lambda value: 0 <= value <= 1, "a share in 0..1")
-"""In [0, 1]."""
+"""Reader of a share in [0, 1]."""
 
-at_least_zero = _number(float, lambda value: value >= 0, "a number of 0 or more")  # which NaN is not
-"""Alphas and seconds."""
+at_least_zero = _number(float, lambda value: value >= 0, "a number of 0 or more")  # refuses NaN too
+"""Reader of an alpha or of seconds."""
 
 count = _number(int, lambda value: 1 <= value < 2**31, "1 or more, and below 2^31")
-"""In 1..2^31-1."""
+"""Reader of a count in 1..2^31-1."""
 
 
 def instant(text: str) -> Instant:

@@ -26,7 +26,7 @@ from tfdnc.contracts.errors import UserError
 
 
 class _Command(Protocol):
-    """A module of one command. Libraries that take long to load are imported by `run` alone."""
+    """A module of one command. Only its `run` imports libraries that load slowly."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
@@ -54,10 +54,14 @@ _BENCHMARKS: dict[str, tuple[_Command, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status.
+    """Runs one command.
 
-    0; 1 if experiments of a comparison failed, or if output was lost; 2 after a message about bad input; 130 when
-    interrupted.
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        Exit status: 0; 1 if experiments of a comparison failed, or if output was lost; 2 after a message about bad
+        input; 130 when interrupted.
     """
     is_program = argv is None
     argv = sys.argv[1:] if is_program else argv
@@ -85,7 +89,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of every command; `arguments.command` carries the chosen one out."""
+    """Returns the parser of all commands; `command` of its result is the function that runs the chosen one."""
     parser = argparse.ArgumentParser(prog="tfdnc", description=__doc__)
     parser.add_argument("--verbose", action="store_true", help="log what the stations do")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -100,7 +104,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands, name: str, module: _Command, text: str) -> argparse.ArgumentParser:
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, module: _Command, text: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=module.run)
     module.add_arguments(parser)

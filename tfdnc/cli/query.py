@@ -9,7 +9,7 @@ from tfdnc.cli.flag_types import at_least_zero, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the user, the list that is asked for, and the server."""
+    """Adds the user, the controls of the list, and the server."""
     _add_user(parser)
     parser.add_argument("--run", type=Path, help="run to take the user from (default: the newest bundle in --runs)")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _add_user(parser: argparse.ArgumentParser) -> None:
-    who = parser.add_mutually_exclusive_group()
-    who.add_argument("--user", help="user id of the log (default: the first one with an event held out for testing)")
-    who.add_argument("--history", nargs="*", metavar="ITEM", help="item ids, oldest first, of a user not in the log")
+    user = parser.add_mutually_exclusive_group()
+    user.add_argument("--user", help="user id of the log (default: the first one with an event held out for testing)")
+    user.add_argument("--history", nargs="*", metavar="ITEM", help="item ids, oldest first, of a user not in the log")
     parser.add_argument(
         "--history-times", type=int, nargs="*", metavar="TIME", help="times of --history, as in the log"
     )

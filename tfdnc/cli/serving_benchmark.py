@@ -1,4 +1,4 @@
-"""`tfdnc benchmark serving`: measures how fast a bundle is answered from, and the limits of its server."""
+"""`tfdnc benchmark serving`: measures the speed of a bundle's answers, and the limits of its server."""
 
 import argparse
 from pathlib import Path
@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", nargs="+", default=[], choices=_PARTS, help="parts to leave out")
     for name, default in (("items", 100_000), ("clusters", 15), ("dim", 64)):
         parser.add_argument(f"--{name}", type=count, default=default, help="of a synthetic bundle (%(default)s)")
-    for name, default in (("index", "exact"), ("encoder", "hadamard_per_position")):
-        parser.add_argument(f"--{name}", default=default, help="of a synthetic bundle (%(default)s)")
+    for name, choice in (("index", "exact"), ("encoder", "hadamard_per_position")):
+        parser.add_argument(f"--{name}", default=choice, help="of a synthetic bundle (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
 

@@ -1,4 +1,4 @@
-"""Flags that several commands have with one meaning."""
+"""Flags that several commands share, with one meaning."""
 
 import argparse
 from pathlib import Path
@@ -39,7 +39,7 @@ def add_tls(parser: argparse.ArgumentParser) -> None:
 
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
-    """Adds what every study of many runs has."""
+    """Adds the flags of every study of many runs."""
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="S", help="default: 1 2 3")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override in every config")
     add_runs(parser)

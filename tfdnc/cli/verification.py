@@ -19,7 +19,7 @@ def server_of(arguments: argparse.Namespace) -> Ask:
     model = model_pb2.ModelSpec(name=arguments.model_name)
     if arguments.version is not None:
         model.version.value = arguments.version
-    if arguments.label is not None:  # an empty one is a label too
+    if arguments.label is not None:  # an empty label is a label too
         model.version_label = arguments.label
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)

@@ -1,4 +1,4 @@
-"""`tfdnc verify`: asks a bundle again what it answered when it was exported."""
+"""`tfdnc verify`: replays the requests that were recorded when a bundle was exported, and compares the answers."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""The cluster station: which cluster is an item in, and what is that cluster called?"""
+"""The cluster station: a cluster for every item, and a name for every cluster."""
 
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.previous import previous

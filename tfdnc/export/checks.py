@@ -5,7 +5,7 @@ Each function returns assertions; put them under `tf.control_dependencies` of wh
 
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle, schema
-from tfdnc.retrieval.merge import Wishes
+from tfdnc.retrieval.merge import Controls
 
 
 def check_rows(history: tf.Tensor) -> list[tf.Operation]:
@@ -43,7 +43,7 @@ def check_query(user_embeddings: tf.Tensor, intent: tf.Tensor) -> list[tf.Operat
     ]
 
 
-def check_wishes(wishes: Wishes, width: int) -> list[tf.Operation]:
+def check_wishes(wishes: Controls, width: int) -> list[tf.Operation]:
     """A length the answer has room for, and whatever else is asked possible."""
     length = f"Expected {bundle.NUM_CANDIDATES} in 1..{width} in every row."
     checks = [

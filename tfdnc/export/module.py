@@ -16,7 +16,7 @@ from tfdnc.model.retriever import Retriever
 from tfdnc.retrieval.index import ClusterIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
 from tfdnc.retrieval.index.seen import clusters_of_items
-from tfdnc.retrieval.merge import BY_RANK, Wishes, count_clusters, reads_partition, seats, select_keys
+from tfdnc.retrieval.merge import BY_RANK, Controls, count_clusters, quota_bounds, reads_partition, select_keys
 
 Tensors = dict[str, tf.Tensor]
 
@@ -71,7 +71,7 @@ class RetrievalModule(tf.Module):
     def serving_default(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
         """`retrieve` with the length and the merge of the config; the answer is no wider than that length."""
         length = tf.repeat(self._num_candidates, tf.shape(history)[0])
-        return self._retrieve(history, features, Wishes(length), self._num_candidates)
+        return self._retrieve(history, features, Controls(length), self._num_candidates)
 
     def retrieve(
         self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, **features: tf.Tensor
@@ -80,13 +80,13 @@ class RetrievalModule(tf.Module):
 
         `contracts.bundle` describes the tensors; `features` are those that the model reads beside the history.
         """
-        return self._retrieve(history, features, Wishes(num_candidates, alpha), self._max_candidates)
+        return self._retrieve(history, features, Controls(num_candidates, alpha), self._max_candidates)
 
     def retrieve_joint(
         self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, **features: tf.Tensor
     ) -> Tensors:
         """`retrieve` by the joint merge, p(cluster) ** alpha p(item | cluster), where alpha is not negative."""
-        return self._retrieve(history, features, Wishes(num_candidates, joint_alpha=alpha), self._max_candidates)
+        return self._retrieve(history, features, Controls(num_candidates, joint_alpha=alpha), self._max_candidates)
 
     def retrieve_controlled(
         self,
@@ -109,7 +109,7 @@ class RetrievalModule(tf.Module):
         with tf.control_dependencies(check_clusters(self._num_clusters, **controls)):
             weights, minimum, maximum = (self._widen(control) for control in controls.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
-        wishes = Wishes(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
+        wishes = Controls(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
         return self._retrieve(history, features, wishes, self._max_candidates, exclude)
 
     def encode(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
@@ -135,7 +135,7 @@ class RetrievalModule(tf.Module):
         joint_alpha: tf.Tensor,
     ) -> Tensors:
         """`retrieve` for user vectors and an intent that the caller brings; the history only excludes."""
-        wishes = Wishes(num_candidates, alpha, joint_alpha=joint_alpha)
+        wishes = Controls(num_candidates, alpha, joint_alpha=joint_alpha)
         with tf.control_dependencies(check_same_rows(history, user_embeddings, intent, *wishes)):
             wishes_checks = check_wishes(wishes, self._max_candidates)
         checks = [
@@ -146,7 +146,7 @@ class RetrievalModule(tf.Module):
         with tf.control_dependencies(checks):
             seen = distinct(self._vocabulary.indices(history))
         log_intent = tf.math.log(intent)
-        places = seats(self._available(seen), log_intent, wishes, self._merge_config)
+        places = quota_bounds(self._available(seen), log_intent, wishes, self._merge_config)
         return self._search(user_embeddings, log_intent, seen, places, wishes, self._max_candidates)
 
     def describe(self, history: tf.Tensor) -> Tensors:
@@ -195,7 +195,7 @@ class RetrievalModule(tf.Module):
         return recent, elapsed_times(recent, recent_times, features[bundle.REQUEST_TIME])
 
     def _encode(self, items, features, available, wishes):
-        """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `seats`.
+        """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `quota_bounds`.
 
         Where a vector costs an encode of its own and the merge goes by rank, the intent is encoded first: it says
         which clusters get a seat, and only their vectors are encoded.
@@ -204,10 +204,10 @@ class RetrievalModule(tf.Module):
         if not self._encode_per_vector or (wishes.alpha is None and self._merge_config.method not in BY_RANK):
             vectors, log_intent = self._user_vectors(history, elapsed)
             log_intent = self._or_prior(known, log_intent)
-            places = seats(available, log_intent, wishes, self._merge_config)
+            places = quota_bounds(available, log_intent, wishes, self._merge_config)
         else:
             log_intent = self._or_prior(known, self._log_intent(history, elapsed))
-            places = seats(available, log_intent, wishes, self._merge_config)
+            places = quota_bounds(available, log_intent, wishes, self._merge_config)
             vectors = self._wanted_vectors(history, known & (places > 0), elapsed)
         return self._or_cold(known, vectors), log_intent, places
 

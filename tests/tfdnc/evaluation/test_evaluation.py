@@ -120,12 +120,12 @@ def test_lists_and_places_equal_the_oracle(encoder):
         rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] == CLUSTERS), history - 1)
         place = int(np.sum(scores[rivals] > scores[target - 1]))
         expected = place if place < WIDTH else metrics.NOT_FOUND
-        assert retrieved.within_places[user] == expected
+        assert retrieved.within_ranks[user] == expected
         log_partition = np.array([np.log(np.sum(np.exp(scores[k == CLUSTERS]))) for k in range(K)])
         keys = log_intent[CLUSTERS] + scores - log_partition[CLUSTERS]
         rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] != CLUSTERS), history - 1)
         place = int(np.sum(keys[rivals] >= keys[target - 1]))
-        assert retrieved.outside_places[user] == (place if place < WIDTH else metrics.NOT_FOUND)
+        assert retrieved.outside_ranks[user] == (place if place < WIDTH else metrics.NOT_FOUND)
         np.testing.assert_allclose(retrieved.log_intent[user], log_intent, atol=1e-5)
 
 
@@ -135,7 +135,7 @@ def test_a_target_seen_before_is_never_found():
     records = records._replace(target_clusters=CLUSTERS[records.targets - 1])
     retrieved = Evaluator(make_model(), MergeConfig(), WIDTH).retrieve(records)
     assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
-    assert np.all(retrieved.within_places == metrics.NOT_FOUND)
+    assert np.all(retrieved.within_ranks == metrics.NOT_FOUND)
     assert evaluate(make_config(), make_model(), make_items(), records, records)["seen_targets"] == 1.0
 
 
@@ -276,7 +276,7 @@ def test_cold_targets_are_reported_by_themselves_and_change_no_other_figure():
     for m in (3, 10):
         hits = [records.targets[user] - 1 in retrieved.lists[0].rows[user, :m] for user in users]
         assert found[f"recall@{m}"] == pytest.approx(np.mean(hits))
-    assert found["within_cluster"]["recall@5"] == pytest.approx(np.mean(retrieved.within_places[users] < 5))
+    assert found["within_cluster"]["recall@5"] == pytest.approx(np.mean(retrieved.within_ranks[users] < 5))
     assert set(found) == {"targets", "recall@3", "recall@10", "within_cluster"}
 
 
@@ -353,7 +353,7 @@ def test_a_judge_changes_no_list_and_ranks_targets_inside_its_own_clusters(make)
         order = judge.indices[whole[user][whole[user] >= 0] + 1] - 1
         mine = order[CLUSTERS[order] == renumbered.target_clusters[user]].tolist()
         place = mine.index(judge.indices[target] - 1)
-        assert judged.within_places[user] == (place if place < WIDTH else metrics.NOT_FOUND)
+        assert judged.within_ranks[user] == (place if place < WIDTH else metrics.NOT_FOUND)
 
 
 def test_a_judged_report_says_by_whom_and_keeps_the_recall():
