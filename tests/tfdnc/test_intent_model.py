@@ -7,8 +7,8 @@ import pytest
 
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.intent import AUTO_ITEMS, HeadIntent, PartitionIntent, make_intent
-from tfdnc.model.losses import Catalogue
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 

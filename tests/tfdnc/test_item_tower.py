@@ -6,8 +6,9 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.item_tower import ItemFeatures, TrainedItems, feature_matrix
-from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.losses import LOSSES
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 

@@ -10,10 +10,10 @@ import numpy as np
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.items import cluster_prior
-from tfdnc.model.losses import Catalogue
+from tfdnc.model.catalogue import Catalogue
+from tfdnc.model.layers import Dense
 from tfdnc.model.losses.draws import draw_from_pools
 from tfdnc.model.randomness import Stream
-from tfdnc.model.transformer import Dense
 
 AUTO_ITEMS = 20_000
 """`model.intent: auto` is `partition` for catalogues of at most so many items: a request scores all of them once."""

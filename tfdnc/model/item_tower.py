@@ -7,7 +7,7 @@ import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.errors import UserError
-from tfdnc.model.losses import Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.randomness import Stream
 
 

@@ -10,11 +10,12 @@ from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import UNKNOWN_TIME
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
+from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.encoders import USER_ENCODERS, Histories, TrainingStates, Windows
 from tfdnc.model.gaps import GapEmbedding, hide_times
 from tfdnc.model.intent import make_intent
 from tfdnc.model.item_tower import FeatureMatrix, ItemFeatures, TrainedItems
-from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.losses import LOSSES
 from tfdnc.model.precision import resolve_precision
 from tfdnc.model.randomness import Stream, substream
 

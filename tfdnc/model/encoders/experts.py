@@ -3,9 +3,9 @@
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserVectors, of_cluster
-from tfdnc.model.encoders.prompts import OnTransformer
+from tfdnc.model.encoders.on_transformer import OnTransformer
+from tfdnc.model.layers import LayerNorm
 from tfdnc.model.randomness import substream
-from tfdnc.model.transformer import LayerNorm
 
 
 @USER_ENCODERS.register("mmoe")

@@ -7,8 +7,8 @@ request searches with all of them, and an item's score is that of the interest t
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors, position_embeddings
+from tfdnc.model.layers import Dense
 from tfdnc.model.randomness import substream
-from tfdnc.model.transformer import Dense
 
 _MASKED = -1e9  # finite: what reads nothing must not become NaN
 

@@ -1,12 +1,13 @@
 """Chooses per cluster: exact where that is as good or nearly as fast, ScaNN elsewhere."""
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.base import INDEXES, ClusterIndex, ClusterSpec
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.calibrate import Stopwatch
 from tfdnc.retrieval.index.effort import Effort
 from tfdnc.retrieval.index.exact import ExactSearcher
 from tfdnc.retrieval.index.interests import best_scores
 from tfdnc.retrieval.index.scann import ScannSearcher
+from tfdnc.retrieval.index.searcher import ClusterSpec
 
 SCANN_FROM = 20_000
 """Cluster size below which nothing is measured: a scan takes well under a millisecond."""

@@ -1,8 +1,9 @@
 """Exact search with stock TensorFlow ops only, so that any stock `tensorflow_model_server` can run it."""
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.base import INDEXES, ClusterIndex, ClusterSpec, Found
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.interests import best_scores
+from tfdnc.retrieval.index.searcher import ClusterSpec, Found
 
 
 class ExactSearcher:
@@ -21,7 +22,7 @@ class ExactSearcher:
         self._start, self._size = spec.start, spec.size
 
     def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: None) -> Found:
-        """See `tfdnc.retrieval.index.base.Searcher`; ties go to the lower row."""
+        """See `tfdnc.retrieval.index.searcher.Searcher`; ties go to the lower row."""
         del effort
         # A slice of whole rows aliases the item matrix; it copies nothing.
         items = self._items[self._start : self._start + self._size]

@@ -1,15 +1,11 @@
 """Estimates clusters' log-partitions where the index does not see all of a cluster."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.retrieval.index.interests import best_scores
+from tfdnc.retrieval.index.searcher import ClusterSpec
 from tfdnc.retrieval.merge import Candidates
-
-if TYPE_CHECKING:  # base builds the estimate
-    from tfdnc.retrieval.index.base import ClusterSpec
 
 SAMPLE_SIZE = 1024
 """Items scored to estimate the tail of a cluster, unless more are asked for."""
@@ -31,7 +27,7 @@ class PartitionEstimate(tf.Module):
         count: m, items sampled from each; a cluster that is no larger gets its exact partition.
     """
 
-    def __init__(self, items: tf.Tensor | tf.Variable, specs: list["ClusterSpec"], clusters: list[int], count: int):
+    def __init__(self, items: tf.Tensor | tf.Variable, specs: list[ClusterSpec], clusters: list[int], count: int):
         super().__init__()
         self._clusters, self._num_clusters = clusters, len(specs)
         specs = [specs[k] for k in clusters]

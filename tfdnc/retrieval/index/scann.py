@@ -11,11 +11,12 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
-from tfdnc.retrieval.index.base import INDEXES, ClusterIndex, ClusterSpec, Found
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.calibrate import calibrate
 from tfdnc.retrieval.index.effort import Effort, Ladder, Rung
 from tfdnc.retrieval.index.exact import ExactSearcher
 from tfdnc.retrieval.index.interests import unite
+from tfdnc.retrieval.index.searcher import ClusterSpec, Found
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class ScannSearcher(tf.Module):
 
     @property
     def ladder(self) -> Ladder:
-        """See `tfdnc.retrieval.index.base.Searcher`."""
+        """See `tfdnc.retrieval.index.searcher.Searcher`."""
         return Ladder(list(self._rungs), self._size, self._leaves)
 
     @property
@@ -90,7 +91,7 @@ class ScannSearcher(tf.Module):
         return {"kind": self._kind, "items": self._size, **leaves, **effort}
 
     def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort) -> Found:
-        """See `tfdnc.retrieval.index.base.Searcher`."""
+        """See `tfdnc.retrieval.index.searcher.Searcher`."""
         del seen
         rows, scores = self._fetch(queries, k, effort)
         return Found(scores, rows, None)
