@@ -216,7 +216,7 @@ class HandWritten:
 
     def __init__(self, model: Retriever, config: ExperimentConfig, batches: TrainingBatches):
         self._weights = copy_weights(model)
-        self._settings = Settings(model.offsets, config.model.dropout, resolve_precision(config.train.precision))
+        self._settings = Settings(model.tower.offsets, config.model.dropout, resolve_precision(config.train.precision))
         self._loss: Loss = sasrec_loss if self._weights.tasks is None else divide_and_conquer_loss
         self._seed, self._train = config.seed, config.train
         steps = config.train.epochs * batches.steps_per_epoch
@@ -249,7 +249,7 @@ class HandWritten:
 
 def copy_weights(model: Retriever) -> Weights:
     """Returns copies of the model's weights; the product has them in the order of construction."""
-    values = iter([tf.Variable(variable) for variable in model.serving_variables])
+    values = iter([tf.Variable(variable) for variable in model.tower.serving_variables])
 
     def norm() -> Norm:
         return Norm(next(values), next(values))
@@ -258,7 +258,7 @@ def copy_weights(model: Retriever) -> Weights:
         return Linear(next(values), next(values))
 
     items, positions = next(values), next(values)
-    tasks = next(values) if model.vectors_per_cluster else None
+    tasks = next(values) if model.tower.vectors_per_cluster else None
     blocks = [Block(norm(), linear(), linear(), norm(), linear(), linear()) for _ in range(2)]
     return Weights(positions, tasks, blocks, norm(), linear(), linear(), items)
 

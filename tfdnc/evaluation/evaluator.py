@@ -14,7 +14,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index.exact import ExactIndex
 from tfdnc.retrieval.merge import MERGES, Candidates, bound, merge
 from tfdnc.training.batches import history_batches
@@ -52,7 +52,7 @@ _MakeLists = Callable[[_Found], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Evaluator:
-    """Runs a retriever over held-out records; compiled once, usable after every epoch.
+    """Runs a tower over held-out records; compiled once, usable after every epoch.
 
     Args:
         model: the retriever, evaluated at each call with its current weights.
@@ -62,7 +62,7 @@ class Evaluator:
             by score alone put the same items into them as without a judge.
     """
 
-    def __init__(self, model: Retriever, merge: MergeConfig, width: int, judge: Judge | None = None):
+    def __init__(self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None):
         self._model = model
         self._merge = merge
         self._width = width

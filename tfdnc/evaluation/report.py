@@ -17,7 +17,7 @@ from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
 from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.records import HeldOutRecords
 
 _ListFigures = Callable[..., dict[str, float]]
@@ -41,15 +41,15 @@ def tuning_objective(settings: EvaluateConfig) -> str:
     return f"recall@{sorted(settings.candidates)[:2][-1]}"
 
 
-def validator(config: ExperimentConfig, records: HeldOutRecords) -> Callable[[Retriever], dict[str, float]]:
-    """Returns a function model -> figures of the configured merge on `records`, for use between epochs."""
+def validator(config: ExperimentConfig, records: HeldOutRecords) -> Callable[[Tower], dict[str, float]]:
+    """Returns a function tower -> figures of the configured merge on `records`, for use between epochs."""
     sizes = config.evaluate.candidates
 
     @functools.cache  # one compiled graph for the whole training
-    def evaluator_of(model: Retriever) -> Evaluator:
+    def evaluator_of(model: Tower) -> Evaluator:
         return Evaluator(model, config.merge, max(sizes))
 
-    def validate(model: Retriever) -> dict[str, float]:
+    def validate(model: Tower) -> dict[str, float]:
         retrieved = evaluator_of(model).retrieve(records)
         [lists] = retrieved.lists
         figures = ranking_figures(metrics.ranks(lists.rows, records.targets - 1), sizes)
@@ -63,17 +63,17 @@ def validator(config: ExperimentConfig, records: HeldOutRecords) -> Callable[[Re
 
 def evaluate(
     config: ExperimentConfig,
-    model: Retriever,
+    model: Tower,
     items: ItemTable,
     test: HeldOutRecords,
     validation: HeldOutRecords,
     judging_items: ItemTable | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a trained model on held-out records.
+    """Evaluates a trained tower on held-out records.
 
     Args:
         config: the experiment.
-        model: the trained model.
+        model: the trained tower.
         items: the item table it was trained on.
         test: records on which every figure is measured.
         validation: records on which alpha is tuned.

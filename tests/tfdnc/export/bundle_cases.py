@@ -13,7 +13,7 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.export import bundle as bundle_module
 from tfdnc.export.bundle import export_bundle
 from tfdnc.export.module import RetrievalModule
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 DIM, MAX_LENGTH, LENGTH, MAX_CANDIDATES = 8, 6, 10, 64
 
@@ -37,30 +37,30 @@ def make_item_vectors(count):
     return rng.normal(0, 0.6, size=[20, DIM])[rng.integers(0, 20, count)] + rng.normal(0, 0.3, size=[count, DIM])
 
 
-class ThreeInterests(Retriever):
-    """A retriever that turns every user vector into three."""
+class ThreeInterests(Tower):
+    """A tower that turns every user vector into three."""
 
     def user_vectors(self, history, elapsed=None):
         vectors, log_intent = super().user_vectors(history, elapsed)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 
 
-def make_retriever(items, encoder, retriever_class=Retriever):
+def make_tower(items, encoder, tower_class=Tower):
     config = ModelConfig(encoder=encoder, dim=DIM, blocks=1, max_length=MAX_LENGTH)
-    retriever = retriever_class(config, TrainConfig(precision="float32"), items.offsets, seed=1)
-    retriever.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
-    retriever.user_vectors(tf.constant([[1, 2]]))
-    return retriever
+    tower = tower_class.make(config, TrainConfig(precision="float32"), items.offsets, seed=1)
+    tower.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
+    tower.user_vectors(tf.constant([[1, 2]]))
+    return tower
 
 
 class Case:
     """One exported bundle, with what it was made of and the module that was saved."""
 
-    def __init__(self, folder, sizes, index, encoder, merge=None, retriever_class=Retriever):
+    def __init__(self, folder, sizes, index, encoder, merge=None, tower_class=Tower):
         self.items = make_items(sizes)
         self.sizes = sizes
-        self.retriever = make_retriever(self.items, encoder, retriever_class)
-        self.num_vectors = self.retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+        self.tower = make_tower(self.items, encoder, tower_class)
+        self.num_vectors = self.tower.user_vectors(tf.constant([[1]]))[0].shape[1]
         self.cold_vectors = np.random.default_rng(1).normal(size=[self.num_vectors, DIM]).astype(np.float32)
         self.config = ExperimentConfig(
             name=f"{index}-{encoder}",
@@ -85,7 +85,7 @@ class Case:
 
     def export(self, output, **changes):
         arguments = {
-            "retriever": self.retriever,
+            "tower": self.tower,
             "items": self.items,
             "cold_start_vectors": self.cold_vectors,
             "config": self.config,
@@ -96,7 +96,7 @@ class Case:
 
     @property
     def item_vectors(self):
-        return self.retriever.item_embeddings.numpy()
+        return self.tower.item_embeddings.numpy()
 
     def rows(self, ids):
         return [self.items.item_ids.index(item_id.decode()) for item_id in ids]

@@ -22,7 +22,7 @@ from tests.tfdnc.export.bundle_cases import (
     film,
     history,
     make_items,
-    make_retriever,
+    make_tower,
     retrieve_inputs,
 )
 from tfdnc.backend import tf
@@ -166,7 +166,7 @@ def test_every_cluster_answers_with_its_own_items(served):
         count = min(50, size)
         start = case.items.offsets[cluster]
         vectors = request[contract.USER_EMBEDDINGS][cluster]
-        interests = vectors[[cluster]] if case.retriever.vectors_per_cluster else vectors
+        interests = vectors[[cluster]] if case.tower.vectors_per_cluster else vectors
         scores = (case.item_vectors[start : start + size] @ interests.T).max(axis=1)
         oracle = start + np.argsort(-scores)[:count]
         got = case.rows(answer[contract.ITEM_IDS][cluster, :count])
@@ -359,10 +359,10 @@ def test_only_a_scann_bundle_has_ops_that_stock_tf_serving_lacks(cases, name, cu
 @pytest.mark.parametrize("encoder", sorted(USER_ENCODERS))
 def test_no_encoder_needs_more_than_stock_tf_serving_has(encoder, tmp_path):
     items = make_items((1, 5, 14))
-    retriever = make_retriever(items, encoder)
-    vectors = retriever.user_vectors(tf.constant([[1]]))[0][0]
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
-    module = RetrievalModule(retriever, items, index, vectors.numpy(), MergeConfig(), ExportConfig(), tmp_path)
+    tower = make_tower(items, encoder)
+    vectors = tower.user_vectors(tf.constant([[1]]))[0][0]
+    index = ExactIndex(tower.item_embeddings, items.offsets)
+    module = RetrievalModule(tower, items, index, vectors.numpy(), MergeConfig(), ExportConfig(), tmp_path)
     # All that `retrieve` does, and more.
     graph = signature_function(module, "retrieve_controlled").get_concrete_function().graph
     ops = ops_of_graph(graph.as_graph_def())
@@ -391,7 +391,7 @@ def test_serving_never_makes_reads_of_the_item_matrix_copies(cases):
     # One ResourceGather on a variable switches it to copy-on-read: every cluster would copy the matrix, every request.
     case = cases["exact"]
     graph = signature_function(case.module, "retrieve").get_concrete_function().graph
-    matrix = next(inner for outer, inner in graph.captures if outer is case.retriever.item_embeddings.handle)
+    matrix = next(inner for outer, inner in graph.captures if outer is case.tower.item_embeddings.handle)
     # The second, wider search stands in a branch of its own.
     assert {op.type for op in matrix.consumers()} <= {"ReadVariableOp", "If", "StatelessIf"}
     branches = graph.as_graph_def().library.function

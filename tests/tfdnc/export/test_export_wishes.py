@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.messages import history_array
-from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_retriever
+from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_tower
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExportConfig, MergeConfig
@@ -29,14 +29,14 @@ def bundle(request, tmp_path_factory):
     """The module behind a bundle's signatures, its configured merge, and its item vectors `[N, D]`."""
     encoder, merge = BUNDLES[request.param]
     items = make_items(SIZES)
-    retriever = make_retriever(items, encoder)
-    vectors = retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+    tower = make_tower(items, encoder)
+    vectors = tower.user_vectors(tf.constant([[1]]))[0].shape[1]
     cold = np.random.default_rng(1).normal(size=[vectors, DIM])
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
     folder = tmp_path_factory.mktemp("assets")
-    module = RetrievalModule(retriever, items, index, cold, merge, export, folder)
-    return module, merge, retriever.item_embeddings.numpy()
+    module = RetrievalModule(tower, items, index, cold, merge, export, folder)
+    return module, merge, tower.item_embeddings.numpy()
 
 
 def draw_rows(rng):

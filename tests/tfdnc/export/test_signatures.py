@@ -18,7 +18,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.export.module import RetrievalModule
 from tfdnc.export.signatures import example_inputs, signature_function
 from tfdnc.load_test.bundle import Size, make_items
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ExactIndex
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "serving.md"
@@ -36,16 +36,16 @@ def boost(monkeypatch):
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
     items = make_items(Size(items=12, clusters=3))
-    retriever = Retriever(
+    tower = Tower.make(
         ModelConfig(encoder="transformer", dim=8, blocks=1, max_length=4),
         TrainConfig(precision="float32"),
         items.offsets,
         seed=1,
     )
-    vectors = retriever.user_vectors(tf.constant([[1, 2]]))[0][0]
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    vectors = tower.user_vectors(tf.constant([[1, 2]]))[0][0]
+    index = ExactIndex(tower.item_embeddings, items.offsets)
     folder = tmp_path_factory.mktemp("assets")
-    return RetrievalModule(retriever, items, index, vectors.numpy(), MergeConfig(), ExportConfig(), folder)
+    return RetrievalModule(tower, items, index, vectors.numpy(), MergeConfig(), ExportConfig(), folder)
 
 
 def sent(request):
