@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: run test lint slow flink clean
+.PHONY: run test coverage lint slow flink clean
 
 run: $(VENV)/.installed  ## the whole road on a generated log, ending with a gRPC answer
 	$(RUN)/tfdnc run configs/planted/dnc.yaml
@@ -14,6 +14,9 @@ run: $(VENV)/.installed  ## the whole road on a generated log, ending with a gRP
 
 test: $(VENV)/.installed  ## the test suite, the whole road on a small log included
 	$(RUN)/python -m pytest -n 2 --durations=30
+
+coverage: $(VENV)/.installed  ## the suite again, which takes longer then, and the lines that no test has run
+	$(RUN)/python -m pytest -n 2 --cov --cov-report=term
 
 lint: $(VENV)/.installed
 	$(RUN)/ruff check .

@@ -52,6 +52,7 @@ DEV = [
     *TRAIN,
     "pytest>=8",
     "pytest-timeout>=2.3",  # a Beam worker or a server that hangs must fail, not block
+    "pytest-cov>=7,<8",  # `make coverage`; from 7 on, coverage.py itself measures child processes
     "pytest-xdist>=3.8",  # the suite on both cores; 3.8 can keep the order of the files
     "prometheus-client>=0.20",  # its parser reads our metrics page in the tests
     "polars>=1.30,<3",  # the plain script that benchmarks/data_jobs.py compares the data jobs with

@@ -17,7 +17,7 @@ import numpy as np
 
 from serving.servable import Servable
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
@@ -79,9 +79,9 @@ def request(
 ) -> dict[str, np.ndarray]:
     """Returns inputs of `retrieve` with random histories, for the merge of the bundle."""
     return {
-        schema.HISTORY: rng.integers(0, num_items, [batch, length]).astype(str).astype(object),
-        schema.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
-        schema.ALPHA: np.full([batch], -1, np.float32),
+        contract.HISTORY: rng.integers(0, num_items, [batch, length]).astype(str).astype(object),
+        contract.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
+        contract.ALPHA: np.full([batch], -1, np.float32),
     }
 
 
@@ -92,7 +92,7 @@ def time_requests(
 
     In one turn all methods answer the same request.
     """
-    outputs = schema.SIGNATURES["retrieve"][1]
+    outputs = contract.SIGNATURES["retrieve"].output_names
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in servables}
     for turn in range(-len(requests), turns):  # negative turns warm up, once with every request
         for name, servable in servables.items():

@@ -79,7 +79,7 @@ class _Method:
     Args:
         call: Answers the RPC.
         threads: Run the calls.
-        non_blocking: Pass a callback that sends responses to `call`, which need not return them.
+        non_blocking: Give `call` a callback that sends responses, now or later, instead of sending its result.
     """
 
     def __init__(self, call: Callable[..., object], threads: futures.ThreadPoolExecutor, non_blocking: bool = False):

@@ -250,7 +250,7 @@ class ModelManager:
             version.servable, version.state = servable, State.AVAILABLE
             version.code, version.message = grpc.StatusCode.OK, ""
             self._available.setdefault(version.name, {})[version.number] = version
-            self._advance(version.name)  # under the same lock: no request finds neither version
+            self._advance(version.name)  # under the same lock: a request finds the old version or this one
 
     def _fail(self, version: Version, error: Exception) -> None:
         """Records a load that failed, and schedules the next try if one is left."""

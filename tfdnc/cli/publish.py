@@ -6,23 +6,65 @@ from pathlib import Path
 
 from tfdnc.cli import screen, shared_flags
 from tfdnc.cli.flag_types import count
+from tfdnc.cli.working import last_log_line
+from tfdnc.contracts.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the bundle, the base path, and the number of the version."""
+    """Adds the bundle, the base path, the number of the version, and conditions."""
     shared_flags.add_bundle(parser)
     parser.add_argument("base_path", type=Path, metavar="MODEL_BASE_PATH", help="made if it is not there")
     parser.add_argument("--version", type=count, help="number of the version (default: one above the highest)")
     parser.add_argument("--keep", type=count, metavar="N", help="leave N versions, remove the oldest (default: all)")
+    parser.add_argument("--reason", help="kept in the record of the version")
+    parser.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="publish only if this holds on --log, such as 'recall@50 >= 0.98 * current'; may be given several times",
+    )
+    shared_flags.add_next_events(parser, required=False)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Copies the latest version of a bundle into a model base path, if the copy is verified."""
-    from serving.bundles.publish import publish
+    """Copies the latest version of a bundle into a model base path, if it is verified and meets all conditions."""
+    from serving.bundles.publish import latest, publish
     from serving.bundles.verify import find_version
     from tfdnc.cli.verification import check_version
 
     source = find_version(arguments.bundle)
+    note = {"reason": arguments.reason} if arguments.reason else {}
+    current = latest(arguments.base_path) if arguments.base_path.is_dir() else None
+    if arguments.require:
+        note |= _require(arguments, source, current)
     check = partial(check_version, source)
-    final = publish(source, arguments.base_path, check, arguments.version, arguments.keep)
+    final = publish(source, arguments.base_path, check, arguments.version, arguments.keep, note)
     screen.console.print(f"Published {source} as {final}", soft_wrap=True)
+
+
+def _require(arguments: argparse.Namespace, source: Path, current: int | None) -> dict:
+    """Returns what the record says about the conditions; raises a `UserError` for those that do not hold."""
+    from serving.bundles import conditions
+    from serving.bundles.bundle import versions_in
+    from tfdnc.cli.version_figures import compare_versions, show
+
+    wanted = [conditions.parse(text) for text in arguments.require]
+    if not arguments.log:
+        raise UserError("Expected --log with --require: the conditions are about lists for the users of a log.")
+    if current is None:
+        screen.console.print(f"No version is in {arguments.base_path} yet: there is nothing to compare with.")
+        return {"conditions": []}
+    old = versions_in(arguments.base_path)[current]
+    cutoffs = [condition.cutoff for condition in wanted if condition.cutoff]
+    with last_log_line("compare"):
+        found = compare_versions(old, source, arguments, cutoffs or [10])
+    show(found, f"version {current}", "new")
+    checked = [conditions.check(condition, found) for condition in wanted]
+    failed = [
+        f"{one.condition.text} (it is {one.value:.4g}, the bound {one.bound:.4g})" for one in checked if not one.holds
+    ]
+    if failed:
+        raise UserError(f"{source} is not published, because these conditions do not hold: {'; '.join(failed)}.")
+    about = [{"condition": one.condition.text, "value": one.value, "bound": one.bound} for one in checked]
+    return {"compared_with": current, "conditions": about}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from serving import options as server_flags
 from tfdnc.cli import screen
-from tfdnc.contracts.schema import MODEL_NAME
+from tfdnc.contracts.bundle import MODEL_NAME
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from tfdnc.cli.flag_types import count
-from tfdnc.contracts.schema import MODEL_NAME
+from tfdnc.cli.flag_types import count, instant
+from tfdnc.contracts.bundle import MODEL_NAME
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -45,3 +45,21 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     add_runs(parser)
     parser.add_argument("--lanes", type=count, help="trainings side by side (default: one per CPU core)")
     parser.add_argument("--output", type=Path, help="folder for the tables (default: one in --runs)")
+
+
+def add_next_events(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Adds the log by which two versions are compared."""
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        required=required,
+        metavar="PATH",
+        help="log with what users did, read as that of the bundle",
+    )
+    parser.add_argument(
+        "--since",
+        type=instant,
+        metavar="TIME",
+        help="events from here on came next: ISO 8601, or a number in the log's unit (default: the last of a user)",
+    )
+    parser.add_argument("--users", type=count, default=5000, help="most users to ask for (default: 5000)")

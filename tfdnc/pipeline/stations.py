@@ -150,6 +150,12 @@ def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
     return config.data.model_copy(update={"format": "csv", "path": str(folder / LOG), "items": items})
 
 
+def resolve_log_format(config: dict) -> DataConfig:
+    """Returns the data section of a resolved config, such as a bundle's, for logs of the same format."""
+    data = DataConfig.model_validate(config["data"] | {"items": None})
+    return data.model_copy(update={"format": "csv"}) if config["generate"] else data
+
+
 def _log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
     from beam_jobs.item_details import find_details
     from beam_jobs.logs.log_formats import find_log

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tfdnc.small_scann import shrink
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExperimentConfig, ExportConfig, MergeConfig, ModelConfig, TrainConfig
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export import bundle as bundle_module
@@ -81,7 +81,7 @@ class Case:
             self.figures = self.export(folder)
         self.module = made[0]
         self.folder = folder / "1"
-        self.manifest = json.loads((self.folder / schema.MANIFEST_ASSET).read_text())
+        self.manifest = json.loads((self.folder / contract.MANIFEST_ASSET).read_text())
 
     def export(self, output, **changes):
         arguments = {
@@ -107,12 +107,12 @@ class Case:
         near = np.random.default_rng(2).integers(0, len(self.item_vectors), size=[batch, self.num_vectors])
         vectors = 2 * self.item_vectors[near]
         return {
-            schema.USER_EMBEDDINGS: vectors.astype(np.float32),
-            schema.INTENT: np.eye(batch, dtype=np.float32),
-            schema.HISTORY: np.full([batch, 1], "", dtype=object),
-            schema.NUM_CANDIDATES: np.full([batch], 50, np.int32),
-            schema.ALPHA: np.full([batch], 1e9, np.float32),
-            schema.JOINT_ALPHA: np.full([batch], -1, np.float32),
+            contract.USER_EMBEDDINGS: vectors.astype(np.float32),
+            contract.INTENT: np.eye(batch, dtype=np.float32),
+            contract.HISTORY: np.full([batch, 1], "", dtype=object),
+            contract.NUM_CANDIDATES: np.full([batch], 50, np.int32),
+            contract.ALPHA: np.full([batch], 1e9, np.float32),
+            contract.JOINT_ALPHA: np.full([batch], -1, np.float32),
         }
 
 
@@ -128,7 +128,7 @@ def film(*rows):
 def retrieve_inputs(rows, num_candidates=LENGTH, alpha=-1.0):
     rows = rows if isinstance(rows, np.ndarray) else history(*rows)
     return {
-        schema.HISTORY: rows,
-        schema.NUM_CANDIDATES: np.broadcast_to(np.int32(num_candidates), [len(rows)]).copy(),
-        schema.ALPHA: np.broadcast_to(np.float32(alpha), [len(rows)]).copy(),
+        contract.HISTORY: rows,
+        contract.NUM_CANDIDATES: np.broadcast_to(np.int32(num_candidates), [len(rows)]).copy(),
+        contract.ALPHA: np.broadcast_to(np.float32(alpha), [len(rows)]).copy(),
     }
