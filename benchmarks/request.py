@@ -85,11 +85,16 @@ def request(
     }
 
 
-def time_requests(servables: dict[str, Servable], requests: list[dict], turns: int) -> dict[str, np.ndarray]:
-    """Milliseconds of a `retrieve` by method: `[turns, 2]`, on the clock and of CPU time; a turn asks all the same."""
+def time_requests(
+    servables: dict[str, Servable], requests: list[dict[str, np.ndarray]], turns: int
+) -> dict[str, np.ndarray]:
+    """Returns milliseconds of a `retrieve` by method: `[turns, 2]`, wall clock and CPU time.
+
+    In one turn all methods answer the same request.
+    """
     outputs = contract.SIGNATURES["retrieve"].output_names
-    times = {name: [] for name in servables}
-    for turn in range(-len(requests), turns):  # once through all requests to warm up
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in servables}
+    for turn in range(-len(requests), turns):  # negative turns warm up, once with every request
         for name, servable in servables.items():
             began = time.perf_counter(), time.process_time()
             servable.run("retrieve", requests[turn % len(requests)], outputs)

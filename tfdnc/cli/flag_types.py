@@ -34,8 +34,9 @@ count = _number(int, lambda value: 1 <= value < 2**31, "1 or more, and below 2^3
 
 def instant(text: str) -> Instant:
     """Reads a time: a number in the unit of the log, or ISO 8601."""
-    value = int(text) if text.lstrip("-").isdecimal() else text
+    value: Instant = int(text) if text.lstrip("-").isdecimal() else text
     try:
-        return check_instant(value)
+        check_instant(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}, got {text}") from error
+    return value

@@ -41,12 +41,12 @@ def show(found: Difference, old: str, new: str) -> None:
         made.add_row(f"recall_of_new_items@{row.cutoff}", "", _share(row.recall_of_new_items), "", end_section=True)
     made.add_row("items", *(f"{count:,}" for count in found.items), f"{found.items[1] - found.items[0]:+,}")
     for name in ("latency_ms", "megabytes"):
-        before, after = getattr(found, name)
-        made.add_row(name, f"{before:.2f}", f"{after:.2f}", f"x {after / before:.2f}")
+        first, second = getattr(found, name)
+        made.add_row(name, f"{first:.2f}", f"{second:.2f}", f"x {second / first:.2f}")
     screen.print_figures(made)
     shares = screen.table_of_figures("Share of the lists by cluster", "cluster", old, new, "change")
-    for name, (before, after) in found.cluster_shares.items():
-        shares.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
+    for name, (first, second) in found.cluster_shares.items():
+        shares.add_row(name, f"{first:.4f}", f"{second:.4f}", f"{second - first:+.4f}")
     screen.print_figures(shares)
 
 
@@ -55,5 +55,5 @@ def _estimate(value: Estimate) -> str:
 
 
 def _share(value: float) -> str:
-    """A figure of nothing, such as the recall of new items where there are none, is a dash."""
+    """Returns a dash for NaN, such as the recall of new items where there are none."""
     return "-" if math.isnan(value) else f"{value:.4f}"

@@ -198,7 +198,7 @@ class RetrievalModule(tf.Module):
         """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `quota_bounds`.
 
         Where a vector costs an encode of its own and the merge goes by rank, the intent is encoded first: it says
-        which clusters get a seat, and only their vectors are encoded.
+        which clusters get results, and only their vectors are encoded.
         """
         (history, elapsed), known = self._recent(items, features), _has_items(items)
         if not self._encode_per_vector or (wishes.alpha is None and self._merge_config.method not in BY_RANK):
