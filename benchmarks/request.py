@@ -17,7 +17,7 @@ import numpy as np
 
 from serving.servable import Servable
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
@@ -77,15 +77,15 @@ def make_retriever(config: ExperimentConfig, items: ItemTable) -> Retriever:
 def request(rng: np.random.Generator, batch: int, length: int, num_items: int, candidates: int) -> dict:
     """Inputs of `retrieve` with random histories, for the merge of the bundle."""
     return {
-        schema.HISTORY: rng.integers(0, num_items, [batch, length]).astype(str).astype(object),
-        schema.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
-        schema.ALPHA: np.full([batch], -1, np.float32),
+        contract.HISTORY: rng.integers(0, num_items, [batch, length]).astype(str).astype(object),
+        contract.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
+        contract.ALPHA: np.full([batch], -1, np.float32),
     }
 
 
 def time_requests(servables: dict[str, Servable], requests: list[dict], turns: int) -> dict[str, np.ndarray]:
     """Milliseconds of a `retrieve` by method: `[turns, 2]`, on the clock and of CPU time; a turn asks all the same."""
-    outputs = schema.SIGNATURES["retrieve"][1]
+    outputs = contract.SIGNATURES["retrieve"].output_names
     times = {name: [] for name in servables}
     for turn in range(-len(requests), turns):  # once through all requests to warm up
         for name, servable in servables.items():

@@ -89,18 +89,20 @@ def per_row(value, rows: int, dtype: type, name: str, least: int | None = None) 
     return np.broadcast_to(array, (rows,))
 
 
-def per_cluster(value, rows: int, dtype: type, name: str) -> np.ndarray:
-    """Returns `value`, [K] or [rows, K], as an array [rows, K]; one column of zeros for None.
+def per_cluster(value: Any, rows: int, dtype: type, name: str, least: int | None = None) -> np.ndarray:
+    """Returns `value`, [K] or [rows, K], as an array [rows, K].
 
     Raises:
-        ValueError: It is of another shape or kind.
+        ValueError: It is of another shape or kind, or not finite and at least `least`.
     """
-    array = np.zeros([rows, 1], dtype) if value is None else _numbers(value, dtype)
+    array = _numbers(value, dtype)
     if array is None or not (array.ndim == 1 or (array.ndim == 2 and len(array) == rows)):
         raise ValueError(
             f"Expected {name} in numbers of {np.dtype(dtype).name}, one per cluster, or {rows} rows of these, "
             f"got {_shown(value)}."
         )
+    if least is not None and not np.all(np.isfinite(array) & (array >= least)):
+        raise ValueError(f"Expected {name} to be finite numbers from {least} up, got {_shown(value)}.")
     return np.broadcast_to(array, (rows, array.shape[-1]))
 
 

@@ -28,7 +28,7 @@ from serving.rest.server import RestServer
 from serving.services import ModelService, PredictionService
 from serving.source import ModelSource, Periodic
 from serving.status import ServingError
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ def _cannot_listen(address: str) -> UserError:
     )
 
 
-def build_server(base_path: Path | None = None, model_name: str = schema.MODEL_NAME, **flags) -> Server:
+def build_server(base_path: Path | None = None, model_name: str = contract.MODEL_NAME, **flags) -> Server:
     """Loads models, and returns a server for them that is bound but not started.
 
     Args:

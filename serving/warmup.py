@@ -12,7 +12,7 @@ from serving.inference import Inference
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
     Raises:
         UserError: The file cannot be read, or a request in it fails.
     """
-    file = servable.path / schema.WARMUP_ASSET
+    file = servable.path / bundle.WARMUP_ASSET
     if not file.is_file():
         return 0
     started, count = time.perf_counter(), 0

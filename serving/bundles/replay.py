@@ -21,7 +21,7 @@ from serving.client import connection
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 PROCESS_SECONDS = 900.0
@@ -107,7 +107,7 @@ def _refused(number: int, request: predict_pb2.PredictRequest, by: object, code:
 
 def _answer(path: Path, answers: Path) -> None:
     """What the fresh process does."""
-    servable = Servable.load(schema.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
+    servable = Servable.load(contract.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
     responses = []
     for number, log in enumerate(read_recorded(path), 1):
         try:

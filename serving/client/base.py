@@ -18,7 +18,7 @@ from serving.client import batches, clusters, connection, refusals
 from serving.client.answers import SIGNATURE_DEF, RetrievalError
 from serving.client.batches import Part
 from serving.client.connection import Retry, Tls
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 
 DEFAULT_TARGET = "127.0.0.1:8500"
 DEFAULT_TIMEOUT = 10.0
@@ -67,7 +67,7 @@ class Client:
     def __init__(
         self,
         target: str = DEFAULT_TARGET,
-        model_name: str = schema.MODEL_NAME,
+        model_name: str = bundle.MODEL_NAME,
         version: int | None = None,
         *,
         label: str | None = None,
@@ -178,4 +178,4 @@ class Client:
 
 
 def _rows(request) -> int:
-    return request.inputs[schema.HISTORY].tensor_shape.dim[0].size
+    return request.inputs[bundle.HISTORY].tensor_shape.dim[0].size

@@ -27,7 +27,7 @@ class Part(NamedTuple):
 def split(request: predict_pb2.PredictRequest, rows: int, batch_size: int) -> Iterator[Part]:
     """Yields the request itself if it has at most `batch_size` rows, or else parts of that many, in order.
 
-    Every input of a bundle has a row per history (`schema.SIGNATURES`), so this needs to know none by name, and it
+    Every input of a bundle has a row per history (`bundle.SIGNATURES`), so this needs to know none by name, and it
     comes after the whole request was found to make sense.
     """
     if rows <= batch_size:

@@ -8,14 +8,13 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from serving import arguments
-from tfdnc.contracts import schema
+from serving.messages import tensor_of
+from tfdnc.contracts import bundle
 
 MINIMUM, MAXIMUM, QUOTAS = "minimum", "maximum", "quotas"
-INPUT_OF = {MINIMUM: schema.CLUSTER_MIN, MAXIMUM: schema.CLUSTER_MAX, QUOTAS: schema.CLUSTER_QUOTAS}
+INPUT_OF = {MINIMUM: bundle.CLUSTER_MIN, MAXIMUM: bundle.CLUSTER_MAX, QUOTAS: bundle.CLUSTER_QUOTAS}
 """Argument by name -> the input, and argument by number, that it becomes."""
 
-_DTYPES = {MINIMUM: np.int32, MAXIMUM: np.int32, QUOTAS: np.float32}
 _UNSAID = {MINIMUM: 0, MAXIMUM: -1, QUOTAS: 0}  # what a cluster gets that is not named
 
 ATTEMPTS = 3
@@ -59,10 +58,10 @@ def numbered(named: dict[str, Wish | Sequence[Wish]], names: list[str], rows: in
         ValueError: An unknown or ambiguous cluster, a value that is neither a count nor a share, or wishes that no
             list can meet.
     """
-    lengths = arguments.per_row(num_candidates, rows, np.int32, schema.NUM_CANDIDATES, least=1)
+    lengths = tensor_of(bundle.row_of(bundle.NUM_CANDIDATES), num_candidates, [()] * rows)
     arrays = {}
     for key, wishes in named.items():
-        arrays[key] = np.full([rows, len(names)], _UNSAID[key], _DTYPES[key])
+        arrays[key] = np.full([rows, len(names)], _UNSAID[key], bundle.row_of(INPUT_OF[key]).numpy_dtype)
         for array, wish, length in zip(arrays[key], _per_row(wishes, rows, key), lengths.tolist(), strict=True):
             for cluster, value in _placed(wish, names, key).items():
                 array[cluster] = _number(key, names[cluster], value, length)

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, messages, tensors
 from serving.client import RetrievalClient, RetrievalError, Tensor, VersionStatus
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 
@@ -38,7 +38,7 @@ def test_one_number_for_all_or_one_each(client):
     results = client.retrieve([["a"], ["b", "c"]], num_candidates=2, joint_alpha=[0, 2.5])
     assert [r.scores[0] for r in results] == [0, 25]  # the fake bundle's joint merge is ten times as much
     results = client.retrieve([["a"], ["b", "c"]], num_candidates=2)
-    assert [r.scores[0] for r in results] == [messages.BUNDLE_MERGE] * 2
+    assert [r.scores[0] for r in results] == [contract.BUNDLE_MERGE] * 2
 
 
 def test_no_users_need_no_request():
@@ -54,10 +54,10 @@ def test_encode(client):
 def test_metadata_and_status(client):
     signatures = client.metadata()
     for name in ("serving_default", "retrieve", "encode"):
-        inputs, outputs = schema.SIGNATURES[name]
-        assert set(signatures[name].inputs) == set(inputs)
-        assert set(signatures[name].outputs) == set(outputs)
-    assert signatures["retrieve"].inputs[schema.HISTORY] == Tensor("string", (None, None))
+        declared = contract.SIGNATURES[name]
+        assert set(signatures[name].inputs) == set(declared.input_names)
+        assert set(signatures[name].outputs) == set(declared.output_names)
+    assert signatures["retrieve"].inputs[contract.HISTORY] == Tensor("string", (None, None))
     assert client.status() == [VersionStatus(7, "AVAILABLE", "")]
 
 

@@ -15,7 +15,7 @@ from serving_models import predict_request
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import tensors
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.load_test.bundle import Size, make_bundle
 from tfdnc.load_test.server import ServerProcess
 
@@ -38,9 +38,9 @@ def version(tmp_path_factory):
 @pytest.fixture(scope="module")
 def valid(version):
     """The requests that the bundle warms up with: every signature it has, for one user and for several."""
-    records = tf.data.TFRecordDataset(str(version / schema.WARMUP_ASSET)).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(str(version / bundle.WARMUP_ASSET)).as_numpy_iterator()
     requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
-    assert {request.model_spec.signature_name for request in requests} == set(schema.SIGNATURES)
+    assert {request.model_spec.signature_name for request in requests} == set(bundle.SIGNATURES)
     return requests
 
 
@@ -121,13 +121,13 @@ def test_ten_thousand_mutated_requests(bear):
 
 
 def test_requests_longer_than_the_limit(call, good):
-    request = predict_request({schema.HISTORY: np.array([["x" * (65 << 20)]], object)}, model=schema.MODEL_NAME)
+    request = predict_request({bundle.HISTORY: np.array([["x" * (65 << 20)]], object)}, model=bundle.MODEL_NAME)
     assert call(PREDICT, request.SerializeToString())[0] == "RESOURCE_EXHAUSTED"
     good(0)
 
 
 def test_a_history_of_a_million_items(call, good):
-    request = predict_request({schema.HISTORY: np.full([1, 1_000_000], "7", object)}, model=schema.MODEL_NAME)
+    request = predict_request({bundle.HISTORY: np.full([1, 1_000_000], "7", object)}, model=bundle.MODEL_NAME)
     assert call(PREDICT, request.SerializeToString())[0] in PROPER
     good(1)
 

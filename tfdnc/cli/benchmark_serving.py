@@ -19,7 +19,7 @@ from serving.servable import Servable
 from tfdnc.benchmark import pages
 from tfdnc.cli import screen
 from tfdnc.cli.working import last_log_line
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
 from tfdnc.load_test import report
 from tfdnc.load_test.figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
@@ -61,7 +61,7 @@ def benchmark_serving(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace, subject: Subject, stack: contextlib.ExitStack) -> dict:
     clients = max(*arguments.clients, RELOAD_CLIENTS)
     for request in subject.requests:
-        request.model_spec.name = arguments.model_name if arguments.target else schema.MODEL_NAME
+        request.model_spec.name = arguments.model_name if arguments.target else bundle.MODEL_NAME
     requests = [request.SerializeToString() for request in subject.requests]
     parts = set() if arguments.target else {"batching", "rest", "load", "reloads"} - set(arguments.without)
     server = None if arguments.target else stack.enter_context(ServerProcess(subject.version))
@@ -72,7 +72,7 @@ def _measure(arguments: argparse.Namespace, subject: Subject, stack: contextlib.
         doors[BATCHING] = stack.enter_context(Processes(batching.target, requests, clients))
     if "rest" in parts:
         bodies = [_as_json(request) for request in subject.requests]
-        path = f"/v1/models/{schema.MODEL_NAME}:predict"
+        path = f"/v1/models/{bundle.MODEL_NAME}:predict"
         doors[REST] = stack.enter_context(Processes(server.rest_target, bodies, clients, path))
     measured = measure(doors, sorted(set(arguments.clients)), arguments.rounds, arguments.round_seconds)
     load = long_load(server, over_grpc, max(arguments.clients), arguments.seconds) if "load" in parts else None
@@ -98,7 +98,7 @@ def _batching_server(subject: Subject) -> Iterator[ServerProcess]:
 
 def _in_process(subject: Subject, stack: contextlib.ExitStack) -> Threads:
     """Feeds in, arrays out: what is left of a request when everything around the graph is taken away."""
-    servable = Servable.load(schema.MODEL_NAME, 1, subject.version)
+    servable = Servable.load(bundle.MODEL_NAME, 1, subject.version)
     stack.callback(servable.close)
 
     def ask(request: tuple[str, Mapping]) -> str:
@@ -124,7 +124,7 @@ def _recorded(base_path: Path) -> Subject:
 
 
 def _is_one_users(request: predict_pb2.PredictRequest) -> bool:
-    rows = request.inputs[schema.HISTORY].tensor_shape.dim[0].size
+    rows = request.inputs[bundle.HISTORY].tensor_shape.dim[0].size
     return request.model_spec.signature_name == _SIGNATURE and rows == 1
 
 

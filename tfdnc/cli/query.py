@@ -16,7 +16,7 @@ from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_wishes
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.cli.reach import await_model, unknown_model
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.pipeline import stations
@@ -50,7 +50,7 @@ def query(arguments: argparse.Namespace) -> None:
         except RetrievalError as error:
             if error.code is not grpc.StatusCode.NOT_FOUND or arguments.label:
                 raise
-            names = {schema.MODEL_NAME, *(folder.name for folder in run.parent.iterdir())}
+            names = {contract.MODEL_NAME, *(folder.name for folder in run.parent.iterdir())}
             raise unknown_model(target, arguments.model_name, names, tls=tls) from error
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
         raise UserError(

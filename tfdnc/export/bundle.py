@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.module import RetrievalModule
 from tfdnc.export.recovery import ensure_joint_recovery
+from tfdnc.export.signatures import signature_function
 from tfdnc.export.warmup import write_warmup
 from tfdnc.model.retriever import Retriever
 from tfdnc.retrieval.index import INDEXES
@@ -110,18 +111,14 @@ def _write(folder, retriever, items, cold_start_vectors, config, manifest, users
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}
-    (folder / schema.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
+    (folder / bundle.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
     return content
 
 
 def save_module(module: RetrievalModule, folder: Path) -> None:
-    """Saves the module with the signatures of `schema.SIGNATURES`."""
-    # The functions are made here and kept off the module: saving traces every function that hangs on it. Nothing here
-    # branches on tensors, and AutoGraph would be more than half of the export time.
-    signatures = {
-        name: tf.function(getattr(module, name), input_signature=specs, autograph=False)
-        for name, specs in module.input_signatures().items()
-    }
+    """Saves the module with the signatures of `contracts.bundle`."""
+    # The functions are made here and kept off the module: saving traces every function that hangs on it.
+    signatures = {name: signature_function(module, name) for name in bundle.SIGNATURES}
     # Nobody trains a bundle, so gradients stay outside.
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"], experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
@@ -133,7 +130,7 @@ def _manifest(config, items, settings):
     if uses_scann:
         libraries["scann"] = importlib.metadata.version("scann")
     return {
-        "bundle_format": schema.BUNDLE_FORMAT,
+        "bundle_format": bundle.BUNDLE_FORMAT,
         "libraries": libraries,
         "uses_scann": uses_scann,
         "index": settings,
