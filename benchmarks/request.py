@@ -22,7 +22,7 @@ from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
 from tfdnc.load_test.bundle import Size, make_items
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 JOINT, QUOTA = {"method": "joint"}, {"method": "quota"}
 METHODS = {
@@ -50,28 +50,28 @@ def make_bundle(folder: Path, name: str, num_items: int, clusters: int, index: s
             "export": {"index": index, "num_candidates": candidates, "max_candidates": candidates},
         }
     )
-    retriever = make_retriever(config, items)
-    vectors, _ = retriever.user_vectors(tf.constant([[1, 2, 3]]))
-    export_bundle(retriever, items, vectors[0].numpy(), config, {}, folder)
+    tower = make_tower(config, items)
+    vectors, _ = tower.user_vectors(tf.constant([[1, 2, 3]]))
+    export_bundle(tower, items, vectors[0].numpy(), config, {}, folder)
     return Servable.load("request", 1, folder / "1")
 
 
-def make_retriever(config: ExperimentConfig, items: ItemTable) -> Retriever:
+def make_tower(config: ExperimentConfig, items: ItemTable) -> Tower:
     """Clustered item vectors, and an intent as peaked as `INTENT_SPREAD` says."""
-    retriever = Retriever(config.model, config.train, items.offsets, seed=1)
-    retriever.user_vectors(tf.constant([[1]]))
+    tower = Tower.make(config.model, config.train, items.offsets, seed=1)
+    tower.user_vectors(tf.constant([[1]]))
     rng = np.random.default_rng(1)
     dim = config.model.dim
     centres = rng.normal(0, 0.1, [1000, dim])
-    retriever.item_embeddings.assign(
+    tower.item_embeddings.assign(
         centres[rng.integers(0, 1000, len(items.item_ids))] + rng.normal(0, 0.05, [len(items.item_ids), dim])
     )
-    if retriever.num_clusters > 1:
+    if tower.num_clusters > 1:
         histories = tf.constant(rng.integers(1, len(items.item_ids) + 1, [64, 10], np.int32))
-        _, log_intent = retriever.user_vectors(histories)
-        kernel = retriever.serving_variables[-2]  # of the last layer, so the logits grow with it
+        _, log_intent = tower.user_vectors(histories)
+        kernel = tower.serving_variables[-2]  # of the last layer, so the logits grow with it
         kernel.assign(kernel * (INTENT_SPREAD / np.std(log_intent, axis=1).mean()))
-    return retriever
+    return tower
 
 
 def request(rng: np.random.Generator, batch: int, length: int, num_items: int, candidates: int) -> dict:

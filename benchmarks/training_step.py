@@ -206,7 +206,7 @@ class HandWritten:
 
     def __init__(self, model: Retriever, config: ExperimentConfig, batches: TrainingBatches):
         self._weights = copy_weights(model)
-        self._settings = Settings(model.offsets, config.model.dropout, resolve_precision(config.train.precision))
+        self._settings = Settings(model.tower.offsets, config.model.dropout, resolve_precision(config.train.precision))
         self._loss: Loss = sasrec_loss if self._weights.tasks is None else divide_and_conquer_loss
         self._seed, self._train = config.seed, config.train
         steps = config.train.epochs * batches.steps_per_epoch
@@ -239,13 +239,13 @@ class HandWritten:
 
 def copy_weights(model: Retriever) -> Weights:
     """The model's weights in variables of their own; those of a layer come in the order of construction."""
-    values = iter([tf.Variable(variable) for variable in model.serving_variables])
+    values = iter([tf.Variable(variable) for variable in model.tower.serving_variables])
 
     def pair(kind):
         return kind(next(values), next(values))
 
     items, positions = next(values), next(values)
-    tasks = next(values) if model.vectors_per_cluster else None
+    tasks = next(values) if model.tower.vectors_per_cluster else None
     order = (Norm, Linear, Linear, Norm, Linear, Linear)
     blocks = [Block(*map(pair, order)) for _ in range(2)]
     return Weights(positions, tasks, blocks, pair(Norm), pair(Linear), pair(Linear), items)

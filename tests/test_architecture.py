@@ -35,7 +35,9 @@ HOUSE = {
         *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
     },
     "tfdnc.comparison": {"tfdnc", "tfdnc.pipeline.engine"},
-    "tfdnc.page": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine"},
+    "tfdnc.page": {
+        *("tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine", "tfdnc.training"),
+    },
     "tfdnc.benchmark": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
     "tfdnc.load_test": {"tfdnc.backend", "tfdnc.export", "tfdnc.model"},
 }

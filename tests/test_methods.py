@@ -28,8 +28,8 @@ from tfdnc.pipeline.engine import read_manifest, run_station
 from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.training.batches import history_batches
+from tfdnc.training.checkpoint import load_trained
 from tfdnc.training.records import read_held_out
-from tfdnc.training.train import load_trained
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "ml1m").glob("*.yaml"))
 READER = Path(__file__).parent / "tfdnc" / "export_reader.py"
@@ -128,14 +128,14 @@ class Exported:
         self.bundle = run.folder / EXPORT.folder / "1"
         self.reads_times = run.config.model.times
         self.test = read_held_out(run.folder / EXAMPLES.folder / schema.TEST, self.reads_times)
-        retriever = load_trained(run.config, self.items, run.folder / TRAIN.folder)
+        tower = load_trained(run.config, self.items, run.folder / TRAIN.folder)
         validation = read_held_out(run.folder / EXAMPLES.folder / schema.VALIDATION, self.reads_times)
         [batch] = history_batches(validation, MAX_LENGTH)
-        self.cold_vectors = tf.reduce_mean(retriever.user_vectors(*batch.inputs)[0], axis=0).numpy()
+        self.cold_vectors = tf.reduce_mean(tower.user_vectors(*batch.inputs)[0], axis=0).numpy()
         # Exact whatever the bundle has: on a small log ScaNN searches exactly too.
-        index = INDEXES.resolve("exact")(retriever.item_embeddings, self.items.offsets)
+        index = INDEXES.resolve("exact")(tower.item_embeddings, self.items.offsets)
         self.module = RetrievalModule(
-            retriever, self.items, index, self.cold_vectors, run.config.merge, run.config.export, asset_folder
+            tower, self.items, index, self.cold_vectors, run.config.merge, run.config.export, asset_folder
         )
         self.histories = [
             [self.items.item_ids[item - 1] for item in self.test.items[start:stop]]
@@ -333,8 +333,8 @@ def test_the_user_table_stays_behind(runs, exported, caplog):
     saved = tf.train.list_variables(str(case.bundle / "variables" / "variables"))
     assert table not in [shape for _, shape in saved]
     caplog.clear()
-    retriever = load_trained(run.config, case.items, run.folder / TRAIN.folder)
-    del retriever
+    tower = load_trained(run.config, case.items, run.folder / TRAIN.folder)
+    del tower
     gc.collect()
     assert not caplog.records
 

@@ -22,7 +22,7 @@ from tfdnc.evaluation.report import (
     validator,
     write_report,
 )
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.records import HeldOutRecords
 
 OFFSETS = (0, 6, 7, 20)  # one cluster holds a single item
@@ -33,7 +33,7 @@ MERGES = [MergeConfig(method="joint"), *(MergeConfig(method="quota", alpha=alpha
 
 
 def make_model(encoder="hadamard_per_position", offsets=OFFSETS):
-    model = Retriever(ModelConfig(encoder=encoder, dim=8, max_length=5), TrainConfig(), offsets, seed=3)
+    model = Tower.make(ModelConfig(encoder=encoder, dim=8, max_length=5), TrainConfig(), offsets, seed=3)
     # Untrained scores are nearly equal; spread them, so that float noise cannot decide a rank.
     model.item_embeddings.assign(model.item_embeddings * 50)
     return model
@@ -231,9 +231,9 @@ def test_every_list_of_the_report_has_the_same_figures():
 def test_a_model_that_reads_times_is_also_asked_without_them():
     config = make_config()
     config = config.model_copy(update={"model": config.model.model_copy(update={"times": True})})
-    model = Retriever(config.model, TrainConfig(), OFFSETS, seed=3)
+    model = Tower.make(config.model, TrainConfig(), OFFSETS, seed=3)
     model.item_embeddings.assign(model.item_embeddings * 50)
-    model._gaps.variables[0].assign(tf.random.stateless_normal([65, 8], seed=[1, 2]) * 5)
+    model.gaps.variables[0].assign(tf.random.stateless_normal([65, 8], seed=[1, 2]) * 5)
     records = make_records()
     times = np.random.default_rng(2).integers(0, 10**6, len(records.items))
     timed, silent = records._replace(elapsed=times), records._replace(elapsed=np.full_like(times, -1))
@@ -318,7 +318,7 @@ def test_a_single_cluster_has_no_alpha_curve(tmp_path):
     assert not (tmp_path / PLOT).exists()
 
 
-class SeveralInterests(Retriever):
+class SeveralInterests(Tower):
     """A transformer that shifts its vector to two more interests."""
 
     def user_vectors(self, history, elapsed=None):
@@ -328,7 +328,7 @@ class SeveralInterests(Retriever):
 
 def several_interests():
     config = ModelConfig(encoder="transformer", dim=8, max_length=5)
-    model = SeveralInterests(config, TrainConfig(), (0, N), seed=3)
+    model = SeveralInterests.make(config, TrainConfig(), (0, N), seed=3)
     model.item_embeddings.assign(model.item_embeddings * 50)
     return model
 

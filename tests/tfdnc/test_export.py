@@ -27,7 +27,7 @@ from tfdnc.export.recent import last_items
 from tfdnc.export.signatures import signature_function
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.model.encoders import USER_ENCODERS
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ExactIndex
 
 DIM, MAX_LENGTH, LENGTH, MAX_CANDIDATES = 8, 6, 10, 64
@@ -55,30 +55,30 @@ def make_item_vectors(count):
     return rng.normal(0, 0.6, size=[20, DIM])[rng.integers(0, 20, count)] + rng.normal(0, 0.3, size=[count, DIM])
 
 
-class ThreeInterests(Retriever):
-    """A retriever that turns every user vector into three."""
+class ThreeInterests(Tower):
+    """A tower that turns every user vector into three."""
 
     def user_vectors(self, history, elapsed=None):
         vectors, log_intent = super().user_vectors(history, elapsed)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 
 
-def make_retriever(items, encoder, retriever_class=Retriever):
+def make_tower(items, encoder, tower_class=Tower):
     config = ModelConfig(encoder=encoder, dim=DIM, blocks=1, max_length=MAX_LENGTH)
-    retriever = retriever_class(config, TrainConfig(precision="float32"), items.offsets, seed=1)
-    retriever.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
-    retriever.user_vectors(tf.constant([[1, 2]]))
-    return retriever
+    tower = tower_class.make(config, TrainConfig(precision="float32"), items.offsets, seed=1)
+    tower.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
+    tower.user_vectors(tf.constant([[1, 2]]))
+    return tower
 
 
 class Case:
     """One exported bundle, with what it was made of and the module that was saved."""
 
-    def __init__(self, folder, sizes, index, encoder, merge=None, retriever_class=Retriever):
+    def __init__(self, folder, sizes, index, encoder, merge=None, tower_class=Tower):
         self.items = make_items(sizes)
         self.sizes = sizes
-        self.retriever = make_retriever(self.items, encoder, retriever_class)
-        self.num_vectors = self.retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+        self.tower = make_tower(self.items, encoder, tower_class)
+        self.num_vectors = self.tower.user_vectors(tf.constant([[1]]))[0].shape[1]
         self.cold_vectors = np.random.default_rng(1).normal(size=[self.num_vectors, DIM]).astype(np.float32)
         self.config = ExperimentConfig(
             name=f"{index}-{encoder}",
@@ -103,7 +103,7 @@ class Case:
 
     def export(self, output, **changes):
         arguments = {
-            "retriever": self.retriever,
+            "tower": self.tower,
             "items": self.items,
             "cold_start_vectors": self.cold_vectors,
             "config": self.config,
@@ -114,7 +114,7 @@ class Case:
 
     @property
     def item_vectors(self):
-        return self.retriever.item_embeddings.numpy()
+        return self.tower.item_embeddings.numpy()
 
     def rows(self, ids):
         return [self.items.item_ids.index(item_id.decode()) for item_id in ids]
@@ -277,7 +277,7 @@ def test_every_cluster_answers_with_its_own_items(served):
         count = min(50, size)
         start = case.items.offsets[cluster]
         vectors = request[contract.USER_EMBEDDINGS][cluster]
-        interests = vectors[[cluster]] if case.retriever.vectors_per_cluster else vectors
+        interests = vectors[[cluster]] if case.tower.vectors_per_cluster else vectors
         scores = (case.item_vectors[start : start + size] @ interests.T).max(axis=1)
         oracle = start + np.argsort(-scores)[:count]
         got = case.rows(answer[contract.ITEM_IDS][cluster, :count])
@@ -470,10 +470,10 @@ def test_only_a_scann_bundle_has_ops_that_stock_tf_serving_lacks(cases, name, cu
 @pytest.mark.parametrize("encoder", sorted(USER_ENCODERS))
 def test_no_encoder_needs_more_than_stock_tf_serving_has(encoder, tmp_path):
     items = make_items((1, 5, 14))
-    retriever = make_retriever(items, encoder)
-    vectors = retriever.user_vectors(tf.constant([[1]]))[0][0]
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
-    module = RetrievalModule(retriever, items, index, vectors.numpy(), MergeConfig(), ExportConfig(), tmp_path)
+    tower = make_tower(items, encoder)
+    vectors = tower.user_vectors(tf.constant([[1]]))[0][0]
+    index = ExactIndex(tower.item_embeddings, items.offsets)
+    module = RetrievalModule(tower, items, index, vectors.numpy(), MergeConfig(), ExportConfig(), tmp_path)
     # All that `retrieve` does, and more.
     graph = signature_function(module, "retrieve_controlled").get_concrete_function().graph
     ops = ops_of_graph(graph.as_graph_def())
@@ -502,7 +502,7 @@ def test_serving_never_makes_reads_of_the_item_matrix_copies(cases):
     # One ResourceGather on a variable switches it to copy-on-read: every cluster would copy the matrix, every request.
     case = cases["exact"]
     graph = signature_function(case.module, "retrieve").get_concrete_function().graph
-    matrix = next(inner for outer, inner in graph.captures if outer is case.retriever.item_embeddings.handle)
+    matrix = next(inner for outer, inner in graph.captures if outer is case.tower.item_embeddings.handle)
     # The second, wider search stands in a branch of its own.
     assert {op.type for op in matrix.consumers()} <= {"ReadVariableOp", "If", "StatelessIf"}
     branches = graph.as_graph_def().library.function

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_export import DIM, MAX_CANDIDATES, film, make_items, make_retriever, retrieve_inputs
+from test_export import DIM, MAX_CANDIDATES, film, make_items, make_tower, retrieve_inputs
 
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle
@@ -17,11 +17,11 @@ ROWS = [film(0, 7, 25, 7), [], film(*range(6)), ["nobody knows"], film(*range(60
 
 def make_module(folder, encoder, merge=None):
     items = make_items(SIZES)
-    retriever = make_retriever(items, encoder)
+    tower = make_tower(items, encoder)
     cold_vectors = np.random.default_rng(1).normal(size=[K, DIM])
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
-    return RetrievalModule(retriever, items, index, cold_vectors, merge or MergeConfig(), export, folder)
+    return RetrievalModule(tower, items, index, cold_vectors, merge or MergeConfig(), export, folder)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from test_export import DIM, MAX_CANDIDATES, film, make_items, make_retriever
+from test_export import DIM, MAX_CANDIDATES, film, make_items, make_tower
 
 from serving.messages import history_array
 from tfdnc.backend import tf
@@ -29,14 +29,14 @@ def bundle(request, tmp_path_factory):
     """The module behind a bundle's signatures, its configured merge, and its item vectors `[N, D]`."""
     encoder, merge = BUNDLES[request.param]
     items = make_items(SIZES)
-    retriever = make_retriever(items, encoder)
-    vectors = retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+    tower = make_tower(items, encoder)
+    vectors = tower.user_vectors(tf.constant([[1]]))[0].shape[1]
     cold = np.random.default_rng(1).normal(size=[vectors, DIM])
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
     folder = tmp_path_factory.mktemp("assets")
-    module = RetrievalModule(retriever, items, index, cold, merge, export, folder)
-    return module, merge, retriever.item_embeddings.numpy()
+    module = RetrievalModule(tower, items, index, cold, merge, export, folder)
+    return module, merge, tower.item_embeddings.numpy()
 
 
 def draw_rows(rng):

@@ -119,7 +119,22 @@ def shard_name(shard: int, num_shards: int, suffix: str) -> str:
 # train -> evaluate, export, report; evaluate -> report ---------------------------------------------------------------
 
 WEIGHTS = "weights"
-"""Checkpoint of the best epoch's model variables."""
+"""TensorFlow checkpoint of the best epoch: `tower`, with the share of the features apart, and `optimizer`."""
+
+CHECKPOINT_ITEMS = "weights.items.parquet"
+"""Items of the weights, beside them, in order of `item_index`; `training.checkpoint.read_checkpoint` reads both."""
+
+CHECKPOINT_ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("cluster", pa.int32()),
+        ("count", pa.int64()),  # training events; of an item with 0 features are all that was learned
+        ("features", pa.list_(pa.string())),  # "column=value", those that the model has a row for; null without
+    ]
+)
+
+CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
+"""In the metadata of that file, as JSON: names of the clusters; names of the features in order of rows, or null."""
 
 HISTORY_FILE = "history.json"
 """List of one dict per epoch: losses, and validation figures where the epoch was validated."""

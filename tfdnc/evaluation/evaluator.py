@@ -15,7 +15,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index.exact import ExactIndex
 from tfdnc.retrieval.merge import MERGES, Candidates, Wishes, bound, merge
 from tfdnc.training.batches import history_batches
@@ -49,7 +49,7 @@ class _Found(NamedTuple):
 
 
 class Evaluator:
-    """Runs a retriever over held-out records; compiled once, usable after every epoch.
+    """Runs a tower over held-out records; compiled once, usable after every epoch.
 
     Args:
         model: whose current weights are evaluated at each call.
@@ -59,7 +59,7 @@ class Evaluator:
             items as without it if the merges go by score alone.
     """
 
-    def __init__(self, model: Retriever, merge: MergeConfig, width: int, judge: Judge | None = None):
+    def __init__(self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None):
         self._model = model
         self._merge = merge
         self._width = width

@@ -16,7 +16,7 @@ from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
 from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.records import HeldOutRecords
 
 
@@ -37,14 +37,14 @@ def tuning_objective(settings: EvaluateConfig) -> str:
 
 
 def validator(config: ExperimentConfig, records: HeldOutRecords):
-    """Returns a function model -> figures of the configured merge on `records`, for use between epochs."""
+    """Returns a function tower -> figures of the configured merge on `records`, for use between epochs."""
     sizes = config.evaluate.candidates
 
     @functools.cache  # one compiled graph for the whole training
-    def evaluator_of(model: Retriever) -> Evaluator:
+    def evaluator_of(model: Tower) -> Evaluator:
         return Evaluator(model, config.merge, max(sizes))
 
-    def validate(model: Retriever) -> dict[str, float]:
+    def validate(model: Tower) -> dict[str, float]:
         retrieved = evaluator_of(model).retrieve(records)
         [lists] = retrieved.lists
         figures = ranking_figures(metrics.places(lists.rows, records.targets - 1), sizes)
@@ -58,17 +58,17 @@ def validator(config: ExperimentConfig, records: HeldOutRecords):
 
 def evaluate(
     config: ExperimentConfig,
-    model: Retriever,
+    model: Tower,
     items: ItemTable,
     test: HeldOutRecords,
     validation: HeldOutRecords,
     judging_items: ItemTable | None = None,
 ) -> dict:
-    """Evaluates a trained model on held-out records.
+    """Evaluates a trained tower on held-out records.
 
     Args:
         config: the experiment.
-        model: trained.
+        model: the tower, trained.
         items: the item table it was trained on.
         test: what every figure is measured on.
         validation: what alpha is tuned on.

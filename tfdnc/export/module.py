@@ -12,7 +12,7 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_times, check_wishes
 from tfdnc.export.recent import elapsed_times, last_items, widen_times
 from tfdnc.export.vocabulary import ItemVocabulary
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ClusterIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
 from tfdnc.retrieval.index.seen import clusters_of_items
@@ -28,7 +28,7 @@ class RetrievalModule(tf.Module):
     training events, with the mean user vectors.
 
     Args:
-        retriever: the trained model; its variables are shared, not copied.
+        tower: of the trained model; its variables are shared, not copied.
         items: the item table the model was trained on.
         index: over the model's items.
         cold_start_vectors: `[V, D]` float32.
@@ -39,7 +39,7 @@ class RetrievalModule(tf.Module):
 
     def __init__(
         self,
-        retriever: Retriever,
+        tower: Tower,
         items: ItemTable,
         index: ClusterIndex,
         cold_start_vectors: np.ndarray,
@@ -49,14 +49,14 @@ class RetrievalModule(tf.Module):
     ):
         super().__init__()
         # The model itself stays outside the module: Keras would trace and save its training state and call functions.
-        self._user_vectors = retriever.user_vectors
-        self._log_intent = retriever.log_intent
-        self._wanted_vectors = retriever.wanted_vectors
-        self._encode_per_vector = retriever.encode_per_vector
-        self._reads_times = retriever.reads_times
-        self._tower_variables = retriever.serving_variables
-        self._max_length = retriever.max_length
-        self._vectors_per_cluster = retriever.vectors_per_cluster
+        self._user_vectors = tower.user_vectors
+        self._log_intent = tower.log_intent
+        self._wanted_vectors = tower.wanted_vectors
+        self._encode_per_vector = tower.encode_per_vector
+        self._reads_times = tower.reads_times
+        self._tower_variables = tower.serving_variables
+        self._max_length = tower.max_length
+        self._vectors_per_cluster = tower.vectors_per_cluster
         self._num_clusters = items.num_clusters
         self._cluster_names = tf.constant(items.cluster_names, tf.string)
         self._offsets = np.asarray(items.offsets, np.int32)

@@ -4,6 +4,7 @@ All take intent states `[P, D]`, which no task prompt has touched, and give logi
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class HeadIntent(keras.layers.Layer):
     after 20 of 40 epochs: validation R@20 .404 with one layer, .416 with two).
     """
 
-    def __init__(self, dim: int, num_clusters: int, **kwargs):
+    def __init__(self, dim: int, num_clusters: int, **kwargs: Any):
         super().__init__(**kwargs)
         self._inner = Dense(dim, 4 * dim, tf.float32, name="inner")
         self._outer = Dense(4 * dim, num_clusters, tf.float32, name="outer")
@@ -89,7 +90,7 @@ class PartitionIntent(keras.layers.Layer):
         product_dtype: of the product of states and items.
     """
 
-    def __init__(self, num_clusters: int, drawn: int, product_dtype: tf.DType, **kwargs):
+    def __init__(self, num_clusters: int, drawn: int, product_dtype: tf.DType, **kwargs: Any):
         super().__init__(**kwargs)
         self._drawn = drawn
         self._product_dtype = product_dtype

@@ -1,12 +1,14 @@
 """Layers that several parts of the model are built from: a linear map, and layer normalisation."""
 
+from typing import Any
+
 from tfdnc.backend import keras, tf
 
 
 class LayerNorm(keras.layers.Layer):
     """Layer normalisation over the last axis, in float32."""
 
-    def __init__(self, dim: int, epsilon: float = 1e-6, **kwargs):
+    def __init__(self, dim: int, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self._epsilon = epsilon
         self._scale = self.add_weight(name="scale", shape=[dim], initializer="ones")
@@ -23,7 +25,7 @@ class LayerNorm(keras.layers.Layer):
 class Dense(keras.layers.Layer):
     """A linear map whose product runs in `compute_dtype` and whose result is float32."""
 
-    def __init__(self, inputs: int, outputs: int, compute_dtype: tf.DType, **kwargs):
+    def __init__(self, inputs: int, outputs: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(**kwargs)
         self._product_dtype = compute_dtype
         self._kernel = self.add_weight(name="kernel", shape=[inputs, outputs], initializer="glorot_uniform")

@@ -7,7 +7,7 @@ model asks at every position of a training sequence.
 Source: Kang & McAuley 2018 (blocks, learned positions); pre-layer-norm, as in most later reimplementations.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
@@ -53,7 +53,7 @@ class Transformer(keras.layers.Layer):
         times: bool = False,
         swiglu: bool = False,
         gated: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self._distances = distances
@@ -162,7 +162,7 @@ class Ages(NamedTuple):
 class BiasTable(keras.layers.Layer):
     """What attention adds to a logit for a number alone: `[B, Q, L]` int -> `[B, H, Q, L]`."""
 
-    def __init__(self, rows: int, heads: int, **kwargs):
+    def __init__(self, rows: int, heads: int, **kwargs: Any):
         super().__init__(**kwargs)
         self._rows = self.add_weight(name="rows", shape=[rows, heads], initializer="zeros")
 
@@ -174,7 +174,7 @@ class BiasTable(keras.layers.Layer):
 class AgeBias(BiasTable):
     """What attention adds for an age: `[B, Q, L]` int64, below 0 unknown -> `[B, H, Q, L]`."""
 
-    def __init__(self, heads: int, **kwargs):
+    def __init__(self, heads: int, **kwargs: Any):
         super().__init__(NUM_BUCKETS, heads, **kwargs)
 
     def call(self, ages: tf.Tensor) -> tf.Tensor:

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable, read_items
-from tfdnc.contracts.schema import WEIGHTS
+from tfdnc.contracts.schema import CHECKPOINT_ITEMS, WEIGHTS
 from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.page.chart import COLORS
@@ -19,8 +20,8 @@ MAX_POINTS, MAX_TITLES = 4000, 400
 FEWEST = 10
 """Items below which a map shows nothing."""
 
-TENSOR = "model/item_embeddings/.ATTRIBUTES/VARIABLE_VALUE"
-"""Key of `Retriever.item_embeddings` in the checkpoint of the train station."""
+OLD_TENSOR = "model/item_embeddings/.ATTRIBUTES/VARIABLE_VALUE"
+"""Key of the item vectors in a checkpoint without a table of items, as earlier revisions wrote it."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,27 +67,31 @@ def item_maps(groups: Sequence[Group]) -> list[ItemMap]:
 
 
 def read_embeddings(run: Run, items: ItemTable) -> np.ndarray | None:
-    """Reads the item embeddings `[N, D]` of a run; None where its method learns none.
+    """Reads the item vectors `[N, D]` of a run; None where its method learns none.
 
     They come straight from the checkpoint: the page needs no model, and a run of an older revision keeps its map.
 
     Raises:
-        UserError: the checkpoint is of other items, or where TensorFlow does not find it.
+        UserError: the checkpoint is of other items, damaged, or where TensorFlow does not find it.
     """
+    folder = run.path / StationName.TRAIN
+    if not (folder / WEIGHTS).with_suffix(".index").is_file():
+        return None
+    vectors = _read_vectors(folder)
+    if vectors is not None and len(vectors) != len(items.item_ids):
+        raise UserError(f"Expected {len(items.item_ids)} embeddings in {folder}, found {len(vectors)}: train again.")
+    return vectors
+
+
+def _read_vectors(folder: Path) -> np.ndarray | None:
+    if (folder / CHECKPOINT_ITEMS).is_file():
+        from tfdnc.training.checkpoint import read_checkpoint
+
+        return read_checkpoint(folder).item_vectors
     from tfdnc.backend import tf
 
-    weights = run.path / StationName.TRAIN / WEIGHTS
-    if not weights.with_suffix(".index").is_file():
-        return None
-    reader = tf.train.load_checkpoint(tensorflow_path(weights))
-    if not reader.has_tensor(TENSOR):
-        return None
-    vectors = reader.get_tensor(TENSOR)
-    if len(vectors) != len(items.item_ids):
-        raise UserError(
-            f"Expected {len(items.item_ids)} embeddings in {run.path / 'train'}, found {len(vectors)}: train again."
-        )
-    return vectors
+    reader = tf.train.load_checkpoint(tensorflow_path(folder / WEIGHTS))
+    return reader.get_tensor(OLD_TENSOR) if reader.has_tensor(OLD_TENSOR) else None
 
 
 def draw_map(group: Group, items: ItemTable, vectors: np.ndarray) -> ItemMap:

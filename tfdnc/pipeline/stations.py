@@ -83,8 +83,8 @@ def _evaluate(place: Workplace) -> dict:
     from tfdnc.contracts.items import read_items
     from tfdnc.evaluation.plot import plot_alpha_curve
     from tfdnc.evaluation.report import evaluate, write_report
+    from tfdnc.training.checkpoint import load_trained
     from tfdnc.training.records import read_held_out
-    from tfdnc.training.train import load_trained
 
     config, examples = place.config, place.run / EXAMPLES.folder
     items = read_items(place.run / CLUSTER.folder)
@@ -105,8 +105,8 @@ def _export(place: Workplace) -> dict:
     from tfdnc.export.cold_start import cold_start_vectors
     from tfdnc.export.histories import sample_by_length, sample_histories
     from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
+    from tfdnc.training.checkpoint import load_trained
     from tfdnc.training.records import read_held_out
-    from tfdnc.training.train import load_trained
 
     config, run = place.config, place.run
     items = read_items(run / CLUSTER.folder)
@@ -331,6 +331,7 @@ TRAIN = Station(
     check=_check_train,
     headline=_trained,
     resumes=True,
+    format=2,
 )
 EVALUATE = Station(
     StationName.EVALUATE,

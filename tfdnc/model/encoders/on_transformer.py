@@ -1,6 +1,9 @@
 """The base of encoders that read histories with position embeddings and a Transformer."""
 
+from typing import Any
+
 from tfdnc.backend import tf
+from tfdnc.contracts.config import ModelConfig
 from tfdnc.model.encoders.base import UserEncoder, at_last, position_embeddings
 from tfdnc.model.transformer import Transformer
 
@@ -8,7 +11,7 @@ from tfdnc.model.transformer import Transformer
 class OnTransformer(UserEncoder):
     """Base of what reads histories with position embeddings and one shared Transformer, the trunk."""
 
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         self._positions = position_embeddings(self, config)
         self._trunk = self._transformer("trunk")
