@@ -58,8 +58,8 @@ def make_item_vectors(count):
 class ThreeInterests(Tower):
     """A tower that turns every user vector into three."""
 
-    def user_vectors(self, history, elapsed=None):
-        vectors, log_intent = super().user_vectors(history, elapsed)
+    def user_vectors(self, history, inputs=None):
+        vectors, log_intent = super().user_vectors(history, inputs)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 
 
@@ -539,9 +539,9 @@ def test_ids_a_request_could_not_carry_are_refused(item_ids, tmp_path):
 
 def test_the_last_items_move_to_the_left():
     items = tf.constant([[0, 1, 0, 2, 3], [0, 0, 0, 0, 0], [4, 5, 6, 7, 8], [9, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(last_items(items, 3), [[1, 2, 3], [0, 0, 0], [6, 7, 8], [9, 0, 0]])
-    np.testing.assert_array_equal(last_items(items[1:2], 3), [[0]])
-    np.testing.assert_array_equal(last_items(items[:, :0], 3), [[0]] * 4)
+    np.testing.assert_array_equal(last_items(items, 3)[0], [[1, 2, 3], [0, 0, 0], [6, 7, 8], [9, 0, 0]])
+    np.testing.assert_array_equal(last_items(items[1:2], 3)[0], [[0]])
+    np.testing.assert_array_equal(last_items(items[:, :0], 3)[0], [[0]] * 4)
 
 
 def test_an_answer_does_not_depend_on_the_batch_that_a_server_puts_it_in(cases):

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -12,12 +12,15 @@ from rich.text import Text
 from serving.bundles.bundle import read_manifest as read_bundle_manifest
 from serving.bundles.verify import find_version
 from serving.client import Retrieval, RetrievalClient, RetrievalError, Tls
+from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_wishes
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.cli.reach import await_model, unknown_model
 from tfdnc.contracts import bundle as contract
+from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature, model_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.engine import read_manifest
@@ -39,14 +42,14 @@ def query(arguments: argparse.Namespace) -> None:
     items = read_items(run / stations.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
-    reads_times = manifest["config"]["model"]["times"]
-    user = find_user(arguments, run, items, reads_times)
+    features = _inputs_of(manifest["config"])
+    user = find_user(arguments, run, items, features)
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     options = {"label": arguments.label, "tls": tls}
     with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name, **options) as client:
         try:
             await_model(client, arguments.wait)
-            answer = _ask(client, user, reads_times, arguments)
+            answer = _ask(client, user, features, arguments)
         except RetrievalError as error:
             if error.code is not grpc.StatusCode.NOT_FOUND or arguments.label:
                 raise
@@ -61,15 +64,19 @@ def query(arguments: argparse.Namespace) -> None:
     _show_answer(answer, user, items, _merge_of(arguments))
 
 
-def _ask(client: RetrievalClient, user: User, reads_times: bool, arguments: argparse.Namespace) -> Retrieval:
+def _inputs_of(config: dict) -> tuple[Feature, ...]:
+    """Inputs that the model of a bundle reads, whatever else another release has written into its manifest."""
+    data, model = ({key: config[section].get(key, {})} for section, key in (("data", "events"), ("model", "inputs")))
+    values = {"name": config["name"], "data": data, "model": model | {"times": config["model"]["times"]}}
+    return model_features(parse_config(values, "the bundle's manifest"))
+
+
+def _ask(client: RetrievalClient, user: User, features: Sequence[Feature], arguments: argparse.Namespace) -> Retrieval:
     controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
     if arguments.joint_alpha is not None:
         controls["joint_alpha"] = arguments.joint_alpha
     controls |= cluster_wishes(arguments)
-    if reads_times:
-        controls["times"] = [user.times]
-        if user.request_time is not None:
-            controls["request_time"] = user.request_time
+    controls |= known_arguments(features, [user.known])
     try:
         [answer] = client.retrieve([user.history], arguments.num_candidates, arguments.alpha, **controls)
     except ValueError as error:  # a cluster that is not there, wishes that no list can meet
