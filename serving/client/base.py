@@ -108,7 +108,7 @@ class Client:
             raise ValueError(f"Expected num_candidates together with {' and '.join(named)}, got None. Say how many.")
         read = {"histories": arguments.text_rows, "exclude": arguments.text_rows, "times": arguments.number_rows}
         rows = {name: read[name](wishes[name], name) for name in read if wishes.get(name) is not None}
-        if wishes.get("features"):
+        if isinstance(wishes.get("features"), Mapping):
             known = wishes["features"].items()
             rows["features"] = {name: arguments.number_rows(values, f"features[{name!r}]") for name, values in known}
         return {name: list(value) if isinstance(value, Iterator) else value for name, value in wishes.items()} | rows

@@ -52,7 +52,8 @@ class RetrievalClient(Client):
             alpha: Exponent of the quota merge (>= 0; 0 shares equally, larger follows the intent more), for all users
                 or one number each; None asks for the bundle's own merge. Needs `num_candidates`.
             timeout: Seconds for the whole call, instead of the client's.
-            **controls: `times` and `request_time` for models that read times, `joint_alpha`, `exclude`,
+            **controls: `times` and `request_time` for models that read times, `features` for those that read more of
+                an event, by name such as `{"dwell": [[3.5, None], [12]]}`, `joint_alpha`, `exclude`,
                 `cluster_quotas`, `cluster_min`, `cluster_max` of `messages.retrieve_request`; `minimum`, `maximum` and
                 `quotas` for clusters by name, such as `{"Comedy": 0.2}`, see `clusters.numbered`: the names are asked
                 for first, with every call.
@@ -73,7 +74,8 @@ class RetrievalClient(Client):
         return [result for results in answered for result in results]
 
     def encode(self, histories: Iterable[Iterable[str]], *, timeout: float | None = None, **times) -> Encoding:
-        """Returns user embeddings and intents of [B] histories, B at least 1; `times`, `request_time` as `retrieve`.
+        """Returns user embeddings and intents of [B] histories, B at least 1; with `times`, `request_time` and
+        `features` as of `retrieve`.
 
         Raises:
             ValueError: No history, or one that is not a sequence of text.

@@ -61,8 +61,7 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times are unknown."
     if contract.HISTORY_TIMES in extra:
         return " This model reads no times: leave out `times` and `request_time`."
-    beside = [names for names in (missing, extra) if _BESIDE in names]
-    if beside:
+    if _BESIDE in missing + extra:
         return " Give in `features` what the model of this bundle reads, [] for users of whom it is unknown, no more."
     if contract.JOINT_ALPHA in missing + extra:
         return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."

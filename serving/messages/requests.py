@@ -149,6 +149,8 @@ def _declared(
         known |= {"times": times, bundle.REQUEST_TIME: request_time}
     elif not np.all(np.asarray(request_time) == UNKNOWN_TIME):
         raise ValueError("Expected times together with request_time, got request_time alone. Give the items' times.")
+    if features is not None and not isinstance(features, Mapping):
+        raise ValueError(f"Expected features to be a dict of values by name, got {type(features).__name__}.")
     for name, values in (features or {}).items():
         [row] = event_feature(name, Kind.NUMBER).request_rows
         rows.append(row)
