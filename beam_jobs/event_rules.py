@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.features import TIME, Feature
 
 DUPLICATES, CAP, REPEATS = "duplicates", "max_events_per_user", "repeats"
 RARE_ITEM, SHORT_USER = "min_item_events", "min_user_events"
@@ -33,23 +34,27 @@ class Events(NamedTuple):
     user: np.ndarray  # [E] int32 positions in `user_ids`
     item_ids: pa.StringArray  # [I]
     item: np.ndarray  # [E] int32 positions in `item_ids`
-    time: np.ndarray  # [E] int64
-    weight: np.ndarray | None = None  # [E] float32, where the log has weights
+    features: dict[Feature, np.ndarray]  # [E] of every input that the log has, its times first
+
+    @property
+    def time(self) -> np.ndarray:
+        """Times of the events `[E]` int64."""
+        return self.features[TIME]
 
     def take(self, rows: np.ndarray) -> "Events":
         """Returns the events at these positions, or where a mask is true."""
         if rows.dtype == bool and rows.all():
             return self
-        weight = None if self.weight is None else self.weight[rows]
-        return self._replace(user=self.user[rows], item=self.item[rows], time=self.time[rows], weight=weight)
+        features = {feature: values[rows] for feature, values in self.features.items()}
+        return self._replace(user=self.user[rows], item=self.item[rows], features=features)
 
 
-def events_of(table: pa.Table) -> Events:
-    """Returns the columns of `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`."""
+def events_of(table: pa.Table, features: Sequence[Feature] = (TIME,)) -> Events:
+    """Returns the columns of `event_schema` of a log with these inputs, its times first."""
     table = table.unify_dictionaries().combine_chunks()
     user, item = (_single_chunk(table[name]) for name in ("user", "item"))
-    time, *weight = (column.to_numpy() for column in table.columns[2:])
-    return Events(user.dictionary, user.indices.to_numpy(), item.dictionary, item.indices.to_numpy(), time, *weight)
+    values = {feature: table[feature.event_column].to_numpy() for feature in features}
+    return Events(user.dictionary, user.indices.to_numpy(), item.dictionary, item.indices.to_numpy(), values)
 
 
 def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -1,6 +1,6 @@
 """Job 2: sequences + clustered items -> training, validation and test records. No shuffle: a file in, three files out.
 
-train        the training part, its clusters, R sets of n negatives per item, and weights if the log has them
+train        the training part, its clusters, R sets of n negatives per item, and the inputs that its events have
 validation   the validation target, with every event before it as history
 test         the test target likewise
 
@@ -27,10 +27,11 @@ from beam_jobs.item_table import ItemTable, read_item_table, refuse_other_log
 from beam_jobs.logs.event_weights import count_weights, weight_figures
 from beam_jobs.pipeline import add_counts, options_of, run
 from beam_jobs.progress import progress, steps
-from beam_jobs.tfrecord import Lists, Varints, encode_examples, floats, scalars, write_records
+from beam_jobs.tfrecord import Lists, Varints, encode_examples, encoded, scalars, write_records
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExamplesConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import WEIGHT, features_of_file
 from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from tfdnc.contracts.shards import check_shards
 
@@ -184,7 +185,7 @@ def encode_users(
     """Encodes the users of one file.
 
     Args:
-        sequences: `schema.SEQUENCE_SCHEMA` or `schema.WEIGHTED_SEQUENCE_SCHEMA`.
+        sequences: a `features.sequence_schema`.
         first_user: index of the first user.
         table: of the items.
         sampler: of the negatives.
@@ -199,7 +200,9 @@ def encode_users(
     starts, user_ids = edges[:-1], sequences["user_id"].combine_chunks()
     items = _renumber(lists.values.to_numpy(), table)
     clusters, item_varints = table.cluster[items], Varints(items)
-    elapsed_varints = Varints(_elapsed(sequences["times"].combine_chunks().values.to_numpy(), starts))
+    inputs = features_of_file(sequences.schema)
+    values = {feature: sequences[feature.column].combine_chunks().values.to_numpy() for feature in inputs}
+    packed = {feature: encoded(feature.form.recorded(values[feature], starts)) for feature in inputs}
     users = _users_of(sequences)
     learners = users[schema.TRAIN]
     train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
@@ -214,12 +217,12 @@ def encode_users(
         "negatives": Varints(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, negatives)])).lists(
             negative_edges[:-1], negative_edges[1:]
         ),
-        "elapsed": elapsed_varints.lists(train_starts, train_ends),
+        **{feature.key: packed[feature].lists(train_starts, train_ends) for feature in inputs},
     }
-    if "weights" in sequences.schema.names:
-        weights = sequences["weights"].combine_chunks().values.to_numpy()
-        features[schema.TRAIN][schema.WEIGHT] = floats(weights, train_starts, train_ends)
-        counts |= count_weights(weights, train_starts + 1, train_ends)  # the first event is no target
+    if WEIGHT in inputs:
+        counts |= count_weights(values[WEIGHT], train_starts + 1, train_ends)  # the first event is no target
+    held_out = [feature for feature in inputs if feature.form.in_held_out]
+    of_target = [feature for feature in held_out if feature.form.of_target]
     for split in (schema.VALIDATION, schema.TEST):
         tested = users[split]
         targets = (starts + sequences[split].to_numpy())[tested]
@@ -228,19 +231,10 @@ def encode_users(
             "item": item_varints.lists(starts[tested], targets),
             "target": item_varints.lists(targets, targets + 1),
             "target_cluster": scalars(clusters[targets]),
-            "elapsed": elapsed_varints.lists(starts[tested], targets),
-            "target_elapsed": elapsed_varints.lists(targets, targets + 1),
+            **{feature.key: packed[feature].lists(starts[tested], targets) for feature in held_out},
+            **{feature.target_key: packed[feature].lists(targets, targets + 1) for feature in of_target},
         }
     return features, counts
-
-
-def _elapsed(times: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Returns the time since the event before `[E]`, 0 for the first event of every user, at most 2^63 - 1."""
-    # Unsigned: the difference of two times may exceed an int64, and is never negative inside a user.
-    unsigned = times.view(np.uint64)
-    elapsed = np.minimum(np.diff(unsigned, prepend=unsigned[:1]), np.uint64(2**63 - 1)).view(np.int64)
-    elapsed[starts[starts < len(times)]] = 0
-    return elapsed
 
 
 def _draw(
@@ -278,11 +272,11 @@ def _renumber(sequence_index: np.ndarray, table: ItemTable) -> np.ndarray:
 
 
 def _read_sequences(path: str, columns: list[str] | None = None) -> pa.Table:
-    """Reads a file of `schema.SEQUENCE_SCHEMA`, weighted or not, all columns of it unless told which."""
+    """Reads a file of a `features.sequence_schema`, all columns of it unless told which."""
     try:
         with open_file(path) as stream:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
-            if file.schema_arrow not in (schema.SEQUENCE_SCHEMA, schema.WEIGHTED_SEQUENCE_SCHEMA):
+            if features_of_file(file.schema_arrow) is None:
                 raise _damaged(path, f"its columns are {', '.join(file.schema_arrow.names)}")
             return file.read(columns=columns)
     except (OSError, pa.ArrowException) as error:

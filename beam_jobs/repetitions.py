@@ -22,7 +22,7 @@ def count_repetitions(sequences: pa.RecordBatch, has_times: bool) -> dict[str, i
     """Counts the repetitions in one bucket of S sequences.
 
     Args:
-        sequences: `schema.SEQUENCE_SCHEMA`, weighted or not.
+        sequences: `schema.SEQUENCE_SCHEMA`, perhaps with more columns.
         has_times: whether the log says when events were; no event equals another without.
     """
     items, times = (sequences[name].values.to_numpy() for name in ("items", "times"))

@@ -61,6 +61,7 @@ from beam_jobs.vocabulary import (
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import log_features
 
 _log = logging.getLogger(__name__)
 
@@ -284,7 +285,8 @@ class CountBucket(beam.DoFn):
         if settled(frequent):
             return
         item_ids = [unpack(packed)["item_id"] for packed in frequent]
-        left, _ = apply_rules(events_of(_events_of_bucket(element)), self._config, item_ids)
+        events = events_of(_events_of_bucket(element), log_features(self._config))
+        left, _ = apply_rules(events, self._config, item_ids)
         yield count_items(left.item_ids, left.item)
 
 

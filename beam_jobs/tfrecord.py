@@ -50,9 +50,20 @@ def scalars(values: np.ndarray) -> Lists:
     return Varints(values).lists(rows, rows + 1)
 
 
-def floats(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Lists:
-    """Returns the feature whose record r holds `values[starts[r]:ends[r]]` as float32."""
-    return Lists(values.astype("<f4").tobytes(), (starts * 4).tolist(), (ends * 4).tolist(), FLOAT)
+class Floats:
+    """Numbers `[V]`, encoded at once as float32; several features may share them by different cuts."""
+
+    def __init__(self, values: np.ndarray):
+        self._data = values.astype("<f4").tobytes()
+
+    def lists(self, starts: np.ndarray, ends: np.ndarray) -> Lists:
+        """Returns the feature whose record r holds `values[starts[r]:ends[r]]`."""
+        return Lists(self._data, (starts * 4).tolist(), (ends * 4).tolist(), FLOAT)
+
+
+def encoded(values: np.ndarray) -> Varints | Floats:
+    """Returns numbers `[V]` as their dtype asks: floats, or integers that are not negative."""
+    return Floats(values) if np.issubdtype(values.dtype, np.floating) else Varints(values)
 
 
 def encode_varints(values: np.ndarray) -> tuple[bytes, np.ndarray]:

@@ -15,6 +15,7 @@ from beam_jobs.splits import split_sequences
 from beam_jobs.twin_ids import count_twins
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.features import log_features, sequence_schema
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:
@@ -33,7 +34,7 @@ def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[
     sorted_users = users.dictionary.take(pa.array(users_by_bucket))
     user_codes = code_of_user[users.indices.to_numpy()[rows_by_bucket]]
     item_codes = items.indices.to_numpy()[rows_by_bucket]
-    numbers = [events[name].to_numpy()[rows_by_bucket] for name in events.schema.names[2:]]  # time, perhaps weight
+    numbers = [events[name].to_numpy()[rows_by_bucket] for name in events.schema.names[2:]]  # of the inputs
     for bucket in np.flatnonzero(np.diff(row_edges)):
         rows = slice(row_edges[bucket], row_edges[bucket + 1])
         first, last = user_edges[bucket], user_edges[bucket + 1]
@@ -52,15 +53,16 @@ def build_sequences(
     """Filters, sorts and splits the events of one bucket.
 
     Args:
-        events: `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`, in file order.
+        events: `event_schema` of the log, in file order.
         frequent: ids of the items to keep in each filter round.
-        config: the rules, see `event_rules`, and the split.
+        config: the rules, see `event_rules`, the split, and the inputs of events.
 
     Returns:
-        `SEQUENCE_SCHEMA`, weighted as the events are, whose items are 1-based positions in the last of `frequent`, and
+        The `sequence_schema` of the log's inputs, whose items are 1-based positions in the last of `frequent`, and
         the figures.
     """
-    found = events_of(events)
+    features = log_features(config)
+    found = events_of(events, features)
     twins = count_twins("users", found.user_ids, np.bincount(found.user, minlength=len(found.user_ids)))
     left, left_out = apply_rules(found, config, frequent)
     candidate = pc.fill_null(pc.index_in(left.item_ids, value_set=frequent[-1]), -1).to_numpy().astype(np.int32) + 1
@@ -75,19 +77,15 @@ def build_sequences(
     # lexsort is stable: rows of one user and one time stay in file order.
     by_user_and_time = np.lexsort((left.time, rank[left.user]))
     edges = np.concatenate([[0], np.cumsum(events_of_user[kept_users])])
-    offsets, times = pa.array(edges, pa.int32()), left.time[by_user_and_time]
-    columns = [
-        ids,
-        pa.ListArray.from_arrays(offsets, pa.array(candidate[left.item[by_user_and_time]])),
-        pa.ListArray.from_arrays(offsets, pa.array(times)),
-        *map(pa.array, split_sequences(edges, times, config)),
-    ]
-    layout = schema.SEQUENCE_SCHEMA
-    if left.weight is not None:
-        columns.append(pa.ListArray.from_arrays(offsets, pa.array(left.weight[by_user_and_time])))
-        layout = schema.WEIGHTED_SEQUENCE_SCHEMA
+    times = left.time[by_user_and_time]
+    per_event = {"items": candidate[left.item[by_user_and_time]]}
+    per_event |= {feature.column: values[by_user_and_time] for feature, values in left.features.items()}
+    offsets = pa.array(edges, pa.int32())
+    columns = {name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in per_event.items()}
+    columns |= {"user_id": ids, **split_sequences(edges, times, config)._asdict()}
+    layout = sequence_schema(features)
     figures = {"users": len(kept_users), "events": len(times), **left_out, **twins}
-    return pa.RecordBatch.from_arrays(columns, schema=layout), figures
+    return pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in layout.names], schema=layout), figures
 
 
 def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num_shards: int) -> dict[str, int]:

@@ -14,6 +14,9 @@ TextRows = Iterable[Iterable[str]]
 """[B] sequences of text."""
 
 NumberRows = Iterable[Iterable[int]]
+
+EventFeatures = Mapping[str, Iterable[Iterable[float | None]]]
+
 """[B] sequences of numbers."""
 
 WholeNumbers = int | Iterable[int]

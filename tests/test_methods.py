@@ -21,6 +21,7 @@ from serving.bundles import recorded
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.config import load_config
+from tfdnc.contracts.features import TIME, model_features
 from tfdnc.contracts.items import read_items
 from tfdnc.export import users
 from tfdnc.export.module import RetrievalModule
@@ -127,9 +128,9 @@ class Exported:
         self.items = read_items(run.folder / CLUSTER.folder)
         self.bundle = run.folder / EXPORT.folder / "1"
         self.reads_times = run.config.model.times
-        self.test = read_held_out(run.folder / EXAMPLES.folder / schema.TEST, self.reads_times)
+        self.test = read_held_out(run.folder / EXAMPLES.folder / schema.TEST, model_features(run.config))
         tower = load_trained(run.config, self.items, run.folder / TRAIN.folder)
-        validation = read_held_out(run.folder / EXAMPLES.folder / schema.VALIDATION, self.reads_times)
+        validation = read_held_out(run.folder / EXAMPLES.folder / schema.VALIDATION, model_features(run.config))
         [batch] = history_batches(validation, MAX_LENGTH)
         self.cold_vectors = tf.reduce_mean(tower.user_vectors(*batch.inputs)[0], axis=0).numpy()
         # Exact whatever the bundle has: on a small log ScaNN searches exactly too.
@@ -167,7 +168,7 @@ class Exported:
         times = np.full(history.shape, -1)
         request_time = np.full([len(history)], -1)
         for row, user in enumerate(users):
-            elapsed = self.test.elapsed[slice(*self.test.splits[user : user + 2])]
+            elapsed = self.test.features[TIME.key][slice(*self.test.splits[user : user + 2])]
             times[row, : len(elapsed)] = np.cumsum(elapsed) - elapsed
             request_time[row] = elapsed.sum()
         return {bundle.HISTORY: history, bundle.HISTORY_TIMES: times, bundle.REQUEST_TIME: request_time}

@@ -12,6 +12,7 @@ from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
 from tfdnc.cli.main import main
 from tfdnc.contracts import bundle, schema
+from tfdnc.contracts.features import TIME
 from tfdnc.contracts.items import read_items
 from tfdnc.training.records import read_held_out
 
@@ -31,10 +32,10 @@ def client(run):
 @pytest.fixture(scope="module")
 def users(run):
     """Test histories as clients know them: raw ids, the times of the items, and when the target came."""
-    items, records = read_items(run / "cluster"), read_held_out(run / "examples" / "test", times=True)
+    items, records = read_items(run / "cluster"), read_held_out(run / "examples" / "test", [TIME])
     found = []
     for start, stop in zip(records.splits, records.splits[1:], strict=False):
-        asked = np.cumsum(records.elapsed[start:stop]) + 10**9
+        asked = np.cumsum(records.features[TIME.key][start:stop]) + 10**9
         times = [10**9, *asked[:-1].tolist()]
         found.append(([items.item_ids[item - 1] for item in records.items[start:stop]], times, int(asked[-1])))
     targets = [items.item_ids[target - 1] for target in records.targets]

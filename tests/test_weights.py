@@ -9,6 +9,7 @@ from tfdnc.clustering import build_clusters
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, ExamplesConfig, TrainConfig, parse_config
 from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.features import WEIGHT
 from tfdnc.contracts.items import read_items
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.negative_sources import RecordedNegatives
@@ -31,7 +32,7 @@ def test_every_target_of_a_batch_has_the_weight_of_its_event(split, tmp_path):
     build_examples(sequences, table, ExamplesConfig(), 1, tmp_path / "examples")
 
     ids = np.array([0, *map(int, read_items(tmp_path / "cluster").item_ids)])
-    records = read_training(tmp_path / "examples" / schema.TRAIN)
+    records = read_training(tmp_path / "examples" / schema.TRAIN, features=[WEIGHT])
     config = parse_config({"name": "x", "train": {"loss": "bce", "negatives": "records"}})
     negatives = RecordedNegatives(config, None, records)
     batches = TrainingBatches(records, negatives, TrainConfig(batch_tokens=200), max_length=50, seed=1)

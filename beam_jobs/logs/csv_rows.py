@@ -3,20 +3,21 @@
 import dataclasses
 import io
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from beam_jobs.logs.event_weights import weights_of
+from beam_jobs.logs.feature_values import READERS
 from beam_jobs.logs.lines import line_spans, slices_of, well_formed_lines
 from beam_jobs.logs.log_rows import Columns, Rows, Wanted, check
 from beam_jobs.logs.log_times import no_times, times_of_text
 from beam_jobs.logs.quoted_text import WRONG_COLUMNS, QuotedText, Record, read_records
 from tfdnc.contracts.data_config import Quotes
+from tfdnc.contracts.features import Feature
 
 HAS_NUL = "NUL byte"
 
@@ -41,7 +42,7 @@ class RowFormat:
         time: position of the time; None: the log has none, and is in order.
         time_unit: `data.time_unit`.
         wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
-        weight: position of the weight; None: the log has none.
+        features: positions of the other inputs of events.
     """
 
     separator: bytes
@@ -52,17 +53,17 @@ class RowFormat:
     time: int | None
     time_unit: str = "s"
     wanted: tuple[Wanted, ...] = ()
-    weight: int | None = None
+    features: Mapping[Feature, int] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[int]:
-        """Positions of user, item, time and weight if there are any, and of what is wanted."""
+        """Positions of user, item, time if there is one, other inputs, and of what is wanted."""
         return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
 
     @property
     def numbers(self) -> list[int]:
-        """Positions of the time and of the weight, as far as there are any."""
-        return [column for column in (self.time, self.weight) if column is not None]
+        """Positions of the time, if there is one, and of the other inputs."""
+        return [*([] if self.time is None else [self.time]), *self.features.values()]
 
     @property
     def quoted_text(self) -> QuotedText:
@@ -213,5 +214,5 @@ def _typed(columns: list[pa.Array], row_format: RowFormat) -> Columns:
     user, item, *values = columns
     unit = row_format.time_unit
     time = no_times(len(user)) if row_format.time is None else times_of_text(values.pop(0), unit)
-    weight = None if row_format.weight is None else weights_of(values.pop(0))
-    return Columns(user, item, time, unit, tuple(values), row_format.wanted, weight)
+    features = {one: READERS[one.kind].read(values.pop(0)) for one in row_format.features}
+    return Columns(user, item, time, unit, tuple(values), row_format.wanted, features)

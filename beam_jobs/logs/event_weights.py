@@ -28,14 +28,19 @@ def weights_of(column: pa.Array) -> pa.Array:
     Returns:
         float32 `[R]`, null where there is no decimal number, or one that is negative or infinite as float32.
     """
+    weights = decimals_of(column)
+    return pa.array(weights, mask=~(np.isfinite(weights) & (weights >= 0)))
+
+
+def decimals_of(column: pa.Array) -> np.ndarray:
+    """Returns text, UTF-8 bytes or numbers `[R]` as float32 `[R]`, NaN where there is no decimal number."""
     if not is_number(column.type):
         # Other text, one "abc" of a million rows, would fail the cast of the whole block.
         decimal = pc.match_substring_regex(column, _NUMBER)
         column = pc.if_else(decimal, column, pa.scalar(None, column.type)).cast(pa.string())
     values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null is NaN
     with np.errstate(over="ignore"):  # 1e39 is no float32: it becomes infinite
-        weights = values.astype(np.float32)
-    return pa.array(weights, mask=~(np.isfinite(weights) & (weights >= 0)))
+        return values.astype(np.float32)
 
 
 def count_weights(weights: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> dict[str, int]:

@@ -1,18 +1,20 @@
 """JSON Lines -> checked rows: pyarrow parses blocks, and Python the few lines around one that pyarrow refuses."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from beam_jobs.logs.event_weights import weights_of
+from beam_jobs.logs.feature_values import READERS
 from beam_jobs.logs.lines import line_spans, slices_of
 from beam_jobs.logs.log_rows import Columns, Rows, as_bytes, check, encode_ids
 from beam_jobs.logs.log_times import ISO, no_times, times_of_text
+from tfdnc.contracts.features import Feature
 
 NOT_JSON = "not one JSON object"
 BAD_ID = "id is neither text nor an integer"
@@ -22,10 +24,12 @@ _LINES = pa.schema(
         ("user", pa.dictionary(pa.int32(), pa.binary())),
         ("item", pa.dictionary(pa.int32(), pa.binary())),
         ("time", pa.int64()),
-        ("weight", pa.float64()),  # null where the log has none
         ("fault", pa.int8()),
     ]
 )
+"""Columns of lines, before those of the other inputs of events, which are float64."""
+
+_OTHER = math.inf  # stands for a value that is no JSON number, and that no kind takes for one
 _GOOD, _NOT_JSON, _BAD_ID = range(3)  # faults
 _REASONS = {_NOT_JSON: NOT_JSON, _BAD_ID: BAD_ID}
 _FEW_LINES = 64  # cheaper one by one than in halves
@@ -43,7 +47,7 @@ class JsonFormat:
         time_unit: `data.time_unit`.
         numbers: those of the fields with ids and time that hold integers where the file begins. A row that holds text
             there, or the other way round, is read as well, but slowly.
-        weight: name of the field with the weight, which is a JSON number; None: the log has none.
+        features: names of the fields with the other inputs of events, which are JSON numbers or missing.
     """
 
     user: str
@@ -51,7 +55,7 @@ class JsonFormat:
     time: str | None
     time_unit: str = "s"
     numbers: frozenset[str] = frozenset()
-    weight: str | None = None
+    features: Mapping[Feature, str] = field(default_factory=dict)
 
     quotes = "none"
     wanted = ()
@@ -61,17 +65,22 @@ class JsonFormat:
         """Names of the fields with user id, item id and, if there is one, time."""
         return (self.user, self.item) if self.time is None else (self.user, self.item, self.time)
 
+    @property
+    def layout(self) -> pa.Schema:
+        """Columns of lines."""
+        return pa.schema([*_LINES, *(pa.field(feature.event_column, pa.float64()) for feature in self.features)])
+
     def parse(self, block: bytes, offset: int) -> Rows:
         """Returns the rows of whole lines.
 
         A row is a line that is exactly one JSON object; empty lines are no rows. Ids are text or integers, 7 and "7"
         are the same one. Times are integers, or text as `times_of_text` reads it.
         """
-        lines = pa.Table.from_batches(_parse(block, *line_spans(block), self), _LINES).unify_dictionaries()
-        user, item, time, weight, fault = (lines[name].combine_chunks() for name in _LINES.names)
+        lines = pa.Table.from_batches(_parse(block, *line_spans(block), self), self.layout).unify_dictionaries()
+        user, item, time, fault, *values = (column.combine_chunks() for column in lines.columns)
         unreadable = tuple((fault.to_numpy() == code, reason) for code, reason in _REASONS.items())
-        weight = None if self.weight is None else weights_of(weight)
-        columns = Columns(user, item, time, self.time_unit, weight=weight, unreadable=unreadable)
+        features = {one: READERS[one.kind].read(of_one) for one, of_one in zip(self.features, values, strict=True)}
+        columns = Columns(user, item, time, self.time_unit, features=features, unreadable=unreadable)
         return check(columns, offset, lambda rows: slices_of(block, offset, rows))
 
 
@@ -83,7 +92,7 @@ def numbers_in(lines: bytes, fields: tuple[str, ...]) -> frozenset[str]:
 
 
 def _parse(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonFormat) -> Iterator[pa.RecordBatch]:
-    """Yields `_LINES` of some consecutive lines of the block."""
+    """Yields the `layout` of some consecutive lines of the block."""
     if not len(starts):
         return
     columns = _parse_at_once(block, starts, ends, row_format)
@@ -92,7 +101,7 @@ def _parse(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonF
             yield from _parse(block, starts[half], ends[half], row_format)
     else:
         columns = columns or _parse_one_by_one(block, starts, ends, row_format)
-        yield pa.RecordBatch.from_arrays(columns, schema=_LINES)
+        yield pa.RecordBatch.from_arrays(columns, schema=row_format.layout)
 
 
 def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonFormat) -> list[pa.Array] | None:
@@ -106,8 +115,7 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
     if not braces or not characters.all():
         return None
     types = {field: pa.int64() if field in row_format.numbers else pa.string() for field in row_format.fields}
-    if row_format.weight is not None:
-        types[row_format.weight] = pa.float64()
+    types |= dict.fromkeys(row_format.features.values(), pa.float64())
     try:
         rows = pa.json.read_json(
             pa.BufferReader(characters),
@@ -122,23 +130,24 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
     time = times[0] if times else no_times(rows.num_rows)
     if time.type == pa.string():
         time = times_of_text(as_bytes(time), row_format.time_unit)
-    no_weight = row_format.weight is None
-    weight = pa.nulls(len(time), pa.float64()) if no_weight else rows[row_format.weight].combine_chunks()
-    return [encode_ids(user), encode_ids(item), time, weight, pa.repeat(pa.scalar(_GOOD, pa.int8()), len(time))]
+    values = [rows[field].combine_chunks() for field in row_format.features.values()]
+    return [encode_ids(user), encode_ids(item), time, pa.repeat(pa.scalar(_GOOD, pa.int8()), len(time)), *values]
 
 
 def _parse_one_by_one(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonFormat) -> list[pa.Array]:
     """Returns the columns of any lines."""
     rows = [_row(block[start:end], row_format) for start, end in zip(starts, ends, strict=True)]
-    users, items, numbers, texts, weights, faults = zip(*rows, strict=True)
+    users, items, numbers, texts, faults, *values = zip(*rows, strict=True)
     ids = [pa.array(column, pa.binary()).dictionary_encode() for column in (users, items)]
     times = times_of_text(pa.array(texts, pa.binary()), row_format.time_unit)
     times = pc.coalesce(pa.array(numbers, pa.int64()), times)
-    return [*ids, times, pa.array(weights, pa.float64()), pa.array(faults, pa.int8())]
+    return [*ids, times, pa.array(faults, pa.int8()), *(pa.array(of_one, pa.float64()) for of_one in values)]
 
 
-def _row(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None, bytes | None, float | None, int]:
-    """Returns user id, item id, time if it is a number, time if it is text, weight, and the fault of one line."""
+def _row(
+    line: bytes, row_format: JsonFormat
+) -> tuple[bytes, bytes, int | None, bytes | None, int, *tuple[float | None, ...]]:
+    """Returns user id, item id, time if it is a number, time if it is text, fault and other inputs of one line."""
     row = _object(line)
     if row is None:
         return _row_of_pyarrow(line, row_format)
@@ -148,11 +157,13 @@ def _row(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None,
     text = time.encode("utf-8", "surrogatepass") if isinstance(time, str) else None
     user, item = _id(user), _id(item)
     fault = _BAD_ID if user is None or item is None else _GOOD
-    weight = None if row_format.weight is None else _number(row.get(row_format.weight))
-    return user or b"", item or b"", time if number else None, text, weight, fault
+    values = [_number(row.get(field)) for field in row_format.features.values()]
+    return user or b"", item or b"", time if number else None, text, fault, *values
 
 
-def _row_of_pyarrow(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, int | None, None, float | None, int]:
+def _row_of_pyarrow(
+    line: bytes, row_format: JsonFormat
+) -> tuple[bytes, bytes, int | None, None, int, *tuple[float | None, ...]]:
     """Returns what `_row` does of a line that is no JSON to Python.
 
     A few are to pyarrow, which does not look into fields that nobody reads: `Inf`, or a thousand brackets. They must
@@ -160,9 +171,9 @@ def _row_of_pyarrow(line: bytes, row_format: JsonFormat) -> tuple[bytes, bytes, 
     """
     columns = _parse_at_once(line, np.array([0]), np.array([len(line)]), row_format)
     if columns is None:
-        return b"", b"", None, None, None, _NOT_JSON
-    user, item, time, weight, fault = (column[0].as_py() for column in columns)
-    return user, item, time, None, weight, fault
+        return b"", b"", None, None, _NOT_JSON, *([None] * len(row_format.features))
+    user, item, time, fault, *values = (column[0].as_py() for column in columns)
+    return user, item, time, None, fault, *values
 
 
 def _object(line: bytes) -> dict | None:
@@ -176,10 +187,10 @@ def _object(line: bytes) -> dict | None:
 
 
 def _number(value: object) -> float | None:
-    """Returns a JSON number, None for anything else and for integers beyond all floats."""
+    """Returns a JSON number, None for null, and `_OTHER` for anything else and for integers beyond all floats."""
     if type(value) is int:
-        return float(value) if abs(value) < 2**1023 else None
-    return value if type(value) is float else None
+        return float(value) if abs(value) < 2**1023 else _OTHER
+    return value if value is None or type(value) is float else _OTHER
 
 
 def _id(value: object) -> bytes | None:

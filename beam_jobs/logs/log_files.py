@@ -9,7 +9,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from beam_jobs.logs.inputs import InputFile
-from beam_jobs.logs.log_rows import EVENT_SCHEMA, WEIGHTED_EVENT_SCHEMA, Rows
+from beam_jobs.logs.log_rows import Rows, event_schema
+from tfdnc.contracts.features import Feature
 
 
 class LogFile(Protocol):
@@ -18,12 +19,10 @@ class LogFile(Protocol):
     Attributes:
         file: where it is.
         rules: by which well-formed rows of it are left out, in the order in which they are asked.
-        weighted: whether its events have weights.
     """
 
     file: InputFile
     rules: tuple[str, ...]
-    weighted: bool
 
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int | None]]:
         """Yields what `read` reads alone, in order: from where up to where; None is the end of the file.
@@ -42,15 +41,17 @@ class Log:
     Attributes:
         source: what the config names, for messages.
         files: at least one.
+        features: the inputs that the events of every file have beside their times.
     """
 
     source: str
     files: tuple[LogFile, ...]
+    features: tuple[Feature, ...] = ()
 
     @property
     def event_schema(self) -> pa.Schema:
-        """Columns of the events of every file: the config names a weight for all of them or for none."""
-        return WEIGHTED_EVENT_SCHEMA if self.files[0].weighted else EVENT_SCHEMA
+        """Columns of the events of every file."""
+        return event_schema(self.features)
 
     @property
     def rules(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The formats of logs: which files a config means, and where in their rows the columns stand."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from beam_jobs.logs.csv_rows import UTF8_MARK, RowFormat
@@ -15,10 +15,11 @@ from beam_jobs.logs.quoted_text import split_line
 from beam_jobs.logs.text_files import TextFile
 from tfdnc.contracts.data_config import DataConfig, Quotes
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import TIME, WEIGHT, Feature, log_features
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
-_MOVIELENS_ROW = RowFormat(separator=b"::", quotes="none", num_columns=4, user=0, item=1, time=3)
+_MOVIELENS_COLUMNS = ("user_id", "movie_id", "rating", "timestamp")
 _FIRST_BYTES = 1 << 16  # of a file without a header, to see what its rows hold
 _SEPARATORS = ("\t", ";", "|", ",", " ")  # to be found in a header, the likeliest first
 _SHOWN = 500  # characters of a first line that a message quotes
@@ -41,7 +42,7 @@ def find_log(config: DataConfig) -> Log:
     if not files:
         names = "an empty file" if len(found) == 1 else f"{len(found)} empty files"
         raise UserError(f"Expected events in {source}, found {names}.")
-    return Log(source, tuple(files))
+    return Log(source, tuple(files), _features(config))
 
 
 def folder_of(config: DataConfig) -> str:
@@ -67,8 +68,9 @@ def _find_movielens(config: DataConfig) -> list[InputFile]:
 
 
 def _movielens_file(file: InputFile, config: DataConfig) -> TextFile:
-    del config
-    return TextFile(file, _MOVIELENS_ROW, _mark_length(_read_head(file)))
+    features = _places(_MOVIELENS_COLUMNS, config, file)
+    rows = RowFormat(b"::", "none", len(_MOVIELENS_COLUMNS), user=0, item=1, time=3, features=features)
+    return TextFile(file, rows, _mark_length(_read_head(file)))
 
 
 def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
@@ -78,19 +80,21 @@ def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
     else:
         header, data_start = list(config.header), _mark_length(_read_head(file))
     advice = partial(_advice, header)
-    columns = {key: column_of(header, name, file, advice(key)) for key, name in _column_names(config).items()}
+    named = _column_names(config).items()
+    columns = {key: column_of(header, name, file, advice(f"data.columns.{key}")) for key, name in named}
     columns = {"time": None, **columns}
-    rows = RowFormat(separator, config.quotes, len(header), **columns, time_unit=config.time_unit)
+    features = _places(header, config, file, advice)
+    rows = RowFormat(separator, config.quotes, len(header), **columns, time_unit=config.time_unit, features=features)
     return TextFile(file, rows, data_start)
 
 
 def _advice(header: list[str], key: str) -> str:
-    """Returns what to do about a CSV file without the column that `data.columns` has under a key."""
+    """Returns what to do about a CSV file without the column that the config names under a key."""
     if len(header) == 1:
         return _other_separator(header[0], "doubled") or "separate the fields by data.separator"
     if any(name.isdecimal() for name in header):
         return "begin the file with a line of column names, which this seems to lack, or name them in data.header"
-    return f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}"
+    return f"set {key}{NO_TIMES if key == 'data.columns.time' else ''}"
 
 
 def _other_separator(line: str, quotes: Quotes) -> str | None:
@@ -107,11 +111,12 @@ def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
     head = _read_head(file)
     data_start = _mark_length(head)
     numbers = numbers_in(head[data_start:], [name for name in ids_and_time if name is not None])
-    return TextFile(file, JsonFormat(**names, time_unit=config.time_unit, numbers=numbers), data_start)
+    rows = JsonFormat(**names, time_unit=config.time_unit, numbers=numbers, features=_feature_columns(config))
+    return TextFile(file, rows, data_start)
 
 
 def _parquet_file(file: InputFile, config: DataConfig) -> ParquetFile:
-    return find_parquet(file, _column_names(config), config.time_unit)
+    return find_parquet(file, _column_names(config), config.time_unit, _feature_columns(config))
 
 
 def _find_kuairand(config: DataConfig) -> list[InputFile]:
@@ -137,8 +142,15 @@ def _kuairand_file(file: InputFile, config: DataConfig) -> TextFile:
     if rows.tab is not None:
         wanted.append(Wanted("tab", column("tab"), str(rows.tab), _NUMBER[0], f"tab is {_NUMBER[1]}"))
     user, item, time = column("user_id"), column("video_id"), column("time_ms")
+    features = _places(header, config, file)
+    for feature in (feature for feature, place in features.items() if place in {one.column for one in wanted}):
+        raise UserError(
+            f"Expected columns in data.events that tell events apart, got {feature.name}: data.kuairand asks for one "
+            "value of it. Take it out."
+        )
     # All of its fields are numbers: no need to search gigabytes for quotes before the first row is read.
-    return TextFile(file, RowFormat(b",", "none", len(header), user, item, time, "ms", tuple(wanted)), data_start)
+    row_format = RowFormat(b",", "none", len(header), user, item, time, "ms", tuple(wanted), features)
+    return TextFile(file, row_format, data_start)
 
 
 _FORMATS: dict[str, tuple[Callable[[DataConfig], list[InputFile]], Callable[[InputFile, DataConfig], LogFile]]] = {
@@ -152,8 +164,28 @@ _FORMATS: dict[str, tuple[Callable[[DataConfig], list[InputFile]], Callable[[Inp
 
 
 def _column_names(config: DataConfig) -> dict[str, str]:
-    """Returns "user", "item" and, if the log has them, "time" and "weight" -> name of the column in the log."""
-    return config.columns.model_dump(exclude_none=True)
+    """Returns "user", "item" and, if the log has one, "time" -> name of the column in the log."""
+    return config.columns.model_dump(include={"user", "item", "time"}, exclude_none=True)
+
+
+def _features(config: DataConfig) -> tuple[Feature, ...]:
+    """Returns the inputs of events that are read beside the time."""
+    return tuple(feature for feature in log_features(config) if feature != TIME)
+
+
+def _feature_columns(config: DataConfig) -> dict[Feature, str]:
+    """Returns the names of their columns in the log."""
+    return {one: config.columns.weight if one == WEIGHT else one.name for one in _features(config)}
+
+
+def _places(
+    header: Sequence[str], config: DataConfig, file: InputFile, advice: Callable[[str], str] = "set {}".format
+) -> dict[Feature, int]:
+    """Returns the positions of their columns among those of a file; `advice` by key is what to do about none."""
+    return {
+        feature: column_of(list(header), name, file, advice(feature.config_key))
+        for feature, name in _feature_columns(config).items()
+    }
 
 
 def _read_head(file: InputFile) -> bytes:

@@ -1,27 +1,34 @@
 """What a row of a log must be, whatever its format: which rows are events, and what becomes of the others."""
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_jobs.logs.event_weights import BAD_WEIGHT
+from beam_jobs.logs.feature_values import READERS
 from beam_jobs.logs.log_times import complaint
+from tfdnc.contracts.features import TIME, Feature
 
 EVENT_SCHEMA = pa.schema(
     [
         ("user", pa.dictionary(pa.int32(), pa.string())),
         ("item", pa.dictionary(pa.int32(), pa.string())),
-        ("time", pa.int64()),
+        (TIME.event_column, TIME.form.arrow),
     ]
 )
-"""Columns of the checked events of one block, in file order."""
+"""Columns of the checked events of one block, in file order, of a log that knows nothing more of them."""
 
-WEIGHTED_EVENT_SCHEMA = EVENT_SCHEMA.append(pa.field("weight", pa.float32()))
-"""The same of a log that has weights."""
+
+def event_schema(features: Iterable[Feature]) -> pa.Schema:
+    """Returns the columns of the events of a log with these inputs beside its times."""
+    layout = EVENT_SCHEMA
+    for feature in features:
+        layout = layout.append(pa.field(feature.event_column, feature.form.arrow))
+    return layout
+
 
 EMPTY_USER, EMPTY_ITEM = "empty user id", "empty item id"
 NOT_UTF8 = "id is not UTF-8"
@@ -61,7 +68,7 @@ class Columns:
         time_unit: `data.time_unit`, for what is said of a missing time.
         values: `[R]` dictionary of bytes, one array per `wanted` of the format.
         wanted: what those must be for a row to count.
-        weight: `[R]` float32, null where there is no weight that may be one; None: the log has none.
+        features: the other inputs of events, `[R]` as `READERS` read them, null where a value is malformed.
         unreadable: (mask `[R]`, reason) for rows that could not even be split into columns.
     """
 
@@ -71,7 +78,7 @@ class Columns:
     time_unit: str
     values: tuple[pa.DictionaryArray, ...] = ()
     wanted: tuple[Wanted, ...] = ()
-    weight: pa.Array | None = None
+    features: Mapping[Feature, pa.Array] = field(default_factory=dict)
     unreadable: tuple[tuple[np.ndarray, str], ...] = ()
 
 
@@ -81,7 +88,7 @@ class Rows:
 
     Attributes:
         offset: bytes of the (decompressed) file before the block; rows, in Parquet.
-        events: the well-formed rows that count, `EVENT_SCHEMA` or `WEIGHTED_EVENT_SCHEMA`.
+        events: the well-formed rows that count, in the columns of `event_schema`.
         malformed: (offset, text, reason) of the malformed ones, in file order.
         filtered: how many well-formed ones each rule left out.
         lines_joined: lines of text that go on with a row, inside quotes; every other line is a row, or blank.
@@ -132,14 +139,11 @@ def check(columns: Columns, offset: int, locate: Locate) -> Rows:
         offset: of the block.
         locate: numbers of rows -> (offset, text) of each.
     """
-    wanted, layout, numbers = columns.wanted, EVENT_SCHEMA, [columns.time]
+    wanted, numbers = columns.wanted, [columns.time, *columns.features.values()]
     users, user_codes, user_complaints = _check_ids(columns.user, EMPTY_USER)
     items, item_codes, item_complaints = _check_ids(columns.item, EMPTY_ITEM)
     absent = [(_is_null(columns.time), complaint(columns.time_unit))]
-    if columns.weight is not None:
-        layout = WEIGHTED_EVENT_SCHEMA
-        numbers.append(columns.weight)
-        absent.append((_is_null(columns.weight), BAD_WEIGHT))
+    absent += [(_is_null(values), READERS[one.kind].complaint(one.name)) for one, values in columns.features.items()]
     checked = [_check_values(column, one) for column, one in zip(columns.values, wanted, strict=True)]
     complaints = [*columns.unreadable, *user_complaints, *item_complaints, *absent]
     complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
@@ -162,7 +166,7 @@ def check(columns: Columns, offset: int, locate: Locate) -> Rows:
         pa.DictionaryArray.from_arrays(pa.array(item_codes), items),
         *numbers,
     ]
-    return Rows(offset, pa.RecordBatch.from_arrays(events, schema=layout), malformed, filtered)
+    return Rows(offset, pa.RecordBatch.from_arrays(events, schema=event_schema(columns.features)), malformed, filtered)
 
 
 def _is_null(column: pa.Array) -> np.ndarray:

@@ -1,18 +1,20 @@
 """Parquet files -> checked rows: a span is a row group, and only the columns that are needed are read."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.logs.event_weights import is_number, weights_of
+from beam_jobs.logs.event_weights import is_number
+from beam_jobs.logs.feature_values import READERS
 from beam_jobs.logs.inputs import InputFile, open_bytes
 from beam_jobs.logs.log_rows import Columns, Rows, as_bytes, check, encode_ids
 from beam_jobs.logs.log_times import ISO, NO_TIMES, no_times, times_of_text, times_of_timestamps
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature
 
 _ROW_BYTES = 32  # of the three columns in memory, about
 
@@ -28,7 +30,7 @@ class ParquetFile:
         time: name of the column with the time: integers, text or timestamps; None: the log has none, and is in order.
         time_unit: `data.time_unit`.
         num_row_groups: how many row groups the file has.
-        weight: name of the column with the weight: numbers or text; None: the log has none.
+        features: names of the columns with the other inputs of events: numbers or text.
     """
 
     file: InputFile
@@ -37,14 +39,9 @@ class ParquetFile:
     time: str | None
     time_unit: str
     num_row_groups: int
-    weight: str | None = None
+    features: Mapping[Feature, str] = field(default_factory=dict)
 
     rules = ()
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the rows have weights."""
-        return self.weight is not None
 
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
         """Yields every row group, whatever its size."""
@@ -54,7 +51,8 @@ class ParquetFile:
 
     def read(self, start: int, end: int, chunk_bytes: int) -> Iterator[Rows]:
         """Yields the rows of row groups."""
-        names = [name for name in (self.user, self.item, self.time, self.weight) if name is not None]
+        names = [self.user, self.item, *([] if self.time is None else [self.time]), *self.features.values()]
+        names = list(dict.fromkeys(names))  # a column may be two inputs
         with open_bytes(self.file) as stream:
             parquet = pq.ParquetFile(stream, read_dictionary=[self.user, self.item])
             offset = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
@@ -73,8 +71,9 @@ class ParquetFile:
             for row, values in zip(rows, bad, strict=True):
                 yield offset + int(row), json.dumps(values, ensure_ascii=False).encode()
 
-        weight = weights_of(_numbers(batch[self.weight])) if self.weighted else None
-        return check(Columns(encode_ids(user), encode_ids(item), times, self.time_unit, weight=weight), offset, locate)
+        features = {one: READERS[one.kind].read(_numbers(batch[name])) for one, name in self.features.items()}
+        columns = Columns(encode_ids(user), encode_ids(item), times, self.time_unit, features=features)
+        return check(columns, offset, locate)
 
 
 def _whole(batches: Iterator[pa.RecordBatch], file: InputFile) -> Iterator[pa.RecordBatch]:
@@ -85,13 +84,16 @@ def _whole(batches: Iterator[pa.RecordBatch], file: InputFile) -> Iterator[pa.Re
         raise UserError(f"Expected a whole Parquet file at {file.path}, could not read its rows: {error}.") from error
 
 
-def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> ParquetFile:
+def find_parquet(
+    file: InputFile, columns: dict[str, str], time_unit: str, features: Mapping[Feature, str]
+) -> ParquetFile:
     """Returns the file as one of a log.
 
     Args:
         file: where it is.
-        columns: "user", "item", and perhaps "time" and "weight" -> name of the column.
+        columns: "user", "item", and perhaps "time" -> name of the column.
         time_unit: `data.time_unit`.
+        features: names of the columns of the other inputs of events.
 
     Raises:
         UserError: it is not Parquet, or lacks a column, or has other types there than can be read.
@@ -103,20 +105,21 @@ def find_parquet(file: InputFile, columns: dict[str, str], time_unit: str) -> Pa
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"Expected a Parquet file at {file.path}, could not read its schema: {error}.") from error
     for key, name in columns.items():
-        if found.names.count(name) > 1:
-            raise UserError(f"Expected one column {name!r} in {file.path}, found several; rename all but one.")
-        if found.get_field_index(name) < 0:
-            raise UserError(
-                f"Expected column {name!r} in {file.path}, found {', '.join(found.names)}; "
-                f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}."
-            )
-        kind = found.field(name).type
-        if key == "weight":
-            _refuse_weights(file, name, kind)
-        else:
-            _refuse_type(file, name, kind, time_unit if key == "time" else None)
+        advice = f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}"
+        _refuse_type(file, name, _type_of(found, name, file, advice), time_unit if key == "time" else None)
+    for feature, name in features.items():
+        _refuse_other_than_numbers(file, name, _type_of(found, name, file, f"set {feature.config_key}"))
     names = {"time": None, **columns}
-    return ParquetFile(file, **names, time_unit=time_unit, num_row_groups=num_row_groups)
+    return ParquetFile(file, **names, time_unit=time_unit, num_row_groups=num_row_groups, features=features)
+
+
+def _type_of(found: pa.Schema, name: str, file: InputFile, advice: str) -> pa.DataType:
+    """Returns the type of the one column of a name; `advice` is what to do if there is none."""
+    if found.names.count(name) > 1:
+        raise UserError(f"Expected one column {name!r} in {file.path}, found several; rename all but one.")
+    if found.get_field_index(name) < 0:
+        raise UserError(f"Expected column {name!r} in {file.path}, found {', '.join(found.names)}; {advice}.")
+    return found.field(name).type
 
 
 def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str | None) -> None:
@@ -135,8 +138,8 @@ def _refuse_type(file: InputFile, name: str, found: pa.DataType, time_unit: str 
         raise UserError(f"Expected {expected} in column {name!r} of {file.path}, found {found}; {advice}.")
 
 
-def _refuse_weights(file: InputFile, name: str, found: pa.DataType) -> None:
-    """Raises a `UserError` if weights cannot be read from such a column."""
+def _refuse_other_than_numbers(file: InputFile, name: str, found: pa.DataType) -> None:
+    """Raises a `UserError` if numbers cannot be read from such a column."""
     kind = found.value_type if pa.types.is_dictionary(found) else found
     if not (is_number(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
         raise UserError(
@@ -155,7 +158,7 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _numbers(column: pa.Array) -> pa.Array:
-    """Returns a column that `_refuse_weights` has let through as numbers or bytes."""
+    """Returns a column that `_refuse_other_than_numbers` has let through as numbers or bytes."""
     column = _plain(column)
     if pa.types.is_decimal(column.type):
         return column.cast(pa.float64())

@@ -33,11 +33,6 @@ class TextFile:
         """The rules by which well-formed rows are left out."""
         return tuple(wanted.rule for wanted in self.row_format.wanted)
 
-    @property
-    def weighted(self) -> bool:
-        """Whether the rows have weights."""
-        return self.row_format.weight is not None
-
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int | None]]:
         """Yields ranges of bytes; the rows of one are those whose first byte lies inside.
 

@@ -1,8 +1,9 @@
 """Requests with their answers inside a bundle: what a version said when it was exported, to be asked again later."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +15,9 @@ from serving.bundles import bundle
 from serving.predict import predict
 from serving.servable import Servable
 from tfdnc.contracts import bundle as contract
-from tfdnc.contracts import schema
+from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature
 
 RECORDED_ASSET = "assets.extra/tfdnc_recorded_requests"
 """TFRecord file of `PredictionLog`, each a `predict_log` with request and response."""
@@ -23,7 +25,7 @@ RECORDED_ASSET = "assets.extra/tfdnc_recorded_requests"
 UNKNOWN_ITEM = "an item that no log of this bundle has"
 
 _LATER = 1 << 40
-"""By how much recorded times are moved: seconds that a float32 could not hold, some days in microseconds."""
+"""Distance by which recorded times are moved: seconds that a float32 could not hold, some days in microseconds."""
 
 _ALPHAS = (contract.BUNDLE_MERGE, 0.0, 0.5, 1.0, 2.0)
 
@@ -33,7 +35,8 @@ def record(
     histories: Sequence[Sequence[str]],
     num_candidates: int,
     max_candidates: int,
-    times: Sequence[Sequence[int]] | None = None,
+    features: Sequence[Feature] = (),
+    known: Sequence[Mapping[str, Any]] | None = None,
 ) -> int:
     """Loads the version at `path` as a server does, asks every signature, and stores requests and answers in it.
 
@@ -45,9 +48,9 @@ def record(
         histories: Real ones, of different lengths; users without history or with unknown ids are added here.
         num_candidates: What `serving_default` returns.
         max_candidates: The most that `retrieve` returns.
-        times: Of each history those of its items and, last, of the request, for a model that reads times. Every
-            request with times is stored a second time, with all of them moved by a constant and the same answer: only
-            differences may count.
+        features: Inputs that the model reads beside the histories. Every request with one of which only differences
+            count is stored a second time, with all of its values moved by a constant and the same answer.
+        known: Of each history the values of these inputs by the names of their tensors.
 
     Returns:
         The number of requests.
@@ -56,33 +59,38 @@ def record(
         UserError: The version cannot be loaded.
         ServingError: It does not answer.
     """
-    users = [*zip(histories, times or itertools.repeat([]), strict=False), ([], []), ([UNKNOWN_ITEM], [])]
-    users += [([UNKNOWN_ITEM, *history], []) for history in histories[:1]]
+    users = [*zip(histories, known or [{}] * len(histories), strict=True), ([], {}), ([UNKNOWN_ITEM], {})]
+    users += [([UNKNOWN_ITEM, *history], {}) for history in histories[:1]]
     servable = Servable.load(contract.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
     try:
         pairs = [
             (request, predict(servable, request))
-            for request in _requests(servable, users, (max_candidates, num_candidates, 1), times is not None)
+            for request in _requests(servable, users, (max_candidates, num_candidates, 1), features)
         ]
     finally:
         servable.close()
-    pairs += [(_move_times(request), answer) for request, answer in pairs if contract.HISTORY_TIMES in request.inputs]
+    relative = {row.name: row for one in features if one.form.relative for row in one.request_rows}
+    moved = [pair for pair in pairs if relative.keys() & pair[0].inputs.keys()]
+    pairs += [(_move(request, relative), answer) for request, answer in moved]
     write_recorded(path, pairs)
     return len(pairs)
 
 
 def _requests(
-    servable: Servable, users: list[tuple[list[str], list[int]]], lengths: Sequence[int], with_times: bool
+    servable: Servable,
+    users: list[tuple[Sequence[str], Mapping[str, Any]]],
+    lengths: Sequence[int],
+    features: Sequence[Feature],
 ) -> Iterator[predict_pb2.PredictRequest]:
     """Every signature, for each user alone and for all at once, with lengths, alphas and merges that take turns."""
     turns = zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), itertools.cycle((False, True)), strict=False)
     per_user = [(*user, length, alpha, joint) for user, length, alpha, joint in turns]
     for batch in [[user] for user in per_user] + [per_user]:
-        histories, times, length, alpha, joint = map(list, zip(*batch, strict=True))
-        when = _when(times) if with_times else {}
-        yield messages.retrieve_request(histories, **when)
-        retrieve = messages.retrieve_request(histories, length, alpha, **when)
-        encode = messages.encode_request(histories, **when)
+        histories, known, length, alpha, joint = map(list, zip(*batch, strict=True))
+        beside = messages.known_arguments(features, known)
+        yield messages.retrieve_request(histories, **beside)
+        retrieve = messages.retrieve_request(histories, length, alpha, **beside)
+        encode = messages.encode_request(histories, **beside)
         yield retrieve
         yield encode
         encoding = messages.read_encoding(predict(servable, encode))
@@ -90,25 +98,19 @@ def _requests(
         yield messages.search_request(encoding, histories, length, **merges)
         best = [found.item_ids[:1] for found in messages.read_retrievals(predict(servable, retrieve))]
         controls = _controls(encoding.intent.shape[1], np.array(joint))
-        yield messages.retrieve_request(histories, length, **merges, exclude=best, **controls, **when)
-        yield messages.retrieve_request(histories, length, joint_alpha=alpha, **when)
+        yield messages.retrieve_request(histories, length, **merges, exclude=best, **controls, **beside)
+        yield messages.retrieve_request(histories, length, joint_alpha=alpha, **beside)
         yield messages.describe_request(len(histories))
 
 
-def _when(times: list[list[int]]) -> dict[str, list]:
-    """Arguments about time, given the times of the items and the request of every user; [] where they are unknown."""
-    unknown = schema.UNKNOWN_TIME
-    return {"times": [row[:-1] for row in times], "request_time": [row[-1] if row else unknown for row in times]}
-
-
-def _move_times(request: predict_pb2.PredictRequest) -> predict_pb2.PredictRequest:
-    """The same request by a clock with another zero point."""
+def _move(request: predict_pb2.PredictRequest, rows: Mapping[str, Row]) -> predict_pb2.PredictRequest:
+    """The same request with the known values of some inputs moved, as by a clock with another zero point."""
     moved = predict_pb2.PredictRequest()
     moved.CopyFrom(request)
-    for name in (contract.HISTORY_TIMES, contract.REQUEST_TIME):
-        times = tensors.decode(request.inputs[name])
+    for name, row in rows.items():
+        values = tensors.decode(request.inputs[name])
         moved.inputs[name].Clear()
-        tensors.encode(np.where(times == schema.UNKNOWN_TIME, times, times + _LATER), moved.inputs[name])
+        tensors.encode(np.where(values == row.neutral, values, values + _LATER), moved.inputs[name])
     return moved
 
 

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from serving import messages
-from serving.arguments import ClusterNumbers, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
@@ -52,6 +52,7 @@ class AsyncRetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
+        features: EventFeatures | None = None,
         joint_alpha: Numbers | None = None,
         exclude: TextRows | None = None,
         cluster_quotas: ClusterNumbers | None = None,
@@ -70,6 +71,7 @@ class AsyncRetrievalClient(Client):
             "alpha": alpha,
             "times": times,
             "request_time": request_time,
+            "features": features,
             "joint_alpha": joint_alpha,
             "exclude": exclude,
             "cluster_quotas": cluster_quotas,
@@ -88,10 +90,11 @@ class AsyncRetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
+        features: EventFeatures | None = None,
         timeout: float | None = None,
     ) -> Encoding:
         """Returns user embeddings and intents; see `RetrievalClient.encode`."""
-        parts, deadline = self._encodings(histories, times, request_time), self._deadline(timeout)
+        parts, deadline = self._encodings(histories, times, request_time, features), self._deadline(timeout)
         return batches.join_encodings(await self._predict(parts, messages.read_encoding, deadline))
 
     async def cluster_names(self, *, timeout: float | None = None) -> list[str]:

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving import arguments, messages
-from serving.arguments import NumberRows, TextRows, WholeNumbers
+from serving.arguments import EventFeatures, NumberRows, TextRows, WholeNumbers
 from serving.client import batches, clusters, connection, refusals
 from serving.client.answers import SIGNATURE_DEF, RetrievalError
 from serving.client.batches import Part
@@ -103,8 +103,14 @@ class Client:
     def _retrievals(self, wishes: dict[str, Any]) -> Iterator[Part]:
         return self._parts(messages.retrieve_request(**wishes))
 
-    def _encodings(self, histories: TextRows, times: NumberRows | None, request_time: WholeNumbers) -> Iterator[Part]:
-        request = messages.encode_request(histories, times, request_time)
+    def _encodings(
+        self,
+        histories: TextRows,
+        times: NumberRows | None,
+        request_time: WholeNumbers,
+        features: EventFeatures | None,
+    ) -> Iterator[Part]:
+        request = messages.encode_request(histories, times, request_time, features)
         if not _rows(request):
             raise ValueError("Expected at least one history, got none.")
         return self._parts(request)
@@ -119,6 +125,9 @@ class Client:
             raise ValueError(f"Expected num_candidates together with {' and '.join(named)}, got None. Say how many.")
         read = {"histories": arguments.text_rows, "exclude": arguments.text_rows, "times": arguments.number_rows}
         rows = {name: read[name](wishes[name], name) for name in read if wishes[name] is not None}
+        if isinstance(wishes["features"], Mapping):
+            known = wishes["features"].items()
+            rows["features"] = {name: arguments.number_rows(values, f"features[{name!r}]") for name, values in known}
         lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in wishes.items()}
         return clusters.per_history(named, len(rows["histories"])), lists | rows
 

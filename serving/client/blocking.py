@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from serving import messages
-from serving.arguments import ClusterNumbers, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
@@ -46,6 +46,7 @@ class RetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
+        features: EventFeatures | None = None,
         joint_alpha: Numbers | None = None,
         exclude: TextRows | None = None,
         cluster_quotas: ClusterNumbers | None = None,
@@ -67,6 +68,9 @@ class RetrievalClient(Client):
             times: [B] sequences, when each item of the history was, for a model that reads times; -1 for an unknown
                 time, an empty sequence for a history of these.
             request_time: When the candidates are asked for, for all users or one number each, with `times`.
+            features: Other inputs of events that the model reads, such as `{"dwell": [[3.5, None], [12]]}`: by name [B]
+                sequences, a number for each item of the history, None for an unknown one, an empty sequence for a
+                history of these.
             joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge.
             exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
@@ -94,6 +98,7 @@ class RetrievalClient(Client):
             "alpha": alpha,
             "times": times,
             "request_time": request_time,
+            "features": features,
             "joint_alpha": joint_alpha,
             "exclude": exclude,
             "cluster_quotas": cluster_quotas,
@@ -112,15 +117,16 @@ class RetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
+        features: EventFeatures | None = None,
         timeout: float | None = None,
     ) -> Encoding:
-        """Returns user embeddings and intents of [B] histories, B at least 1; `times`, `request_time` as `retrieve`.
+        """Returns user embeddings and intents of [B] histories, B at least 1; the inputs are those of `retrieve`.
 
         Raises:
             ValueError: No history, or one that is not a sequence of text.
             RetrievalError: See `retrieve`.
         """
-        parts, deadline = self._encodings(histories, times, request_time), self._deadline(timeout)
+        parts, deadline = self._encodings(histories, times, request_time, features), self._deadline(timeout)
         return batches.join_encodings(self._predict(parts, messages.read_encoding, deadline))
 
     def cluster_names(self, *, timeout: float | None = None) -> list[str]:

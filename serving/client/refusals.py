@@ -7,6 +7,7 @@ from tfdnc.contracts import bundle as contract
 
 _SIGNATURE_MISSING = 'Serving signature key "'  # TF Serving's words, as are those below
 _NO_LABEL = "Unrecognized servable version label"
+_BESIDE = "history_"  # begins the name of a declared input of events
 _EXTRA, _MISSING = "Sent extra: ", "Missing but required: "
 
 
@@ -65,6 +66,8 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times are unknown."
     if contract.HISTORY_TIMES in extra:
         return " This model reads no times: leave out `times` and `request_time`."
+    if _BESIDE in missing + extra:
+        return " Give in `features` what the model of this bundle reads, [] for users of whom it is unknown, no more."
     if contract.JOINT_ALPHA in missing + extra:
         return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."
     return ""

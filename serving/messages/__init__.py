@@ -13,6 +13,7 @@ from serving.messages.inputs import history_array, tensor_of
 from serving.messages.requests import (
     describe_request,
     encode_request,
+    known_arguments,
     retrieve_request,
     search_request,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "describe_request",
     "encode_request",
     "history_array",
+    "known_arguments",
     "read_cluster_names",
     "read_encoding",
     "read_retrievals",

@@ -64,8 +64,14 @@ def _per_event(row: Row, value: Any, histories: Histories) -> np.ndarray:
         )
     if not text:
         dtype = row.numpy_dtype.type
+        rows = [[row.neutral if _is_missing(value) else value for value in given] for given in rows]
         rows = [arguments.per_row(given, len(given), dtype, row.says, row.least) if given else [] for given in rows]
     return _pad(rows, max(lengths, default=0), row.neutral, row.numpy_dtype)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, or NaN, which table tools have in its place."""
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _excluded(row: Row, value: Any, histories: Histories) -> np.ndarray:

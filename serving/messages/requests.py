@@ -7,11 +7,12 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, tensors
-from serving.arguments import ClusterNumbers, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.messages.answers import Encoding
 from serving.messages.inputs import Histories, tensor_of
 from tfdnc.contracts import bundle
 from tfdnc.contracts.bundle import Row
+from tfdnc.contracts.features import TIME, Feature, Kind, event_feature
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 Inputs = dict[str, np.ndarray]
@@ -24,6 +25,7 @@ def retrieve_request(
     *,
     times: NumberRows | None = None,
     request_time: WholeNumbers = UNKNOWN_TIME,
+    features: EventFeatures | None = None,
     joint_alpha: Numbers | None = None,
     exclude: TextRows | None = None,
     cluster_quotas: ClusterNumbers | None = None,
@@ -44,6 +46,8 @@ def retrieve_request(
             learned from; -1 for an unknown one, an empty sequence for a history of these. Models that read times want
             it, others refuse it.
         request_time: When the candidates are asked for, for all users or one number each; -1 for a user without times.
+        features: What `model.inputs` names, by name: [B] sequences, a number for each item of the history; None for an
+            unknown one, an empty sequence for a history of these.
         joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
             probability, less spreads the list over more clusters. Negative where a user has another merge.
         exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
@@ -73,16 +77,20 @@ def retrieve_request(
             "Expected num_candidates together with alpha, exclude and what clusters get, got these alone. "
             "Say how many results you want."
         )
-    when = _times(times, request_time)
-    return _request(bundle.suitable(given), rows, given | when, bundle.TIMES if when else ())
+    declared, known = _declared(times, request_time, features)
+    return _request(bundle.suitable(given), rows, given | known, declared)
 
 
 def encode_request(
-    histories: TextRows, times: NumberRows | None = None, request_time: WholeNumbers = UNKNOWN_TIME
+    histories: TextRows,
+    times: NumberRows | None = None,
+    request_time: WholeNumbers = UNKNOWN_TIME,
+    features: EventFeatures | None = None,
 ) -> predict_pb2.PredictRequest:
-    """Returns the request for embeddings and intents of [B] histories; times as for `retrieve_request`."""
-    rows, when = arguments.text_rows(histories, "histories"), _times(times, request_time)
-    return _request("encode", rows, when, bundle.TIMES if when else ())
+    """Returns the request for embeddings and intents of [B] histories; their inputs as for `retrieve_request`."""
+    rows = arguments.text_rows(histories, "histories")
+    declared, known = _declared(times, request_time, features)
+    return _request("encode", rows, known, declared)
 
 
 def search_request(
@@ -112,13 +120,41 @@ def describe_request(rows: int = 1) -> predict_pb2.PredictRequest:
     return _request("describe", [[]] * rows, {})
 
 
-def _times(times: NumberRows | None, request_time: WholeNumbers) -> dict[str, Any]:
-    """Returns the arguments for `bundle.TIMES`, none where `times` is None."""
+def known_arguments(features: Sequence[Feature], users: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the arguments of `retrieve_request` that say what is known of users.
+
+    Args:
+        features: Inputs that the model reads beside the histories.
+        users: [B] of each the values by names of their tensors; what is not in it is unknown.
+    """
+    known = {}
+    for feature, row in ((one, row) for one in features for row in one.request_rows):
+        unknown = [] if row.shape == bundle.PER_EVENT else row.neutral
+        values = [user.get(row.name, unknown) for user in users]
+        if feature == TIME:
+            known[row.says] = values
+        else:
+            known.setdefault("features", {})[feature.name] = values
+    return known
+
+
+def _declared(
+    times: NumberRows | None, request_time: WholeNumbers, features: EventFeatures | None
+) -> tuple[list[Row], dict[str, Any]]:
+    """Returns the inputs that are said beside the histories, and the values of their arguments."""
+    rows, known = [], {}
     if times is not None:
-        return {"times": times, bundle.REQUEST_TIME: request_time}
-    if not np.all(np.asarray(request_time) == UNKNOWN_TIME):
+        rows += TIME.request_rows
+        known |= {"times": times, bundle.REQUEST_TIME: request_time}
+    elif not np.all(np.asarray(request_time) == UNKNOWN_TIME):
         raise ValueError("Expected times together with request_time, got request_time alone. Give the items' times.")
-    return {}
+    if features is not None and not isinstance(features, Mapping):
+        raise ValueError(f"Expected features to be a dict of values by name, got {type(features).__name__}.")
+    for name, values in (features or {}).items():
+        [row] = event_feature(name, Kind.NUMBER).request_rows
+        rows.append(row)
+        known[row.says] = values
+    return rows, known
 
 
 def _request(

@@ -10,6 +10,7 @@ import pytest
 from beam_jobs.sequences import prepare
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.features import WEIGHT, sequence_schema
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def write_sequences(tmp_path):
             splits = zip(*map(split, items), strict=True) if users else ((), (), ())
             columns = [list(users), items, times, *splits]
             columns += [[weights[shard][user] for user in users]] if weights else []
-            layout = schema.WEIGHTED_SEQUENCE_SCHEMA if weights else schema.SEQUENCE_SCHEMA
+            layout = sequence_schema([WEIGHT] if weights else [])
             arrays = [pa.array(c, f.type) for c, f in zip(columns, layout, strict=True)]
             table = pa.Table.from_arrays(arrays, schema=layout)
             pq.write_table(table, folder / schema.shard_name(shard, len(files), "parquet"), write_page_checksum=True)

@@ -12,6 +12,7 @@ from beam_jobs.examples import build_examples
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExamplesConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import TIME, WEIGHT
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before the first import of TensorFlow
 tf = pytest.importorskip("tensorflow")
@@ -19,6 +20,8 @@ tf = pytest.importorskip("tensorflow")
 # Item index -> sequence index, and the clusters {1, 2, 3}, {4, 5, 6, 7}.
 ORDER = [6, 1, 3, 7, 2, 5, 4]
 CLUSTERS = [0, 0, 0, 1, 1, 1, 1]
+FLOATS = {WEIGHT.key, "event_dwell"}
+TIMES = [TIME.key, TIME.target_key]
 FILES = [{"b": [6, 1, 7, 2], "c": [2, 2, 5]}, {}, {"a": [1, 2, 3, 4, 5, 6]}]
 
 
@@ -35,7 +38,7 @@ def build(write_sequences, write_items, tmp_path):
 
 def read(folder, names):
     """All records of a split as dicts of lists, read by stock TensorFlow."""
-    spec = {name: tf.io.RaggedFeature(tf.float32 if name == schema.WEIGHT else tf.int64) for name in names}
+    spec = {name: tf.io.RaggedFeature(tf.float32 if name in FLOATS else tf.int64) for name in names}
     files = [str(path) for path in sorted(folder.iterdir())]
     records = [tf.io.parse_single_example(record, spec) for record in tf.data.TFRecordDataset(files)]
     return [{name: value.numpy().tolist() for name, value in record.items()} for record in records]
@@ -43,7 +46,7 @@ def read(folder, names):
 
 def test_training_records(build):
     figures, output = build(num_negatives=3)
-    records = read(output / schema.TRAIN, schema.TRAIN_FEATURES)
+    records = read(output / schema.TRAIN, [*schema.TRAIN_FEATURES, TIME.key])
     # b: sequence indices 6, 1 are items 1, 2; c: 2 is item 5; a: 1, 2, 3, 4 are items 2, 5, 3, 7.
     assert [(r["user"], r["item"], r["cluster"]) for r in records] == [
         ([0], [1, 2], [0, 0]),
@@ -65,11 +68,11 @@ def test_weights_of_the_training_part_stand_in_the_training_records_alone(write_
 
     sequences = write_sequences(FILES, weights=[weigh(users) for users in FILES])
     build_examples(sequences, write_items(CLUSTERS, order=ORDER), ExamplesConfig(), 1, tmp_path / "examples")
-    records = read(tmp_path / "examples" / schema.TRAIN, [*schema.TRAIN_FEATURES, schema.WEIGHT])
-    assert [record[schema.WEIGHT] for record in records] == [[1.5, 0.25], [0.5], [0.25, 0.5, 0.75, 1.0]]
+    records = read(tmp_path / "examples" / schema.TRAIN, [*schema.TRAIN_FEATURES, WEIGHT.key])
+    assert [record[WEIGHT.key] for record in records] == [[1.5, 0.25], [0.5], [0.25, 0.5, 0.75, 1.0]]
     for split in (schema.VALIDATION, schema.TEST):
-        records = read(tmp_path / "examples" / split, [*schema.HELD_OUT_FEATURES, schema.WEIGHT])
-        assert not any(record[schema.WEIGHT] for record in records)
+        records = read(tmp_path / "examples" / split, [*schema.HELD_OUT_FEATURES, WEIGHT.key])
+        assert not any(record[WEIGHT.key] for record in records)
 
 
 @pytest.mark.parametrize("weigh", [lambda place: 0, lambda place: float(place == 0 or place > 3)])
@@ -96,7 +99,7 @@ def held_out(user, item, target, cluster, elapsed, target_elapsed):
 
 def test_held_out_records(build):
     _, output = build()
-    names = schema.HELD_OUT_FEATURES
+    names = [*schema.HELD_OUT_FEATURES, *TIMES]
     assert read(output / schema.VALIDATION, names) == [
         held_out([0], [1, 2], [4], [1], elapsed=[0, 1], target_elapsed=[3]),
         held_out([1], [5], [5], [1], elapsed=[0], target_elapsed=[1]),
@@ -140,7 +143,7 @@ def test_times_further_apart_than_an_int64_are_as_far_apart_as_it_can_say(write_
     times = pa.array([[-(2**63), -(2**63) + 5, 2**63 - 1, 2**63 - 1]], pa.list_(pa.int64()))
     pq.write_table(table.set_column(2, "times", times), path, write_page_checksum=True)
     build_examples(sequences, write_items([0, 0, 1, 1]), ExamplesConfig(), 1, tmp_path / "examples")
-    [record] = read(tmp_path / "examples" / schema.TEST, schema.HELD_OUT_FEATURES)
+    [record] = read(tmp_path / "examples" / schema.TEST, TIMES)
     assert (record["elapsed"], record["target_elapsed"]) == ([0, 5, 2**63 - 1], [0])
 
 

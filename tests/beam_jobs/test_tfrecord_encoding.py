@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from beam_jobs.tfrecord import Lists, Varints, encode_examples, encode_varints, floats, scalars, write_records
+from beam_jobs.tfrecord import Floats, Lists, Varints, encode_examples, encode_varints, scalars, write_records
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before the first import of TensorFlow
 tf = pytest.importorskip("tensorflow")
@@ -48,7 +48,9 @@ def test_records_equal_protobufs_own_deterministic_bytes(largest, length):
 def test_floats_equal_protobufs_own_bytes():
     values = np.array([0.0, 1.5, 1e-45, 3.4e38, 0.1], np.float32)
     starts, ends = np.array([0, 2, 4]), np.array([2, 2, 5])
-    for record, start, end in zip(encode_examples({"w": floats(values, starts, ends)}), starts, ends, strict=True):
+    for record, start, end in zip(
+        encode_examples({"w": Floats(values).lists(starts, ends)}), starts, ends, strict=True
+    ):
         feature = tf.train.Feature(float_list=tf.train.FloatList(value=values[start:end]))
         expected = tf.train.Example(features=tf.train.Features(feature={"w": feature}))
         assert record == expected.SerializeToString(deterministic=True)

@@ -7,6 +7,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from serving import tensors
 from serving.messages import Encoding, retrieve_request, search_request
 from tfdnc.contracts import bundle
+from tfdnc.contracts.schema import UNKNOWN_NUMBER
 
 HISTORIES = [["1", "2"], ["3"]]
 
@@ -119,6 +120,9 @@ def test_clusters_are_controlled_for_all_users_or_each():
         ({"times": [[-30, -7], [5]], "request_time": 0}, "Expected times and request_time from 0 up, or -1 for"),
         ({"times": [[], []], "request_time": -2}, "Expected times and request_time from 0 up, or -1 for"),
         ({"times": [[], []], "request_time": [1, 2, 3]}, "Expected one request_time or 2, one per history"),
+        ({"features": [[1, 2], [3]]}, "Expected features to be a dict of values by name, got list"),
+        ({"features": {"dwell": [[1], [2]]}}, r"Expected features\['dwell'\] for each of 2 histories, none or as many"),
+        ({"features": {"dwell": [["1", "2"], [3]]}}, r"Expected features\['dwell'\] in numbers of float32"),
     ],
 )
 def test_what_no_server_could_answer_is_refused_before_it_is_sent(wishes, sentence):
@@ -136,3 +140,14 @@ def test_times_stand_beside_their_items_and_what_nobody_knows_is_minus_1(wishes)
     np.testing.assert_array_equal(inputs[bundle.HISTORY_TIMES], [[-1, 10**12, 10**12 + 5], [-1, -1, -1]])
     np.testing.assert_array_equal(inputs[bundle.REQUEST_TIME], [10**12 + 9, -1])
     assert inputs[bundle.HISTORY_TIMES].dtype == inputs[bundle.REQUEST_TIME].dtype == np.int64
+
+
+@pytest.mark.parametrize("wishes", [{}, {"num_candidates": 5}, {"num_candidates": 5, "exclude": [["1"], []]}])
+def test_features_stand_beside_their_items_and_a_missing_one_is_unknown(wishes):
+    features = {"dwell": [[0.5, None], [np.nan]], "price": [[], [7]]}
+    request = retrieve_request(HISTORIES, **wishes, times=[[], []], features=features)
+    inputs, unknown = inputs_of(request), np.float32(UNKNOWN_NUMBER)
+    np.testing.assert_array_equal(inputs["history_dwell"], np.float32([[unknown, 0.5, unknown], [unknown] * 3]))
+    np.testing.assert_array_equal(inputs["history_price"], np.float32([[unknown] * 3, [unknown, 7, unknown]]))
+    assert inputs["history_dwell"].dtype == np.float32
+    assert {bundle.HISTORY_TIMES, bundle.REQUEST_TIME} < set(inputs)

@@ -19,6 +19,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import training_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.station_names import StationName
 from tfdnc.training.records import read_training
@@ -41,7 +42,7 @@ class Trainer:
     def __init__(self, config: ExperimentConfig, items: ItemTable, examples: Path, steps: int):
         self._steps = steps
         self._items = items
-        records = read_training(examples / schema.TRAIN, times=config.model.times)
+        records = read_training(examples / schema.TRAIN, features=training_features(config))
         self._model, self._batches = assemble(config, items, records)
         self._count = tf.function(self._count_positions, reduce_retracing=True)
         self._fit(WARM_UP)

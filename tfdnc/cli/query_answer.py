@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from serving.bundles.bundle import read_manifest as read_bundle_manifest
 from serving.bundles.verify import find_version
 from serving.client import Retrieval, RetrievalClient, RetrievalError, Tls
 from serving.client.refusals import means_other_inputs
+from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_controls
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
+from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature, model_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.engine import read_manifest
@@ -41,8 +44,8 @@ def query(arguments: argparse.Namespace) -> None:
     items = read_items(run / stations.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
-    reads_times = manifest["config"]["model"]["times"]
-    user = find_user(arguments, run, items, reads_times)
+    features = _inputs_of(manifest["config"])
+    user = find_user(arguments, run, items, features)
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     with (
         _target(arguments, run) as target,
@@ -50,7 +53,7 @@ def query(arguments: argparse.Namespace) -> None:
     ):
         try:
             await_model(client, arguments.wait)
-            answer = _ask(client, user, reads_times, arguments)
+            answer = _ask(client, user, features, arguments)
         except RetrievalError as error:
             if means_other_inputs(error.said):
                 difference = "its model takes other inputs than the bundle of the run"
@@ -66,15 +69,19 @@ def query(arguments: argparse.Namespace) -> None:
     _show_answer(answer, user, items, _merge_of(arguments))
 
 
-def _ask(client: RetrievalClient, user: User, reads_times: bool, arguments: argparse.Namespace) -> Retrieval:
+def _inputs_of(config: dict[str, Any]) -> tuple[Feature, ...]:
+    """Returns the inputs of a bundle's model; other parts of its config may be of another release."""
+    data, model = ({key: config[section].get(key, {})} for section, key in (("data", "events"), ("model", "inputs")))
+    values = {"name": config["name"], "data": data, "model": model | {"times": config["model"]["times"]}}
+    return model_features(parse_config(values, "the bundle's manifest"))
+
+
+def _ask(client: RetrievalClient, user: User, features: Sequence[Feature], arguments: argparse.Namespace) -> Retrieval:
     controls: dict[str, Any] = {"exclude": [arguments.exclude]} if arguments.exclude else {}
     if arguments.joint_alpha is not None:
         controls["joint_alpha"] = arguments.joint_alpha
     controls |= cluster_controls(arguments)
-    if reads_times:
-        controls["times"] = [user.times]
-        if user.request_time is not None:
-            controls["request_time"] = user.request_time
+    controls |= known_arguments(features, [user.known])
     try:
         [answer] = client.retrieve([user.history], arguments.num_candidates, arguments.alpha, **controls)
     except ValueError as error:  # an unknown cluster, or bounds that contradict each other

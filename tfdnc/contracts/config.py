@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tfdnc.contracts.bundle import MAX_ROWS
 from tfdnc.contracts.config_errors import explain
-from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.data_config import DataConfig, InputName
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.overrides import apply_overrides
 from tfdnc.contracts.section import Alpha, Exponent, Finite, Positive, Rate, Section, Share, Sizes
@@ -89,6 +89,7 @@ class ModelConfig(Section):
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # whether an item's vector adds up embeddings of its features (`data.items.features`)
     times: bool = False  # whether an item's token says how long after it the next event, or the request, came
+    inputs: tuple[InputName, ...] = ()  # of `data.events`: what a token says beside its item; the others cost nothing
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelConfig":
@@ -114,6 +115,7 @@ class TrainConfig(Section):
     batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: as a log of this size needs
     random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
+    hidden_inputs: Share = 0.1  # model.inputs: the same for each of them
     hidden_items: Rate = 0.1  # model.item_features: share of the items that a step knows by their features only
     learning_rate: Annotated[Finite, Field(gt=0)] = 2e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
@@ -198,6 +200,14 @@ class ExperimentConfig(Section):
             raise ValueError(
                 "expected data.columns.time to name a column with model.times, got null: there are no times"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_are_declared(self) -> "ExperimentConfig":
+        for name in self.model.inputs:
+            if name not in self.data.events:
+                declared = ", ".join(self.data.events) or "nothing"
+                raise ValueError(f"expected model.inputs to name keys of data.events, got {name}; it has {declared}")
         return self
 
     @model_validator(mode="after")

@@ -58,6 +58,12 @@ class ColumnMapping(Section):
         return self
 
 
+InputName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=64)]
+"""Name of a declared input: that of its column in the log, and a part of the name of its tensor in requests."""
+
+EventKind = Literal["number"]
+"""What a column of the log holds that is known of an event once it has happened."""
+
 FeatureKind = Literal["value", "values", "number"]
 """What a column of the item file holds: one value, several (see `separator`), or a number, read by its quantile."""
 
@@ -111,6 +117,7 @@ class DataConfig(Section):
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
+    events: dict[InputName, EventKind] = Field({})  # columns with more that is known of an event, see `model.inputs`
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )
@@ -172,9 +179,14 @@ class DataConfig(Section):
         return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
 
     @property
+    def has_named_columns(self) -> bool:
+        """True for a log whose columns have the names of `columns`; MovieLens and KuaiRand bring their own."""
+        return self.format not in ("movielens", "kuairand")
+
+    @property
     def has_times(self) -> bool:
         """True for a log with times; without, all events are at time 0, in the order of the log."""
-        return self.format in ("movielens", "kuairand") or self.columns.time is not None
+        return not self.has_named_columns or self.columns.time is not None
 
     @model_validator(mode="after")
     def _times_are_not_missed(self) -> "DataConfig":
@@ -185,6 +197,15 @@ class DataConfig(Section):
         }
         for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
             raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")
+        return self
+
+    @model_validator(mode="after")
+    def _events_have_columns_of_their_own(self) -> "DataConfig":
+        taken = {self.columns.user, self.columns.item, self.columns.time} if self.has_named_columns else set()
+        for name in self.events.keys() & taken:
+            raise ValueError(f"expected columns in events that are not those of user, item and time, got {name}")
+        for name in self.events.keys() & {"time", "weight", "times"}:
+            raise ValueError(f"expected another name than {name} in events, which inputs of their own have")
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,8 @@ SEQUENCES = "sequences"
 """Folder of Parquet files, one per user bucket; a row is one user, sorted by user id inside a file.
 
 What a model may see of a user is in the three last columns and nowhere else: `items[:train_events]` to learn from, and
-`items[:p]` as the history of the target at position p.
+`items[:p]` as the history of the target at position p. Weights and declared inputs of events follow in columns of their
+own, see `tfdnc.contracts.features`.
 """
 
 SEQUENCE_SCHEMA = pa.schema(
@@ -31,9 +32,6 @@ SEQUENCE_SCHEMA = pa.schema(
         ("test", pa.int32()),  # of the test target, > validation; -1: none. A target has an event before it
     ]
 )
-
-WEIGHTED_SEQUENCE_SCHEMA = SEQUENCE_SCHEMA.append(pa.field("weights", pa.list_(pa.float32())))
-"""The same of a log with `data.columns.weight`: what every event counts in the training loss, finite and >= 0."""
 
 VOCABULARY = "vocabulary.parquet"
 """What prepare knows of every item, in order of `sequence_index` 1..N; those of `data.catalogue: items` come last."""
@@ -85,7 +83,12 @@ CLUSTERS = "clusters.json"
 # examples -> train, evaluate --------------------------------------------------------------------------------------
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-"""Folders of TFRecord files of `tf.train.Example`; every feature but `WEIGHT` is an int64 list, never negative.
+"""Folders of TFRecord files of `tf.train.Example`; the features below are int64 lists, never negative.
+
+What the log knows of its events beside the items is in features named by `features.Feature.key`: `elapsed` (int64,
+time since the user's event before, in the log's own unit; 0 for the first), `weight` (float, training only), and
+`event_NAME` of what `data.events` declares. Training records have `[T]` of each, held-out ones the same of the history,
+and `target_elapsed` `[1]`, the time from its last event to the target, when the request is made.
 
 A user without a training event has no training record, one without a validation or test target no record there.
 """
@@ -95,19 +98,13 @@ TRAIN_FEATURES = {
     "item": "[T] the user's training items, oldest first",
     "cluster": "[T] the cluster of each item",
     "negatives": "[T * R * n] row j: R sets of n negatives for target item[j]; 0 where its cluster has none left",
-    "elapsed": "[T] time since the user's event before, in the log's own unit; 0 for the first",
 }
-
-WEIGHT = "weight"
-"""Float feature [T] of the training records of a log with weights, and of no others: what each event counts."""
 
 HELD_OUT_FEATURES = {
     "user": "[1] index of the user",
     "item": "[T] every item before the target, oldest first: the history, and the items that count as seen",
     "target": "[1] the held-out item",
     "target_cluster": "[1] its cluster",
-    "elapsed": "[T] as in training",
-    "target_elapsed": "[1] time from the last event of the history to the target, when the request is made",
 }
 
 
@@ -154,3 +151,6 @@ EPOCH_LOG = "epochs.jsonl"
 
 UNKNOWN_TIME = -1
 """Says that a time, or the time between two events, is unknown; no time that is known may be below 0."""
+
+UNKNOWN_NUMBER = -1e30
+"""Says that a number is unknown, as does whatever is not above it; finite, because REST requests are JSON."""

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tfdnc.contracts.config import EvaluateConfig, ExperimentConfig, MergeConfig
+from tfdnc.contracts.features import TIME, Feature
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.schema import REPORT, UNKNOWN_TIME
+from tfdnc.contracts.schema import REPORT
 from tfdnc.evaluation import judge as judging
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.diversity import category_sets
@@ -156,7 +157,7 @@ def evaluate(
         "judged_by": _judged_by(settings, listed, judge),
         "merge_method": config.merge.method,
         "merge": merged,
-        "without_times": _without_times(evaluator, test, figures) if model.reads_times else None,
+        "without_times": _without(TIME, evaluator, test, figures) if model.reads_times else None,
         "alpha_curve": curve,
         "joint_curve": joint_curve,
         "floor_curve": floor_curve,
@@ -176,9 +177,10 @@ def write_report(report: dict[str, Any], output: Path) -> None:
     (output / REPORT).write_text(json.dumps(report, indent=1))
 
 
-def _without_times(evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures) -> dict[str, float]:
-    silent = test._replace(elapsed=np.full_like(test.elapsed, UNKNOWN_TIME))
-    return figures(evaluator.retrieve(silent).lists[0])
+def _without(feature: Feature, evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures) -> dict[str, float]:
+    """Returns the figures of requests without an input."""
+    silent = {feature.key: np.full_like(test.features[feature.key], feature.unknown)}
+    return figures(evaluator.retrieve(test._replace(features={**test.features, **silent})).lists[0])
 
 
 def _judged_by(settings: EvaluateConfig, listed: ItemTable, judge: judging.Judge | None) -> str | None:

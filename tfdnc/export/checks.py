@@ -3,8 +3,11 @@
 Each function returns assertions; put them under `tf.control_dependencies` of what must not run on a bad request.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle, schema
+from tfdnc.contracts.features import Feature, Kind
 from tfdnc.retrieval.merge import Controls
 
 
@@ -24,6 +27,16 @@ def check_same_rows(first: tf.Tensor, *others: tf.Tensor | None) -> list[tf.Oper
     return [tf.debugging.assert_equal(sizes, tf.shape(first)[0], "Expected the same number of rows in every input.")]
 
 
+def check_features(features: Sequence[Feature], given: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
+    """Values of the inputs that the model reads, `given` by names of tensors, as their kinds want them."""
+    checked = [feature for feature in features if feature.kind in _CHECKS]
+    return [
+        check
+        for feature in checked
+        for check in _CHECKS[feature.kind](*(given[row.name] for row in feature.request_rows))
+    ]
+
+
 def check_times(*times: tf.Tensor) -> list[tf.Operation]:
     """Times from 0 up, or unknown: a request from another zero point would be answered as one without times."""
     message = (
@@ -32,6 +45,10 @@ def check_times(*times: tf.Tensor) -> list[tf.Operation]:
     )
     unknown = tf.constant(schema.UNKNOWN_TIME, tf.int64)
     return [tf.debugging.assert_greater_equal(tensor, unknown, message) for tensor in times]
+
+
+_CHECKS: dict[Kind, Callable[..., list[tf.Operation]]] = {Kind.TIME: check_times}
+"""By kind; any number is a number, and what is none is unknown."""
 
 
 def check_query(user_embeddings: tf.Tensor, intent: tf.Tensor) -> list[tf.Operation]:

@@ -1,26 +1,43 @@
 """Real histories to try a bundle with: of users nobody trained on the end of, from the shortest to the longest."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from tfdnc.contracts.features import Feature
 from tfdnc.contracts.items import ItemTable
 from tfdnc.training.records import HeldOutRecords
 
 
 def sample_histories(
-    records: HeldOutRecords, items: ItemTable, count: int, start: int = 0
-) -> tuple[list[list[str]], list[list[int]] | None]:
+    records: HeldOutRecords, items: ItemTable, count: int, features: Sequence[Feature] = (), start: int = 0
+) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """Returns the histories of `sample_by_length` as a client knows them.
 
+    Args:
+        records: read with these features.
+        items: the item table.
+        count: most histories.
+        features: inputs beside the items.
+        start: time of the first event of every history.
+
     Returns:
-        At most `count` histories as raw item ids, shortest first; and of each the times of its items and, last, of the
-        request, whose first item came at `start`. None for records without times.
+        The histories as raw item ids, shortest first; and of each the values of the features by names of their tensors.
     """
     some = sample_by_length(records, count)
     spans = [slice(*some.splits[user : user + 2]) for user in range(len(some.targets))]
     histories = [[items.item_ids[item - 1] for item in some.items[span]] for span in spans]
-    if some.elapsed is None:
-        return histories, None
-    return histories, [(start + np.append(0, np.cumsum(some.elapsed[span]))).tolist() for span in spans]
+    return histories, [_asked(features, {key: of[span] for key, of in some.features.items()}, start) for span in spans]
+
+
+def _asked(features: Sequence[Feature], values: dict[str, np.ndarray], start: int) -> dict[str, Any]:
+    """Values of one user by names of tensors, given those that a window reads, `[T]` by key."""
+    asked = {}
+    for feature in features:
+        sent = feature.form.asked(values[feature.key], start)
+        asked |= {row.name: value for row, value in zip(feature.request_rows, sent, strict=True)}
+    return asked
 
 
 def sample_by_length(records: HeldOutRecords, count: int) -> HeldOutRecords:
@@ -38,5 +55,5 @@ def take_users(records: HeldOutRecords, users: np.ndarray) -> HeldOutRecords:
         splits=np.cumsum([0, *map(len, spans)]),
         targets=records.targets[users],
         target_clusters=records.target_clusters[users],
-        elapsed=None if records.elapsed is None else records.elapsed[events],
+        features={key: values[events] for key, values in records.features.items()},
     )

@@ -9,8 +9,15 @@ from tfdnc.contracts import bundle
 from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.contracts.items import ItemTable
-from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_times, check_wishes
-from tfdnc.export.recent import elapsed_times, last_items, widen_times
+from tfdnc.export.checks import (
+    check_clusters,
+    check_features,
+    check_query,
+    check_rows,
+    check_same_rows,
+    check_wishes,
+)
+from tfdnc.export.recent import recent_inputs
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ClusterIndex
@@ -53,7 +60,7 @@ class RetrievalModule(tf.Module):
         self._log_intent = tower.log_intent
         self._wanted_vectors = tower.wanted_vectors
         self._encode_per_vector = tower.encode_per_vector
-        self._reads_times = tower.reads_times
+        self._inputs = tower.inputs.features
         self._tower_variables = tower.serving_variables
         self._max_length = tower.max_length
         self._vectors_per_cluster = tower.vectors_per_cluster
@@ -115,7 +122,7 @@ class RetrievalModule(tf.Module):
     def encode(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
         """User vectors and intent only."""
         checks = [*check_rows(history), *check_same_rows(history, history, *features.values())]
-        checks += check_times(*(features[row.name] for row in self.features))
+        checks += check_features(self._inputs, features)
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         vectors, log_intent = self._user_vectors(*self._recent(items, features))
@@ -158,7 +165,7 @@ class RetrievalModule(tf.Module):
     @property
     def features(self) -> tuple[Row, ...]:
         """Inputs that the model reads beside the history."""
-        return bundle.TIMES if self._reads_times else ()
+        return tuple(row for feature in self._inputs for row in feature.request_rows)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -177,7 +184,7 @@ class RetrievalModule(tf.Module):
         same_rows = check_same_rows(history, exclude, *features.values(), *wishes)
         with tf.control_dependencies([*check_rows(history), *same_rows]):
             # These compare inputs with each other, which takes as many rows in all.
-            checks = [*check_wishes(wishes, width), *check_times(*(features[row.name] for row in self.features))]
+            checks = [*check_wishes(wishes, width), *check_features(self._inputs, features)]
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)
@@ -187,12 +194,8 @@ class RetrievalModule(tf.Module):
         return found | {bundle.INTENT: tf.exp(log_intent)}
 
     def _recent(self, items, features):
-        """The last items `[B, W]`, and the time that went by after each of them; None for a model without times."""
-        if not self.features:
-            return last_items(items, self._max_length), None
-        history_times = widen_times(features[bundle.HISTORY_TIMES], tf.shape(items)[1])
-        recent, recent_times = last_items(items, self._max_length, history_times)
-        return recent, elapsed_times(recent, recent_times, features[bundle.REQUEST_TIME])
+        """The last items `[B, W]`, and beside them what the model reads."""
+        return recent_inputs(items, self._max_length, self._inputs, features)
 
     def _encode(self, items, features, available, wishes):
         """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `quota_bounds`.
@@ -200,15 +203,15 @@ class RetrievalModule(tf.Module):
         Where a vector costs an encode of its own and the merge goes by rank, the intent is encoded first: it says
         which clusters get results, and only their vectors are encoded.
         """
-        (history, elapsed), known = self._recent(items, features), _has_items(items)
+        (history, beside), known = self._recent(items, features), _has_items(items)
         if not self._encode_per_vector or (wishes.alpha is None and self._merge_config.method not in BY_RANK):
-            vectors, log_intent = self._user_vectors(history, elapsed)
+            vectors, log_intent = self._user_vectors(history, beside)
             log_intent = self._or_prior(known, log_intent)
             places = quota_bounds(available, log_intent, wishes, self._merge_config)
         else:
-            log_intent = self._or_prior(known, self._log_intent(history, elapsed))
+            log_intent = self._or_prior(known, self._log_intent(history, beside))
             places = quota_bounds(available, log_intent, wishes, self._merge_config)
-            vectors = self._wanted_vectors(history, known & (places > 0), elapsed)
+            vectors = self._wanted_vectors(history, known & (places > 0), beside)
         return self._or_cold(known, vectors), log_intent, places
 
     def _widen(self, control):

@@ -1,10 +1,40 @@
-"""What of a request's history is encoded: the last known items of every row, and the time that went by after each."""
+"""What of a request is encoded: the last known items of every row, and beside them the inputs that the model reads."""
+
+from collections.abc import Callable, Mapping, Sequence
 
 from tfdnc.backend import tf
+from tfdnc.contracts.bundle import PER_EVENT
+from tfdnc.contracts.features import Feature, Kind
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
-def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, ...]:
+def recent_inputs(
+    items: tf.Tensor, max_length: int, features: Sequence[Feature], given: Mapping[str, tf.Tensor]
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Reads a request as training reads a window.
+
+    Args:
+        items: `[B, L]` int32 item indices, oldest first, 0 anywhere (padding, unknown ids).
+        max_length: most items of a row that are kept.
+        features: inputs that the model reads.
+        given: the tensors of their `request_rows` by name.
+
+    Returns:
+        `[B, W]` items as `last_items` gives them, and the same of every input by its key.
+    """
+    rows = {row.name: row for feature in features for row in feature.request_rows}
+    width = tf.shape(items)[1]
+    beside = {name: widen(given[name], width, row.neutral) for name, row in rows.items() if row.shape == PER_EVENT}
+    recent, *moved = last_items(items, max_length, *beside.values())
+    tensors = {**given, **dict(zip(beside, moved, strict=True))}
+    read = {
+        feature.key: _READERS[feature.kind](recent, *(tensors[row.name] for row in feature.request_rows))
+        for feature in features
+    }
+    return recent, read
+
+
+def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Moves the items of every row to the left and keeps the last `max_length`, as wide as the longest row needs.
 
     Args:
@@ -13,7 +43,7 @@ def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tf.Tens
         others: `[B, L]` what else is known of each item.
 
     Returns:
-        `[B, W]` int32, right-padded with 0, 1 <= W <= max_length; where there are others, the same of them too.
+        `[B, W]` int32, right-padded with 0, 1 <= W <= max_length, and the same of the others.
     """
     known = items > 0
     count = tf.reduce_sum(tf.cast(known, tf.int32), axis=1, keepdims=True)
@@ -22,14 +52,13 @@ def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tf.Tens
     target = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(place, where)], axis=1)
     width = tf.clip_by_value(tf.reduce_max(count), 1, max_length)
     shape = tf.stack([tf.shape(items)[0], width])
-    moved = tuple(tf.scatter_nd(target, tf.gather_nd(values, where), shape) for values in (items, *others))
-    return moved if others else moved[0]
+    return tuple(tf.scatter_nd(target, tf.gather_nd(values, where), shape) for values in (items, *others))
 
 
-def widen_times(times: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """`[B, T]` -> `[B, width]` int64: the first columns, `UNKNOWN_TIME` where there are no more."""
-    missing = tf.maximum(width - tf.shape(times)[1], 0)
-    return tf.pad(times[:, :width], [[0, 0], [0, missing]], constant_values=UNKNOWN_TIME)
+def widen(values: tf.Tensor, width: tf.Tensor, unknown: float) -> tf.Tensor:
+    """`[B, T]` -> `[B, width]`: the first columns, `unknown` where there are no more."""
+    missing = tf.maximum(width - tf.shape(values)[1], 0)
+    return tf.pad(values[:, :width], [[0, 0], [0, missing]], constant_values=tf.constant(unknown, values.dtype))
 
 
 def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -> tf.Tensor:
@@ -47,3 +76,13 @@ def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -
     following = tf.pad(times[:, 1:], [[0, 0], [0, 1]])
     following = tf.where(tf.range(tf.shape(items)[1]) == last, request_time[:, None], following)
     return tf.where((times >= 0) & (following >= 0), tf.maximum(following - times, 0), UNKNOWN_TIME)
+
+
+def own_values(items: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns what is known of each item's event by itself, `[B, W]` as it was sent."""
+    del items
+    return values
+
+
+_READERS: dict[Kind, Callable[..., tf.Tensor]] = {Kind.TIME: elapsed_times, Kind.NUMBER: own_values}
+"""By kind: items `[B, W]` and the tensors of the `request_rows` -> what a window reads, `[B, W]`."""

@@ -26,7 +26,8 @@ def encode_users(model: Tower, records: HeldOutRecords) -> Users:
     tokens = int(records.splits[-1]) * len(records.targets) + 1
     [batch] = history_batches(records, model.max_length, batch_tokens=tokens)
     order = np.argsort(batch.users)
-    vectors, log_intent = (tensor.numpy()[order] for tensor in model.user_vectors(*map(tf.constant, batch.inputs)))
+    history, inputs = tf.nest.map_structure(tf.constant, batch.inputs)
+    vectors, log_intent = (tensor.numpy()[order] for tensor in model.user_vectors(history, inputs))
     return Users(vectors, log_intent, batch.seen[order], model.vectors_per_cluster)
 
 

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.schema import UNKNOWN_TIME
-from tfdnc.model.randomness import Stream
 
 NUM_BUCKETS = 65
 """Unknown, 0, and one for each power of two that int64 holds."""
@@ -46,11 +44,3 @@ def gap_fields(elapsed: tf.Tensor) -> tf.Tensor:
 def gap_buckets(elapsed: tf.Tensor) -> tf.Tensor:
     """Elapsed time int64 of any shape -> int32: 0 for unknown, 1 for 0, n + 2 for 2^n <= elapsed < 2^(n + 1)."""
     return tf.gather(BUCKET_OF_FIELD, gap_fields(elapsed))
-
-
-def hide_times(elapsed: tf.Tensor, share: float, stream: Stream | None) -> tf.Tensor:
-    """Makes all times of a share of the rows `[B, L]` unknown; without a stream hides nothing."""
-    if stream is None or share == 0:
-        return elapsed
-    drawn = tf.random.stateless_uniform([tf.shape(elapsed)[0], 1], stream.seed)
-    return tf.where(drawn < share, tf.constant(UNKNOWN_TIME, elapsed.dtype), elapsed)

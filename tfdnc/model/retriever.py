@@ -4,9 +4,9 @@ import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.features import WEIGHT
 from tfdnc.model.catalogue import Targets
 from tfdnc.model.encoders import TrainingStates, Windows
-from tfdnc.model.gaps import hide_times
 from tfdnc.model.item_tower import FeaturedItems, TrainedItems
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.precision import resolve_precision
@@ -34,7 +34,6 @@ class Retriever(tfrs.Model):
         self._loss_function = LOSSES.resolve(train.loss)
         self._intent_weight = train.intent_weight
         self._product_dtype = resolve_precision(train.precision)
-        self._hidden_times = train.hidden_times
         featured = isinstance(tower.items, FeaturedItems)
         self._trained_items = TrainedItems(tower.counts, tower.offsets) if featured else None
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
@@ -51,8 +50,8 @@ class Retriever(tfrs.Model):
 
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
-                padded; of a log with weights also `weight` `[B, L]` float32; with `reads_times` also `elapsed`
-                `[B, L]` int64, the time from each history item to its target.
+                padded; of a log with weights also `weight` `[B, L]` float32; and `[B, L]` of every declared input that
+                the tower reads by its key, such as `elapsed` int64, the time from each history item to its target.
             training: switches dropout on, and makes the items that losses draw differ from step to step.
         """
         stream = self.stream_of(self.optimizer.iterations) if training else None
@@ -108,15 +107,14 @@ class Retriever(tfrs.Model):
         return self.tower.item_vectors(substream(stream, "items"))
 
     def _training_states(self, inputs, items, stream):
-        hidden = substream(stream, "times")
-        elapsed = hide_times(inputs["elapsed"], self._hidden_times, hidden) if self.tower.reads_times else None
+        beside = self.tower.inputs.hide(inputs, self._train_config, stream)
         windows = Windows(
             users=inputs["user"],
-            tokens=self.tower.tokens(items, inputs["history"], elapsed),
+            tokens=self.tower.tokens(items, inputs["history"], beside),
             targets=rows_of(items, inputs["target"]),
             clusters=inputs["target_cluster"],
             has_target=inputs["target"] > 0,
-            elapsed=elapsed,
+            inputs=beside,
         )
         return self.tower.encoder.training_states(windows, substream(stream, "encoder"))
 
@@ -135,7 +133,7 @@ def _negatives(negatives, where):
 
 def _weights(inputs, where):
     """Weights of positions, `[P]` of `where` `[P, 2]`; None where the log has none."""
-    return tf.gather_nd(inputs["weight"], where) if "weight" in inputs else None
+    return tf.gather_nd(inputs[WEIGHT.key], where) if WEIGHT.key in inputs else None
 
 
 def _mean(losses, weights, metric):

@@ -1,5 +1,6 @@
 """The tower: encodes histories, says the log-intent, and owns the variables that a request reads."""
 
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -7,10 +8,10 @@ import numpy as np
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.schema import UNKNOWN_TIME
+from tfdnc.contracts.features import TIME, Feature
 from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.encoders import USER_ENCODERS, Encoder, Histories
-from tfdnc.model.gaps import GapEmbedding
+from tfdnc.model.inputs import TokenInputs
 from tfdnc.model.intent import make_intent
 from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, ItemEmbeddings
 from tfdnc.model.precision import resolve_precision
@@ -29,7 +30,7 @@ class Tower(keras.layers.Layer):
         items: the item vectors.
         encoder: the user encoder.
         intent: one of `tfdnc.model.intent`.
-        gaps: the embedding of times; None for a model that reads none.
+        inputs: what tokens say beside the items.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Tower(keras.layers.Layer):
         items: ItemEmbeddings,
         encoder: Encoder,
         intent: keras.layers.Layer,
-        gaps: GapEmbedding | None = None,
+        inputs: TokenInputs,
     ):
         super().__init__(name="tower")
         self.offsets = offsets
@@ -49,7 +50,7 @@ class Tower(keras.layers.Layer):
         self.items = items
         self.encoder = encoder
         self.intent = intent
-        self.gaps = gaps
+        self.inputs = inputs
 
     @classmethod
     def make(
@@ -61,6 +62,7 @@ class Tower(keras.layers.Layer):
         counts: np.ndarray | None = None,
         num_users: int = 0,
         features: FeatureMatrix | None = None,
+        inputs: Sequence[Feature] | None = None,
     ) -> Self:
         """Builds a tower with random weights; the order of its parts decides which seed gives which weights.
 
@@ -72,17 +74,22 @@ class Tower(keras.layers.Layer):
             counts: as of the class: what some encoders start from; None is uniform.
             num_users: users in the training records; 0 outside training.
             features: what `config.item_features` reads; None elsewhere.
+            inputs: declared inputs that the model reads, see `features.model_features`; None is times alone, if
+                `config.times`.
 
         Raises:
-            UserError: `config.times` with an encoder that reads no order, or features with one that gives the vectors.
+            UserError: inputs with an encoder that reads no order, or features with one that gives the vectors.
         """
         keras.utils.set_random_seed(seed)
         offsets = tuple(int(offset) for offset in offsets)
         num_clusters, num_items = len(offsets) - 1, offsets[-1]
         counts = np.ones(num_items, np.int64) if counts is None else counts
         encoder = USER_ENCODERS.resolve(config.encoder)
-        if config.times and not encoder.reads_order:
-            raise UserError(f"Expected model.times only with an encoder that reads order, {config.encoder} does not.")
+        if inputs is None:
+            inputs = (TIME,) if config.times else ()
+        if inputs and not encoder.reads_order:
+            key = "model.times" if config.times else "model.inputs"
+            raise UserError(f"Expected {key} only with an encoder that reads order, {config.encoder} does not.")
         initial = encoder.initial_items(counts, config.dim)
         if initial is not None and features is not None:
             raise UserError(f"Expected no model.item_features with {config.encoder}, whose item vectors are given.")
@@ -92,11 +99,11 @@ class Tower(keras.layers.Layer):
             items = FeaturedItems(config.dim, features, counts, train.hidden_items, name="items")
         dtype = resolve_precision(train.precision)
         made_encoder = encoder(config, num_clusters, num_users, dtype, name="encoder")
-        gaps = GapEmbedding(config.dim, name="gaps") if config.times else None
+        token_inputs = TokenInputs(inputs, config.dim, name="inputs")
         intent = make_intent(config, train, offsets, dtype)
         # One cluster leaves no intent to learn, a weight of 0 asks for none.
         intent.trainable = num_clusters > 1 and train.intent_weight > 0
-        return cls(offsets, counts, config.max_length, items, made_encoder, intent, gaps)
+        return cls(offsets, counts, config.max_length, items, made_encoder, intent, token_inputs)
 
     @property
     def num_clusters(self) -> int:
@@ -120,14 +127,13 @@ class Tower(keras.layers.Layer):
 
     @property
     def reads_times(self) -> bool:
-        """Whether times say something to this model: then `elapsed` is an input of its batches."""
-        return self.gaps is not None
+        """Whether times say something to this model."""
+        return TIME in self.inputs.features
 
     @property
-    def input_specs(self) -> list[tf.TensorSpec]:
+    def input_specs(self) -> tuple[tf.TensorSpec, dict[str, tf.TensorSpec]]:
         """Specs of the arguments of `user_vectors`."""
-        times = [tf.TensorSpec([None, None], tf.int64)] if self.reads_times else []
-        return [tf.TensorSpec([None, None], tf.int32), *times]
+        return tf.TensorSpec([None, None], tf.int32), self.inputs.specs
 
     @property
     def item_embeddings(self) -> tf.Variable:
@@ -143,8 +149,7 @@ class Tower(keras.layers.Layer):
         """
         if isinstance(self.items, FeaturedItems):
             raise ValueError("Expected a tower with plain item vectors, got one with features: take `served()` of it.")
-        times = self.gaps.variables if self.reads_times else []
-        return [self.item_embeddings, *times, *self.encoder.variables, *self.intent.variables]
+        return [self.item_embeddings, *self.inputs.variables, *self.encoder.variables, *self.intent.variables]
 
     def served(self) -> Self:
         """The tower as evaluation and export read it: with item vectors that are plain embeddings.
@@ -154,7 +159,7 @@ class Tower(keras.layers.Layer):
         if not isinstance(self.items, FeaturedItems):
             return self
         items = ItemEmbeddings(*self.item_embeddings.shape, self.item_vectors(), name="items")
-        return type(self)(self.offsets, self.counts, self.max_length, items, self.encoder, self.intent, self.gaps)
+        return type(self)(self.offsets, self.counts, self.max_length, items, self.encoder, self.intent, self.inputs)
 
     def item_vectors(self, stream: Stream | None = None) -> tf.Tensor:
         """Item vectors `[N, D]`: what tokens are made of, and what user vectors are compared with.
@@ -168,52 +173,52 @@ class Tower(keras.layers.Layer):
         """The catalogue of all items with these vectors `[N, D]`."""
         return Catalogue(items, self.offsets, self.counts)
 
-    def tokens(self, items: tf.Tensor, history: tf.Tensor, elapsed: tf.Tensor | None = None) -> tf.Tensor:
-        """Input of the encoder `[B, L, D]`: item vectors times sqrt(D), plus the embedding of the times.
+    def tokens(self, items: tf.Tensor, history: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Input of the encoder `[B, L, D]`: item vectors times sqrt(D), plus what the declared inputs add.
 
         Args:
             items: `[N, D]` item vectors.
             history: `[B, L]` int32 item indices, padded with 0.
-            elapsed: `[B, L]` int64 times; None for a model that reads none.
+            inputs: `[B, L]` of each that the model reads, by `Feature.key`.
         """
-        tokens = rows_of(items, history) * items.shape[1] ** 0.5
-        return tokens if elapsed is None else tokens + self.gaps(elapsed)
+        return self.inputs(rows_of(items, history) * items.shape[1] ** 0.5, inputs)
 
-    def user_vectors(self, history: tf.Tensor, elapsed: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def user_vectors(
+        self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes histories for retrieval.
 
         Args:
             history: `[B, L]` int32 item indices, oldest first, right-padded with 0, L <= max_length.
-            elapsed: `[B, L]` int64 time from each item to the next, from the last to the request, below 0 where it is
-                unknown; None where all are. Read with `reads_times` only.
+            inputs: `[B, L]` beside each item by `Feature.key`, such as `elapsed`, the time to the next item, from the
+                last to the request; what is not in it is unknown, and what the model does not read is left aside.
 
         Returns:
             `[B, V, D]` user vectors (V is K with `vectors_per_cluster`, else any number) and `[B, K]` log p(cluster of
             the next item). A row without items gives finite, meaningless values: callers answer it from a prior.
         """
-        histories = self._histories(history, elapsed)
+        histories = self._histories(history, inputs)
         vectors = self.encoder.user_vectors(histories)
         return vectors.retrieval, self._log_intent(vectors.intent, histories.items)
 
-    def log_intent(self, history: tf.Tensor, elapsed: tf.Tensor | None = None) -> tf.Tensor:
+    def log_intent(self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None) -> tf.Tensor:
         """The `[B, K]` of `user_vectors` alone; of encoders with `encode_per_vector`."""
-        histories = self._histories(history, elapsed)
+        histories = self._histories(history, inputs)
         return self._log_intent(self.encoder.intent_state(histories), histories.items)
 
-    def wanted_vectors(self, history: tf.Tensor, wanted: tf.Tensor, elapsed: tf.Tensor | None = None) -> tf.Tensor:
+    def wanted_vectors(
+        self, history: tf.Tensor, wanted: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None
+    ) -> tf.Tensor:
         """The `[B, K, D]` of `user_vectors` where `wanted` `[B, K]` bool, zeros elsewhere; encoders as `log_intent`."""
-        return self.encoder.wanted_vectors(self._histories(history, elapsed), wanted)
+        return self.encoder.wanted_vectors(self._histories(history, inputs), wanted)
 
-    def _histories(self, history, elapsed):
-        if not self.reads_times:
-            elapsed = None
-        elif elapsed is None:
-            elapsed = tf.fill(tf.shape(history), tf.constant(UNKNOWN_TIME, tf.int64))
+    def _histories(self, history, inputs):
+        inputs = self.inputs.complete(inputs, history)
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
         items = self.item_vectors()
-        return Histories(self.tokens(items, history, elapsed), clusters, lengths, items, elapsed)
+        return Histories(self.tokens(items, history, inputs), clusters, lengths, items, inputs)
 
     def _log_intent(self, states, items):
         return tf.nn.log_softmax(self.intent(states, self.catalogue(items)))

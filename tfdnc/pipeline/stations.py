@@ -9,6 +9,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, ExperimentConfig, dump_config
 from tfdnc.contracts.data_config import DataConfig, ItemFile
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import model_features, training_features
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.engine import Station, Workplace, read_manifest, unfinished_folder
 from tfdnc.pipeline.fingerprint import RemoteFile
@@ -73,8 +74,8 @@ def _train(place: Workplace) -> dict:
     config, examples = place.config, place.run / EXAMPLES.folder
     _refuse_times_below_0(config, read_manifest(place.run / PREPARE.folder)["figures"])  # prepared without model.times
     items = read_items(place.run / CLUSTER.folder)
-    validate = validator(config, read_held_out(examples / schema.VALIDATION, config.model.times))
-    records = read_training(examples / schema.TRAIN, team.place, config.model.times)
+    validate = validator(config, read_held_out(examples / schema.VALIDATION, model_features(config)))
+    records = read_training(examples / schema.TRAIN, team.place, training_features(config))
     common = unfinished_folder(TRAIN, place.run)
     return train(config, items, records, validate, validation_objective(config), place.output, team, common)
 
@@ -91,7 +92,7 @@ def _evaluate(place: Workplace) -> dict:
     judge = read_items(place.run / JUDGE.folder) if config.evaluate.judge else None
     model = load_trained(config, items, place.run / TRAIN.folder)
     splits = (schema.TEST, schema.VALIDATION)
-    test, validation = (read_held_out(examples / split, config.model.times) for split in splits)
+    test, validation = (read_held_out(examples / split, model_features(config)) for split in splits)
     report = evaluate(config, model, items, test, validation, judge)
     write_report(report, place.output)
     plot_alpha_curve(report, place.output)
@@ -111,7 +112,7 @@ def _export(place: Workplace) -> dict:
     config, run = place.config, place.run
     items = read_items(run / CLUSTER.folder)
     model = load_trained(config, items, run / TRAIN.folder)
-    histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION, config.model.times)
+    histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION, model_features(config))
     vectors = cold_start_vectors(model, histories)
     prepared = read_manifest(run / PREPARE.folder)
     extra = {
@@ -123,9 +124,10 @@ def _export(place: Workplace) -> dict:
     users = sample_users(model, histories)
     figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
     start = prepared["figures"]["times"][0]  # by the log's own clock, as clients ask
-    asked, times = sample_histories(histories, items, _RECORDED_HISTORIES, start)
+    features = model_features(config)
+    asked, known = sample_histories(histories, items, _RECORDED_HISTORIES, features, start)
     sizes = config.export.num_candidates, config.export.max_candidates
-    recorded = record(place.output / str(version), asked, *sizes, times)
+    recorded = record(place.output / str(version), asked, *sizes, features, known)
     expected = encode_users(model, sample_by_length(histories, _RECORDED_HISTORIES)).vectors
     refuse_other_vectors(recorded_vectors(place.output / str(version))[: len(expected)], expected)
     return figures | {"recorded_requests": recorded}

@@ -40,13 +40,13 @@ class HistoryBatch(NamedTuple):
 
     users: np.ndarray  # [B] rows of the records
     history: np.ndarray  # [B, L] int32 last items, right-padded with 0
-    elapsed: np.ndarray | None  # [B, L] int64 time from each item to the next one or the target; None: not read
+    features: dict[str, np.ndarray]  # [B, L] of every input that the records have, likewise
     seen: np.ndarray  # [B, S] int32 all items before the target, right-padded with 0
 
     @property
-    def inputs(self) -> tuple[np.ndarray, ...]:
+    def inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Arguments of `Retriever.user_vectors`."""
-        return (self.history,) if self.elapsed is None else (self.history, self.elapsed)
+        return self.history, self.features
 
 
 class TrainingBatches:
@@ -107,12 +107,12 @@ class TrainingBatches:
         self._cuts = _more_cuts(self._cuts, steps)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yields the batches of one epoch as int32 arrays.
+        """Yields the batches of one epoch, items and clusters as int32 arrays.
 
         Yields:
             `user` `[B]`, numbers of users; `history`, `target`, `target_cluster` `[B, L]` and `negatives`
-            `[B, L, n]`, padded with 0 on the right; of records with weights also `weight` float32 `[B, L]` of the
-            targets; of records with times `elapsed` int64 `[B, L]`, the time from each history item to its target.
+            `[B, L, n]`, padded with 0 on the right; and `[B, L]` of every input of the records by its key, such as
+            `elapsed` int64, the time from each history item to its target, or `weight` float32 of the targets.
         """
         plan = self._plan(epoch)
         for step in range(self.steps_per_epoch):
@@ -128,10 +128,7 @@ class TrainingBatches:
         places = {name: tf.TensorSpec([None, None], tf.int32) for name in ("history", "target", "target_cluster")}
         negatives = tf.TensorSpec([None, None, self._negatives.num_negatives], tf.int32)
         signature = {"user": tf.TensorSpec([None], tf.int32), **places, "negatives": negatives}
-        if self._records.weights is not None:
-            signature["weight"] = tf.TensorSpec([None, None], tf.float32)
-        if self._records.elapsed is not None:
-            signature["elapsed"] = tf.TensorSpec([None, None], tf.int64)
+        signature |= {key: tf.TensorSpec([None, None], of.dtype) for key, of in self._records.features.items()}
 
         def pack(number):
             epoch, step = divmod(int(number), steps)
@@ -172,9 +169,11 @@ class TrainingBatches:
         source = np.where(filled, starts[:, None] + column, 0)
         target = np.where(filled, source + 1, 0)
         records = self._records
-        optional = {"weight": records.weights, "elapsed": records.elapsed}
-        given = {name: np.where(filled, of[target], 0) for name, of in optional.items() if of is not None}
-        return given | {
+        # No position reads what pads a row, but times are added up along it: 0, whatever says "unknown".
+        inputs = {
+            key: np.where(filled, values[source], values.dtype.type(0)) for key, values in records.features.items()
+        }
+        return inputs | {
             "user": records.users[rows],
             "history": np.where(filled, records.items[source], 0),
             "target": np.where(filled, records.items[target], 0),
@@ -192,8 +191,8 @@ def history_batches(records: HeldOutRecords, max_length: int, batch_tokens: int 
         seen = _padded(records.items, records.splits[users], lengths[users])
         recent = np.minimum(lengths[users], max_length)
         first = records.splits[users + 1] - recent
-        elapsed = None if records.elapsed is None else _padded(records.elapsed, first, recent)
-        yield HistoryBatch(users, _padded(records.items, first, recent), elapsed, seen)
+        features = {key: _padded(values, first, recent) for key, values in records.features.items()}
+        yield HistoryBatch(users, _padded(records.items, first, recent), features, seen)
 
 
 def fit_batch_tokens(positions: np.ndarray) -> int:
@@ -210,7 +209,7 @@ def _padded(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.n
     """Rows values[start : start + length], right-padded with 0 to the longest (at least one column)."""
     column = np.arange(max(1, lengths.max()))
     filled = column < lengths[:, None]
-    return np.where(filled, values[np.where(filled, starts[:, None] + column, 0)], 0)
+    return np.where(filled, values[np.where(filled, starts[:, None] + column, 0)], values.dtype.type(0))
 
 
 def _token_cuts(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import model_features
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import (
     CHECKPOINT_CLUSTERS,
@@ -150,7 +151,11 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
     """
     settings = config.train.model_copy(update={"precision": "float32"})
     features = feature_matrix(items.features, items.counts) if config.model.item_features else None
-    tower = Tower.make(config.model, settings, items.offsets, config.seed, items.counts, features=features)
+    tower = Tower.make(
+        *(config.model, settings, items.offsets, config.seed, items.counts),
+        features=features,
+        inputs=model_features(config),
+    )
     try:
         status = tf.train.Checkpoint(tower=tower).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
         status.assert_existing_objects_matched()

@@ -7,11 +7,15 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature, model_features
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import HISTORY_FILE
+from tfdnc.model.inputs import moments_of, pool_moments
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
@@ -132,11 +136,20 @@ def assemble(
     schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
     features = feature_matrix(items.features, items.counts) if config.model.item_features else None
     with team.strategy.scope():
-        tower = Tower.make(config.model, settings, items.offsets, config.seed, items.counts, num_users, features)
+        tower = Tower.make(
+            *(config.model, settings, items.offsets, config.seed, items.counts, num_users, features),
+            inputs=model_features(config),
+        )
         model = Retriever(tower, settings, config.seed)
         model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
         team.strategy.run(_create_variables, args=(model, batches))
+        tower.inputs.measure(functools.partial(_moments, records, team))
     return model, batches
+
+
+def _moments(records: TrainingRecords, team: Team, feature: Feature) -> np.ndarray:
+    """Count, mean and squared differences `[3]` of the known values of an input, in the shards of all workers."""
+    return pool_moments(team.everybodys(moments_of(records.features[feature.key]).tolist()))
 
 
 def _agree(config: ExperimentConfig, records: TrainingRecords, batches: TrainingBatches, team: Team) -> int:

@@ -15,8 +15,9 @@ from beam_jobs.logs.json_rows import JsonFormat
 from beam_jobs.logs.log_times import BAD_TIME
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import WEIGHT, sequence_schema
 
-WEIGHTED = RowFormat(b",", quotes="doubled", num_columns=4, user=0, item=1, time=3, weight=2)
+WEIGHTED = RowFormat(b",", quotes="doubled", num_columns=4, user=0, item=1, time=3, features={WEIGHT: 2})
 HEADER = "user_id,item_id,timestamp,stars"
 COLUMNS = {"weight": "stars"}
 
@@ -61,7 +62,9 @@ def test_a_weight_in_json_lines_is_a_json_number(others):
     lines = [f'{{"u": 1, "i": 2, "t": {n}, "w": {weight}}}' for n, weight in enumerate(weights)]
     lines += [f'{{"u": 1, "i": 2, "t": {n}, "w": 4}}' for n in range(1000, 1000 + others)]
     lines.append('{"u": 1, "i": 2, "t": 2000}')
-    rows = JsonFormat("u", "i", "t", numbers=frozenset("uit"), weight="w").parse("\n".join(lines).encode(), 0)
+    rows = JsonFormat("u", "i", "t", numbers=frozenset("uit"), features={WEIGHT: "w"}).parse(
+        "\n".join(lines).encode(), 0
+    )
     found = dict(zip(rows.events["time"].to_pylist(), rows.events["weight"].to_pylist(), strict=True))
     assert found == good | dict.fromkeys(range(1000, 1000 + others), 4)
     assert {reason for _, _, reason in rows.malformed} == {BAD_WEIGHT}
@@ -95,7 +98,7 @@ def weights_by_user(prepared):
     """{user: weights} of the sequences."""
     users = {}
     for path in sorted((prepared / schema.SEQUENCES).iterdir()):
-        assert pq.read_schema(path) == schema.WEIGHTED_SEQUENCE_SCHEMA
+        assert pq.read_schema(path) == sequence_schema([WEIGHT])
         users |= {row["user_id"]: row["weights"] for row in pq.read_table(path).to_pylist()}
     return users
 

@@ -30,6 +30,14 @@ def words(said, code=grpc.StatusCode.INVALID_ARGUMENT, model=MODEL):
             "This model reads no times: leave out",
         ),
         (
+            f"{SIZES}Sent extra: {{}}. Missing but required: {{history_dwell}}.",
+            "Give in `features` what the model of this bundle reads",
+        ),
+        (
+            f"{SIZES}Sent extra: {{history_dwell}}. Missing but required: {{}}.",
+            "Give in `features` what the model of this bundle reads",
+        ),
+        (
             f"{SIZES}Sent extra: {{joint_alpha}}. Missing but required: {{}}.",
             "The bundle and this client are of different releases of tfdnc",
         ),

@@ -14,29 +14,47 @@ from tfdnc.cli import query as query_module
 from tfdnc.cli import reach, screen
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import TIME, Kind, event_feature
 
 ITEMS = types.SimpleNamespace(item_ids=["b", "a", "c"], sequence_indices=np.array([2, 1, 3]))
-USERS = [("short", [1], [5], 0), ("none", [1, 3], [5, 6], -1), ("u", [1, 2, 3, 1], [5, 6, 7, 8], 2)]
+DWELL = event_feature("dwell", Kind.NUMBER)
+COLUMNS = ("user_id", "items", TIME.column, "test", DWELL.column)
+USERS = [
+    ("short", [1], [5], 0, [7.0]),
+    ("none", [1, 3], [5, 6], -1, [8.0, 9.0]),
+    ("u", [1, 2, 3, 1], [5, 6, 7, 8], 2, [0.5, -1.0, 2.0, 3.0]),
+]
 
 
 @pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "prepare" / "sequences"
     folder.mkdir(parents=True)
-    columns = dict(zip(("user_id", "items", "times", "test"), zip(*USERS, strict=True), strict=True))
+    columns = dict(zip(COLUMNS, zip(*USERS, strict=True), strict=True))
     pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), folder / "0.parquet")
     return tmp_path
 
 
-def find(run, reads_times=True, **flags):
+def find(run, features=(TIME,), **flags):
     names = dict.fromkeys(("user", "history", "history_times", "request_time"))
-    return find_user(argparse.Namespace(**names | flags), run, ITEMS, reads_times)
+    return find_user(argparse.Namespace(**names | flags), run, ITEMS, features)
 
 
 def test_a_user_of_the_log_sends_what_comes_before_the_test_target(run):
     user = find(run, user="u")
-    assert (user.history, user.times, user.request_time, user.held_out) == (["a", "b"], [5, 6], 7, "c")
-    assert find(run, user="none").history == ["a", "c"]
+    assert user[1:] == (["a", "b"], {"history_times": [5, 6], "request_time": 7}, "c")
+
+
+def test_a_user_without_a_test_target_asks_at_the_time_of_the_last_event(run):
+    assert find(run, user="none")[1:] == (["a", "c"], {"history_times": [5, 6], "request_time": 6}, None)
+
+
+def test_a_model_is_sent_what_it_reads(run):
+    assert find(run, features=(), user="u").known == {}
+    assert find(run, features=(DWELL,), user="u").known == {"history_dwell": [0.5, -1]}
+    with screen.console.capture() as shown:
+        assert find(run, features=(DWELL,), history=["a"]).known == {}
+    assert "reads dwell too, unknown of a --history" in shown.get()
 
 
 def test_without_a_name_the_first_user_with_a_history_and_a_target_is_taken_and_named(run):
@@ -53,13 +71,13 @@ def test_an_unknown_user_is_refused(run):
 def test_a_history_of_the_command_line_is_sent_as_it_is_and_unknown_ids_are_said(run):
     with screen.console.capture() as shown:
         user = find(run, history=["a", "x", "c"], history_times=[1, 2, 3], request_time=9)
-    assert user[1:] == (["a", "x", "c"], [1, 2, 3], 9, None)
+    assert user[1:] == (["a", "x", "c"], {"history_times": [1, 2, 3], "request_time": 9}, None)
     assert "1 of 3 items are not among those of the run" in shown.get()
     assert shown.get().strip().endswith(": x")
 
 
 def test_a_history_needs_no_times_and_may_be_empty(run):
-    assert find(run, history=["a"])[1:4] == (["a"], [], None)
+    assert find(run, history=["a"])[1:] == (["a"], {}, None)
     assert find(run, history=[]).history == []
 
 
@@ -71,7 +89,7 @@ def test_a_history_needs_no_times_and_may_be_empty(run):
         ({"history_times": [1], "request_time": 3}, "Expected --history together with"),
         ({"user": "u", "request_time": 3}, "Expected --history together with"),
         (
-            {"history": ["a"], "history_times": [1], "request_time": 3, "reads_times": False},
+            {"history": ["a"], "history_times": [1], "request_time": 3, "features": ()},
             "the model of this bundle reads no times",
         ),
     ],

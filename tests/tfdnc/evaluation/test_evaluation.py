@@ -233,10 +233,10 @@ def test_a_model_that_reads_times_is_also_asked_without_them():
     config = config.model_copy(update={"model": config.model.model_copy(update={"times": True})})
     model = Tower.make(config.model, TrainConfig(), OFFSETS, seed=3)
     model.item_embeddings.assign(model.item_embeddings * 50)
-    model.gaps.variables[0].assign(tf.random.stateless_normal([65, 8], seed=[1, 2]) * 5)
+    model.inputs.variables[0].assign(tf.random.stateless_normal([65, 8], seed=[1, 2]) * 5)
     records = make_records()
     times = np.random.default_rng(2).integers(0, 10**6, len(records.items))
-    timed, silent = records._replace(elapsed=times), records._replace(elapsed=np.full_like(times, -1))
+    timed, silent = (records._replace(features={"elapsed": of}) for of in (times, np.full_like(times, -1)))
     report = evaluate(config, model, make_items(), timed, timed)
     assert report["without_times"] == evaluate(config, model, make_items(), silent, silent)["merge"]
     assert report["without_times"] != report["merge"]
@@ -321,7 +321,7 @@ def test_a_single_cluster_has_no_alpha_curve(tmp_path):
 class SeveralInterests(Tower):
     """A transformer that shifts its vector to two more interests."""
 
-    def user_vectors(self, history, elapsed=None):
+    def user_vectors(self, history, inputs=None):
         vectors, log_intent = super().user_vectors(history)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 

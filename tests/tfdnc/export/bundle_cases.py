@@ -40,8 +40,8 @@ def make_item_vectors(count):
 class ThreeInterests(Tower):
     """A tower that turns every user vector into three."""
 
-    def user_vectors(self, history, elapsed=None):
-        vectors, log_intent = super().user_vectors(history, elapsed)
+    def user_vectors(self, history, inputs=None):
+        vectors, log_intent = super().user_vectors(history, inputs)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 
 

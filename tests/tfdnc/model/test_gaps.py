@@ -7,9 +7,10 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.export.checks import check_times
-from tfdnc.export.recent import elapsed_times, last_items, widen_times
+from tfdnc.export.recent import elapsed_times, last_items, widen
 from tfdnc.model.encoders import USER_ENCODERS
-from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets, hide_times
+from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets
+from tfdnc.model.inputs import hide_rows
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
@@ -44,12 +45,12 @@ def test_there_is_a_bucket_for_unknown_for_none_and_for_every_power_of_two(elaps
 
 def test_a_share_of_the_windows_is_trained_without_times():
     elapsed = tf.ones([1000, 3], tf.int64)
-    hidden = hide_times(elapsed, 0.25, Stream.at(1, 1)).numpy()
+    hidden = hide_rows(elapsed, 0.25, -1, Stream.at(1, 1)).numpy()
     rows = hidden.min(axis=1)
     assert set(rows) == {-1, 1}
     np.testing.assert_array_equal(hidden, np.repeat(rows[:, None], 3, axis=1))
     assert 0.2 < np.mean(rows < 0) < 0.3
-    np.testing.assert_array_equal(hide_times(elapsed, 0.25, None), elapsed)
+    np.testing.assert_array_equal(hide_rows(elapsed, 0.25, -1, None), elapsed)
 
 
 @pytest.mark.parametrize("encoder", READING)
@@ -62,7 +63,7 @@ def test_a_request_is_encoded_as_the_last_position_of_a_window_was_trained(encod
     clusters = tf.reshape(tf.searchsorted(OFFSETS[1:], rows, side="right"), [2, 5])
     inputs = {"user": tf.range(2), "history": HISTORY, "target": targets, "target_cluster": clusters}
     states = model.training_states(inputs | {"elapsed": ELAPSED}, None)
-    vectors, log_intent = tower.user_vectors(HISTORY, ELAPSED)
+    vectors, log_intent = tower.user_vectors(HISTORY, {"elapsed": ELAPSED})
     for row, last in enumerate([4, 1]):
         if not bool(states.trained[row, last]):
             continue  # of another cluster than the one that is drawn for its sequence
@@ -76,19 +77,21 @@ def test_a_request_is_encoded_as_the_last_position_of_a_window_was_trained(encod
 @pytest.mark.parametrize("encoder", READING)
 def test_times_matter_and_none_are_as_good_as_unknown_ones(encoder):
     tower = make(encoder, times=True).tower
-    known, _ = tower.user_vectors(HISTORY, ELAPSED)
-    later, _ = tower.user_vectors(HISTORY, ELAPSED + tf.constant([[0, 0, 0, 0, 10**6], [0, 0, 0, 0, 0]], tf.int64))
+    known, _ = tower.user_vectors(HISTORY, {"elapsed": ELAPSED})
+    later, _ = tower.user_vectors(
+        HISTORY, {"elapsed": ELAPSED + tf.constant([[0, 0, 0, 0, 10**6], [0, 0, 0, 0, 0]], tf.int64)}
+    )
     assert not np.allclose(known[0], later[0], atol=1e-3)
     np.testing.assert_allclose(known[1], later[1], atol=1e-6)
     none, _ = tower.user_vectors(HISTORY)
-    unknown, _ = tower.user_vectors(HISTORY, -tf.ones_like(ELAPSED))
+    unknown, _ = tower.user_vectors(HISTORY, {"elapsed": -tf.ones_like(ELAPSED)})
     np.testing.assert_array_equal(none, unknown)
     assert not np.allclose(none[0], known[0], atol=1e-3)
 
 
 def test_without_times_in_the_config_they_change_nothing():
     tower = make().tower
-    np.testing.assert_array_equal(tower.user_vectors(HISTORY, ELAPSED)[0], tower.user_vectors(HISTORY)[0])
+    np.testing.assert_array_equal(tower.user_vectors(HISTORY, {"elapsed": ELAPSED})[0], tower.user_vectors(HISTORY)[0])
     assert not tower.reads_times
 
 
@@ -118,7 +121,7 @@ def test_a_request_from_before_its_zero_point_is_refused():
             check_times(tf.constant(times, tf.int64))
 
 
-def test_times_are_cut_or_filled_up_to_the_width_of_the_history():
+def test_inputs_are_cut_or_filled_up_to_the_width_of_the_history():
     times = tf.constant([[1, 2, 3]], tf.int64)
-    np.testing.assert_array_equal(widen_times(times, 2), [[1, 2]])
-    np.testing.assert_array_equal(widen_times(times, 5), [[1, 2, 3, -1, -1]])
+    np.testing.assert_array_equal(widen(times, 2, -1), [[1, 2]])
+    np.testing.assert_array_equal(widen(times, 5, -1), [[1, 2, 3, -1, -1]])

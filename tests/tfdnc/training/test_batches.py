@@ -57,25 +57,17 @@ def test_targets_clusters_and_negatives_belong_to_the_next_event():
             assert not batch[name][~filled].any()
 
 
-def test_weights_belong_to_the_next_event_too_and_exist_only_where_the_records_have_them():
-    weights = make_records().items.astype(np.float32) / 8
-    batches = make_batches(weights=weights)
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_an_input_stands_beside_its_history_item_and_exists_only_where_the_records_have_it(dtype):
+    scale = 10**10 if dtype == np.int64 else 1 / 8  # more than int32 holds, or no integer
+    values = (make_records().items.astype(dtype) * scale).astype(dtype)
+    batches = make_batches(features={"anything": values})
     for batch in batches.epoch(0):
-        np.testing.assert_array_equal(batch["weight"], batch["target"].astype(np.float32) / 8)
-        assert batch["weight"].dtype == np.float32
+        np.testing.assert_array_equal(batch["anything"], (batch["history"].astype(dtype) * scale).astype(dtype))
+        assert batch["anything"].dtype == dtype
     for batch, element in zip(batches.epoch(0), batches.dataset(0, 1), strict=True):
-        np.testing.assert_array_equal(batch["weight"], element["weight"])
-    assert "weight" not in make_batches().dataset(0, 1).element_spec
-
-
-def test_times_are_those_from_a_history_item_to_its_target_and_exist_only_where_the_records_have_them():
-    events = make_records().items.astype(np.int64)
-    batches = make_batches(elapsed=events * 10**10)  # more than int32 holds
-    for batch in batches.epoch(0):
-        np.testing.assert_array_equal(batch["elapsed"], batch["target"].astype(np.int64) * 10**10)
-    for batch, element in zip(batches.epoch(0), batches.dataset(0, 1), strict=True):
-        np.testing.assert_array_equal(batch["elapsed"], element["elapsed"])
-    assert "elapsed" not in make_batches().dataset(0, 1).element_spec
+        np.testing.assert_array_equal(batch["anything"], element["anything"])
+    assert "anything" not in make_batches().dataset(0, 1).element_spec
 
 
 def test_a_window_knows_the_number_of_its_user_among_those_of_all_shards():
@@ -175,14 +167,15 @@ def test_history_batches_give_the_recent_items_and_all_that_was_seen():
     records = HeldOutRecords(np.arange(1, 16, dtype=np.int32), splits, targets, targets % 7)
     found = {}
     for batch in history_batches(records, max_length=5, batch_tokens=24):
-        assert batch.elapsed is None
+        assert batch.features == {}
         for user, history, seen in zip(batch.users, batch.history, batch.seen, strict=True):
             found[int(user)] = (history[history > 0].tolist(), seen[seen > 0].tolist())
     assert found == {0: ([], []), 1: ([1, 2, 3], [1, 2, 3]), 2: (list(range(11, 16)), list(range(4, 16)))}
 
 
-def test_history_batches_give_the_times_of_the_recent_items():
+def test_history_batches_give_the_inputs_of_the_recent_items():
     splits, nobody = np.array([0, 3, 10]), np.zeros(2, np.int32)
-    records = HeldOutRecords(np.arange(1, 11, dtype=np.int32), splits, nobody, nobody, np.arange(1, 11) * 10**10)
+    times = {"elapsed": np.arange(1, 11) * 10**10}
+    records = HeldOutRecords(np.arange(1, 11, dtype=np.int32), splits, nobody, nobody, times)
     for batch in history_batches(records, max_length=5):
-        np.testing.assert_array_equal(batch.elapsed, batch.history.astype(np.int64) * 10**10)
+        np.testing.assert_array_equal(batch.features["elapsed"], batch.history.astype(np.int64) * 10**10)

@@ -6,8 +6,11 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import TIME, WEIGHT, Kind, event_feature
 from tfdnc.training.records import read_held_out, read_training
 from tfdnc.training.workers import Place
+
+DWELL = event_feature("dwell", Kind.NUMBER)
 
 
 def write(folder, shard, examples, num_shards=2):
@@ -16,7 +19,7 @@ def write(folder, shard, examples, num_shards=2):
         for features in examples:
             encoded = {
                 name: tf.train.Feature(float_list=tf.train.FloatList(value=value))
-                if name == schema.WEIGHT
+                if name in (WEIGHT.key, DWELL.key)
                 else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
                 for name, value in features.items()
             }
@@ -38,26 +41,28 @@ def test_training_records_come_in_order_of_the_shards(training_folder):
     np.testing.assert_array_equal(records.negatives, [[1, 2], [6, 0], [8, 9]])
     np.testing.assert_array_equal(records.splits, [0, 2, 3])
     np.testing.assert_array_equal(records.users, [0, 1])
-    assert records.weights is None
+    assert records.features == {}
 
 
 def write_weighted(folder, weights):
     for shard, (items, weight) in enumerate((([4, 5], weights[0]), ([7], weights[1]))):
         features = {"user": [shard], "item": items, "cluster": items, "negatives": items}
-        write(folder, shard, [features | ({} if weight is None else {schema.WEIGHT: weight})])
+        write(folder, shard, [features | ({} if weight is None else {WEIGHT.key: weight})])
     return folder
 
 
-def test_weights_of_training_records(tmp_path):
-    records = read_training(write_weighted(tmp_path / schema.TRAIN, ([0.5, 0.0], [2.0])))
-    np.testing.assert_array_equal(records.weights, np.float32([0.5, 0, 2]))
-    assert records.weights.dtype == np.float32
+def test_a_weight_of_training_records_stands_beside_the_event_before(tmp_path):
+    """There a window reads it: a target counts by its own weight. The last event of a user has no target."""
+    folder = write_weighted(tmp_path / schema.TRAIN, ([0.5, 0.25], [2.0]))
+    weights = read_training(folder, features=[WEIGHT]).features[WEIGHT.key]
+    np.testing.assert_array_equal(weights[[0]], np.float32([0.25]))
+    assert (weights.dtype, weights.shape) == (np.float32, (3,))
 
 
 @pytest.mark.parametrize("weights", [([0.5, 0.0], None), ([0.5, 0.0], [1.0, 1.0])])
 def test_weights_of_some_events_only_are_refused(tmp_path, weights):
-    with pytest.raises(UserError, match=r"a weight for each of the 3 items .* found [24]\. Run the examples station"):
-        read_training(write_weighted(tmp_path / schema.TRAIN, weights))
+    with pytest.raises(UserError, match=r"weight of each of the 3 items .* found [24]: .*Run the examples station"):
+        read_training(write_weighted(tmp_path / schema.TRAIN, weights), features=[WEIGHT])
 
 
 def test_every_worker_reads_its_own_shards(tmp_path):
@@ -96,11 +101,11 @@ def test_held_out_records(tmp_path):
     np.testing.assert_array_equal(records.target_clusters, [1, 0])
 
 
-def test_times_are_read_for_who_asks(tmp_path):
+def test_times_are_read_on_demand(tmp_path):
     long = 10**12  # more than int32 holds
     write(tmp_path / "train", 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "elapsed": [0, long]}], num_shards=1)
-    assert read_training(tmp_path / "train").elapsed is None
-    assert read_training(tmp_path / "train", times=True).elapsed.tolist() == [0, long]
+    assert read_training(tmp_path / "train").features == {}
+    assert read_training(tmp_path / "train", features=[TIME]).features[TIME.key][0] == long
 
     users = [
         {"item": [4, 5, 6], "elapsed": [0, 3, long], "target_elapsed": [7]},
@@ -108,15 +113,23 @@ def test_times_are_read_for_who_asks(tmp_path):
     ]
     records = [{"user": [row], "target": [1], "target_cluster": [0]} | user for row, user in enumerate(users)]
     write(tmp_path / "test", 0, records, num_shards=1)
-    assert read_held_out(tmp_path / "test").elapsed is None
+    assert read_held_out(tmp_path / "test").features == {}
     # From each item to the next, and from the last to the target.
-    assert read_held_out(tmp_path / "test", times=True).elapsed.tolist() == [3, long, 7, 9]
+    assert read_held_out(tmp_path / "test", [TIME]).features[TIME.key].tolist() == [3, long, 7, 9]
+
+
+def test_numbers_stand_beside_their_own_event(tmp_path):
+    record = {"user": [0], "item": [4, 5], "cluster": [0, 0], DWELL.key: [0.5, -1e30]}
+    write(tmp_path / "train", 0, [record], num_shards=1)
+    write(tmp_path / "test", 0, [record | {"target": [6], "target_cluster": [0]}], num_shards=1)
+    for records in (read_training(tmp_path / "train", features=[DWELL]), read_held_out(tmp_path / "test", [DWELL])):
+        np.testing.assert_array_equal(records.features[DWELL.key], np.float32([0.5, -1e30]))
 
 
 def test_records_without_times_say_what_to_run(tmp_path):
     write(tmp_path / "train", 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0]}], num_shards=1)
-    with pytest.raises(UserError, match=r"elapsed time of each of the 2 items.*Run the examples station again"):
-        read_training(tmp_path / "train", times=True)
+    with pytest.raises(UserError, match=r"elapsed of each of the 2 items.*Run the examples station again"):
+        read_training(tmp_path / "train", features=[TIME])
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-5], lambda raw: raw[:20] + b"\xff" + raw[21:]])

@@ -4,25 +4,33 @@ An encoder answers two questions: which states train on which positions of a win
 gives. V = K vectors search one cluster each; any other number searches every cluster, and the best score counts.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import ModelConfig
+from tfdnc.contracts.features import TIME
 from tfdnc.contracts.registry import Registry
 from tfdnc.model.randomness import Stream
 
 
 class Windows(NamedTuple):
-    """A batch of training windows."""
+    """A batch of training windows; what their tokens say of the inputs is in them already."""
 
     users: tf.Tensor  # [B] int32 numbers of the windows' users
     tokens: tf.Tensor  # [B, L, D] item embeddings of the histories
     targets: tf.Tensor  # [B, L, D] item embeddings of the targets, as they are scored
     clusters: tf.Tensor  # [B, L] int32 clusters of the targets
     has_target: tf.Tensor  # [B, L] bool
-    elapsed: tf.Tensor | None = None  # [B, L] int64 time from each item to its target, below 0: unknown
+    inputs: Mapping[str, tf.Tensor] = MappingProxyType({})  # [B, L] of each that the model reads, by `Feature.key`
+
+    @property
+    def elapsed(self) -> tf.Tensor | None:
+        """Time from each item to its target `[B, L]` int64, below 0: unknown; None for a model that reads none."""
+        return self.inputs.get(TIME.key)
 
 
 class Histories(NamedTuple):
@@ -32,7 +40,12 @@ class Histories(NamedTuple):
     clusters: tf.Tensor  # [B, L] int32 cluster of each history item (not of its successor)
     lengths: tf.Tensor  # [B] int32; rows with 0 give finite, meaningless vectors
     items: tf.Tensor  # [N, D] all item embeddings
-    elapsed: tf.Tensor | None = None  # [B, L] int64 time to the next item or the request, below 0: unknown
+    inputs: Mapping[str, tf.Tensor] = MappingProxyType({})  # as of `Windows`
+
+    @property
+    def elapsed(self) -> tf.Tensor | None:
+        """Time to the next item or the request, as of `Windows`."""
+        return self.inputs.get(TIME.key)
 
 
 class TrainingStates(NamedTuple):

@@ -48,7 +48,7 @@ class MultiGateMixtureOfExperts(OnTransformer):
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """One encode by every expert, mixed K + 1 times."""
-        tokens, _, lengths, _, elapsed = histories
+        tokens, lengths, elapsed = histories.tokens, histories.lengths, histories.elapsed
         placed = self._placed(tokens)
         states = [self._last_state(placed, lengths, elapsed, expert) for expert in self._experts]
         inside = tf.sequence_mask(lengths, tf.shape(tokens)[1], tf.float32)[:, :, None]

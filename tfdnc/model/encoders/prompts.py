@@ -68,14 +68,14 @@ class HadamardPerPosition(_Prompted):
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """K + 1 queries on one shared prefix."""
-        tokens, clusters, lengths, _, elapsed = histories
+        tokens, clusters, lengths = histories.tokens, histories.clusters, histories.lengths
         next_clusters = tf.concat([clusters[:, 1:], tf.zeros_like(clusters[:, :1])], axis=1)
         prefix = self._placed(tokens * self._prompts(next_clusters))[:, :-1]
         last_token = at_last(tokens, lengths)[:, None]  # [B, 1, D]
         last_position = tf.gather(self._positions, tf.maximum(lengths - 1, 0))[:, None]
         queries = last_token * self._task_embeddings + last_position  # [B, K + 1, D]
         reach = tf.maximum(lengths - 1, 0)[:, None]  # of all queries alike, so that masks and biases are made once
-        states = self._trunk(prefix, queries, reach, need_prefix=False, elapsed=elapsed).queries
+        states = self._trunk(prefix, queries, reach, need_prefix=False, elapsed=histories.elapsed).queries
         return UserVectors(states[:, :-1], states[:, -1])
 
 

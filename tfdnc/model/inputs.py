@@ -1,0 +1,178 @@
+"""Declared inputs in a token: by kind, what a value adds to the token of its item, and how training hides it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from tfdnc.backend import keras, tf
+from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature, Kind
+from tfdnc.contracts.schema import UNKNOWN_NUMBER
+from tfdnc.model.gaps import GapEmbedding
+from tfdnc.model.randomness import Stream, substream
+
+_FURTHEST = 8.0  # standard deviations: a value that no training has seen must not drown the item
+
+
+class TokenInput(Protocol):
+    """Layer that reads the inputs of one kind, `[B, L]` in the dtype of its form -> `[B, L, D]`.
+
+    Args:
+        feature: what it reads.
+        dim: D.
+    """
+
+    def __init__(self, feature: Feature, dim: int): ...
+
+    def __call__(self, values: tf.Tensor) -> tf.Tensor:
+        """Returns what is added to the tokens; a value that is not known has an embedding of its own."""
+
+    stream_path: tuple[str, ...]
+    """Names that lead to the stream by which training hides values."""
+
+    measured: bool
+    """Whether it has a `measure`, for the pooled `moments_of` the training part."""
+
+    def hidden_share(self, train: TrainConfig) -> float:
+        """Returns the share of the windows in which training hides all values, so that requests may lack them too."""
+
+
+class Times(GapEmbedding):
+    """Embedding of the time to the next event, or to the request."""
+
+    stream_path = ("times",)
+    measured = False
+
+    def __init__(self, feature: Feature, dim: int):
+        super().__init__(dim, name=feature.key)
+
+    def hidden_share(self, train: TrainConfig) -> float:
+        """See `TokenInput`."""
+        return train.hidden_times
+
+
+class Numbers(keras.layers.Layer):
+    """Standardised number times a direction `[D]`, or an embedding `[D]` of its own where it is not known.
+
+    Mean and scale are those of the training part, see `measure`; they are weights, so that a checkpoint holds them.
+    """
+
+    measured = True
+
+    def __init__(self, feature: Feature, dim: int):
+        super().__init__(name=feature.key)
+        self._feature = feature
+        self.stream_path = ("inputs", feature.name)
+        # An initializer each: one gives the same numbers every time.
+        starts = [keras.initializers.RandomNormal(0, 0.02) for _ in range(2)]
+        self._direction = self.add_weight(name="direction", shape=[dim], initializer=starts[0])
+        self._unknown = self.add_weight(name="unknown", shape=[dim], initializer=starts[1])
+        self._mean = self.add_weight(name="mean", shape=[], initializer="zeros", trainable=False)
+        self._scale = self.add_weight(name="scale", shape=[], initializer="ones", trainable=False)
+
+    def hidden_share(self, train: TrainConfig) -> float:
+        """See `TokenInput`."""
+        return train.hidden_inputs
+
+    def call(self, values: tf.Tensor) -> tf.Tensor:
+        """`[B, L]` float32 -> `[B, L, D]`."""
+        known = (values > UNKNOWN_NUMBER)[:, :, None]  # NaN is not
+        standard = tf.clip_by_value((values - self._mean) / self._scale, -_FURTHEST, _FURTHEST)[:, :, None]
+        return tf.where(known, tf.where(known, standard, 0.0) * self._direction, tf.convert_to_tensor(self._unknown))
+
+    def measure(self, moments: np.ndarray) -> None:
+        """Takes mean and scale from the moments `[3]` of the training part.
+
+        Raises:
+            UserError: no number is known.
+        """
+        count, mean, squares = moments
+        if not count:
+            raise UserError(
+                f"Expected numbers in the column of {self._feature.config_key}, found none in the training part: take "
+                f"{self._feature.name} out of model.inputs."
+            )
+        self._mean.assign(mean)
+        self._scale.assign(float(np.float32(np.sqrt(squares / count))) or 1.0)
+
+
+TOKEN_INPUTS: dict[Kind, type[TokenInput]] = {Kind.TIME: Times, Kind.NUMBER: Numbers}
+"""By kind of what a model can read."""
+
+
+class TokenInputs(keras.layers.Layer):
+    """All declared inputs that a model reads beside the items.
+
+    Args:
+        features: the inputs; their order decides which seed gives which weights.
+        dim: D.
+    """
+
+    def __init__(self, features: Sequence[Feature], dim: int, **kwargs):
+        super().__init__(**kwargs)
+        self.features = tuple(features)
+        self._readers = {feature.key: TOKEN_INPUTS[feature.kind](feature, dim) for feature in features}
+
+    @property
+    def specs(self) -> dict[str, tf.TensorSpec]:
+        """Specs of the values, by key."""
+        return {feature.key: tf.TensorSpec([None, None], feature.form.dtype) for feature in self.features}
+
+    def call(self, tokens: tf.Tensor, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Adds the inputs, `values` `[B, L]` by key, to tokens `[B, L, D]`."""
+        for key, reader in self._readers.items():
+            tokens = tokens + reader(values[key])
+        return tokens
+
+    def complete(self, values: Mapping[str, tf.Tensor] | None, history: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the inputs that the model reads, unknown beside `history` `[B, L]` where `values` has none."""
+        given, shape = values or {}, tf.shape(history)
+        return {
+            one.key: given[one.key] if one.key in given else tf.fill(shape, tf.constant(one.unknown, one.form.dtype))
+            for one in self.features
+        }
+
+    def hide(self, values: Mapping[str, tf.Tensor], train: TrainConfig, stream: Stream | None) -> dict[str, tf.Tensor]:
+        """Returns the inputs that the model reads, of each those of some windows unknown; without a stream of none."""
+        hidden = {}
+        for feature in self.features:
+            reader = self._readers[feature.key]
+            own_stream = substream(stream, *reader.stream_path)
+            hidden[feature.key] = hide_rows(
+                values[feature.key], reader.hidden_share(train), feature.unknown, own_stream
+            )
+        return hidden
+
+    def measure(self, moments: Callable[[Feature], np.ndarray]) -> None:
+        """Takes from the moments of the training part what the inputs need to know of their values."""
+        for feature in self.features:
+            if (reader := self._readers[feature.key]).measured:
+                reader.measure(moments(feature))
+
+
+def hide_rows(values: tf.Tensor, share: float, unknown: float, stream: Stream | None) -> tf.Tensor:
+    """Makes all values of a share of the rows `[B, L]` unknown; without a stream hides nothing."""
+    if stream is None or share == 0:
+        return values
+    drawn = tf.random.stateless_uniform([tf.shape(values)[0], 1], stream.seed)
+    return tf.where(drawn < share, tf.constant(unknown, values.dtype), values)
+
+
+def moments_of(values: np.ndarray) -> np.ndarray:
+    """Returns count, mean and sum of squared differences to it of the known numbers among `[E]`: `[3]` float64."""
+    known = values[values > UNKNOWN_NUMBER].astype(np.float64)
+    if not len(known):
+        return np.zeros(3)
+    return np.array([len(known), known.mean(), np.square(known - known.mean()).sum()])
+
+
+def pool_moments(moments: np.ndarray) -> np.ndarray:
+    """Returns the moments `[3]` of all parts together, given those of every part `[P, 3]` (Chan et al. 1983)."""
+    count, mean, squares = moments.T
+    total = count.sum()
+    if not total:
+        return np.zeros(3)
+    pooled = (count * mean).sum() / total
+    return np.array([total, pooled, squares.sum() + (count * np.square(mean - pooled)).sum()])
