@@ -36,7 +36,7 @@ HOUSE = {
     "tfdnc.comparison": {"tfdnc", "tfdnc.pipeline.engine"},
     "tfdnc.page": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine"},
     "tfdnc.benchmark": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
-    "tfdnc.load_test": {"tfdnc.backend", "tfdnc.export", "tfdnc.model"},
+    "tfdnc.load_test": {"serving", "serving.bundles", "tfdnc.backend", "tfdnc.export", "tfdnc.model"},
 }
 
 
