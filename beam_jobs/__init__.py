@@ -1,4 +1,4 @@
 """The two Beam jobs: interaction log -> sequences, and sequences + clusters -> training records.
 
-Nothing here imports TensorFlow or a model, so a worker starts in milliseconds.
+No module here imports TensorFlow or a model, so a worker starts in milliseconds.
 """

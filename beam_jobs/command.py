@@ -1,4 +1,4 @@
-"""What the stand-alone commands of the two jobs share: their flags, their output folder and their way to fail."""
+"""Common part of the stand-alone commands of the two jobs: flags, output folder and errors."""
 
 import argparse
 import fcntl
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -21,19 +22,19 @@ from tfdnc.contracts.errors import UserError
 _log = logging.getLogger(__name__)
 
 FINISHED = "figures.json"
-"""Last file of an output: what the job returned. A store has no folders, so a name alone does not say "finished"."""
+"""Last file of an output, the job's result. In a store, which has no folders to rename, it marks its end."""
 
 
 def run_command(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
-    job: Callable[[argparse.Namespace, ExperimentConfig, str, list[str]], dict],
+    job: Callable[[argparse.Namespace, ExperimentConfig, str, list[str]], dict[str, Any]],
 ) -> int:
     """Runs one job from the command line.
 
     Args:
-        parser: the job's own flags; `--config`, `--set` and `--output` are added here.
-        argv: arguments; flags that the parser does not know go to Beam's `PipelineOptions`.
+        parser: has the job's own flags; `--config`, `--set` and `--output` are added here.
+        argv: arguments; unknown flags are passed to Beam's `PipelineOptions`.
         job: called with the flags, the config, the folder to write to and the runner's flags.
 
     Returns:
@@ -49,7 +50,7 @@ def run_command(
     output = absolute(flags.output)
     try:
         config = load_config(flags.config, flags.set)
-        with _local_folder(Path(output)) if is_local(output) else _empty_place(output) as folder:
+        with _local_folder(Path(output)) if is_local(output) else _empty_prefix(output) as folder:
             figures = job(flags, config, folder, runner_args)
             with whole_file(join(folder, FINISHED)) as stream:
                 stream.write(json.dumps(figures, indent=1).encode())
@@ -62,16 +63,18 @@ def run_command(
 
 @contextmanager
 def _local_folder(output: Path) -> Iterator[str]:
-    """Yields an empty folder, for this process alone, that becomes `output` when the block ends well.
+    """Yields an empty folder, locked by this process, that becomes `output` when the block ends without an error.
 
-    It has one name, so that what a killed job left there is cleared by the next one; the lock goes with its process.
+    Its name is fixed, so the next job removes what a killed one left there. The lock ends with its process.
     """
     temporary = output.with_name(f".{output.name}.unfinished")
     temporary.mkdir(parents=True, exist_ok=True)
     lock = os.open(temporary, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (temporary.exists() and os.path.samestat(os.fstat(lock), temporary.stat())):  # just finished by another
+        if not (
+            temporary.exists() and os.path.samestat(os.fstat(lock), temporary.stat())
+        ):  # another job has just finished it
             raise BlockingIOError
     except BlockingIOError as error:
         os.close(lock)
@@ -89,10 +92,10 @@ def _local_folder(output: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _empty_place(output: str) -> Iterator[str]:
-    """Yields `output` itself, a place in a store, and empties it again when the block does not end well.
+def _empty_prefix(output: str) -> Iterator[str]:
+    """Yields `output` itself, a prefix of paths in a store, and deletes the files below it if the block fails.
 
-    Nobody can tell there what a killed job left from what another one is writing, so the place must be empty.
+    There must be no files at first: those of a killed job look like those of a job that is running.
     """
     if found := find_files(output, "**"):
         raise UserError(
@@ -108,7 +111,7 @@ def _empty_place(output: str) -> Iterator[str]:
 
 
 def refuse_unfinished(folder: str) -> None:
-    """Raises a `UserError` if a place in a store is not the finished output of a command."""
+    """Raises a `UserError` if a folder in a store is not the finished output of a command."""
     if not is_local(folder) and not exists(join(folder, FINISHED)):
         raise UserError(
             f"Expected the finished output of a job at {folder}, found no {FINISHED} there: it is still running or was "

@@ -31,7 +31,7 @@ from beam_jobs.tfrecord import Lists, Varints, encode_examples, floats, scalars,
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExamplesConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
+from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from tfdnc.contracts.shards import check_shards
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Order and hashes of string ids: the same in every process, on every machine, in every run."""
+"""Order and hashes of string ids: equal in every process, on every machine and in every run."""
 
 import hashlib
 import zlib
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from beam_jobs.twin_ids import without_point
 
-_INTEGER = r"^-?[0-9]{1,18}$"  # what certainly fits an int64
+_INTEGER = r"^-?[0-9]{1,18}$"  # digits that always fit an int64
 
 
 def are_integers(ids: pa.Array) -> bool:
@@ -20,7 +20,7 @@ def are_integers(ids: pa.Array) -> bool:
 def id_order(ids: pa.Array) -> np.ndarray:
     """Returns the permutation `[U]` that sorts string ids `[U]`.
 
-    Numeric if all of them are integers ("9" before "10"; "07" before "7"), else lexicographic by UTF-8 bytes.
+    The order is numeric if all ids are integers ("9" before "10"; "07" before "7"), else lexicographic by UTF-8 bytes.
     """
     by_text = pc.sort_indices(ids).to_numpy()
     if not are_integers(ids):
@@ -40,5 +40,5 @@ def buckets_of(ids: pa.Array, num_buckets: int) -> np.ndarray:
 
 
 def random_key(user_id: str) -> int:
-    """Returns 64 bits that are this user's share of a random generator's key."""
+    """Returns 64 bits for the key of a random generator, from the id of a user."""
     return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), "little")

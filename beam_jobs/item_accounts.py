@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from beam_jobs.row_accounts import too_many_malformed
 from tfdnc.contracts.data_config import DataConfig
@@ -15,20 +16,20 @@ ITEMS, ROWS, DESCRIBED = "items of the log", "item rows", "items of the log desc
 REPEATED, OTHERS, ADDED = "item rows repeated", "item rows of other items", "items of the item file alone"
 """Names, and prefixes of names, of the counts of an item file."""
 
-LETTERS = "item file"
+DEAD_LETTERS = "item file"
 """Name, without the suffix, of the file of dead letters."""
 
 
 @dataclass
 class ItemAccounts:
-    """Counts of a reader of an item file, and the rows that it set aside.
+    """Counts of the rows of an item file, and its malformed rows.
 
     Attributes:
-        counts: by the names above.
+        counts: counts by the names above.
         malformed: (offset, text, reason) of the malformed rows, in file order.
     """
 
-    counts: Counter = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     malformed: list[tuple[int, bytes, str]] = field(default_factory=list)
 
     def set_aside(self, offset: int, text: bytes, reason: str) -> None:
@@ -37,14 +38,19 @@ class ItemAccounts:
         self.malformed.append((offset, text, reason))
 
 
-def item_figures(result: dict, file: str) -> dict:
+def item_figures(result: dict[str, Any], file: str) -> dict[str, Any]:
     """Returns the figures of an item file from the counts of a job.
 
     Returns:
-        `file`: its name; `rows` of the file; `malformed` ones by reason; `repeated` ones, of an item that an earlier
-        row describes; `of_other_items`, which the log does not have; `items` of the log and how many of them are
-        `described`; `added` items that only the file has, with `data.catalogue: items`; `with`: the items of the log
-        for which a named column says something. rows = malformed + repeated + of_other_items + described + added.
+        - `file`: name of the file.
+        - `rows`: rows of the file, = malformed + repeated + of_other_items + described + added.
+        - `malformed`: malformed rows by reason.
+        - `repeated`: rows of an item that an earlier row describes.
+        - `of_other_items`: rows of items that the log does not have.
+        - `items`: items of the log.
+        - `described`: items of the log that the file describes.
+        - `added`: items that only the file has, with `data.catalogue: items`.
+        - `with`: by column, the items of the log that have a value in it.
     """
 
     def by_name(prefix: str) -> dict[str, int]:
@@ -55,30 +61,30 @@ def item_figures(result: dict, file: str) -> dict:
     return {"file": file, **counts, "malformed": by_name(MALFORMED), "with": by_name(VALUES)}
 
 
-def headline(figures: dict) -> str:
-    """Returns how far the item file reaches, in some words."""
+def headline(figures: dict[str, Any]) -> str:
+    """Returns a short line on the items that the item file describes."""
     rows, taken = figures["rows"], figures["described"] + figures["added"]
     line = f"{figures['items']:,} items, {figures['described']:,} described"
     line += f" and {figures['added']:,} more" if figures["added"] else ""
     return f"{line}; {rows - taken:,} rows of the item file left out" if rows > taken else line
 
 
-def refuse_malformed_items(figures: dict, config: DataConfig, letters: list[str]) -> None:
-    """Raises a `UserError` when too many rows of the item file are malformed.
+def refuse_malformed_items(figures: dict[str, Any], config: DataConfig, dead_letters: list[str]) -> None:
+    """Raises a `UserError` if too many rows of the item file are malformed.
 
     Args:
-        figures: of `item_figures`.
-        config: with the share that is allowed.
-        letters: the first malformed rows, as JSON lines.
+        figures: result of `item_figures`.
+        config: holds the allowed share.
+        dead_letters: the first malformed rows, as JSON lines.
     """
     malformed, rows = figures["malformed"], figures["rows"]
     if sum(malformed.values()) > config.max_malformed_share * rows:
         advice = "Mend the item file, check data.items"
-        raise too_many_malformed(figures["file"], malformed, rows, config, advice, "data.items.quotes", letters)
+        raise too_many_malformed(figures["file"], malformed, rows, config, advice, "data.items.quotes", dead_letters)
 
 
-def warn_of_gaps(figures: dict) -> None:
-    """Logs a warning of every way in which the item file describes less than it seems to."""
+def warn_of_gaps(figures: dict[str, Any]) -> None:
+    """Logs a warning for every kind of gap in the item file: items, values or rows that do not count."""
     file, items, described = figures["file"], figures["items"], figures["described"]
     if described < items:
         _log.warning(

@@ -1,5 +1,6 @@
-"""Titles, categories and features of items: from the config's item file, or from the one that comes with the log."""
+"""Titles, categories and features of items, from the config's item file or from the item file of a data set."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from tfdnc.contracts.data_config import DataConfig, FeatureKind, ItemFile
 from tfdnc.contracts.errors import UserError
 
 _MOVIE_FEATURES: dict[str, FeatureKind] = {"genre": "values", "year": "number"}
-_VIDEO_FEATURES: dict[str, FeatureKind] = {  # those of them that the file has
+_VIDEO_FEATURES: dict[str, FeatureKind] = {  # columns that the file lacks are left out
     "tag": "values",
     "author_id": "value",
     "music_id": "value",
@@ -30,11 +31,11 @@ class DetailsFile:
     """A file that describes items.
 
     Attributes:
-        file: where it is.
-        rows: its rows: item id, title if there is one, categories if there are any, features.
-        named: what they have of "title" and "categories".
+        file: name and path.
+        rows: reads its rows: item id, title if there is one, categories if there are any, features.
+        named: "title" and "categories", as far as its rows have them.
         features: the columns that are features, in order.
-        separator: between the categories of one item.
+        separator: separator of the categories of one item.
     """
 
     file: InputFile
@@ -45,7 +46,7 @@ class DetailsFile:
 
 
 class Details(NamedTuple):
-    """What a file says about N items."""
+    """Descriptions of N items."""
 
     item_ids: list[str]
     titles: list[str | None]  # None: unknown
@@ -56,12 +57,12 @@ class Details(NamedTuple):
 def find_details(config: DataConfig) -> DetailsFile | None:
     """Returns the config's item file, else the one in the folder of the log, else None.
 
-    MovieLens' is movies.dat; KuaiRand's is video_features_basic*.csv, whose `tag` lists the categories of a video and
-    which knows no titles.
+    MovieLens' file is movies.dat. KuaiRand's is video_features_basic*.csv, whose `tag` lists the categories of a video;
+    it has no titles.
 
     Raises:
-        UserError: the config names a file that is not there or lacks a named column, or it wants the items of a file
-            and there is none.
+        UserError: the config names a file that does not exist or lacks a named column, or it needs an item file and
+            there is none.
     """
     if config.items is None:
         found = _beside_the_log(config)
@@ -129,27 +130,30 @@ def _find_parquet(file: InputFile, columns: list[tuple[str, str]], items: ItemFi
     return ParquetItems(file, tuple(name for name, _ in columns))
 
 
-_FORMATS = {"csv": _find_csv, "jsonl": _find_json_lines, "parquet": _find_parquet}
+_FORMATS: dict[str, Callable[[InputFile, list[tuple[str, str]], ItemFile], ItemRows]] = {
+    "csv": _find_csv,
+    "jsonl": _find_json_lines,
+    "parquet": _find_parquet,
+}
 
 
 def read_details(
     details: DetailsFile | None, item_ids: list[str], more: bool = False, accounts: ItemAccounts | None = None
 ) -> Details:
-    """Returns what a file says about items.
+    """Returns the descriptions of items in a file.
 
     Args:
         details: the file, or None.
-        item_ids: the ids asked for; the file may know more, or fewer. Of several rows of one item the first counts.
-        more: whether the other items of the file follow those asked for, in its order.
-        accounts: where to count every row of the file.
+        item_ids: the items to describe; the file may have more or fewer. The first of several rows of an item counts.
+        more: add the other items of the file after these, in the order of the file.
+        accounts: counts every row of the file.
 
     Raises:
-        UserError: the file cannot be read, knows none of the items, or has other things than numbers in a column of
-            them.
+        UserError: the file cannot be read, describes none of the items, or has a text in a column of numbers.
     """
     if details is None:
-        nothing = [None] * len(item_ids)
-        return Details(item_ids, nothing, nothing, nothing)
+        size = len(item_ids)
+        return Details(item_ids, [None] * size, [None] * size, [None] * size)
     accounts = ItemAccounts() if accounts is None else accounts
     known = _read_rows(details, item_ids, more, accounts)
     sound = accounts.counts[ROWS] > len(accounts.malformed) or not accounts.malformed
@@ -180,22 +184,21 @@ def read_details(
 def _read_rows(
     details: DetailsFile, item_ids: list[str], more: bool, accounts: ItemAccounts
 ) -> dict[str, list[Value] | None]:
-    """Returns item id -> the values of its first row, without the id; None for an item that has none."""
+    """Returns item id -> the values of its first row, without the id; None for an item without a row."""
     known: dict[str, list[Value] | None] = dict.fromkeys(item_ids)
-    counts, asked = accounts.counts, known.keys() | ()
+    counts, requested = accounts.counts, known.keys() | ()
     counts[ITEMS] = len(known)
     try:
-        for row in details.rows.read(asked):
+        for row in details.rows.read(requested):
             counts[ROWS] += 1
             if row.fault is not None:
                 accounts.set_aside(row.offset, row.text, row.fault)
                 continue
-            item_id, *values = row.values
-            if item_id in known or more:
-                first = known.get(item_id) is None
-                counts[(DESCRIBED if item_id in asked else ADDED) if first else REPEATED] += 1
+            if row.item_id in known or more:
+                first = known.get(row.item_id) is None
+                counts[(DESCRIBED if row.item_id in requested else ADDED) if first else REPEATED] += 1
                 if first:
-                    known[item_id] = values
+                    known[row.item_id] = row.values
             else:
                 counts[OTHERS] += 1
     except (OSError, pa.ArrowException) as error:
@@ -208,11 +211,12 @@ def _joined(value: Value) -> str:
 
 
 def _count_values(found: Details, details: DetailsFile, num_items: int, accounts: ItemAccounts) -> None:
-    """Counts the items of the log, the first `num_items`, for which a column says something."""
-    lists = {"title": found.titles, "categories": found.categories}
+    """Counts the items of the log, the first `num_items`, that have a value in each column."""
+    lists: dict[str, Sequence[object]] = {"title": found.titles, "categories": found.categories}
     for key in details.named:
         accounts.counts[VALUES + key] += sum(map(bool, lists[key][:num_items]))
     for name in details.features:
         mark = f"{name}="
-        some = (own and any(value.startswith(mark) for value in own) for own in found.features[:num_items])
-        accounts.counts[VALUES + f"feature {name}"] += sum(map(bool, some))
+        own_values = (own or [] for own in found.features[:num_items])
+        described = sum(any(value.startswith(mark) for value in own) for own in own_values)
+        accounts.counts[VALUES + f"feature {name}"] += described

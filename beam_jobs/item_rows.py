@@ -1,4 +1,4 @@
-"""Item files in the formats of logs, row by row: what stands in the columns that are read, and what is malformed."""
+"""Item files in the formats of logs, row by row: the values of the columns that are read, or the fault of a row."""
 
 import datetime
 import decimal
@@ -27,43 +27,50 @@ TOO_FEW_FIELDS = "not item::title::genres"
 _YEAR = re.compile(rb"\((\d{4})\)\s*$")
 
 Value = str | list[str]
-"""Content of a column: text, or several texts where the format has lists."""
+"""Content of a column: a text, or a list of texts if the format has lists."""
 
 
 class ItemRow(NamedTuple):
     """A row of an item file.
 
     Attributes:
-        offset: bytes of the (decompressed) file before it; its number, in Parquet.
-        text: as it stands in the file; in Parquet as JSON.
-        values: of the columns that are read, the item id first, "" for a blank; none if the row is malformed.
-        fault: why it is malformed, or None.
+        offset: offset in bytes of the (decompressed) file; in Parquet the number of the row.
+        text: bytes of the row in the file; in Parquet as JSON.
+        item_id: id of the item, "" if the row is malformed.
+        values: values of the other columns that are read, "" for a blank.
+        fault: reason why the row is malformed, or None.
     """
 
     offset: int
     text: bytes
+    item_id: str
     values: list[Value]
     fault: str | None = None
+
+
+def malformed(offset: int, text: bytes, fault: str) -> ItemRow:
+    """Returns a malformed row."""
+    return ItemRow(offset, text, "", [], fault)
 
 
 class ItemRows(Protocol):
     """An item file in one of the formats."""
 
     def read(self, known: Collection[str]) -> Iterator[ItemRow]:
-        """Yields its rows in order, of which blank lines are none; `known` are the item ids of the log."""
+        """Yields its rows in order, without blank lines; `known` are the item ids of the log."""
 
 
 @dataclass(frozen=True)
 class CsvItems:
-    """CSV with a header, whatever separates the fields.
+    """CSV with a header and any separator of fields.
 
     Attributes:
-        file: where it is.
-        columns: positions of those that are read, the item id first.
-        num_columns: that every row must have.
-        separator: of the fields, one byte.
+        file: name and path.
+        columns: positions of the columns that are read, the item id first.
+        num_columns: number of fields that every row must have.
+        separator: separator of the fields, one byte.
         quotes: as in `QuotedText`.
-        data_start: bytes before the first row.
+        data_start: offset of the first row in bytes.
     """
 
     file: InputFile
@@ -74,7 +81,7 @@ class CsvItems:
     data_start: int
 
     def read(self, known: Collection[str]) -> Iterator[ItemRow]:
-        """Yields the rows; a quoted text that holds a row of an item of the log is malformed, line by line."""
+        """Yields the rows; the lines of a quoted text are malformed rows if one of them is the row of a known item."""
 
         def is_row(line: bytes) -> bool:
             fields = line.rstrip(b"\r\n").split(self.separator)
@@ -87,14 +94,14 @@ class CsvItems:
                 if record.fault is None:
                     yield _row_of_bytes(record.offset, record.text, record.fields, "utf-8")
                 else:
-                    yield ItemRow(record.offset, record.text, [], record.fault)
+                    yield malformed(record.offset, record.text, record.fault)
 
 
 @dataclass(frozen=True)
 class MoviesDat:
     """MovieLens' movies.dat, `item::title::genres` in Latin-1.
 
-    Read are item, title, genres for the categories, and as features genres and the year at the end of the title.
+    Columns are item, title, genres as categories, and the features: genres, and the year at the end of the title.
     """
 
     file: InputFile
@@ -110,7 +117,7 @@ class MoviesDat:
                 fields = [item, b"::".join(title), genres, genres, year[1] if year else b""]
                 yield _row_of_bytes(offset, line, fields, "latin-1")
             else:
-                yield ItemRow(offset, line, [], TOO_FEW_FIELDS)
+                yield malformed(offset, line, TOO_FEW_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,8 @@ class JsonItems:
     """JSON Lines: an object per line, with numbers, text or lists of these in the fields that are read.
 
     Attributes:
-        file: where it is.
-        names: of the fields that are read, the item id first; one that a row lacks is blank.
+        file: name and path.
+        names: names of the fields that are read, the item id first; a field that a row lacks is blank.
     """
 
     file: InputFile
@@ -136,7 +143,7 @@ class JsonItems:
             if isinstance(row, dict):
                 yield _row_of_values(offset, line, [row.get(name) for name in self.names])
             else:
-                yield ItemRow(offset, line, [], NOT_JSON)
+                yield malformed(offset, line, NOT_JSON)
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,8 @@ class ParquetItems:
     """Parquet, with numbers, text, times or lists of these in the columns that are read.
 
     Attributes:
-        file: where it is.
-        names: of the columns that are read, the item id first.
+        file: name and path.
+        names: names of the columns that are read, the item id first.
     """
 
     file: InputFile
@@ -162,7 +169,7 @@ class ParquetItems:
                     yield _row_of_values(offset, text, [row[name] for name in self.names])
                     offset += 1
 
-    def _rows_of(self, batch: pa.RecordBatch) -> list[dict]:
+    def _rows_of(self, batch: pa.RecordBatch) -> list[dict[str, object]]:
         try:
             return batch.to_pylist()
         except (ValueError, OverflowError, KeyError) as error:  # nanoseconds, years above 9999, unknown time zones
@@ -173,7 +180,7 @@ class ParquetItems:
 
 
 def _lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines that are not blank with their offsets, without line ends and the mark of UTF-8."""
+    """Yields the lines that are not blank with their offsets, without line ends and byte order mark."""
     offset = 0
     with open_bytes(file) as stream:
         for line in stream:
@@ -185,38 +192,39 @@ def _lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
 
 def _row_of_bytes(offset: int, text: bytes, fields: list[bytes], encoding: str) -> ItemRow:
     try:
-        values = [field.decode(encoding) for field in fields]
+        item_id, *values = (field.decode(encoding) for field in fields)
     except UnicodeDecodeError:
-        return ItemRow(offset, text, [], NOT_UTF8)
-    return ItemRow(offset, text, values) if values[0] else ItemRow(offset, text, [], EMPTY_ITEM)
+        return malformed(offset, text, NOT_UTF8)
+    return ItemRow(offset, text, item_id, [*values]) if item_id else malformed(offset, text, EMPTY_ITEM)
 
 
 def _row_of_values(offset: int, text: bytes, found: list[object]) -> ItemRow:
     item, *others = found
     if item is None or item == "":
-        return ItemRow(offset, text, [], EMPTY_ITEM)
-    if isinstance(item, bool) or not isinstance(item, str | int | bytes | decimal.Decimal):
-        return ItemRow(offset, text, [], BAD_ID)
-    values = [_text(item), *map(_value, others)]
-    if any(value is None for value in values):
-        return ItemRow(offset, text, [], NO_VALUE)
+        return malformed(offset, text, EMPTY_ITEM)
+    item_id, converted = _text(item), [_value(other) for other in others]
+    if item_id is None or isinstance(item, bool) or not isinstance(item, str | int | bytes | decimal.Decimal):
+        return malformed(offset, text, BAD_ID)
+    values = [value for value in converted if value is not None]
+    if len(values) < len(others):
+        return malformed(offset, text, NO_VALUE)
     try:
-        json.dumps(values, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can spell
-        return ItemRow(offset, text, [], NOT_UTF8)
-    return ItemRow(offset, text, values)
+        json.dumps([item_id, *values], ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold as an escape
+        return malformed(offset, text, NOT_UTF8)
+    return ItemRow(offset, text, item_id, values)
 
 
 def _value(found: object) -> Value | None:
-    """Returns what a field of JSON or Parquet holds as text, or as texts; None for anything else."""
+    """Returns the value of a field of JSON or Parquet as a text or a list of texts, None if it is neither."""
     if not isinstance(found, list | tuple):
         return _text(found)
-    texts = [_text(one) for one in found]
-    return None if any(text is None for text in texts) else texts
+    texts = [text for text in map(_text, found) if text is not None]
+    return texts if len(texts) == len(found) else None
 
 
 def _text(found: object) -> str | None:
-    if found is None or (isinstance(found, float) and math.isnan(found)):  # as pandas writes a missing number
+    if found is None or (isinstance(found, float) and math.isnan(found)):  # pandas' missing number
         return ""
     if isinstance(found, bool):
         return str(found).lower()

@@ -1,4 +1,4 @@
-"""The clustered item table as the arrays that the examples job looks things up in."""
+"""The clustered item table as arrays, for look-ups by the examples job."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -19,7 +19,7 @@ class ItemTable:
 
     Attributes:
         index_of_sequence: `[N' + 1]` item index of every `sequence_index`; 0 where the table has none.
-        cluster: `[N + 1]` cluster of every item index; entry 0 (padding) means nothing.
+        cluster: `[N + 1]` cluster of every item index; entry 0 is padding.
         offsets: `[K + 1]`; cluster k is the item indices `offsets[k]..offsets[k + 1] - 1`.
         counts: `[N + 1]` training events of every item.
     """
@@ -31,11 +31,11 @@ class ItemTable:
 
     @property
     def num_items(self) -> int:
-        """N."""
+        """Number of items, N."""
         return len(self.cluster) - 1
 
 
-def read_item_table(path: str | PathLike) -> ItemTable:
+def read_item_table(path: str | PathLike[str]) -> ItemTable:
     """Reads a Parquet file of `schema.ITEM_SCHEMA`; raises as `tfdnc.contracts.items.read_columns`."""
     table = read_columns(path, ["sequence_index", "cluster", "count"], open_file)
     sequence = table["sequence_index"].to_numpy()
@@ -45,7 +45,7 @@ def read_item_table(path: str | PathLike) -> ItemTable:
 
 
 def refuse_other_log(item_table: str, sequences: str) -> None:
-    """Raises a `UserError` unless the item table has the items of the vocabulary that may stand by the sequences."""
+    """Raises a `UserError` if there is a vocabulary beside the sequences and the item table has other items."""
     vocabulary = join(parent(sequences), schema.VOCABULARY)
     if not exists(vocabulary):
         return

@@ -2,8 +2,8 @@
 
     sequence files --ParDo--> sums of one file, by range of items --CombinePerKey--> one file per range of items
 
-That is the product of the log's co-occurrence matrix with a matrix of vectors; neither the log nor the co-occurrences
-are ever held in one place. Sums are of integers, so they do not depend on which worker adds what, and when.
+This is the product of the log's co-occurrence matrix and a matrix of vectors; no worker holds the whole log or all
+co-occurrences. The sums are of integers, so they do not depend on the order in which workers add them.
 """
 
 import logging
@@ -22,19 +22,19 @@ from tfdnc.contracts.sequences import training_part
 _log = logging.getLogger(__name__)
 
 RANGE_BYTES = 4 << 20
-"""Of sums that travel as one element."""
+"""Bytes of the sums of one element."""
 
 BLOCK_EVENTS = 1 << 12
-"""Events whose vectors are in memory at a time; a user with a million events needs no more than others."""
+"""Events whose vectors are in memory at a time; a user with a million events needs no more memory than others."""
 
 MAX_NEIGHBOURS = 1 << 32
-"""Of one item: more vectors of 30 bits might not fit a sum of 64."""
+"""Neighbours of one item, at most: the sum of more vectors of 30 bits might not fit 64 bits."""
 
 _ONE = 1 << 30
 _VECTORS = "vectors.npy"
 
 Sums = tuple[np.ndarray, np.ndarray]
-"""Rows int [U] of a matrix, each once, and what is to be added there, int64 [U, D]."""
+"""Row numbers int [U] of a matrix, distinct, and the vectors to add to these rows, int64 [U, D]."""
 
 
 def sum_neighbours(
@@ -46,9 +46,9 @@ def sum_neighbours(
     integers: the vectors, with 4 bytes each, and the sums, with 8.
 
     Args:
-        files: of `schema.SEQUENCES`, with items 1..N.
-        vectors: float64 [N, D], row i of the item with `sequence_index` i + 1.
-        window: how many events before and after an event are around it, all of the same user.
+        files: files of `schema.SEQUENCES`, with items 1..N.
+        vectors: float64 [N, D]; row i belongs to the item with `sequence_index` i + 1.
+        window: number of events of the same user before and after an event that are its neighbours.
         scratch: folder that all workers see, without files of another pass; the caller removes it.
         runner_args: flags for Beam.
     """
@@ -73,14 +73,17 @@ def sum_neighbours(
         once = pipeline | "Once" >> beam.Create([None])
         return once | "Count" >> beam.Map(lambda _, counts: add_counts(counts), AsIter(sums.figures))
 
-    figures = run(build, scratch, options_of(runner_args))
+    figures = run(build, str(scratch), options_of(runner_args))
     sums = _read_ranges(scratch, rows, integers.shape)[1:]
     _check(sums[:, -1], figures["neighbours"])
     return sums[:, :-1] * unit
 
 
 def _fixed_point(vectors: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns int32 [N + 1, D + 1], and what 1 stands for. Row 0 is of no item, a column of ones counts neighbours."""
+    """Returns int32 [N + 1, D + 1] and the value of 1.
+
+    Row 0 belongs to no item; the last column, of ones, counts neighbours.
+    """
     unit = max(np.abs(vectors).max(), np.finfo(float).tiny) / _ONE
     integers = np.ones((len(vectors) + 1, vectors.shape[1] + 1), np.int32)
     integers[1:, :-1] = np.clip(np.rint(vectors / unit), -_ONE, _ONE)
@@ -88,7 +91,7 @@ def _fixed_point(vectors: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _check(neighbours: np.ndarray, expected: int) -> None:
-    # Runners have lost elements in silence (see `pipeline`).
+    # Some runners lose elements without an error (see `pipeline`).
     if neighbours.sum() != expected:
         raise RuntimeError(f"Expected {expected} neighbours in all, found {neighbours.sum()}: the runner lost data.")
     if neighbours.max() > MAX_NEIGHBOURS:
@@ -96,18 +99,18 @@ def _check(neighbours: np.ndarray, expected: int) -> None:
 
 
 class SumFile(beam.DoFn):
-    """Sums up one file.
+    """Computes the sums of one file.
 
     Outputs:
-        ranges: (number of a range of `rows` rows, `Sums` in it).
+        ranges: (number of a range of `rows` rows, its `Sums`).
         figures: counts of neighbours.
     """
 
     def __init__(self, vectors: Path, window: int, rows: int):
         self._path, self._window, self._rows = vectors, window, rows
 
-    def setup(self):
-        """Reads the vectors; by their path, because they would be heavy as a side input."""
+    def setup(self) -> None:
+        """Reads the vectors from a file, because they are too large for a side input."""
         self._vectors = np.load(self._path)
 
     def process(
@@ -121,8 +124,8 @@ class SumFile(beam.DoFn):
         first_rows = np.arange(0, len(self._vectors) + self._rows, self._rows)
         edges = np.searchsorted(touched, first_rows)
         for number in np.flatnonzero(np.diff(edges)).tolist():
-            here = slice(edges[number], edges[number + 1])
-            yield TaggedOutput("ranges", (number, (touched[here] - first_rows[number], sums[here])))
+            part_of_range = slice(edges[number], edges[number + 1])
+            yield TaggedOutput("ranges", (number, (touched[part_of_range] - first_rows[number], sums[part_of_range])))
         yield TaggedOutput("figures", {"neighbours": int(sums[:, -1].sum())})
 
 
@@ -130,10 +133,10 @@ def neighbour_sums(items: np.ndarray, lengths: np.ndarray, vectors: np.ndarray, 
     """Returns the sums of one file.
 
     Args:
-        items: int [E], user after user, oldest first.
-        lengths: int [users] events of each of them.
-        vectors: int32 [rows, D], of every item.
-        window: how many events before and after an event are around it.
+        items: int [E], user by user, oldest first.
+        lengths: int [users], number of events of each user.
+        vectors: int32 [rows, D], one row per item.
+        window: number of events before and after an event that are its neighbours.
     """
     touched, row = np.unique(items, return_inverse=True)
     sums = np.zeros((len(touched), vectors.shape[1]), np.int64)
@@ -164,7 +167,7 @@ class AddSums(beam.CombineFn):
         self._shape = rows, width
 
     def create_accumulator(self) -> np.ndarray:
-        """Returns the sum of nothing."""
+        """Returns zeros."""
         return np.zeros(self._shape, np.int64)
 
     def add_input(self, accumulator: np.ndarray, element: Sums) -> np.ndarray:
@@ -174,7 +177,7 @@ class AddSums(beam.CombineFn):
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
-        """Returns one accumulator for several."""
+        """Returns the sum of several accumulators."""
         return sum(accumulators, self.create_accumulator())
 
     def extract_output(self, accumulator: np.ndarray) -> np.ndarray:

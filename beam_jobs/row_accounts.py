@@ -1,7 +1,8 @@
-"""What became of the rows of a log: the figures of the first job, and its refusals."""
+"""Accounts of the rows of a log: figures, errors and warnings of the first job."""
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
 from beam_jobs.files import exists, join, open_file
@@ -30,7 +31,7 @@ def count_rows(rows: Rows) -> dict[str, int]:
     return add_counts([{"rows_read": rows.num_rows}, joined, *reasons, filtered])
 
 
-def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
+def figures_of(result: dict[str, Any], config: DataConfig, log: Log) -> dict[str, Any]:
     """Returns the figures of the job from the sum of all counts; see `sequences.prepare`."""
     malformed = {name.removeprefix(_MALFORMED): n for name, n in result.items() if name.startswith(_MALFORMED)}
     rounds = [result[f"{ROUND}{number}"] for number in range(1, config.filter_rounds + 1)]
@@ -62,16 +63,18 @@ def figures_of(result: dict, config: DataConfig, log: Log) -> dict:
     }
 
 
-def refuse_malformed(figures: dict, config: DataConfig, log: Log, output: str) -> None:
-    """Raises a `UserError` with examples when there were no rows, or too many malformed ones."""
+def refuse_malformed(figures: dict[str, Any], config: DataConfig, log: Log, output: str) -> None:
+    """Raises a `UserError` with examples if there were no rows, or too many malformed ones."""
     read, malformed = figures["rows_read"], sum(figures["rows_malformed"].values())
     if not read:
         names = "" if log.source.endswith(log.names[0]) else f" ({', '.join(log.names)})"
         raise UserError(f"Expected events in {log.source}{names}, found no rows.")
     if malformed > config.max_malformed_share * read:
         advice = "Mend the log, check data.columns and data.time_unit (iso is for dates as text)"
-        letters = first_letters(output, log.names)
-        raise too_many_malformed(log.source, figures["rows_malformed"], read, config, advice, "data.quotes", letters)
+        dead_letters = first_dead_letters(output, log.names)
+        raise too_many_malformed(
+            log.source, figures["rows_malformed"], read, config, advice, "data.quotes", dead_letters
+        )
 
 
 def too_many_malformed(
@@ -81,31 +84,31 @@ def too_many_malformed(
     config: DataConfig,
     advice: str,
     quotes_key: str,
-    letters: list[str],
+    dead_letters: list[str],
 ) -> UserError:
     """Returns the error for a file, or a log, with a larger share of malformed rows than `data.max_malformed_share`.
 
     Args:
-        source: its name.
-        malformed: malformed rows by reason.
-        rows: all rows.
-        config: with the share that is allowed.
-        advice: the way to mend them.
-        quotes_key: of the quotes in the config.
-        letters: the first malformed rows, as JSON lines.
+        source: name of the file or the log.
+        malformed: number of malformed rows by reason.
+        rows: number of all rows.
+        config: holds the allowed share.
+        advice: what the user can do.
+        quotes_key: config key of the quotes.
+        dead_letters: the first malformed rows, as JSON lines.
     """
     reasons, count = ", ".join(f"{reason}: {count}" for reason, count in malformed.items()), sum(malformed.values())
     return UserError(
         f"Expected at most {config.max_malformed_share:.2%} malformed rows in {source}, found {count / rows:.2%} "
         f"({count} of {rows}; {reasons}). {advice}, or raise data.max_malformed_share."
-        f"{advice_on(malformed, quotes_key)} The first ones:\n{''.join(letters).rstrip()}"
+        f"{advice_on(malformed, quotes_key)} The first ones:\n{''.join(dead_letters).rstrip()}"
     )
 
 
-def first_letters(output: str, names: Iterable[str]) -> list[str]:
-    """Returns some of the first malformed rows of files, by the names of their dead letters, as JSON lines."""
-    letters = (join(output, schema.DEAD_LETTER, f"{name}.jsonl") for name in names)
-    return [line for path in letters if exists(path) for line in _first_lines(path)][:_EXAMPLES]
+def first_dead_letters(output: str, names: Iterable[str]) -> list[str]:
+    """Returns the first malformed rows of the files `names`, from their dead letters, as JSON lines."""
+    paths = (join(output, schema.DEAD_LETTER, f"{name}.jsonl") for name in names)
+    return [line for path in paths if exists(path) for line in _first_lines(path)][:_EXAMPLES]
 
 
 def _first_lines(path: str) -> list[str]:
@@ -113,12 +116,12 @@ def _first_lines(path: str) -> list[str]:
         return [line.decode() for line, _ in zip(stream, range(_EXAMPLES), strict=False)]
 
 
-def refuse_losses(result: dict, figures: dict, config: DataConfig) -> None:
-    """Raises unless everything that was read has arrived: runners have lost elements in silence (see `pipeline`)."""
+def refuse_losses(result: dict[str, Any], figures: dict[str, Any], config: DataConfig) -> None:
+    """Raises if rows, events or users were lost: some runners lose elements without an error (see `pipeline`)."""
     events, users = figures["events"], figures["users"]
-    gone = sum(figures["rows_malformed"].values()) + sum(figures["rows_filtered"].values())
+    left_out = sum(figures["rows_malformed"].values()) + sum(figures["rows_filtered"].values())
     expected_and_found = {
-        "rows": (figures["rows_read"], events + gone),
+        "rows": (figures["rows_read"], events + left_out),
         "written files": (config.num_shards, result["written: files"]),
         "written users": (users, result["written: users"]),
         "written events": (events, result["written: events"]),
@@ -133,8 +136,8 @@ def refuse_losses(result: dict, figures: dict, config: DataConfig) -> None:
             )
 
 
-def refuse_nothing_left(figures: dict, config: DataConfig, log: Log) -> None:
-    """Raises a `UserError` with the counts when every user was left out."""
+def refuse_nothing_left(figures: dict[str, Any], config: DataConfig, log: Log) -> None:
+    """Raises a `UserError` with the counts if every user was left out."""
     if figures["users"]:
         return
     filtered = figures["rows_filtered"]
@@ -149,11 +152,11 @@ def refuse_nothing_left(figures: dict, config: DataConfig, log: Log) -> None:
     )
 
 
-def refuse_empty_split(figures: dict, config: DataConfig) -> None:
-    """Raises a `UserError` when there is nothing to learn from, or nothing to validate or test on."""
+def refuse_empty_split(figures: dict[str, Any], config: DataConfig) -> None:
+    """Raises a `UserError` if there are no training events, or no validation or test targets."""
     split = figures["split"]
     validation, test = split["validation"]["users"], split["test"]["users"]
-    if split["train_events"] and validation and test:
+    if split["train_events"] and (config.split == "none" or (validation and test)):
         return
     raise UserError(
         f"Expected training events, and users with a validation and with a test target, by data.split = {config.split} "
@@ -163,8 +166,8 @@ def refuse_empty_split(figures: dict, config: DataConfig) -> None:
     )
 
 
-def warn_of_open_filter(figures: dict, config: DataConfig) -> None:
-    """Logs a warning when several filter rounds were asked for, and there would be something left for one more."""
+def warn_of_open_filter(figures: dict[str, Any], config: DataConfig) -> None:
+    """Logs a warning if one more round than the configured ones would leave out further items."""
     if config.filter_rounds > 1 and not figures["filter_rounds"]["converged"]:
         _log.warning(
             "%d filter rounds were not enough: some items have fewer than data.min_item_events = %d events left. Raise "

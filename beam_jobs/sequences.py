@@ -25,7 +25,7 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from beam_jobs.command import run_command
 from beam_jobs.event_rules import apply_rules, cuts_before_counting, events_of
 from beam_jobs.files import absolute, join, make_folder, whole_file
-from beam_jobs.item_accounts import LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
+from beam_jobs.item_accounts import DEAD_LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.logs.log_files import Log, Piece, cut, read_piece
 from beam_jobs.logs.log_formats import find_log
@@ -37,7 +37,7 @@ from beam_jobs.repetitions import count_repetitions, warn_of_repetitions
 from beam_jobs.row_accounts import (
     count_rows,
     figures_of,
-    first_letters,
+    first_dead_letters,
     refuse_empty_split,
     refuse_losses,
     refuse_malformed,
@@ -111,7 +111,7 @@ def prepare(config: DataConfig, output: str | PathLike, runner_args: Sequence[st
     figures = figures_of(result, config, log) | {"item_file": details and item_figures(result, details.file.name)}
     refuse_malformed(figures, config, log, output)
     if details:
-        refuse_malformed_items(figures["item_file"], config, first_letters(output, [LETTERS]))
+        refuse_malformed_items(figures["item_file"], config, first_dead_letters(output, [DEAD_LETTERS]))
     refuse_losses(result, figures, config)
     refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)

@@ -1,8 +1,8 @@
 """The shuffle of the first job: by the engine, or by files on the disk of a single machine.
 
-An engine spills by itself what does not fit its memory. FnApiRunner does not: whatever goes through a `GroupByKey`, or
-waits for a side input, lies in the memory of one process. With `--shuffle=files` packed tables are set aside in scratch
-files, which all workers must see, and only pointers to them go that way.
+An engine spills data to disk if they do not fit its memory. FnApiRunner does not: all elements of a `GroupByKey`, and
+all that wait for a side input, are in the memory of one process. With `--shuffle=files` packed tables are written to
+scratch files, which all workers must see, and only pointers to them are shuffled.
 """
 
 import shutil
@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -25,10 +25,10 @@ _SCRATCH = ".shuffle"
 
 @contextmanager
 def scratch_folder(output: str, options: PipelineOptions) -> Iterator[str | None]:
-    """Yields an empty folder for scratch files, which goes when the block ends; None if the engine shuffles.
+    """Yields an empty folder for scratch files, removed after the block; None if the engine shuffles.
 
     Raises:
-        UserError: files are asked for, and the output lies in a store.
+        UserError: `--shuffle=files` with an output in a store.
     """
     how, on_disk = options.view_as(JobOptions).shuffle, is_local(output)
     if how is None:
@@ -42,7 +42,7 @@ def scratch_folder(output: str, options: PipelineOptions) -> Iterator[str | None
             f"Expected --shuffle=files with an output on a disk of all workers, got {output}; leave it out."
         )
     folder = Path(output) / _SCRATCH
-    shutil.rmtree(folder, ignore_errors=True)  # of a killed job
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed job
     folder.mkdir(parents=True)
     try:
         yield str(folder)
@@ -51,10 +51,10 @@ def scratch_folder(output: str, options: PipelineOptions) -> Iterator[str | None
 
 
 class SetAside(beam.PTransform):
-    """Puts pointers in the place of packed tables, so that elements can wait, or be grouped, without weight.
+    """Replaces packed tables by pointers, so that elements that wait or are grouped take little memory.
 
     Args:
-        scratch: folder for the tables; None leaves the elements as they are.
+        scratch: folder for the tables; None leaves the elements unchanged.
     """
 
     def __init__(self, scratch: str | None):
@@ -69,25 +69,25 @@ class SetAside(beam.PTransform):
 
 
 class WriteAside(beam.DoFn):
-    """Appends the packed tables of elements to a file.
+    """Writes the packed tables of elements to a file, one file per bundle.
 
-    Every bundle has a file of its own. What a failed bundle has written is in a file that no pointer of a finished one
-    leads to, so a bundle that is tried again leaves no table twice.
+    No pointer refers to the file of a failed bundle, so a bundle that is tried again yields no table twice.
     """
 
     def __init__(self, scratch: str):
         self._scratch = scratch
+        self._file: BinaryIO | None = None
 
-    def start_bundle(self):
-        """Leaves what a failed bundle may have had open."""
+    def start_bundle(self) -> None:
+        """Forgets the file of a failed bundle."""
         self._file = None
 
     def process(self, element: Any) -> Iterator[Any]:
-        """Yields the element, with a pointer for every `bytes` in it, however deep in tuples."""
+        """Yields the element, with a pointer for every `bytes` in it and in its nested tuples."""
         yield self._set_aside(element)
 
-    def finish_bundle(self):
-        """Brings everything to the file before anybody follows a pointer."""
+    def finish_bundle(self) -> None:
+        """Closes the file, so that all tables are in it before a pointer is used."""
         if self._file is not None:
             self._file.close()
 

@@ -1,12 +1,12 @@
 """`tf.train.Example` records of int64 and float lists in TFRecord files, written without TensorFlow or protobuf.
 
-The wire format of what is written here (lengths are varints, and so are the values, which must not be negative):
+The wire format (lengths and values are varints; values must not be negative):
 
     Example   = 0A length Features
     Features  = (0A length Entry) for every feature, in alphabetical order, so that equal records are equal bytes
     Entry     = 0A length name  12 length Feature
     Feature   = 1A length List of int64, or 12 length List of floats (which are four bytes each, lowest first)
-    List      = 0A length values, or nothing if there are none
+    List      = 0A length values, or no bytes if there are no values
     file      = (uint64 length, masked CRC-32C of these 8 bytes, record, masked CRC-32C of the record) per record
 """
 
@@ -119,6 +119,6 @@ def _field(tag: int, content: bytes) -> bytes:
 
 
 def _masked_crc(data: bytes) -> bytes:
-    """Returns the CRC as TFRecord stores it: rotated and shifted, for data that itself contains CRCs."""
+    """Returns the CRC as TFRecord stores it, rotated and with a constant added, for data that contain CRCs."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

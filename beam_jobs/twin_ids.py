@@ -1,10 +1,11 @@
-"""Ids that a log writes in two ways, `7` and `7.0`: counted, warned of, and refused where most events are of such ids.
+"""Ids that a log writes in two ways, `7` and `7.0`: counted, with a warning, or an error if most events have such ids.
 
-A table tool makes `7.0` of an integer in a column in which some values are missing, and does so file by file. The two
-spellings stay two ids: a log says nothing else about what is the same.
+Some table tools write `7.0` for an integer in a column with missing values, in some files of a log and not in others.
+The two spellings stay two ids, because a log does not say that they are the same.
 """
 
 import logging
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +19,11 @@ _log = logging.getLogger(__name__)
 
 _WITH_POINT, _POINT = r"^-?[0-9]+\.0+$", r"\.0+$"
 _TWINS, _EVENTS = "twin ids: ", "events of twin ids: "  # prefixes of counts
-_MOST = 0.5  # of the events: with more of them the log has two ids for what it is about
+_MOST = 0.5  # largest share of events that may have such ids
 
 
 def without_point(ids: pa.Array) -> pa.Array:
-    """Returns `7` for `7.0`, and every other id as it is: `[U]`."""
+    """Returns the ids `[U]` with `7` for `7.0`, and every other id unchanged."""
     pointed = pc.match_substring_regex(ids, _WITH_POINT)
     if not pc.any(pointed, min_count=0).as_py():
         return ids
@@ -30,12 +31,12 @@ def without_point(ids: pa.Array) -> pa.Array:
 
 
 def count_twins(kind: str, ids: pa.Array, events: np.ndarray) -> dict[str, int]:
-    """Returns how many ids are written in two ways, and the events of both; nothing where there are none.
+    """Returns the number of ids that are written in two ways, and of the events of both; no counts if there are none.
 
     Args:
-        kind: of the ids, "users" or "items".
-        ids: `[U]` distinct ones.
-        events: `[U]` their events.
+        kind: "users" or "items".
+        ids: `[U]`, distinct.
+        events: `[U]` number of events of each id.
     """
     plain = without_point(ids)
     written_twice = pc.and_(pc.not_equal(plain, ids), pc.is_in(plain, value_set=ids))
@@ -52,25 +53,25 @@ def count_twin_items(packed_counts: bytes) -> dict[str, int]:
     return count_twins("items", counts["item_id"], counts["events"].to_numpy())
 
 
-def twins_of(result: dict) -> dict:
-    """Returns the figures from the sum of all counts: ids that are written in two ways, of items and of users."""
+def twins_of(result: dict[str, Any]) -> dict[str, int]:
+    """Returns the number of items and of users whose ids are written in two ways, from the sum of all counts."""
     return {kind: result.get(_TWINS + kind, 0) for kind in ("items", "users")}
 
 
-def refuse_twins(result: dict, figures: dict, log: Log) -> None:
-    """Logs a warning of ids that are written in two ways; raises a `UserError` if most events are of such ids."""
+def refuse_twins(result: dict[str, Any], figures: dict[str, Any], log: Log) -> None:
+    """Logs a warning if ids are written in two ways; raises a `UserError` if most events have such ids."""
     rows = figures["rows_read"] - sum(figures["rows_malformed"].values())
     rows -= sum(figures["rows_filtered"][rule] for rule in log.rules)
     for kind, twins in twins_of(result).items():
         if not twins:
             continue
         events = result[_EVENTS + kind]
-        what = f"{twins} {kind} are written in two ways, as 7 and 7.0, and count as two each"
-        what += f"; {events} of {rows} events of the log are of them"
+        finding = f"{twins} {kind} are written in two ways, as 7 and 7.0, and count as two each"
+        finding += f"; {events} of {rows} events of the log are of them"
         advice = (
             "Write the ids as integers: a table tool has made numbers with a point of them, as pandas does in a column "
             "with missing values (there: astype('Int64'))."
         )
         if events > _MOST * rows:
-            raise UserError(f"Expected one way to write an id, found that {what}. {advice}")
-        _log.warning("%s. %s", what[0].upper() + what[1:], advice)
+            raise UserError(f"Expected one way to write an id, found that {finding}. {advice}")
+        _log.warning("%s. %s", finding[0].upper() + finding[1:], advice)

@@ -1,6 +1,7 @@
-"""Which items are kept and in which order: from the counts of every block to `vocabulary.parquet`."""
+"""The kept items and their order: from the counts of every block to `vocabulary.parquet`."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.files import join, whole_file
 from beam_jobs.ids import id_order
-from beam_jobs.item_accounts import LETTERS, ItemAccounts
+from beam_jobs.item_accounts import DEAD_LETTERS, ItemAccounts
 from beam_jobs.item_details import DetailsFile, read_details
 from beam_jobs.logs.log_rows import dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
@@ -22,27 +23,27 @@ _COMPACT_AFTER = 16  # accumulated count tables before they are added up
 
 
 def count_items(item_ids: pa.Array, items: np.ndarray) -> bytes:
-    """Returns packed (item id, events) of events whose items are given by positions in `item_ids`."""
+    """Returns packed (item id, events) of events with items `items`, which are positions in `item_ids`."""
     counts = np.bincount(items, minlength=len(item_ids))
-    used = counts > 0  # an id may stand in malformed rows only
+    used = counts > 0  # an id may occur in malformed rows only
     batch = [item_ids.filter(pa.array(used)), pa.array(counts[used], pa.int64())]
     return pack(pa.RecordBatch.from_arrays(batch, schema=_COUNT_SCHEMA))
 
 
 class AddItemCounts(beam.CombineFn):
-    """Adds up packed (item id, events) tables; the accumulator is a short list of them."""
+    """Adds up packed (item id, events) tables; the accumulator is a short list of tables."""
 
     def create_accumulator(self) -> list[bytes]:
-        """Returns the sum of nothing."""
+        """Returns the empty sum."""
         return []
 
     def add_input(self, accumulator: list[bytes], element: bytes) -> list[bytes]:
-        """Returns the accumulator with one more table, added up now and then to bound its size."""
+        """Returns the accumulator with one more table; a long list is added up, to limit its size."""
         accumulator = [*accumulator, element]
         return accumulator if len(accumulator) < _COMPACT_AFTER else [_add_up(accumulator)]
 
     def merge_accumulators(self, accumulators: Iterable[list[bytes]]) -> list[bytes]:
-        """Returns one accumulator for several."""
+        """Returns the sum of several accumulators."""
         return [_add_up(packed for accumulator in accumulators for packed in accumulator)]
 
     def extract_output(self, accumulator: list[bytes]) -> bytes:
@@ -56,11 +57,11 @@ def _add_up(packed: Iterable[bytes]) -> bytes:
     return pack(pa.RecordBatch.from_arrays(columns, schema=_COUNT_SCHEMA))
 
 
-def frequent_items(packed_counts: bytes, min_item_events: int, *earlier) -> bytes:
+def frequent_items(packed_counts: bytes, min_item_events: int, *earlier: Any) -> bytes:
     """Returns packed (item id, events) of the items with at least `min_item_events` events, ids in order.
 
-    `earlier` are the results of the rounds before (Beam takes no hint for arguments that may be none at all); once they
-    have settled, their last one is the result.
+    `earlier` are the results of the rounds before. They are bytes, but with that hint Beam would require one.
+    Once they have settled, their last one is the result.
     """
     if settled(earlier):
         return earlier[-1]
@@ -70,7 +71,7 @@ def frequent_items(packed_counts: bytes, min_item_events: int, *earlier) -> byte
 
 
 def settled(frequent: Sequence[bytes]) -> bool:
-    """Returns whether the last round found the items of the round before: no round after it leaves anything out."""
+    """Returns whether the last round kept the items of the round before; then no later round leaves an item out."""
     return len(frequent) > 1 and unpack(frequent[-1])["item_id"].equals(unpack(frequent[-2])["item_id"])
 
 
@@ -101,13 +102,13 @@ def kept_items(frequent: bytes, packed_counts: Iterable[bytes]) -> bytes:
 
 
 def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool, output: str) -> dict[str, int]:
-    """Writes `schema.VOCABULARY` with what the item file knows of the kept items and, with `more`, of all others.
+    """Writes `schema.VOCABULARY`: the kept items and, with `more`, all other items of the item file, with its details.
 
-    These have no event; they come last, so that no sequence has to know of them. Malformed rows of the item file become
-    dead letters.
+    The other items have no event. They come last, so that the indices in the sequences do not change. Malformed rows of
+    the item file become dead letters.
 
     Returns:
-        The counts of the item file, see `item_accounts`; none without one.
+        The counts of the item file, see `item_accounts`; empty without an item file.
     """
     items, accounts = unpack(vocabulary), ItemAccounts()
     known = read_details(details, items["item_id"].to_pylist(), more, accounts)
@@ -122,7 +123,7 @@ def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool,
     ]
     with whole_file(join(output, schema.VOCABULARY)) as stream:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema.VOCABULARY_SCHEMA), stream, compression="zstd")
-    if accounts.malformed:
-        with whole_file(join(output, schema.DEAD_LETTER, f"{LETTERS}.jsonl")) as stream:
+    if details is not None and accounts.malformed:
+        with whole_file(join(output, schema.DEAD_LETTER, f"{DEAD_LETTERS}.jsonl")) as stream:
             stream.writelines(dead_letter_line(details.file.name, *row).encode() for row in accounts.malformed)
     return dict(accounts.counts)

@@ -1,1 +1,1 @@
-"""Measurements for those who change the code; not installed."""
+"""Measurements for developers of the code; not installed."""

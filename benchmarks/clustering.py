@@ -1,12 +1,12 @@
-"""How good clusterings are, beside what they cost: a table of clusterers on one prepared log.
+"""Quality and cost of clusterings: a table of clusterers on one prepared log.
 
     tfdnc prepare configs/ml1m/dnc.yaml --set data.path=PATH
     python benchmarks/clustering.py runs/ml1m-dnc/prepare --seeds 1 2 3
     python benchmarks/clustering.py runs/ml1m-dnc/prepare "word2vec_kmeans max_words=2000000" "spectral_kmeans rounds=2"
 
-"next" is the share of consecutive training events of a user in the same cluster, "by chance" what it would be if order
-meant nothing; "alike" the mean Jaccard similarity of the categories of two items of a cluster; the largest cluster's
-shares are of items and of events. Means over the seeds; CPU seconds are of everything, K-means and reading included.
+"next" is the share of consecutive training events of a user in the same cluster, "by chance" that share for a random
+order. "alike" is the mean Jaccard similarity of the categories of two items of a cluster. The largest cluster's shares
+are of items and of events. All figures are means over the seeds; CPU seconds include reading and K-means.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from tfdnc.contracts.config import ClusterConfig, parse_config
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.overrides import apply_overrides
 
-PAIRS = 200_000  # drawn for a mean similarity; its standard error is below .001
+PAIRS = 200_000  # pairs drawn for a mean similarity, whose standard error is then below .001
 HEADERS = ("clusterer", "next", "by chance", "alike", "largest, items", "events", "words per item", "CPU s")
 
 
 def cluster_config(row: str, num_clusters: int) -> ClusterConfig:
-    """Returns the config of a row such as "word2vec_kmeans epochs=2"; nothing is refused for being lopsided."""
+    """Returns the config of a row such as "word2vec_kmeans epochs=2"; it accepts clusters of any size."""
     method, *settings = row.split()
     values = {"method": method, "num_clusters": num_clusters, "max_share": 1}
     return parse_config({"name": "row", "cluster": apply_overrides(values, settings)}, source=row).cluster
@@ -53,20 +53,22 @@ def measure(prepared: Path, config: ClusterConfig, seed: int) -> dict[str, float
 
 
 def similarity(items: ItemTable, seed: int) -> float:
-    """Returns the mean Jaccard similarity of the categories of two different items of the same cluster, all such pairs
-    being equally likely; nan where no item has categories."""
+    """Returns the mean Jaccard similarity of the categories of two different items of the same cluster.
+
+    All such pairs are equally likely. NaN where no item has categories.
+    """
     if items.categories is None:
         return float("nan")
     names = {name: column for column, name in enumerate(sorted({n for values in items.categories for n in values}))}
-    bears = np.zeros((len(items.clusters), len(names)), dtype=bool)
+    has = np.zeros((len(items.clusters), len(names)), dtype=bool)  # [N, G]
     for row, values in enumerate(items.categories):
-        bears[row, [names[name] for name in values]] = True
+        has[row, [names[name] for name in values]] = True
     rng = np.random.default_rng(seed)
     sizes = np.diff(items.offsets)[items.clusters]
     one = rng.choice(len(sizes), PAIRS, p=sizes / sizes.sum())
     other = np.array(items.offsets)[items.clusters[one]] + rng.integers(sizes[one])
     one, other = one[one != other], other[one != other]
-    both, either = bears[one] & bears[other], bears[one] | bears[other]
+    both, either = has[one] & has[other], has[one] | has[other]
     return float(np.mean(both.sum(axis=1) / np.maximum(either.sum(axis=1), 1)))
 
 

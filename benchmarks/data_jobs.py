@@ -1,11 +1,11 @@
-"""What the data jobs cost at the scale of a platform, beside a plain polars script that does the same work.
+"""Cost of the data jobs on a large log, compared with a plain polars script that does the same work.
 
     python benchmarks/data_jobs.py --scale 1
 
-Generates a log in the shape of KuaiRand-27K, once as it is and once with twice the rows, and runs on each, every one in
-a process of its own: the script (`data_jobs_polars.py`), then `beam_jobs.sequences` and `beam_jobs.examples` with
-clusters by lot between them. Both must keep the same events. CPU seconds are those of the process and all it started,
-memory is the largest sum of their proportional set sizes (shared pages are counted once), every 0.2 s.
+Generates a log in the shape of KuaiRand-27K, and another one with twice the rows. On each it runs the script
+(`data_jobs_polars.py`), then `beam_jobs.sequences` and, with random clusters, `beam_jobs.examples`, each in a process
+of its own. Script and jobs must keep the same events. CPU seconds are those of the process and its descendants. Memory
+is the largest sum of their proportional set sizes (shared pages are counted once), measured every 0.2 s.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,14 +27,14 @@ import yaml
 from tfdnc.contracts import schema
 
 GENERATOR, SCRIPT = (str(Path(__file__).with_name(name)) for name in ("kuairand_log.py", "data_jobs_polars.py"))
-MIN_ITEM_EVENTS, MIN_USER_EVENTS = 70, 10  # the paper's
+MIN_ITEM_EVENTS, MIN_USER_EVENTS = 70, 10  # as in the paper
 CLUSTERS = 15
-_LOOK_EVERY = 0.2  # seconds; adding up the pages of a large process takes CPU of its own
+_POLL_SECONDS = 0.2  # not shorter, because summing the pages of a large process takes CPU time
 _GIB = 1 << 30
 
 
 class Cost(NamedTuple):
-    """What a process and all it started took."""
+    """Cost of a process and its descendants."""
 
     cpu: float  # seconds
     wall: float  # seconds
@@ -44,26 +45,26 @@ class Cost(NamedTuple):
         return Cost(self.cpu + other.cpu, self.wall + other.wall, max(self.peak, other.peak))
 
 
-def measure(command: list) -> tuple[Cost, str]:
-    """Runs a command; returns what it cost, and what it printed."""
+def measure(command: Sequence[object]) -> tuple[Cost, str]:
+    """Runs a command; returns its cost and its output."""
     began, peak = time.monotonic(), 0
     with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as logged:
         process = subprocess.Popen([sys.executable, *map(str, command)], stdout=printed, stderr=logged)
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             peak = max(peak, sum(map(_proportional_bytes, _family(process.pid))))
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
         wall = time.monotonic() - began
         _, status, usage = ended
-        process.returncode = os.waitstatus_to_exitcode(status)  # it was waited for here, for its usage
+        process.returncode = os.waitstatus_to_exitcode(status)  # `wait4` above has taken the status from Popen
         logged.seek(0)
         if process.returncode:
-            raise RuntimeError(f"{process.args} ended with status {process.returncode}:\n{logged.read()}")
+            raise RuntimeError(f"{process.args!r} ended with status {process.returncode}:\n{logged.read()}")
         printed.seek(0)
         return Cost(usage.ru_utime + usage.ru_stime, wall, peak / _GIB), printed.read()
 
 
 def _family(pid: int) -> list[int]:
-    """Returns a process and its descendants, as far as they still live."""
+    """Returns the ids of a process and its descendants that still run."""
     try:
         children = [int(child) for path in Path(f"/proc/{pid}/task").iterdir() for child in _words(path / "children")]
     except FileNotFoundError:
@@ -78,13 +79,13 @@ def _words(path: Path) -> list[str]:
 def _proportional_bytes(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):  # it has ended
+    except (FileNotFoundError, ProcessLookupError):  # the process has ended
         return 0
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def run_jobs(log: Path, folder: Path, num_shards: int, flags: list[str]) -> dict[str, Cost]:
-    """Runs both jobs; returns what each cost."""
+    """Runs both jobs; returns their costs by name."""
     config, prepared, clustered = folder / "config.yaml", folder / "prepare", folder / "cluster"
     data = {
         "format": "kuairand",
@@ -96,7 +97,7 @@ def run_jobs(log: Path, folder: Path, num_shards: int, flags: list[str]) -> dict
     }
     config.write_text(yaml.safe_dump({"name": "benchmark", "data": data}))
     prepare, _ = measure(["-m", "beam_jobs.sequences", "--config", config, "--output", prepared, *flags])
-    cluster_by_lot(prepared, clustered)
+    cluster_at_random(prepared, clustered)
     inputs = ["--sequences", prepared / schema.SEQUENCES, "--items", clustered / schema.ITEMS]
     examples, _ = measure(
         ["-m", "beam_jobs.examples", "--config", config, *inputs, "--output", folder / "examples", *flags]
@@ -104,8 +105,8 @@ def run_jobs(log: Path, folder: Path, num_shards: int, flags: list[str]) -> dict
     return {"prepare": prepare, "examples": examples}
 
 
-def cluster_by_lot(prepared: Path, output: Path) -> None:
-    """Writes the item table; in a process of its own, so that none of its memory is in the way."""
+def cluster_at_random(prepared: Path, output: Path) -> None:
+    """Writes the item table in a process of its own, whose memory is not measured."""
     code = (
         "import sys; from pathlib import Path; from tfdnc.clustering import build_clusters; "
         "from tfdnc.contracts.config import ClusterConfig; "
@@ -117,7 +118,7 @@ def cluster_by_lot(prepared: Path, output: Path) -> None:
 
 
 def refuse_other_events(prepared: Path, plain: Path) -> None:
-    """Raises unless the jobs and the script have kept the same events of the same users in the same order."""
+    """Raises a `RuntimeError` unless jobs and script have kept the same events of the same users in the same order."""
     ids = pq.read_table(prepared / schema.VOCABULARY)["item_id"].cast(pa.int64()).to_numpy()
     users, lengths, items, times = _flat(pq.read_table(prepared / schema.SEQUENCES), ("user_id", "items", "times"))
     ours = (users, lengths, ids[items - 1], times)
@@ -128,7 +129,7 @@ def refuse_other_events(prepared: Path, plain: Path) -> None:
 
 
 def _flat(table: pa.Table, names: tuple[str, str, str]) -> tuple[np.ndarray, ...]:
-    """Returns users in order, their lengths, and their items and times one after the other."""
+    """Returns users in order, the lengths of their sequences, and all items and times one after the other."""
     users = table[names[0]].cast(pa.int64()).to_numpy()
     table = table.take(pa.array(np.argsort(users)))
     items, times = (table[name].combine_chunks() for name in names[1:])
@@ -141,7 +142,7 @@ def show(name: str, cost: Cost) -> None:
 
 
 def compare(log: Path, folder: Path, num_shards: int, flags: list[str]) -> None:
-    """Runs the script and the jobs on one log, and prints what they cost."""
+    """Runs the script and the jobs on one log, and prints their costs."""
     plain, printed = measure([SCRIPT, log, folder / "plain", MIN_ITEM_EVENTS, MIN_USER_EVENTS, CLUSTERS])
     figures = json.loads(printed)
     size = sum(path.stat().st_size for path in log.iterdir()) / 1e6
@@ -160,7 +161,7 @@ def compare(log: Path, folder: Path, num_shards: int, flags: list[str]) -> None:
 
 
 def main() -> None:
-    """Compares on logs of growing rows."""
+    """Compares the jobs and the script on logs of several sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="of rows, users and videos; 1 is 24 million rows")
     parser.add_argument("--rows", type=float, nargs="+", default=[1, 2], help="of the rows alone, one log for each")

@@ -2,13 +2,14 @@
 
     python benchmarks/data_jobs_polars.py LOG_FOLDER OUTPUT_FOLDER MIN_ITEM_EVENTS MIN_USER_EVENTS CLUSTERS
 
-It does what somebody would write for one log on one machine: the filters, the order, the split, one in-cluster negative
-per training position and the records of the two jobs. It checks nothing, and holds the log in memory.
+It is a simple program for one log on one machine: the filters, the order, the split, one in-cluster negative per
+training position, and the records of the two jobs. It checks no input, and holds the log in memory.
 """
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ SEED = 1
 
 
 def read_events(folder: Path, min_item_events: int, min_user_events: int) -> pl.DataFrame:
-    """Returns user_id, video_id, time_ms of the rows that count, users and their times in order."""
+    """Returns user_id, video_id and time_ms of the rows that pass the filters, in order of user and time."""
     logs = [
         pl.scan_csv(path).filter(pl.col("is_click") == 1, pl.col("tab") == 1).select("user_id", "video_id", "time_ms")
         for path in sorted(folder.glob("log_standard_*.csv"))
@@ -30,7 +31,7 @@ def read_events(folder: Path, min_item_events: int, min_user_events: int) -> pl.
 
 
 def number_items(events: pl.DataFrame, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Puts the items into clusters by lot, and numbers them 1..N so that a cluster is one range.
+    """Clusters the items at random, and numbers them 1..N so that a cluster is one range.
 
     Returns:
         `[E]` item of every event, `[N + 1]` cluster of every item, `[K + 1]` first item of every cluster.
@@ -44,7 +45,9 @@ def number_items(events: pl.DataFrame, clusters: int) -> tuple[np.ndarray, np.nd
     return number[index], np.concatenate([[0], cluster[order]]), offsets
 
 
-def draw(rng, items: np.ndarray, clusters: np.ndarray, offsets: np.ndarray, own: np.ndarray) -> np.ndarray:
+def draw(
+    rng: np.random.Generator, items: np.ndarray, clusters: np.ndarray, offsets: np.ndarray, own: np.ndarray
+) -> np.ndarray:
     """Returns for every item a negative from its cluster, none of them in `items`; `own` `[N + 1]` is all False."""
     own[items] = True
     first, size = offsets[clusters], np.diff(offsets)[clusters]
@@ -59,7 +62,7 @@ def write_records(output: Path, items: np.ndarray, edges: np.ndarray, cluster: n
     """Writes a train, a validation and a test record per user; user u's items are `items[edges[u]:edges[u + 1]]`."""
     import tensorflow as tf
 
-    def example(**features) -> bytes:
+    def example(**features: Sequence[int] | np.ndarray) -> bytes:
         lists = {
             name: tf.train.Feature(int64_list=tf.train.Int64List(value=values)) for name, values in features.items()
         }
@@ -73,19 +76,19 @@ def write_records(output: Path, items: np.ndarray, edges: np.ndarray, cluster: n
         clusters = cluster[train]
         negatives = draw(rng, train, clusters, offsets, own)
         writers[0].write(example(user=[user], item=train, cluster=clusters, negatives=negatives))
-        for writer, place in zip(writers[1:], (len(history) - 2, len(history) - 1), strict=True):
-            target = history[place]
-            writer.write(example(user=[user], item=history[:place], target=[target], target_cluster=[cluster[target]]))
+        for writer, length in zip(writers[1:], (len(history) - 2, len(history) - 1), strict=True):
+            target = history[length]
+            writer.write(example(user=[user], item=history[:length], target=[target], target_cluster=[cluster[target]]))
     for writer in writers:
         writer.close()
 
 
 def main(log: str, output: str, min_item_events: str, min_user_events: str, clusters: str) -> None:
-    """Log -> sequences.parquet and three files of records; prints what it kept as JSON."""
+    """Writes sequences.parquet and three files of records of a log; prints the numbers of kept events as JSON."""
     folder = Path(output)
     folder.mkdir(parents=True)
     began = time.process_time()
-    import tensorflow  # noqa: F401 - to tell what the import alone costs
+    import tensorflow  # noqa: F401 - to measure the cost of the import alone
 
     import_seconds = time.process_time() - began
     events = read_events(Path(log), int(min_item_events), int(min_user_events))

@@ -1,11 +1,11 @@
-"""What a request costs: bundles with task prompts beside one with a single cluster, over the same items.
+"""Cost of a request: bundles with task prompts, compared with one with a single cluster, over the same items.
 
     python benchmarks/request.py --items 1000000 --batch 1 32 --candidates 50 500
 
-`single` is the yardstick: one encode and one global search. The other bundles have the same trunk, the same items in K
-clusters, and random weights, because what a request costs is a matter of shapes; only the intent is made as peaked as a
-trained one. All are answered in this process as the embedded server answers them, by turns, and a ratio is the median
-over the turns of the time next to `single`'s in the same turn.
+`single` is the baseline: one encode and one global search. The other bundles have the same Transformer and the same
+items in K clusters. Weights are random, because the cost of a request depends on shapes; only the intent is made as
+peaked as a trained one. This process answers all requests as the embedded server does, in turn. A ratio is the median
+over the turns of the ratio to the time of `single` in the same turn.
 """
 
 import argparse
@@ -17,12 +17,12 @@ import numpy as np
 
 from serving.servable import Servable
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
 from tfdnc.load_test.bundle import Size, make_items
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 JOINT, QUOTA = {"method": "joint"}, {"method": "quota"}
 METHODS = {
@@ -32,7 +32,7 @@ METHODS = {
     "literal, quota": ("hadamard_literal", None, QUOTA),
     "prefix, quota": ("prefix", None, QUOTA),
 }
-"""Name -> encoder, number of clusters (None: as the command line says), merge."""
+"""Name -> encoder, number of clusters (None for that of the command line), merge."""
 
 INTENT_SPREAD = 2.0
 """Standard deviation of the logits of the intent: at K = 15 the likeliest cluster gets about 0.45."""
@@ -50,44 +50,51 @@ def make_bundle(folder: Path, name: str, num_items: int, clusters: int, index: s
             "export": {"index": index, "num_candidates": candidates, "max_candidates": candidates},
         }
     )
-    retriever = make_retriever(config, items)
-    vectors, _ = retriever.user_vectors(tf.constant([[1, 2, 3]]))
-    export_bundle(retriever, items, vectors[0].numpy(), config, {}, folder)
+    tower = make_tower(config, items)
+    vectors, _ = tower.user_vectors(tf.constant([[1, 2, 3]]))
+    export_bundle(tower, items, vectors[0].numpy(), config, {}, folder)
     return Servable.load("request", 1, folder / "1")
 
 
-def make_retriever(config: ExperimentConfig, items: ItemTable) -> Retriever:
-    """Clustered item vectors, and an intent as peaked as `INTENT_SPREAD` says."""
-    retriever = Retriever(config.model, config.train, items.offsets, seed=1)
-    retriever.user_vectors(tf.constant([[1]]))
+def make_tower(config: ExperimentConfig, items: ItemTable) -> Tower:
+    """Returns a tower with clustered item vectors, and logits of the intent with deviation `INTENT_SPREAD`."""
+    tower = Tower.make(config.model, config.train, items.offsets, seed=1)
+    tower.user_vectors(tf.constant([[1]]))
     rng = np.random.default_rng(1)
     dim = config.model.dim
     centres = rng.normal(0, 0.1, [1000, dim])
-    retriever.item_embeddings.assign(
+    tower.item_embeddings.assign(
         centres[rng.integers(0, 1000, len(items.item_ids))] + rng.normal(0, 0.05, [len(items.item_ids), dim])
     )
-    if retriever.num_clusters > 1:
+    if tower.num_clusters > 1:
         histories = tf.constant(rng.integers(1, len(items.item_ids) + 1, [64, 10], np.int32))
-        _, log_intent = retriever.user_vectors(histories)
-        kernel = retriever.serving_variables[-2]  # of the last layer, so the logits grow with it
+        _, log_intent = tower.user_vectors(histories)
+        kernel = tower.serving_variables[-2]  # kernel of the last layer, to which the logits are proportional
         kernel.assign(kernel * (INTENT_SPREAD / np.std(log_intent, axis=1).mean()))
-    return retriever
+    return tower
 
 
-def request(rng: np.random.Generator, batch: int, length: int, num_items: int, candidates: int) -> dict:
-    """Inputs of `retrieve` with random histories, for the merge of the bundle."""
+def request(
+    rng: np.random.Generator, batch: int, length: int, num_items: int, candidates: int
+) -> dict[str, np.ndarray]:
+    """Returns inputs of `retrieve` with random histories, for the merge of the bundle."""
     return {
-        schema.HISTORY: rng.integers(0, num_items, [batch, length]).astype(str).astype(object),
-        schema.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
-        schema.ALPHA: np.full([batch], -1, np.float32),
+        contract.HISTORY: rng.integers(0, num_items, [batch, length]).astype(str).astype(object),
+        contract.NUM_CANDIDATES: np.full([batch], candidates, np.int32),
+        contract.ALPHA: np.full([batch], -1, np.float32),
     }
 
 
-def time_requests(servables: dict[str, Servable], requests: list[dict], turns: int) -> dict[str, np.ndarray]:
-    """Milliseconds of a `retrieve` by method: `[turns, 2]`, on the clock and of CPU time; a turn asks all the same."""
-    outputs = schema.SIGNATURES["retrieve"][1]
-    times = {name: [] for name in servables}
-    for turn in range(-len(requests), turns):  # once through all requests to warm up
+def time_requests(
+    servables: dict[str, Servable], requests: list[dict[str, np.ndarray]], turns: int
+) -> dict[str, np.ndarray]:
+    """Returns milliseconds of a `retrieve` by method: `[turns, 2]`, wall clock and CPU time.
+
+    In one turn all methods answer the same request.
+    """
+    outputs = contract.SIGNATURES["retrieve"].output_names
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in servables}
+    for turn in range(-len(requests), turns):  # negative turns warm up, once with every request
         for name, servable in servables.items():
             began = time.perf_counter(), time.process_time()
             servable.run("retrieve", requests[turn % len(requests)], outputs)
@@ -97,7 +104,7 @@ def time_requests(servables: dict[str, Servable], requests: list[dict], turns: i
 
 
 def main() -> None:
-    """Times every method by turns, and prints medians and ratios for every batch size and length of the list."""
+    """Times every method in turn, and prints medians and ratios for every batch size and length of the list."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--clusters", type=int, default=15)
@@ -111,7 +118,7 @@ def main() -> None:
     bundle = (arguments.items, arguments.clusters, arguments.index, max(arguments.candidates))
     with tempfile.TemporaryDirectory() as folder:
         names = dict.fromkeys(["single", *arguments.methods])
-        servables = {name: make_bundle(Path(folder, str(place)), name, *bundle) for place, name in enumerate(names)}
+        servables = {name: make_bundle(Path(folder, str(number)), name, *bundle) for number, name in enumerate(names)}
     rng = np.random.default_rng(0)
     for batch in arguments.batch:
         for candidates in arguments.candidates:
@@ -122,7 +129,7 @@ def main() -> None:
 
 
 def print_times(times: dict[str, np.ndarray]) -> None:
-    """A row per method; a ratio is the median over the turns."""
+    """Prints a row per method; a ratio is the median over the turns."""
     print(f"{'':16}{'p50 ms':>9}{'p95 ms':>9}{'ratio':>8}{'CPU ms':>9}{'ratio':>8}", flush=True)
     for name, values in times.items():
         (clock, cpu), (ratio, cpu_ratio) = np.median(values, axis=0), np.median(values / times["single"], axis=0)

@@ -1,12 +1,12 @@
-"""What approximate search saves, and what it loses: `scann` beside `exact`, in bundles like those a server loads.
+"""Time and recall of approximate search: `scann` compared with `exact`, in SavedModels like those of bundles.
 
     python benchmarks/search.py                           # K = 15 equal clusters, a million items: minutes to build
     python benchmarks/search.py --clusters 100 --uneven
 
-Items are a mixture: tastes inside every cluster, variations around each, both with a spectrum of 1/j, and lengths that
-differ, as nothing is normalised. Queries are items plus noise. Exact search is searched in two passes as well. Times
-are medians and ratios within one run, of wall clock and of CPU seconds; on a busy machine only the latter mean
-something.
+Items are a mixture: centres inside every cluster and variations around each, both with a spectrum of 1/j. Their lengths
+differ, because the product does not normalise either. Queries are items plus noise. The exact index searches in two
+passes as well. Times are medians and ratios within one run, of wall clock and CPU time; on a busy machine only CPU time
+is reliable.
 """
 
 import argparse
@@ -21,18 +21,30 @@ import numpy as np
 from serving.servable import Servable
 from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
-from tfdnc.retrieval.index import INDEXES
+from tfdnc.retrieval.index import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
 from tfdnc.retrieval.index.users import Users
-from tfdnc.retrieval.merge import Wishes, reads_partition, select_keys
+from tfdnc.retrieval.merge import Candidates, Controls, reads_partition, select_keys
 
 _DIM, _LENGTH = 64, 500
-_USERS = 160  # the first half is asked, the second half calibrates
+_USERS = 160  # the first half makes requests, the second half calibrates the index
 _MERGES = {"joint": -1.0, "quota": 1.0}
 
 
-class World:
-    """Synthetic items and users."""
+class SyntheticData:
+    """Synthetic items and users.
+
+    Args:
+        num_items: N.
+        num_clusters: K.
+        uneven: True for cluster sizes of a Pareto distribution, False for equal ones.
+
+    Attributes:
+        sizes: `[K]` items of each cluster.
+        offsets: `[K + 1]` item counts.
+        items: `[N, D]` float32 item vectors.
+        users: the users.
+    """
 
     def __init__(self, num_items: int, num_clusters: int, uneven: bool):
         rng = np.random.default_rng(0)
@@ -41,13 +53,13 @@ class World:
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         spectrum = 1 / np.arange(1, _DIM + 1)
 
-        def draw(count, scale):
+        def draw(count: int, scale: float) -> np.ndarray:
             return rng.normal(size=[count, _DIM]) * spectrum * scale
 
         clusters = []
         for size in self.sizes:
-            tastes = draw(1, 1.6) + draw(1 + size // 500, 0.7)
-            clusters.append(tastes[rng.integers(0, len(tastes), size)] + draw(size, 0.7))
+            centres = draw(1, 1.6) + draw(1 + size // 500, 0.7)
+            clusters.append(centres[rng.integers(0, len(centres), size)] + draw(size, 0.7))
         items = np.concatenate(clusters) * np.exp(rng.normal(0, 0.15, [self.offsets[-1], 1]))
         self.items = items.astype(np.float32)
         near = items[rng.integers(0, len(items), _USERS)]
@@ -61,7 +73,7 @@ class World:
         )
 
     def part(self, rows: slice) -> Users:
-        """Some of the users."""
+        """Returns some of the users."""
         vectors, log_intent, seen, per_cluster = self.users
         return Users(vectors[rows], log_intent[rows], seen[rows], per_cluster)
 
@@ -69,18 +81,20 @@ class World:
 class SearchModule(tf.Module):
     """The search of a bundle without its tower and its vocabulary."""
 
-    def __init__(self, items, index):
+    def __init__(self, items: tf.Variable, index: ClusterIndex):
         super().__init__()
         self.items, self.index = items, index
 
-    def retrieve(self, vectors, log_intent, seen, alpha):
-        """The list of every row: joint below alpha 0, else of quotas."""
+    def retrieve(
+        self, vectors: tf.Tensor, log_intent: tf.Tensor, seen: tf.Tensor, alpha: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns the list of every row: of the joint merge for alpha below 0, else of quotas."""
         config, lengths = MergeConfig(), tf.repeat(_LENGTH, tf.shape(alpha)[0])
 
-        wishes = Wishes(lengths, alpha)
+        controls = Controls(lengths, alpha)
 
-        def keys_of(candidates, log_partition):
-            return select_keys(candidates, log_partition, log_intent, wishes, config)
+        def keys_of(candidates: Candidates, log_partition: tf.Tensor) -> tf.Tensor:
+            return select_keys(candidates, log_partition, log_intent, controls, config)
 
         merged = search_list(
             self.index,
@@ -92,7 +106,7 @@ class SearchModule(tf.Module):
             _LENGTH,
             keys_of,
             per_cluster=True,
-            with_partition=reads_partition(wishes, config),
+            with_partition=reads_partition(controls, config),
         )
         return {"rows": merged.rows}
 
@@ -110,37 +124,37 @@ class SearchModule(tf.Module):
         tf.saved_model.save(self, str(folder), signatures={"serving_default": retrieve}, options=options)
 
 
-def build(kind: str, world: World, folder: Path) -> Servable:
-    """Builds, saves and loads one index; prints what it is."""
+def build(kind: str, data: SyntheticData, folder: Path) -> Servable:
+    """Builds, saves and loads one index; prints its searchers."""
     started = time.perf_counter()
-    items = tf.Variable(world.items)
-    users = world.part(slice(_USERS // 2, None))
-    index = INDEXES.resolve(kind)(items, world.offsets, name=f"benchmark-{kind}", max_k=_LENGTH, users=users)
+    items = tf.Variable(data.items)
+    users = data.part(slice(_USERS // 2, None))
+    index = INDEXES.resolve(kind)(items, data.offsets, name=f"benchmark-{kind}", max_k=_LENGTH, users=users)
     SearchModule(items, index).save(folder)
     kinds = ", ".join(f"{n} x {name}" for name, n in Counter(c["kind"] for c in index.settings).items())
     print(f"{kind}: {kinds}; built in {time.perf_counter() - started:.0f} s; least recall {min(index.recalls):.3f}")
     largest = max(index.settings, key=lambda cluster: cluster["items"])
-    for rung in largest.get("effort", ()):
-        print(f"    {largest['items']:,} items: {rung}")
+    for measurement in largest.get("effort", ()):
+        print(f"    {largest['items']:,} items: {measurement}")
     return Servable(kind, 1, folder)
 
 
-def measure(servables: dict[str, Servable], world: World, batch: int, alpha: float, rounds: int) -> None:
-    """Asks every servable some times in a row, by turns; prints time and recall of each against the first.
+def measure(servables: dict[str, Servable], data: SyntheticData, batch: int, alpha: float, rounds: int) -> None:
+    """Runs several requests in a row on each servable in turn; prints time and recall relative to the first.
 
-    In a row, because a server has its caches to itself: after an exact search of a million items, nothing is left in
-    them of what another one would read.
+    They run in a row, because a server does not share its caches. An exact search of a million items replaces all that
+    another index has in them.
     """
     starts = range(0, _USERS // 2 - batch + 1, batch)
     requests = []
     for start in starts:
-        vectors, log_intent, seen, _ = world.part(slice(start, start + batch))
+        vectors, log_intent, seen, _ = data.part(slice(start, start + batch))
         alphas = np.full([batch], alpha, np.float32)
         requests.append({"vectors": vectors, "log_intent": log_intent, "seen": seen, "alpha": alphas})
     found, wall, cpu = {}, defaultdict(list), defaultdict(list)
     for _ in range(rounds):
         for name, servable in servables.items():
-            for feeds in requests[:2]:  # builds executors, fills caches
+            for feeds in requests[:2]:  # these build executors and fill caches
                 servable.run("serving_default", feeds, ["rows"])
             started = time.perf_counter(), time.process_time()
             answers = [servable.run("serving_default", feeds, ["rows"])["rows"] for feeds in requests]
@@ -166,14 +180,14 @@ def main() -> None:
     parser.add_argument("--uneven", action="store_true", help="cluster sizes of a Pareto distribution")
     parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=INDEXES.names())
     arguments = parser.parse_args()
-    world = World(arguments.items, arguments.clusters, arguments.uneven)
-    print(f"{len(world.sizes)} clusters of {world.sizes.min():,} to {world.sizes.max():,} items, M = {_LENGTH}")
+    data = SyntheticData(arguments.items, arguments.clusters, arguments.uneven)
+    print(f"{len(data.sizes)} clusters of {data.sizes.min():,} to {data.sizes.max():,} items, M = {_LENGTH}")
     with tempfile.TemporaryDirectory() as folder:
-        servables = {kind: build(kind, world, Path(folder) / kind) for kind in arguments.indexes}
+        servables = {kind: build(kind, data, Path(folder) / kind) for kind in arguments.indexes}
         for batch, rounds in ((1, 7), (32, 5)):
             for merge, alpha in _MERGES.items():
                 print(f"B = {batch}, {merge}:")
-                measure(servables, world, batch, alpha, rounds)
+                measure(servables, data, batch, alpha, rounds)
         for servable in servables.values():
             servable.close()
 

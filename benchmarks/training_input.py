@@ -1,10 +1,10 @@
-"""How fast windows come from TFRecords on disk into batches: the first epoch, which reads, and the later ones.
+"""Speed of the training input, from TFRecords on disk to batches: the first epoch, which reads, and the later ones.
 
     python benchmarks/training_input.py FOLDER     # with the ratings.dat of MovieLens-1M
 
-The records are those of the examples job, in random clusters, which cost what others do; every shard is linked some
-times, because what TensorFlow needs to begin would else be most of the first epoch. No model is trained: the dataset
-that `model.fit` would consume is run through alone.
+The records are those of the examples job, in random clusters, which cost as much as others. Every shard is linked
+several times, because otherwise the start of TensorFlow would be most of the first epoch. No model is trained: the
+benchmark only iterates over the dataset of `model.fit`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.items import read_items
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 from tfdnc.training.records import read_training
 
 CASES = [
@@ -33,11 +33,11 @@ CASES = [
     ("online", {"num_negatives": 10}),
 ]
 LATER = 10
-"""Epochs after the first one, in one stream, as a training has them."""
+"""Number of epochs after the first one, in one stream, as in a training."""
 
 
-def make_config(log: Path, negatives: str, examples: dict) -> ExperimentConfig:
-    """The default experiment on MovieLens-1M, with one source of negatives."""
+def make_config(log: Path, negatives: str, examples: dict[str, int]) -> ExperimentConfig:
+    """Returns the default experiment on MovieLens-1M, with one source of negatives."""
     return parse_config(
         {
             "name": "training-input",
@@ -50,22 +50,22 @@ def make_config(log: Path, negatives: str, examples: dict) -> ExperimentConfig:
 
 
 def measure(config: ExperimentConfig, clusters: Path, records: Path) -> list[tuple[float, float]]:
-    """Windows per second and per CPU second: of the first epoch with the reading before it, and of the later ones."""
+    """Returns windows per second and per CPU second: of the first epoch, reading included, and of the later ones."""
     items, rates = read_items(clusters), []
-    began = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), time.process_time()
     training = read_training(records)
     negatives = NEGATIVE_SOURCES.resolve(config.train.negatives)(config, items, training)
     batches = TrainingBatches(training, negatives, config.train, config.model.max_length, config.seed)
     for first_epoch, epochs in ((0, 1), (1, 1 + LATER)):
         windows = sum(len(batch["user"]) for batch in batches.dataset(first_epoch, epochs))
-        now = time.perf_counter(), time.process_time()
-        rates.append(tuple(windows / (end - start) for start, end in zip(began, now, strict=True)))
-        began = now
+        wall_end, cpu_end = time.perf_counter(), time.process_time()
+        rates.append((windows / (wall_end - wall), windows / (cpu_end - cpu)))
+        wall, cpu = wall_end, cpu_end
     return rates
 
 
 def link(folder: Path, copies: int) -> None:
-    """Makes each shard of a folder appear `copies` times."""
+    """Links each shard of a folder `copies` times, under new names."""
     if copies == 1:
         return
     shards = sorted(folder.iterdir())
@@ -85,7 +85,7 @@ def main() -> None:
     log = arguments.log
     print(f"{'':28}{'first epoch, with reading':>30}{'later epochs':>30}     MB")
     print(f"{'negatives':10}{'n':>4}{'sets':>6}{'':8}" + f"{'windows/s':>15}{'per CPU s':>15}" * 2)
-    list(tf.data.Dataset.range(1))  # TensorFlow wakes up
+    list(tf.data.Dataset.range(1))  # starts TensorFlow
     with tempfile.TemporaryDirectory() as scratch:
         folders = {name: Path(scratch, name) for name in ("prepare", "cluster")}
         for folder in folders.values():

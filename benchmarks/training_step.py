@@ -1,17 +1,17 @@
-"""What a training step should cost: the mathematics of SASRec and of divide and conquer, by hand, beside the product's.
+"""Cost of a training step of the product, compared with the same mathematics written by hand.
 
     python benchmarks/training_step.py
 
-`sasrec_loss` and `divide_and_conquer_loss` are written on plain variables with plain TensorFlow: no Keras layer, no
-registry, no metric. From the same weights they give the losses of the product's methods of those names, step by step (a
-test holds them to it), so the difference in time is what the product's structure costs. CPU time on one thread.
+`sasrec_loss` and `divide_and_conquer_loss` use plain variables and plain TensorFlow: no Keras layer, no registry, no
+metric. From the same weights they give the losses of the product's methods of those names, step by step; a test checks
+that. So the difference in time is the cost of the product's structure. Times are CPU times on one thread.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,11 +23,11 @@ from tfdnc.model.precision import resolve_precision
 from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.retriever import Retriever
 from tfdnc.training.batches import TrainingBatches
+from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.records import TrainingRecords
-from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.train import assemble
 
-METHODS = {
+METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "sasrec": {
         "cluster": {"num_clusters": 1},
         "model": {"encoder": "transformer"},
@@ -70,7 +70,7 @@ class Weights(NamedTuple):
     """All variables of a model."""
 
     positions: tf.Variable  # [L, D]
-    tasks: tf.Variable | None  # [K + 1, D], the last row asks for the intent
+    tasks: tf.Variable | None  # [K + 1, D], the last row is the prompt for the intent
     blocks: list[Block]
     norm: Norm
     intent_inner: Linear
@@ -79,7 +79,7 @@ class Weights(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What is no weight."""
+    """Constants of a model."""
 
     offsets: tuple[int, ...]  # cluster k is item rows offsets[k] .. offsets[k + 1] - 1
     dropout: float
@@ -90,7 +90,7 @@ Loss = Callable[[Weights, Settings, dict[str, tf.Tensor], Stream | None], tf.Ten
 
 
 def sasrec_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], stream: Stream | None) -> tf.Tensor:
-    """Mean over positions of softplus(-r+) + softplus(r-), r = state . item, one uniform negative."""
+    """Returns the mean over positions of softplus(-r+) + softplus(r-), r = state . item, with one uniform negative."""
     has_target = batch["target"] > 0
     x = dropout(embed(w, batch["history"]) + w.positions[: tf.shape(has_target)[1]], s, substream(stream, "inputs"))
     for i, block in enumerate(w.blocks):
@@ -105,11 +105,12 @@ def sasrec_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], stream: St
 
 
 def divide_and_conquer_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor], stream: Stream | None) -> tf.Tensor:
-    """Mean cross entropy inside the target's cluster, plus that of the cluster itself.
+    """Returns the mean cross entropy inside the target's cluster, plus that of the cluster itself.
 
-    Position j of the prefix is multiplied by the task row of its target's cluster; query j, by the "no task" row, reads
-    the prefix below j and itself.
+    Position j of the prefix is multiplied by the task row of its target's cluster. Query j is multiplied by the
+    "no task" row, and reads the prefix below j and itself.
     """
+    assert w.tasks is not None  # the weights of this method have task rows
     has_target, clusters = batch["target"] > 0, batch["target_cluster"]
     length = tf.shape(clusters)[1]
     tokens, positions = embed(w, batch["history"]), w.positions[:length]
@@ -129,36 +130,36 @@ def divide_and_conquer_loss(w: Weights, s: Settings, batch: dict[str, tf.Tensor]
     for k in range(num_clusters):
         logits = tf.matmul(tf.cast(states_of[k], s.dtype), tf.cast(items[k], s.dtype), transpose_b=True)
         losses.append(cross_entropy(rows_of[k] - s.offsets[k], tf.cast(logits, tf.float32)))
-    asking = tf.boolean_mask(normalise(w.norm, y), has_target)
-    hidden = tf.nn.relu(tf.matmul(asking, w.intent_inner.kernel) + w.intent_inner.bias)
+    intent_states = tf.boolean_mask(normalise(w.norm, y), has_target)
+    hidden = tf.nn.relu(tf.matmul(intent_states, w.intent_inner.kernel) + w.intent_inner.bias)
     intent = tf.matmul(hidden, w.intent_outer.kernel) + w.intent_outer.bias
     return tf.reduce_mean(tf.concat(losses, 0)) + tf.reduce_mean(cross_entropy(labels, intent))
 
 
 def embed(w: Weights, history: tf.Tensor) -> tf.Tensor:
-    """`[B, L]` -> `[B, L, D]`."""
+    """Returns the item vectors `[B, L, D]` of histories `[B, L]`, scaled by sqrt(D)."""
     return tf.gather(tf.convert_to_tensor(w.items), tf.maximum(history - 1, 0)) * w.items.shape[1] ** 0.5
 
 
-def heads(block: Block, s: Settings, x: tf.Tensor) -> list[tf.Tensor]:
-    """Queries, scaled by D^-1/2, keys and values: `[B, L, D]` each."""
+def heads(block: Block, s: Settings, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns queries, scaled by D^-1/2, keys and values: `[B, L, D]` each."""
     q, k, v = tf.split(tf.cast(linear(block.qkv, s, normalise(block.attention_norm, x)), s.dtype), 3, axis=2)
-    return [q * tf.cast(x.shape[2] ** -0.5, s.dtype), k, v]
+    return q * tf.cast(x.shape[2] ** -0.5, s.dtype), k, v
 
 
 def causal_attention(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
-    """Position j reads 0 .. j."""
-    places = tf.range(tf.shape(q)[1])
+    """Returns the attention of each position j to the positions 0 .. j."""
+    positions = tf.range(tf.shape(q)[1])
     logits = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)
-    logits += tf.where(places[:, None] >= places, 0.0, -1e9)
+    logits += tf.where(positions[:, None] >= positions, 0.0, -1e9)
     return tf.matmul(tf.cast(tf.nn.softmax(logits), v.dtype), v)
 
 
 def query_attention(q: tf.Tensor, own_k: tf.Tensor, own_v: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
-    """Query j reads prefix positions below j and itself: one softmax over both, its own part split off."""
-    places = tf.range(tf.shape(q)[1])
+    """Returns the attention of each query j to the prefix below j and to itself: one softmax, computed in two parts."""
+    positions = tf.range(tf.shape(q)[1])
     logits = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)
-    logits += tf.where(places[:, None] > places, 0.0, -1e9)
+    logits += tf.where(positions[:, None] > positions, 0.0, -1e9)
     own = tf.cast(tf.reduce_sum(q * own_k, 2, keepdims=True), tf.float32)
     share = tf.sigmoid(own - tf.reduce_logsumexp(logits, 2, keepdims=True))
     others = tf.cast(tf.matmul(tf.cast(tf.nn.softmax(logits), v.dtype), v), tf.float32)
@@ -166,28 +167,28 @@ def query_attention(q: tf.Tensor, own_k: tf.Tensor, own_v: tf.Tensor, k: tf.Tens
 
 
 def feed_forward(block: Block, s: Settings, x: tf.Tensor, attended: tf.Tensor, stream: Stream | None) -> tf.Tensor:
-    """What follows attention in a block, with both residuals."""
+    """Applies the part of a block after attention, with both residuals."""
     x = x + dropout(linear(block.out, s, attended), s, substream(stream, "attention"))
     hidden = tf.nn.relu(linear(block.inner, s, normalise(block.feed_forward_norm, x)))
     return x + dropout(linear(block.outer, s, hidden), s, substream(stream, "feed_forward"))
 
 
 def linear(layer: Linear, s: Settings, x: tf.Tensor) -> tf.Tensor:
-    """One product over all positions."""
+    """Returns x W + b by one product over all positions."""
     flat = tf.reshape(x, [-1, x.shape[2]])
     product = tf.cast(tf.matmul(tf.cast(flat, s.dtype), tf.cast(layer.kernel, s.dtype)), tf.float32) + layer.bias
     return tf.reshape(product, [tf.shape(x)[0], tf.shape(x)[1], layer.bias.shape[0]])
 
 
 def normalise(layer: Norm, x: tf.Tensor) -> tf.Tensor:
-    """Layer normalisation in float32."""
+    """Applies layer normalisation in float32."""
     centred = x - tf.reduce_mean(x, 2, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), 2, keepdims=True)
     return centred * (tf.math.rsqrt(variance + 1e-6) * layer.scale) + layer.shift
 
 
 def dropout(x: tf.Tensor, s: Settings, stream: Stream | None) -> tf.Tensor:
-    """One random byte decides an element."""
+    """Drops elements at random, each by one random byte; drops none without a stream."""
     if stream is None:
         return x
     threshold, size = round(s.dropout * 256), tf.size(x)
@@ -197,16 +198,25 @@ def dropout(x: tf.Tensor, s: Settings, stream: Stream | None) -> tf.Tensor:
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """-log softmax(logits)[label]."""
+    """Returns -log softmax(logits)[label]."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
 class HandWritten:
-    """A loss with its weights, copied from a model of the product, and Adam (Kingma & Ba 2015)."""
+    """A loss with its weights, copied from a model of the product, and Adam (Kingma & Ba 2015).
+
+    Args:
+        model: the product's model.
+        config: its experiment.
+        batches: its batches, which determine the learning rate's schedule.
+
+    Attributes:
+        step: batch -> loss, after one training step.
+    """
 
     def __init__(self, model: Retriever, config: ExperimentConfig, batches: TrainingBatches):
         self._weights = copy_weights(model)
-        self._settings = Settings(model.offsets, config.model.dropout, resolve_precision(config.train.precision))
+        self._settings = Settings(model.tower.offsets, config.model.dropout, resolve_precision(config.train.precision))
         self._loss: Loss = sasrec_loss if self._weights.tasks is None else divide_and_conquer_loss
         self._seed, self._train = config.seed, config.train
         steps = config.train.epochs * batches.steps_per_epoch
@@ -216,9 +226,9 @@ class HandWritten:
         self._trained = [variable for variable in tf.nest.flatten(self._weights) if variable is not None]
         self._moments = [(tf.Variable(v * 0), tf.Variable(v * 0)) for v in self._trained]
         self._step = tf.Variable(0, dtype=tf.int64)
-        self.step = tf.function(self._one_step, reduce_retracing=True)
+        self.step: Callable[[dict[str, tf.Tensor]], tf.Tensor] = tf.function(self._one_step, reduce_retracing=True)
 
-    def _one_step(self, batch):
+    def _one_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         stream = substream(Stream.at(self._seed, self._step), "encoder")
         with tf.GradientTape() as tape:
             loss = self._loss(self._weights, self._settings, batch, stream)
@@ -227,7 +237,7 @@ class HandWritten:
         beta_1, beta_2 = 0.9, self._train.beta_2
         rate *= tf.sqrt(1 - beta_2**t) / (1 - beta_1**t)
         for variable, gradient, (mean, square) in zip(self._trained, gradients, self._moments, strict=True):
-            if gradient is None:  # the intent head of one cluster
+            if gradient is None:  # the intent head is not used with one cluster
                 continue
             gradient = tf.convert_to_tensor(gradient)
             mean.assign_add((gradient - mean) * (1 - beta_1))
@@ -238,25 +248,27 @@ class HandWritten:
 
 
 def copy_weights(model: Retriever) -> Weights:
-    """The model's weights in variables of their own; those of a layer come in the order of construction."""
-    values = iter([tf.Variable(variable) for variable in model.serving_variables])
+    """Returns copies of the model's weights; the product has them in the order of construction."""
+    values = iter([tf.Variable(variable) for variable in model.tower.serving_variables])
 
-    def pair(kind):
-        return kind(next(values), next(values))
+    def norm() -> Norm:
+        return Norm(next(values), next(values))
+
+    def linear() -> Linear:
+        return Linear(next(values), next(values))
 
     items, positions = next(values), next(values)
-    tasks = next(values) if model.vectors_per_cluster else None
-    order = (Norm, Linear, Linear, Norm, Linear, Linear)
-    blocks = [Block(*map(pair, order)) for _ in range(2)]
-    return Weights(positions, tasks, blocks, pair(Norm), pair(Linear), pair(Linear), items)
+    tasks = next(values) if model.tower.vectors_per_cluster else None
+    blocks = [Block(norm(), linear(), linear(), norm(), linear(), linear()) for _ in range(2)]
+    return Weights(positions, tasks, blocks, norm(), linear(), linear(), items)
 
 
 def make_method(
     name: str, users: int, events: int, items: int, precision: str = "auto"
 ) -> tuple[ExperimentConfig, Retriever, TrainingBatches]:
-    """The product's model of a method, on users with random items: what a step costs is a matter of shapes."""
+    """Returns the product's model of a method, and batches of random items: the cost of a step depends on shapes."""
     settings = METHODS[name]
-    model = {**settings["model"], "distance_bias": False, "feed_forward": "relu"}  # as the step by hand
+    model = {**settings["model"], "distance_bias": False, "feed_forward": "relu"}  # as in the step by hand
     train = {**settings["train"], "precision": precision}
     config = parse_config({"name": name, **settings, "model": model, "train": train})
     rng = np.random.default_rng(1)
@@ -271,7 +283,7 @@ def make_method(
 
 
 def main() -> None:
-    """Times both in blocks, by turns, and prints medians."""
+    """Times both in blocks, in turn, and prints medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20, help="steps of a block")
     parser.add_argument("--rounds", type=int, default=9, help="blocks of each")
@@ -289,7 +301,7 @@ def main() -> None:
 
 
 def time_method(name: str, steps: int, rounds: int) -> tuple[list[float], list[float]]:
-    """CPU milliseconds of a step, per round: of `model.fit`, and of a loop over the same batches by hand."""
+    """Returns CPU milliseconds of a step per round: of `model.fit`, and of the step by hand on the same batches."""
     config, model, batches = make_method(name, users=32 * steps, events=201, items=3416)
     by_hand = HandWritten(model, config, batches)
     ours, hand = [], []
@@ -297,7 +309,7 @@ def time_method(name: str, steps: int, rounds: int) -> tuple[list[float], list[f
         timer = Timer()
         model.fit(batches.dataset(0, 1), verbose=0, callbacks=[timer])
         ours.append(timer.seconds["cpu_seconds"] * 1000 / steps)
-        stream = iter(batches.dataset(0, 1))  # as `fit` has it when its epoch begins
+        stream = iter(batches.dataset(0, 1))  # made before the clock starts, as in `fit`
         began = time.process_time()
         for batch in stream:
             by_hand.step(batch)

@@ -4,9 +4,13 @@ import argparse
 import importlib.metadata
 import logging
 import sys
+import typing
 
 from serving import options
 from tfdnc.contracts.errors import UserError
+
+if typing.TYPE_CHECKING:
+    from serving.server import Server
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,12 +41,12 @@ def _print_versions() -> None:
 
 
 def _serve(chosen: options.ServerOptions) -> None:
-    from serving.server import serve  # here: wrong flags are told without the seconds that TensorFlow takes to import
+    from serving.server import serve  # here: an error in the flags need not wait for TensorFlow's import
 
     serve(chosen, on_ready=_announce)
 
 
-def _announce(server) -> None:
+def _announce(server: "Server") -> None:
     models = ", ".join(
         f"{name} version {' '.join(map(str, versions))}" for name, versions in server.manager.available().items()
     )

@@ -1,4 +1,4 @@
-"""Where requests become batches: queues under TF Serving's rules, emptied by a few threads."""
+"""Queues that collect requests into batches under TF Serving's rules, and the threads that run these batches."""
 
 import collections
 import dataclasses
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent import futures
+from typing import Generic, TypeVar
 
 import grpc
 import numpy as np
@@ -14,20 +15,23 @@ from serving import deadline as deadlines
 from serving.batching_parameters import BatchingParameters
 from serving.status import ServingError, invalid_argument
 
+K = TypeVar("K", bound=Hashable)
+"""Kind of a task: tasks of one kind may share a batch."""
+
 _FULL = "The batch scheduling queue to which this task was submitted is full; "
 
 
 @dataclasses.dataclass(eq=False)
 class Task:
-    """Rows of one request that are run in one piece.
+    """Rows of one request that are run in one batch.
 
     Attributes:
         feeds: Inputs by name, all with `rows` entries along their first dimension.
-        rows: How many.
-        outputs: Names of the outputs wanted.
+        rows: Number of rows.
+        outputs: Names of the requested outputs.
         deadline: See `serving.deadline`.
         abandoned: See `serving.deadline`.
-        created: When, in seconds of `time.monotonic`.
+        created: Time of its creation, in seconds of `time.monotonic`.
         answer: Future of the outputs by name; a task whose answer is cancelled before it begins is not run.
     """
 
@@ -37,10 +41,10 @@ class Task:
     deadline: float | None = None
     abandoned: deadlines.Abandoned | None = None
     created: float = dataclasses.field(default_factory=time.monotonic)
-    answer: futures.Future = dataclasses.field(default_factory=futures.Future)
+    answer: futures.Future[dict[str, np.ndarray]] = dataclasses.field(default_factory=futures.Future)
 
     def cut(self, sizes: list[int]) -> list["Task"]:
-        """Returns tasks of so many rows each, which together are this one."""
+        """Returns this task cut into tasks of `sizes` rows, in order."""
         if len(sizes) == 1:
             return [self]
         parts, start = [], 0
@@ -51,11 +55,11 @@ class Task:
         return parts
 
     def begin(self) -> bool:
-        """Claims the task for a run; returns whether it is to be in it."""
+        """Claims the task for a run; returns False if it must not be run."""
         return self.answer.set_running_or_notify_cancel() and self.is_wanted()
 
     def is_wanted(self) -> bool:
-        """Returns whether somebody waits for the answer; if not, the task is settled without one."""
+        """Returns whether the client still waits for the answer; if not, the answer is set to an error."""
         try:
             deadlines.check(self.deadline, self.abandoned)
         except ServingError as error:
@@ -65,9 +69,9 @@ class Task:
 
 
 class _Batch:
-    """Tasks that will run together, in the order they came, and the time the first one did."""
+    """Tasks that will run together, in order of arrival, and the time of the first arrival."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tasks: list[Task] = []
         self.rows, self.opened = 0, time.monotonic()
 
@@ -76,22 +80,22 @@ class _Batch:
         self.rows += task.rows
 
 
-class BatchScheduler:
-    """Collects tasks into batches and hands these to threads.
+class BatchScheduler(Generic[K]):
+    """Collects tasks into batches and runs these on threads.
 
-    As in TF Serving's SharedBatchScheduler, tasks of one kind wait in one queue of batches of which the last is open.
-    A batch that is full, or has another behind it, or has waited for `batch_timeout_micros`, goes to the next idle
-    thread, the one that has waited longest first.
+    As in TF Serving's SharedBatchScheduler, tasks of one kind wait in one queue of batches, of which the last is open.
+    A batch is ready if it is full, if another one follows it, or after `batch_timeout_micros`. An idle thread takes the
+    batch that has been ready longest.
 
     Args:
-        parameters: When a batch is full, ready, or one too many.
-        process: Called in a thread with the kind and the tasks of a batch; settles all their answers, never raises.
+        parameters: Limits of batches and queues.
+        process: Called in a thread with the kind and the tasks of a batch; sets all their answers, never raises.
     """
 
-    def __init__(self, parameters: BatchingParameters, process: Callable[[Hashable, list[Task]], None]):
+    def __init__(self, parameters: BatchingParameters, process: Callable[[K, list[Task]], None]):
         self._parameters, self._process = parameters, process
         self._timeout = parameters.batch_timeout_micros / 1e6
-        self._queues: dict[Hashable, collections.deque[_Batch]] = {}  # only queues with a batch, no batch is empty
+        self._queues: dict[K, collections.deque[_Batch]] = {}  # without empty queues and empty batches
         self._changed = threading.Condition()
         self._closing = False
         names = [f"{parameters.thread_pool_name}_{number}" for number in range(parameters.num_batch_threads)]
@@ -99,7 +103,7 @@ class BatchScheduler:
         for thread in self._threads:
             thread.start()
 
-    def schedule(self, kind: Hashable, task: Task) -> list[Task]:
+    def schedule(self, kind: K, task: Task) -> list[Task]:
         """Puts a task into the queue of its kind; returns it, or the parts it was cut into, in order.
 
         Raises:
@@ -119,9 +123,9 @@ class BatchScheduler:
         return parts
 
     def _admit(self, queue: collections.deque[_Batch], rows: int) -> list[int]:
-        """Returns the sizes of the parts that a task of `rows` enters the queue as: what fills up the open batch first.
+        """Returns the sizes of the parts into which a task of `rows` is cut; the first part fills up the open batch.
 
-        Without splitting the check is as loose as TF Serving's, which looks at the open batch only.
+        Without splitting, only the open batch is checked, as in TF Serving.
         """
         most, enqueued = self._parameters.max_enqueued_batches, max(1, len(queue))
         limit, open_rows = self._parameters.execution_size, queue[-1].rows if queue else 0
@@ -147,29 +151,29 @@ class BatchScheduler:
         while (taken := self._take()) is not None:
             self._process(*taken)
 
-    def _take(self) -> tuple[Hashable, list[Task]] | None:
-        """Waits for a batch that is ready and takes it out of its queue; None once closed and empty."""
+    def _take(self) -> tuple[K, list[Task]] | None:
+        """Waits for a batch that is ready and removes it from its queue; None once closed and empty."""
         with self._changed:
             while self._queues or not self._closing:
-                kind, wait = self._ripest()
+                kind, wait = self._next_ready()
                 if kind is not None and wait == 0:
                     batch = self._queues[kind].popleft()
                     if not self._queues[kind]:
                         del self._queues[kind]
-                    # The one call of `notify` for this batch may have taken the thread that watched another one.
+                    # This thread may have been the one that waited for another batch: wake one that will.
                     self._changed.notify()
                     return kind, batch.tasks
                 self._changed.wait(wait)
         return None
 
-    def _ripest(self) -> tuple[Hashable | None, float | None]:
+    def _next_ready(self) -> tuple[K | None, float | None]:
         """Returns the kind whose first batch is ready first, and the seconds until then; None, None if none waits."""
         if not self._queues:
             return None, None
         kind = min(self._queues, key=self._ready)
         return kind, min(max(0.0, self._ready(kind) - time.monotonic()), threading.TIMEOUT_MAX)
 
-    def _ready(self, kind: Hashable) -> float:
+    def _ready(self, kind: K) -> float:
         """Returns the time from which the first batch of a kind may run."""
         queue = self._queues[kind]
         first = queue[0]
@@ -177,7 +181,7 @@ class BatchScheduler:
         return first.opened if closed else first.opened + self._timeout
 
     def close(self) -> None:
-        """Runs what still waits, at once, and ends the threads."""
+        """Runs all batches of the queues at once, and ends the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

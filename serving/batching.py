@@ -1,6 +1,6 @@
 """Dynamic batching: a servable that answers many requests with one run, as TF Serving's BatchingSession does.
 
-What differs is said in `BatchingServable`; everything else, with its limits and error messages, is TF Serving's.
+`BatchingServable` lists the differences; everything else, with its limits and error messages, is TF Serving's.
 """
 
 import dataclasses
@@ -15,39 +15,45 @@ import numpy as np
 from serving import deadline as deadlines
 from serving.batch_queue import BatchScheduler, Task
 from serving.batching_parameters import BatchingParameters
+from serving.loaded_version import Load, LoadedVersion
 from serving.metrics import Metrics
-from serving.servable import Load, Servable
 from serving.status import ServingError, invalid_argument
 
 MAX_PADDING = 1 << 20
-"""Elements that one tensor of a batch may be filled up with, unless as many were sent. One request with a history of a
-million items would otherwise cost a batch of 32 as much as 32 of them."""
+"""Elements of padding that one tensor of a batch may hold; more only if more elements were sent. Otherwise one request
+with a history of a million items would pad the 31 other requests of its batch to a million items too."""
 
 PARAMETERS_FILE = "batching_params.pbtxt"
 """`BatchingParameters` in the folder of a version, TF Serving's name."""
 
 Arrays = dict[str, np.ndarray]
 
+Kind = tuple[str, tuple[tuple[str, int | tuple[int, ...]], ...]]
+"""Signature, and rank or inner shape of each input by name: equal for requests that may share a batch."""
+
 
 class BatchingServable:
-    """A `Servable` whose `run` waits for company; made by the `load` of a manager.
+    """A loaded version whose `run` waits for other requests, to answer them in one batch; made by a manager's `load`.
 
-    Unlike TF Serving, a batch that fails, or would be padding for the most part, is run request by request, so that
-    only the bad one gets the error; requests whose shapes do not fit together go into different batches instead of
-    failing together; requests for different outputs share a batch, which computes all of them; a request that is late
-    is dropped from its batch; and `num_batch_threads` counts for each version, not for the server.
+    Differences from TF Serving:
+
+    - A batch that fails, or would mostly be padding, is run request by request: only the bad one gets the error.
+    - Requests whose shapes do not fit together go into different batches instead of failing together.
+    - Requests for different outputs share a batch, which computes all of these outputs.
+    - A request that is late is dropped from its batch.
+    - `num_batch_threads` counts for each version, not for the server.
 
     Args:
         servable: Answers the batches; closed with this.
         parameters: See `BatchingParameters`.
-        metrics: Told of every batch.
+        metrics: Measures every batch; None for no measurement.
     """
 
-    def __init__(self, servable: Servable, parameters: BatchingParameters, metrics: Metrics | None = None):
+    def __init__(self, servable: LoadedVersion, parameters: BatchingParameters, metrics: Metrics | None = None):
         self.name, self.version, self.path = servable.name, servable.version, servable.path
         self.signatures, self.signature = servable.signatures, servable.signature
         self._servable, self._parameters, self._metrics = servable, parameters, metrics
-        self._scheduler = BatchScheduler(parameters, self._process)
+        self._scheduler: BatchScheduler[Kind] = BatchScheduler(parameters, self._process)
 
     def run(
         self,
@@ -60,8 +66,8 @@ class BatchingServable:
         """Returns the wanted outputs of signature `key`, as `Servable.run` does.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for inputs without one batch dimension, or too large; UNAVAILABLE if too
-                many wait; FAILED_PRECONDITION if an output has no batch dimension; else as `Servable.run`.
+            ServingError: INVALID_ARGUMENT for inputs without one batch dimension, or too large; UNAVAILABLE if the
+                queue is full; FAILED_PRECONDITION if an output has no batch dimension; else as `Servable.run`.
             tf.errors.OpError: The graph could not answer this request.
         """
         task = Task(dict(feeds), _batch_size(feeds), frozenset(outputs), deadline, abandoned)
@@ -72,33 +78,32 @@ class BatchingServable:
             raise deadlines.exceeded("Run() timeout exceeded while waiting in batching queue") from error
         finally:
             for part in parts:
-                part.answer.cancel()  # nothing, unless one failed or came too late
+                part.answer.cancel()  # has no effect, unless another part failed or was too late
         if len(answers) == 1:
             return answers[0]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
-    def _kind(self, key: str, feeds: Mapping[str, np.ndarray]):
-        """Returns what requests must share to share a batch: the signature, and shapes that fit together."""
+    def _kind(self, key: str, feeds: Mapping[str, np.ndarray]) -> Kind:
         padding = self._parameters.pad_variable_length_inputs
-        shapes = {name: array.ndim if padding else array.shape[1:] for name, array in feeds.items()}
-        return key, tuple(sorted(shapes.items()))
+        shapes = ((name, array.ndim if padding else array.shape[1:]) for name, array in feeds.items())
+        return key, tuple(sorted(shapes))
 
-    def _process(self, kind, tasks: list[Task]) -> None:
+    def _process(self, kind: Kind, tasks: list[Task]) -> None:
         key, _ = kind
         begun = [task for task in tasks if task.begin()]
         if not begun:
             return
         if self._metrics is not None:
-            self._observe(begun)
+            self._observe(self._metrics, begun)
         self._settle(key, begun)
 
-    def _observe(self, tasks: list[Task]) -> None:
+    def _observe(self, metrics: Metrics, tasks: list[Task]) -> None:
         now, rows = time.monotonic(), sum(task.rows for task in tasks)
         queued = [now - task.created for task in tasks]
-        self._metrics.observe_batch(self._parameters.thread_pool_name, queued, rows, self._parameters.padded_size(rows))
+        metrics.observe_batch(self._parameters.thread_pool_name, queued, rows, self._parameters.padded_size(rows))
 
     def _settle(self, key: str, tasks: list[Task]) -> None:
-        """Answers a batch; the failure of many is nobody's until each has been tried alone."""
+        """Answers a batch; if it fails, runs each task alone, so that only a bad one gets an error."""
         try:
             answers = self._run_together(key, tasks)
         except Exception as error:
@@ -116,7 +121,7 @@ class BatchingServable:
         rows = sum(task.rows for task in tasks)
         total = self._parameters.padded_size(rows)
         feeds = {name: _merged([task.feeds[name] for task in tasks], total) for name in tasks[0].feeds}
-        outputs = frozenset().union(*(task.outputs for task in tasks))
+        outputs = {name for task in tasks for name in task.outputs}
         results = self._servable.run(key, feeds, outputs, _last_deadline(tasks))
         for array in results.values():
             _check_output(array, total)
@@ -127,43 +132,46 @@ class BatchingServable:
         return answers
 
     def interrupt(self) -> None:
-        """See `Servable.interrupt`; what waits in the queues fails as well."""
+        """See `Servable.interrupt`; the tasks in the queues fail as well."""
         self._servable.interrupt()
 
     def close(self) -> None:
-        """Answers what still waits, then frees the version; no request may come after."""
+        """Answers the tasks in the queues, then frees the version; no request may come after."""
         self._scheduler.close()
         self._servable.close()
 
 
 def loader(load: Load, parameters: BatchingParameters, metrics: Metrics | None = None, per_model: bool = False) -> Load:
-    """Returns `load` with versions behind a `BatchingServable`.
+    """Returns `load` with every version wrapped in a `BatchingServable`.
 
     Args:
         load: Loads a version.
-        parameters: Of every version.
-        metrics: Told of every batch.
-        per_model: Take the parameters of a version out of its own file instead, but for the threads and their name; a
-            version without the file is not batched.
+        parameters: Parameters of every version.
+        metrics: Measures every batch; None for no measurement.
+        per_model: Read the parameters of a version from `PARAMETERS_FILE` in its folder, except the number of threads
+            and their name. A version without the file is not batched.
     """
 
-    def load_batching(name: str, version: int, path: Path):
+    def load_batching(name: str, version: int, path: Path) -> LoadedVersion:
         if not per_model:
             return BatchingServable(load(name, version, path), parameters, metrics)
         file = path / PARAMETERS_FILE
         if not file.is_file():
             return load(name, version, path)
-        pool = {"num_batch_threads": parameters.num_batch_threads, "thread_pool_name": parameters.thread_pool_name}
-        own = dataclasses.replace(BatchingParameters.read(file), **pool)
+        own = dataclasses.replace(
+            BatchingParameters.read(file),
+            num_batch_threads=parameters.num_batch_threads,
+            thread_pool_name=parameters.thread_pool_name,
+        )
         return BatchingServable(load(name, version, path), own, metrics)
 
     return load_batching
 
 
 def _last_deadline(tasks: list[Task]) -> float | None:
-    """Returns until when at least one of the tasks is waited for, None without end."""
-    deadlines = [task.deadline for task in tasks]
-    return None if None in deadlines else max(deadlines)
+    """Returns the latest deadline of the tasks, None if one has none."""
+    ends = [task.deadline for task in tasks if task.deadline is not None]
+    return max(ends) if len(ends) == len(tasks) else None
 
 
 def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:
@@ -178,7 +186,7 @@ def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:
 
 
 def _merged(arrays: list[np.ndarray], total: int) -> np.ndarray:
-    """Returns the arrays one below the other, with rows repeated until there are `total`."""
+    """Returns the arrays as one batch: padded to one inner shape, and a row repeated until there are `total` rows."""
     widest = np.max([array.shape[1:] for array in arrays], axis=0)
     sent, size = sum(array.size for array in arrays), sum(len(array) for array in arrays) * math.prod(widest.tolist())
     if size - sent > max(sent, MAX_PADDING):
@@ -186,13 +194,13 @@ def _merged(arrays: list[np.ndarray], total: int) -> np.ndarray:
     arrays = [_padded(array, widest) for array in arrays]
     missing = total - sum(len(array) for array in arrays)
     if missing:
-        valid = next(array for array in arrays if len(array))  # a row that came in a request is safe to run
+        valid = next(array for array in arrays if len(array))  # a row of a request is valid input for the model
         arrays.append(np.repeat(valid[:1], missing, axis=0))
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _padded(array: np.ndarray, inner_shape) -> np.ndarray:
-    """Returns `array` enlarged to `inner_shape` behind its values, filled with its own first element as upstream."""
+def _padded(array: np.ndarray, inner_shape: np.ndarray) -> np.ndarray:
+    """Returns `array` padded at the end to `inner_shape`, with its own first element as in TF Serving."""
     shape = (len(array), *inner_shape)
     if array.shape == shape:
         return array

@@ -1,4 +1,4 @@
-"""What an operator may set about batching: TF Serving's text file, with its names, its defaults and its rules."""
+"""Parameters of batching: TF Serving's text file, with its names, its defaults and its rules."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ _MESSAGE = text_proto.define(
         "max_execution_batch_size": _NUMBER,
     },
 )
-"""`tensorflow.serving.BatchingParameters`, which the API package does not ship; it wraps what may be left out."""
+"""`tensorflow.serving.BatchingParameters`, which the API package does not ship; optional numbers are wrapped."""
 
 _LEAST = {
     "max_batch_size": 1,
@@ -40,20 +40,20 @@ class BatchingParameters:
 
     Attributes:
         max_batch_size: Rows of a batch, and of the largest request that is accepted.
-        batch_timeout_micros: How long a batch waits for more rows while a thread is idle.
+        batch_timeout_micros: Microseconds that a batch waits for more rows while a thread is idle.
         max_enqueued_batches: Batches of one kind that wait for a thread before requests are refused.
         num_batch_threads: Batches that run at the same time.
         thread_pool_name: Beginning of the threads' names.
         allowed_batch_sizes: If given, a batch is filled up to the next of these sizes; the last is the size of a
             batch.
-        pad_variable_length_inputs: Whether requests of different inner shapes share a batch. A shorter tensor is
-            filled up with its own first element, whatever that is.
-        enable_large_batch_splitting: Whether a request may be cut into several batches.
+        pad_variable_length_inputs: Requests of different inner shapes share a batch. A shorter tensor is padded with
+            its own first element.
+        enable_large_batch_splitting: A request may be cut into several batches.
         max_execution_batch_size: With splitting, rows of a batch, while `max_batch_size` only bounds the request;
             None makes them equal.
 
     Raises:
-        UserError: A value that cannot be.
+        UserError: A value out of range.
     """
 
     max_batch_size: int = 1000
@@ -66,7 +66,7 @@ class BatchingParameters:
     enable_large_batch_splitting: bool = False
     max_execution_batch_size: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks the values."""
         for name, least in _LEAST.items():
             value = getattr(self, name)
@@ -92,7 +92,7 @@ class BatchingParameters:
         return self.max_batch_size
 
     def padded_size(self, rows: int) -> int:
-        """Returns the rows that a batch of `rows` is run with; of no rows none could be repeated."""
+        """Returns the rows that a batch of `rows` is padded to; 0 stays 0, because there is no row to repeat."""
         return rows and next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
     @classmethod
@@ -100,7 +100,7 @@ class BatchingParameters:
         """Reads a text-format `tensorflow.serving.BatchingParameters`, such as `max_batch_size { value: 32 }`.
 
         Raises:
-            UserError: See `text_proto.read`; or values that cannot be.
+            UserError: See `text_proto.read`; or a value out of range.
         """
         message = text_proto.read(path, _MESSAGE())
         values = {field.name: value.value if field.message_type else value for field, value in message.ListFields()}

@@ -1,4 +1,4 @@
-"""Until when an answer is wanted: a request that is late, or whose client has left, must not cost a run."""
+"""Deadlines: no run is spent on a request that is late, or whose client has left."""
 
 import threading
 import time
@@ -9,13 +9,13 @@ import grpc
 from serving.status import ServingError
 
 Abandoned = Callable[[], bool]
-"""Says whether the client has left; asked right before work begins that nobody else would profit from."""
+"""Returns True if the client has left; called right before work that only this client needs."""
 
 
 def of(context: grpc.ServicerContext) -> float | None:
     """Returns the deadline of an RPC in seconds of `time.monotonic`, None if it has none."""
     left = context.time_remaining()
-    # A call without a deadline has centuries left, more than any lock can wait.
+    # gRPC gives a call without a deadline centuries, more than any lock can wait.
     return None if left is None or left > threading.TIMEOUT_MAX else time.monotonic() + left
 
 
@@ -25,7 +25,7 @@ def remaining(deadline: float | None) -> float | None:
 
 
 def check(deadline: float | None, abandoned: Abandoned | None = None) -> None:
-    """Returns if somebody still waits for the answer.
+    """Checks that the client still waits for the answer.
 
     Raises:
         ServingError: DEADLINE_EXCEEDED or CANCELLED.

@@ -1,4 +1,4 @@
-"""Classify, Regress and MultiInference on one servable: `tf.Example`s in, labels, scores and values out."""
+"""Classify, Regress and MultiInference on one servable: from `tf.Example`s to labels, scores and values."""
 
 import grpc
 import numpy as np
@@ -9,8 +9,8 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 
 from serving import deadline as deadlines
 from serving import tensors
+from serving.loaded_version import LoadedVersion
 from serving.predict import DEFAULT_SIGNATURE
-from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
 
 _CLASSIFY, _REGRESS = tf.saved_model.CLASSIFY_METHOD_NAME, tf.saved_model.REGRESS_METHOD_NAME
@@ -21,10 +21,10 @@ _CLASSES, _SCORES = tf.saved_model.CLASSIFY_OUTPUT_CLASSES, tf.saved_model.CLASS
 
 
 class Inference:
-    """The three calls, on one version.
+    """Answers the three calls by one version.
 
     Args:
-        servable: The version to ask.
+        servable: The version to run.
         max_tensor_bytes: Refuse examples that would take more bytes than this in memory, each with its context.
         check_method_names: Refuse signatures whose `method_name` is not the call's. TensorFlow 2 writes the one of
             Predict into every signature, so TF Serving does not check by default.
@@ -34,7 +34,7 @@ class Inference:
 
     def __init__(
         self,
-        servable: Servable,
+        servable: LoadedVersion,
         max_tensor_bytes: int | None = None,
         check_method_names: bool = False,
         deadline: float | None = None,
@@ -82,8 +82,9 @@ class Inference:
             self._fill_spec(task.model_spec, result.model_spec)
         return response
 
-    def _task_signatures(self, request) -> list[meta_graph_pb2.SignatureDef]:
-        names, found = set(), []
+    def _task_signatures(self, request: inference_pb2.MultiInferenceRequest) -> list[meta_graph_pb2.SignatureDef]:
+        names: set[str] = set()
+        found: list[meta_graph_pb2.SignatureDef] = []
         for task in request.tasks:
             spec = task.model_spec
             if not spec.name:
@@ -110,17 +111,20 @@ class Inference:
             raise invalid_argument(f"{complaint}{_key(spec)}")
         return self._servable.signatures[_key(spec)]
 
-    def _classify(self, spec, signature, examples, result) -> None:
+    def _classify(
+        self,
+        spec: model_pb2.ModelSpec,
+        signature: meta_graph_pb2.SignatureDef,
+        examples: np.ndarray,
+        result: classification_pb2.ClassificationResult,
+    ) -> None:
         outputs = self._run(spec, self._check_classifies(signature), examples)
-        classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
-        if classes is not None:
-            _check_matrix(_CLASSES, classes, "DT_STRING", len(examples))
-        if scores is not None:
-            _check_matrix(_SCORES, scores, "DT_FLOAT", len(examples))
-        if classes is None:
-            classes = np.full(scores.shape, b"", object)
-        if scores is None:
-            scores = np.zeros(classes.shape, np.float32)
+        for alias, dtype in ((_CLASSES, "DT_STRING"), (_SCORES, "DT_FLOAT")):
+            if alias in outputs:
+                _check_matrix(alias, outputs[alias], dtype, len(examples))
+        shape = next(iter(outputs.values())).shape  # at least one of the two is there
+        classes = outputs[_CLASSES] if _CLASSES in outputs else np.full(shape, b"", object)
+        scores: np.ndarray = outputs[_SCORES] if _SCORES in outputs else np.zeros(shape, np.float32)
         if classes.shape != scores.shape:
             raise invalid_argument(
                 f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
@@ -130,7 +134,13 @@ class Inference:
             for label, number in zip(labels, numbers, strict=True):
                 classification.classes.add(label=label.decode(errors="replace"), score=number)
 
-    def _regress(self, spec, signature, examples, result) -> None:
+    def _regress(
+        self,
+        spec: model_pb2.ModelSpec,
+        signature: meta_graph_pb2.SignatureDef,
+        examples: np.ndarray,
+        result: regression_pb2.RegressionResult,
+    ) -> None:
         values = self._run(spec, self._check_regresses(signature), examples)[_VALUES]
         if values.ndim != 1 and values.shape[1:] != (1,):
             raise invalid_argument(
@@ -145,14 +155,15 @@ class Inference:
         for value in values.ravel().tolist():
             result.regressions.add(value=value)
 
-    def _run(self, spec, outputs: list[str], examples: np.ndarray) -> dict[str, np.ndarray]:
+    def _run(self, spec: model_pb2.ModelSpec, outputs: list[str], examples: np.ndarray) -> dict[str, np.ndarray]:
         results = self._servable.run(_key(spec), {_INPUTS: examples}, outputs, self._deadline, self._abandoned)
         return {alias: np.asarray(value) for alias, value in results.items()}
 
     def _examples(self, content: input_pb2.Input) -> np.ndarray:
         """Returns the examples as the graph parses them: [B] bytes.
 
-        The context goes in front of each: to a protobuf parser, two messages in a row are one, and the later wins.
+        The bytes of the context precede those of each example. A protobuf parser merges two messages in a row into one,
+        and a field of the later message wins.
         """
         context = b""
         examples = content.example_list.examples
@@ -161,7 +172,7 @@ class Inference:
             examples = content.example_list_with_context.examples
         if not examples:
             raise invalid_argument("Input is empty.")
-        # A long context and a million empty examples fit into a message, but not into memory.
+        # A long context with a million empty examples fits into a message, but not into memory.
         size = content.ByteSize() + len(examples) * (len(context) + tensors.STRING_BYTES)
         if self._max_tensor_bytes is not None and size > self._max_tensor_bytes:
             raise invalid_argument(

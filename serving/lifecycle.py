@@ -1,4 +1,4 @@
-"""The life of one version, and the policy that says what comes next so that a model is never without one."""
+"""The life of one version, and the policy that chooses the next load and unload so that a model stays available."""
 
 import dataclasses
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2
 
-from serving.servable import Servable
+from serving.loaded_version import LoadedVersion
 
 State = get_model_status_pb2.ModelVersionStatus.State
 """START, LOADING, AVAILABLE, UNLOADING, END: the life of a version, in TF Serving's numbers."""
@@ -32,13 +32,13 @@ class Version:
         name: Name of the model.
         number: Number of the version.
         path: Its folder.
-        wanted: Whether it shall be served; TF Serving says "aspired".
-        state: Where it is in its life.
-        code: Of the last load that failed, else OK.
-        message: Belongs to `code`.
-        failures: Loads that failed.
-        retry: Runs until the next try.
-        servable: While it is available or being unloaded.
+        wanted: True while it is to be served; TF Serving calls it "aspired".
+        state: Number of its `State`.
+        code: Status of the last load that failed, else OK.
+        message: Error message for `code`.
+        failures: Number of loads that failed.
+        retry: Timer of the next try.
+        servable: Set while the version is available or being unloaded.
         leases: Requests that use the servable.
     """
 
@@ -51,25 +51,36 @@ class Version:
     message: str = ""
     failures: int = 0
     retry: threading.Timer | None = None
-    servable: Servable | None = None
+    servable: LoadedVersion | None = None
     leases: int = 0
 
     def snapshot(self) -> VersionState:
-        """Returns what GetModelStatus tells about it."""
+        """Returns the state for GetModelStatus."""
         return VersionState(self.number, self.state, self.code, self.message)
+
+    @property
+    def loaded(self) -> LoadedVersion:
+        """The servable of a version that is available or being unloaded.
+
+        Raises:
+            RuntimeError: The version is not in memory.
+        """
+        if self.servable is None:
+            raise RuntimeError(f"version {self.number} of model {self.name} is not in memory")
+        return self.servable
 
 
 def next_to_unload(versions: Collection[Version]) -> Version | None:
-    """Returns the version to unload now: the lowest unwanted one, but the last one only if it can be spared.
+    """Returns the version to unload now, the lowest one that is not wanted, or None.
 
-    It can once a wanted version is available, or if none is wanted at all. As TF Serving's availability-preserving
-    policy has it, a wanted version that failed to load therefore leaves the old one in place.
+    The last available version is kept until a wanted one is available, or none is wanted at all. This is TF Serving's
+    availability-preserving policy: while the new version fails to load, the old one goes on answering.
     """
     available = [version for version in versions if version.state == State.AVAILABLE]
     unwanted = [version for version in available if not version.wanted]
     nothing_wanted = not any(version.wanted for version in versions)
-    spare = nothing_wanted or len(unwanted) < len(available) or len(unwanted) > 1
-    return min(unwanted, key=lambda version: version.number) if unwanted and spare else None
+    may_unload = nothing_wanted or len(unwanted) < len(available) or len(unwanted) > 1
+    return min(unwanted, key=lambda version: version.number) if unwanted and may_unload else None
 
 
 def next_to_load(versions: Collection[Version]) -> Version | None:

@@ -1,14 +1,15 @@
-"""From options to a manager: how a server loads versions, with which session, batching, warm-up and retries."""
+"""The model manager of a server, made of its options: session, batching, warm-up and retries of every load."""
 
 import functools
 from pathlib import Path
 
 from serving import batching
 from serving.batching_parameters import BatchingParameters
+from serving.loaded_version import Load, LoadedVersion
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.options import ServerOptions
-from serving.servable import Load, Servable
+from serving.servable import Servable
 from serving.session_config import session_config
 from serving.warmup import warm_up
 from tfdnc.contracts.errors import UserError
@@ -16,15 +17,15 @@ from tfdnc.contracts.errors import UserError
 _TFLITE_MODEL = "model.tflite"
 
 _BATCH_THREADS = "model_server_batch_threads"
-"""TF Serving's name for them without a file; a file without a name has another default."""
+"""TF Serving's `thread_pool_name` without a parameters file; a file that leaves it out gets another default."""
 
 
 def manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     """Returns a manager without models.
 
     Args:
-        options: Of the server.
-        metrics: Told of loads and of batches.
+        options: Options of the server.
+        metrics: Measures loads and batches; None for no measurement.
 
     Raises:
         UserError: A file of the options cannot be read.
@@ -54,9 +55,9 @@ def _load(options: ServerOptions, metrics: Metrics | None) -> Load:
 
 
 def _without_tflite(load: Load) -> Load:
-    """Returns `load`, but for versions that TF Serving would answer from another model."""
+    """Returns `load`, with an error for versions that TF Serving would answer with a TensorFlow Lite model."""
 
-    def check_and_load(name: str, version: int, path: Path) -> Servable:
+    def check_and_load(name: str, version: int, path: Path) -> LoadedVersion:
         if (path / _TFLITE_MODEL).is_file():
             raise UserError(
                 f"Expected no {_TFLITE_MODEL} in {path} beside --prefer_tflite_model, found one. This server has no "

@@ -1,4 +1,4 @@
-"""The models a server holds: which versions are loaded, in which state, and which one answers a request."""
+"""The models of a server: loads and unloads versions, and finds the version that answers a request."""
 
 import contextlib
 import logging
@@ -12,7 +12,8 @@ from tensorflow_serving.apis import model_pb2
 
 from serving import memory
 from serving.lifecycle import State, Version, VersionState, next_to_load, next_to_unload
-from serving.servable import Load, Servable
+from serving.loaded_version import Load, LoadedVersion
+from serving.servable import Servable
 from serving.status import ServingError, invalid_argument
 from serving.warmup import warm_up
 from tfdnc.contracts.errors import UserError
@@ -21,15 +22,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class ModelManager:
-    """Loads the versions that are wanted, lends them to requests, and unloads the others once nobody uses them.
+    """Loads the wanted versions, lends them to requests, and unloads the others once no request uses them.
 
-    Nothing is polled: every event (a wish, a load that ended, a version that became idle) asks the policy of
-    `serving.lifecycle` what comes next. Loading and unloading happen on threads of their own, never on a request's.
+    Nothing is polled. After every event, such as a call of `want` or the end of a load, the policy of
+    `serving.lifecycle` chooses the next load and unload. Both run on their own threads, never on a request's.
 
     Args:
-        load: Makes a servable; what it raises fails the version.
-        warm_up: Called with a new servable before anybody else gets it; what it raises fails the version.
-        max_num_load_retries: How often a version that failed is tried again.
+        load: Makes a servable; an error that it raises fails the version.
+        warm_up: Called with a new servable before any request gets it; an error that it raises fails the version.
+        max_num_load_retries: Number of further tries for a version that failed.
         load_retry_interval: Seconds between two tries.
         num_load_threads: Versions that are loaded at a time.
         num_unload_threads: Versions that are unloaded at a time.
@@ -38,7 +39,7 @@ class ModelManager:
     def __init__(
         self,
         load: Load = Servable.load,
-        warm_up: Callable[[Servable], object] = warm_up,
+        warm_up: Callable[[LoadedVersion], object] = warm_up,
         max_num_load_retries: int = 0,
         load_retry_interval: float = 60.0,
         num_load_threads: int = 1,
@@ -57,10 +58,10 @@ class ModelManager:
         self._labels: Mapping[str, Mapping[str, int]] = {}
 
     def want(self, name: str, versions: Mapping[int, Path]) -> None:
-        """Says which versions of a model shall be available; the rest follows in the background.
+        """Sets the versions of a model that shall be available; they are loaded and unloaded in the background.
 
-        A version that failed is tried again only after it was not wanted for a while; one that is loaded stays, even
-        if its folder is another one now. Both are as in TF Serving.
+        As in TF Serving, a version that failed is tried again only after a call that does not want it. A loaded version
+        stays, even if its folder is another one now.
         """
         with self._lock:
             if self._closing:
@@ -69,9 +70,12 @@ class ModelManager:
             self._advance(name)
 
     def wait_until_available(self, names: Iterable[str]) -> dict[str, VersionState]:
-        """Waits until each model has an available version or no hope; returns a version that failed for the latter.
+        """Waits until each model has an available version, or all of its wanted versions have failed.
 
-        Other wanted versions are waited for as well, but not for their retries.
+        It also waits for the first try of all other wanted versions, but not for their retries.
+
+        Returns:
+            A failed version of each model that has no available one.
 
         Raises:
             ServingError: UNAVAILABLE: the manager is being closed.
@@ -81,19 +85,19 @@ class ModelManager:
             self._changed.wait_for(lambda: self._closing or all(self._is_settled(name) for name in names))
             if self._closing:
                 raise ServingError(grpc.StatusCode.UNAVAILABLE, "The server is being stopped.")
-            hopeless = {name for name in names if not self._available.get(name)}
+            failed = {name for name in names if not self._available.get(name)}
             return {
                 name: version.snapshot()
-                for name in sorted(hopeless)
+                for name in sorted(failed)
                 for version in self._versions.get(name, {}).values()
                 if version.wanted
             }
 
     def _is_settled(self, name: str) -> bool:
-        """Returns whether every wanted version was tried, and one is available or all have ended; needs the lock."""
+        """Returns whether every wanted version was tried, and one is available or all have ended; call it locked."""
         versions = self._versions.get(name, {})
         wanted = [versions[number] for number in self._wanted.get(name, {})]
-        if not all(version.wanted for version in wanted):  # what is being unloaded starts anew afterwards
+        if not all(version.wanted for version in wanted):  # it is being unloaded, and will then be loaded again
             return False
         ended = all(version.state == State.END for version in wanted)
         tried = all(version.state in (State.AVAILABLE, State.END) or version.failures for version in wanted)
@@ -110,10 +114,10 @@ class ModelManager:
             return self._labels.get(name, {})
 
     @contextlib.contextmanager
-    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """Lends the version that a request asks for; it is not unloaded while the block runs.
+    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[LoadedVersion]:
+        """Lends the version of a request: it is not unloaded while the block runs.
 
-        Without a version or label in `spec` that is the highest available one.
+        Without a version or label in `spec` it is the highest available one.
 
         Raises:
             ServingError: NOT_FOUND if it is not available, INVALID_ARGUMENT for no name or an unknown label.
@@ -122,7 +126,7 @@ class ModelManager:
             version = self._find(spec)
             version.leases += 1
         try:
-            yield version.servable
+            yield version.loaded
         finally:
             with self._lock:
                 version.leases -= 1
@@ -147,7 +151,7 @@ class ModelManager:
         return available[number]
 
     def _number(self, spec: model_pb2.ModelSpec) -> int | None:
-        """Returns the version that `spec` names by number or label, or None; needs the lock."""
+        """Returns the version that `spec` names by number or label, or None; call it locked."""
         if spec.WhichOneof("version_choice") != "version_label":
             return spec.version.value if spec.HasField("version") else None
         number = self._labels.get(spec.name, {}).get(spec.version_label)
@@ -177,14 +181,14 @@ class ModelManager:
             return {name: sorted(versions) for name, versions in self._available.items()}
 
     def interrupt(self) -> None:
-        """Ends the runs of all requests, whatever they still have to do; no other run may begin."""
+        """Ends the runs of all requests, finished or not; no other run may begin."""
         with self._lock:
             servables = [version.servable for version in self._all() if version.servable is not None]
         for servable in servables:
             servable.interrupt()
 
     def wait_until_unloaded(self) -> None:
-        """Waits until no version is in memory; after `close` that is when the last request is over."""
+        """Waits until no version is in memory; after `close`, this is the end of the last request."""
         with self._changed:
             self._changed.wait_for(lambda: all(version.state == State.END for version in self._all()))
 
@@ -192,7 +196,7 @@ class ModelManager:
         return [version for versions in self._versions.values() for version in versions.values()]
 
     def close(self) -> None:
-        """Unloads everything, what is in use as soon as it is not; returns when no thread works any more."""
+        """Unloads all versions, those in use at the end of their last request; returns when its threads have ended."""
         with self._lock:
             self._closing = True
             for name in self._versions:
@@ -202,28 +206,28 @@ class ModelManager:
         self._unloaders.shutdown()
         with self._lock:
             for version in self._all():
-                if version.state == State.LOADING:  # was cancelled before it began
+                if version.state == State.LOADING:  # cancelled before it began
                     version.state = State.END
 
     def _advance(self, name: str) -> None:
-        """Starts whatever the policy asks for next; needs the lock."""
+        """Starts the loads and unloads that the policy chooses; call it locked."""
         wanted, versions = self._wanted[name], self._versions.setdefault(name, {})
         for version in versions.values():
-            self._update_wish(version, version.number in wanted)
+            self._update_wanted(version, version.number in wanted)
         for number, path in wanted.items():
             if number not in versions or (versions[number].state == State.END and not versions[number].wanted):
                 versions[number] = Version(name, number, path)
-        while (version := next_to_unload(versions.values())) is not None:
-            self._withdraw(version)
-        while (version := next_to_load(versions.values())) is not None:
-            version.state = State.LOADING
-            self._loaders.submit(self._load, version)
+        while (unneeded := next_to_unload(versions.values())) is not None:
+            self._withdraw(unneeded)
+        while (new := next_to_load(versions.values())) is not None:
+            new.state = State.LOADING
+            self._loaders.submit(self._load, new)
         self._changed.notify_all()
 
     @staticmethod
-    def _update_wish(version: Version, wanted: bool) -> None:
+    def _update_wanted(version: Version, wanted: bool) -> None:
         ending = version.state in (State.UNLOADING, State.END)
-        version.wanted = wanted and (version.wanted or not ending)  # what is going does not come back: it starts anew
+        version.wanted = wanted and (version.wanted or not ending)  # one that ends is not kept: it is loaded again
         waiting = version.state == State.START or version.retry is not None
         if waiting and not version.wanted:
             if version.retry is not None:
@@ -232,7 +236,7 @@ class ModelManager:
             version.state = State.END
 
     def _load(self, version: Version) -> None:
-        """Loads and warms up a version, on a thread for that."""
+        """Loads and warms up a version, on a thread of the loaders."""
         servable = None
         try:
             servable = self._load_servable(version.name, version.number, version.path)
@@ -246,18 +250,18 @@ class ModelManager:
             version.servable, version.state = servable, State.AVAILABLE
             version.code, version.message = grpc.StatusCode.OK, ""
             self._available.setdefault(version.name, {})[version.number] = version
-            self._advance(version.name)  # under the same lock: requests go from the old version to this one at once
+            self._advance(version.name)  # under the same lock: a request finds the old version or this one
 
     def _fail(self, version: Version, error: Exception) -> None:
-        """Records a load that failed, and plans the next try if there shall be one."""
-        told = isinstance(error, UserError)  # its message says it all
-        what = f"version {version.number} of model {version.name}"
-        _LOG.error("%s failed to load: %s", what, error, exc_info=not told and error)
+        """Records a load that failed, and schedules the next try if one is left."""
+        explained = isinstance(error, UserError)  # its message is enough without a traceback
+        name = f"version {version.number} of model {version.name}"
+        _LOG.error("%s failed to load: %s", name, error, exc_info=None if explained else error)
         with self._lock:
             version.code, version.message = grpc.StatusCode.UNKNOWN, str(error)
             version.failures += 1
             if version.wanted and version.failures <= self._max_num_load_retries:
-                # Not a sleeping thread: other models want to be loaded meanwhile.
+                # A timer, not a sleeping thread of the loaders: these load other models meanwhile.
                 version.retry = threading.Timer(max(0.0, self._load_retry_interval), self._retry, [version])
                 version.retry.daemon = True
                 version.retry.start()
@@ -274,17 +278,17 @@ class ModelManager:
             self._loaders.submit(self._load, version)
 
     def _withdraw(self, version: Version) -> None:
-        """Lends a version to no further request, and unloads it if nobody uses it; needs the lock."""
+        """Lends a version to no further request, and unloads it if no request uses it; call it locked."""
         version.state = State.UNLOADING
         del self._available[version.name][version.number]
         if not version.leases:
             self._unloaders.submit(self._unload, version)
 
     def _unload(self, version: Version) -> None:
-        """Frees a version; without the lock, because freeing a big index takes a while."""
+        """Frees a version; call it unlocked, because freeing a big index takes long."""
         try:
-            version.servable.close()
-        except Exception:  # the version is gone all the same, and whoever waits for its end must not wait forever
+            version.loaded.close()
+        except Exception:  # the version has ended nevertheless, and a caller may wait for its end
             _LOG.exception("version %d of model %s did not close", version.number, version.name)
         version.servable = None
         memory.give_back()

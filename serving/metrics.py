@@ -1,16 +1,18 @@
-"""What a server measures about itself, under the names of TF Serving and in the text format of Prometheus."""
+"""Metrics of a server, with TF Serving's names and in the text format of Prometheus."""
 
+import abc
 import bisect
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from serving import text_proto
-from serving.servable import Load, Servable
+from serving.loaded_version import Load, LoadedVersion
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
-"""Where TF Serving shows its metrics unless told otherwise."""
+"""HTTP path of the metrics in TF Serving, unless configured."""
 
 MonitoringConfig = text_proto.define(
     "MonitoringConfig",
@@ -25,7 +27,7 @@ class Metrics:
     `prometheus_client` would call a counter `request_count_total`; dashboards ask for TF Serving's names.
 
     Args:
-        path: Where the REST server shows them.
+        path: HTTP path on which the REST server shows them.
 
     Attributes:
         path: As given.
@@ -75,7 +77,7 @@ class Metrics:
 
     @classmethod
     def configured(cls, file: Path) -> "Metrics | None":
-        """Returns what a file with a `MonitoringConfig` in text format asks for; None if that is nothing.
+        """Returns the metrics that a `MonitoringConfig` file in text format enables, None if it enables none.
 
         Raises:
             UserError: The file cannot be read.
@@ -88,15 +90,15 @@ class Metrics:
 
         Args:
             model: Name of the model, as asked for.
-            api: `Predict`, `Classify`, `Regress` or `MultiInference`, for REST in small letters.
+            api: `Predict`, `Classify`, `Regress` or `MultiInference`; for REST in lower case.
             entrypoint: `GRPC` or `REST`.
             status: Name of the gRPC status, such as `OK`.
-            seconds: How long it took.
+            seconds: Duration of the request.
         """
         if status == "OK":
             self._models.add(model)
             self._request_latency.observe(seconds * 1e6, model, api, entrypoint)
-        # Anybody may ask for any name, and a series stays for ever: names that never answered share one.
+        # A client may send any name, and a series is never removed: names that never answered share one series.
         self._request_count.add(1, model if model in self._models else "", status)
 
     def observe_batch(self, thread_pool: str, queued: list[float], rows: int, padded_rows: int) -> None:
@@ -104,9 +106,9 @@ class Metrics:
 
         Args:
             thread_pool: Its `thread_pool_name`.
-            queued: Seconds that each of its requests has waited.
+            queued: Waiting time of each of its requests, in seconds.
             rows: Rows of its requests.
-            padded_rows: Rows that it runs with.
+            padded_rows: Rows of the batch, padding included.
         """
         for seconds in queued:
             self._queuing_latency.observe(seconds * 1e6, thread_pool)
@@ -116,7 +118,7 @@ class Metrics:
     def timed(self, load: Load) -> Load:
         """Returns `load` with its attempts counted and its successes timed."""
 
-        def timed_load(name: str, version: int, path: Path) -> Servable:
+        def timed_load(name: str, version: int, path: Path) -> LoadedVersion:
             started = time.perf_counter()
             self._models.add(name)
             try:
@@ -131,13 +133,18 @@ class Metrics:
         return timed_load
 
     def page(self) -> str:
-        """Returns all of it as text."""
-        requests = (self._load_attempts, self._load_latency, self._request_count, self._request_latency)
-        metrics = (*requests, self._queuing_latency, self._batch_size, self._padding_size)
+        """Returns all metrics as text."""
+        counters = (self._load_attempts, self._load_latency, self._request_count)
+        histograms = (self._request_latency, self._queuing_latency, self._batch_size, self._padding_size)
+        metrics: tuple[_Counter | _Histogram, ...] = (*counters, *histograms)
         return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
 
 
-class _Metric:
+Series = TypeVar("Series")
+"""Measurements under one combination of label values."""
+
+
+class _Metric(abc.ABC, Generic[Series]):
     """Named series, one per combination of label values."""
 
     kind = ""
@@ -146,7 +153,7 @@ class _Metric:
         self._name = ":" + name.replace("/", ":")
         self._text, self._labels = text, labels
         self._lock = threading.Lock()
-        self._series: dict = {}
+        self._series: dict[tuple[str, ...], Series] = {}
 
     def lines(self) -> Iterable[str]:
         """Yields the metric in the text format; nothing before the first measurement."""
@@ -158,13 +165,17 @@ class _Metric:
         for lines in samples:
             yield from lines
 
+    @abc.abstractmethod
+    def _samples(self, values: tuple[str, ...], series: Series) -> list[str]:
+        """Returns the lines of one series."""
+
     def _sample(self, suffix: str, values: tuple[str, ...], number: float, **more: str) -> str:
         labels = dict(zip(self._labels, values, strict=True)) | more
         inside = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items())
         return f"{self._name}{suffix}{{{inside}}} {number:.17g}"
 
 
-class _Counter(_Metric):
+class _Counter(_Metric[int]):
     kind = "counter"
 
     def __init__(self, name: str, text: str, *labels: str):
@@ -174,11 +185,11 @@ class _Counter(_Metric):
         with self._lock:
             self._series[values] = self._series.get(values, 0) + amount
 
-    def _samples(self, values, count) -> list[str]:
-        return [self._sample("", values, count)]
+    def _samples(self, values: tuple[str, ...], series: int) -> list[str]:
+        return [self._sample("", values, series)]
 
 
-class _Histogram(_Metric):
+class _Histogram(_Metric[tuple[list[int], float]]):
     kind = "histogram"
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...], limits: list[float]):
@@ -191,7 +202,7 @@ class _Histogram(_Metric):
             counts[bisect.bisect_left(self._limits, number)] += 1
             self._series[values] = (counts, total + number)
 
-    def _samples(self, values, series) -> list[str]:
+    def _samples(self, values: tuple[str, ...], series: tuple[list[int], float]) -> list[str]:
         counts, total = series
         lines, cumulative = [], 0
         for limit, count in zip([*(f"{limit:g}" for limit in self._limits), "+Inf"], counts, strict=True):
@@ -201,7 +212,7 @@ class _Histogram(_Metric):
 
 
 def _exponential(first: float, growth: float, count: int) -> list[float]:
-    """Returns the limits of TF Serving's `Buckets::Exponential`; one more bucket takes what is above them."""
+    """Returns the limits of TF Serving's `Buckets::Exponential`; one more bucket counts larger values."""
     return [first * growth**step for step in range(count)]
 
 

@@ -1,8 +1,9 @@
-"""Which models a server holds: TF Serving's ModelServerConfig, its checks, and the version policies."""
+"""Models of a server: TF Serving's ModelServerConfig, its checks, and the version policies."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
@@ -13,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 PLATFORM = "tensorflow"
 """The only `model_platform` that TF Serving, and this server, can load."""
 
-Policy = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+Policy: TypeAlias = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
 Models = dict[str, model_server_config_pb2.ModelConfig]
 
 
@@ -49,10 +50,10 @@ def models_of(config: model_server_config_pb2.ModelServerConfig) -> Models:
 
 
 def platform_of(model: model_server_config_pb2.ModelConfig) -> str:
-    """Returns the platform that a model names in the current or in the deprecated way.
+    """Returns the platform of a model, named in the current or in the deprecated field.
 
     Raises:
-        ServingError: INVALID_ARGUMENT: both ways, neither, or a type without a platform.
+        ServingError: INVALID_ARGUMENT: both fields, neither, or a type without a platform.
     """
     fields = "ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform"
     if model.model_type == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
@@ -67,7 +68,7 @@ def platform_of(model: model_server_config_pb2.ModelConfig) -> str:
 
 
 def choose_versions(model: model_server_config_pb2.ModelConfig, on_disk: Mapping[int, Path]) -> dict[int, Path]:
-    """Returns those of the versions on disk that the policy of a model wants: by default the latest one."""
+    """Returns the versions on disk that the policy of a model chooses, by default the latest one."""
     policy: Policy = model.model_version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":

@@ -1,4 +1,4 @@
-"""The flags of the embedded server: tensorflow_model_server's, with their names and defaults, and a few of our own."""
+"""Flags of the embedded server: those of tensorflow_model_server with their defaults, and a few of its own."""
 
 import argparse
 import dataclasses
@@ -6,21 +6,21 @@ import os
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from serving import upstream_flags
 from tfdnc.contracts.errors import UserError
 
 DEFAULT_HOST = "127.0.0.1"
-"""Loopback, unlike TF Serving: the server knows no passwords, so being reachable is a choice somebody makes."""
+"""Loopback, unlike TF Serving: the server authenticates no clients, so an operator must choose to open it to others."""
 
 MAX_MESSAGE_BYTES = 64 << 20
-"""Largest request, and largest tensor a request may describe. TF Serving has no limit; a history of 200 ids takes a
-few KB, so this is a fence against accidents."""
+"""Bytes of the largest request, and of the largest tensor that a request may describe. TF Serving has no limit. A
+history of 200 ids takes a few KB, so the limit only stops requests made by mistake."""
 
 
 _MAY_BE_NEGATIVE = ("load_retry_interval_micros", "rest_api_timeout_in_ms")
-"""Not to wait, or to wait without end."""
+"""Flags that take a negative number: no wait, or no deadline."""
 
 
 def default_threads() -> int:
@@ -30,10 +30,10 @@ def default_threads() -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """What a server is told at start; every field is a flag of the same name, annotated with its help.
+    """Options of a server; every field is a flag of the same name, annotated with its help.
 
     Raises:
-        UserError: Values that no server could follow.
+        UserError: Values out of range, or values that contradict each other.
     """
 
     host: Annotated[str, "address to bind the ports to; TF Serving binds 0.0.0.0"] = DEFAULT_HOST
@@ -76,7 +76,7 @@ class ServerOptions:
     enable_serialization_as_tensor_content: Annotated[bool, "Predict over gRPC answers in tensor_content"] = False
     max_message_bytes: Annotated[int, "largest request; TF Serving has no such flag and no limit"] = MAX_MESSAGE_BYTES
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.model_base_path is None and self.model_config_file is None:
             raise UserError("Expected model_base_path or model_config_file, got neither. Say what to serve.")
         if self.batching_parameters_file and not self.enable_batching:
@@ -90,7 +90,7 @@ class ServerOptions:
                 "Expected either tensorflow_session_parallelism or tensorflow_intra_op_parallelism and "
                 "tensorflow_inter_op_parallelism, got all three. Drop one or two."
             )
-        # Negative polls are TF Serving's way to make its own tests wait; a server that never looks serves nothing.
+        # TF Serving takes negative polling intervals for its own tests, where a server without polling serves nothing.
         for name in (name for name, kind, _ in _fields() if kind is int and name not in _MAY_BE_NEGATIVE):
             if getattr(self, name) < 0 and not name.endswith("port"):
                 raise UserError(f"Expected {name} of 0 or more, got {getattr(self, name)}. Correct it.")
@@ -110,7 +110,7 @@ class ServerOptions:
 
     @property
     def rest_timeout(self) -> float | None:
-        """Seconds a REST request may take, None for any."""
+        """Seconds that a REST request may take, None for no limit."""
         return self.rest_api_timeout_in_ms / 1e3 if self.rest_api_timeout_in_ms > 0 else None
 
     @property
@@ -119,12 +119,12 @@ class ServerOptions:
         return self.rest_api_num_threads or default_threads()
 
     def channel_arguments(self) -> list[tuple[str, int | str]]:
-        """Returns `grpc_channel_arguments` as gRPC takes them: what reads as an int32 is one, as in TF Serving.
+        """Returns `grpc_channel_arguments` for gRPC; a value that can be an int32 is one, as in TF Serving.
 
         Raises:
             UserError: A part is not KEY=VALUE.
         """
-        arguments = []
+        arguments: list[tuple[str, int | str]] = []
         for part in filter(None, self.grpc_channel_arguments.split(",")):
             key, equals, value = part.partition("=")
             if not key or not equals:
@@ -133,12 +133,12 @@ class ServerOptions:
         return arguments
 
 
-def add_flags(parser: argparse.ArgumentParser, **defaults) -> None:
+def add_flags(parser: argparse.ArgumentParser, **defaults: object) -> None:
     """Adds a flag per field of `ServerOptions`, as `--port=8500` or `--port 8500`; booleans also as a bare `--flag`.
 
     Args:
-        parser: Takes the flags.
-        **defaults: Other defaults than TF Serving's, by field; None leaves the flag out.
+        parser: Parser to add the flags to.
+        **defaults: Defaults that differ from TF Serving's, by field; None leaves the flag out.
     """
     for field, kind, text in _fields():
         default = defaults.get(field, getattr(ServerOptions, field))
@@ -152,15 +152,15 @@ def add_flags(parser: argparse.ArgumentParser, **defaults) -> None:
         _add_flag(parser, field, kind, argparse.SUPPRESS, f"refused: {text}")
 
 
-def _add_flag(parser: argparse.ArgumentParser, name: str, kind: type, default, text: str) -> None:
-    settings: dict = {"default": default, "help": text, "type": _boolean if kind is bool else kind}
+def _add_flag(parser: argparse.ArgumentParser, name: str, kind: type, default: object, text: str) -> None:
+    settings: dict[str, Any] = {"default": default, "help": text, "type": _boolean if kind is bool else kind}
     if kind is bool:
         settings |= {"nargs": "?", "const": True, "metavar": "true|false"}
     parser.add_argument(f"--{name}", **settings)
 
 
-def from_arguments(arguments: argparse.Namespace, **others) -> ServerOptions:
-    """Returns the options that `add_flags` has parsed, with `others` for the flags it left out.
+def from_arguments(arguments: argparse.Namespace, **others: Any) -> ServerOptions:  # `Any`: the type of each field
+    """Returns the options of parsed flags, with `others` for the flags that `add_flags` left out.
 
     Raises:
         UserError: See `ServerOptions` and `upstream_flags.settle`.

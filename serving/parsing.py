@@ -1,17 +1,23 @@
-"""Requests whose bytes are no message: refused as the caller's mistake, where gRPC for Python says INTERNAL."""
+"""Requests that cannot be parsed: INVALID_ARGUMENT, where gRPC for Python would answer INTERNAL."""
 
 import functools
 from collections.abc import Callable
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+
+Handle = Callable[[Message, grpc.ServicerContext], Message]
 
 
 class ParsingInterceptor(grpc.ServerInterceptor):
-    """Answers INVALID_ARGUMENT to what cannot be parsed, on every method of a server that takes one message."""
+    """Answers INVALID_ARGUMENT to requests that cannot be parsed, for every unary method of a server."""
 
-    def intercept_service(self, continuation: Callable, handler_call_details: grpc.HandlerCallDetails):
-        """Returns the method's handler, with its parser and what comes after it made to expect any bytes."""
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """Returns the handler of a method, changed to accept any bytes and to refuse those that are no message."""
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -22,9 +28,9 @@ class ParsingInterceptor(grpc.ServerInterceptor):
         )
 
 
-def _parse_or_return_error(parse: Callable) -> Callable:
-    # What a parser raises is answered by gRPC itself, before any code of ours could choose the status.
-    def attempt(content: bytes):
+def _parse_or_return_error(parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | DecodeError]:
+    # gRPC itself answers an error that the parser raises, so the parser must not raise: the handler chooses the status.
+    def attempt(content: bytes) -> Message | DecodeError:
         try:
             return parse(content)
         except DecodeError as error:
@@ -33,9 +39,9 @@ def _parse_or_return_error(parse: Callable) -> Callable:
     return attempt
 
 
-def _refuse_unparsed(handle: Callable) -> Callable:
-    @functools.wraps(handle)  # with its attributes: gRPC reads from them which threads it runs on
-    def check(request, context: grpc.ServicerContext):
+def _refuse_unparsed(handle: Handle) -> Callable[[Message | DecodeError, grpc.ServicerContext], Message]:
+    @functools.wraps(handle)  # with its attributes, from which gRPC takes the threads to run it on
+    def check(request: Message | DecodeError, context: grpc.ServicerContext) -> Message:
         if isinstance(request, DecodeError):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request cannot be parsed: {request}")
         return handle(request, context)

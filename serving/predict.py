@@ -1,21 +1,24 @@
-"""Predict on one servable: a request is checked against its signature, run, and answered, as TF Serving does it."""
+"""Predict on one servable: checks a request against its signature, runs it, and answers it, as TF Serving does."""
+
+from collections.abc import Iterable, Mapping
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from serving import deadline as deadlines
 from serving import tensors
-from serving.servable import Servable
+from serving.loaded_version import LoadedVersion
 from serving.status import ServingError, invalid_argument, status_of
 
 DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    servable: Servable,
+    servable: LoadedVersion,
     request: predict_pb2.PredictRequest,
     max_tensor_bytes: int | None = None,
     deadline: float | None = None,
@@ -26,14 +29,14 @@ def predict(
 
     Args:
         servable: The version to ask.
-        request: Its `model_spec` says only the signature here; the version was chosen by whoever chose `servable`.
+        request: Only the signature of its `model_spec` is used; the caller has chosen the version already.
         max_tensor_bytes: See `tensors.decode`.
         deadline: See `serving.deadline`.
         abandoned: See `serving.deadline`.
         as_content: See `tensors.encode`.
 
     Raises:
-        ServingError: The request does not fit the signature, or nobody waits for the answer any more.
+        ServingError: The request does not fit the signature, or the client no longer waits for the answer.
         tf.errors.OpError: The graph failed on it.
     """
     key = request.model_spec.signature_name or DEFAULT_SIGNATURE
@@ -59,9 +62,11 @@ def predict(
 
 
 def bind_inputs(
-    signature: meta_graph_pb2.SignatureDef, inputs, max_tensor_bytes: int | None = None
+    signature: meta_graph_pb2.SignatureDef,
+    inputs: Mapping[str, tensor_pb2.TensorProto],
+    max_tensor_bytes: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays to feed, by input name: the sent ones, and the signature's defaults for what was left out.
+    """Returns the arrays to feed, by input name; the signature's defaults stand for inputs that were not sent.
 
     Shapes are not compared with the signature here: TF Serving leaves that to the graph.
 
@@ -76,7 +81,7 @@ def bind_inputs(
     _check_names(signature, inputs)
     feeds = {}
     for position, (alias, info) in enumerate(sorted(signature.inputs.items())):
-        # Indexing a protobuf map adds the key, so ask first.
+        # Indexing a protobuf map adds the key, so look first.
         proto = inputs[alias] if alias in inputs else signature.defaults[alias]
         if proto.dtype != info.dtype:
             raise invalid_argument(
@@ -90,7 +95,7 @@ def bind_inputs(
     return feeds
 
 
-def _check_names(signature: meta_graph_pb2.SignatureDef, inputs) -> None:
+def _check_names(signature: meta_graph_pb2.SignatureDef, inputs: Iterable[str]) -> None:
     sent, wanted = set(inputs), set(signature.inputs)
     extra, missing = sent - wanted, wanted - sent - set(signature.defaults)
     if extra or missing:
@@ -101,8 +106,8 @@ def _check_names(signature: meta_graph_pb2.SignatureDef, inputs) -> None:
         )
 
 
-def choose_outputs(signature: meta_graph_pb2.SignatureDef, output_filter) -> list[str]:
-    """Returns the names of the outputs asked for: those in the filter, or all if it is empty.
+def choose_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Iterable[str]) -> list[str]:
+    """Returns the names of the requested outputs: those in the filter, or all if it is empty.
 
     Raises:
         ServingError: INVALID_ARGUMENT: a name that the signature lacks, or one named twice.
@@ -120,8 +125,10 @@ def choose_outputs(signature: meta_graph_pb2.SignatureDef, output_filter) -> lis
     return chosen or list(signature.outputs)
 
 
-def _explained(error: tf.errors.OpError, signature: meta_graph_pb2.SignatureDef, feeds: dict) -> Exception:
-    """Returns INVALID_ARGUMENT with a sentence if the graph failed on a shape the signature excludes, else `error`."""
+def _explained(
+    error: tf.errors.OpError, signature: meta_graph_pb2.SignatureDef, feeds: Mapping[str, np.ndarray]
+) -> Exception:
+    """Returns INVALID_ARGUMENT that names the inputs whose shapes the signature excludes, or `error` if none has."""
     misfits = []
     for alias, array in feeds.items():
         declared = tf.TensorShape(signature.inputs[alias].tensor_shape)
@@ -132,10 +139,10 @@ def _explained(error: tf.errors.OpError, signature: meta_graph_pb2.SignatureDef,
     return invalid_argument(f"{'; '.join(misfits)}: {status_of(error)[1]}")
 
 
-def _shape(shape) -> str:
+def _shape(shape: Iterable[int | None]) -> str:
     sizes = [None if size is None else int(size) for size in shape]
     return "[" + ", ".join("?" if size is None else str(size) for size in sizes) + "]"
 
 
-def _braces(names) -> str:
+def _braces(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import grpc
@@ -20,9 +20,6 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 
 _LOG = logging.getLogger(__name__)
-
-Load = Callable[[str, int, Path], "Servable"]
-"""Makes the servable of (model, version, folder)."""
 
 TAGS = (tf.saved_model.SERVING,)
 """Of the graph that a SavedModel means to be served."""

@@ -1,4 +1,4 @@
-"""The embedded server: the models of its options, and gRPC over them, started and stopped in one place."""
+"""The embedded server: loads the models of its options, answers gRPC and REST requests for them, and stops cleanly."""
 
 import contextlib
 import functools
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -24,35 +25,35 @@ from serving.metrics import Metrics
 from serving.model_config import single_model
 from serving.options import ServerOptions
 from serving.parsing import ParsingInterceptor
-from serving.rest.server import RestServer
+from serving.rest.http_server import RestServer
 from serving.services import ModelService, PredictionService
 from serving.source import ModelSource, Periodic
 from serving.status import ServingError
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
-"""How long a stopping server waits for requests that are being answered."""
+"""Seconds that a stopping server waits for running requests."""
 
 LAST_SECONDS = 5.0
-"""Seconds that it then waits for interrupted runs; a single op that takes longer cannot be interrupted."""
+"""Seconds that it then waits for interrupted runs; a running op cannot be interrupted."""
 
 
 class Server:
     """A server whose models are loaded and whose ports are bound; requests are answered from `start` to `stop`.
 
     Args:
-        options: What to serve, and how.
+        options: Models to serve, ports and settings.
 
     Attributes:
         options: As given.
         manager: Holds the models.
         source: Finds the models; `source.poll()` looks for new versions at once.
         port: The port that clients use.
-        metrics: Counts what happens, if the options say so.
-        rest: The REST API, if the options give it a port.
+        metrics: Counts and times, None unless the options ask for them.
+        rest: The REST API, None unless the options give it a port.
 
     Raises:
         UserError: Nothing to serve, a model that cannot be loaded, or an address that cannot be bound.
@@ -67,7 +68,7 @@ class Server:
             self.source = ModelSource(
                 self.manager, options.model_config_file, options.allow_version_labels_for_unavailable_models
             )
-            # The models come first: a client that connects to a bound port waits, one that finds none is told at once.
+            # Load before binding: a client waits at a bound port, but gets an error at once where none is bound.
             self._load_models()
             prediction = PredictionService(
                 self.manager,
@@ -80,7 +81,7 @@ class Server:
             self._health = HealthService(self._grpc) if options.enable_grpc_healthcheck_service else None
             if options.rest_api_port:
                 self.rest = self._build_rest(prediction)
-            self.port = self._bind()  # last: gRPC gives no port back before it was started
+            self.port: int = self._bind()  # last: gRPC cannot free a port before the server was started
         except BaseException:
             if self.rest is not None:
                 self.rest.stop(0)
@@ -92,9 +93,11 @@ class Server:
         options = self.options
         if options.model_config_file:
             config = text_proto.read(options.model_config_file, model_server_config_pb2.ModelServerConfig())
-        else:
-            bundle.find_versions(options.model_base_path)  # its error helps more than the one of a config
+        elif options.model_base_path:
+            bundle.find_versions(options.model_base_path)  # its error says more than a config's
             config = single_model(options.model_name, options.model_base_path)
+        else:
+            raise AssertionError("unreachable: ServerOptions refuses to have neither")
         try:
             self.source.reload(config)
         except ServingError as error:
@@ -102,12 +105,13 @@ class Server:
 
     def _build_grpc(self, prediction: PredictionService) -> grpc.Server:
         options = self.options
-        arguments = {
+        arguments: dict[str, int | str] = {
             "grpc.max_receive_message_length": options.max_message_bytes,
             "grpc.max_send_message_length": -1,
             # By default a second server may bind the same port, and the two share its clients at random.
             "grpc.so_reuseport": 0,
-        } | dict(options.channel_arguments())
+        }
+        arguments.update(options.channel_arguments())
         threads = futures.ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="serving")
         server = grpc.server(threads, interceptors=[ParsingInterceptor()], options=list(arguments.items()))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
@@ -129,7 +133,7 @@ class Server:
         )
 
     def _bind(self) -> int:
-        """Binds the port and, if there shall be one, the Unix socket; returns the port."""
+        """Binds the port, and the Unix socket if the options name one; returns the port."""
         if self.options.ssl_config_file:
             credentials = tls.server_credentials(self.options.ssl_config_file)
             listen = functools.partial(self._grpc.add_secure_port, server_credentials=credentials)
@@ -162,8 +166,8 @@ class Server:
         """Refuses new requests, waits at most `grace` seconds for running ones, frees the port and the models.
 
         Returns:
-            Whether all work has ended. What runs after `grace` is interrupted, but nothing ends an op or a load that is
-            at work; after `LAST_SECONDS` more it is left alone.
+            True if all work has ended. Requests that still run after `grace` seconds are interrupted. A running op or
+            load cannot be interrupted: `LAST_SECONDS` later, `stop` returns False and leaves it running.
         """
         deadline = time.monotonic() + grace
         stopped = self._grpc.stop(grace)
@@ -207,7 +211,8 @@ def _cannot_listen(address: str) -> UserError:
     )
 
 
-def build_server(base_path: Path | None = None, model_name: str = schema.MODEL_NAME, **flags) -> Server:
+# `Any`: a flag has the type of its field of `ServerOptions`.
+def build_server(base_path: Path | None = None, model_name: str = contract.MODEL_NAME, **flags: Any) -> Server:
     """Loads models, and returns a server for them that is bound but not started.
 
     Args:
@@ -222,7 +227,7 @@ def build_server(base_path: Path | None = None, model_name: str = schema.MODEL_N
 
 
 @contextlib.contextmanager
-def running(base_path: Path | None = None, port: int = 0, **flags) -> Iterator[Server]:
+def running(base_path: Path | None = None, port: int = 0, **flags: Any) -> Iterator[Server]:
     """Serves models from this process while the block runs; yields the `Server`, which knows its `address`.
 
     Args:
@@ -246,30 +251,31 @@ def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then stops cleanly and returns.
 
-    If work is left that cannot be ended, this ends the process with status 0: TensorFlow crashes when Python takes down
-    a process in which one of its ops is at work, and waiting for it may take for ever.
+    If work is left that cannot be interrupted, this ends the process with status 0. TensorFlow crashes when Python
+    exits while an op is running, and an op may run without end.
 
-    Signals reach only the main thread of a process, so call it there.
+    Call it in the main thread: only that thread receives signals.
 
     Args:
-        options: What to serve, and how.
-        on_ready: Called once requests are answered, to tell people or a supervisor.
+        options: Models to serve, ports and settings.
+        on_ready: Called once requests are answered, for example to print the address.
         grace: See `Server.stop`.
 
     Raises:
         UserError: See `Server`.
     """
-    # What is imported stays, so the garbage collections after every unload need not look at it: a pause of tenths of a
-    # second for all requests becomes one of milliseconds. Before the load, because a frozen version would never go.
+    # Imported objects stay in memory anyway. If they are frozen, the garbage collection after an unload skips them, and
+    # stops all requests for milliseconds instead of tenths of a second. Freeze before the load, because a frozen
+    # version would never be freed.
     gc.freeze()
     try:
         server = Server(options)
-        with _stop_signals() as stopping:  # until there is something to stop cleanly, a signal may end the process
+        with _stop_signals() as stopping:  # an earlier signal ends the process at once
             try:
                 server.start()
                 if on_ready is not None:
                     on_ready(server)
-                # A signal that comes right before a wait without end does not end it: Python's handler runs after it.
+                # Wait with a timeout: a signal right before a wait without one is handled only after that wait.
                 while not stopping.wait(1.0):
                     pass
             finally:

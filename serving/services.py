@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -23,16 +24,17 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving import deadline as deadlines
 from serving.inference import Inference
+from serving.loaded_version import LoadedVersion
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.predict import predict
-from serving.servable import Servable
 from serving.status import invalid_argument, status_of
 
 SIGNATURE_DEF = "signature_def"
 """The only metadata field that TF Serving knows."""
 
-Request, Response = TypeVar("Request"), TypeVar("Response")
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
 
 
 def answer(
@@ -41,13 +43,13 @@ def answer(
     context: grpc.ServicerContext,
     observe: Callable[[grpc.StatusCode, float], None] | None = None,
 ) -> Response:
-    """Returns what `handle` makes of a request; whatever it raises becomes the status of the RPC, and nothing more.
+    """Returns the response of `handle`; an error that it raises becomes the status of the RPC.
 
     Args:
         handle: Answers the request.
-        request: If its kind has a model_spec, it must have one.
-        context: Of the RPC.
-        observe: Told status and seconds in the end.
+        request: Must have a `model_spec` if its message type has that field.
+        context: gRPC's context of the call.
+        observe: Called with status and seconds after the response or the error.
     """
     started, code = time.perf_counter(), grpc.StatusCode.OK
     try:
@@ -60,10 +62,11 @@ def answer(
         if observe is not None:
             observe(code, time.perf_counter() - started)
     context.abort(code, message)
+    raise AssertionError("unreachable: gRPC's abort raises")
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """What can be asked of the models of a manager; the RPCs, and in small letters the same for other doors.
+    """The RPCs on the models of a manager; the methods in lower case do the same for callers other than gRPC.
 
     Args:
         manager: Holds the models.
@@ -87,34 +90,52 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._check_method_names = check_method_names
         self._metrics = metrics
 
-    def Predict(self, request, context):  # noqa: N802 - the RPC's name
+    def Predict(  # noqa: N802 - the RPC's name
+        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> predict_pb2.PredictResponse:
         """Runs one signature of one version."""
         return self._answer("Predict", self.predict, request, request.model_spec.name, context)
 
-    def Classify(self, request, context):  # noqa: N802
+    def Classify(  # noqa: N802
+        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
         """Returns the classes of examples."""
         return self._answer("Classify", self.classify, request, request.model_spec.name, context)
 
-    def Regress(self, request, context):  # noqa: N802
+    def Regress(  # noqa: N802
+        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
         """Returns the values of examples."""
         return self._answer("Regress", self.regress, request, request.model_spec.name, context)
 
-    def MultiInference(self, request, context):  # noqa: N802
+    def MultiInference(  # noqa: N802
+        self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
         """Classifies and regresses the same examples by several signatures."""
         return self._answer("MultiInference", self.multi_inference, request, _first_spec(request).name, context)
 
-    def GetModelMetadata(self, request, context):  # noqa: N802
+    def GetModelMetadata(  # noqa: N802
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Returns the signatures of one version."""
         return answer(self.metadata, request, context)
 
-    def _answer(self, api: str, handle: Callable, request, model: str, context: grpc.ServicerContext):
+    def _answer(
+        self,
+        api: str,
+        handle: Callable[[Request, float | None, deadlines.Abandoned | None], Response],
+        request: Request,
+        model: str,
+        context: grpc.ServicerContext,
+    ) -> Response:
         def observe(code: grpc.StatusCode, seconds: float) -> None:
-            self._metrics.observe_request(model, api, "GRPC", code.name, seconds)
+            if self._metrics is not None:
+                self._metrics.observe_request(model, api, "GRPC", code.name, seconds)
 
-        def handle_in_time(request):
+        def handle_in_time(request: Request) -> Response:
             return handle(request, deadlines.of(context), lambda: not context.is_active())
 
-        return answer(handle_in_time, request, context, None if self._metrics is None else observe)
+        return answer(handle_in_time, request, context, observe)
 
     def predict(
         self,
@@ -122,10 +143,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         deadline: float | None = None,
         abandoned: deadlines.Abandoned | None = None,
     ) -> predict_pb2.PredictResponse:
-        """Answers Predict; `deadline` and `abandoned` are those of `serving.deadline`, here and below.
+        """Answers Predict; `deadline` and `abandoned` are those of `serving.deadline`, also in the methods below.
 
         Raises:
-            ServingError: There is no such version, or see `predict.predict`; below, see `inference`.
+            ServingError: No such version, or see `predict.predict`. The methods below raise the errors of `Inference`.
             tf.errors.OpError: The graph failed on the request.
         """
         with self._manager.lease(request.model_spec) as servable:
@@ -157,11 +178,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         deadline: float | None = None,
         abandoned: deadlines.Abandoned | None = None,
     ) -> inference_pb2.MultiInferenceResponse:
-        """Answers MultiInference; the first task says which version."""
+        """Answers MultiInference by the version of the first task."""
         with self._manager.lease(_first_spec(request)) as servable:
             return self._inference(servable, deadline, abandoned).multi(request)
 
-    def _inference(self, servable: Servable, deadline, abandoned) -> Inference:
+    def _inference(
+        self, servable: LoadedVersion, deadline: float | None, abandoned: deadlines.Abandoned | None
+    ) -> Inference:
         return Inference(servable, self._max_tensor_bytes, self._check_method_names, deadline, abandoned)
 
     def metadata(
@@ -170,7 +193,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Answers GetModelMetadata.
 
         Raises:
-            ServingError: There is no such version, or no such metadata.
+            ServingError: No such version, or no such metadata.
         """
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
@@ -220,15 +243,19 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._manager = manager
         self._reload_config = reload
 
-    def GetModelStatus(self, request, context):  # noqa: N802
+    def GetModelStatus(  # noqa: N802
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         """Returns the state of one version, or of all versions of a model."""
         return answer(functools.partial(model_status, self._manager), request, context)
 
-    def HandleReloadConfigRequest(self, request, context):  # noqa: N802
+    def HandleReloadConfigRequest(  # noqa: N802
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
         """Replaces the models; answers when the new ones are available."""
         return answer(self._reload, request, context)
 
-    def _reload(self, request):
+    def _reload(self, request: model_management_pb2.ReloadConfigRequest) -> model_management_pb2.ReloadConfigResponse:
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
@@ -236,6 +263,6 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             )
         self._reload_config(request.config)
         response = model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
-        for name in request.metric_names:  # of TensorFlow's inside, which are not counted here: as of unknown ones
+        for name in request.metric_names:  # TensorFlow's own metrics, not counted here: 0, as for an unknown name
             response.metric.add(name=name, int64_value_increase=0)
         return response

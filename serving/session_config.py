@@ -1,4 +1,4 @@
-"""What the sessions over the models are told: the `ConfigProto` that tensorflow_model_server makes of its flags."""
+"""Session config of the models: the `ConfigProto` that tensorflow_model_server makes of its flags."""
 
 from tensorflow.core.protobuf import config_pb2
 
@@ -7,7 +7,7 @@ from serving.options import ServerOptions
 
 
 def session_config(options: ServerOptions) -> config_pb2.ConfigProto:
-    """Returns the file's config, with the numbers of threads that flags give.
+    """Returns the config of the file, changed by the flags.
 
     TensorFlow makes its pools with the first session of a process: all models of a server share these numbers. A
     negative `inter_op_parallelism_threads`, which only the file can say, runs every op in the request's own thread.

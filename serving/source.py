@@ -1,4 +1,4 @@
-"""Where models come from: a config, and the folders it names, looked at again and again for new versions."""
+"""Source of a server's models: a config and the base paths it names, polled for new versions."""
 
 import logging
 import threading
@@ -19,15 +19,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class ModelSource:
-    """Keeps a manager's wishes in line with a config and with what lies on disk.
+    """Tells a manager which versions to hold, from a config and the versions on disk.
 
-    A model whose base path has no version any more loses all of its versions, as in TF Serving; one whose base path
-    cannot be read keeps them, and unlike there the other models are looked at all the same.
+    A model without a version under its base path loses all of its versions, as in TF Serving. A model whose base path
+    cannot be read keeps them; unlike in TF Serving, the other models are polled nevertheless.
 
     Args:
-        manager: Gets the wishes.
+        manager: Loads and unloads the versions.
         config_file: Read again by `poll_config_file`.
-        allow_version_labels_for_unavailable_models: Whether a new label may name a version that is not available.
+        allow_version_labels_for_unavailable_models: A new label may name a version that is not available.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class ModelSource:
         self._manager, self._config_file = manager, config_file
         self._lenient = allow_version_labels_for_unavailable_models
         self._models: Models = {}
-        self._lock = threading.Lock()  # over the models, and over a look at the disk
-        self._reloading = threading.Lock()  # held until the new models are there: the next config has to wait
+        self._lock = threading.Lock()  # held to change the models and to poll the disk
+        self._reloading = threading.Lock()  # held until the new models are available: the next config waits
 
     def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Replaces the models by those of `config`, and waits until those it adds are available.
@@ -75,7 +75,7 @@ class ModelSource:
             self._await(new, what)
 
     def _labels(self, models: Models) -> dict[str, dict[str, int]]:
-        """Returns the labels that a config gives to versions which may have one: model -> label -> version."""
+        """Returns the version labels of a config, checked: model -> label -> version."""
         available = self._manager.available()
         for name, model in models.items():
             existing = self._manager.labels(name)
@@ -101,7 +101,7 @@ class ModelSource:
             )
 
     def poll(self) -> None:
-        """Looks at the base paths once, and tells the manager which versions it shall have."""
+        """Polls the base paths once, and tells the manager which versions to hold."""
         with self._lock:
             for name, model in self._models.items():
                 try:
@@ -123,7 +123,9 @@ class ModelSource:
             raise invalid_argument(message) from error
 
     def poll_config_file(self) -> None:
-        """Reads the config file again and reloads it; a file that cannot be followed is logged and changes nothing."""
+        """Reloads the config file, if there is one; an error in it is logged and changes nothing."""
+        if self._config_file is None:
+            return
         try:
             self.reload(text_proto.read(self._config_file, model_server_config_pb2.ModelServerConfig()))
         except (UserError, ServingError) as error:
@@ -131,12 +133,12 @@ class ModelSource:
 
 
 class Periodic:
-    """Calls a function again and again on a thread of its own, until stopped.
+    """Calls a function at intervals, on a thread of its own, until stopped.
 
     Args:
-        call: The function; what it raises is logged, and the next call is made all the same.
+        call: The function; an error that it raises is logged, and the calls go on.
         seconds: Wait between two calls.
-        name: Of the thread.
+        name: Name of the thread.
     """
 
     def __init__(self, call: Callable[[], None], seconds: float, name: str):
@@ -149,10 +151,10 @@ class Periodic:
         while not self._stopping.wait(self._seconds):
             try:
                 self._call()
-            except Exception:  # a server that stopped looking for new versions would look healthy for ever
+            except Exception:  # else polling would end, and the server would still look healthy
                 _LOG.exception("%s failed", self._thread.name)
 
     def stop(self) -> None:
-        """Makes no further call, and returns when a running one is over."""
+        """Makes no further call, and waits for the end of a running one."""
         self._stopping.set()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""The way from any failure to the gRPC status that TF Serving would answer with."""
+"""The gRPC status, TF Serving's one, for every kind of failure."""
 
 import logging
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 _LOG = logging.getLogger(__name__)
 
 MESSAGE_LIMIT = 1024
-"""Bytes of an error message that are sent, as TF Serving does: gRPC carries it in a header of 8 KB, three for each."""
+"""Bytes of an error message that are sent, as in TF Serving; gRPC's header holds 8 KB, and may need 3 for each."""
 
 _TRUNCATED = "...TRUNCATED"
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
@@ -29,15 +29,15 @@ class ServingError(Exception):
 
 
 def invalid_argument(message: str) -> ServingError:
-    """Returns the error for a request that is wrong whatever the state of the server."""
+    """Returns the error for a request that is wrong in any state of the server."""
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """Returns the status code and the message, cut to `MESSAGE_LIMIT`, that answer a request after `error`.
 
-    TensorFlow numbers its error codes as gRPC does, so they pass unchanged. What is neither ours nor TensorFlow's
-    is a bug of the server: it is logged with its traceback, and the client is told only its kind.
+    TensorFlow numbers its error codes as gRPC does, so they pass unchanged. Any other error is a bug of the server:
+    it is logged with its traceback, and the client gets only its type.
     """
     if isinstance(error, ServingError):
         return error.code, truncated(error.message)
@@ -48,7 +48,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def truncated(message: str) -> str:
-    """Returns `message`, cut to `MESSAGE_LIMIT` bytes of UTF-8 with a mark where something is missing."""
+    """Returns `message`, cut to `MESSAGE_LIMIT` bytes of UTF-8 and marked if that cut it."""
     content = message.encode(errors="replace")
     if len(content) <= MESSAGE_LIMIT:
         return message

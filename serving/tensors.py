@@ -4,14 +4,15 @@ import itertools
 import math
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 _BFLOAT16 = tf.bfloat16.as_numpy_dtype
 
-# DataType -> (typed field, what one entry of the field is, what an element is). Halves travel as their bits in an
-# int field, complex numbers as pairs.
-_FIELDS = {
+# DataType -> (typed field, dtype of its entries, dtype of an element). Half floats are sent as their bits in an int
+# field, complex numbers as pairs.
+_FIELDS: dict[int, tuple[str, npt.DTypeLike, npt.DTypeLike]] = {
     types_pb2.DT_FLOAT: ("float_val", np.float32, np.float32),
     types_pb2.DT_DOUBLE: ("double_val", np.float64, np.float64),
     types_pb2.DT_INT32: ("int_val", np.int32, np.int32),
@@ -31,11 +32,11 @@ _FIELDS = {
 _TYPES = {np.dtype(element): number for number, (_, _, element) in _FIELDS.items()}
 
 STRING_BYTES = 24
-"""What a string takes in TensorFlow's memory however short it is: what an element counts for in `max_bytes`."""
+"""Bytes that even an empty string takes in TensorFlow's memory; `max_bytes` counts them per string."""
 
 
 class MalformedTensorError(ValueError):
-    """A `TensorProto` that says something impossible, or more than the server will hold."""
+    """A `TensorProto` that contradicts itself, or describes more than the server accepts."""
 
 
 def type_name(data_type: int) -> str:
@@ -57,12 +58,12 @@ def decode(proto: tensor_pb2.TensorProto, max_bytes: int | None = None) -> np.nd
     and an empty one means zeros (empty strings). Unlike C++, too many values are an error, not cut off.
 
     Args:
-        proto: The tensor as it came.
+        proto: The tensor as received.
         max_bytes: Refuse a tensor that would take more bytes than this in memory. A message of a few bytes can
             describe terabytes (one value, repeated), so the limit on messages does not cover it.
 
     Raises:
-        MalformedTensorError: The sentence says what is wrong.
+        MalformedTensorError: The message says what is wrong.
     """
     is_string = proto.dtype == types_pb2.DT_STRING
     if not is_string and proto.dtype not in _FIELDS:
@@ -95,7 +96,7 @@ def _numbers(proto: tensor_pb2.TensorProto, count: int) -> np.ndarray:
             raise ValueError(f"tensor_content holds {len(proto.tensor_content)} bytes, the shape asks for {expected}")
         return np.frombuffer(proto.tensor_content, element)
     sent = getattr(proto, field)
-    values = np.fromiter(sent, entry, len(sent))
+    values: np.ndarray = np.fromiter(sent, entry, len(sent))
     if values.nbytes % np.dtype(element).itemsize:
         raise ValueError(f"{field} holds half a number")
     values = values.view(element)
@@ -111,7 +112,7 @@ def _strings(proto: tensor_pb2.TensorProto, count: int) -> np.ndarray:
     if len(values) > count:
         raise ValueError(f"string_val holds {len(values)} values, the shape asks for {count}")
     values += [values[-1] if values else b""] * (count - len(values))
-    flat = np.empty(count, object)  # not np.array(values, object): it would look inside the values for more dimensions
+    flat = np.empty(count, object)  # not np.array(values, object), which takes the bytes as another dimension
     flat[:] = values
     return flat
 
@@ -148,7 +149,7 @@ def encode(
 
     Args:
         array: Numbers, or an object array of bytes, or an array of text.
-        proto: Written into instead of a new message, which saves a copy inside a map field.
+        proto: Message to fill instead of a new one, which saves a copy inside a map field.
         as_content: Write `tensor_content` instead of the typed field.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
@@ -12,25 +12,28 @@ from tfdnc.contracts.errors import UserError
 M = TypeVar("M", bound=Message)
 
 FieldType = descriptor_pb2.FieldDescriptorProto.Type
-"""TYPE_STRING, TYPE_BOOL, ...: what `define` takes."""
+"""TYPE_STRING, TYPE_BOOL, ...: numbers of the types of fields."""
+
+Fields: TypeAlias = "Mapping[str, int | list[int] | Fields]"
+"""Types by field name, numbered from 1 in order: a mapping is a nested message, a list of one type is repeated."""
 
 
-def define(name: str, fields: Mapping[str, FieldType | Mapping | list[FieldType]]) -> type[Message]:
+def define(name: str, fields: Fields) -> type[Message]:
     """Returns the class of a proto3 message.
 
     Args:
-        name: Of the message.
-        fields: Types by name, numbered from 1 in order: a mapping is a message inside, a list of one type is repeated.
+        name: Name of the message.
+        fields: Its fields.
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tensorflow.serving", syntax="proto3")
     _add_fields(file.message_type.add(name=name), f".{file.package}.{name}", fields)
-    # A pool of its own: should the API package ship the message one day, the two do not collide.
+    # A pool of its own avoids a conflict if the API package should ship the message one day.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))
 
 
-def _add_fields(message: descriptor_pb2.DescriptorProto, path: str, fields: Mapping) -> None:
+def _add_fields(message: descriptor_pb2.DescriptorProto, path: str, fields: Fields) -> None:
     for number, (field, kind) in enumerate(fields.items(), 1):
         if isinstance(kind, Mapping):
             inner = f"Message{number}"

@@ -1,4 +1,4 @@
-"""TLS for gRPC, configured by TF Serving's SSLConfig: a text proto that holds keys and certificates as PEM."""
+"""TLS for gRPC, configured by TF Serving's SSLConfig: keys and certificates as PEM in a text file."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def server_credentials(ssl_config_file: Path) -> grpc.ServerCredentials:
     """Returns the credentials of a server; with `client_verify` it asks clients for a certificate of `custom_ca`.
 
     Raises:
-        UserError: The file cannot be read, or lacks what it needs.
+        UserError: The file cannot be read, or lacks a key or a certificate.
     """
     config = text_proto.read(ssl_config_file, SSLConfig())
     missing = [name for name in ("server_key", "server_cert") if not getattr(config, name)]

@@ -1,4 +1,4 @@
-"""Flags of tensorflow_model_server 2.20 that this server knows but does not act on, and the values it must refuse."""
+"""Flags of tensorflow_model_server 2.20 that this server accepts without effect, or must refuse."""
 
 import logging
 from collections.abc import Mapping
@@ -18,21 +18,21 @@ IDLE: dict[str, tuple[type, str]] = {
     "thread_pool_factory_config_file": (str, "every model uses TensorFlow's own pools"),
     "skip_initialize_tpu": (bool, "there is no TPU to initialize"),
 }
-"""Type, and why the flag does nothing here, for flags that change no answer."""
+"""Type, and the reason why the flag does nothing here, for flags that change no answer."""
 
 REFUSED: dict[str, tuple[type, str]] = {
     "platform_config_file": (str, "models get their settings from the other flags: use those"),
     "mixed_precision": (str, "graphs run in the precision they were saved in: leave the flag out"),
     "use_alts_credentials": (bool, "there is no ALTS, and an open port would be no substitute: use ssl_config_file"),
 }
-"""Type, and what to do instead, for flags that must be empty or false: ignoring them would change answers."""
+"""Type, and advice, for flags that must be empty or false: ignoring them would change answers."""
 
 
 def settle(given: Mapping[str, object]) -> None:
-    """Logs a line for each of these flags that does nothing, and refuses what cannot be ignored.
+    """Logs a line for each flag of `IDLE`, and refuses those of `REFUSED`.
 
     Args:
-        given: Flags of the command line, by name; others than those above are passed over.
+        given: Flags of the command line, by name; flags in neither table are not checked.
 
     Raises:
         UserError: A flag of `REFUSED` with a value.

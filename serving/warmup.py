@@ -1,36 +1,37 @@
-"""Warm-up: replays the requests recorded inside a bundle, so that no client pays for what is built on first use."""
+"""Warm-up: replays the requests recorded inside a bundle, so that no client waits for work of the first request."""
 
 import functools
 import logging
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.inference import Inference
+from serving.loaded_version import LoadedVersion
 from serving.predict import predict
-from serving.servable import Servable
 from serving.status import status_of
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
 MAX_RECORDS = 1000
-"""As in TF Serving."""
+"""Records of a warm-up file, at most; as in TF Serving."""
 
 
-def warm_up(servable: Servable, repeats: int = 1) -> int:
-    """Replays each warm-up request of a servable `repeats` times; returns how many there are, 0 without a file.
+def warm_up(servable: LoadedVersion, repeats: int = 1) -> int:
+    """Replays each warm-up request of a servable `repeats` times; returns the number of requests, 0 without a file.
 
-    As in TF Serving, a request that fails means that the version is broken, and so does a file with more than
-    `MAX_RECORDS` records or one of a call that cannot be replayed, of `Session.run` for instance.
+    As in TF Serving, a version is broken if one of its requests fails or its file has more than `MAX_RECORDS` records.
+    The same holds for a record that cannot be replayed, for instance one of `Session.run`.
 
     Raises:
         UserError: The file cannot be read, or a request in it fails.
     """
-    file = servable.path / schema.WARMUP_ASSET
+    file = servable.path / bundle.WARMUP_ASSET
     if not file.is_file():
         return 0
     started, count = time.perf_counter(), 0
@@ -51,16 +52,16 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
     return count
 
 
-def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+def _replay(servable: LoadedVersion, log: prediction_log_pb2.PredictionLog) -> None:
     inference = Inference(servable)
-    calls = {
+    calls: dict[str, Callable[..., object]] = {
         "predict_log": functools.partial(predict, servable),
         "classify_log": inference.classify,
         "regress_log": inference.regress,
         "multi_inference_log": inference.multi,
     }
     kind = log.WhichOneof("log_type")
-    if kind is None:  # as upstream, where a record of nothing asks for nothing
+    if kind is None:  # an empty record; TF Serving ignores it too
         return
     if kind not in calls:
         raise UserError(

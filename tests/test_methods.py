@@ -20,7 +20,7 @@ import pytest
 from serving.bundles import recorded
 from tests.tfdnc.export.graph_ops import SCANN_OPS, foreign, ops_of
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.items import read_items
 from tfdnc.export import users
@@ -30,8 +30,8 @@ from tfdnc.pipeline.engine import read_manifest, run_station
 from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.training.batches import history_batches
+from tfdnc.training.checkpoint import load_trained
 from tfdnc.training.records import read_held_out
-from tfdnc.training.train import load_trained
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "ml1m").glob("*.yaml"))
 READER = Path(__file__).parent / "tfdnc" / "export" / "export_reader.py"
@@ -128,14 +128,14 @@ class Exported:
         self.bundle = run.folder / EXPORT.folder / "1"
         self.reads_times = run.config.model.times
         self.test = read_held_out(run.folder / EXAMPLES.folder / schema.TEST, self.reads_times)
-        retriever = load_trained(run.config, self.items, run.folder / TRAIN.folder)
+        tower = load_trained(run.config, self.items, run.folder / TRAIN.folder)
         validation = read_held_out(run.folder / EXAMPLES.folder / schema.VALIDATION, self.reads_times)
         [batch] = history_batches(validation, MAX_LENGTH)
-        self.cold_vectors = tf.reduce_mean(retriever.user_vectors(*batch.inputs)[0], axis=0).numpy()
+        self.cold_vectors = tf.reduce_mean(tower.user_vectors(*batch.inputs)[0], axis=0).numpy()
         # Exact whatever the bundle has: on a small log ScaNN searches exactly too.
-        index = INDEXES.resolve("exact")(retriever.item_embeddings, self.items.offsets)
+        index = INDEXES.resolve("exact")(tower.item_embeddings, self.items.offsets)
         self.module = RetrievalModule(
-            retriever, self.items, index, self.cold_vectors, run.config.merge, run.config.export, asset_folder
+            tower, self.items, index, self.cold_vectors, run.config.merge, run.config.export, asset_folder
         )
         self.histories = [
             [self.items.item_ids[item - 1] for item in self.test.items[start:stop]]
@@ -147,30 +147,30 @@ class Exported:
         self.odd = {"empty": [], "unknown": ["nobody", "knows"], "mixed": ["nobody", *plain[:2], "", *plain[2:]]}
         everybody = range(len(self.histories))
         whoever = self.history_inputs(everybody, [[]])
-        encoded = self.module.encode(*(tf.constant(value) for value in whoever.values()))
+        encoded = self.module.encode(**{name: tf.constant(value) for name, value in whoever.items()})
         bring = {name: value.numpy()[:-1] for name, value in encoded.items()}
-        bring[schema.HISTORY] = strings(self.histories)
+        bring[bundle.HISTORY] = strings(self.histories)
         self.requests = {
             "all": ("retrieve", self.history_inputs(everybody) | wishes(len(everybody))),
             "odd": ("retrieve", self.history_inputs([], [*self.odd.values(), plain]) | wishes(4)),
             "long": ("retrieve", self.history_inputs([self.long]) | wishes(1)),
             "short": ("retrieve", self.history_inputs([self.short]) | wishes(1)),
             "encode": ("encode", whoever),
-            "search": ("search", bring | wishes(len(everybody), schema.JOINT_ALPHA)),
+            "search": ("search", bring | wishes(len(everybody), bundle.JOINT_ALPHA)),
         }
 
     def history_inputs(self, users, more=()):
         """Histories of users, with their times for a model that reads them, and more histories, without."""
         history = strings([*(self.histories[user] for user in users), *more])
         if not self.reads_times:
-            return {schema.HISTORY: history}
+            return {bundle.HISTORY: history}
         times = np.full(history.shape, -1)
         request_time = np.full([len(history)], -1)
         for row, user in enumerate(users):
             elapsed = self.test.elapsed[slice(*self.test.splits[user : user + 2])]
             times[row, : len(elapsed)] = np.cumsum(elapsed) - elapsed
             request_time[row] = elapsed.sum()
-        return {schema.HISTORY: history, schema.HISTORY_TIMES: times, schema.REQUEST_TIME: request_time}
+        return {bundle.HISTORY: history, bundle.HISTORY_TIMES: times, bundle.REQUEST_TIME: request_time}
 
     def rows(self, ids):
         numbers = {item_id.encode(): row for row, item_id in enumerate(self.items.item_ids)}
@@ -184,8 +184,8 @@ def strings(histories):
 
 def wishes(batch, *others):
     """Nothing but a length: `ALPHA`, and the `others`, are not asked for."""
-    unsaid = {name: np.full([batch], -1, np.float32) for name in (schema.ALPHA, *others)}
-    return {schema.NUM_CANDIDATES: np.full([batch], LENGTH, np.int32)} | unsaid
+    unsaid = {name: np.full([batch], -1, np.float32) for name in (bundle.ALPHA, *others)}
+    return {bundle.NUM_CANDIDATES: np.full([batch], LENGTH, np.int32)} | unsaid
 
 
 @pytest.fixture(scope="module")
@@ -274,15 +274,16 @@ def test_what_has_nothing_to_train_is_validated_once(runs):
 
 def test_a_fresh_process_answers_what_this_one_does(served):
     for name, (signature, inputs) in served.case.requests.items():
-        arguments = [tf.constant(inputs[name]) for name in served.case.module.inputs_of(signature)]
-        expected = getattr(served.case.module, signature)(*arguments)
-        assert set(served.answers[name]) == set(schema.SIGNATURES[signature][1])
+        module = served.case.module
+        rows = bundle.inputs_of(signature, module.features)
+        expected = getattr(module, signature)(**{row.name: tf.constant(inputs[row.name]) for row in rows})
+        assert set(served.answers[name]) == set(bundle.SIGNATURES[signature].output_names)
         for output, value in served.answers[name].items():
             assert_same(value, expected[output].numpy())
 
 
 def test_a_bundle_has_the_recall_of_the_report(served, runs):
-    rows = np.array([served.case.rows(ids) for ids in served.answers["all"][schema.ITEM_IDS][:, :LENGTH]])
+    rows = np.array([served.case.rows(ids) for ids in served.answers["all"][bundle.ITEM_IDS][:, :LENGTH]])
     found = np.mean((rows == served.case.test.targets[:, None] - 1).any(axis=1))
     # Items with one count are in the order of the model's clusters here, of the judge's there.
     ties = 0.05 if served.name == "popularity" else 0.5 / len(rows)
@@ -298,17 +299,17 @@ def test_a_row_does_not_depend_on_its_batch(served):
 
 def test_unknown_ids_carry_no_signal_and_empty_histories_are_answered(served):
     answer = served.answers["odd"]
-    assert (answer[schema.NUM_RESULTS] == LENGTH).all()
+    assert (answer[bundle.NUM_RESULTS] == LENGTH).all()
     empty, unknown, mixed, plain = range(4)
     for value in answer.values():
         assert_same(value[empty], value[unknown])
         assert_same(value[mixed], value[plain])
-    np.testing.assert_allclose(answer[schema.INTENT][empty], served.case.items.cluster_prior(), rtol=1e-5)
+    np.testing.assert_allclose(answer[bundle.INTENT][empty], served.case.items.cluster_prior(), rtol=1e-5)
 
 
 def test_everybody_gets_the_vectors_of_the_method(served):
     config, clusters = METHODS[served.name], served.case.items.num_clusters
-    vectors = served.answers["encode"][schema.USER_EMBEDDINGS]
+    vectors = served.answers["encode"][bundle.USER_EMBEDDINGS]
     interests = config.model.interests if config.model.encoder in ("mind", "comirec") else 1
     expected = clusters if config.model.encoder in ONE_PER_CLUSTER else interests
     assert vectors.shape == (len(served.case.histories) + 1, expected, config.model.dim)
@@ -323,7 +324,7 @@ def test_vectors_that_a_caller_brings_are_searched_as_its_history_is(served):
 def test_a_cold_start_is_answered_with_what_is_liked_on_average(served):
     items, vectors = served.case.items, served.case.cold_vectors
     assert (np.linalg.norm(vectors, axis=1) > 1e-3).all()
-    found = served.case.rows(served.answers["odd"][schema.ITEM_IDS][0, :LENGTH])
+    found = served.case.rows(served.answers["odd"][bundle.ITEM_IDS][0, :LENGTH])
     if served.name != "mind":  # whose mean user, of three disjoint tastes, likes nothing in particular
         assert items.counts[found].mean() > items.counts.mean()
     if served.name == "popularity":
@@ -339,13 +340,13 @@ def test_the_user_table_stays_behind(runs, exported, caplog):
     saved = tf.train.list_variables(str(case.bundle / "variables" / "variables"))
     assert table not in [shape for _, shape in saved]
     caplog.clear()
-    retriever = load_trained(run.config, case.items, run.folder / TRAIN.folder)
-    del retriever
+    tower = load_trained(run.config, case.items, run.folder / TRAIN.folder)
+    del tower
     gc.collect()
     assert not caplog.records
 
 
 def test_both_indexes_search_several_interests(exported):
     for name, kind in (("mind", "exact"), ("comirec", "scann_brute_force")):
-        manifest = json.loads((exported[name].bundle / schema.MANIFEST_ASSET).read_text())
+        manifest = json.loads((exported[name].bundle / bundle.MANIFEST_ASSET).read_text())
         assert [cluster["kind"] for cluster in manifest["index"]] == [kind]

@@ -59,8 +59,8 @@ def test_every_cluster_answers_with_its_own_items_in_a_fresh_server(index, runs)
     """The trap of K ScaNN searchers in one SavedModel shows only in a process that did not build them."""
     from tfdnc.contracts.config import load_config
     from tfdnc.contracts.items import read_items
+    from tfdnc.training.checkpoint import load_trained
     from tfdnc.training.records import read_held_out
-    from tfdnc.training.train import load_trained
 
     run = travel("dnc", runs, f"export.index={index}")
     manifest = json.loads(next((run / "bundle").glob("*/assets.extra/manifest.json")).read_text())

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from readme import ROOT, commands, fenced, follow
 
-from tfdnc.cli.main import _parser
+from tfdnc.cli.main import build_parser
 from tfdnc.contracts.config import load_config
 
 EXEMPT = {
@@ -33,7 +33,7 @@ def parsed(command):
     """The arguments of a `tfdnc` command, after the shell has expanded it; leaves if the command line knows no such."""
     words = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
     program = next(i for i, word in enumerate(words.stdout.splitlines()) if word.endswith("tfdnc"))
-    return _parser().parse_args(words.stdout.splitlines()[program + 1 :])
+    return build_parser().parse_args(words.stdout.splitlines()[program + 1 :])
 
 
 def test_no_exemption_is_out_of_date():

@@ -17,7 +17,7 @@ import pytest
 from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
 from tfdnc.cli.main import main
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 
 CONFIG = Path(__file__).parent / "data" / "small.yaml"
 STATIONS = ["generate", "prepare", "cluster", "examples", "train", "evaluate", "bundle"]
@@ -233,10 +233,10 @@ def test_a_wrong_model_name_is_answered_with_the_name_there_is(run, server, caps
 def test_an_export_is_verified_on_a_server_and_a_damaged_one_is_not_published(tfdnc, run, server, tmp_path):
     """A server gives the answers recorded at export; tests/test_readme.py asks a fresh process, and publishes."""
     screen = tfdnc("verify", run / "bundle", "--target", server.address)
-    for signature in schema.SIGNATURES:
+    for signature in contract.SIGNATURES:
         assert re.search(rf"{signature} +(\d+) +\1 ", screen)  # as many equal answers as requests
     damaged = shutil.copytree(run / "bundle" / "1", tmp_path / "1")
-    shutil.copy(next(damaged.glob("assets/*")), damaged / schema.MANIFEST_ASSET)
+    shutil.copy(next(damaged.glob("assets/*")), damaged / contract.MANIFEST_ASSET)
     models = tmp_path / "models"
     assert "Expected a JSON object with bundle_format" in tfdnc("publish", damaged, models, expected_status=2)
     assert [path.name for path in models.iterdir()] == [".publish.lock"]

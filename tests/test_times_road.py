@@ -11,7 +11,7 @@ from serving.bundles.recorded import read_recorded
 from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
 from tfdnc.cli.main import main
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.items import read_items
 from tfdnc.training.records import read_held_out
 
@@ -78,13 +78,13 @@ def test_controls_come_beside_times(client, users):
 def test_what_was_recorded_is_asked_by_two_clocks(run):
     """`verify` could not see that times below 0 were taken for unknown ones: it asked from zero only."""
     first = json.loads((run / "prepare" / "manifest.json").read_text())["figures"]["times"][0]
-    logs = [log for log in read_recorded(run / "bundle" / "1") if schema.HISTORY_TIMES in log.request.inputs]
+    logs = [log for log in read_recorded(run / "bundle" / "1") if bundle.HISTORY_TIMES in log.request.inputs]
     as_recorded, moved = logs[: len(logs) // 2], logs[len(logs) // 2 :]
     assert len(as_recorded) == len(moved)
     starts = set()
     for one, other in zip(as_recorded, moved, strict=True):
         assert one.response == other.response
-        times, later = (tensors.decode(log.request.inputs[schema.HISTORY_TIMES]) for log in (one, other))
+        times, later = (tensors.decode(log.request.inputs[bundle.HISTORY_TIMES]) for log in (one, other))
         known = times != schema.UNKNOWN_TIME
         np.testing.assert_array_equal(later[~known], times[~known])
         assert len(set((later - times)[known].tolist())) <= 1

@@ -11,7 +11,7 @@ from tfdnc.contracts.config import ClusterConfig, ExamplesConfig, TrainConfig, p
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.items import read_items
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.negatives import RecordedNegatives
+from tfdnc.training.negative_sources import RecordedNegatives
 from tfdnc.training.records import read_training
 
 BY_TIME = {"split": "time", "validation_from": 700_000, "test_from": 850_000}

@@ -1,1 +1,1 @@
-"""Starts engines on this machine and shows that both jobs write the same bytes there as without one."""
+"""Starts engines on this machine, and checks that both jobs write the same bytes there as on the local runner."""

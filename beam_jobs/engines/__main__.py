@@ -12,12 +12,12 @@ from pathlib import Path
 from beam_jobs.engines.check import check
 from beam_jobs.engines.flink import start_cluster
 from beam_jobs.engines.packages import UnavailableError, fetch_flink, find_prism
+from beam_jobs.engines.portable import start_job_service, start_prism, start_worker_pool
 from beam_jobs.engines.processes import Processes
-from beam_jobs.engines.workers import start_job_service, start_prism, start_worker_pool
 
 
 def start_flink(processes: Processes) -> list[str]:
-    """Starts Flink with the best job server to be had, and says which that is; returns the flags that lead there."""
+    """Starts Flink with the best job server available, and prints its name; returns Beam's flags for it."""
     flink = fetch_flink()
     print(f"flink: job server {flink.job_server}", flush=True)
     return start_cluster(processes, flink)
@@ -28,17 +28,17 @@ ENGINES: dict[str, Callable[[Processes], list[str]]] = {
     "prism": lambda processes: start_prism(processes, find_prism()),
     "portable": start_job_service,
 }
-"""Engine -> starts it and returns the flags that lead there."""
+"""Engine -> function that starts it and returns Beam's flags for it."""
 
 WORKERS: dict[str, Callable[[Processes], list[str]]] = {
     "external": start_worker_pool,
     "loopback": lambda processes: ["--environment_type=LOOPBACK"],
 }
-"""Where the Python of the jobs runs: in a pool started elsewhere, or in the process that submits them."""
+"""Workers of the jobs -> function that starts them: in a worker pool, or in the process that submits the jobs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the check; returns 0 if all bytes are the same, 1 if not, 2 if the engine cannot be had."""
+    """Runs the check; returns 0 if all bytes are the same, 1 if not, 2 if the engine is not available."""
     parser = argparse.ArgumentParser(prog="python -m beam_jobs.engines", description=__doc__)
     parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("--workers", choices=WORKERS, default="external", help="where the jobs' Python runs")
@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=int, default=1800, help="seconds after which everything is stopped")
     flags = parser.parse_args(argv)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    # As Ctrl-C: what was started is stopped. A job whose workers never come would wait forever.
-    for other in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(other, signal.default_int_handler)
+    # Treated as Ctrl-C, which stops all processes. Without the alarm a job without workers would wait without end.
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.default_int_handler)
     signal.alarm(flags.timeout)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tfdnc-engine-") as folder:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # By its real name, as in the jobs: nothing that a worker unpickles lives in `__main__`.
+    # Imported by its real name: a worker cannot unpickle an object of `__main__`.
     from beam_jobs.engines.__main__ import main as entry
 
     sys.exit(entry())

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,15 +21,15 @@ _CLUSTERS, _SEED = 8, 7
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        figures: of both jobs, from the engine.
+        figures: figures of both jobs on the engine.
         files: number of files that both runs wrote.
         different: paths of the files that differ, or that only one run wrote.
     """
 
-    figures: tuple[dict, dict]
+    figures: tuple[dict[str, Any], dict[str, Any]]
     files: int
     different: list[str]
 
@@ -48,20 +49,17 @@ def check(folder: Path, rows: int, runner_args: list[str]) -> Outcome:
     """Runs both jobs locally and on an engine.
 
     Args:
-        folder: to work in, on a disk that the engine's workers see.
-        rows: of the log.
-        runner_args: flags that lead to the engine.
-
-    Returns:
-        What was the same and what was not.
+        folder: folder to work in, on a disk that the engine's workers see.
+        rows: number of rows of the log.
+        runner_args: Beam's flags for the engine.
     """
     log, items = folder / "log.csv", folder / "items.parquet"
     write_log(log, rows)
-    config = DataConfig(path=log, min_item_events=5, min_user_events=3, num_shards=4)
+    config = DataConfig(path=str(log), min_item_events=5, min_user_events=3, num_shards=4)
 
-    def run_both(name: str, more: list[str]) -> tuple[tuple[dict, dict], dict[str, str]]:
+    def run_both(name: str, more: list[str]) -> tuple[tuple[dict[str, Any], dict[str, Any]], dict[str, str]]:
         prepared, records = folder / name / "prepared", folder / name / "records"
-        # Small pieces: several workers have something to do, and something to bring into order again.
+        # Small chunks, so that several workers share the work and their results have to be put in order.
         first = prepare(config, prepared, [*more, f"--chunk_bytes={max(log.stat().st_size // 8, 1)}"])
         if not items.exists():
             _write_items(prepared / schema.VOCABULARY, items)
@@ -77,7 +75,7 @@ def check(folder: Path, rows: int, runner_args: list[str]) -> Outcome:
 
 
 def _write_items(vocabulary: Path, path: Path) -> None:
-    """Writes an item table with clusters by lot: how good they are does not matter here."""
+    """Writes an item table with random clusters."""
     known = pq.read_table(vocabulary)
     rng = np.random.default_rng(_SEED)
     order = rng.permutation(known.num_rows)

@@ -9,16 +9,16 @@ from beam_jobs.engines.processes import Processes, free_port, listens
 
 TASK_MANAGERS = 2
 
-# Flink reads private fields of Java's own classes; Java 17 must be told that it may.
+# Flink reads private fields of Java's own classes, which Java 17 allows only with these flags.
 _OPENS = [
     f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "net", "io", "nio", "util", "time")
 ]
 
-# The jobs here are over before the thorough compiler and parallel garbage collectors have paid for themselves.
+# The optimizing compiler and parallel garbage collectors do not pay off for jobs as short as these.
 _SHORT = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
 
-# Flink's start scripts, which no package has, would work these out from one budget. A shuffle that is sorted on disk
-# asks for 512 network buffers of 32 KiB at once, and several may stand beside each other.
+# Flink's start scripts, which no package contains, would derive these from one total. A shuffle that sorts on disk
+# requests 512 network buffers of 32 KiB at once, and several of them may run at a time.
 _MEMORY = {
     "framework.heap.size": "128m",
     "framework.off-heap.size": "128m",
@@ -34,12 +34,12 @@ _MEMORY = {
 
 
 def start_cluster(processes: Processes, flink: Flink) -> list[str]:
-    """Starts the cluster and the job server; returns the flags that send a job there."""
+    """Starts the cluster and the job server; returns Beam's flags for them."""
     rest, rpc, job, artifacts = (free_port() for _ in range(4))
     configuration = processes.folder / "conf"
     _write_configuration(configuration, rest, rpc, processes.folder)
     java = ["java", *_SHORT, *_OPENS, "-cp", f"{flink.jars}/*"]
-    arguments = ["--configDir", configuration]
+    arguments: list[str | Path] = ["--configDir", configuration]
     entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     processes.start("job-manager", [*java, "-Xmx512m", entry, *arguments])
     processes.wait_until(lambda: _task_managers(rest) == 0, "a Flink job manager", 120)
@@ -56,8 +56,8 @@ def start_cluster(processes: Processes, flink: Flink) -> list[str]:
         "--runner=PortableRunner",
         f"--job_endpoint=localhost:{job}",
         f"--parallelism={TASK_MANAGERS}",
-        # Task managers number their workers each from 1. Here both have them from one place, where the one that has
-        # nothing to do for a moment would stop the other's; so none is stopped for an hour.
+        # Both task managers number their workers from 1, and share one worker pool here. An idle task manager would
+        # stop the worker of the same number that the other one uses, so idle workers are kept for an hour.
         "--environment_cache_millis=3600000",
     ]
 
@@ -75,7 +75,7 @@ def _write_configuration(folder: Path, rest: int, rpc: int, scratch: Path) -> No
         "taskmanager.cpu.cores": "1.0",
         "taskmanager.numberOfTaskSlots": 1,
         "io.tmp.dirs": scratch,
-        # The same jars come with a job; loaded once more, Beam would stop its workers after every step.
+        # A job brings the same jars. If they were loaded a second time, Beam would stop its workers after every step.
         "classloader.resolve-order": "parent-first",
         **{f"taskmanager.memory.{name}": size for name, size in _MEMORY.items()},
     }
@@ -84,7 +84,7 @@ def _write_configuration(folder: Path, rest: int, rpc: int, scratch: Path) -> No
 
 
 def _task_managers(port: int) -> int | None:
-    """Returns how many task managers the job manager knows, or None before it answers."""
+    """Returns the number of task managers of the job manager, None until it answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/overview", timeout=5) as answer:
             return json.load(answer)["taskmanagers"]

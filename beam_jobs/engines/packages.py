@@ -1,4 +1,4 @@
-"""What an engine needs beside Python: found on this machine, or fetched once through Maven."""
+"""Programs of the engines: found on this machine, or fetched once through Maven."""
 
 import hashlib
 import os
@@ -13,11 +13,11 @@ from tfdnc.contracts.errors import UserError
 
 _JOB_SERVER = "beam-runners-flink-1.20-job-server"
 _PARTS = Path(__file__).with_name("pom.xml")
-_PATIENCE = 300  # seconds for a download
+_TIMEOUT = 300  # seconds that a download may take
 
 
 class UnavailableError(UserError):
-    """An engine cannot be had here."""
+    """An engine that is not available on this machine."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Flink:
     """Flink with Beam's runner for it.
 
     Attributes:
-        job_server: name of Beam's part, which turns a job into one for Flink, for people.
-        jars: folder of all jars. Beam's job server holds Flink too, because it can also run a job inside itself.
+        job_server: name to print of Beam's job server, which translates jobs for Flink.
+        jars: folder of all jars. Beam's job server contains Flink, because it can also run a job in its own process.
     """
 
     job_server: str
@@ -34,7 +34,7 @@ class Flink:
 
 
 def cache_folder() -> Path:
-    """Returns where packages are kept between runs."""
+    """Returns the folder that keeps packages between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfdnc" / "engines"
 
 
@@ -42,7 +42,7 @@ def fetch_flink() -> Flink:
     """Returns the job server of the installed Beam, else one assembled from the parts in `pom.xml`.
 
     Raises:
-        UnavailableError: neither can be had, or there is no Java; with what is missing.
+        UnavailableError: neither is available, or there is no Java; the message names what is missing.
     """
     if not shutil.which("java"):
         raise UnavailableError("Expected java in the PATH to run Flink, found none; install Java 11 or 17.")
@@ -51,13 +51,13 @@ def fetch_flink() -> Flink:
     try:
         return Flink(coordinates, _fetch(coordinates, ["dependency:copy", f"-Dartifact={coordinates}"]))
     except UnavailableError:
-        # Several versions back, and Flink's then; the protocol between Beam's parts is made for that.
-        parts = ["--file", _PARTS, "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        # Older versions of Beam's and Flink's jars: Beam's portability protocol allows a mix of versions.
+        parts: list[str | Path] = ["--file", _PARTS, "dependency:copy-dependencies", "-DincludeScope=runtime"]
         return Flink("assembled from pom.xml", _fetch(f"job-server-parts-{pinned}", parts))
 
 
-def _fetch(name: str, goal: list) -> Path:
-    """Returns the folder of the cache that a goal of Maven has filled, now or earlier."""
+def _fetch(name: str, goal: list[str | Path]) -> Path:
+    """Returns the folder of the cache with the output of a Maven goal, which is run if it has none."""
     folder = cache_folder() / name.replace(":", "-")
     if folder.is_dir():
         return folder
@@ -66,15 +66,15 @@ def _fetch(name: str, goal: list) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         jars = Path(temporary) / "jars"
-        # Maven itself, for its settings name the mirrors and proxies of this place, and it compares checksums.
+        # Maven and no download of our own: it uses the user's mirrors and proxies, and verifies checksums.
         command = ["mvn", "--batch-mode", "--quiet", "--strict-checksums", *goal, f"-DoutputDirectory={jars}"]
         try:
             done = subprocess.run(
-                command, cwd=temporary, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_PATIENCE
+                command, cwd=temporary, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_TIMEOUT
             )
         except subprocess.TimeoutExpired as error:
             raise UnavailableError(
-                f"Expected {name} from Maven within {_PATIENCE} seconds, waited in vain; try again, it goes on."
+                f"Expected {name} from Maven within {_TIMEOUT} seconds, waited in vain; try again, it goes on."
             ) from error
         if done.returncode:
             reason = done.stdout.partition("[ERROR] ")[2].partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Processes of an engine: started together, watched while they are waited for, and stopped together."""
+"""Processes of an engine: started, checked while waiting for them, and stopped together."""
 
 import contextlib
 import os
@@ -10,37 +10,37 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# Asks Linux (PR_SET_PDEATHSIG) to kill the process when we end, then becomes the program. As `preexec_fn` it would run
-# between fork and exec in our own process, together with gRPC's fork handlers; a child once died there (SIGSEGV).
+# Asks Linux (PR_SET_PDEATHSIG) to kill the process when its parent ends, then executes the program. A `preexec_fn`
+# would run between fork and exec, together with gRPC's fork handlers, and has crashed there (SIGSEGV).
 _END_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-_LAST_LINES = 15  # of a log that are shown when its process has ended
+_LAST_LINES = 15  # lines of its log in the error for a process that has ended
 
 
 class Processes:
-    """A context in which processes run; all of them are stopped at its end, however that comes.
+    """A context that stops all of its processes at its end, also after an error.
 
-    Each has a session of its own, so that what it starts is stopped with it and Ctrl-C reaches only us. Linux ends them
-    when we are killed.
+    Each process has its own session, so that its children are stopped with it and Ctrl-C reaches only the parent. Linux
+    kills the processes if the parent is killed.
 
     Attributes:
-        folder: where they run and where their logs, `NAME.log`, are written.
+        folder: working folder of the processes, and folder of their logs, `NAME.log`.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._running: dict[str, subprocess.Popen] = {}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Processes":
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for process in reversed(self._running.values()):
-            # Asked first: a worker pool ends its workers, a task manager removes its files.
+            # SIGINT first: a worker pool then ends its workers, and a task manager removes its files.
             _signal_group(process, signal.SIGINT)
         for process in reversed(self._running.values()):
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -53,9 +53,9 @@ class Processes:
         """Starts a process.
 
         Args:
-            name: of the process and its log.
+            name: name of the process and of its log.
             command: program and arguments.
-            environment: variables beside ours; an empty one is taken away.
+            environment: variables to set, or to remove if empty; the others are inherited.
         """
         variables = {key: value for key, value in {**os.environ, **(environment or {})}.items() if value}
         with open(self.log(name), "wb") as log:
@@ -70,14 +70,14 @@ class Processes:
             )
 
     def log(self, name: str) -> Path:
-        """Returns where a process writes what it says."""
+        """Returns the path of the log of a process."""
         return self.folder / f"{name}.log"
 
     def wait_until(self, ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
         """Waits for a condition.
 
         Raises:
-            RuntimeError: a process has ended, or the time is over; with the end of its log.
+            RuntimeError: a process has ended, or the time is over; the message has the end of the log.
         """
         deadline = time.monotonic() + seconds
         while not ready():
@@ -96,19 +96,19 @@ class Processes:
 
 
 def free_port() -> int:
-    """Returns a port of this machine that nobody listens at."""
+    """Returns a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def listens(port: int) -> bool:
-    """Returns whether somebody on this machine accepts connections at a port."""
+    """Returns whether a process on this machine accepts connections at a port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _signal_group(process: subprocess.Popen, signal_number: int) -> None:
+def _signal_group(process: subprocess.Popen[bytes], signal_number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal_number)

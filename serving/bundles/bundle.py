@@ -10,7 +10,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 
@@ -91,7 +91,7 @@ def read_manifest(path: Path) -> dict:
     Raises:
         UserError: It cannot be read, or its bundle format is not the one this server knows.
     """
-    file = path / schema.MANIFEST_ASSET
+    file = path / contract.MANIFEST_ASSET
     if not file.is_file():
         return {}
     try:
@@ -101,9 +101,9 @@ def read_manifest(path: Path) -> dict:
         raise UserError(
             f"Expected a JSON object with bundle_format in {file}, could not read one ({error!r}). Export again."
         ) from error
-    if bundle_format != schema.BUNDLE_FORMAT:
+    if bundle_format != contract.BUNDLE_FORMAT:
         raise UserError(
-            f"Expected bundle format {schema.BUNDLE_FORMAT}, found {bundle_format} in {path}. "
+            f"Expected bundle format {contract.BUNDLE_FORMAT}, found {bundle_format} in {path}. "
             "Export the bundle again with this version of tfdnc, or serve it with the version that wrote it."
         )
     return manifest

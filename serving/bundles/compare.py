@@ -8,14 +8,14 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 
 TOLERANCE = 1e-4
 """Numbers agree within this, absolutely or relative to the recorded one. Another processor adds in another order, which
 moves a score of single precision by some 1e-6 of its size; another model moves it by far more."""
 
-_LISTS = {schema.ITEM_IDS, schema.SCORES, schema.CLUSTER_IDS, schema.NUM_RESULTS, schema.QUOTAS}
-_BY_ITEM = {schema.ITEM_IDS, schema.CLUSTER_IDS, schema.QUOTAS}  # what depends on how ties fell out
+_LISTS = set(bundle.SIGNATURES["search"].output_names)
+_BY_ITEM = {bundle.ITEM_IDS, bundle.CLUSTER_IDS, bundle.QUOTAS}  # what depends on how ties fell out
 
 Arrays = dict[str, np.ndarray]
 
@@ -62,7 +62,7 @@ def compare(
     skipped = (_LISTS if approximate else _BY_ITEM) if with_lists else set()
     compared = {name: (old[name], new[name]) for name in old if name not in skipped}
     faults = [f"{name} differs by up to {_gap(*pair):.3g}" for name, pair in compared.items() if not _agree(*pair)]
-    pairs = [(_items(old, row), _items(new, row)) for row in range(len(old[schema.ITEM_IDS]))] if with_lists else []
+    pairs = [(_items(old, row), _items(new, row)) for row in range(len(old[bundle.ITEM_IDS]))] if with_lists else []
     same_items = all(np.array_equal(old[name], new[name]) for name in _BY_ITEM) if with_lists else True
     if not same_items and not approximate:
         faults += [f"row {row}: {fault}" for row, pair in enumerate(pairs) if (fault := _list_fault(*pair))]
@@ -107,9 +107,9 @@ class _Item(NamedTuple):
 
 
 def _items(arrays: Arrays, row: int) -> dict[bytes, _Item]:
-    count = int(arrays[schema.NUM_RESULTS][row])
+    count = int(arrays[bundle.NUM_RESULTS][row])
     ids, clusters, scores = (
-        arrays[name][row, :count].tolist() for name in (schema.ITEM_IDS, schema.CLUSTER_IDS, schema.SCORES)
+        arrays[name][row, :count].tolist() for name in (bundle.ITEM_IDS, bundle.CLUSTER_IDS, bundle.SCORES)
     )
     sizes, seen, items = Counter(clusters), Counter(), {}
     for item_id, cluster, score in zip(ids, clusters, scores, strict=True):

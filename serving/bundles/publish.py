@@ -1,13 +1,17 @@
-"""Puts a version into a model base path that servers watch: whole, verified and under a number, or not at all."""
+"""Puts a version into a model base path that servers watch: whole, verified and under a number, or not at all.
+
+A rollback is a publication too: what an earlier version holds, under a new number. Servers that load the latest version
+take it up as any other, and a number never means two things.
+"""
 
 import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from serving.bundles import bundle
+from serving.bundles import bundle, publications
 from tfdnc.contracts.errors import UserError
 
 _PUBLISHING, _REMOVING, _LOCK = ".publishing-", ".removing-", ".publish.lock"  # no numbers, so no server loads them
@@ -19,6 +23,7 @@ def publish(
     check: Callable[[Path], object],
     version: int | None = None,
     keep: int | None = None,
+    note: Mapping | None = None,
 ) -> Path:
     """Copies the version in `source` into `base_path` and returns the folder it got there.
 
@@ -32,28 +37,91 @@ def publish(
         check: Called with the folder of the copy; whatever it raises stops the publish.
         version: Number of the version, None for one more than the highest there.
         keep: Most versions left in the base path, the oldest go; None removes none. A server loads a version within
-            seconds of seeing it and reads nothing of it afterwards, but one that is to go back to a version needs it.
+            seconds of seeing it and reads nothing of it afterwards, but a rollback needs the version that it restores.
+        note: What the record of the version says beside number, time and source, see `publications`; JSON.
 
     Raises:
         UserError: The version exists, the base path cannot be written or is used by another publish.
     """
+    base_path = _base(base_path)
+    with _reported(base_path), _locked(base_path):
+        number = _number(base_path, version)
+        origin = {"source": str(Path(source).absolute())}
+
+        def fill(partial: Path) -> dict:
+            _copy(source, partial, _copy_file)
+            check(partial)
+            return publications.new_record(number, "publish", latest(base_path), origin | dict(note or {}))
+
+        return _add(base_path, number, fill, keep)
+
+
+def rollback(base_path: Path, to: int | None = None, note: Mapping | None = None) -> tuple[Path, int]:
+    """Publishes again what an earlier version holds; returns the folder it got, and the number of that version.
+
+    The files are hard links, or copies where the file system has none, so this takes no time to speak of. They are
+    the files that were verified when the version was published.
+
+    Args:
+        base_path: With at least two versions.
+        to: Number of the version to bring back; None for the one before the latest, see `publications.version_before`.
+        note: As for `publish`.
+
+    Raises:
+        UserError: No such version, or the base path cannot be written or is used by another publish.
+    """
+    base_path = _base(base_path)
+    if not base_path.is_dir():
+        raise UserError(f"Expected a model base path with versions at {base_path}, found none.")
+    with _reported(base_path), _locked(base_path):
+        publications.update_history(base_path)
+        current = latest(base_path)
+        if current is None:
+            raise UserError(f"Expected versions in {base_path}, found none: there is nothing to go back to.")
+        restored = publications.version_before(base_path, current) if to is None else to
+        source = bundle.versions_in(base_path).get(restored)
+        if source is None or restored == current:
+            there = ", ".join(map(str, sorted(bundle.versions_in(base_path))))
+            raise UserError(
+                f"Expected to go back from version {current} to version {restored} of {base_path}, but it has "
+                f"versions {there}. Name one with --to, or publish the bundle again; --keep leaves more versions."
+            )
+        number = current + 1
+
+        def fill(partial: Path) -> dict:
+            _copy(source, partial, _link_file)
+            return publications.new_record(number, "rollback", current, {"restores": restored} | dict(note or {}))
+
+        return _add(base_path, number, fill, keep=None), restored
+
+
+def latest(base_path: Path) -> int | None:
+    """Returns the highest version in a base path, None for none."""
+    return max(bundle.versions_in(base_path), default=None)
+
+
+def _base(base_path: Path) -> Path:
     base_path = Path(base_path)
     if (base_path / bundle.SAVED_MODEL).exists():
         raise UserError(f"Expected a folder of versions, but {base_path} is a version: name the folder above it.")
-    with _reported(base_path), _locked(base_path):
-        _remove_leftovers(base_path)
-        final = base_path / str(_number(base_path, version))
-        partial = base_path / f"{_PUBLISHING}{final.name}"
-        try:
-            _copy(source, partial)
-            check(partial)
-            partial.rename(final)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        _sync(base_path)
-        if keep is not None:
-            _remove_oldest(base_path, keep, final)
+    return base_path
+
+
+def _add(base_path: Path, number: int, fill: Callable[[Path], dict], keep: int | None) -> Path:
+    """Makes a version visible once `fill` has written its files and returned its record."""
+    final, partial = base_path / str(number), base_path / f"{_PUBLISHING}{number}"
+    try:
+        record = fill(partial)
+        _sync(publications.write_record(partial, record))
+        _sync(partial / publications.RECORD_ASSET.split("/")[0])
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync(base_path)
+    publications.update_history(base_path)
+    if keep is not None:
+        _remove_oldest(base_path, keep, final)
     return final
 
 
@@ -77,6 +145,7 @@ def _locked(base_path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"Another publish is at work in {base_path}: wait until it is done.") from error
+        _remove_leftovers(base_path)
         yield
 
 
@@ -98,8 +167,8 @@ def _number(base_path: Path, version: int | None) -> int:
     return version
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, copy_function=_copy_file)
+def _copy(source: Path, target: Path, copy_file: Callable[[str, str], object]) -> None:
+    shutil.copytree(source, target, copy_function=copy_file)
     for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
         _sync(folder)
 
@@ -107,6 +176,13 @@ def _copy(source: Path, target: Path) -> None:
 def _copy_file(source: str, target: str) -> None:
     shutil.copy2(source, target)
     _sync(Path(target))
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        _copy_file(source, target)
 
 
 def _sync(path: Path) -> None:

@@ -13,6 +13,7 @@ from serving import messages, tensors
 from serving.bundles import bundle
 from serving.predict import predict
 from serving.servable import Servable
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 
@@ -24,7 +25,7 @@ UNKNOWN_ITEM = "an item that no log of this bundle has"
 _LATER = 1 << 40
 """By how much recorded times are moved: seconds that a float32 could not hold, some days in microseconds."""
 
-_ALPHAS = (messages.BUNDLE_MERGE, 0.0, 0.5, 1.0, 2.0)
+_ALPHAS = (contract.BUNDLE_MERGE, 0.0, 0.5, 1.0, 2.0)
 
 
 def record(
@@ -57,7 +58,7 @@ def record(
     """
     users = [*zip(histories, times or itertools.repeat([]), strict=False), ([], []), ([UNKNOWN_ITEM], [])]
     users += [([UNKNOWN_ITEM, *history], []) for history in histories[:1]]
-    servable = Servable.load(schema.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
+    servable = Servable.load(contract.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
     try:
         pairs = [
             (request, predict(servable, request))
@@ -65,7 +66,7 @@ def record(
         ]
     finally:
         servable.close()
-    pairs += [(_move_times(request), answer) for request, answer in pairs if schema.HISTORY_TIMES in request.inputs]
+    pairs += [(_move_times(request), answer) for request, answer in pairs if contract.HISTORY_TIMES in request.inputs]
     write_recorded(path, pairs)
     return len(pairs)
 
@@ -104,7 +105,7 @@ def _move_times(request: predict_pb2.PredictRequest) -> predict_pb2.PredictReque
     """The same request by a clock with another zero point."""
     moved = predict_pb2.PredictRequest()
     moved.CopyFrom(request)
-    for name in (schema.HISTORY_TIMES, schema.REQUEST_TIME):
+    for name in (contract.HISTORY_TIMES, contract.REQUEST_TIME):
         times = tensors.decode(request.inputs[name])
         moved.inputs[name].Clear()
         tensors.encode(np.where(times == schema.UNKNOWN_TIME, times, times + _LATER), moved.inputs[name])
@@ -126,7 +127,7 @@ def _controls(num_clusters: int, joint: np.ndarray) -> dict[str, np.ndarray]:
 
 def recorded_vectors(path: Path) -> np.ndarray:
     """Returns `[users, V, D]`: what the version at `path` has encoded the users of `record` to, in their order."""
-    answers = (log.response.outputs.get(schema.USER_EMBEDDINGS) for log in read_recorded(path))
+    answers = (log.response.outputs.get(contract.USER_EMBEDDINGS) for log in read_recorded(path))
     return max((tensors.decode(vectors) for vectors in answers if vectors is not None), key=len)
 
 

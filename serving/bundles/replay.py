@@ -1,18 +1,21 @@
-"""Asks the recorded requests of a bundle again: in a fresh process, or of a server that runs.
+"""Asks a bundle its recorded requests again, or others: in a fresh process, or on a server that runs.
 
-`python -m serving.bundles.replay VERSION_FOLDER FILE` is the fresh process: it loads the version as the embedded server
-does and writes its answers to FILE.
+`python -m serving.bundles.replay VERSION_FOLDER ANSWERS [REQUESTS]` is the fresh process: it loads the version as the
+embedded server does, and writes to ANSWERS what it answers to the requests, the recorded ones if none are given.
 """
 
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import tensorflow as tf
+from google.protobuf.message import Message
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from serving.bundles import bundle
@@ -21,7 +24,7 @@ from serving.client import connection
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 PROCESS_SECONDS = 900.0
@@ -30,8 +33,19 @@ PROCESS_SECONDS = 900.0
 REQUEST_SECONDS = 60.0
 
 
-def ask_fresh_process(path: Path) -> list[predict_pb2.PredictResponse]:
+class Answered(NamedTuple):
+    """Responses to requests, in order, and how long each took."""
+
+    responses: list[predict_pb2.PredictResponse]
+    seconds: list[float]
+
+
+def ask_fresh_process(path: Path, requests: Iterable[predict_pb2.PredictRequest] | None = None) -> Answered:
     """Returns the answers of the version at `path`, loaded by a process that did not write it.
+
+    Args:
+        path: Folder of the version.
+        requests: None for the recorded ones.
 
     A process of its own, because what is wrong with a saved graph may not show where it was made (searchers that
     share a name, ops that happen to be registered), and because a broken native op takes its process down.
@@ -42,6 +56,8 @@ def ask_fresh_process(path: Path) -> list[predict_pb2.PredictResponse]:
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers"
         command = [sys.executable, "-m", __name__, str(path), str(answers)]
+        if requests is not None:
+            command.append(str(_write(Path(folder) / "requests", requests)))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
@@ -50,8 +66,23 @@ def ask_fresh_process(path: Path) -> list[predict_pb2.PredictResponse]:
             ) from error
         if done.returncode:
             raise UserError(_last_words(path, done))
-        records = tf.data.TFRecordDataset(str(answers)).as_numpy_iterator()
-        return [predict_pb2.PredictResponse.FromString(record) for record in records]
+        seconds = [float(line) for line in _seconds_file(answers).read_text().split()]
+        return Answered(list(map(predict_pb2.PredictResponse.FromString, _read(answers))), seconds)
+
+
+def _write(file: Path, messages: Iterable[Message]) -> Path:
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for message in messages:
+            writer.write(message.SerializeToString())
+    return file
+
+
+def _read(file: Path) -> Iterable[bytes]:
+    return tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+
+
+def _seconds_file(answers: Path) -> Path:
+    return answers.with_suffix(".seconds")
 
 
 def _last_words(path: Path, done: subprocess.CompletedProcess) -> str:
@@ -98,33 +129,42 @@ def ask_server(
     return responses
 
 
-def _refused(number: int, request: predict_pb2.PredictRequest, by: object, code: str, message: str) -> str:
+def _refused(
+    number: int, request: predict_pb2.PredictRequest, by: object, code: str, message: str, kind: str = "recorded "
+) -> str:
     return (
-        f"Expected {by} to answer recorded request {number} ({request.model_spec.signature_name}), it failed with "
+        f"Expected {by} to answer {kind}request {number} ({request.model_spec.signature_name}), it failed with "
         f"{code}: {message}"
     )
 
 
-def _answer(path: Path, answers: Path) -> None:
-    """What the fresh process does."""
-    servable = Servable.load(schema.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
-    responses = []
-    for number, log in enumerate(read_recorded(path), 1):
+def _answer(path: Path, answers: Path, requests: Path | None) -> None:
+    """Does the work of the fresh process."""
+    servable = Servable.load(contract.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
+    asked = map(predict_pb2.PredictRequest.FromString, _read(requests)) if requests else _recorded_requests(path)
+    responses, seconds = [], []
+    for number, request in enumerate(asked, 1):
+        started = time.perf_counter()
         try:
-            responses.append(predict(servable, log.request))
+            responses.append(predict(servable, request))
         except Exception as error:
             code, message = status_of(error)
-            raise UserError(_refused(number, log.request, path, code.name, message)) from error
-    with tf.io.TFRecordWriter(str(answers)) as writer:
-        for response in responses:
-            writer.write(response.SerializeToString())
+            kind = "" if requests else "recorded "
+            raise UserError(_refused(number, request, path, code.name, message, kind)) from error
+        seconds.append(time.perf_counter() - started)
+    _write(answers, responses)
+    _seconds_file(answers).write_text("\n".join(map(repr, seconds)))
+
+
+def _recorded_requests(path: Path) -> Iterable[predict_pb2.PredictRequest]:
+    return (log.request for log in read_recorded(path))
 
 
 def main(arguments: list[str]) -> int:
-    """Answers the recorded requests of a version; returns the exit status, 2 after a sentence about a bad version."""
-    path, answers = map(Path, arguments)
+    """Answers requests to a version; returns the exit status, 2 after a sentence about a bad version."""
+    path, answers, *requests = map(Path, arguments)
     try:
-        _answer(path, answers)
+        _answer(path, answers, requests[0] if requests else None)
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)  # one line: the parent reads the last one
         return 2

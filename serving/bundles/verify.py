@@ -10,7 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 from serving.bundles import bundle, replay
 from serving.bundles.compare import Comparison, compare
 from serving.bundles.recorded import read_recorded
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 RECOVERY = 0.97
@@ -80,7 +80,7 @@ def verify(path: Path, ask: Ask | None = None) -> Report:
     """
     manifest = check_manifest(path)
     logs = read_recorded(path)
-    answers = ask([log.request for log in logs]) if ask else replay.ask_fresh_process(path)
+    answers = ask([log.request for log in logs]) if ask else replay.ask_fresh_process(path).responses
     approximate = bool(manifest.get("uses_scann"))
     rows = defaultdict(list)
     mismatch = ""
@@ -106,7 +106,9 @@ def check_manifest(path: Path) -> dict:
     """
     manifest = bundle.read_manifest(path)
     if not manifest:
-        raise UserError(f"Expected a bundle with {schema.MANIFEST_ASSET} in {path}, found none. Export it with tfdnc.")
+        raise UserError(
+            f"Expected a bundle with {contract.MANIFEST_ASSET} in {path}, found none. Export it with tfdnc."
+        )
     uses_scann = bundle.uses_scann_ops(path / bundle.SAVED_MODEL)
     if uses_scann != bool(manifest.get("uses_scann")):
         graph, says = ("has", "denies") if uses_scann else ("lacks", "promises")

@@ -1,7 +1,7 @@
 """Many users: one request into several of at most so many rows each, and their answers checked row by row."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import grpc
 import numpy as np
@@ -9,6 +9,8 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import messages, tensors
 from serving.client.answers import RetrievalError
+
+Read = TypeVar("Read")
 
 
 class Part(NamedTuple):
@@ -27,7 +29,7 @@ class Part(NamedTuple):
 def split(request: predict_pb2.PredictRequest, rows: int, batch_size: int) -> Iterator[Part]:
     """Yields the request itself if it has at most `batch_size` rows, or else parts of that many, in order.
 
-    Every input of a bundle has a row per history (`schema.SIGNATURES`), so this needs to know none by name, and it
+    Every input of a bundle has a row per history (`bundle.SIGNATURES`), so this needs to know none by name, and it
     comes after the whole request was found to make sense.
     """
     if rows <= batch_size:
@@ -50,7 +52,9 @@ def _without_padding(array: np.ndarray) -> np.ndarray:
     return array[:, : used[-1] + 1 if len(used) else 1]
 
 
-def read_part(part: Part, response: predict_pb2.PredictResponse, read: Callable):
+def read_part(
+    part: Part, response: predict_pb2.PredictResponse, read: Callable[[predict_pb2.PredictResponse], Read]
+) -> Read:
     """Returns what `read` (of `messages`) makes of the answer to `part`.
 
     Raises:

@@ -3,7 +3,7 @@
 import grpc
 from tensorflow_serving.apis import model_pb2
 
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 
 _SIGNATURE_MISSING = 'Serving signature key "'  # TF Serving's words, as are those below
 _NO_LABEL = "Unrecognized servable version label"
@@ -33,9 +33,14 @@ def explain(code: grpc.StatusCode, said: str, target: str, model: model_pb2.Mode
     if code is grpc.StatusCode.NOT_FOUND:
         return (
             f"Expected {_asked(model)} at {target}, the server has no such model or version ({said}). Give the name "
-            f"that its --model_name or config file says ({schema.MODEL_NAME!r} unless changed), and a version it has."
+            f"that its --model_name or config file says ({contract.MODEL_NAME!r} unless changed), and a version it has."
         )
     return said + _advice(said, model)
+
+
+def means_other_inputs(said: str) -> bool:
+    """Returns whether a server refuses a request because the signature of its model has other inputs."""
+    return _EXTRA in said and _MISSING in said
 
 
 def _asked(model: model_pb2.ModelSpec) -> str:
@@ -56,10 +61,10 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
             "by the name it is served under, or export it again."
         )
     missing, extra = said.partition(_MISSING)[2], said.partition(_EXTRA)[2].partition(_MISSING)[0]
-    if schema.HISTORY_TIMES in missing:
+    if contract.HISTORY_TIMES in missing:
         return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times are unknown."
-    if schema.HISTORY_TIMES in extra:
+    if contract.HISTORY_TIMES in extra:
         return " This model reads no times: leave out `times` and `request_time`."
-    if schema.JOINT_ALPHA in missing + extra:
+    if contract.JOINT_ALPHA in missing + extra:
         return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."
     return ""

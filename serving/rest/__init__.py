@@ -1,1 +1,1 @@
-"""TF Serving's REST API: JSON over HTTP/1.1 in front of the same models that gRPC answers for."""
+"""TF Serving's REST API: JSON over HTTP/1.1, for the same models as gRPC."""

@@ -1,10 +1,12 @@
-"""The REST API as a WSGI application: an HTTP request in, its call on the models, an HTTP answer out."""
+"""The REST API as a WSGI application: makes a call on the models from an HTTP request, and an HTTP response of it."""
 
 import re
 import time
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable
+from typing import TypeVar
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import grpc
 from tensorflow_serving.apis import (
@@ -19,7 +21,7 @@ from tensorflow_serving.apis import (
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.predict import DEFAULT_SIGNATURE, predict
-from serving.rest import examples, requests, responses
+from serving.rest import json_examples, requests, responses
 from serving.services import SIGNATURE_DEF, PredictionService, model_status
 from serving.status import ServingError, invalid_argument, status_of
 
@@ -57,6 +59,8 @@ _CORS_HEADERS = [
 ]
 _ORIGIN = re.compile("https?://")
 
+_Request = TypeVar("_Request", classification_pb2.ClassificationRequest, regression_pb2.RegressionRequest)
+
 
 class Application:
     """Answers HTTP requests; may be called from many threads at once.
@@ -64,14 +68,14 @@ class Application:
     Args:
         prediction: Answers classify, regress and metadata.
         manager: Holds the models.
-        timeout_seconds: How long an answer may take; None for any.
-        metrics: Counts the calls, and is shown on its path if it has one; None for neither.
-        max_body_bytes: What a compressed body may unfold to; plain ones are bounded by the HTTP server.
+        timeout_seconds: Time limit of an answer, None for no limit.
+        metrics: Counts the calls, and is shown on its path; None for neither.
+        max_body_bytes: Largest size of a decompressed body; the HTTP server limits the other bodies.
         cors: Tell browsers that pages of other sites may read the answers.
 
     Attributes:
-        headers: What every answer of the API carries, errors of the HTTP layer too.
-        stopping: Once set, every request gets 503.
+        headers: Headers of every answer of the API, also of errors of the HTTP server.
+        stopping: If True, every request gets 503.
     """
 
     def __init__(
@@ -84,12 +88,12 @@ class Application:
         cors: bool = False,
     ):
         self._prediction, self._manager = prediction, manager
-        self.headers = [("Content-Type", _JSON), *(_CORS_HEADERS if cors else ())]
+        self.headers: list[tuple[str, str]] = [("Content-Type", _JSON), *(_CORS_HEADERS if cors else ())]
         self._timeout, self._metrics, self._max_body_bytes = timeout_seconds, metrics, max_body_bytes
         self.stopping = False
 
-    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
-        """Answers one request, as WSGI wants it."""
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers one request of the HTTP server."""
         path, headers = _path(environ), self.headers
         if self.stopping:
             status, text = "503 Service Unavailable", responses.error("The server is shutting down.")
@@ -104,7 +108,7 @@ class Application:
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [body]
 
-    def _answer(self, method: str, path: str, environ: dict) -> tuple[grpc.StatusCode, str]:
+    def _answer(self, method: str, path: str, environ: WSGIEnvironment) -> tuple[grpc.StatusCode, str]:
         started = time.monotonic()
         call = _CALL.fullmatch(path) if method == "POST" else None
         status = _STATUS.fullmatch(path) if method == "GET" else None
@@ -120,7 +124,7 @@ class Application:
                 text = self._describe(_spec(*status.group(1, 2, 3)), status[4])
             else:
                 raise invalid_argument(f"Malformed request: {method} {path}")
-        except Exception as error:  # whatever it is, it becomes a status, as for gRPC
+        except Exception as error:  # every error becomes a status, as for gRPC
             code, message = status_of(error)
             text = responses.error(message)
         if call is not None and self._metrics is not None:
@@ -132,7 +136,7 @@ class Application:
         document = requests.parse(body)
         spec.signature_name = requests.signature_name(document)
         request = predict_pb2.PredictRequest(model_spec=spec)
-        # One lease for both: the version whose signature the tensors were made for must be the one that answers.
+        # One lease for both steps: the tensors must be made for the signature of the version that answers.
         with self._manager.lease(spec) as servable:
             key = spec.signature_name or DEFAULT_SIGNATURE
             if key not in servable.signatures:
@@ -152,10 +156,10 @@ class Application:
         return responses.regressions(self._prediction.regress(request, deadline).result)
 
     @staticmethod
-    def _with_examples(request, body: bytes):
+    def _with_examples(request: _Request, body: bytes) -> _Request:
         document = requests.parse(body)
         request.model_spec.signature_name = requests.signature_name(document)
-        examples.fill_input(document, request.input)
+        json_examples.fill_input(document, request.input)
         return request
 
     def _describe(self, spec: model_pb2.ModelSpec, subresource: str | None) -> str:
@@ -168,11 +172,11 @@ class Application:
         request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=fields)
         return responses.model_metadata(self._prediction.metadata(request))
 
-    def _body(self, environ: dict) -> bytes:
-        body = environ["wsgi.input"].read()
+    def _body(self, environ: WSGIEnvironment) -> bytes:
+        body: bytes = environ["wsgi.input"].read()
         if "gzip" not in environ.get("HTTP_CONTENT_ENCODING", ""):
             return body
-        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)  # 16: with the header of gzip
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)  # 16: gzip's header
         try:
             body = inflater.decompress(body, self._max_body_bytes)
         except zlib.error as error:
@@ -184,19 +188,23 @@ class Application:
         return body
 
 
-_CALLS = {"predict": Application._predict, "classify": Application._classify, "regress": Application._regress}
+_CALLS: dict[str, Callable[[Application, model_pb2.ModelSpec, bytes, float | None], str]] = {
+    "predict": Application._predict,
+    "classify": Application._classify,
+    "regress": Application._regress,
+}
 
 
-def _preflight(environ: dict) -> str:
-    """Answers a browser that asks whether a page of another site may ask; what it may, the headers say."""
+def _preflight(environ: WSGIEnvironment) -> str:
+    """Answers a browser's CORS preflight with an empty body; the answer is in the headers."""
     if not _ORIGIN.search(environ.get("HTTP_ORIGIN", "")):
         raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
     return ""
 
 
-def _path(environ: dict) -> str:
-    """Returns path and query as they were sent: the name of a model may hold an escaped slash."""
-    uri = environ["REQUEST_URI"]
+def _path(environ: WSGIEnvironment) -> str:
+    """Returns path and query as sent, not unquoted: the name of a model may hold an escaped slash."""
+    uri: str = environ["REQUEST_URI"]
     if uri.startswith("/"):
         return uri
     parts = urllib.parse.urlsplit(uri)
@@ -207,7 +215,7 @@ def _spec(name: str | None, version: str | None, label: str | None) -> model_pb2
     spec = model_pb2.ModelSpec(name=urllib.parse.unquote(name or ""))
     if version is not None:
         digits = version.lstrip("0") or "0"
-        if len(digits) > 19 or int(digits) >= 2**63:  # the length first: Python converts no thousands of digits
+        if len(digits) > 19 or int(digits) >= 2**63:  # the length first: int() refuses thousands of digits
             raise invalid_argument(f"Failed to convert version: {version} to numeric.")
         spec.version.value = int(digits)
     if label is not None:

@@ -1,18 +1,19 @@
-"""RapidJSON's grammar token by token, without recursion: slower than Python's own parser, which has another grammar."""
+"""A JSON parser with RapidJSON's grammar, without recursion; slower than Python's own, whose grammar differs."""
 
 import math
 import re
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 MAX_DEPTH = 1_000_000
-"""Lists and objects in each other; TF Serving has no limit, but a level of them costs some hundred bytes here."""
+"""Levels of nested lists and objects. TF Serving has no limit, but a level takes some hundred bytes here."""
 
 EMPTY = "The document is empty."
 TOO_BIG = "Number too big to be stored in double."
 _INVALID = "Invalid value."
 _NO_NAME = "Missing a name for object member."
 
-# What is expected next: all that stands between two tokens.
+# Expectations between two tokens: the state of the parser.
 _ROOT, _VALUE, _FIRST_VALUE, _FIRST_KEY, _KEY, _COLON, _AFTER_MEMBER, _AFTER_ELEMENT = range(8)
 
 _VALUES = (_ROOT, _VALUE, _FIRST_VALUE)
@@ -34,17 +35,24 @@ _COMPLAINTS = {
     _AFTER_ELEMENT: "Missing a comma or ']' after an array element.",
 }
 
-_SPACE = re.compile(rb"[ \t\r\n]*")
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+_SPACE = re.compile(rb"[ \t\r\n]+")
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]+')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _HEX = re.compile(rb"[0-9a-fA-F]{4}")
 
-_WORDS = {ord("n"): (b"null", None), ord("t"): (b"true", True), ord("f"): (b"false", False)}
+_WORDS: dict[int, tuple[bytes, bool | None]] = {
+    ord("n"): (b"null", None),
+    ord("t"): (b"true", True),
+    ord("f"): (b"false", False),
+}
 _ESCAPES = dict(zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True))
 
 
+_T = TypeVar("_T")
+
+
 class JsonError(ValueError):
-    """A body that is no JSON; the message is RapidJSON's, with the offset in bytes where there is one."""
+    """A body that is no JSON; the message is RapidJSON's, with the offset in bytes if there is one."""
 
 
 class Reader:
@@ -52,27 +60,37 @@ class Reader:
 
     Args:
         body: The text; a zero byte ends it.
-        start: Where to begin.
-        integer: Makes a number of digits.
-        decimal: Makes a number of digits with a fraction or an exponent.
-        members: Makes an object of keys and values.
+        start: Offset of the first byte to read.
+        integer: Converts digits to a number.
+        decimal: Converts digits with a fraction or an exponent to a number.
+        members: Converts keys and values to an object.
     """
 
-    def __init__(self, body: bytes, start: int, integer: Callable, decimal: Callable, members: Callable):
-        self._body = body + b"\0"  # so that there is always a byte to look at
+    def __init__(
+        self,
+        body: bytes,
+        start: int,
+        integer: Callable[[str], int | float],
+        decimal: Callable[[str], float],
+        members: Callable[[list[tuple[str, object]]], dict[str, object]],
+    ):
+        self._body = body + b"\0"  # so that there is always a next byte
         self._at = start
         self._integer, self._decimal, self._members = integer, decimal, members
 
-    def read(self):
+    def read(self) -> object:
         """Returns the first value of the body.
 
         Raises:
             JsonError: It is no JSON.
         """
-        open_items: list[list] = []  # of all that is not closed: its bracket, and its elements or its keys and values
+        open_items: list[
+            list[Any]
+        ] = []  # per open list or object: its bracket, then its elements or its keys and values
         expected = _ROOT
         while True:
-            self._at = _SPACE.match(self._body, self._at).end()
+            if space := _SPACE.match(self._body, self._at):
+                self._at = space.end()
             byte = self._body[self._at]
             if (expected, byte) in _PUNCTUATION:
                 self._at += 1
@@ -93,7 +111,7 @@ class Reader:
                 open_items[-1].append(value)
                 expected = _AFTER_ELEMENT if open_items[-1][0] == _BRACKET else _AFTER_MEMBER
 
-    def _finished(self, expected: int, byte: int, open_items: list[list]):
+    def _finished(self, expected: int, byte: int, open_items: list[list[Any]]) -> object:
         """Returns the value that ends with the next token: a scalar, or the list or object that it closes."""
         if (expected, byte) in _CLOSING:
             self._at += 1
@@ -103,7 +121,7 @@ class Reader:
             return self._scalar(byte)
         raise self._error(_COMPLAINTS[expected])
 
-    def _scalar(self, byte: int):
+    def _scalar(self, byte: int) -> object:
         if byte == _QUOTE:
             return self._string()
         if byte in _WORDS:
@@ -111,7 +129,7 @@ class Reader:
             return self._word(word, value)
         return self._number()
 
-    def _word(self, word: bytes, value):
+    def _word(self, word: bytes, value: _T) -> _T:
         for letter in word:
             if self._body[self._at] != letter:
                 raise self._error(_INVALID)
@@ -152,9 +170,9 @@ class Reader:
         self._at += 1
         pieces = []
         while True:
-            found = _PLAIN.match(self._body, self._at)
-            pieces.append(found[0])
-            self._at = found.end()
+            if plain := _PLAIN.match(self._body, self._at):
+                pieces.append(plain[0])
+                self._at = plain.end()
             byte = self._body[self._at]
             if byte == _QUOTE:
                 self._at += 1
@@ -166,7 +184,7 @@ class Reader:
             pieces.append(self._escape())
 
     def _escape(self) -> bytes:
-        at = self._at  # errors name the backslash
+        at = self._at  # the offset of the backslash, for errors
         kind = self._body[at + 1]
         if kind in _ESCAPES:
             self._at += 2

@@ -1,8 +1,8 @@
 r"""JSON as TF Serving's parser reads it, which is RapidJSON 1.1: its numbers, its repeated keys, its errors.
 
-It is more lenient than the standard: NaN, Inf and Infinity are numbers, what follows the document is ignored, lists
-may be nested very deep, and bytes that are no UTF-8 pass. Texts hold them as Python's surrogate escapes, so that `utf8`
-gives the same bytes back.
+It is more lenient than the standard. NaN, Inf and Infinity are numbers, text after the document is ignored, lists may
+be nested very deep, and bytes that are no UTF-8 pass. Strings hold such bytes as Python's surrogate escapes, so that
+`utf8` returns the same bytes.
 """
 
 import json
@@ -15,11 +15,11 @@ from serving.rest.json_grammar import JsonError
 _BOM = b"\xef\xbb\xbf"
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-"""An escape of half a character, of which RapidJSON takes less than Python, and other things."""
+"""An escape of a surrogate, half of a character: RapidJSON and Python accept different sequences of them."""
 
 
-class Repeated(dict):
-    """An object in which a key stands more than once: a look-up finds the first, `items` and `len` know of all.
+class Repeated(dict[str, object]):
+    """An object with a repeated key: a look-up finds the first value, `items` and `len` count all members.
 
     Args:
         pairs: Keys and values in the order of the document.
@@ -29,7 +29,7 @@ class Repeated(dict):
         super().__init__(reversed(pairs))
         self._pairs = pairs
 
-    def items(self):
+    def items(self) -> list[tuple[str, object]]:  # type: ignore[override]  # no view of a dict repeats a key
         """Returns all members, in the order of the document."""
         return self._pairs
 
@@ -37,8 +37,8 @@ class Repeated(dict):
         return len(self._pairs)
 
 
-def read(body: bytes):
-    """Returns the first JSON value in a body, as Python's `json` does; objects with a key twice are `Repeated`.
+def read(body: bytes) -> object:
+    """Returns the first JSON value in a body, as Python's `json` does; objects with a repeated key are `Repeated`.
 
     Integers are Python's `int` within 64 bits, signed or not, and `float` beyond.
 
@@ -49,14 +49,14 @@ def read(body: bytes):
         text = body.decode(errors="surrogateescape").removeprefix("\ufeff")
         try:
             return _FAST.raw_decode(text, _start(text))[0]
-        except (ValueError, RecursionError):  # perhaps what Python does not know, else the reader has the right words
+        except (ValueError, RecursionError):  # not Python's JSON: the reader decides, and has RapidJSON's messages
             pass
     start = len(_BOM) if body.startswith(_BOM) else 0
     return json_grammar.Reader(body, start, _integer, _decimal, _members).read()
 
 
 def utf8(text: str) -> bytes:
-    """Returns the bytes that a text of a document was."""
+    """Returns the bytes of a string in a document, as they were sent."""
     return text.encode(errors="surrogateescape")
 
 
@@ -64,7 +64,7 @@ def _start(text: str) -> int:
     return len(text) - len(text.lstrip(" \t\r\n"))
 
 
-def _members(pairs: list[tuple[str, object]]) -> dict:
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     unique = dict(pairs)
     return unique if len(unique) == len(pairs) else Repeated(pairs)
 
@@ -72,7 +72,7 @@ def _members(pairs: list[tuple[str, object]]) -> dict:
 def _integer(digits: str) -> int | float:
     if len(digits) < 19:
         return int(digits)
-    if len(digits) > 400:  # also what Python does not convert
+    if len(digits) > 400:  # int() refuses some thousand digits
         raise JsonError(json_grammar.TOO_BIG)
     value = int(digits)
     return value if -(2**63) <= value < 2**64 else _decimal(digits)

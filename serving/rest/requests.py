@@ -1,7 +1,8 @@
-"""JSON bodies into Predict requests, in row and column format, under the rules and in the words of TF Serving."""
+"""Predict requests from JSON bodies in row or column format, with the rules and the messages of TF Serving."""
 
 import math
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -12,12 +13,15 @@ from serving.status import ServingError, invalid_argument
 
 _ROWS, _COLUMNS, _SIGNATURE = "instances", "inputs", "signature_name"
 
+Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
+"""The inputs of a signature, by name."""
+
 _MAX_RANK = 254
-"""TensorFlow's own limit; it also bounds how deep this recurses."""
+"""TensorFlow's limit on dimensions; it also limits the recursion here."""
 
 
-def parse(body: bytes) -> dict:
-    """Returns the JSON object in a body, as `json_reader` reads it.
+def parse(body: bytes) -> dict[str, object]:
+    """Returns the JSON object of a body; see `json_reader`.
 
     Raises:
         ServingError: INVALID_ARGUMENT: no JSON, or no object.
@@ -33,8 +37,8 @@ def parse(body: bytes) -> dict:
     return document
 
 
-def signature_name(document: dict) -> str:
-    """Returns the signature that a body asks for, "" if it leaves that open.
+def signature_name(document: dict[str, object]) -> str:
+    """Returns the signature that a body names, "" if it names none.
 
     Raises:
         ServingError: INVALID_ARGUMENT: its name is not text.
@@ -45,15 +49,13 @@ def signature_name(document: dict) -> str:
     return values.name(name)
 
 
-def fill_predict(
-    document: dict, inputs: Mapping[str, meta_graph_pb2.TensorInfo], request: predict_pb2.PredictRequest
-) -> bool:
+def fill_predict(document: dict[str, object], inputs: Inputs, request: predict_pb2.PredictRequest) -> bool:
     """Writes the tensors of a body into `request`, and returns whether it is in row format.
 
     Args:
-        document: What `parse` returned.
-        inputs: The inputs of the signature; the body must name all of them, even those that have a default.
-        request: Its `inputs` are filled.
+        document: Result of `parse`.
+        inputs: Inputs of the signature; the body must name all of them, even those with a default.
+        request: The message whose `inputs` to fill.
 
     Raises:
         ServingError: INVALID_ARGUMENT: the body does not fit the signature.
@@ -67,15 +69,17 @@ def fill_predict(
     if _COLUMNS in document:
         _fill_columns(document[_COLUMNS], inputs, request)
         return False
-    if not isinstance(document[_ROWS], list):
+    rows = document[_ROWS]
+    if not isinstance(rows, list):
         raise values.malformed(document, f"Expecting '{_ROWS}' to be an list/array")
-    if not document[_ROWS]:
+    if not rows:
         raise values.malformed(document, f"No values in '{_ROWS}' array")
-    _fill_rows(document[_ROWS], inputs, request)
+    _fill_rows(rows, inputs, request)
     return True
 
 
-def _fill_columns(content, inputs, request) -> None:
+def _fill_columns(content: object, inputs: Inputs, request: predict_pb2.PredictRequest) -> None:
+    columns: dict[str, object]
     if _is_object(content):
         missing = [name for name in sorted(inputs) if name not in content]
         if missing:
@@ -90,11 +94,10 @@ def _fill_columns(content, inputs, request) -> None:
         columns = dict.fromkeys(inputs, content)
     for name, value in columns.items():
         column = _Column(inputs[name].dtype)
-        column.add(value)
-        column.write(column.shape, request.inputs[name])
+        column.write(column.add(value), request.inputs[name])
 
 
-def _fill_rows(rows: list, inputs, request) -> None:
+def _fill_rows(rows: list[object], inputs: Inputs, request: predict_pb2.PredictRequest) -> None:
     if not isinstance(rows[0], dict) and len(inputs) != 1:
         raise invalid_argument(
             f"{_ROWS} is a plain list, but expecting list of objects as multiple input tensors required "
@@ -103,12 +106,12 @@ def _fill_rows(rows: list, inputs, request) -> None:
     as_objects = _is_object(rows[0])
     columns = {name: _Column(info.dtype) for name, info in sorted(inputs.items())}
     for index, row in enumerate(rows):
-        if as_objects and not _is_object(row):
-            raise invalid_argument(f"Expecting object but got list at item {index} of input list")
-        if as_objects:
+        if _is_object(row):
+            if not as_objects:
+                raise invalid_argument(f"Expecting value/list but got object at item {index} of input list")
             _add_object(index, row, columns)
-        elif _is_object(row):
-            raise invalid_argument(f"Expecting value/list but got object at item {index} of input list")
+        elif as_objects:
+            raise invalid_argument(f"Expecting object but got list at item {index} of input list")
         else:
             _add(f"{index}", next(iter(columns.values())), row)
     for name, column in columns.items():
@@ -116,12 +119,12 @@ def _fill_rows(rows: list, inputs, request) -> None:
             column.write([len(rows), *column.shape], request.inputs[name])
 
 
-def _is_object(value) -> bool:
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
     return isinstance(value, dict) and not values.is_base64(value)
 
 
-def _add_object(index: int, row: dict, columns: dict[str, "_Column"]) -> None:
-    for name in dict.fromkeys(key for key, _ in row.items()):  # once, also where the key stands twice
+def _add_object(index: int, row: dict[str, object], columns: dict[str, "_Column"]) -> None:
+    for name in dict.fromkeys(key for key, _ in row.items()):  # once, even if the key is repeated
         if name not in columns:
             raise _bad_row(f"{index} key: {name}", invalid_argument(f"JSON object: does not have named input: {name}"))
         _add(f"{index} key: {name}", columns[name], row[name])
@@ -132,21 +135,21 @@ def _add_object(index: int, row: dict, columns: dict[str, "_Column"]) -> None:
         )
 
 
-def _add(place: str, column: "_Column", value) -> None:
+def _add(element: str, column: "_Column", value: object) -> None:
     try:
         column.add(value)
     except ServingError as error:
-        raise _bad_row(place, error) from error
+        raise _bad_row(element, error) from error
 
 
-def _bad_row(place: str, error: ServingError) -> ServingError:
+def _bad_row(element: str, error: ServingError) -> ServingError:
     return invalid_argument(
-        f"Failed to process element: {place} of '{_ROWS}' list. Error: {error.code.name}: {error.message}"
+        f"Failed to process element: {element} of '{_ROWS}' list. Error: {error.code.name}: {error.message}"
     )
 
 
-def _shape(value) -> list[int]:
-    """Returns the shape that the first elements of nested lists tell; the others must agree with it."""
+def _shape(value: object) -> list[int]:
+    """Returns the shape of nested lists by their first elements; the other elements must agree with it."""
     shape: list[int] = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -163,15 +166,15 @@ def _listed(shape: list[int]) -> str:
 
 
 class _Column:
-    """The values of one input, and the shape that all of its rows must have; None before the first."""
+    """The values of one input, and the shape that all of its rows must have; None before the first row."""
 
     def __init__(self, dtype: int):
         self._kind = values.kind_of(dtype)
-        self._values: list = []
+        self._values: list[object] = []
         self.shape: list[int] | None = None
 
-    def add(self, value) -> None:
-        """Adds the values of one row, or those of a whole column.
+    def add(self, value: object) -> list[int]:
+        """Adds the values of one row, or those of a whole column, and returns their shape.
 
         Raises:
             ServingError: INVALID_ARGUMENT: ragged, of another shape than the rows before, or of another type.
@@ -184,8 +187,9 @@ class _Column:
             raise invalid_argument(f"Expecting tensor size: {math.prod(self.shape)} but got: {math.prod(shape)}")
         if shape != self.shape:
             raise invalid_argument(f"Expecting shape {_listed(self.shape)} but got: {_listed(shape)}")
+        return shape
 
-    def _fill(self, value, shape: list[int], level: int) -> None:
+    def _fill(self, value: object, shape: list[int], level: int) -> None:
         rank = len(shape)
         if not isinstance(value, list):
             if level != rank:
@@ -205,7 +209,7 @@ class _Column:
         if converted is not None:
             self._values += converted
             return
-        for inner in value:  # also to find the value to blame
+        for inner in value:  # also to find the bad value for the message
             self._fill(inner, shape, level + 1)
 
     def write(self, shape: list[int], proto: tensor_pb2.TensorProto) -> None:

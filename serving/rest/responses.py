@@ -1,11 +1,12 @@
-"""Responses into JSON texts with the digits of TF Serving, and its layout but for columns, which are on fewer lines."""
+"""JSON texts of responses, with TF Serving's digits and, except for the fewer lines of columns, its layout."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -19,25 +20,25 @@ from serving.rest import values
 from serving.status import invalid_argument
 
 _BYTES_SUFFIX = "_bytes"
-"""An output with this ending is bytes, not text, and goes out as base64."""
+"""End of the name of an output that holds bytes, not text, and is sent as base64."""
 
 _dump = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 def error(message: str) -> str:
-    """Returns the body that answers a request which failed."""
+    """Returns the body for a request that failed."""
     return _members({"error": _dump(message)}, 4)
 
 
 def predictions(outputs: Mapping[str, tensor_pb2.TensorProto], rows: bool) -> str:
-    """Returns the outputs of Predict in the format of the request; a single output stands without its name.
+    """Returns the outputs of Predict in the format of the request; a single output is written without its name.
 
     Args:
         outputs: Tensors by name.
-        rows: Row format, one element per row of the batch; else one element per output.
+        rows: Write row format, one element per row of the batch; else one element per output.
 
     Raises:
-        ServingError: INVALID_ARGUMENT: none, a dtype that TF Serving does not write, or rows without a common batch.
+        ServingError: INVALID_ARGUMENT: no output, a dtype that TF Serving does not write, or rows of different batches.
     """
     if not outputs:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
@@ -45,7 +46,7 @@ def predictions(outputs: Mapping[str, tensor_pb2.TensorProto], rows: bool) -> st
     if rows:
         _check_batch(arrays)
     texts = [_texts(name, array, rows) for name, array in arrays.items()]
-    elements = [_element(list(arrays), values, 12 if rows else 8) for values in zip(*texts, strict=True)]
+    elements = [_element(list(arrays), group, 12 if rows else 8) for group in zip(*texts, strict=True)]
     return _members({"predictions": _list(elements)} if rows else {"outputs": elements[0]}, 4)
 
 
@@ -75,13 +76,13 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _texts(name: str, array: np.ndarray, rows: bool) -> list[str]:
-    """Returns the JSON texts of the rows of an output, or the one of all of it."""
+    """Returns the JSON text of each row of an output, or one text of the whole output."""
     if array.dtype in (np.float32, np.float64):
         return _nested(_decimals(array.ravel()), array.shape, int(rows))
     if array.dtype.kind not in "iubO" or array.dtype == np.uint16:  # TF Serving writes no half floats either
         raise invalid_argument(f"Failed to write JSON value for tensor type: {tensors.type_name_of(array.dtype)}")
     if array.dtype.kind == "O":
-        convert = values.as_base64 if name.endswith(_BYTES_SUFFIX) else _text
+        convert: Callable[[bytes], object] = values.as_base64 if name.endswith(_BYTES_SUFFIX) else _text
         converted = np.empty(array.size, object)
         converted[:] = [convert(content) for content in array.ravel().tolist()]
         array = converted.reshape(array.shape)
@@ -89,17 +90,17 @@ def _texts(name: str, array: np.ndarray, rows: bool) -> list[str]:
 
 
 def _text(content: bytes) -> str:
-    # Bytes that are no UTF-8 come out of `encoded` as they went in here: TF Serving does not look at them either.
+    # `encoded` restores bytes that are no UTF-8: TF Serving does not check them either.
     return content.decode(errors="surrogateescape")
 
 
 def encoded(text: str) -> bytes:
-    """Returns what is sent for a text that a function of this module made."""
+    """Returns the bytes to send for a text of this module."""
     return text.encode(errors="surrogateescape")
 
 
 def _nested(texts: list[str], shape: tuple[int, ...], first: int) -> list[str]:
-    """Returns a JSON text per element along the axes before `first`; `texts` are those of single values."""
+    """Returns a JSON text per element along the axes before `first`, from the texts of single values."""
     for axis in range(len(shape) - 1, first - 1, -1):
         size = shape[axis]
         groups = range(math.prod(shape[:axis]))
@@ -108,7 +109,7 @@ def _nested(texts: list[str], shape: tuple[int, ...], first: int) -> list[str]:
 
 
 def _decimals(flat: np.ndarray) -> list[str]:
-    """Returns six digits where they say which float it is, else as many as that takes."""
+    """Returns six digits of each number if they identify the float, else as many as needed."""
     texts = _formatted("%.6g", flat)
     exact = np.array(np.fromstring(" ".join(texts), np.float64, sep=" "), flat.dtype) == flat
     if not exact.all():
@@ -118,12 +119,12 @@ def _decimals(flat: np.ndarray) -> list[str]:
         texts[index] = json.dumps(float(flat[index]))  # NaN, Infinity, -Infinity
     for index in (flat == np.rint(flat)).nonzero()[0].tolist():
         if texts[index].lstrip("-").isdigit():
-            texts[index] += ".0"  # a whole float is still seen to be one
+            texts[index] += ".0"  # marks a whole number as a float
     return texts
 
 
 def _formatted(pattern: str, flat: np.ndarray) -> list[str]:
-    # One operation for all of them: an answer may hold thousands of scores.
+    # One operation for all numbers: an answer may hold thousands of scores.
     return (" ".join([pattern] * len(flat)) % tuple(flat.tolist())).split()
 
 
@@ -144,12 +145,12 @@ def regressions(result: regression_pb2.RegressionResult) -> str:
 
 
 def model_status(response: get_model_status_pb2.GetModelStatusResponse) -> str:
-    """Returns the answer to the status of a model."""
+    """Returns the answer to GetModelStatus."""
     return json_format.MessageToJson(response, always_print_fields_with_no_presence=True, indent=1)
 
 
 def model_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse) -> str:
-    """Returns the answer to the metadata of a model; the signatures are nested twice, as in TF Serving."""
+    """Returns the answer to GetModelMetadata; the signatures are nested twice, as in TF Serving."""
     metadata = {}
     for field, packed in response.metadata.items():
         signatures = get_model_metadata_pb2.SignatureDefMap()
@@ -158,7 +159,7 @@ def model_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse) ->
     return json.dumps({"model_spec": _as_dict(response.model_spec), "metadata": metadata}, indent=1)
 
 
-def _as_dict(message) -> dict:
+def _as_dict(message: Message) -> dict[str, object]:
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

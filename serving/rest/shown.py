@@ -1,4 +1,4 @@
-"""JSON values as text for a message, with the layout and the digits of TF Serving, and cut where it cuts."""
+"""JSON values as text for a message, with TF Serving's layout and digits, and cut at the same length."""
 
 import decimal
 import json
@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from serving.status import MESSAGE_LIMIT
 
 _LIMIT = 256
-"""Bytes after which nothing more is begun; a text that has begun is finished."""
+"""Bytes after which no further piece of text is begun."""
 
 _dump = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def shown(value) -> str:
+def shown(value: object) -> str:
     """Returns a value of a document as text: members on lines of their own, lists on one line."""
-    pieces, size = [], 0
+    pieces: list[str] = []
+    size = 0
     for piece in _pieces(value):
         if size >= _LIMIT:
             break
@@ -24,8 +25,8 @@ def shown(value) -> str:
     return "".join(pieces)
 
 
-def _pieces(value) -> Iterator[str]:
-    """Yields the text piece by piece; without recursion, because a document may be nested deeper than that can go."""
+def _pieces(value: object) -> Iterator[str]:
+    """Yields the text piece by piece; not recursive, because a document may be nested deeper than Python's stack."""
     levels: list[_Level] = []
     before = ""
     while True:
@@ -44,12 +45,11 @@ def _pieces(value) -> Iterator[str]:
                 levels.pop()
                 yield (indent[:-4] if level.is_object and not level.is_empty else "") + level.closing
                 continue
-            if level.is_object:
-                key, value = member
+            key, value = member
+            if key is not None:
                 yield f"{'' if level.is_empty else ','}{indent}{_text(key)}"
                 before = ": "
             else:
-                (value,) = member
                 before = "" if level.is_empty else ", "
             level.is_empty = False
             break
@@ -58,17 +58,19 @@ def _pieces(value) -> Iterator[str]:
 
 
 class _Level:
-    """A list or an object of which some members are written."""
+    """A list or an object of which some members are written; the members of a list have no key."""
 
-    def __init__(self, value: dict | list):
+    def __init__(self, value: dict[str, object] | list[object]):
         self.is_object = isinstance(value, dict)
         self.opening, self.closing = "{}" if self.is_object else "[]"
-        self.members = iter(value.items()) if self.is_object else ((element,) for element in value)
+        self.members: Iterator[tuple[str | None, object]] = (
+            iter(value.items()) if isinstance(value, dict) else ((None, element) for element in value)
+        )
         self.is_empty = True
 
 
-def _scalar(value) -> str | None:
-    """Returns the text of a value without members, None for a number that has none and ends the message."""
+def _scalar(value: object) -> str | None:
+    """Returns the text of a value without members, None for NaN and infinity, which end the message."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float):
@@ -81,9 +83,10 @@ def _text(value: str) -> str:
 
 
 def _decimal(value: float) -> str:
-    """Returns the shortest digits that say which number it is: 1e39, where Python writes 1e+39."""
-    _, digits, exponent = decimal.Decimal(repr(abs(value))).normalize().as_tuple()
-    text, point = "".join(map(str, digits)), len(digits) + exponent
+    """Returns the shortest digits that identify the number: 1e39, where Python writes 1e+39."""
+    number = decimal.Decimal(repr(abs(value))).normalize()
+    text, point = "".join(map(str, number.as_tuple().digits)), number.adjusted() + 1
+    exponent = point - len(text)
     sign = "-" if math.copysign(1, value) < 0 else ""
     if value == 0:
         return f"{sign}0.0"

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-_CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree"}  # audit events of Python
+_CHANGES = {
+    "open",
+    "os.link",
+    "os.mkdir",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "shutil.rmtree",
+}  # audit events of Python
 
 
 def run(command: str, arguments: Sequence[str], folder: Path, die_at: int, note: Path) -> None:
@@ -26,7 +34,7 @@ def run(command: str, arguments: Sequence[str], folder: Path, die_at: int, note:
     changes: list[str] = []
 
     def watch(event: str, arguments: tuple) -> None:
-        if not _changes(event, arguments, folder):
+        if not changes_disk(event, arguments, folder):
             return
         changes.append(f"{event} {arguments[0]}")
         if len(changes) == die_at:
@@ -38,8 +46,10 @@ def run(command: str, arguments: Sequence[str], folder: Path, die_at: int, note:
     sys.exit(status)
 
 
-def _changes(event: str, arguments: tuple, folder: Path) -> bool:
+def changes_disk(event: str, arguments: tuple, folder: Path) -> bool:
+    """Returns whether an audit event of Python is a change below the folder."""
     if event not in _CHANGES or not isinstance(arguments[0], str | os.PathLike):
         return False
     reads = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
-    return not reads and Path(arguments[0]).is_relative_to(folder)
+    changed = arguments[1] if event == "os.link" else arguments[0]
+    return not reads and Path(changed).is_relative_to(folder)

@@ -1,4 +1,4 @@
-"""Logs that nobody would wish for, from damaged rows to a single item: each works, or is refused in a sentence."""
+"""Unusual logs, from damaged rows to a single item: each works, or is refused with a clear message."""
 
 import bz2
 import gzip
@@ -156,7 +156,7 @@ def test_movielens_may_begin_with_a_byte_order_mark(tmp_path, prepare_log, read_
 
 
 @pytest.fixture
-def travel(tmp_path, read_users):
+def run_stations_on(tmp_path, read_users):
     """Takes (user, item, time) rows through prepare, cluster and examples; returns their figures and folders."""
 
     def go(rows, name="log.csv", **config):
@@ -174,51 +174,51 @@ RECORDED = {"loss": "bce", "negatives": "records"}
 SMALL = {"num_clusters": 2, "epochs": 1, "dim": 4, "max_share": 1}
 
 
-def test_one_user_is_enough(travel, read_users):
+def test_one_user_is_enough(run_stations_on, read_users):
     rows = [("only", f"i{n % 7}", n) for n in range(40)]
-    figures, run = travel(rows, cluster=SMALL)
+    figures, run = run_stations_on(rows, cluster=SMALL)
     assert read_users(run / "prepare") == {"only": [(item, time) for _, item, time in rows]}
     assert figures["examples"]["records"] == {"train": 1, "validation": 1, "test": 1}
     assert figures["examples"]["positions"] == 38
 
 
-def test_one_item_has_no_negatives(travel):
+def test_one_item_has_no_negatives(run_stations_on):
     rows = [(user, "only", time) for user in range(9) for time in range(5)]
-    figures, _ = travel(rows, cluster={**SMALL, "num_clusters": 1}, train=RECORDED)
+    figures, _ = run_stations_on(rows, cluster={**SMALL, "num_clusters": 1}, train=RECORDED)
     assert figures["examples"]["negatives"] == {"drawn": 0, "exact": 0, "redrawn": 0, "empty": 27}
     with pytest.raises(UserError, match="1"):
-        travel(rows, cluster=SMALL)
+        run_stations_on(rows, cluster=SMALL)
 
 
-def test_an_item_may_be_half_of_all_events(travel):
+def test_an_item_may_be_half_of_all_events(run_stations_on):
     rng = np.random.default_rng(0)
     rows = [(n % 80, "big" if n % 2 else f"i{rng.integers(30)}", n) for n in range(4000)]
-    figures, run = travel(rows, cluster={**SMALL, "num_clusters": 3}, examples={"popularity_exponent": 1})
+    figures, run = run_stations_on(rows, cluster={**SMALL, "num_clusters": 3}, examples={"popularity_exponent": 1})
     items = pq.read_table(run / "cluster" / schema.ITEMS).to_pydict()
     assert items["count"][items["item_id"].index("big")] > 1900
     assert figures["examples"]["positions"] == 4000 - 2 * 80
     with pytest.raises(UserError, match=r"of the events in one cluster \(cluster.max_share\), found \d+.\d% in the"):
-        travel(rows, cluster={"method": "random", "num_clusters": 3})
+        run_stations_on(rows, cluster={"method": "random", "num_clusters": 3})
 
 
-def test_equal_times_keep_the_order_of_the_file(travel, read_users):
+def test_equal_times_keep_the_order_of_the_file(run_stations_on, read_users):
     rows = [(n % 5, f"i{n * 7 % 11}", 0) for n in range(60)]
-    _, run = travel(rows, cluster=SMALL)
+    _, run = run_stations_on(rows, cluster=SMALL)
     assert read_users(run / "prepare")["3"] == [(item, 0) for user, item, _ in rows if user == 3]
 
 
-def test_times_reach_from_end_to_end_of_int64(travel, read_users):
+def test_times_reach_from_end_to_end_of_int64(run_stations_on, read_users):
     ends = [2**63 - 1, -(2**63), 0, 2**63 - 1, -(2**63), -1]
-    _, run = travel([("a", f"i{n}", time) for n, time in enumerate(ends)], cluster=SMALL)
+    _, run = run_stations_on([("a", f"i{n}", time) for n, time in enumerate(ends)], cluster=SMALL)
     ordered = [("i1", -(2**63)), ("i4", -(2**63)), ("i5", -1), ("i2", 0), ("i0", 2**63 - 1), ("i3", 2**63 - 1)]
     assert read_users(run / "prepare") == {"a": ordered}
 
 
-def test_ids_may_hold_any_character_and_be_very_long(travel, read_users):
+def test_ids_may_hold_any_character_and_be_very_long(run_stations_on, read_users):
     marks = [chr(c) for c in range(1, 256) if chr(c) not in ',"\r\n'] + list("漢🙂\u2028\ufeff") + ["w" * 100_000]
     rows = [(f"u{mark}", mark, n) for n, mark in enumerate(marks) for _ in range(3)]
     rows += [("all", mark, n) for n, mark in enumerate(marks)]
-    _, run = travel(rows, cluster=SMALL)
+    _, run = run_stations_on(rows, cluster=SMALL)
     assert [item for item, _ in read_users(run / "prepare")["all"]] == marks
     assert set(pq.read_table(run / "cluster" / schema.ITEMS)["item_id"].to_pylist()) == set(marks)
 
@@ -233,12 +233,12 @@ def test_a_file_that_lies_there_twice_counts_twice(tmp_path, read_users):
     assert figures["rows_read"] == figures["events"] == 6
 
 
-def test_a_user_with_a_million_events_is_one_sequence(travel):
+def test_a_user_with_a_million_events_is_one_sequence(run_stations_on):
     million = 1_000_000
     items = np.random.default_rng(0).integers(0, 500, million)
     rows = [("bot", item, time) for time, item in enumerate(items.tolist())]
     rows += [(user, item, item) for user in range(20) for item in range(10)]
-    figures, run = travel(rows, cluster={"method": "random"}, train=RECORDED)
+    figures, run = run_stations_on(rows, cluster={"method": "random"}, train=RECORDED)
     [longest] = [
         len(items)
         for path in (run / "prepare" / schema.SEQUENCES).iterdir()

@@ -1,4 +1,4 @@
-"""Joins with an item file: how far they reach is counted, what is partial is warned of, what is meaningless refused."""
+"""Joins with an item file: matches are counted, a partial join gets a warning, a meaningless one an error."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_a_join_of_all_items_says_so_and_warns_of_nothing(join, caplog):
 
 
 def test_a_partial_join_is_counted_and_warned_of(join, caplog):
-    """3 of 384 items were described, in silence."""
+    """3 of 384 items were described, without a warning."""
     counts, prepared = join("item_id,title\nb,B\n7,x\n8,y\n9,z\n")
     assert (counts["described"], counts["of_other_items"]) == (1, 3)
     assert headline(counts) == "4 items, 1 described; 3 rows of the item file left out"
@@ -51,7 +51,7 @@ def test_a_partial_join_is_counted_and_warned_of(join, caplog):
 
 
 def test_rows_that_repeat_an_item_are_counted_and_warned_of(join, caplog):
-    """Of three rows per item the first was kept, in silence."""
+    """The first of three rows per item was kept without a warning."""
     counts, _ = join("item_id,title\n" + "".join(f"{item},{n}\n" for item in "abcd" for n in range(3)))
     assert (counts["described"], counts["repeated"]) == (4, 8)
     assert headline(counts) == "4 items, 4 described; 8 rows of the item file left out"

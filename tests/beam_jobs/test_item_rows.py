@@ -127,7 +127,7 @@ def test_a_line_of_movies_without_separators_is_malformed(tmp_path):
     path.write_bytes(b"1::One (1999)::Drama\ngarbage\n2::Two\n")
     rows = list(MoviesDat(InputFile(str(path), path.stat().st_size, 0)).read(()))
     assert [row.fault for row in rows] == [None, TOO_FEW_FIELDS, TOO_FEW_FIELDS]
-    assert rows[0].values == ["1", "One (1999)", "Drama", "Drama", "1999"]
+    assert (rows[0].item_id, rows[0].values) == ("1", ["One (1999)", "Drama", "Drama", "1999"])
 
 
 def test_half_a_pair_of_surrogates_is_no_text(tmp_path):

@@ -16,7 +16,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 
 POINTS = [0.0, 0.35, 0.7, 1.0]
-"""Where the default suite kills a command, as shares of its way; the slow one kills it at every change."""
+"""Points at which the default suite kills a command, as shares of its changes; the slow one takes every change."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the jobs' log says about how far they are."""
+"""Progress of the jobs in their log records."""
 
 import logging
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The shuffle through files: the same bytes, without weight in the runner's memory, and nothing left behind."""
+"""The shuffle through files: the same bytes, little memory in the runner, and no files left."""
 
 from pathlib import Path
 

@@ -94,3 +94,12 @@ def test_a_split_without_one_of_its_parts_is_refused(write_csv, prepare_log, val
     rows = [("a", "x", time) for time in (1, 2, 3, 101, 300)] + [("b", "x", time) for time in (4, 5, 300, 301)]
     with pytest.raises(UserError, match=rf"of 9 events of 2 users {found}\. Move data.validation_from"):
         prepare_log(write_csv(rows), **BY_TIME | {"validation_from": validation_from, "test_from": test_from})
+
+
+def test_a_split_that_holds_nothing_out_trains_on_every_event(prepare_log, write_csv):
+    """There is nothing to measure by, and nothing to refuse: such a run is for serving."""
+    everything = {"split": "none", "min_user_events": 1}
+    assert split([[1, 2, 3], [4]], **everything) == [(3, -1, -1), (1, -1, -1)]
+    figures, _ = prepare_log(write_csv([("a", "x", 1), ("a", "y", 2)]), **everything)
+    nothing = {"users": 0, "cold": 0}
+    assert figures["split"] == {"train_events": 2, "validation": nothing, "test": nothing}

@@ -1,4 +1,4 @@
-"""Ids that are written in two ways, `7` and `7.0`, are counted, warned of, and refused where most events are theirs."""
+"""Ids that are written in two ways, `7` and `7.0`: counted, with a warning, or an error if most events have them."""
 
 import logging
 

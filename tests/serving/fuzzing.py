@@ -30,7 +30,7 @@ class Case(NamedTuple):
     story: str
 
     def __str__(self):
-        """What to paste into a test that reproduces it."""
+        """Returns the text to paste into a test that reproduces it."""
         shown = repr(self.content) if len(self.content) <= 2000 else f"{self.content[:2000]!r} + ..."
         return f"{self.story}\n{self.method}\n{shown}"
 

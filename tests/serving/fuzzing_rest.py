@@ -39,7 +39,7 @@ class Case(NamedTuple):
     story: str
 
     def __str__(self):
-        """What to paste into a test that reproduces it."""
+        """Returns the text to paste into a test that reproduces it."""
         body = repr(self.body) if len(self.body) <= 1500 else f"{self.body[:1500]!r} + ..."
         return f"{self.story}\n{self.verb} {self.path[:200]} {self.headers}\n{body}"
 
@@ -47,7 +47,7 @@ class Case(NamedTuple):
         """Returns the request as it goes over the wire; clients refuse to send some of it."""
         headers = {"Host": "localhost", "Content-Length": str(len(self.body)), "Connection": "close"} | self.headers
         lines = [f"{self.verb} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-        end = b"\r\n0\r\n\r\n" if "Transfer-Encoding" in self.headers else b""  # else nobody knows that it is over
+        end = b"\r\n0\r\n\r\n" if "Transfer-Encoding" in self.headers else b""  # the end of the body
         return "\r\n".join(lines).encode() + self._sent_body() + end
 
     def _sent_body(self) -> bytes:

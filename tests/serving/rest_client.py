@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import json
 
-from serving.rest.server import RestServer
+from serving.rest.http_server import RestServer
 from serving.services import PredictionService
 
 MAX_BODY = 1 << 16

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import (
 
 import serving  # noqa: F401 - before TensorFlow: it switches Keras 2 on for the whole process
 from serving import tensors
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 
 WAIT = 20
 """Seconds after which a handler that waits for the test gives up."""
@@ -85,7 +85,7 @@ def until_cancelled(cancelled, arrived=None):
 
 def histories_of(request):
     """Returns the history tensor of a request as lists of text, without the "" that begins every row."""
-    rows = [[item.decode() for item in row] for row in tensors.decode(request.inputs[schema.HISTORY])]
+    rows = [[item.decode() for item in row] for row in tensors.decode(request.inputs[bundle.HISTORY])]
     assert all(row[0] == "" for row in rows)
     return [row[1:] for row in rows]
 
@@ -96,13 +96,13 @@ def echo(request, context=None):
     rows = len(histories)
     response = predict_pb2.PredictResponse()
     outputs = {
-        schema.ITEM_IDS: np.array([row[:1] or [""] for row in histories], object),
-        schema.SCORES: np.zeros([rows, 1], np.float32),
-        schema.CLUSTER_IDS: np.zeros([rows, 1], np.int32),
-        schema.NUM_RESULTS: np.ones(rows, np.int32),
-        schema.QUOTAS: np.ones([rows, 1], np.int32),
-        schema.INTENT: np.float32([[sum(item != "" for item in row)] for row in histories]),
-        schema.USER_EMBEDDINGS: np.zeros([rows, 1, 2], np.float32),
+        bundle.ITEM_IDS: np.array([row[:1] or [""] for row in histories], object),
+        bundle.SCORES: np.zeros([rows, 1], np.float32),
+        bundle.CLUSTER_IDS: np.zeros([rows, 1], np.int32),
+        bundle.NUM_RESULTS: np.ones(rows, np.int32),
+        bundle.QUOTAS: np.ones([rows, 1], np.int32),
+        bundle.INTENT: np.float32([[sum(item != "" for item in row)] for row in histories]),
+        bundle.USER_EMBEDDINGS: np.zeros([rows, 1, 2], np.float32),
     }
     for name, array in outputs.items():
         tensors.encode(array, response.outputs[name])
@@ -121,5 +121,5 @@ def described(version, names):
     """Returns the answer of a version to the question what its clusters are called."""
     response = predict_pb2.PredictResponse()
     response.model_spec.version.value = version
-    tensors.encode(np.array([names], object), response.outputs[schema.CLUSTER_NAMES])
+    tensors.encode(np.array([names], object), response.outputs[bundle.CLUSTER_NAMES])
     return response

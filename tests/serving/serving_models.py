@@ -8,7 +8,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 import serving  # noqa: F401 - before TensorFlow: it switches Keras 2 on for the whole process
 from serving import tensors
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 
 MAX_CANDIDATES = 4
 CLUSTERS = 2
@@ -48,15 +48,17 @@ class Reader(tf.Module):
         return {"content": tf.io.read_file(path)}
 
 
-RETRIEVE = [  # history, num_candidates, alpha
-    tf.TensorSpec([None, None], tf.string),
-    tf.TensorSpec([None], tf.int32),
-    tf.TensorSpec([None], tf.float32),
-]
+def inputs_of(signature):
+    """Input signature of `tf.function`, by the rows of the contract."""
+    sizes = {"K": CLUSTERS, "V": CLUSTERS, "D": 3}
+    return [
+        tf.TensorSpec([sizes.get(letter) for letter in row.shape], row.dtype, row.name)
+        for row in bundle.inputs_of(signature)
+    ]
 
 
 class FakeBundle(tf.Module):
-    """Obeys the signatures of `schema.SIGNATURES`: all users get i0, i1, ...; scores start at the row's alpha.
+    """Obeys the signatures of `bundle.SIGNATURES`: all users get i0, i1, ...; scores start at the row's alpha.
 
     Where a signature takes `joint_alpha`, it counts a hundredfold, and -1 nothing.
     """
@@ -73,45 +75,36 @@ class FakeBundle(tf.Module):
         inside = rank < results[:, tf.newaxis]
         scores = alpha[:, tf.newaxis] - tf.cast(rank, tf.float32)
         return {
-            schema.ITEM_IDS: tf.where(inside, tf.constant([ITEMS]), ""),
-            schema.SCORES: tf.where(inside, scores, schema.SCORE_PAD),
-            schema.CLUSTER_IDS: tf.where(inside, rank % CLUSTERS, -1),
-            schema.NUM_RESULTS: results,
-            schema.QUOTAS: tf.stack([(results + 1) // 2, results // 2], axis=1),
-            schema.INTENT: tf.stack([tf.cast(known, tf.float32), tf.zeros([rows])], axis=1),
+            bundle.ITEM_IDS: tf.where(inside, tf.constant([ITEMS]), ""),
+            bundle.SCORES: tf.where(inside, scores, bundle.SCORE_PAD),
+            bundle.CLUSTER_IDS: tf.where(inside, rank % CLUSTERS, -1),
+            bundle.NUM_RESULTS: results,
+            bundle.QUOTAS: tf.stack([(results + 1) // 2, results // 2], axis=1),
+            bundle.INTENT: tf.stack([tf.cast(known, tf.float32), tf.zeros([rows])], axis=1),
         }
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
+    @tf.function(input_signature=inputs_of("serving_default"))
     def default(self, history):
         rows = tf.shape(history)[0]
         return self._retrieve(history, tf.fill([rows], 3), tf.fill([rows], -1.0))
 
-    @tf.function(input_signature=RETRIEVE)
+    @tf.function(input_signature=inputs_of("retrieve"))
     def retrieve(self, history, num_candidates, alpha):
         return self._retrieve(history, num_candidates, alpha)
 
-    @tf.function(input_signature=RETRIEVE)
+    @tf.function(input_signature=inputs_of("retrieve_joint"))
     def retrieve_joint(self, history, num_candidates, alpha):
         return self._retrieve(history, num_candidates, 10 * alpha)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
+    @tf.function(input_signature=inputs_of("encode"))
     def encode(self, history):
         known = tf.reduce_sum(tf.cast(history != "", tf.float32), axis=1)
         return {
-            schema.USER_EMBEDDINGS: tf.tile(known[:, tf.newaxis, tf.newaxis], [1, CLUSTERS, 3]),
-            schema.INTENT: tf.tile(known[:, tf.newaxis], [1, CLUSTERS]),
+            bundle.USER_EMBEDDINGS: tf.tile(known[:, tf.newaxis, tf.newaxis], [1, CLUSTERS, 3]),
+            bundle.INTENT: tf.tile(known[:, tf.newaxis], [1, CLUSTERS]),
         }
 
-    @tf.function(
-        input_signature=[
-            *RETRIEVE,
-            tf.TensorSpec([None, None], tf.string),
-            tf.TensorSpec([None, None], tf.float32),
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
-        ]
-    )
+    @tf.function(input_signature=inputs_of("retrieve_controlled"))
     def retrieve_controlled(
         self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max, joint_alpha
     ):
@@ -120,22 +113,15 @@ class FakeBundle(tf.Module):
         asked = alpha + 100 * (joint_alpha + 1)
         return self._retrieve(history, num_candidates, asked + wishes + tf.cast(bounds, tf.float32))
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, CLUSTERS, 3], tf.float32),
-            tf.TensorSpec([None, CLUSTERS], tf.float32),
-            *RETRIEVE,
-            tf.TensorSpec([None], tf.float32),
-        ]
-    )
+    @tf.function(input_signature=inputs_of("search"))
     def search(self, user_embeddings, intent, history, num_candidates, alpha, joint_alpha):
         asked = alpha + 100 * (joint_alpha + 1)
         found = self._retrieve(history, num_candidates, asked + user_embeddings[:, 0, 0] + intent[:, 0])
-        return {name: found[name] for name in schema.SIGNATURES["search"][1]}
+        return {name: found[name] for name in bundle.SIGNATURES["search"].output_names}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string)])
+    @tf.function(input_signature=inputs_of("describe"))
     def describe(self, history):
-        return {schema.CLUSTER_NAMES: tf.repeat([self.cluster_names], tf.shape(history)[0], axis=0)}
+        return {bundle.CLUSTER_NAMES: tf.repeat([self.cluster_names], tf.shape(history)[0], axis=0)}
 
 
 def save_half_plus_two(path: Path, offset: float = 2.0) -> Path:

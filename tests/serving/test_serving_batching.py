@@ -1,4 +1,4 @@
-"""Dynamic batching: TF Serving's rules and sentences, and that nobody pays for a batch mate. No test measures time."""
+"""Dynamic batching: TF Serving's rules and messages; a bad request fails alone. No test measures time."""
 
 import os
 import threading
@@ -116,12 +116,12 @@ def test_requests_share_a_run_and_each_gets_its_own_rows(crowd):
     assert crowd.rows_run() == [[1, 2, 3, 4]]
 
 
-def test_a_batch_that_is_not_full_goes_when_its_time_is_up(crowd):
+def test_a_batch_that_is_not_full_runs_after_its_timeout(crowd):
     crowd = crowd(batch_timeout_micros=1000)
     assert doubles(crowd.ask([1])) == [[2]]
 
 
-def test_a_request_that_does_not_fit_sends_the_batch_before_it_away(crowd):
+def test_a_request_that_does_not_fit_closes_the_batch_before_it(crowd):
     crowd = crowd(max_batch_size=3)
     first, second = crowd.ask([1, 2]), crowd.ask([3, 4])
     assert doubles(first) == [[2, 4]]
@@ -286,7 +286,7 @@ def test_a_client_that_left_is_not_run(crowd):
     assert crowd.rows_run() == [[2]]
 
 
-def test_nobody_waits_for_a_run_longer_than_their_deadline(crowd):
+def test_no_request_waits_for_a_run_beyond_its_deadline(crowd):
     crowd = crowd(max_batch_size=1)
     crowd.doubler.gate.clear()
     assert refusal(crowd.ask([1], deadline=time.monotonic() + 0.05))[0] is CODE.DEADLINE_EXCEEDED
@@ -294,7 +294,7 @@ def test_nobody_waits_for_a_run_longer_than_their_deadline(crowd):
     assert doubles(crowd.ask([2], deadline=time.monotonic() + WAIT)) == [[4]]
 
 
-def test_closing_answers_who_waits_and_frees_the_version(crowd):
+def test_closing_answers_waiting_requests_and_frees_the_version(crowd):
     crowd = crowd()
     asked = [crowd.ask([1], "a"), crowd.ask([2], "b")]
     crowd.close()
@@ -305,7 +305,7 @@ def test_closing_answers_who_waits_and_frees_the_version(crowd):
 
 
 def test_a_real_model_under_eight_threads(half_plus_two):
-    """Every answer is what the model says without batching; a request that the graph refuses refuses nobody else."""
+    """Every answer is what the model says without batching; a request that the graph refuses fails alone."""
     parameters = BatchingParameters(max_batch_size=8, num_batch_threads=2, allowed_batch_sizes=(4, 8))
     servable = BatchingServable(Servable.load("half", 1, half_plus_two / "1"), parameters)
 

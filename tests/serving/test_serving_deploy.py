@@ -207,7 +207,7 @@ def test_the_manifest_fits_together():
 
 def test_publishing_in_kubernetes_is_a_command_of_ours(monkeypatch):
     given = []
-    monkeypatch.setattr("tfdnc.cli.publish.publish_version", given.append)
+    monkeypatch.setattr("tfdnc.cli.publish.run", given.append)
     command = kubernetes("Job")["spec"]["template"]["spec"]["containers"][0]["command"]
     assert command[0] == "tfdnc"
     assert main(command[1:]) == 0

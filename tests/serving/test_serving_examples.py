@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import serving
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 
 EXAMPLES = Path(serving.__file__).parent / "examples"
 
@@ -57,10 +57,10 @@ def test_examples(peer, command, arguments, histories):
     peer.reply = (200, '{"predictions": []}')
     assert run().stdout.strip() == '{"predictions": []}'
     path, kind, body = peer.asked
-    assert (path, kind) == (f"/v1/models/{schema.MODEL_NAME}:predict", "application/json")
+    assert (path, kind) == (f"/v1/models/{bundle.MODEL_NAME}:predict", "application/json")
     assert [instance["history"] for instance in body["instances"]] == histories
     for instance in body["instances"]:
-        assert set(instance) == set(schema.SIGNATURES[body["signature_name"]][0])
+        assert set(instance) == set(bundle.SIGNATURES[body["signature_name"]].input_names)
     peer.reply = (503, '{"error": "busy"}')
     refused = run()
     assert refused.returncode

@@ -5,7 +5,7 @@ import pytest
 
 from serving.bundles.recorded import record
 from serving.bundles.verify import verify
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.load_test.bundle import Size, make_bundle, make_histories
 from tfdnc.model.encoders import USER_ENCODERS
 
@@ -31,7 +31,7 @@ def test_every_encoder_answers_from_java_as_recorded(jars, tmp_path, encoder):
     version = exported(tmp_path, encoder)
     report = verify(version, lambda requests: java_runtime.ask(jars, version, requests))
     assert not report.mismatch
-    assert {row.signature for row in report.signatures} == set(schema.SIGNATURES)
+    assert {row.signature for row in report.signatures} == set(bundle.SIGNATURES)
     assert all(row.requests > 0 and row.overlap == 1 for row in report.signatures)
 
 

@@ -1,4 +1,4 @@
-"""What the manager loads, lends and unloads, in which order; the servables are fakes, so every moment can be held."""
+"""Order in which the manager loads, lends and unloads versions; fake servables let a test stop at every step."""
 
 import contextlib
 import gc
@@ -183,7 +183,7 @@ def test_the_highest_version_is_loaded_first_and_answers_by_default(make, loader
     assert [who_answers(manager), who_answers(manager, spec(1))] == [3, 1]
 
 
-def test_of_several_unwanted_versions_one_is_kept_until_the_new_one_is_there(make, loader):
+def test_one_of_several_unwanted_versions_is_kept_until_the_new_one_is_available(make, loader):
     manager = make()
     manager.want("m", versions(1, 2, 3))
     manager.wait_until_available(["m"])
@@ -195,7 +195,7 @@ def test_of_several_unwanted_versions_one_is_kept_until_the_new_one_is_there(mak
     until(manager, lambda: manager.available() == {"m": [4]})
 
 
-def test_a_version_that_is_wanted_again_while_it_goes_starts_anew(make, loader):
+def test_a_version_that_is_wanted_again_while_it_is_unloaded_is_loaded_again(make, loader):
     manager = make()
     manager.want("m", versions(1))
     manager.wait_until_available(["m"])
@@ -208,7 +208,7 @@ def test_a_version_that_is_wanted_again_while_it_goes_starts_anew(make, loader):
         assert new is not old
 
 
-def test_waiting_ends_when_no_version_is_left_to_hope_for(make, loader):
+def test_waiting_ends_when_all_wanted_versions_have_failed(make, loader):
     manager = make()
     loader.broken = {1: 9, 2: 9}
     manager.want("good", versions(5))
@@ -233,7 +233,7 @@ def test_a_warm_up_that_fails_closes_the_version(loader):
     manager.close()
 
 
-def test_a_version_that_does_not_close_ends_all_the_same(make, loader, caplog):
+def test_a_version_whose_close_fails_ends_nevertheless(make, loader, caplog):
     manager = make()
     manager.want("m", versions(1))
     manager.wait_until_available(["m"])

@@ -6,7 +6,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 
 from serving import tensors
 from serving.messages import Encoding, retrieve_request, search_request
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 
 HISTORIES = [["1", "2"], ["3"]]
 
@@ -32,17 +32,17 @@ def inputs_of(request):
 def test_the_signature_follows_from_what_is_asked_for(wishes, signature):
     request = retrieve_request(HISTORIES, **wishes)
     assert request.model_spec.signature_name == signature
-    assert set(request.inputs) == set(schema.SIGNATURES[signature][0])
+    assert set(request.inputs) == set(bundle.SIGNATURES[signature].input_names)
 
 
 def test_what_is_not_controlled_is_one_column_of_zeros():
     inputs = inputs_of(retrieve_request(HISTORIES, 5, exclude=[["1", "7"], []]))
-    np.testing.assert_array_equal(inputs[schema.EXCLUDE], [[b"", b"1", b"7"], [b"", b"", b""]])
-    for name, dtype in ((schema.CLUSTER_QUOTAS, "f"), (schema.CLUSTER_MIN, "i"), (schema.CLUSTER_MAX, "i")):
+    np.testing.assert_array_equal(inputs[bundle.EXCLUDE], [[b"", b"1", b"7"], [b"", b"", b""]])
+    for name, dtype in ((bundle.CLUSTER_QUOTAS, "f"), (bundle.CLUSTER_MIN, "i"), (bundle.CLUSTER_MAX, "i")):
         np.testing.assert_array_equal(inputs[name], np.zeros([2, 1]))
         assert inputs[name].dtype.kind == dtype
-    np.testing.assert_array_equal(inputs[schema.ALPHA], [-1, -1])
-    np.testing.assert_array_equal(inputs[schema.JOINT_ALPHA], [-1, -1])
+    np.testing.assert_array_equal(inputs[bundle.ALPHA], [-1, -1])
+    np.testing.assert_array_equal(inputs[bundle.JOINT_ALPHA], [-1, -1])
 
 
 def test_every_history_may_have_a_merge_of_its_own_and_bounds_beside_it():
@@ -52,19 +52,19 @@ def test_every_history_may_have_a_merge_of_its_own_and_bounds_beside_it():
             [*HISTORIES, []], 5, [1, -1, -1], joint_alpha=[-1, 0.5, -1], cluster_quotas=quotas, cluster_max=[3, 4]
         )
     )
-    np.testing.assert_array_equal(inputs[schema.ALPHA], [1, -1, -1])
-    np.testing.assert_array_equal(inputs[schema.JOINT_ALPHA], [-1, 0.5, -1])
-    np.testing.assert_array_equal(inputs[schema.CLUSTER_QUOTAS], quotas)
-    np.testing.assert_array_equal(inputs[schema.CLUSTER_MAX], [[3, 4]] * 3)
+    np.testing.assert_array_equal(inputs[bundle.ALPHA], [1, -1, -1])
+    np.testing.assert_array_equal(inputs[bundle.JOINT_ALPHA], [-1, 0.5, -1])
+    np.testing.assert_array_equal(inputs[bundle.CLUSTER_QUOTAS], quotas)
+    np.testing.assert_array_equal(inputs[bundle.CLUSTER_MAX], [[3, 4]] * 3)
 
 
 def test_users_who_are_encoded_already_choose_their_merge_too():
     encoding = Encoding(np.zeros([2, 3, 4], np.float32), np.full([2, 3], 1 / 3, np.float32))
     request = search_request(encoding, HISTORIES, 5, joint_alpha=[0.5, -1])
     inputs = inputs_of(request)
-    assert set(inputs) == set(schema.SIGNATURES["search"][0])
-    np.testing.assert_array_equal(inputs[schema.JOINT_ALPHA], [0.5, -1])
-    np.testing.assert_array_equal(inputs[schema.ALPHA], [-1, -1])
+    assert set(inputs) == set(bundle.SIGNATURES["search"].input_names)
+    np.testing.assert_array_equal(inputs[bundle.JOINT_ALPHA], [0.5, -1])
+    np.testing.assert_array_equal(inputs[bundle.ALPHA], [-1, -1])
     with pytest.raises(ValueError, match="Expected joint_alpha or alpha for a history, got both for history 0"):
         search_request(encoding, HISTORIES, 5, alpha=1, joint_alpha=1)
 
@@ -75,9 +75,9 @@ def test_clusters_are_controlled_for_all_users_or_each():
             HISTORIES, 5, cluster_quotas=[0, 2.5, 1], cluster_max=[[1, 2, -1], [0, 0, 3]], cluster_min=[0] * 3
         )
     )
-    np.testing.assert_array_equal(inputs[schema.CLUSTER_QUOTAS], np.float32([[0, 2.5, 1]] * 2))
-    np.testing.assert_array_equal(inputs[schema.CLUSTER_MAX], np.int32([[1, 2, -1], [0, 0, 3]]))
-    np.testing.assert_array_equal(inputs[schema.CLUSTER_MIN], np.zeros([2, 3], np.int32))
+    np.testing.assert_array_equal(inputs[bundle.CLUSTER_QUOTAS], np.float32([[0, 2.5, 1]] * 2))
+    np.testing.assert_array_equal(inputs[bundle.CLUSTER_MAX], np.int32([[1, 2, -1], [0, 0, 3]]))
+    np.testing.assert_array_equal(inputs[bundle.CLUSTER_MIN], np.zeros([2, 3], np.int32))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,9 @@ def test_what_no_server_could_answer_is_refused_before_it_is_sent(wishes, senten
 def test_times_stand_beside_their_items_and_what_nobody_knows_is_minus_1(wishes):
     request = retrieve_request(HISTORIES, **wishes, times=[[10**12, 10**12 + 5], []], request_time=[10**12 + 9, -1])
     inputs = inputs_of(request)
-    assert set(inputs) == set(schema.signature_inputs(request.model_spec.signature_name, times=True))
-    np.testing.assert_array_equal(inputs[schema.HISTORY], [[b"", b"1", b"2"], [b"", b"3", b""]])
-    np.testing.assert_array_equal(inputs[schema.HISTORY_TIMES], [[-1, 10**12, 10**12 + 5], [-1, -1, -1]])
-    np.testing.assert_array_equal(inputs[schema.REQUEST_TIME], [10**12 + 9, -1])
-    assert inputs[schema.HISTORY_TIMES].dtype == inputs[schema.REQUEST_TIME].dtype == np.int64
+    rows = bundle.inputs_of(request.model_spec.signature_name, bundle.TIMES)
+    assert set(inputs) == {row.name for row in rows}
+    np.testing.assert_array_equal(inputs[bundle.HISTORY], [[b"", b"1", b"2"], [b"", b"3", b""]])
+    np.testing.assert_array_equal(inputs[bundle.HISTORY_TIMES], [[-1, 10**12, 10**12 + 5], [-1, -1, -1]])
+    np.testing.assert_array_equal(inputs[bundle.REQUEST_TIME], [10**12 + 9, -1])
+    assert inputs[bundle.HISTORY_TIMES].dtype == inputs[bundle.REQUEST_TIME].dtype == np.int64

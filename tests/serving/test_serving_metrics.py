@@ -65,7 +65,7 @@ def test_a_server_counts_what_it_answers(server, half_plus_two):
         stubs.Predict(predict_request({"x": np.ones([1, 1], np.float32)}))
     stubs.refused("Predict", predict_request({}))
     stubs.refused("Regress", regression_pb2.RegressionRequest(model_spec={"name": "half"}))
-    stubs.refused("Predict", predict_request({}, model="one that nobody serves"))
+    stubs.refused("Predict", predict_request({}, model="one that is not served"))
     stubs.channel.close()
     rest = http.client.HTTPConnection("127.0.0.1", server.rest.port, timeout=30)
     for body, status in ((b'{"inputs": [[1.0]]}', 200), (b"{", 400)):

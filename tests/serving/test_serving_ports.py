@@ -1,4 +1,4 @@
-"""Doors and flags: TLS, the Unix socket, the health service, gRPC's own arguments, and how flags are read."""
+"""Ports and flags: TLS, the Unix socket, the health service, gRPC's own arguments, and the reading of flags."""
 
 import argparse
 import json
@@ -107,7 +107,7 @@ def test_a_server_that_does_not_come_up_keeps_no_port(half_plus_two):
             socket.create_server(("127.0.0.1", free)).close()
 
 
-def test_health_service_knows_tf_servings_names_and_says_when_the_server_goes(half_plus_two):
+def test_health_service_has_tf_servings_names_and_reports_the_end_of_the_server(half_plus_two):
     with embedded.running(half_plus_two, model_name="half", enable_grpc_healthcheck_service=True) as server:
         channel = grpc.insecure_channel(server.address)
         stub = health_pb2_grpc.HealthStub(channel)

@@ -74,7 +74,7 @@ def test_typed_fields_are_used(stubs):
     assert not response.outputs["y"].tensor_content
 
 
-def test_feed_of_another_rank_is_the_graphs_business(stubs):
+def test_a_feed_of_another_rank_is_left_to_the_graph(stubs):
     """TF Serving takes [3] where the signature says [?, 1]; so do we."""
     got = outputs(stubs.Predict(predict_request({"x": np.float32([1, 2, 3])})))
     np.testing.assert_array_equal(got["y"], [20.5, 21, 21.5])
@@ -202,7 +202,7 @@ def test_an_error_that_quotes_bytes_which_are_no_text(stubs):
 
 
 def test_long_messages_are_cut_by_bytes():
-    """gRPC writes every byte of such a letter as three, and a client takes 8 KB."""
+    """gRPC writes every byte of such a character as three, and a client takes 8 KB."""
     cut = truncated("\u754c" * 1000)
     assert len(cut.encode()) == 1023 + len("...TRUNCATED")
     assert truncated("\u754c" * 300) == "\u754c" * 300

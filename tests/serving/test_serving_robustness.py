@@ -15,7 +15,7 @@ from serving_models import predict_request
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import tensors
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.load_test.bundle import Size, make_bundle
 from tfdnc.load_test.server import ServerProcess
 
@@ -24,10 +24,10 @@ TIMEOUT = 20
 """Seconds; an answer takes milliseconds, so that only a hang takes so long."""
 
 PROPER = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"}
-"""What says whose fault it was. UNKNOWN and INTERNAL do not, and UNAVAILABLE would make a client send it again."""
+"""Statuses that say whose fault it was. UNKNOWN and INTERNAL do not; after UNAVAILABLE a client would send it again."""
 
 SIZE = Size(items=200, clusters=4, dim=8, history_length=6, max_candidates=20)
-"""Of a real bundle: its graph must bear what the server lets through."""
+"""Size of a real bundle; its graph must withstand all requests that the server accepts."""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def version(tmp_path_factory):
 @pytest.fixture(scope="module")
 def valid(version):
     """The requests that the bundle warms up with: every signature it has, for one user and for several."""
-    records = tf.data.TFRecordDataset(str(version / schema.WARMUP_ASSET)).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(str(version / bundle.WARMUP_ASSET)).as_numpy_iterator()
     requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
-    assert {request.model_spec.signature_name for request in requests} == set(schema.SIGNATURES)
+    assert {request.model_spec.signature_name for request in requests} == set(bundle.SIGNATURES)
     return requests
 
 
@@ -121,13 +121,13 @@ def test_ten_thousand_mutated_requests(bear):
 
 
 def test_requests_longer_than_the_limit(call, good):
-    request = predict_request({schema.HISTORY: np.array([["x" * (65 << 20)]], object)}, model=schema.MODEL_NAME)
+    request = predict_request({bundle.HISTORY: np.array([["x" * (65 << 20)]], object)}, model=bundle.MODEL_NAME)
     assert call(PREDICT, request.SerializeToString())[0] == "RESOURCE_EXHAUSTED"
     good(0)
 
 
 def test_a_history_of_a_million_items(call, good):
-    request = predict_request({schema.HISTORY: np.full([1, 1_000_000], "7", object)}, model=schema.MODEL_NAME)
+    request = predict_request({bundle.HISTORY: np.full([1, 1_000_000], "7", object)}, model=bundle.MODEL_NAME)
     assert call(PREDICT, request.SerializeToString())[0] in PROPER
     good(1)
 
@@ -215,7 +215,7 @@ def test_a_thousand_mutated_bodies(bear_bodies):
     bear_bodies(range(1_000, 2_000))
 
 
-def test_a_body_that_ends_early_keeps_nobody_waiting(server, good_body):
+def test_a_body_that_ends_early_keeps_no_other_request_waiting(server, good_body):
     host, port = server.rest_target.split(":")
     whole = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {"Content-Length": "100000"}, b'{"inputs', "").raw()
     with socket.create_connection((host, int(port)), timeout=TIMEOUT) as half_open:

@@ -1,1 +1,1 @@
-"""What methods cost on this machine: measured side by side, each in a process of its own."""
+"""Cost of training methods on this machine, measured side by side, each in a process of its own."""

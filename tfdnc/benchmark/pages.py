@@ -1,4 +1,4 @@
-"""Writes a benchmark to files: Markdown to read, CSV to plot, JSON with every raw measurement."""
+"""Files of a benchmark: Markdown to read, CSV to plot, JSON with every raw measurement."""
 
 import csv
 import json
@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tfdnc import __version__
 
 HEADERS = ("method", "seq/s", "ratio", "spread", "pos/s", "ratio", "to plain", "paper")
-"""Of the table on the screen and in the Markdown file."""
+"""Titles of the columns, on the screen and in the Markdown file."""
 
 NOTES = (
     "seq/s and pos/s: training sequences, and positions with a retrieval loss, per CPU second on one thread;",
@@ -22,7 +23,7 @@ NOTES = (
 
 
 def describe_machine(command: str) -> dict[str, str]:
-    """What a figure means nothing without."""
+    """Returns command, date, machine and versions, for the header of the report."""
     versions = (f"{name} {metadata.version(name)}" for name in ("tensorflow", "tf-keras", "numpy"))
     return {
         "command": command,
@@ -32,8 +33,8 @@ def describe_machine(command: str) -> dict[str, str]:
     }
 
 
-def cells(row: dict) -> tuple[str, ...]:
-    """One row of `rates.rates` under `HEADERS`."""
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the cells of one row of `rates.rates`, in the order of `HEADERS`."""
     return (
         row["method"],
         f"{row['sequences']:,.0f}",
@@ -47,19 +48,23 @@ def cells(row: dict) -> tuple[str, ...]:
 
 
 def contents(windows: dict[int, list[list[str]]]) -> Iterator[str]:
-    """Says in words what `rates.same_windows` found."""
+    """Yields the result of `rates.same_windows` as sentences."""
     for length, groups in windows.items():
         if len(groups) == 1:
             yield f"Windows of up to {length}: all {len(groups[0])} methods trained on the same batches."
         else:
-            apart = "; ".join(", ".join(group) for group in groups)
-            yield f"Windows of up to {length}: the batches differ, so ratios compare different work: {apart}."
+            listed = "; ".join(", ".join(group) for group in groups)
+            yield f"Windows of up to {length}: the batches differ, so ratios compare different work: {listed}."
 
 
 def write_pages(
-    folder: Path, machine: dict[str, str], measured: Sequence[dict], rows: Sequence[dict], notes: Sequence[str]
+    folder: Path,
+    machine: dict[str, str],
+    measured: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    notes: Sequence[str],
 ) -> None:
-    """Writes training.md, .csv and .json into `folder`."""
+    """Writes training.md, training.csv and training.json into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "training.md").write_text(_markdown(machine, rows, notes), encoding="utf-8")
     values = {"machine": machine, "rates": rows, "measured": measured}
@@ -70,7 +75,7 @@ def write_pages(
         writer.writerows(rows)
 
 
-def _markdown(machine: dict[str, str], rows: Sequence[dict], notes: Sequence[str]) -> str:
+def _markdown(machine: dict[str, str], rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
     lines = ["# Training throughput", "", f"    {machine['command']}", ""]
     lines += [f"{machine['date']}; {machine['machine']}; {machine['versions']}.", ""]
     table = [HEADERS, ("---", *["---:"] * (len(HEADERS) - 1)), *map(cells, rows)]

@@ -1,4 +1,4 @@
-"""Measures how fast methods train: one process per method, rounds in turn, so that all of them meet the same noise."""
+"""Measures the training speed of methods: one process per method, rounds in turn, so that noise affects all alike."""
 
 import contextlib
 import json
@@ -9,8 +9,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tfdnc.comparison.schedule import ONE_THREAD
+from tfdnc.comparison.jobs import ONE_THREAD
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 
@@ -28,13 +29,14 @@ class Worker:
         steps: training steps of a round.
 
     Attributes:
-        description: what `worker.describe` says about the method.
+        description: result of `worker.describe`.
 
     Raises:
         UserError: the method refuses to train, or the process died.
     """
 
     def __init__(self, config: ExperimentConfig, run: Path, steps: int):
+        self.description: dict[str, Any]
         self._name = config.name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
@@ -55,40 +57,43 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(self, *error) -> None:
-        self._process.kill()  # it holds nothing worth saving
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()  # it has no results to save
         self._process.communicate()
         self._errors.close()
 
-    def round(self) -> dict:
-        """Figures of one more round of steps, see `worker.Trainer.round`."""
+    def round(self) -> dict[str, float]:
+        """Runs one more round of steps; returns its figures, see `worker.Trainer.round`."""
         return self._ask("")
 
-    def _ask(self, line: str) -> dict:
-        with contextlib.suppress(BrokenPipeError):  # it died: the answer is empty
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None  # both are pipes
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # the process died: its answer is empty
             print(line, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise UserError(self._last_words())
+            raise UserError(self._death())
         values = json.loads(answer)
         if "error" in values:
             raise UserError(f"{self._name}: {values['error']}")
         return values
 
-    def _last_words(self) -> str:
+    def _death(self) -> str:
+        """Returns the error text for a process that died, with the last lines of its errors."""
         status = self._process.wait()
         self._errors.seek(0)
-        words = "".join(self._errors.readlines()[-5:]).strip() or "it said nothing"
+        errors = "".join(self._errors.readlines()[-5:]).strip() or "it said nothing"
         return (
-            f"Expected a measurement of {self._name}, but its process ended with status {status}: {words}\n"
+            f"Expected a measurement of {self._name}, but its process ended with status {status}: {errors}\n"
             "(All methods are in memory at once; if that was too much, name fewer configs.)"
         )
 
 
-def measure(configs: Sequence[ExperimentConfig], runs: Path, steps: int, rounds: int) -> list[dict]:
+def measure(configs: Sequence[ExperimentConfig], runs: Path, steps: int, rounds: int) -> list[dict[str, Any]]:
     """Measures every method `rounds` times, in turn: A B C A B C ...
 
-    Every method is started and warmed up alone, before the first round; the ones that wait use no CPU.
+    Every method is started and warmed up alone, before the first round. Waiting processes use no CPU.
 
     Args:
         configs: the methods; their records must exist in `runs`.
@@ -100,7 +105,7 @@ def measure(configs: Sequence[ExperimentConfig], runs: Path, steps: int, rounds:
         One dict per method, in order: `name`, the entries of `worker.describe`, and `rounds`, the list of its figures.
 
     Raises:
-        UserError: fewer configs than names, a config that trains nothing, or as `Worker`.
+        UserError: two configs of one name, a config without epochs, or an error of `Worker`.
     """
     names = [config.name for config in configs]
     if len(set(names)) < len(names):
@@ -114,7 +119,7 @@ def measure(configs: Sequence[ExperimentConfig], runs: Path, steps: int, rounds:
             _log.info("compiling %s", config.name)
             workers.append(stack.enter_context(Worker(config, runs / config.name, steps)))
         measured = [{"name": name, **worker.description} for name, worker in zip(names, workers, strict=True)]
-        figures = [[] for _ in workers]
+        figures: list[list[dict[str, float]]] = [[] for _ in workers]
         for number in range(1, rounds + 1):
             for name, worker, done in zip(names, workers, figures, strict=True):
                 _log.info("round %d of %d, %s", number, rounds, name)

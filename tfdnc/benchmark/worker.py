@@ -1,7 +1,7 @@
-"""The process that trains one method for a benchmark, a round of steps each time it is asked.
+"""The process that trains one method for a benchmark, one round of steps per request.
 
-It talks in lines of JSON. In: first a job `{"config", "run", "steps"}`, then one empty line per round. Out: first what
-the method is (`describe`), then the figures of every round (`Trainer.round`). The end of its input ends it.
+It reads and writes lines of JSON. Input: a job `{"config", "run", "steps"}`, then one empty line per round. Output: the
+description of the method (`describe`), then the figures of every round (`Trainer.round`). It ends with its input.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from tfdnc.training.records import read_training
 from tfdnc.training.train import assemble
 
 WARM_UP = 10
-"""Steps before the first round: TensorFlow compiles in the first and fills its memory pools in the next ones."""
+"""Steps before the first round: TensorFlow compiles in the first one and fills its memory pools in the next ones."""
 
 
 class Trainer:
@@ -47,13 +48,14 @@ class Trainer:
 
     @property
     def parameters(self) -> int:
-        """Trainable numbers."""
+        """Number of trainable numbers."""
         return int(sum(tf.size(variable).numpy() for variable in self._model.trainable_variables))
 
     def windows(self) -> str:
-        """Digest of whose events a round trains on, in which order: raw item ids, and neither clusters nor negatives.
+        """Returns a digest of the users and item ids that a round trains on, in their order.
 
-        Two methods with the same digest see the same windows in the same batches.
+        Clusters and negatives have no effect on it. Two methods with the same digest train on the same windows in the
+        same batches.
         """
         digest = hashlib.sha256()
         ids = np.array(["", *self._items.item_ids])
@@ -63,12 +65,12 @@ class Trainer:
                 digest.update("\n".join(values.ravel()).encode())
         return digest.hexdigest()[:12]
 
-    def round(self) -> dict:
+    def round(self) -> dict[str, float]:
         """Trains `steps` steps.
 
         Returns:
-            `cpu_seconds` on all cores and `wall_seconds`, packing of the batches included; what was trained in them:
-            `sequences`, `positions` that had a retrieval loss, and `slots`, the padded positions that were encoded.
+            `cpu_seconds` on all cores and `wall_seconds`, packing of the batches included; and the numbers of trained
+            `sequences`, of `positions` with a retrieval loss, and of `slots`: encoded positions, padding included.
         """
         first_step = int(self._model.optimizer.iterations.numpy())
         times = self._fit(self._steps)
@@ -80,7 +82,7 @@ class Trainer:
             "slots": sum(batch["history"].size for batch in batches),
         }
 
-    def _fit(self, steps: int) -> dict:
+    def _fit(self, steps: int) -> dict[str, float]:
         timer = Timer()
         epochs = -(-steps // self._batches.steps_per_epoch)
         dataset = self._batches.dataset(0, epochs).take(steps)
@@ -91,28 +93,34 @@ class Trainer:
         epochs = (self._batches.epoch(epoch) for epoch in itertools.count())
         return itertools.islice(itertools.chain.from_iterable(epochs), self._steps)
 
-    def _count_positions(self, batch, step):
-        """Positions of a batch that had a loss in training step `step`; some encoders draw them."""
-        # What only the states depend on is pruned from the graph: this encodes nothing.
+    def _count_positions(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> tf.Tensor:
+        """Counts the positions of a batch with a loss in training step `step`; some encoders draw them."""
+        # TensorFlow prunes ops without effect on the count from the graph, so no batch is encoded.
         states = self._model.training_states(batch, self._model.stream_of(step))
         return tf.math.count_nonzero(states.trained)
 
 
 class Timer(keras.callbacks.Callback):
-    """CPU and wall seconds of one epoch of `model.fit`."""
+    """Times one epoch of `model.fit`.
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Notes the times."""
+    Attributes:
+        seconds: `cpu_seconds` and `wall_seconds` of the epoch, after it has ended.
+    """
+
+    seconds: dict[str, float]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the clocks."""
         self._began = time.process_time(), time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Leaves the differences in `seconds`."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Stores the times in `seconds`."""
         cpu, wall = self._began
         self.seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
 
 
-def describe(config: ExperimentConfig, items: ItemTable, trainer: Trainer) -> dict:
-    """What tells a method from others in the table, and whether they saw the same windows."""
+def describe(config: ExperimentConfig, items: ItemTable, trainer: Trainer) -> dict[str, Any]:
+    """Returns the properties of a method that the table shows, and the digest of its windows."""
     return {
         "encoder": config.model.encoder,
         "loss": config.train.loss,
@@ -126,9 +134,9 @@ def describe(config: ExperimentConfig, items: ItemTable, trainer: Trainer) -> di
 
 def main() -> None:
     """Serves rounds until the input ends; bad input is answered with `{"error": message}`."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # output of libraries must not mix with the answers
 
-    def answer(value: dict) -> None:
+    def answer(value: dict[str, Any]) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
     try:

@@ -1,1 +1,1 @@
-"""The command line: the only room that knows beam_jobs, tfdnc and serving together."""
+"""The command line: the only package that imports all of beam_jobs, tfdnc and serving."""

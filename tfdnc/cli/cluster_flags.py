@@ -1,4 +1,4 @@
-"""Flags of `tfdnc query` that say what clusters get: `--minimum Comedy=0.2 "Film noir=3"`."""
+"""Flags of `tfdnc query` that control the results of clusters: `--minimum Comedy=0.2 "Film noir=3"`."""
 
 import argparse
 
@@ -15,17 +15,18 @@ def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", nargs="+", type=_pair, metavar="CLUSTER=VALUE", help=text)
 
 
-def cluster_wishes(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+def cluster_controls(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Returns the arguments of `RetrievalClient.retrieve` for the flags that were given.
 
-    Of a cluster that a flag names twice the last value counts, as of any flag.
+    If a flag names a cluster twice, the last value counts, as for any flag.
     """
     return {name: dict(pairs) for name in _HELP if (pairs := getattr(arguments, name))}
 
 
 def _pair(text: str) -> tuple[str, float]:
-    """Reads `CLUSTER=VALUE`; a name may hold `=`. Digits alone are a count, anything else a share."""
+    """Reads `CLUSTER=VALUE`; a name may contain `=`. Digits alone are a count, any other number a share."""
     cluster, separator, value = text.rpartition("=")
+    number: float | None
     try:
         number = int(value) if value.isdecimal() else float(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Commands to type next, as the shell that is in use understands them."""
+"""Hints for the user: the commands to type next, in a form that works in the current shell."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ DEFAULT_RUNS = Path("runs")
 
 
 def program() -> str:
-    """Returns how this shell starts `tfdnc`: by its name where that is found, else by its path or by its module."""
+    """Returns the command that starts this `tfdnc`: its name if the shell finds it, else its path or its module."""
     beside = Path(sys.executable).with_name("tfdnc")
     if not beside.is_file():
         return shlex.join([sys.executable, "-m", "tfdnc.cli.main"])
@@ -30,7 +30,7 @@ def evaluate_command(run: Path) -> str:
 
 
 def next_steps(run: Path) -> str:
-    """Returns what a run ends with: where the bundle is, and the commands that serve it and ask it."""
+    """Returns the last lines of a run: the path of its bundle, and the commands that serve and query it."""
     bundle = run / stations.EXPORT.folder
     serve, query = shlex.join(["serve", str(bundle)]), shlex.join(["query", "--run", str(run)])
     return (
@@ -41,6 +41,6 @@ def next_steps(run: Path) -> str:
 
 
 def _short(path: Path) -> Path:
-    """The path relative to the current folder, if it lies below."""
+    """Returns the path relative to the current folder, if it is below."""
     here = Path(os.getcwd())
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,7 +1,7 @@
-"""A filter process between native libraries and standard error: what is no news is kept, and shown if the run fails.
+"""A filter process between native libraries and standard error: it shows log lines only if the run fails.
 
-It reads what was written to descriptor 2, line by line, and is started as a file of its own with nothing but the
-standard library. A process, because it must outlive the one whose crash it reports.
+It reads the output to descriptor 2 line by line. It is a process, because it reports crashes of the main process. Its
+file is started by itself, with the standard library only, so that it starts fast.
 """
 
 import re
@@ -11,23 +11,24 @@ from collections import deque
 from typing import BinaryIO
 
 WENT_WELL = b"\0tfdnc went well\n"
-"""The line that says that what was kept need not be shown. Without it, as after a crash, it is."""
+"""Line that marks a success: the kept lines are dropped. Without it, as after a crash, they are shown."""
 
 _KEPT_LINES = 50
+"""Number of lines that are kept, the last ones."""
 
 _LOG_LINE = re.compile(
     rb"([IWE])\d{4} \d\d:\d\d:\d+\.\d+ "  # absl
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: ([IWE]) "  # TensorFlow
     rb"|()(?:WARNING: All log messages before absl::InitializeLog|To enable the following instructions: )"
 )
-"""A line that says how important it is: the groups hold I, W, E, or nothing."""
+"""Line of a library's log; the groups hold its severity I, W or E, or nothing."""
 
 _NO_GPU = re.compile(rb"cuInit|cuda|cudart|cuDNN|cuBLAS|cuFFT|computation_placer|TensorRT", re.IGNORECASE)
-"""Errors of a machine without a GPU that its libraries were built for."""
+"""Errors of libraries for GPUs on a machine without one."""
 
 
-def is_news(line: bytes) -> bool:
-    """True for a line to be shown at once: an error, or no line of a library's log."""
+def is_relevant(line: bytes) -> bool:
+    """Returns True for a line to be shown at once: an error, or a line that is not of a library's log."""
     found = _LOG_LINE.match(line)
     if not found:
         return True
@@ -35,13 +36,13 @@ def is_news(line: bytes) -> bool:
 
 
 def filter_lines(source: BinaryIO, target: BinaryIO) -> None:
-    """Hands on what is news, until `source` ends; then the last of what was kept, unless all went well."""
+    """Copies relevant lines until `source` ends; then the kept lines, unless the run went well."""
     kept: deque[bytes] = deque(maxlen=_KEPT_LINES)
     for line in source:
         if line.endswith(WENT_WELL):
             kept.clear()
             line = line.removesuffix(WENT_WELL)
-        if is_news(line):
+        if is_relevant(line):
             target.write(line)
             target.flush()
         else:
@@ -51,6 +52,6 @@ def filter_lines(source: BinaryIO, target: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # it ends when its source does
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # it ends with its source, not by a signal
         signal.signal(number, signal.SIG_IGN)
     filter_lines(sys.stdin.buffer, sys.stdout.buffer)

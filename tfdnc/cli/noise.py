@@ -1,4 +1,4 @@
-"""Keeps what libraries say about themselves out of a normal run; `--verbose` shows it, and so does a run that fails."""
+"""Hides log lines of libraries in a normal run; a run that fails shows them, and so does `--verbose`."""
 
 import contextlib
 import logging
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import IO, TextIO
 
 from tfdnc.cli import library_log
 from tfdnc.cli.streams import LenientStream
@@ -14,13 +14,15 @@ from tfdnc.contracts.errors import UserError
 
 _OURS = {"tfdnc", "beam_jobs", "serving"}
 
-_LAST_WORDS_SECONDS = 5.0
+_WAIT_SECONDS = 5.0
+"""Longest wait for the last lines of the filter process."""
 
 
 def set_up_logging(verbose: bool) -> None:
     """Sends log records and warnings to stderr: ours from WARNING up, those of libraries from ERROR up.
 
-    Verbose: ours and theirs from INFO up, and what TensorFlow's native code logs.
+    Args:
+        verbose: sends both from INFO up, and the log of TensorFlow's native code.
     """
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(message)s")
@@ -28,37 +30,38 @@ def set_up_logging(verbose: bool) -> None:
     logging.getLogger().setLevel(level)
     for handler in logging.getLogger().handlers:
         handler.setLevel(level)
-        handler.addFilter(_is_news_to_all if verbose else _is_news)
+        handler.addFilter(_is_no_user_error if verbose else _is_relevant)
     if verbose:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
 
 
-def _is_news_to_all(record: logging.LogRecord) -> bool:
-    """False for an error of the user's, which Beam logs with a traceback and `main` is about to print."""
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    """Returns False for a `UserError`, which Beam logs with a traceback and which `main` prints by itself."""
     return not (record.exc_info and isinstance(record.exc_info[1], UserError))
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for what no reader of a run that goes well can act on."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Returns False also for records of libraries below ERROR, which are of no use to the user."""
     ours = record.name.partition(".")[0] in _OURS
-    return _is_news_to_all(record) and (ours or record.levelno >= logging.ERROR)
+    return _is_no_user_error(record) and (ours or record.levelno >= logging.ERROR)
 
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Passes what native code writes to descriptor 2 through `library_log`; Python's own `sys.stderr` goes around it.
+    """Sends the output of native code to descriptor 2 through `library_log`, but not that of Python's `sys.stderr`.
 
-    A block that raises shows what was kept; so does a process that ends in the middle of it.
+    The kept lines are shown if the block raises, or if the process ends inside it.
     """
     with contextlib.ExitStack() as stack:
         try:
             direct = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding)
             command = [sys.executable, "-I", "-S", library_log.__file__]
             log = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=direct, bufsize=0)
-        except (OSError, AttributeError):  # no stderr, or no room for a process
+        except (OSError, AttributeError):  # there is no stderr, or no further process can be started
             yield
             return
-        stack.callback(_finish, log, direct, sys.stderr)
+        assert log.stdin  # it is a pipe
+        stack.callback(_finish, log, log.stdin, direct, sys.stderr)
         os.dup2(log.stdin.fileno(), 2)
         sys.stderr = LenientStream(direct)
         yield
@@ -66,10 +69,10 @@ def quiet_libraries() -> Iterator[None]:
             os.write(2, library_log.WENT_WELL)
 
 
-def _finish(log: subprocess.Popen, direct: TextIO, stderr: TextIO) -> None:
-    """Gives descriptor 2 back and waits for the last words, unless a child that lives on still holds it."""
+def _finish(log: subprocess.Popen[bytes], pipe: IO[bytes], direct: TextIO, stderr: TextIO) -> None:
+    """Restores descriptor 2, and waits for the filter to end; not forever, as a child may still hold its input."""
     os.dup2(direct.fileno(), 2)
     sys.stderr = stderr
-    log.stdin.close()
+    pipe.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        log.wait(_LAST_WORDS_SECONDS)
+        log.wait(_WAIT_SECONDS)

@@ -1,57 +1,70 @@
-"""`tfdnc verify` and `tfdnc publish`: replays what a bundle answered at export, and puts it where servers look."""
+"""`tfdnc publish`: verifies a bundle, and copies it into a model base path that servers watch."""
 
 import argparse
 from functools import partial
 from pathlib import Path
 
-from tensorflow_serving.apis import model_pb2
-
-from serving.bundles import replay
-from serving.bundles.publish import publish
-from serving.bundles.verify import Ask, Report, find_version, verify
-from serving.client import Tls
-from tfdnc.cli import screen
+from tfdnc.cli import screen, shared_flags
+from tfdnc.cli.flag_types import count
 from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.errors import UserError
 
 
-def verify_bundle(arguments: argparse.Namespace) -> None:
-    """Verifies the latest version of a bundle, in a fresh process or on a server."""
-    path = find_version(arguments.bundle)
-    _check(path, path, _server(arguments) if arguments.target else None)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the bundle, the base path, the number of the version, and conditions."""
+    shared_flags.add_bundle(parser)
+    parser.add_argument("base_path", type=Path, metavar="MODEL_BASE_PATH", help="made if it is not there")
+    parser.add_argument("--version", type=count, help="number of the version (default: one above the highest)")
+    parser.add_argument("--keep", type=count, metavar="N", help="leave N versions, remove the oldest (default: all)")
+    parser.add_argument("--reason", help="kept in the record of the version")
+    parser.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="publish only if this holds on --log, such as 'recall@50 >= 0.98 * current'; may be given several times",
+    )
+    shared_flags.add_next_events(parser, required=False)
 
 
-def _server(arguments: argparse.Namespace) -> Ask:
-    model = model_pb2.ModelSpec(name=arguments.model_name)
-    if arguments.version is not None:
-        model.version.value = arguments.version
-    if arguments.label is not None:  # an empty one is a label too
-        model.version_label = arguments.label
-    tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
-    return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)
+def run(arguments: argparse.Namespace) -> None:
+    """Copies the latest version of a bundle into a model base path, if it is verified and meets all conditions."""
+    from serving.bundles.publish import latest, publish
+    from serving.bundles.verify import find_version
+    from tfdnc.cli.verification import check_version
 
-
-def publish_version(arguments: argparse.Namespace) -> None:
-    """Copies the latest version of a bundle into a model base path, if the copy is verified."""
     source = find_version(arguments.bundle)
-    check = partial(_check, source)
-    final = publish(source, arguments.base_path, check, arguments.version, arguments.keep)
+    note = {"reason": arguments.reason} if arguments.reason else {}
+    current = latest(arguments.base_path) if arguments.base_path.is_dir() else None
+    if arguments.require:
+        note |= _require(arguments, source, current)
+    check = partial(check_version, source)
+    final = publish(source, arguments.base_path, check, arguments.version, arguments.keep, note)
     screen.console.print(f"Published {source} as {final}", soft_wrap=True)
 
 
-def _check(name: Path, path: Path, ask: Ask | None = None) -> None:
-    """Verifies the version at `path` and shows it as `name`; raises a `UserError` about the first mismatch."""
-    with last_log_line("verify"):
-        report = verify(path, ask)
-    _show(name, report)
-    if report.mismatch:
-        raise UserError(f"{name} does not answer what it answered when it was exported: {report.mismatch}")
+def _require(arguments: argparse.Namespace, source: Path, current: int | None) -> dict:
+    """Returns what the record says about the conditions; raises a `UserError` for those that do not hold."""
+    from serving.bundles import conditions
+    from serving.bundles.bundle import versions_in
+    from tfdnc.cli.version_figures import compare_versions, show
 
-
-def _show(name: Path, report: Report) -> None:
-    headers = ("signature", "requests", "equal", "largest difference", "worst overlap")
-    made = screen.table_of_figures(f"Recorded requests of {name}", *headers)
-    for row in report.signatures:
-        figures = (f"{row.requests}", f"{row.equal}", f"{row.difference:.2g}", f"{row.overlap:.4f}")
-        made.add_row(row.signature, *figures)
-    screen.print_figures(made)
+    wanted = [conditions.parse(text) for text in arguments.require]
+    if not arguments.log:
+        raise UserError("Expected --log with --require: the conditions are about lists for the users of a log.")
+    if current is None:
+        screen.console.print(f"No version is in {arguments.base_path} yet: there is nothing to compare with.")
+        return {"conditions": []}
+    old = versions_in(arguments.base_path)[current]
+    cutoffs = [condition.cutoff for condition in wanted if condition.cutoff]
+    with last_log_line("compare"):
+        found = compare_versions(old, source, arguments, cutoffs or [10])
+    show(found, f"version {current}", "new")
+    checked = [conditions.check(condition, found) for condition in wanted]
+    failed = [
+        f"{one.condition.text} (it is {one.value:.4g}, the bound {one.bound:.4g})" for one in checked if not one.holds
+    ]
+    if failed:
+        raise UserError(f"{source} is not published, because these conditions do not hold: {'; '.join(failed)}.")
+    about = [{"condition": one.condition.text, "value": one.value, "bound": one.bound} for one in checked]
+    return {"compared_with": current, "conditions": about}

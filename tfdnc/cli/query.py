@@ -1,151 +1,56 @@
-"""`tfdnc query`: who was asked for, what they watched, and what comes back, by cluster."""
+"""`tfdnc query`: asks a server for the candidates of one user."""
 
 import argparse
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
-import numpy as np
-from rich.text import Text
-
-from serving.bundles.bundle import read_manifest as read_bundle_manifest
-from serving.bundles.verify import find_version
-from serving.client import Retrieval, RetrievalClient, RetrievalError, Tls
-from tfdnc.cli import screen
-from tfdnc.cli.cluster_flags import cluster_wishes
-from tfdnc.cli.query_user import User, find_user
-from tfdnc.cli.reach import await_model, unknown_model
-from tfdnc.contracts import schema
-from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.items import ItemTable, read_items
-from tfdnc.pipeline import stations
-from tfdnc.pipeline.engine import read_manifest
-
-_SHOWN_HISTORY = 8
-_SHOWN_PER_CLUSTER = 5
+from tfdnc.cli import shared_flags
+from tfdnc.cli.cluster_flags import add_cluster_flags
+from tfdnc.cli.flag_types import at_least_zero, count
 
 
-def query(arguments: argparse.Namespace) -> None:
-    """Sends one user's history, what comes before the test target, and shows the answer."""
-    if arguments.start_server and (arguments.tls_roots or arguments.label):
-        raise UserError(
-            "Expected --start-server or the --tls-roots and --label of a server that runs, got both: the server of a "
-            "query has neither. Drop one."
-        )
-    run = arguments.run or _newest_run(arguments.runs)
-    # What the bundle was made with: a command for some stations may have rewritten the config of the run since.
-    manifest = read_bundle_manifest(find_version(run / stations.EXPORT.folder))
-    items = read_items(run / stations.CLUSTER.folder)
-    if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
-        raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
-    reads_times = manifest["config"]["model"]["times"]
-    user = find_user(arguments, run, items, reads_times)
-    tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
-    options = {"label": arguments.label, "tls": tls}
-    with _target(arguments, run) as target, RetrievalClient(target, arguments.model_name, **options) as client:
-        try:
-            await_model(client, arguments.wait)
-            answer = _ask(client, user, reads_times, arguments)
-        except RetrievalError as error:
-            if error.code is not grpc.StatusCode.NOT_FOUND or arguments.label:
-                raise
-            names = {schema.MODEL_NAME, *(folder.name for folder in run.parent.iterdir())}
-            raise unknown_model(target, arguments.model_name, names, tls=tls) from error
-    if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
-        raise UserError(
-            f"Expected a server of {run / stations.EXPORT.folder} at {target}, but it answers with clusters or items "
-            "that this run does not have: start it on this bundle, or name its run with --run."
-        )
-    _show_user(run, user, items)
-    _show_answer(answer, user, items, _merge_of(arguments))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the user, the controls of the list, and the server."""
+    _add_user(parser)
+    parser.add_argument("--run", type=Path, help="run to take the user from (default: the newest bundle in --runs)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    merges = parser.add_mutually_exclusive_group()
+    merges.add_argument(
+        "--alpha", type=at_least_zero, help="quota sharpness, 0 or more; without it, the bundle's own merge"
+    )
+    merges.add_argument("--joint-alpha", type=at_least_zero, help="sharpness of the joint merge, 0 or more")
+    parser.add_argument("--num-candidates", type=count, default=50, help="length of the list (default: 50)")
+    _add_server(parser)
+    parser.add_argument("--exclude", nargs="+", metavar="ITEM", help="item ids that must not come back")
+    add_cluster_flags(parser)
 
 
-def _ask(client: RetrievalClient, user: User, reads_times: bool, arguments: argparse.Namespace) -> Retrieval:
-    controls = {"exclude": [arguments.exclude]} if arguments.exclude else {}
-    if arguments.joint_alpha is not None:
-        controls["joint_alpha"] = arguments.joint_alpha
-    controls |= cluster_wishes(arguments)
-    if reads_times:
-        controls["times"] = [user.times]
-        if user.request_time is not None:
-            controls["request_time"] = user.request_time
-    try:
-        [answer] = client.retrieve([user.history], arguments.num_candidates, arguments.alpha, **controls)
-    except ValueError as error:  # a cluster that is not there, wishes that no list can meet
-        raise UserError(str(error)) from error
-    return answer
+def run(arguments: argparse.Namespace) -> None:
+    """Sends the history of one user, the events before the test target, and shows the answer."""
+    from tfdnc.cli.query_answer import query
+
+    query(arguments)
 
 
-def _newest_run(runs: Path) -> Path:
-    bundles = [folder for folder in runs.glob(f"*/{stations.EXPORT.folder}") if read_manifest(folder)]
-    if not bundles:
-        raise UserError(f"Expected a run with a bundle in {runs}, found none: run `tfdnc run CONFIG` first.")
-    return max(bundles, key=lambda folder: folder.stat().st_mtime).parent
+def _add_user(parser: argparse.ArgumentParser) -> None:
+    user = parser.add_mutually_exclusive_group()
+    user.add_argument("--user", help="user id of the log (default: the first one with an event held out for testing)")
+    user.add_argument("--history", nargs="*", metavar="ITEM", help="item ids, oldest first, of a user not in the log")
+    parser.add_argument(
+        "--history-times", type=int, nargs="*", metavar="TIME", help="times of --history, as in the log"
+    )
+    parser.add_argument("--request-time", type=int, metavar="TIME", help="when the user of --history asks")
 
 
-@contextlib.contextmanager
-def _target(arguments: argparse.Namespace, run: Path) -> Iterator[str]:
-    """The address to ask, of a running server or of one started for this query."""
-    if not arguments.start_server:
-        yield arguments.target
-        return
-    from serving.server import running
-
-    with running(run / stations.EXPORT.folder, model_name=arguments.model_name) as server:
-        screen.console.print(f"Started an embedded server at {server.address}")
-        yield server.address
-
-
-def _show_user(run: Path, user: User, items: ItemTable) -> None:
-    row_of = _rows_by_id(items)
-    known = [row_of[item] for item in user.history if item in row_of]
-    shown = known[-_SHOWN_HISTORY:]
-    who = "A user with this history" if user.name is None else f"User {user.name}"
-    table = screen.table(f"{who} of {run}: {len(known)} events, the latest", "", "item", "cluster")
-    for age, row in zip(range(len(shown), 0, -1), shown, strict=True):
-        table.add_row(f"-{age}", items.titles[row], _cluster_of(row, items))
-    if user.held_out is not None:
-        row = row_of[user.held_out]
-        table.add_row("next", Text(items.titles[row], style="bold"), _cluster_of(row, items), end_section=True)
-    screen.console.print(table)
-
-
-def _merge_of(arguments: argparse.Namespace) -> str:
-    if arguments.quotas:
-        return "the given quotas"
-    for method, alpha in (("quota", arguments.alpha), ("joint", arguments.joint_alpha)):
-        if alpha is not None:
-            return f"{method}, alpha {alpha:g}"
-    return "the bundle's own merge"
-
-
-def _show_answer(answer: Retrieval, user: User, items: ItemTable, merge: str) -> None:
-    title = f"{len(answer.item_ids)} candidates by {merge}"
-    table = screen.table(title, "cluster", "intent", "items", "best of them (place in the list)")
-    place_of = {item_id: place for place, item_id in enumerate(answer.item_ids, 1)}
-    row_of = _rows_by_id(items)
-    for cluster in np.argsort(-answer.intent, kind="stable"):
-        mine = [i for i, of in zip(answer.item_ids, answer.cluster_ids, strict=True) if of == cluster]
-        best = [f"{items.titles[row_of[i]]} ({place_of[i]})" for i in mine[:_SHOWN_PER_CLUSTER]]
-        bar = ("#" if screen.console.options.ascii_only else "█") * round(10 * answer.intent[cluster])
-        intent = f"{answer.intent[cluster]:.3f} {bar}"
-        table.add_row(items.cluster_names[cluster], intent, str(answer.quotas[cluster]), ", ".join(best))
-    screen.console.print(table)
-    if user.name is None:
-        return
-    if user.held_out is None:
-        screen.console.print("No event of this user is held out for testing.\n", soft_wrap=True)
-        return
-    place = place_of.get(user.held_out)
-    verdict = f"at place {place}" if place else "not among them"
-    title = items.titles[row_of[user.held_out]]
-    screen.console.print(f"The held-out next item, {title}, is {verdict}.\n", soft_wrap=True)
-
-
-def _rows_by_id(items: ItemTable) -> dict[str, int]:
-    return {item_id: row for row, item_id in enumerate(items.item_ids)}
-
-
-def _cluster_of(row: int, items: ItemTable) -> str:
-    return items.cluster_names[items.clusters[row]]
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", default="127.0.0.1:8500", help="server address (default: 127.0.0.1:8500)")
+    parser.add_argument("--start-server", action="store_true", help="serve the run's bundle for the time of the query")
+    parser.add_argument(
+        "--wait",
+        type=at_least_zero,
+        default=120.0,
+        metavar="SECONDS",
+        help="for a server that is starting (default: 120)",
+    )
+    shared_flags.add_model_name(parser, "name the server has for the bundle")
+    parser.add_argument("--label", help="label of the version to ask, such as stable (default: the latest version)")
+    shared_flags.add_tls(parser)

@@ -1,8 +1,8 @@
-"""The user that a query is about: one of the log, or a history that was typed."""
+"""The user of a query: a user of the log, or a history on the command line."""
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -18,13 +18,13 @@ _SHOWN_UNKNOWN = 8
 
 
 class User(NamedTuple):
-    """The history to send, and the facts about the user beside it."""
+    """The user's history to send, and the test target."""
 
-    name: str | None  # id in the log; None of a history that was typed
-    history: list[str]  # item ids, oldest first; unknown ones among them if they were typed
-    times: list[int]  # of the history; empty where they are not known
-    request_time: int | None  # when the held-out item came, else when the last item did; None where it is not known
-    held_out: str | None  # item id of the test target, which no model has seen; None where the user has none
+    name: str | None  # id in the log; None for a history on the command line
+    history: list[str]  # item ids, oldest first; those on the command line may be unknown
+    times: list[int]  # times of the history; empty if unknown
+    request_time: int | None  # time of the held-out item, else of the last item; None if unknown
+    held_out: str | None  # item id of the test target, which no model has seen; None if the user has none
 
 
 def find_user(arguments: argparse.Namespace, run: Path, items: ItemTable, reads_times: bool) -> User:
@@ -79,7 +79,7 @@ def _of_log(run: Path, items: ItemTable, user_id: str) -> User:
 
 def _first(run: Path, items: ItemTable) -> User:
     sequences = ds.dataset(_sequences(run))
-    for rows in (ds.field("test") > 0, None):  # one with a history and a test target, else any
+    for rows in (ds.field("test") > 0, None):  # a user with a history and a test target, else any user
         found = sequences.head(1, columns=_COLUMNS, filter=rows).to_pylist()
         if found:
             return _read(found[0], items)
@@ -90,7 +90,7 @@ def _sequences(run: Path) -> Path:
     return run / stations.PREPARE.folder / schema.SEQUENCES
 
 
-def _read(row: dict, items: ItemTable) -> User:
+def _read(row: dict[str, Any], items: ItemTable) -> User:
     id_of = np.empty(len(items.item_ids) + 1, object)
     id_of[items.sequence_indices] = items.item_ids
     ids, times, test = id_of[np.array(row["items"])].tolist(), row["times"], row["test"]

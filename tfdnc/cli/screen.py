@@ -1,8 +1,9 @@
-"""Shows what stations found: a line each, and tables."""
+"""Output of stations on the screen: a line each, and the tables of the report."""
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import rich
 from rich import box
@@ -12,12 +13,12 @@ from tfdnc.contracts.narrow import drop_columns
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.pipeline.engine import Outcome, Station
 
-# The console of the process, which libraries and the bar of a training print on too. Ids and titles are data, whatever
-# brackets they hold.
+# The console of the process, which libraries and the progress bar of a training use too. Ids and titles are data: the
+# brackets in them are no markup.
 rich.reconfigure(highlight=False, markup=False)
 console = rich.get_console()
 if not console.is_terminal and "COLUMNS" not in os.environ:
-    console.width = 100  # what reports are made for; a file or a pipe would have 80
+    console.width = 100  # the width of reports; a file or a pipe would have 80
 
 
 def station_started(station: Station) -> None:
@@ -26,21 +27,21 @@ def station_started(station: Station) -> None:
 
 
 def station_ended(station: Station, outcome: Outcome) -> None:
-    """Shows the headline of a station, and how long it ran or why it did not have to."""
-    when = f"{outcome.seconds:.1f} s"
+    """Shows the headline of a station, and its duration or the reason why it did not run."""
+    status = f"{outcome.seconds:.1f} s"
     if outcome.skipped:
-        when = f"adopted from {outcome.adopted}" if outcome.adopted else "unchanged"
-    console.print(f"    {when:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
+        status = f"adopted from {outcome.adopted}" if outcome.adopted else "unchanged"
+    console.print(f"    {status:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
 
 
 def table(title: str, *headers: str) -> Table:
-    """Prints a title and returns a table below it, ready for rows; print it when they are in."""
+    """Prints a title and returns an empty table; the caller adds the rows and prints it."""
     console.print(f"\n{title}", style="bold", soft_wrap=True)
     return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
 def table_of_figures(title: str, *headers: str) -> Table:
-    """As `table`, with names in the first column and figures in the others; `print_figures` prints it."""
+    """Prints a title and returns an empty table with figures in all but the first column, for `print_figures`."""
     made = table(title, *headers)
     for column in made.columns[1:]:
         column.justify, column.no_wrap = "right", True
@@ -48,21 +49,21 @@ def table_of_figures(title: str, *headers: str) -> Table:
 
 
 def print_figures(made: Table, whole: Path | None = None) -> None:
-    """Prints a table of figures, without the last columns where the screen is too narrow; `whole` has all of it."""
-    gone = drop_columns(made, console)
+    """Prints a table of figures, without the last columns if the screen is too narrow; the file `whole` has all."""
+    dropped = drop_columns(made, console)
     console.print(made)
-    if gone:
-        place = f"; {whole} has all" if whole else ""
-        console.print(f"{console.width} columns are too narrow for {', '.join(gone)}{place}.", soft_wrap=True)
+    if dropped:
+        source = f"; {whole} has all" if whole else ""
+        console.print(f"{console.width} columns are too narrow for {', '.join(dropped)}{source}.", soft_wrap=True)
 
 
-def show_report(report: dict, path: Path, curves: str | None = None) -> None:
+def show_report(report: dict[str, Any], path: Path, curves: str | None = None) -> None:
     """Prints an evaluation report: merges against popularity, within clusters, intent, the curves over alpha.
 
     Args:
-        report: what `report.json` holds.
-        path: of that file.
-        curves: a command that shows the curves; None shows them.
+        report: content of `report.json`.
+        path: path of that file.
+        curves: command that shows the curves over alpha; None shows them here.
     """
     sizes = sizes_of(report["merge"])
     last = sizes[-1]
@@ -88,8 +89,8 @@ def show_report(report: dict, path: Path, curves: str | None = None) -> None:
         )
 
 
-def _summary_rows(report: dict) -> dict[str, dict]:
-    """Name -> figures of the lists that matter."""
+def _summary_rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the figures of the main lists by name."""
     rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
     if report["without_times"]:
         rows[f"{report['merge_method']}, no times sent"] = report["without_times"]
@@ -98,19 +99,19 @@ def _summary_rows(report: dict) -> dict[str, dict]:
     return rows
 
 
-def _curve_rows(report: dict) -> dict[str, dict]:
-    """Name -> figures along the curves over alpha."""
+def _curve_rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the figures of the curves over alpha by name."""
     rows = {f"alpha {point['alpha']:g}": point for point in report["alpha_curve"]}
     return rows | {f"joint, alpha {point['alpha']:g}": point for point in report["joint_curve"]}
 
 
-def _ceiling_row(report: dict) -> dict[str, dict]:
-    """The list of a user whose next cluster is known; with one cluster that would be the list itself."""
+def _ceiling_row(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the figures with the next cluster given; none for one cluster, where they are those of the list."""
     return {"oracle intent": report["within_cluster"]} if report["judged_by"] else {}
 
 
-def _notes(report: dict, last: int) -> Iterator[str]:
-    """What a reader of the table has to know."""
+def _notes(report: dict[str, Any], last: int) -> Iterator[str]:
+    """Yields explanations of the table."""
     if report["judged_by"]:
         yield f"cover, entropy (nats): clusters in lists of {last}, by {report['judged_by']}."
     yield f"gini: how unevenly all lists of {last} use the items, 1 is most; ild: distance of their categories."
@@ -127,7 +128,7 @@ def _notes(report: dict, last: int) -> Iterator[str]:
         yield f"{cold['targets']:,} targets are cold items (no training event, or new to the clusters): {recall}."
 
 
-def _show_within_clusters(report: dict, path: Path) -> None:
+def _show_within_clusters(report: dict[str, Any], path: Path) -> None:
     by_cluster = report["within_cluster_by_cluster"]
     columns = [name for name in max(by_cluster, key=len) if name.startswith("recall")]
     rows = {row["name"]: row for row in by_cluster} | {"all": {"targets": report["users"], **report["within_cluster"]}}
@@ -136,7 +137,7 @@ def _show_within_clusters(report: dict, path: Path) -> None:
     _show_figures(made, rows, ["targets", *columns], path)
 
 
-def _show_figures(made: Table, rows: dict[str, dict], columns: Iterable[str], path: Path) -> None:
+def _show_figures(made: Table, rows: dict[str, dict[str, Any]], columns: Iterable[str], path: Path) -> None:
     for name, figures in rows.items():
         made.add_row(name, *(_figure(figures.get(key)) for key in columns))
     print_figures(made, path)

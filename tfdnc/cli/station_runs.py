@@ -1,4 +1,4 @@
-"""Runs the stations of one run, one after the other, and shows what happens."""
+"""Runs the stations of one run, one after the other, and shows their progress."""
 
 import contextlib
 from pathlib import Path
@@ -15,16 +15,16 @@ from tfdnc.training.workers import this_place
 
 
 def run_stations(config: ExperimentConfig, run: Path, last: str | None = None, force: bool = False) -> None:
-    """Runs the stations up to `last`, or all; the ones whose inputs are unchanged are skipped.
+    """Runs the stations up to `last`, or all, except those whose inputs are unchanged.
 
     Args:
         config: the experiment.
         run: folder of the run.
         last: name of a station.
-        force: run `last`, or all stations, although nothing changed.
+        force: runs `last`, or all stations, even if their inputs are unchanged.
 
     Raises:
-        UserError: the config has no such station, TensorFlow would not find files of the run, or a station refuses its
+        UserError: the config has no such station, TensorFlow cannot open the path of the run, or a station refuses its
             input.
     """
     tensorflow_path(run)
@@ -39,11 +39,11 @@ def run_stations(config: ExperimentConfig, run: Path, last: str | None = None, f
         _follow(config, run, force, last)
         return
     with lock_run(run):
-        _visit(wanted, config, run, force, last)
+        _run_each(wanted, config, run, force, last)
 
 
 def _follow(config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
-    """Trains as a worker that is not the chief, which alone writes the run's folder."""
+    """Trains as a worker that is not the chief; only the chief writes the run's folder."""
     if last not in (None, stations.TRAIN.name):
         raise UserError(f"Expected several workers for {stations.TRAIN.name} only, not {last}: unset TF_CONFIG.")
     screen.station_started(stations.TRAIN)
@@ -51,13 +51,13 @@ def _follow(config: ExperimentConfig, run: Path, force: bool, last: str | None) 
     screen.console.print("trained with the others" if worked else "nothing to do: the chief's training stands")
 
 
-def _visit(wanted: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
+def _run_each(wanted: list[Station], config: ExperimentConfig, run: Path, force: bool, last: str | None) -> None:
     for station in wanted:
         screen.station_started(station)
-        # Training shows its epochs by itself, and a terminal has room for one live display at a time.
+        # Training shows its epochs by itself, and a terminal has one live display at a time.
         with contextlib.nullcontext() if station is stations.TRAIN else last_log_line(station.name):
             outcome = run_station(station, config, run, force and last in (None, station.name))
-        if station is wanted[0]:  # not before: a run whose input is refused leaves nothing
+        if station is wanted[0]:  # after the first station, so that a run whose input is refused leaves no file
             stations.write_config(config, run)
         screen.station_ended(station, outcome)
         if station is stations.EVALUATE:

@@ -1,4 +1,4 @@
-"""Standard output and error that end no work: what cannot be encoded is replaced, a closed pipe goes quiet."""
+"""Standard output and error that never raise: letters that cannot be encoded are replaced, a closed pipe is ignored."""
 
 import codecs
 import contextlib
@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 _REPLACE = "tfdnc.replace"
 
@@ -15,12 +15,15 @@ _READER_GONE = {errno.EPIPE, errno.EIO}
 
 
 class LenientStream:
-    """A text stream whose `write` and `flush` raise nothing; all else is the stream's own.
+    """A text stream whose `write` and `flush` raise nothing; all other attributes are those of the stream.
 
-    After the first failure the descriptor leads to /dev/null, also for what the interpreter flushes at its exit.
+    After the first failure the descriptor leads to /dev/null, also for the output that the interpreter flushes at exit.
+
+    Args:
+        stream: the stream to write to.
 
     Attributes:
-        lost: why output was lost, of a stream that still had a reader; None if none was.
+        lost: error by which output was lost, although the stream had a reader; None if no output was lost.
     """
 
     def __init__(self, stream: TextIO):
@@ -29,7 +32,7 @@ class LenientStream:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_REPLACE)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
@@ -39,7 +42,7 @@ class LenientStream:
         return len(text)
 
     def flush(self) -> None:
-        """Hands over what is buffered."""
+        """Writes buffered text, as far as the descriptor allows."""
         with self._giving_up():
             self._stream.flush()
 
@@ -57,9 +60,9 @@ class LenientStream:
 
 @contextlib.contextmanager
 def lenient_streams() -> Iterator[list[LenientStream]]:
-    """Makes `sys.stdout` and `sys.stderr` lenient; yields the ones there are."""
+    """Makes `sys.stdout` and `sys.stderr` lenient; yields those that exist."""
     kept = sys.stdout, sys.stderr
-    made = [stream and LenientStream(stream) for stream in kept]  # None: the descriptor was closed at start
+    made = [stream and LenientStream(stream) for stream in kept]  # None if the descriptor was closed at start
     sys.stdout, sys.stderr = made
     try:
         yield [stream for stream in made if stream]
@@ -70,7 +73,7 @@ def lenient_streams() -> Iterator[list[LenientStream]]:
 
 
 def _replace(error: UnicodeError) -> tuple[bytes | str, int]:
-    """Returns one question mark per letter; bytes that Python took from a file name go back as they came."""
+    """Returns one question mark per letter; bytes that Python decoded from a file name are restored."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]

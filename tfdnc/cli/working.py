@@ -1,4 +1,4 @@
-"""Shows how far work is: one line that changes on a terminal, a line now and then elsewhere."""
+"""Progress of work on the screen: one changing line on a terminal, a line from time to time elsewhere."""
 
 import contextlib
 import logging
@@ -7,25 +7,30 @@ from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from beam_jobs.progress import PROGRESS, STEPS
 from tfdnc.cli import screen
 
 LINE_SECONDS = 15.0
-"""Least pause between two lines of one work where there is no terminal."""
+"""Shortest time between two lines without a terminal."""
 
 
 @contextlib.contextmanager
 def last_log_line(name: str) -> Iterator[None]:
-    """Shows what work called `name` last logged, or how far a step of it is if the record says so.
+    """Shows the last log record of the block, or the progress of a step if the record has one.
 
-    On a terminal nothing of it stays on the screen (`beam_jobs.progress` says what a step is). Elsewhere there is a
-    line every `LINE_SECONDS` at most: a log of a night's work stays short, and a job that hangs is seen.
+    On a terminal the line is removed at the end; `beam_jobs.progress` defines steps. Elsewhere there is a line every
+    `LINE_SECONDS` at most: the log of a long job stays short, and a job that hangs is noticed.
+
+    Args:
+        name: name of the work, shown before its first record.
     """
     with contextlib.ExitStack() as stack:
-        watcher = _Line(stack.enter_context(_display()), name) if screen.console.is_terminal else _Lines()
+        watcher: _Watcher = _Lines()
+        if screen.console.is_terminal:
+            watcher = _Line(stack.enter_context(_display()), name)
         loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
         for logger in loggers:
             logger.addHandler(watcher)
@@ -41,36 +46,36 @@ def _display() -> Progress:
 
 
 class _Watcher(logging.Handler):
-    """Adds up what records say is done of a step; one about another step, or about none, begins anew."""
+    """Sums the progress of a step over its records; a record of another step, or of none, starts anew."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._step, self._done = None, 0
+        self._step, self._done = "", 0
         self._parts: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         self._parts.update(getattr(record, STEPS, {}))
-        step, done, counts = getattr(record, PROGRESS, (None, 0, {}))
-        begins = step is None or step != self._step
+        step, done, counts = getattr(record, PROGRESS, ("", 0, {}))
+        begins = not step or step != self._step
         if begins:
             self._step, self._done = step, 0
             self._counts.clear()
         self._done += done
         self._counts.update(counts)
-        self.show(record.getMessage() if step is None else self._so_far(), begins)
+        self.show(self._progress() if step else record.getMessage(), begins)
 
     def show(self, text: str, begins: bool) -> None:
-        """Shows a line; `begins` says that it is about something else than the one before."""
+        """Shows a line; `begins` is True for one about another step than the line before."""
         raise NotImplementedError
 
-    def _so_far(self) -> str:
+    def _progress(self) -> str:
         parts = f"{self._step} {self._done:,} of {self._parts[self._step]:,}"
         return ", ".join([parts, *(f"{count:,} {name}" for name, count in self._counts.items() if count)])
 
 
 class _Line(_Watcher):
-    """The line of a terminal, with a bar where there is a total."""
+    """One line on a terminal, with a bar if there is a total."""
 
     def __init__(self, shown: Progress, name: str):
         super().__init__()
@@ -86,9 +91,9 @@ class _Line(_Watcher):
 
 
 class _Lines(_Watcher):
-    """Lines that stay."""
+    """Lines in a file or a pipe."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._next = time.monotonic() + LINE_SECONDS
 
@@ -98,15 +103,19 @@ class _Lines(_Watcher):
             screen.console.print(f"    {text}", soft_wrap=True)
 
 
-class _Bar(BarColumn):
-    """A bar where there is a total."""
+class _Bar(ProgressColumn):
+    """A bar if there is a total."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = BarColumn()
 
     def render(self, task: Task) -> RenderableType:
-        return Text() if task.total is None else super().render(task)
+        return Text() if task.total is None else self._bar.render(task)
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """The time that is left where there is a total."""
+    """The time left if there is a total."""
 
     def render(self, task: Task) -> Text:
         return Text() if task.total is None else super().render(task)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from beam_jobs.command import run_command
 from tfdnc.clustering.station import build_clusters
+from tfdnc.contracts.config import ExperimentConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,8 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Sequences and vocabulary -> clustered items.")
     parser.add_argument("--prepared", required=True, type=Path, help="folder that beam_jobs.sequences wrote")
 
-    def job(flags, config, output, runner_args):
-        return build_clusters(flags.prepared, config.cluster, config.seed, output, runner_args)
+    def job(
+        flags: argparse.Namespace, config: ExperimentConfig, output: str, runner_args: list[str]
+    ) -> dict[str, float]:
+        return build_clusters(flags.prepared, config.cluster, config.seed, Path(output), runner_args)
 
     return run_command(parser, argv, job)
 

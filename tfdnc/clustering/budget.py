@@ -1,4 +1,4 @@
-"""How long Word2Vec may train: epochs and users that keep within a budget of trained words."""
+"""Plan of a Word2Vec training: epochs and users that keep within a budget of trained words."""
 
 import logging
 import math
@@ -11,12 +11,12 @@ from tfdnc.contracts.config import ClusterConfig
 logger = logging.getLogger(__name__)
 
 ENOUGH_PER_ITEM = 500
-"""Trained words per item below which clusters became poor; measured in docs/results.md."""
+"""Trained words per item below which clusters became poor, as measured in docs/results.md."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is read: `epochs` over the share `user_share` of the users, with gensim's `sample`."""
+    """Part of the log to train on: `epochs` over the share `user_share` of the users, with gensim's `sample`."""
 
     epochs: int
     user_share: float
@@ -26,15 +26,15 @@ class Plan:
 def plan_training(counts: np.ndarray, config: ClusterConfig) -> Plan:
     """Returns the configured epochs over all users where they keep within `config.max_words`, else fewer words.
 
-    Epochs are given up first, down to one. If that one is still too long, a sample of the users is read. (Thinning the
-    events of everybody instead, by a lower `sample`, takes neighbours apart: clusters became worse on MovieLens-1M.)
+    Epochs are reduced first, down to one. If one epoch is still too long, a sample of the users is read. A lower
+    `sample`, which drops events of all users, would separate neighbours: clusters became worse on MovieLens-1M.
 
     Args:
         counts: int [N] events of each item.
         config: `epochs`, `sample`, `max_words`.
     """
     # Down-sampling is meant for items far above average. On a small catalogue every item is a large share of the
-    # log, and a fixed threshold would drop most of it (clusters of 160 items came out worse than by chance).
+    # log, and a fixed threshold would drop most of it: clusters of 160 items were worse than random ones.
     sample = max(config.sample, 1.0 / len(counts)) if config.sample else 0
     words = words_per_epoch(counts, sample)
     if words * config.epochs <= config.max_words:
@@ -60,9 +60,9 @@ def plan_training(counts: np.ndarray, config: ClusterConfig) -> Plan:
 
 
 def words_per_epoch(counts: np.ndarray, sample: float) -> float:
-    """Returns how many events of a log gensim is expected to keep.
+    """Returns the expected number of events that gensim keeps of a log.
 
-    Those of an item with f = count / (sample * events) stay with probability f^-1/2 + f^-1, at most 1.
+    An event of an item with f = count / (sample * events) stays with probability f^-1/2 + f^-1, at most 1.
     """
     if not sample:
         return float(counts.sum())

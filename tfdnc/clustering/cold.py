@@ -1,49 +1,51 @@
-"""Cold items: a cluster for those that a clusterer has no place for, without a look at held-out events."""
+"""Clusters for cold items, which a clusterer leaves unassigned; held-out events are not read."""
 
 import heapq
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-NO_PLACE = -1
-"""What a clusterer gives an item that it has no place for."""
+UNASSIGNED = -1
+"""Label of an item that a clusterer assigns to no cluster."""
 
 
 _SMOOTHING = 0.5
-"""Added to how many items of a cluster have a trait: none has not yet said never (Jeffreys' prior)."""
+"""Added to the number of items of a cluster that have a trait (Jeffreys' prior), so that 0 is not impossible."""
 
 
-def place_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np.ndarray:
-    """Gives the items without a place a cluster.
+def assign_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np.ndarray:
+    """Assigns the unassigned items to clusters, by naive Bayes on their traits.
 
-    Such an item goes to the cluster k with the most items like it, by naive Bayes: the largest n_k prod_f (n_kf / n_k)
-    over its traits f that placed items have, n_kf of the n_k placed items of k (ties: the lowest cluster id). With one
-    trait that is where most of its kind are. Items of no such trait go, one after the other, to the cluster that is
-    then the smallest: they disturb its competition least, and many of them do not pile up in one.
+    Let cluster k have n_k assigned items, n_kf of them with trait f. A cold item goes to the cluster with the largest
+    n_k prod_f (n_kf / n_k) over those of its traits that assigned items have; ties go to the lowest cluster id. With
+    one trait that is the cluster with the most items of this trait.
+
+    Items without such a trait go, one after the other, to the cluster that is then the smallest. So they do not all end
+    in one cluster, and compete with few items.
 
     Args:
-        labels: int [N], any ids from 0 on, `NO_PLACE` for the items to place; somebody has a place.
-        traits: N lists of what tells items from others, each trait once; empty for an item of which nothing is known.
+        labels: int [N], any ids from 0 on, `UNASSIGNED` for the cold items; at least one item is assigned.
+        traits: N lists of features or categories, each at most once; empty for an item without any.
 
     Returns:
-        int [N] of the ids that occur in `labels`, without `NO_PLACE`.
+        int [N] of the ids that occur in `labels`, without `UNASSIGNED`.
     """
-    placed, cold = np.flatnonzero(labels != NO_PLACE), np.flatnonzero(labels == NO_PLACE)
-    ids, label = np.unique(labels[placed], return_inverse=True)
-    asked = {trait for item in cold for trait in traits[item]}
-    kin = _count_traits(label, ([name for name in traits[item] if name in asked] for item in placed), len(ids))
+    assigned, cold = np.flatnonzero(labels != UNASSIGNED).tolist(), np.flatnonzero(labels == UNASSIGNED).tolist()
+    ids, label = np.unique(labels[assigned], return_inverse=True)
+    wanted = {trait for item in cold for trait in traits[item]}
+    counts_of = _count_traits(label, ([name for name in traits[item] if name in wanted] for item in assigned), len(ids))
     log_sizes = np.log(np.bincount(label))
-    result, strangers = labels.copy(), []
+    result, without_traits = labels.copy(), []
     for item in cold:
-        counts = [kin[trait] for trait in traits[item] if trait in kin]
+        counts = [counts_of[trait] for trait in traits[item] if trait in counts_of]
         if counts:
             likelihood = np.log(np.add(counts, _SMOOTHING)).sum(axis=0)
             result[item] = ids[np.argmax(likelihood + (1 - len(counts)) * log_sizes)]
         else:
-            strangers.append(item)
+            without_traits.append(item)
     smallest = [(int((result == cluster).sum()), int(cluster)) for cluster in ids]
     heapq.heapify(smallest)
-    for item in strangers:
+    for item in without_traits:
         size, cluster = smallest[0]
         result[item] = cluster
         heapq.heapreplace(smallest, (size + 1, cluster))
@@ -51,7 +53,7 @@ def place_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np.
 
 
 def _count_traits(label: np.ndarray, traits: Iterable[Sequence[str]], size: int) -> dict[str, np.ndarray]:
-    """How many items of each of `size` clusters have a trait."""
+    """Returns for every trait int64 [size], the number of items of each cluster that have it."""
     counts: dict[str, np.ndarray] = {}
     for cluster, own in zip(label, traits, strict=True):
         for trait in own:

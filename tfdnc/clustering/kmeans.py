@@ -1,4 +1,4 @@
-"""K-means on the direction of item vectors, the last step of every clusterer that makes vectors."""
+"""K-means on the directions of item vectors, the last step of every clusterer that learns vectors."""
 
 import logging
 import warnings
@@ -16,14 +16,14 @@ RESTARTS = 5
 def cluster_directions(vectors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
     """Returns int [W]: the cluster of each of the vectors `[W, D]`, none of them zero, by direction alone.
 
-    Vector length grows with popularity (skip-gram: correlation .39 with log count on ML-1M), so without normalising
-    K-means would in part sort the items by popularity.
+    The length of a skip-gram vector grows with popularity (its correlation with log count is .39 on ML-1M). Without
+    normalising, K-means would in part sort the items by popularity.
     """
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     kmeans = KMeans(num_clusters, n_init=RESTARTS, random_state=seed % 2**32)
-    # Threads add their partial sums in the order they finish, which changes the last bits and now and then an item.
+    # Threads add their partial sums in any order: that changes the last bits, and sometimes the cluster of an item.
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct vectors than K: said below
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct vectors than K: logged below
         labels = kmeans.fit_predict(directions)
     found = len(np.unique(labels))
     if found < num_clusters:

@@ -1,4 +1,4 @@
-"""What a clusterer may see of prepare's output: the training part of every sequence, and the vocabulary."""
+"""The training log that clusterers read: the training part of every sequence, and the vocabulary."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +22,9 @@ class TrainingLog:
         files: the sequence files.
         counts: int64 [N] training events of each item, in order of `sequence_index` 1..N; 0 for cold items.
         vocabulary: table of `schema.VOCABULARY_SCHEMA`, N rows.
-        scratch: folder for the intermediate files of a clusterer; whoever opened the log removes it.
+        scratch: folder for the intermediate files of a clusterer; the caller of `read_training_log` removes it.
         runner_args: flags for Beam, of a clusterer that runs a job over the files.
-        sampling: share of the users that are read, and the seed that picks them; None: all of them.
+        sampling: share of the users that are read, and the seed that picks them; None for all users.
     """
 
     files: tuple[Path, ...]
@@ -36,11 +36,11 @@ class TrainingLog:
 
     @property
     def num_items(self) -> int:
-        """N, cold items included."""
+        """Number N of items, cold ones included."""
         return self.vocabulary.num_rows
 
     def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields the items 1..N of every file, user after user, oldest first, and how many each of its users has."""
+        """Yields for every file its items 1..N, user after user, oldest first, and the number of items per user."""
         for number, path in enumerate(self.files):
             items, lengths = training_part(path)
             if self.sampling is not None:
@@ -50,12 +50,14 @@ class TrainingLog:
             yield items, lengths
 
     def some_users(self, share: float, seed: int) -> "TrainingLog":
-        """Returns the log of a random share of the users: the vocabulary stays, the counts are theirs."""
+        """Returns the log of a random share of the users, with their counts and the whole vocabulary."""
         if share == 1:
             return self
         log = replace(self, sampling=(share, seed))
-        counts = sum(np.bincount(items, minlength=self.num_items + 1)[1:] for items, _ in log.parts())
-        return replace(log, counts=counts)
+        counts = np.zeros(self.num_items + 1, np.int64)
+        for items, _ in log.parts():
+            counts += np.bincount(items, minlength=len(counts))
+        return replace(log, counts=counts[1:])
 
     def item_ids(self) -> list[str]:
         """Returns the N item ids of the log."""
@@ -67,7 +69,7 @@ class TrainingLog:
         return np.array([values[0] if values else None for values in lists], dtype=object)
 
     def traits(self) -> list[list[str]]:
-        """Returns what is known of each of the N items: its features, or its first category if no item has any."""
+        """Returns the features of each of the N items, or its first category if no item has features."""
         features = self.vocabulary["features"].to_pylist()
         if any(features):
             return [own or [] for own in features]
@@ -75,7 +77,7 @@ class TrainingLog:
 
 
 def read_training_log(prepared: Path, scratch: Path, runner_args: Sequence[str] = ()) -> TrainingLog:
-    """Opens what `tfdnc prepare` wrote, and counts its training events.
+    """Opens the output folder of `tfdnc prepare`, and counts its training events.
 
     Raises:
         UserError: the folder is not prepare's whole output, is damaged or empty, or its sequences name items outside
@@ -101,7 +103,7 @@ def read_training_log(prepared: Path, scratch: Path, runner_args: Sequence[str] 
 
 
 def _count_items(prepared: Path, files: Iterable[Path], num_items: int) -> np.ndarray:
-    """Returns the training events int64 [N] of each item."""
+    """Returns int64 [N], the training events of each item."""
     counts = np.zeros(num_items + 1, np.int64)
     for items, _ in map(training_part, files):
         if len(items) and (items.min() < 1 or items.max() > num_items):

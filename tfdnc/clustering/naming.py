@@ -1,4 +1,4 @@
-"""Names of clusters that a person can read: telling categories, else the era and the most popular titles."""
+"""Readable names of clusters: distinctive categories, else the years and the most popular titles."""
 
 import re
 from collections import Counter
@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 
 MIN_SUPPORT = 0.2
-"""A category names a cluster only if at least this share of the cluster's items bear it."""
+"""A category names a cluster only if at least this share of the cluster's items have it."""
 
 MIN_LIFT = 1.5
-"""... and if the cluster has it this many times as often as the whole catalogue."""
+"""A category names a cluster only if its share there is at least this many times its share in the catalogue."""
 
 MIN_DATED = 0.9
 """Years make a name only if at least this share of the cluster's titles end in one."""
@@ -18,7 +18,7 @@ MAX_CATEGORIES = 3
 NUM_TITLES = 2
 
 YEAR = re.compile(r"\((\d{4})\)\s*$")
-"""The usual way to write when something came out: "Alien (1979)"."""
+"""Year of release at the end of a title: "Alien (1979)"."""
 
 
 def top_items(members: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -35,11 +35,12 @@ def name_clusters(
 ) -> list[str]:
     """Returns K different names, one per cluster.
 
-    A cluster of one first category is called by it. Otherwise the categories over-represented among its items
-    (lift with a floor on support) make the name, else its most popular titles, after the years they are from if the
-    titles say so and the cluster is of an era ("1981-1989: Back to the Future (1985)"; Word2Vec finds such clusters on
-    MovieLens). Items without titles are named as items ("items 87, 99, ..."). A name that two clusters would share is
-    followed by a popular title of each.
+    A cluster whose items all have the same first category has its name. Otherwise the name is made of the categories
+    that are over-represented among its items (lift with a least support), else of its most popular titles.
+
+    Where the titles end in years and those of the cluster are of one period, the years come first, as in
+    "1981-1989: Back to the Future (1985)"; Word2Vec finds such clusters on MovieLens. Items without titles are named
+    by their ids ("items 87, 99, ..."). A name that two clusters would share is followed by a popular title of each.
 
     Args:
         labels: int [N], cluster 0..K-1 of each item.
@@ -56,29 +57,30 @@ def name_clusters(
     shown = [title or f"item {item_id}" for item_id, title in zip(ids, titles, strict=True)]
     names, examples = [], []
     for members in ranked:
-        words = _telling_categories([categories[item] for item in members], everywhere)
+        words = _distinctive_categories([categories[item] for item in members], everywhere)
         names.append(" / ".join(words) or _name_by_titles(members, ids, titles, years))
-        # The example bears the name's first category: a stray popular item would mislead.
+        # The example has the first category of the name; a popular item of another category would mislead.
         examples.append(next(shown[item] for item in members if not words or words[0] in categories[item]))
-    return _tell_apart(names, examples)
+    return _distinct(names, examples)
 
 
-def _telling_categories(categories: list[list[str]], everywhere: dict[str, float]) -> list[str]:
-    """Returns the at most `MAX_CATEGORIES` categories that tell these items from the catalogue, most telling first."""
+def _distinctive_categories(categories: list[list[str]], everywhere: dict[str, float]) -> list[str]:
+    """Returns at most `MAX_CATEGORIES` categories that distinguish these items from the catalogue, the best first."""
     first = {values[0] if values else None for values in categories}
-    if len(first) == 1 and None not in first:
-        return list(first)
+    common = next(iter(first)) if len(first) == 1 else None
+    if common is not None:
+        return [common]
     shares = _shares(categories)
     lifts = {name: share / everywhere[name] for name, share in shares.items() if share >= MIN_SUPPORT}
-    telling = [name for name in lifts if lifts[name] >= MIN_LIFT]
-    # Lift times share: alone, lift prefers rare categories, and share prefers the ones found everywhere.
-    return sorted(telling, key=lambda name: (-lifts[name] * shares[name], name))[:MAX_CATEGORIES]
+    distinctive = [name for name in lifts if lifts[name] >= MIN_LIFT]
+    # The score is lift times share: lift alone prefers rare categories, and share alone prefers common ones.
+    return sorted(distinctive, key=lambda name: (-lifts[name] * shares[name], name))[:MAX_CATEGORIES]
 
 
 def _shares(categories: list[list[str]]) -> dict[str, float]:
-    """Returns the share of the items that bear each category."""
-    bearers = Counter(name for values in categories for name in set(values))
-    return {name: count / len(categories) for name, count in bearers.items()}
+    """Returns the share of the items that have each category."""
+    counts = Counter(name for values in categories for name in set(values))
+    return {name: count / len(categories) for name, count in counts.items()}
 
 
 def _years(titles: list[str | None]) -> np.ndarray:
@@ -88,27 +90,30 @@ def _years(titles: list[str | None]) -> np.ndarray:
 
 
 def _name_by_titles(ranked: np.ndarray, ids: list[str], titles: list[str | None], years: np.ndarray) -> str:
-    """Returns the most popular titles, or ids; in a cluster of one era, its years and its most popular titles."""
-    era = _era(years[ranked], years)
-    if era is None:
+    """Returns the most popular titles, or ids; in a cluster of one period, its years and its most popular titles."""
+    period = _period(years[ranked], years)
+    if period is None:
         popular = ranked[:NUM_TITLES]
         if not any(titles[item] for item in popular):
             return _name_by_ids([ids[item] for item in popular], len(ranked))
         return " + ".join(titles[item] or f"item {ids[item]}" for item in popular)
-    early, late = era
+    early, late = period
     typical = ranked[(years[ranked] >= early) & (years[ranked] <= late)]
-    return f"{early}-{late}: " + " + ".join(titles[item] for item in typical[:NUM_TITLES])
+    return f"{early}-{late}: " + " + ".join(titles[item] or "" for item in typical[:NUM_TITLES])  # all have years
 
 
 def _name_by_ids(popular: list[str], size: int) -> str:
-    """Returns a name that says that ids are ids, of the most popular items of a cluster of so many."""
+    """Returns a name made of the ids of the most popular items in a cluster of `size` items."""
     if size == 1:
         return f"item {popular[0]}"
     return f"items {', '.join(popular)}" + (", ..." if size > len(popular) else "")
 
 
-def _era(years: np.ndarray, all_years: np.ndarray) -> tuple[int, int] | None:
-    """Returns the years of the middle 80 % of the items if they are narrow or to one side of the catalogue's median."""
+def _period(years: np.ndarray, all_years: np.ndarray) -> tuple[int, int] | None:
+    """Returns the first and last year of the middle 80 % of the items, None if they are no period of their own.
+
+    They are one if they span at most half of the catalogue's years, or lie on one side of its median.
+    """
     if np.isnan(years).mean() > 1 - MIN_DATED:
         return None
     early, late = np.nanpercentile(years, [10, 90])
@@ -118,8 +123,8 @@ def _era(years: np.ndarray, all_years: np.ndarray) -> tuple[int, int] | None:
     return (int(early), int(late)) if one_sided or narrow else None
 
 
-def _tell_apart(names: list[str], examples: list[str]) -> list[str]:
-    """Returns the names, with a title (and, should that not do, a number) after those that occur more than once."""
+def _distinct(names: list[str], examples: list[str]) -> list[str]:
+    """Returns different names: those that occur more than once get a title, and if necessary a number."""
     frequency = Counter(names)
     full = [f"{name} ({title})" if frequency[name] > 1 else name for name, title in zip(names, examples, strict=True)]
     taken: set[str] = set()

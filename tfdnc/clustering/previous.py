@@ -1,37 +1,39 @@
-"""Clusters of an earlier run: items keep the cluster they had, so that a newer log does not move them."""
+"""The clusterer that keeps the clusters of an earlier run, so that a newer log does not change them."""
 
 import logging
 
 import numpy as np
 
-from tfdnc.clustering.cold import NO_PLACE
+from tfdnc.clustering.cold import UNASSIGNED
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS
 from tfdnc.contracts.config import ClusterConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import read_columns
 
-_LEAST_SHARE, _USUAL_SHARE = 0.5, 0.9  # of the training events, of items that the earlier table knows
+_LEAST_SHARE, _USUAL_SHARE = 0.5, 0.9
+"""Share of the training events whose items are in the earlier table: the least allowed, and the least expected."""
 
 logger = logging.getLogger(__name__)
 
 
 @CLUSTERERS.register("previous")
-def previous(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
-    """Returns int [N]: the cluster that every item id has in the item table `config.previous`, else `NO_PLACE`.
+def previous(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Returns int [N]: the cluster that every item id has in the item table `config.previous`, else `UNASSIGNED`.
 
     The table may hold items that the log no longer has. Cluster numbers and K are those of the table, unless one of its
     clusters has no item left.
 
     Raises:
-        UserError: there is no such table, or none of its items is in the log, or so few that most training events are
-            of other items: then the clusters would be those of another log.
+        UserError: there is no such table, or its items have less than `_LEAST_SHARE` of the training events: then the
+            clusters would be those of another log.
     """
     del seed
+    assert config.previous is not None  # the config demands it of this method
     table = read_columns(config.previous, ["item_id", "cluster"])
     clusters = dict(zip(table["item_id"].to_pylist(), table["cluster"].to_pylist(), strict=True))
-    labels = np.array([clusters.get(item_id, NO_PLACE) for item_id in log.item_ids()])
-    known = labels != NO_PLACE
+    labels = np.array([clusters.get(item_id, UNASSIGNED) for item_id in log.item_ids()])
+    known = labels != UNASSIGNED
     if not known.any():
         raise UserError(
             f"Expected items of the log in cluster.previous, found none of its {log.num_items} in {config.previous}; "

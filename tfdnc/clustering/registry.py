@@ -1,4 +1,4 @@
-"""The clusterer interface: a training log goes in, one cluster id per item comes out."""
+"""The interface of clusterers, a training log -> one cluster id per item, and their registry."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from tfdnc.contracts.config import ClusterConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.registry import Registry
 
-Clusterer = Callable[[TrainingLog, ClusterConfig, int], tuple[np.ndarray, dict]]
+Clusterer = Callable[[TrainingLog, ClusterConfig, int], tuple[np.ndarray, dict[str, float]]]
 """`(log, config, seed) -> (int [N], figures)`: the cluster of each item in order of `sequence_index` 1..N.
 
-Ids, from 0 on, need neither be contiguous nor ordered; the station numbers the clusters that have items 0..K-1. It also
-finds a cluster for the items that get `cold.NO_PLACE`, as those without training events do. The figures are what the
-clusterer found out or decided on the way, for the manifest; often none.
+Cluster ids are at least 0, and need neither be contiguous nor ordered: the station numbers the clusters that have items
+0..K-1. Items that get `cold.UNASSIGNED`, such as those without training events, get a cluster from the station. The
+figures are numbers of this clusterer for the manifest, often none.
 """
 
 CLUSTERERS: Registry[Clusterer] = Registry("clusterer")

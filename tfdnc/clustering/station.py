@@ -1,4 +1,4 @@
-"""The cluster station: runs a clusterer, refuses a lopsided result, numbers the items and writes the item table."""
+"""The cluster station: runs a clusterer, refuses an unbalanced result, numbers the items, writes the item table."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfdnc.clustering.cold import NO_PLACE, place_cold_items
+from tfdnc.clustering.cold import UNASSIGNED, assign_cold_items
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.naming import name_clusters, top_items
 from tfdnc.clustering.registry import CLUSTERERS
@@ -28,33 +28,33 @@ SCRATCH = ".scratch"
 
 def build_clusters(
     prepared: Path, config: ClusterConfig, seed: int, output: Path, runner_args: Sequence[str] = ()
-) -> dict:
+) -> dict[str, float]:
     """Clusters the items of a prepared log and writes `items.parquet` and `clusters.json`.
 
-    Clusters are numbered by descending training events, or as in `config.previous`; inside a cluster, items by
-    descending training events, then item id. Every cluster has at least one item. Items that the clusterer has no place
-    for get one by `place_cold_items`. Those without training events, or new to `config.previous`, are marked as cold.
-    No file is written when the result is refused. The sequence files are read one at a time, so memory depends on the
-    number of items and on the clusterer, not on the length of the log.
+    Clusters are numbered by descending training events, or as in `config.previous`. Inside a cluster, items are
+    ordered by descending training events, then by item id. Every cluster has at least one item.
+
+    `assign_cold_items` assigns the items that the clusterer did not. Items without training events, or new to
+    `config.previous`, are marked as cold. No file is written when the result is refused. The sequence files are read
+    one at a time: memory depends on the number of items and on the clusterer, not on the length of the log.
 
     Args:
         prepared: folder that `tfdnc prepare` wrote.
         config: the method and its settings.
-        seed: of everything random.
+        seed: of all random choices.
         output: folder for the two files, made if missing.
         runner_args: flags for Beam, of a clusterer that runs a job.
 
     Returns:
         Figures for the manifest and the terminal: `clusters`, `items`, `cold_items`, `smallest` and `largest` (items),
         `largest_item_share`, `largest_event_share`, `next_in_cluster` (share of consecutive training events in the
-        same cluster), `next_by_chance` (the share if the order had no meaning), `seconds`; and what the clusterer adds.
+        same cluster), `next_by_chance` (that share for a random order), `seconds`; and the clusterer's own figures.
 
     Raises:
         UserError: unknown method, more clusters than items, or a cluster above `config.max_share`.
     """
     started = time.perf_counter()
     clusterer = CLUSTERERS.resolve(config.method)
-    output = Path(output)
     log = read_training_log(prepared, output / SCRATCH, runner_args)
     try:
         found, figures = clusterer(log, config, seed)
@@ -62,12 +62,12 @@ def build_clusters(
         shutil.rmtree(log.scratch, ignore_errors=True)
     cold = log.counts == 0
     if config.previous:
-        cold |= found == NO_PLACE
-    placed = place_cold_items(found, log.traits())
-    labels = compact_clusters(placed) if config.previous else order_clusters(placed, log.counts)
+        cold |= found == UNASSIGNED
+    assigned = assign_cold_items(found, log.traits())
+    labels = compact_clusters(assigned) if config.previous else order_clusters(assigned, log.counts)
     item_shares = np.bincount(labels) / log.num_items
     event_shares = np.bincount(labels, weights=log.counts) / log.counts.sum()
-    _refuse_lopsided(item_shares, event_shares, config)
+    _refuse_unbalanced(item_shares, event_shares, config)
     output.mkdir(parents=True, exist_ok=True)
     table = _item_table(log, labels, cold)
     descriptions = _describe(table, item_shares, event_shares)
@@ -91,7 +91,7 @@ def build_clusters(
 
 
 def order_clusters(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Renumbers any cluster ids as 0..K-1 by descending events; ties by size, then by the first item.
+    """Renumbers cluster ids as 0..K-1 by descending events; ties by size, then by the first item.
 
     Args:
         labels: int [N], any ids.
@@ -109,18 +109,18 @@ def order_clusters(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def compact_clusters(labels: np.ndarray) -> np.ndarray:
-    """Renumbers any cluster ids as 0..K-1 in their order: int [N] -> int64 [N]."""
+    """Renumbers cluster ids as 0..K-1 in their order: int [N] -> int64 [N]."""
     return np.unique(labels, return_inverse=True)[1]
 
 
 def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]:
-    """Returns the share of consecutive events of a user in the same cluster, and the share expected by chance.
+    """Returns the share of pairs of consecutive events of a user in the same cluster, and the share by chance.
 
-    By chance means: sum over clusters of the share of pairs that start in it times the share that end in it.
+    The share by chance is the sum over clusters of the share of pairs that start there times the share that end there.
     Both are 0 when no user has two training events.
     """
-    size = labels.max() + 1
-    starts, ends, same = np.zeros(size), np.zeros(size), 0  # products of counts may not fit an int64
+    size = int(labels.max()) + 1
+    starts, ends, same = np.zeros(size), np.zeros(size), 0  # float64: products of counts may not fit an int64
     for items, lengths in log.parts():
         clusters = labels[items - 1]
         follows = np.ones(len(clusters), dtype=bool)
@@ -128,7 +128,7 @@ def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]
         after = np.flatnonzero(follows)
         starts += np.bincount(clusters[after - 1], minlength=size)
         ends += np.bincount(clusters[after], minlength=size)
-        same += np.count_nonzero(clusters[after - 1] == clusters[after])
+        same += int(np.count_nonzero(clusters[after - 1] == clusters[after]))
     pairs = starts.sum()
     if not pairs:
         return 0.0, 0.0
@@ -141,11 +141,11 @@ _REMEDIES = {
 }
 
 
-def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: ClusterConfig) -> None:
-    """Raises a `UserError` when one of several clusters holds too much: dividing would then conquer nothing."""
+def _refuse_unbalanced(item_shares: np.ndarray, event_shares: np.ndarray, config: ClusterConfig) -> None:
+    """Raises a `UserError` when one of several clusters has too many items or events to be worth the division."""
     if len(item_shares) == 1:
         return
-    limit = max(config.max_share, 1.5 / len(item_shares))  # two clusters are never split evenly
+    limit = max(config.max_share, 1.5 / len(item_shares))  # 1 / K at least, and few clusters are never even
     for kind, shares in (("items", item_shares), ("events", event_shares)):
         if shares.max() > limit:
             raise UserError(
@@ -156,13 +156,13 @@ def _refuse_lopsided(item_shares: np.ndarray, event_shares: np.ndarray, config: 
             )
 
 
-def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray) -> list[dict]:
-    """Returns the content of `clusters.json` for an item table; items without a title go by their id."""
+def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray) -> list[dict[str, object]]:
+    """Returns the content of `clusters.json` for an item table; items without a title are named by their id."""
     ids, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
     categories = [values or [] for values in table["categories"].to_pylist()]
     labels, counts = table["cluster"].to_numpy(), table["count"].to_numpy()
     cold_items = np.bincount(labels, weights=table["cold"].to_numpy())
-    descriptions = []
+    descriptions: list[dict[str, object]] = []
     for cluster, name in enumerate(name_clusters(labels, counts, ids, titles, categories)):
         members = top_items(np.flatnonzero(labels == cluster), counts)
         descriptions.append(
@@ -183,7 +183,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
 
 def _item_table(log: TrainingLog, labels: np.ndarray, cold: np.ndarray) -> pa.Table:
     """Returns the table of `schema.ITEM_SCHEMA`: by cluster, then descending count, then item id."""
-    # By rank: numpy would give every id the space of the longest one.
+    # Ids are sorted by rank, because a numpy array of ids would give each the memory of the longest one.
     by_id = pc.rank(log.vocabulary["item_id"], tiebreaker="first").to_numpy()
     order = np.lexsort((by_id, -log.counts, labels))
     known = log.vocabulary.take(pa.array(order))

@@ -1,4 +1,4 @@
-"""Clusters of items that are consumed in the same neighbourhood of a sequence: skip-gram vectors, then K-means."""
+"""Clusters of items with similar neighbours in the sequences: skip-gram vectors, then K-means."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ import numpy as np
 from gensim.models import Word2Vec
 
 from tfdnc.clustering.budget import Plan, plan_training
-from tfdnc.clustering.cold import NO_PLACE
+from tfdnc.clustering.cold import UNASSIGNED
 from tfdnc.clustering.kmeans import cluster_directions
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
@@ -17,19 +17,19 @@ from tfdnc.contracts.config import ClusterConfig
 logger = logging.getLogger(__name__)
 
 MAX_SENTENCE = 10_000
-"""gensim silently ignores what lies beyond this many words of one sentence, so longer sequences are split."""
+"""Longest sentence of gensim, which silently ignores the words after it; longer sequences are split."""
 
 STEPS = 20
-"""Log records about progress, over all epochs."""
+"""Number of log records about progress, over all epochs."""
 
 
 @CLUSTERERS.register("word2vec_kmeans")
-def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
-    """Returns int [N]: K-means clusters of the directions of skip-gram vectors of the items; and what was trained.
+def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Returns int [N]: K-means clusters of the directions of skip-gram vectors of the items; and the training figures.
 
-    That is `epochs`, `user_share` and `trained_words`: `config.max_words` bounds them on a long log. Items without
-    training events, and those that none of the users who are read has met, have no vector, and so no place. The result
-    is a function of the log and the seed when `config.workers` is 1; more workers race.
+    The figures are `epochs`, `user_share` and `trained_words`; `config.max_words` bounds them on a long log. Items
+    without events of the users that are read have no vector: `UNASSIGNED`. The result is a function of the log and the
+    seed when `config.workers` is 1; several workers update the vectors in any order.
     """
     plan = plan_training(log.counts, config)
     log = log.some_users(plan.user_share, seed)
@@ -38,7 +38,7 @@ def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple
     # Most popular first, ties by index: token t of the corpus is item `warm[t]`.
     warm = warm[np.argsort(-log.counts[warm], kind="stable")]
     vectors, trained_words = _skip_gram(log, warm, plan, config, seed)
-    labels = np.full(log.num_items, NO_PLACE)
+    labels = np.full(log.num_items, UNASSIGNED)
     labels[warm] = cluster_directions(vectors, config.num_clusters, seed)
     figures = {"epochs": plan.epochs, "user_share": plan.user_share, "trained_words": trained_words}
     return labels, figures
@@ -47,7 +47,7 @@ def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple
 def _skip_gram(
     log: TrainingLog, warm: np.ndarray, plan: Plan, config: ClusterConfig, seed: int
 ) -> tuple[np.ndarray, int]:
-    """Returns float32 [W, dim], the skip-gram vectors of the W warm items in order of `warm`, and the words it took."""
+    """Returns float32 [W, dim], skip-gram vectors of the W warm items in order of `warm`, and the trained words."""
     model = Word2Vec(
         vector_size=config.dim,
         window=config.window,
@@ -60,8 +60,8 @@ def _skip_gram(
         sorted_vocab=0,
         hashfxn=_no_hash,
     )
-    # Tokens are integers, 10 % faster than strings. gensim's noise table looks counts up by *position*, and takes
-    # an integer for a token first: the two must agree, hence tokens 0..W-1 in this order and `sorted_vocab=0`.
+    # Tokens are integers, which are 10 % faster than strings. gensim reads an integer as a token first, but its noise
+    # table looks counts up by *position*. Tokens 0..W-1 in this order, with `sorted_vocab=0`, make the two agree.
     model.build_vocab_from_freq({token: int(count) for token, count in enumerate(log.counts[warm])})
     corpus = _Corpus(log, warm, plan.epochs)
     trained_words, _ = model.train(corpus, total_words=int(log.counts.sum()), epochs=plan.epochs)
@@ -69,14 +69,14 @@ def _skip_gram(
 
 
 def _no_hash(text: str) -> int:
-    """Stands in for Python's `hash`, which differs from process to process; gensim 4 draws vectors without it."""
+    """Replaces Python's `hash`, which differs between processes; gensim 4 draws vectors without it."""
     raise AssertionError(f"gensim hashed {text!r}: its vectors would depend on PYTHONHASHSEED")
 
 
 class _Corpus:
     """Sentences of the log, as lists (gensim fails on arrays), made anew one user at a time in every epoch.
 
-    It logs how far gensim is: that one knows of whole epochs only, which may be long.
+    It also logs the progress, because gensim reports whole epochs only, which may be long.
     """
 
     def __init__(self, log: TrainingLog, warm: np.ndarray, epochs: int):

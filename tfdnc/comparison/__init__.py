@@ -1,1 +1,1 @@
-"""Methods side by side: a grid of configs and seeds is run to its end, and what came out is put into tables."""
+"""Comparison of methods: runs a grid of configs and seeds, and makes tables of the results."""

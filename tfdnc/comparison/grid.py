@@ -1,4 +1,4 @@
-"""Which experiments there are: variants of configs, each under several seeds."""
+"""The grid of experiments: variants of configs, each with several seeds."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,12 +11,12 @@ from tfdnc.contracts.errors import UserError
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a table.
+    """A config file with overrides: one row of a table.
 
     Attributes:
-        label: what the row is called; the names of its runs begin with it.
+        label: name of the row, and first part of the names of its runs.
         source: the config file.
-        overrides: `section.key=value` on top of the file.
+        overrides: `section.key=value`, applied to the file.
     """
 
     label: str
@@ -26,23 +26,23 @@ class Variant:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One variant under one seed: one run."""
+    """One variant with one seed: one run."""
 
     variant: Variant
     config: ExperimentConfig
 
     @property
     def label(self) -> str:
-        """Of the variant."""
+        """Label of the variant."""
         return self.variant.label
 
     @property
     def name(self) -> str:
-        """Of the run's folder."""
+        """Name of the run's folder."""
         return self.config.name
 
     def arguments(self, runs: Path) -> list[str]:
-        """What `tfdnc STATION` has to be given to work on this run."""
+        """Returns the arguments of `tfdnc STATION` that make it work on this run."""
         overrides = _overrides(self.variant, self.config.seed)
         return [
             str(self.variant.source),
@@ -58,7 +58,7 @@ def variants_of(configs: Sequence[Path], overrides: Sequence[str]) -> list[Varia
     Raises:
         UserError: a config is bad, or two have the same name.
     """
-    variants = [Variant(load_config(path, overrides).name, Path(path), tuple(overrides)) for path in configs]
+    variants = [Variant(load_config(path, tuple(overrides)).name, path, tuple(overrides)) for path in configs]
     by_label: dict[str, Variant] = {}
     for variant in variants:
         other = by_label.setdefault(variant.label, variant)
@@ -71,7 +71,7 @@ def variants_of(configs: Sequence[Path], overrides: Sequence[str]) -> list[Varia
 
 
 def expand(variants: Sequence[Variant], seeds: Iterable[int]) -> list[Experiment]:
-    """Returns every variant under every seed; all variants under the first seed come first, for an early full table.
+    """Returns every variant with every seed; all variants with the first seed come first, for an early full table.
 
     Raises:
         UserError: a seed or a name is not allowed, or an override sets the seed.
@@ -83,18 +83,18 @@ def expand(variants: Sequence[Variant], seeds: Iterable[int]) -> list[Experiment
 
 
 def experiment(variant: Variant, seed: int) -> Experiment:
-    """Returns a variant under one seed."""
+    """Returns a variant with one seed."""
     return Experiment(variant, load_config(variant.source, _overrides(variant, seed)))
 
 
 def seeds_in(runs: Path, variant: Variant) -> list[int]:
-    """The seeds under which a variant has a run, finished or not, in ascending order."""
+    """Returns the seeds for which a variant has a run, finished or not, in ascending order."""
     pattern = re.compile(re.escape(variant.label) + r"-seed(0|[1-9]\d{0,9})")
     matches = [pattern.fullmatch(path.name) for path in runs.glob(f"{variant.label}-seed*")]
     seeds = sorted(int(match.group(1)) for match in matches if match)
-    return [seed for seed in seeds if seed < 2**31]  # the config refuses others
+    return [seed for seed in seeds if seed < 2**31]  # the config refuses larger seeds
 
 
 def _overrides(variant: Variant, seed: int) -> list[str]:
-    others = [text for text in variant.overrides if not text.startswith("name=")]  # it is in the label already
+    others = [text for text in variant.overrides if not text.startswith("name=")]  # the label contains the name
     return [*others, f"name={variant.label}-seed{seed}", f"seed={seed}"]

@@ -1,9 +1,11 @@
-"""What the paper itself reports, to stand beside our own figures: Zhang et al., WWW'23 (arXiv 2302.02657).
+"""Figures that the paper reports, to be shown beside our own: Zhang et al., WWW'23 (arXiv 2302.02657).
 
 The paper's ML-1M has 3,706 items, the file of the published full-ranking results has 3,416, and its baselines are
-weaker than those results: read differences inside a column, not between ours and theirs. Its KuaiRand is KuaiRand-27K,
-whose figures say nothing about KuaiRand-Pure.
+weaker than those results. So compare figures inside a column, not ours with theirs. Its KuaiRand is KuaiRand-27K, whose
+figures do not apply to KuaiRand-Pure.
 """
+
+from collections.abc import Mapping
 
 SOURCE = "Zhang et al., WWW'23"
 
@@ -11,7 +13,7 @@ _ML_1M = "ML-1M"
 _KUAIRAND_27K = "KuaiRand-27K"
 
 _DATA_SETS = {"ml1m": _ML_1M, "ml1m_large": _ML_1M, "ml1m_equal_cpu": _ML_1M, "kuairand27k": _KUAIRAND_27K}
-"""First part of a config's name -> the paper's data set; a name that is not here has no figures to stand beside."""
+"""First part of a config's name -> the paper's data set; for other names the paper has no figures."""
 
 _METHODS = {
     "dnc_plain": "dnc",
@@ -21,10 +23,13 @@ _METHODS = {
     "dnc_naive_bce": "dnc_naive",
     "dnc_mmoe_bce": "dnc_mmoe",
 }
-"""Variants of the paper's methods: `_bce` is its own loss, `dnc_literal` its own conditioning, `dnc_plain` reads items
-alone, as the paper's does; the others are ours."""
+"""Our names of the paper's methods, in all variants. `_bce` is the paper's loss, `dnc_literal` its conditioning, and
+`dnc_plain` reads items only, as the paper's model does; the other variants are ours."""
 
-LISTS = {
+Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Data set -> method -> name of a figure -> its value."""
+
+LISTS: Figures = {
     _ML_1M: {
         "mf": {"recall@20": 0.120, "recall@50": 0.231},
         "sasrec": {"recall@20": 0.183, "recall@50": 0.337},
@@ -48,7 +53,7 @@ LISTS = {
 }
 """Table 2: recall of the whole list, by data set and method."""
 
-WITHIN_CLUSTER = {
+WITHIN_CLUSTER: Figures = {
     _ML_1M: {
         "sasrec": {"recall@5": 0.191, "recall@20": 0.424, "recall@50": 0.639},
         "dnc_naive": {"recall@5": 0.217, "recall@20": 0.463, "recall@50": 0.674},
@@ -65,7 +70,7 @@ WITHIN_CLUSTER = {
 """Table 3: recall among the items of the target's cluster, by data set and method."""
 
 
-def quoted(table: dict[str, dict[str, dict[str, float]]], config_name: str) -> dict[str, float]:
+def quoted(table: Figures, config_name: str) -> Mapping[str, float]:
     """Returns the paper's figures for a config called DATASET-METHOD; none where the paper has no such row."""
     data_set, _, method = config_name.rpartition("-")
     return table.get(_DATA_SETS.get(data_set, ""), {}).get(_METHODS.get(method, method), {})

@@ -1,4 +1,4 @@
-"""Tables -> terminal, Markdown, CSV and JSON."""
+"""Output of tables: to a terminal, as Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -11,38 +11,38 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tfdnc.comparison.tables import Table, best_rows
+from tfdnc.comparison.summary_table import Table, best_rows
 from tfdnc.contracts.narrow import drop_columns
 
 _WIDE = 160
-"""Columns of a table that is printed into a file or a pipe, unless COLUMNS says otherwise."""
+"""Width in characters of a table printed into a file or a pipe, unless COLUMNS is set."""
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
     """Prints tables with the best figure of every column in bold."""
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = max(_WIDE, console.width)  # no table is printed wider than its console
+        console.width = max(_WIDE, console.width)  # rich prints no table wider than its console
     for table in tables:
         console.print(f"\n{table.title}", style="bold", soft_wrap=True)
         made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         made.add_column(table.heads, overflow="fold")
         for column in table.columns:
-            # Where it is narrow, a deviation goes below its mean, and a round number is not cut.
+            # In a narrow column, a deviation is wrapped below its mean; a round number must stay in one line.
             made.add_column(column.title, justify="right", no_wrap=column.shows == "round")
         for label, cells in _texts(table):
             texts = [Text(text.replace("± ", "±"), "bold" if best else "") for text, best in cells]
             made.add_row(Text(label), *texts)
-        gone = drop_columns(made, console)
+        dropped = drop_columns(made, console)
         console.print(made)
-        if gone:
-            said = f"{console.width} columns are too narrow for {', '.join(gone)}; the files have all."
-            console.print(said, soft_wrap=True)
+        if dropped:
+            text = f"{console.width} columns are too narrow for {', '.join(dropped)}; the files have all."
+            console.print(text, soft_wrap=True)
         for note in table.notes:
             console.print(note, style="dim", soft_wrap=True)
 
 
 def markdown(title: str, header: Mapping[str, str], tables: Sequence[Table]) -> str:
-    """Returns a Markdown page: a list of what was run how, and the tables with the best of every column in bold."""
+    """Returns a Markdown page: the header as a list, and the tables with the best figure of every column in bold."""
     lines = [f"# {title}", "", *(f"- {key}: {value}" for key, value in header.items()), ""]
     for table in tables:
         lines += [f"## {table.title}", ""]
@@ -69,7 +69,7 @@ def csv_text(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
-def json_tables(tables: Sequence[Table]) -> list[dict]:
+def json_tables(tables: Sequence[Table]) -> list[dict[str, object]]:
     """Returns the tables as JSON-serialisable values; a row holds its cells by column."""
     return [
         {
@@ -92,7 +92,7 @@ def json_tables(tables: Sequence[Table]) -> list[dict]:
 
 
 def _texts(table: Table) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """Every row's label and cells: what stands there, and whether it is the best of its column."""
+    """Returns every row's label and cells; a cell is its text, and True if it is the best of its column."""
     best = {column.key: best_rows(table, column) for column in table.columns}
     return [
         (row.label, [(column.text(row.cells.get(column.key)), i in best[column.key]) for column in table.columns])

@@ -1,8 +1,9 @@
-"""What finished experiments have left in their runs, as long as it is up to date for their config."""
+"""Results of finished experiments, read from their runs if these are up to date for their config."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfdnc.comparison.grid import Experiment, Variant, experiment, seeds_in
 from tfdnc.contracts.config import ExperimentConfig
@@ -10,7 +11,7 @@ from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.engine import Station, standing
 
 StationsOf = Callable[[ExperimentConfig], list[Station]]
-"""config -> its stations in order; handed in by the command line, which alone knows what binds them to code."""
+"""config -> its stations in order; passed by the command line, because only `tfdnc.pipeline.stations` knows them."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Result:
     """One finished experiment.
 
     Attributes:
-        label: of its variant.
-        seed: it ran under.
-        config: that made it.
+        label: label of its variant.
+        seed: seed of its run.
+        config: config of its run.
         report: figures of the evaluate station (`report.json`).
         training: figures of the train station.
         split: hash of the held-out split.
@@ -29,18 +30,18 @@ class Result:
     label: str
     seed: int
     config: ExperimentConfig
-    report: dict
-    training: dict
+    report: dict[str, Any]
+    training: dict[str, Any]
     split: str
 
     @property
     def clustered(self) -> bool:
-        """Whether figures that speak of clusters mean anything: K > 1, or clusters only to judge the lists by."""
+        """True if figures by cluster have a meaning: the method has K > 1, or other clusters judge its lists."""
         return self.report["judged_by"] is not None
 
 
-def finished_stations(one: Experiment, runs: Path, stations_of: StationsOf) -> dict[str, dict]:
-    """Manifests, by station, of what an experiment has up to date, from the first station to at most `evaluate`."""
+def finished_stations(one: Experiment, runs: Path, stations_of: StationsOf) -> dict[str, dict[str, Any]]:
+    """Returns the manifests of an experiment's up-to-date stations by name, at most up to `evaluate`."""
     stations = stations_of(one.config)
     names = [station.name for station in stations]
     return standing(stations[: names.index(StationName.EVALUATE) + 1], one.config, runs / one.name)
@@ -64,7 +65,9 @@ def read_result(one: Experiment, runs: Path, stations_of: StationsOf) -> Result 
 def read_results(
     variants: Sequence[Variant], seeds: Iterable[int], runs: Path, stations_of: StationsOf
 ) -> list[Result]:
-    """Returns every up-to-date result of the variants: under `seeds`, and under any other seed that ran earlier."""
-    asked = set(seeds)
-    every = [experiment(variant, seed) for variant in variants for seed in sorted(asked | set(seeds_in(runs, variant)))]
+    """Returns every up-to-date result of the variants: with `seeds`, and with any other seed that ran earlier."""
+    wanted = set(seeds)
+    every = [
+        experiment(variant, seed) for variant in variants for seed in sorted(wanted | set(seeds_in(runs, variant)))
+    ]
     return [result for one in every if (result := read_result(one, runs, stations_of))]

@@ -1,4 +1,4 @@
-"""A study: a grid is run, its results become tables, and the tables go to the screen and into a folder."""
+"""A study: runs a grid, makes tables of its results, prints them and writes them into a folder."""
 
 import datetime
 import json
@@ -15,25 +15,25 @@ from tfdnc.comparison.grid import Experiment, Variant, expand
 from tfdnc.comparison.progress import clock
 from tfdnc.comparison.render import csv_text, json_tables, markdown, print_tables
 from tfdnc.comparison.results import Result, StationsOf, read_results
-from tfdnc.comparison.tables import Table
+from tfdnc.comparison.summary_table import Table
 from tfdnc.comparison.work import check, run_grid, show_failures
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked for.
+    """The settings of a study.
 
     Attributes:
-        title: of the page.
-        command: that asked, to be repeated.
-        variants: the rows.
-        seeds: every variant is run under.
+        title: title of the page.
+        command: command line that repeats the study.
+        variants: the rows of the tables.
+        seeds: seeds of every variant.
         runs: folder of all runs.
         output: folder for the tables.
-        stem: of the names of the files there.
-        lanes: trainings side by side; None for one per core.
+        stem: first part of the names of the files there.
+        lanes: number of trainings side by side; None for one per core.
         tables_of: results -> tables.
-        extra: results, output -> writes what else belongs there.
+        extra: results, output -> writes further files into `output`.
     """
 
     title: str
@@ -49,7 +49,7 @@ class Study:
 
 
 def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
-    """Runs a study to its end; its files are brought up to date whenever an experiment finishes.
+    """Runs a study to its end; its files are written anew whenever an experiment finishes.
 
     Returns:
         Exit status: 0, or 1 if an experiment failed.
@@ -63,11 +63,11 @@ def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
     def results() -> list[Result]:
         return read_results(study.variants, study.seeds, study.runs, stations_of)
 
-    def write() -> list[Table]:
-        return _write(study, experiments, results())
+    def write() -> None:
+        _write(study, experiments, results())
 
     failures = run_grid(experiments, study.runs, study.lanes, stations_of, console, on_finished=write)
-    tables = write()
+    tables = _write(study, experiments, results())
     print_tables(tables, console)
     console.print(f"\nThe same as Markdown, CSV and JSON: {study.output / study.stem}.*", soft_wrap=True)
     show_failures(failures, console)
@@ -75,8 +75,8 @@ def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
 
 
 def split_line(results: Sequence[Result]) -> str:
-    """Says which split was evaluated on, and warns if rows of one seed were not evaluated on the same one."""
-    by_seed = defaultdict(set)
+    """Returns the split that results were evaluated on, or a warning if it differs between rows of one seed."""
+    by_seed: defaultdict[int, set[str]] = defaultdict(set)
     for result in results:
         by_seed[result.seed].add(result.split)
     if any(len(splits) > 1 for splits in by_seed.values()):
@@ -88,7 +88,7 @@ def split_line(results: Sequence[Result]) -> str:
 
 
 def header_of(study: Study, experiments: Sequence[Experiment], results: Sequence[Result], date: str) -> dict[str, str]:
-    """What a reader must know to believe the tables, and to make them again."""
+    """Returns the command, the data and the machine behind the tables, for the head of the page."""
     found = {(result.label, result.seed) for result in results}
     missing = [one.name for one in experiments if (one.label, one.config.seed) not in found]
     cpu = sum(result.training.get("cpu_seconds", 0.0) for result in results)

@@ -1,28 +1,29 @@
-"""Brings a grid of experiments to its end: what is shared first, then the trainings side by side."""
+"""Runs a grid of experiments: first the stations that experiments share, then the trainings side by side."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from tfdnc.comparison.grid import Experiment
+from tfdnc.comparison.jobs import ONE_THREAD, Ending, Job, run_jobs, terminable
 from tfdnc.comparison.progress import LineLog, LiveTable
 from tfdnc.comparison.results import StationsOf, finished_stations
-from tfdnc.comparison.schedule import ONE_THREAD, Ending, Job, run_jobs, terminable
 from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 
 LOG = "compare.log"
-"""In a run: what its stations printed when a grid ran them."""
+"""File in the folder of a run: the output of its stations, when a grid ran them."""
 
 PREPARING, TRAINING = "prepare to examples", "train and evaluate"
 
 
 def check(experiments: Sequence[Experiment], runs: Path, stations_of: StationsOf) -> None:
-    """Raises a `UserError` for a name in a config, or of a folder, that a station would stumble over later."""
+    """Raises a `UserError` for a name in a config, or of a folder, that a station would refuse later."""
     for one in experiments:
         tensorflow_path(runs / one.name)
         for station in stations_of(one.config):
@@ -37,21 +38,21 @@ def run_grid(
     console: Console,
     on_finished: Callable[[], None],
 ) -> list[Ending]:
-    """Runs what is not finished yet; an experiment that fails does not stop the others.
+    """Runs the unfinished experiments; a failure does not stop the others.
 
-    First every experiment goes up to `examples`, one after the other, because Beam and gensim use all cores and one
-    adopts what another has made; then the trainings run, `lanes` at a time.
+    First every experiment runs up to `examples`, one after the other: Beam and gensim use all cores, and experiments
+    adopt each other's stations. Then the trainings run, `lanes` at a time.
 
     Args:
-        experiments: in the order to work in.
+        experiments: the experiments, in the order of work.
         runs: folder of all runs.
-        lanes: trainings side by side; None for one per core.
+        lanes: number of trainings side by side; None for one per core.
         stations_of: config -> its stations.
-        console: where progress is shown.
-        on_finished: called after every experiment that is finished.
+        console: shows the progress.
+        on_finished: called after every experiment that finishes.
 
     Returns:
-        The endings of the jobs that failed.
+        The ends of the jobs that failed.
     """
     done = {one.name: finished_stations(one, runs, stations_of) for one in experiments}
     finished = {name for name, stations in done.items() if StationName.EVALUATE in stations}
@@ -61,11 +62,11 @@ def run_grid(
         return []
     lanes = min(lanes or len(os.sched_getaffinity(0)), len(todo))
     observer: LineLog = LineLog(console, len(experiments), len(finished), TRAINING)
-    shown = contextlib.nullcontext()
+    shown: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if console.is_terminal:
         pace = _pace(experiments, done)
-        observer = LiveTable(console, experiments, finished, TRAINING, stations_of, runs, lanes, pace)
-        shown = observer.shown()
+        table = LiveTable(console, experiments, finished, TRAINING, stations_of, runs, lanes, pace)
+        observer, shown = table, table.shown()
 
     def tell(ending: Ending) -> None:
         if not ending.failure:
@@ -82,7 +83,7 @@ def run_grid(
 
 
 def show_failures(failures: Sequence[Ending], console: Console) -> None:
-    """Lists what failed, with the last lines it printed."""
+    """Prints the failed jobs, each with the last lines of its output."""
     for ending in failures:
         job = ending.job
         console.print(
@@ -97,8 +98,8 @@ def _job(one: Experiment, runs: Path, task: str, station: str, environment: Mapp
     return Job(one.name, task, command, runs / one.name / LOG, environment or {})
 
 
-def _pace(experiments: Sequence[Experiment], done: Mapping[str, dict]) -> dict[str, float]:
-    """CPU seconds of an epoch by label, from the trainings that are finished."""
+def _pace(experiments: Sequence[Experiment], done: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+    """Returns the CPU seconds of an epoch by label, as measured in the finished trainings."""
     pace = {}
     for one in experiments:
         training = done[one.name].get(StationName.TRAIN, {}).get("figures", {})

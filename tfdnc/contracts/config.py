@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from tfdnc.contracts.bundle import MAX_ROWS
 from tfdnc.contracts.config_errors import explain
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.overrides import apply_overrides
-from tfdnc.contracts.schema import MAX_ROWS
 from tfdnc.contracts.section import Alpha, Exponent, Finite, Positive, Rate, Section, Share, Sizes
 from tfdnc.contracts.yaml_reader import read_yaml
 

@@ -129,7 +129,9 @@ class DataConfig(Section):
     min_item_events: Positive = 5  # items are filtered first, then users (sessions, if there is a gap) ...
     min_user_events: Positive = 5  # of all events, held-out ones included; with leave_last_two at least 3
     filter_rounds: Positive = 1  # ... so many times; enough of them make both hold at once (k-core)
-    split: Literal["leave_last_two", "time"] = "leave_last_two"
+    # leave_last_two: the last event of a user is for testing, the one before for validation; time: see below; none:
+    # every event is for training, and there is nothing to measure by
+    split: Literal["leave_last_two", "time", "none"] = "leave_last_two"
     validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; what is earlier is training
     test_from: Instant | None = None  # time: from here on test
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job

@@ -119,7 +119,22 @@ def shard_name(shard: int, num_shards: int, suffix: str) -> str:
 # train -> evaluate, export, report; evaluate -> report ---------------------------------------------------------------
 
 WEIGHTS = "weights"
-"""Checkpoint of the best epoch's model variables."""
+"""TensorFlow checkpoint of the best epoch: `tower`, with the share of the features apart, and `optimizer`."""
+
+CHECKPOINT_ITEMS = "weights.items.parquet"
+"""Items of the weights, beside them, in order of `item_index`; `training.checkpoint.read_checkpoint` reads both."""
+
+CHECKPOINT_ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("cluster", pa.int32()),
+        ("count", pa.int64()),  # training events; of an item with 0 features are all that was learned
+        ("features", pa.list_(pa.string())),  # "column=value", those that the model has a row for; null without
+    ]
+)
+
+CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
+"""In the metadata of that file, as JSON: names of the clusters; names of the features in order of rows, or null."""
 
 HISTORY_FILE = "history.json"
 """List of one dict per epoch: losses, and validation figures where the epoch was validated."""
@@ -135,78 +150,7 @@ RUN_CONFIG = "config.yaml"
 EPOCH_LOG = "epochs.jsonl"
 """In the unfinished folder: one JSON object per finished epoch, with its losses and `cpu_seconds`."""
 
-# export -> serving ------------------------------------------------------------------------------------------------
+# an event -> the next one, a request -------------------------------------------------------------------------------
 
-BUNDLE_FORMAT = 1
-"""Version of the bundle layout below; a server refuses a bundle whose format it does not know."""
-
-MANIFEST_ASSET = "assets.extra/manifest.json"
-"""Inside a bundle version: config, data hash, metrics, library versions, `bundle_format`, index kind per cluster."""
-
-WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
-"""Inside a bundle version, a TFRecord file of `PredictionLog`, where TF Serving looks for the requests to replay."""
-
-MODEL_NAME = "tfdnc"
-"""Name under which a bundle is served unless told otherwise."""
-
-HISTORY = "history"  # string [B, L] raw item ids, oldest first, "" pads anywhere; unknown ids are ignored
-HISTORY_TIMES = "history_times"  # int64 [B, L] when each event of history was, from 0 up, in the log's own unit
-REQUEST_TIME = "request_time"  # int64 [B] when the request is made, likewise
-# Only bundles of models that read times have these two. Columns of times that history lacks are ignored, columns that
-# times lack are unknown: TF Serving's batching pads the two independently of each other.
-UNKNOWN_TIME = -1  # what says so, of a time and of the time between two; no time that is known may be below 0
-NUM_CANDIDATES = "num_candidates"  # int32 [B], 1..max_candidates
-ALPHA = "alpha"  # float32 [B]; >= 0 asks for quota(alpha), < 0 for the merge the bundle was exported with
-# To `retrieve_joint`, >= 0 asks for joint(alpha).
-JOINT_ALPHA = "joint_alpha"  # float32 [B]; >= 0 asks for joint(alpha), < 0 does not. Not beside an alpha or quotas
-EXCLUDE = "exclude"  # string [B, E] raw item ids that must not come back, "" pads anywhere; unknown ids are ignored
-CLUSTER_QUOTAS = "cluster_quotas"  # float32 [B, K or 1] weights to share the list by, any scale
-CLUSTER_MIN = "cluster_min"  # int32 [B, K or 1] least results of a cluster, if it has as many; below 0: no bound
-CLUSTER_MAX = "cluster_max"  # int32 [B, K or 1] most results of a cluster; below 0: no bound
-# A row of zeros says nothing. One column of zeros stands for K of them; no column does too, but cannot be batched.
-CLUSTER_NAMES = "cluster_names"  # string [B, K] every row the same: what a client may call the clusters
-USER_EMBEDDINGS = "user_embeddings"  # float32 [B, V, D]
-INTENT = "intent"  # float32 [B, K] probabilities
-
-ITEM_IDS = "item_ids"  # string [B, M_max], best first, "" beyond num_results
-SCORES = "scores"  # float32 [B, M_max] merge keys, never increasing, SCORE_PAD beyond num_results; always finite
-CLUSTER_IDS = "cluster_ids"  # int32 [B, M_max], -1 beyond num_results
-NUM_RESULTS = "num_results"  # int32 [B], num_candidates unless fewer unseen items exist
-QUOTAS = "quotas"  # int32 [B, K] how many of the results came from each cluster
-
-SCORE_PAD = -1e30
-"""Score beyond `num_results`: finite, because REST answers are JSON."""
-
-MAX_ROWS = 1024
-"""Most users in one request: a few bytes can ask for millions of cold starts, and memory grows with each."""
-
-SIGNATURES = {
-    "serving_default": ((HISTORY,), (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT)),
-    "retrieve": (
-        (HISTORY, NUM_CANDIDATES, ALPHA),
-        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
-    ),
-    "retrieve_joint": (
-        (HISTORY, NUM_CANDIDATES, ALPHA),
-        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
-    ),
-    "retrieve_controlled": (
-        (HISTORY, NUM_CANDIDATES, ALPHA, EXCLUDE, CLUSTER_QUOTAS, CLUSTER_MIN, CLUSTER_MAX, JOINT_ALPHA),
-        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS, INTENT),
-    ),
-    "encode": ((HISTORY,), (USER_EMBEDDINGS, INTENT)),
-    "search": (
-        # history: only to leave out what was seen
-        (USER_EMBEDDINGS, INTENT, HISTORY, NUM_CANDIDATES, ALPHA, JOINT_ALPHA),
-        (ITEM_IDS, SCORES, CLUSTER_IDS, NUM_RESULTS, QUOTAS),
-    ),
-    "describe": ((HISTORY,), (CLUSTER_NAMES,)),  # history: only to say how many rows, because inputs are batch-major
-}
-"""Signature -> (inputs, outputs); every tensor is batch-major, because TF Serving batches only those."""
-
-
-def signature_inputs(signature: str, times: bool) -> tuple[str, ...]:
-    """Names of the inputs of a signature; with `times`, those of a model that reads times."""
-    inputs, outputs = SIGNATURES[signature]
-    encodes = INTENT in outputs
-    return (*inputs, HISTORY_TIMES, REQUEST_TIME) if times and encodes else inputs
+UNKNOWN_TIME = -1
+"""Says that a time, or the time between two events, is unknown; no time that is known may be below 0."""

@@ -13,7 +13,7 @@ LONG_AGO, FAR_FUTURE = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tz
 _FACTORS = (1, 2, 3, -1, -2, -3)  # powers of 1000 between two of s, ms, us and ns
 
 
-def _check_instant(value: object) -> object:
+def check_instant(value: object) -> object:
     """Returns a number as it is, and what is ISO 8601 as text; YAML makes dates of unquoted text by itself."""
     if isinstance(value, date):  # a datetime is one
         return value.isoformat()
@@ -25,7 +25,7 @@ def _check_instant(value: object) -> object:
     return value
 
 
-Instant = Annotated[int | str, BeforeValidator(_check_instant)]
+Instant = Annotated[int | str, BeforeValidator(check_instant)]
 """A number in the log's own unit, or ISO 8601 text, which means UTC unless it names a zone."""
 
 
@@ -58,7 +58,7 @@ def _are_dates(times: Iterable[int], ticks_per_second: float) -> bool:
     return all(LONG_AGO.timestamp() <= time / ticks_per_second <= FAR_FUTURE.timestamp() for time in times)
 
 
-def days_of(times: Iterable[int], ticks_per_second: int) -> list[str] | None:
+def days_of(times: Iterable[int], ticks_per_second: float) -> list[str] | None:
     """Returns times of a log as dates (UTC), None if one of them is none that an event can have been recorded at."""
     if not _are_dates(times, ticks_per_second):
         return None

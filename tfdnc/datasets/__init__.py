@@ -1,1 +1,1 @@
-"""Generated logs and downloads."""
+"""Data sets: generated logs and downloads."""

@@ -1,4 +1,4 @@
-"""Downloads public data sets for users who have a network: fetch, check, unpack, rename."""
+"""Downloads of public data sets: fetch, check, unpack, rename."""
 
 import hashlib
 import logging
@@ -31,11 +31,11 @@ class DataSet:
     """A zip archive on the web.
 
     Attributes:
-        url: of the archive.
-        md5_url: of the file in which the publisher gives the archive's MD5. It comes from the same server, so it
-            tells a damaged download, not a malicious publisher.
-        folder: the folder inside the archive that holds the files.
-        files: what must be in that folder.
+        url: URL of the archive.
+        md5_url: URL of the file in which the publisher gives the archive's MD5. It is on the same server, so it
+            protects from a damaged download, not from a malicious publisher.
+        folder: folder of the files inside the archive.
+        files: names of the files in that folder.
     """
 
     url: str
@@ -55,13 +55,15 @@ DATA_SETS["ml-1m"] = DataSet(
 
 
 def fetch(name: str, output: Path, opener: Opener | None = None) -> Path:
-    """Downloads a data set and leaves its files in `output`; until all is checked, nothing is there.
+    """Downloads a data set into the folder `output`, which is made only after all checks.
 
     `ml-1m` is GroupLens' own file: 1,000,209 ratings of all 3,706 items, grouped by user but *not* in order of time
-    inside a user. It is not the file behind the published SASRec, BERT4Rec and gSASRec figures, which holds 3,416
-    items with 5 ratings or more, each user's in order of time. `tfdnc prepare` filters and sorts, and keeps file
-    order among equal times; as more than half of the rows tie in time, the test items (hence figures) differ somewhat
-    from those of the other file. The licence allows research use and forbids redistribution.
+    inside a user. The published SASRec, BERT4Rec and gSASRec figures are of another file: it has only the 3,416 items
+    with 5 ratings or more, each user's in order of time.
+
+    `tfdnc prepare` filters and sorts, and keeps the order of the file among equal times. More than half of the rows
+    have equal times, so the test items, and with them the figures, differ a little from those of the other file. The
+    licence allows research use and forbids redistribution.
 
     Args:
         name: entry of `DATA_SETS`.
@@ -80,7 +82,7 @@ def fetch(name: str, output: Path, opener: Opener | None = None) -> Path:
         raise UserError(f"Expected to make {output}, but it exists; remove it or choose another folder.")
     opener = opener or _open_url
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the goal, so that the last step is a rename on one file system.
+    # The temporary folder is beside `output`, so that the last step is a rename on one file system.
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         archive = Path(temporary) / "archive.zip"
         try:
@@ -108,7 +110,7 @@ def _open_url(url: str) -> BinaryIO:
 
 
 def _published_md5(url: str, opener: Opener) -> str:
-    """Returns the hash in an .md5 file, whichever of the two usual layouts it has."""
+    """Returns the hash in an .md5 file of either of the two usual layouts."""
     with opener(url) as response:
         text = response.read(4096).decode("ascii", errors="replace")
     match = re.search(r"\b[0-9a-fA-F]{32}\b", text)
@@ -118,7 +120,7 @@ def _published_md5(url: str, opener: Opener) -> str:
 
 
 def _download(url: str, path: Path, opener: Opener) -> str:
-    """Copies a URL to a file with a progress bar; returns the MD5 of what came."""
+    """Copies a URL to a file with a progress bar; returns the MD5 of the received bytes."""
     digest = hashlib.md5(usedforsecurity=False)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with opener(url) as response, path.open("wb") as file, Progress(*columns, TimeRemainingColumn()) as progress:
@@ -141,7 +143,7 @@ def _announced_bytes(response: BinaryIO) -> int | None:
 
 
 def _extract(archive: Path, data_set: DataSet, folder: Path) -> None:
-    """Copies the files of the data set, and only those, out of the archive: no name in it is ever used as a path."""
+    """Copies the files of the data set, and no others, out of the archive; no name in it is used as a path."""
     folder.mkdir()
     try:
         with zipfile.ZipFile(archive) as content:

@@ -1,22 +1,23 @@
-"""A generated log with planted tastes: hidden groups of items, users who mix a few of them, an order worth learning.
+"""A generated log with planted tastes: hidden groups of items, users with a few interests, and a learnable order.
 
-The laws, so that results on the log can be judged:
+The model of the log, against which results can be judged:
 
-- Every item belongs to one hidden group. The items of a group lie on a ring of sub-tastes; the number in a title is
-  the place on the ring ("Jazz #12" is between "Jazz #11" and "Jazz #13").
-- Inside a group, the appeal of items follows Zipf's law, and popular items lie anywhere on the ring. (What comes out
-  is flatter than the law: nobody meets a popular item twice.)
-- Groups, too, have more and less appeal.
-- A user mixes `interests_per_user` groups with Dirichlet weights, and an event stays in the group of the event before
-  with probability `PERSISTENCE`, else its group is drawn anew from the user's weights.
-- Inside a group, a user walks: with probability `FOLLOW`, the next item lies a little further on the ring than the
-  user's last item *of that group*, else it is any item of the group, by popularity. So the last item of the group
-  tells much about the next one, even after an excursion to another group.
-- No user meets an item twice.
+- Every item belongs to one hidden group. The items of a group form a ring of similar items; the number in a title is
+  the position on the ring ("Jazz #12" is between "Jazz #11" and "Jazz #13").
+- Inside a group, the popularity of items follows Zipf's law, in random order on the ring. The log itself is less
+  skewed, because no user has a popular item twice.
+- The popularity of groups differs too.
+- A user has `interests_per_user` groups with Dirichlet weights. An event stays in the group of the previous event with
+  probability `PERSISTENCE`, else its group is drawn from the user's weights.
+- Inside a group, a user's events are a random walk. With probability `FOLLOW`, the next item is a little further on the
+  ring than the user's last item *of that group*. Otherwise it is any item of the group, drawn by popularity. So the
+  last item of a group predicts the next one, even after events in other groups.
+- No user has an item twice.
 """
 
 import csv
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,13 @@ GROUP_NAMES = (
 
 PERSISTENCE = 0.7
 FOLLOW = 0.75
-MAX_STEP = 16  # places on the ring
-MEAN_STEP = 6.0
-GROUP_SKEW = 0.5  # Zipf exponent of the groups' appeal
-DIRICHLET = 1.0  # of a user's weights over interests; lower is more one-sided
-LENGTH_SHAPE = 4.0  # of the gamma law of events per user; higher is more even
+MAX_STEP = 16  # positions on the ring
+MEAN_STEP = 6.0  # positions on the ring, before the popularity of items is applied
+GROUP_SKEW = 0.5  # Zipf exponent of the groups' popularity
+DIRICHLET = 1.0  # concentration of a user's weights over interests; lower is more uneven
+LENGTH_SHAPE = 4.0  # shape of the gamma distribution of events per user; higher is more even
 MIN_EVENTS = 5
-USERS_AT_A_TIME = 4096  # bounds the table of what each user has seen
+USERS_AT_A_TIME = 4096  # bounds the memory for the items that each user has seen
 REDRAWS = 8
 
 START = 1_700_000_000  # seconds since 1970: November 2023
@@ -72,7 +73,7 @@ MEAN_GAP = 3_600
 
 @dataclass(frozen=True)
 class _Catalogue:
-    """Items of group g are `first[g] .. first[g] + size[g] - 1`, in ring order; one cumulative law over all groups.
+    """Items of group g are `first[g] .. first[g] + size[g] - 1`, in ring order.
 
     Attributes:
         first: int64 [G].
@@ -87,12 +88,12 @@ class _Catalogue:
     cumulative: np.ndarray
 
 
-def generate_log(config: GenerateConfig, seed: int, output: Path) -> dict:
+def generate_log(config: GenerateConfig, seed: int, output: Path) -> dict[str, float]:
     """Writes `log.csv` and `items.csv`; equal arguments give equal bytes.
 
     Args:
         config: sizes and skew.
-        seed: of everything random.
+        seed: of all random choices.
         output: folder for the two files, made if missing.
 
     Returns:
@@ -100,7 +101,7 @@ def generate_log(config: GenerateConfig, seed: int, output: Path) -> dict:
         of the items), `seconds`.
 
     Raises:
-        UserError: the sizes do not go together.
+        UserError: the sizes contradict each other.
     """
     started = time.perf_counter()
     _check(config)
@@ -112,10 +113,9 @@ def generate_log(config: GenerateConfig, seed: int, output: Path) -> dict:
         users, items, steps = _walk(size, config, catalogue, rng)
         blocks.append((users + first_user, items, _timestamps(users, steps, size, rng)))
     users, items, times = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    # Ids say nothing about the group, and files in order of time are what a real log looks like.
+    # As in a real log, ids do not reveal the group, and rows are in order of time.
     item_ids = rng.permutation(config.items) + 1
     order = np.lexsort((users, times))
-    output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     _write_csv(output / ITEM_FILE, ("item_id", "title", "categories"), _describe_items(item_ids, catalogue))
     rows = zip(users[order] + 1, item_ids[items[order]], times[order], strict=True)
@@ -132,7 +132,7 @@ def generate_log(config: GenerateConfig, seed: int, output: Path) -> dict:
 
 
 def group_name(group: int) -> str:
-    """Returns the readable name of a hidden group; beyond the list, names get a number."""
+    """Returns the readable name of a hidden group; names beyond the list get a number."""
     name = GROUP_NAMES[group % len(GROUP_NAMES)]
     return name if group < len(GROUP_NAMES) else f"{name} {group // len(GROUP_NAMES) + 1}"
 
@@ -143,10 +143,10 @@ def _check(config: GenerateConfig) -> None:
             f"Expected generate.interests_per_user of at most generate.groups = {config.groups}, got "
             f"{config.interests_per_user}."
         )
-    room = _max_events(config)
-    if config.mean_events < MIN_EVENTS or config.mean_events > room:
+    most = _max_events(config)
+    if config.mean_events < MIN_EVENTS or config.mean_events > most:
         raise UserError(
-            f"Expected generate.mean_events between {MIN_EVENTS} and {room} (half of the items in one user's "
+            f"Expected generate.mean_events between {MIN_EVENTS} and {most} (half of the items in one user's "
             f"{config.interests_per_user} interests, as no user meets an item twice), got {config.mean_events}; change "
             "it, or raise generate.items."
         )
@@ -169,59 +169,60 @@ def _make_catalogue(config: GenerateConfig, rng: np.random.Generator) -> _Catalo
 def _walk(
     users: int, config: GenerateConfig, catalogue: _Catalogue, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Walks `users` users at once, one event of each per step.
+    """Generates the events of `users` users, one event of each user per step.
 
     Returns:
         user, item and step of every event, each int64 [E], step after step.
     """
     lengths = _lengths(users, config, rng)
     interests = _interests(users, config, rng)
-    leaning = np.cumsum(rng.dirichlet(np.full(config.interests_per_user, DIRICHLET), users), axis=1)  # [users, I]
+    cumulative = np.cumsum(rng.dirichlet(np.full(config.interests_per_user, DIRICHLET), users), axis=1)  # [users, I]
     seen = np.zeros((users, config.items), dtype=bool)
-    place = np.full((users, config.groups), -1)  # last item of the user in each group
+    last_items = np.full((users, config.groups), -1)  # last item of the user in each group
     group = np.empty(users, dtype=np.int64)
     events = []
     for step in range(lengths.max()):
         active = np.flatnonzero(lengths > step)
         moving = active if step == 0 else active[rng.random(len(active)) >= PERSISTENCE]
-        chosen = (leaning[moving] < rng.random((len(moving), 1))).sum(axis=1).clip(max=config.interests_per_user - 1)
+        chosen = (cumulative[moving] < rng.random((len(moving), 1))).sum(axis=1).clip(max=config.interests_per_user - 1)
         group[moving] = interests[moving, chosen]
-        items = _next_items(active, group[active], place, seen, catalogue, rng)
+        items = _next_items(active, group[active], last_items, seen, catalogue, rng)
         seen[active, items] = True
-        # A group that was exhausted gave an item of another; the walk goes on where the item is.
+        # If a group is exhausted, the item is of another group, and the user continues in that one.
         group[active] = np.searchsorted(catalogue.first, items, side="right") - 1
-        place[active, group[active]] = items
+        last_items[active, group[active]] = items
         events.append((active, items, np.full(len(active), step)))
-    return tuple(np.concatenate(parts) for parts in zip(*events, strict=True))
+    event_users, event_items, steps = (np.concatenate(parts) for parts in zip(*events, strict=True))
+    return event_users, event_items, steps
 
 
 def _interests(users: int, config: GenerateConfig, rng: np.random.Generator) -> np.ndarray:
     """Returns int64 [users, interests_per_user] different groups of each user; low groups have more users."""
-    # The largest of log weight + Gumbel noise are a draw without replacement by weight.
-    appeal = -GROUP_SKEW * np.log(np.arange(1, config.groups + 1))
-    noisy = appeal + rng.gumbel(size=(users, config.groups))
+    # The largest sums of log-weight and Gumbel noise are a draw by weight, without replacement.
+    log_weight = -GROUP_SKEW * np.log(np.arange(1, config.groups + 1))
+    noisy = log_weight + rng.gumbel(size=(users, config.groups))
     return np.argsort(-noisy, axis=1)[:, : config.interests_per_user]
 
 
 def _next_items(
     users: np.ndarray,
     groups: np.ndarray,
-    place: np.ndarray,
+    last_items: np.ndarray,
     seen: np.ndarray,
     catalogue: _Catalogue,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Returns int64 [users] an unseen item for each user: a step on the ring of its group, else a leap in it."""
+    """Returns int64 [users] an unseen item of each user's group: a step on the ring, or any item by popularity."""
     items = np.full(len(users), -1)
-    last = place[users, groups]
+    last = last_items[users, groups]
     walkers = np.flatnonzero((last >= 0) & (rng.random(len(users)) < FOLLOW))
     items[walkers] = _steps(users[walkers], groups[walkers], last[walkers], seen, catalogue, rng)
     for _ in range(REDRAWS):
         missing = np.flatnonzero(items < 0)
         draw = groups[missing] + rng.random(len(missing))
         first = catalogue.first[groups[missing]]
-        leap = np.clip(np.searchsorted(catalogue.cumulative, draw), first, first + catalogue.size[groups[missing]] - 1)
-        items[missing] = np.where(seen[users[missing], leap], -1, leap)
+        drawn = np.clip(np.searchsorted(catalogue.cumulative, draw), first, first + catalogue.size[groups[missing]] - 1)
+        items[missing] = np.where(seen[users[missing], drawn], -1, drawn)
     for index in np.flatnonzero(items < 0):
         items[index] = _any_unseen(groups[index], seen[users[index]], catalogue, rng)
     return items
@@ -235,7 +236,7 @@ def _steps(
     catalogue: _Catalogue,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Returns int64 [users] an item 1..MAX_STEP places after `last` on the ring, by nearness; -1 if all were seen."""
+    """Returns int64 [users] an item 1..MAX_STEP positions after `last`, mostly near ones; -1 if all were seen."""
     first, size = catalogue.first[groups][:, None], catalogue.size[groups][:, None]
     steps = np.arange(1, MAX_STEP + 1)
     reachable = first + (last[:, None] - first + steps) % size  # [users, MAX_STEP]
@@ -261,7 +262,7 @@ def _lengths(users: int, config: GenerateConfig, rng: np.random.Generator) -> np
 
 
 def _timestamps(users: np.ndarray, steps: np.ndarray, num_users: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns int64 [E] seconds: a user starts anywhere in the span; gaps are exponential and at least a second."""
+    """Returns int64 [E] seconds: a user starts at any time of the span; gaps are exponential and at least a second."""
     gaps = 1 + rng.exponential(MEAN_GAP, len(users)).astype(np.int64)
     order = np.lexsort((steps, users))
     running = np.cumsum(gaps[order])
@@ -273,15 +274,15 @@ def _timestamps(users: np.ndarray, steps: np.ndarray, num_users: int, rng: np.ra
     return times
 
 
-def _describe_items(item_ids: np.ndarray, catalogue: _Catalogue):
-    """Yields id, title and category of every item in ring order of its group."""
+def _describe_items(item_ids: np.ndarray, catalogue: _Catalogue) -> Iterator[tuple[int, str, str]]:
+    """Yields id, title and category of every item, in ring order of its group."""
     for group, (first, size) in enumerate(zip(catalogue.first, catalogue.size, strict=True)):
         name = group_name(group)
-        for place in range(size):
-            yield item_ids[first + place], f"{name} #{place + 1}", name
+        for position in range(size):
+            yield item_ids[first + position], f"{name} #{position + 1}", name
 
 
-def _write_csv(path: Path, header: tuple[str, ...], rows) -> None:
+def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
     """Writes to a temporary name and renames, so that a killed run leaves no half-written file."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:

@@ -1,1 +1,1 @@
-"""How good the retrieved lists are, and how they are spread over the clusters."""
+"""Quality of the retrieved lists, and their spread over the clusters."""

@@ -1,13 +1,12 @@
 """Ranks every held-out target with the code that serves: user vectors, exact index, merge (paper, section 3.1.2).
 
-Which item of a user is the validation target and which the test target, the split has decided (the last but one and the
-last, unless `data.split` says otherwise); a user without a target is not in the records. A list has exactly M items
-among all the user has not seen.
+The split decides the validation target and the test target of a user: the last item but one and the last, unless
+`data.split` differs. A user without a target is not in the records. A list has exactly M of the user's unseen items.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,31 +14,31 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index.exact import ExactIndex
-from tfdnc.retrieval.merge import MERGES, Candidates, Wishes, bound, merge
+from tfdnc.retrieval.merge import MERGES, Candidates, bound, merge
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
 
 class Lists(NamedTuple):
-    """The lists one merge makes for all U users."""
+    """The lists of one merge for all U users."""
 
     rows: np.ndarray  # [U, M] int item rows, -1 beyond the end
     clusters: np.ndarray  # [U, M] int, -1 beyond the end
 
 
 class Retrieved(NamedTuple):
-    """Everything the report is computed from."""
+    """Lists, ranks and intents, from which the report is computed."""
 
-    lists: list[Lists]  # of the configured merge, then one per merge and per floor that were asked for
-    within_places: np.ndarray  # [U] place of the target among the unseen items of its own cluster
-    outside_places: np.ndarray  # [U] place of the target among itself and the unseen items of all other clusters
+    lists: list[Lists]  # by the configured merge, then by each further merge, then by each floor
+    within_ranks: np.ndarray  # [U] rank of the target among the unseen items of its own cluster
+    outside_ranks: np.ndarray  # [U] rank of the target among itself and the unseen items of all other clusters
     log_intent: np.ndarray  # [U, K], over the model's own clusters
 
 
 class _Found(NamedTuple):
-    """What all lists of a batch are made from, and the places that no merge has a say in."""
+    """Candidates and intents of a batch, from which all lists are made, and the ranks that depend on no merge."""
 
     candidates: Candidates
     log_partition: tf.Tensor  # [B, K]
@@ -48,18 +47,22 @@ class _Found(NamedTuple):
     outside: tf.Tensor  # [B] int32, -1 for not found
 
 
+_MakeLists = Callable[[_Found], tuple[tf.Tensor, tf.Tensor]]
+"""Candidates of a batch -> rows and clusters of its lists."""
+
+
 class Evaluator:
-    """Runs a retriever over held-out records; compiled once, usable after every epoch.
+    """Runs a tower over held-out records; compiled once, usable after every epoch.
 
     Args:
-        model: whose current weights are evaluated at each call.
+        model: the retriever, evaluated at each call with its current weights.
         merge: the configured merge.
         width: M, the longest list; shorter lists are its prefixes, because no merge key depends on M.
-        judge: of a model with one cluster. Lists are then in the judge's item rows and clusters, and hold the same
-            items as without it if the merges go by score alone.
+        judge: other clusters for a model with one cluster. Lists are then in the judge's item rows and clusters. Merges
+            by score alone put the same items into them as without a judge.
     """
 
-    def __init__(self, model: Retriever, merge: MergeConfig, width: int, judge: Judge | None = None):
+    def __init__(self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None):
         self._model = model
         self._merge = merge
         self._width = width
@@ -67,7 +70,7 @@ class Evaluator:
         self._offsets = judge.items.offsets if judge else model.offsets
         vector = tf.TensorSpec([None], tf.int32)
         self._search = _graph(self._find, tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs)
-        self._graphs = {}  # of merges
+        self._graphs: dict[tuple[MergeConfig, int, bool], Callable[..., Any]] = {}
 
     def retrieve(
         self,
@@ -79,10 +82,10 @@ class Evaluator:
         """Makes the lists of every user.
 
         Args:
-            records: of the users, in the model's item indices, with times if it reads them.
-            merges: to make lists with beside the configured one.
-            floors: least results of every cluster that still more lists are made with, by the configured merge.
-            floor_length: M of these; a bound reads the length, so that their prefixes are not the shorter lists.
+            records: records of the users, in the model's item indices, with times if it reads them.
+            merges: further merges beside the configured one.
+            floors: least numbers of results per cluster; each makes further lists by the configured merge.
+            floor_length: M of the lists with floors. A floor depends on M, so their prefixes are not shorter lists.
         """
         judged = self._judge.renumber(records) if self._judge else records
         count = len(records.targets)
@@ -91,8 +94,8 @@ class Evaluator:
         widths = [self._width] * (1 + len(merges)) + [floor_length] * len(floors)
         result = Retrieved(
             lists=[Lists(*(np.full([count, width], -1, np.int32) for _ in Lists._fields)) for width in widths],
-            within_places=np.full(count, metrics.NOT_FOUND),
-            outside_places=np.full(count, metrics.NOT_FOUND),
+            within_ranks=np.full(count, metrics.NOT_FOUND),
+            outside_ranks=np.full(count, metrics.NOT_FOUND),
             log_intent=np.zeros([count, self._model.num_clusters], np.float32),
         )
         for batch in history_batches(records, self._model.max_length):
@@ -102,14 +105,14 @@ class Evaluator:
             for lists, make in zip(result.lists, makers, strict=True):
                 rows, clusters = make(found)
                 lists.rows[users], lists.clusters[users] = rows.numpy(), clusters.numpy()
-            result.within_places[users] = _as_places(found.within)
-            result.outside_places[users] = _as_places(found.outside)
+            result.within_ranks[users] = _as_ranks(found.within)
+            result.outside_ranks[users] = _as_ranks(found.outside)
             result.log_intent[users] = found.log_intent.numpy()
         return result
 
-    def _maker(self, config, floor=None, length=None):
-        """A function `_Found` -> rows and clusters of the lists of a merge."""
-        # One graph for all alphas, and one for all floors: most of what a graph takes is its compilation.
+    def _maker(self, config: MergeConfig, floor: int | None = None, length: int | None = None) -> _MakeLists:
+        """Returns a function `_Found` -> rows and clusters of the lists of a merge."""
+        # One graph for all alphas, and one for all floors: compilation takes longer than running it.
         alike, width = config.model_copy(update={"alpha": 1.0}), length or self._width
         key = alike, width, floor is not None
         if key not in self._graphs:
@@ -122,7 +125,7 @@ class Evaluator:
 
     def _find(self, seen, targets, target_clusters, *inputs):
         vectors, log_intent = self._model.user_vectors(*inputs)
-        # A judged model has one cluster, so one vector for it would be one for all.
+        # A judged model has one cluster, so its vector per cluster is the vector for all.
         per_cluster = self._model.vectors_per_cluster and not self._judge
         items = self._items()
         index = ExactIndex(items, self._offsets)
@@ -130,56 +133,67 @@ class Evaluator:
         shift = tf.zeros_like(log_partition)
         if self._merge.method != "score":  # scores of different clusters compare as joint probabilities only
             shift = log_intent - log_partition
-        asking = tf.gather(vectors, target_clusters, batch_dims=1)[:, None] if per_cluster else vectors
-        score = tf.reduce_max(tf.einsum("bid,bd->bi", asking, tf.gather(items, targets - 1)), axis=1)
+        own = tf.gather(vectors, target_clusters, batch_dims=1)[:, None] if per_cluster else vectors
+        score = tf.reduce_max(tf.einsum("bid,bd->bi", own, tf.gather(items, targets - 1)), axis=1)
         score = tf.where(tf.reduce_any(seen == targets[:, None], axis=1), float("-inf"), score)
-        outside = _outside_places(candidates, shift, score, target_clusters, self._width)
-        within = _within_places(candidates, targets, target_clusters)
+        outside = _outside_ranks(candidates, shift, score, target_clusters, self._width)
+        within = _within_ranks(candidates, targets, target_clusters)
         return _Found(candidates, log_partition, log_intent, within, outside)
 
-    def _items(self):
-        """Item vectors `[N, D]` in the order of the index."""
+    def _items(self) -> tf.Tensor:
+        """Returns the item vectors `[N, D]` in the order of the index."""
         items = self._model.item_vectors()
-        # The judge's order is made inside the graph, so that the lists follow the weights.
+        # The items are reordered inside the graph, so that the lists use the current weights.
         return tf.gather(items, self._judge.model_rows) if self._judge else items
 
 
-def _graph(function, *specs):
-    # Nothing here branches on tensors, and AutoGraph is most of the tracing time.
+def _graph(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+    # No function here branches on tensors, and AutoGraph would take most of the tracing time.
     return tf.function(function, input_signature=specs, autograph=False)
 
 
-def _specs(num_clusters, intent_clusters):
-    """Specs of what lists are made from: the first three of `_Found`."""
+def _specs(num_clusters: int, intent_clusters: int) -> tuple[Candidates, tf.TensorSpec, tf.TensorSpec]:
+    """Returns the specs of the first three fields of `_Found`, from which lists are made."""
     found, column = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)
     candidates = Candidates(found, tf.TensorSpec([None, None], tf.int32), column, column)
     return candidates, tf.TensorSpec([None, num_clusters]), tf.TensorSpec([None, intent_clusters])
 
 
-def _make_lists(candidates, log_partition, log_intent, alpha, floor, config, width, floored):
-    """Rows and clusters `[B, width]` of the lists of a merge, with a floor under every cluster where asked for."""
+def _make_lists(
+    candidates: Candidates,
+    log_partition: tf.Tensor,
+    log_intent: tf.Tensor,
+    alpha: tf.Tensor,
+    floor: tf.Tensor,
+    config: MergeConfig,
+    width: int,
+    floored: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns rows and clusters `[B, width]` of the lists of a merge, with a floor per cluster if `floored`."""
     batch, num_clusters = tf.shape(log_intent)[0], log_partition.shape[1]
     keys = MERGES.resolve(config.method)(candidates, log_partition, log_intent, tf.repeat(alpha, batch), config)
     wanted = tf.repeat(width, batch)
     if floored:
         unbounded = tf.fill([batch, num_clusters], -1)
         floors = tf.fill([batch, num_clusters], floor)
-        keys = bound(candidates, keys, Wishes(wanted, minimum=floors, maximum=unbounded))
+        keys = bound(candidates, keys, wanted, minimum=floors, maximum=unbounded)
     merged = merge(candidates, keys, wanted, width, num_clusters)
     return merged.rows, merged.clusters
 
 
-def _within_places(candidates, targets, target_clusters):
-    """Rank of each target in its own cluster's column block, -1 when it is not among the candidates: `[B]`."""
+def _within_ranks(candidates: Candidates, targets: tf.Tensor, target_clusters: tf.Tensor) -> tf.Tensor:
+    """Returns `[B]`, the rank of each target in its own cluster, -1 when it is not among the candidates."""
     is_target = (candidates.rows == targets[:, None] - 1) & (candidates.scores > float("-inf"))
     is_target &= candidates.clusters == target_clusters[:, None]
     return tf.reduce_max(tf.where(is_target, candidates.ranks, -1), axis=1)
 
 
-def _outside_places(candidates, shift, target_scores, target_clusters, width):
-    """How many candidates of other clusters are not below each target, -1 for `width` or more: `[B]`.
+def _outside_ranks(
+    candidates: Candidates, shift: tf.Tensor, target_scores: tf.Tensor, target_clusters: tf.Tensor, width: int
+) -> tf.Tensor:
+    """Returns `[B]`, the number of candidates of other clusters that are not below each target; -1 from `width` on.
 
-    Every cluster brings its best `width` items, so any count below `width` is exact.
+    Candidates have the best `width` items of every cluster, so any count below `width` is exact.
     """
     keys = candidates.scores + tf.gather(shift, candidates.clusters, axis=1)  # [B, C]
     target_keys = target_scores + tf.gather(shift, target_clusters, batch_dims=1)
@@ -188,7 +202,7 @@ def _outside_places(candidates, shift, target_scores, target_clusters, width):
     return tf.where((count < width) & (target_scores > float("-inf")), count, -1)
 
 
-def _as_places(places):
-    """`NOT_FOUND`, which does not fit int32, for -1."""
-    places = places.numpy().astype(np.int64)
-    return np.where(places < 0, metrics.NOT_FOUND, places)
+def _as_ranks(found: tf.Tensor) -> np.ndarray:
+    """Replaces -1 by `NOT_FOUND`, which does not fit int32."""
+    ranks = found.numpy().astype(np.int64)
+    return np.where(ranks < 0, metrics.NOT_FOUND, ranks)

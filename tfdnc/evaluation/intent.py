@@ -1,4 +1,6 @@
-"""How well the intent model knows the cluster of the next item: accuracy, likelihood, and calibration."""
+"""Figures of the intent model, which predicts the cluster of the next item: accuracy, likelihood, calibration."""
+
+from typing import Any
 
 import numpy as np
 
@@ -6,11 +8,11 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.training.records import HeldOutRecords
 
 BINS = 10
-"""Equal-width bins of confidence in reliability tables."""
+"""Number of equal-width bins of confidence in reliability tables."""
 
 
 def intent_figures(log_intent: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
-    """Accuracy, and negative log-likelihood in nats, of `[U, K]` log-probabilities on the `[U]` targets' clusters."""
+    """Returns accuracy and negative log-likelihood (nats) of `[U, K]` log-probabilities of the `[U]` clusters."""
     return {
         "intent_accuracy": float(np.mean(log_intent.argmax(axis=1) == clusters)),
         "intent_nll": negative_log_likelihood(log_intent, clusters),
@@ -18,7 +20,7 @@ def intent_figures(log_intent: np.ndarray, clusters: np.ndarray) -> dict[str, fl
 
 
 def baseline_figures(records: HeldOutRecords, items: ItemTable) -> dict[str, float]:
-    """What the intent model has to beat, in nats: the training prior, and the user's own history."""
+    """Returns the negative log-likelihood, in nats, of two baselines: the training prior, and the user's history."""
     prior = np.broadcast_to(np.log(items.cluster_prior()), [len(records.targets), items.num_clusters])
     history = history_log_shares(items.clusters[records.items - 1], records.splits, items.num_clusters)
     return {
@@ -28,12 +30,12 @@ def baseline_figures(records: HeldOutRecords, items: ItemTable) -> dict[str, flo
 
 
 def negative_log_likelihood(log_intent: np.ndarray, clusters: np.ndarray) -> float:
-    """Mean of -log p(cluster of the target): `[U, K]` and `[U]` -> nats."""
+    """Returns the mean of -log p(cluster of the target), in nats, from `[U, K]` and `[U]`."""
     return float(0 - np.mean(log_intent[np.arange(len(clusters)), clusters]))  # 0 - 0 is 0, and -(0.0) is "-0.0"
 
 
 def history_log_shares(clusters: np.ndarray, splits: np.ndarray, num_clusters: int) -> np.ndarray:
-    """Log of the add-one-smoothed shares of every user's events in each cluster.
+    """Returns the logarithms of every user's shares of events in each cluster, with add-one smoothing.
 
     Args:
         clusters: `[E]` cluster of every event, those of user u at splits[u] .. splits[u + 1] - 1.
@@ -49,8 +51,8 @@ def history_log_shares(clusters: np.ndarray, splits: np.ndarray, num_clusters: i
     return np.log((events + 1) / (np.diff(splits)[:, None] + num_clusters))
 
 
-def calibration(log_intent: np.ndarray, clusters: np.ndarray) -> dict:
-    """Does what the intent model says with confidence p come true with frequency p?
+def calibration(log_intent: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:
+    """Compares the probabilities of the intent model with the frequencies of the clusters.
 
     Args:
         log_intent: `[U, K]`.
@@ -58,7 +60,7 @@ def calibration(log_intent: np.ndarray, clusters: np.ndarray) -> dict:
 
     Returns:
         `bins` and `ece` of the predicted (likeliest) clusters, see `reliability`; `all_clusters`: the same for all
-        U * K statements "the next item is in cluster k", which is what quotas rest on.
+        U * K statements "the next item is in cluster k", on which quotas depend.
     """
     probabilities = np.exp(log_intent.astype(np.float64))
     predicted = probabilities.argmax(axis=1)
@@ -69,24 +71,24 @@ def calibration(log_intent: np.ndarray, clusters: np.ndarray) -> dict:
     }
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray) -> dict:
-    """Confidence against accuracy in bins [0, 0.1), ..., [0.9, 1].
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
+    """Returns confidence and accuracy in bins [0, 0.1), ..., [0.9, 1].
 
     Args:
         confidence: `[S]` probabilities of S statements.
-        correct: `[S]` bool, which of them are true.
+        correct: `[S]` bool, True for a true statement.
 
     Returns:
-        `bins`: ten of `confidence` (mean), `accuracy` (share of true statements) and `count`; an empty bin has None.
-        `ece`: expected calibration error, the mean over statements of |accuracy - confidence| of their bin (Guo et al.
-        2017).
+        `bins`: for each of ten bins `confidence` (mean), `accuracy` (share of true statements) and `count`; the first
+        two are None in an empty bin. `ece`: expected calibration error, the mean over statements of
+        |accuracy - confidence| of their bin (Guo et al. 2017).
     """
     number = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     count = np.bincount(number, minlength=BINS)
-    stated = np.bincount(number, weights=confidence, minlength=BINS)
+    predicted = np.bincount(number, weights=confidence, minlength=BINS)
     true = np.bincount(number, weights=correct, minlength=BINS)
     bins = [
-        {"confidence": said / n if n else None, "accuracy": happened / n if n else None, "count": n}
-        for said, happened, n in zip(stated.tolist(), true.tolist(), count.tolist(), strict=True)
+        {"confidence": expected / n if n else None, "accuracy": observed / n if n else None, "count": n}
+        for expected, observed, n in zip(predicted.tolist(), true.tolist(), count.tolist(), strict=True)
     ]
-    return {"bins": bins, "ece": float(np.abs(true - stated).sum() / max(1, count.sum()))}
+    return {"bins": bins, "ece": float(np.abs(true - predicted).sum() / max(1, count.sum()))}

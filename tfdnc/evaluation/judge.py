@@ -1,4 +1,4 @@
-"""Other clusters to judge lists by: a method with one cluster is measured in those that divide-and-conquer uses."""
+"""The judge: clusters of another item table, in which the lists of a method with one cluster are measured."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ from tfdnc.training.records import HeldOutRecords
 
 
 class Judge(NamedTuple):
-    """The same N items in the order and the clusters of another item table."""
+    """The model's N items in the order and the clusters of the judge's item table."""
 
-    items: ItemTable  # the judge's
-    model_rows: np.ndarray  # [N] row in the model's item table of each of the judge's rows
-    indices: np.ndarray  # [N + 1] the judge's item index of each of the model's; padding, 0, stays 0
+    items: ItemTable  # the judge's item table
+    model_rows: np.ndarray  # [N] model's item row of every judge's item row
+    indices: np.ndarray  # [N + 1] judge's item index of every model's item index; padding, 0, stays 0
 
     def renumber(self, records: HeldOutRecords) -> HeldOutRecords:
-        """The same records in the judge's item indices and clusters."""
+        """Returns the records with the judge's item indices and clusters."""
         targets = self.indices[records.targets]
         clusters = self.items.clusters[targets - 1].astype(np.int32)
         return records._replace(items=self.indices[records.items], targets=targets, target_clusters=clusters)
@@ -43,7 +43,7 @@ def make_judge(items: ItemTable, judging: ItemTable) -> Judge:
 
 
 def refusal(num_clusters: int) -> str:
-    """Why a method with clusters gets no judge: its lists are merged from its own clusters, and judged by them."""
+    """Returns the error text for a judge beside a method with clusters, whose lists its own clusters judge."""
     return (
         "Expected evaluate.judge only where the method has one cluster (cluster.method: single), got one beside "
         f"{num_clusters} clusters: remove evaluate.judge, lists are judged by the method's own clusters."
@@ -51,5 +51,5 @@ def refusal(num_clusters: int) -> str:
 
 
 def describe(config: ClusterConfig, num_clusters: int) -> str:
-    """Names a judge in reports, such as "word2vec_kmeans, 10 clusters"."""
+    """Returns the name of a judge in reports, such as "word2vec_kmeans, 10 clusters"."""
     return f"{config.method}, {num_clusters} clusters"

@@ -1,6 +1,6 @@
 """Metrics of ranked lists with one relevant item per user, as pure NumPy functions.
 
-A place is the 0-based position of the target in its list; `NOT_FOUND` stands for a target that is not in the list.
+A rank is the 0-based position of the target in its list, `NOT_FOUND` for a target that is not in the list.
 """
 
 import itertools
@@ -9,19 +9,19 @@ from collections.abc import Mapping
 import numpy as np
 
 NOT_FOUND = np.iinfo(np.int64).max
-"""Place of a target that is not in its list."""
+"""Rank of a target that is not in its list."""
 
 
 def sizes_of(figures: Mapping[str, float]) -> list[int]:
-    """The list sizes m of `recall@m` among named figures, in their order."""
+    """Returns the list sizes m of `recall@m` among named figures, in their order."""
     return [int(name.removeprefix("recall@")) for name in figures if name.startswith("recall@")]
 
 
-def places(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Position of each target in its list.
+def ranks(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Returns the rank of each target in its list.
 
     Args:
-        lists: `[U, M]` ranked items, best first, no item twice in a row (padding apart).
+        lists: `[U, M]` ranked items, best first, no item twice in a row, except padding.
         targets: `[U]` the relevant items.
 
     Returns:
@@ -32,36 +32,33 @@ def places(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def seen(histories: np.ndarray, splits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Which targets stand in their user's own history.
+    """Returns `[U]` bool, True for a target that is in the user's own history.
 
     Args:
         histories: `[E]` item indices, those of user u at splits[u] .. splits[u + 1] - 1.
         splits: `[U + 1]`.
         targets: `[U]` item indices.
-
-    Returns:
-        `[U]` bool.
     """
     owners = np.repeat(np.arange(len(targets)), np.diff(splits))
     return np.bincount(owners[histories == targets[owners]], minlength=len(targets)) > 0
 
 
-def recall(place: np.ndarray, m: int) -> float:
-    """Share of users whose target is among the first m; with one relevant item this is also the hit rate."""
-    return float(np.mean(place < m))
+def recall(rank: np.ndarray, m: int) -> float:
+    """Returns the share of users whose target is among the first m; with one relevant item, this is the hit rate."""
+    return float(np.mean(rank < m))
 
 
-def ndcg(place: np.ndarray, m: int) -> float:
-    """Mean of 1 / log2(place + 2) over users whose target is among the first m, 0 for the others.
+def ndcg(rank: np.ndarray, m: int) -> float:
+    """Returns the mean of 1 / log2(rank + 2) over users whose target is among the first m, 0 for the others.
 
     With one relevant item the ideal gain is 1, so this is NDCG@m.
     """
-    discounted = 1.0 / np.log2(np.minimum(place, m).astype(np.float64) + 2.0)
-    return float(np.mean(np.where(place < m, discounted, 0.0)))
+    discounted = 1.0 / np.log2(np.minimum(rank, m).astype(np.float64) + 2.0)
+    return float(np.mean(np.where(rank < m, discounted, 0.0)))
 
 
 def cluster_counts(clusters: np.ndarray, m: int, num_clusters: int) -> np.ndarray:
-    """How many of the first m results come from each cluster: `[U, M]` cluster ids (-1 padding) -> `[U, K]`."""
+    """Counts the first m results by cluster: `[U, M]` cluster ids (-1 padding) -> `[U, K]`."""
     top = clusters[:, :m]
     rows = np.repeat(np.arange(len(top)), top.shape[1]).reshape(top.shape)
     present = top >= 0
@@ -70,27 +67,27 @@ def cluster_counts(clusters: np.ndarray, m: int, num_clusters: int) -> np.ndarra
 
 
 def coverage(counts: np.ndarray) -> float:
-    """Mean share of the K clusters that appear in a list; counts are `[U, K]`."""
+    """Returns the mean share of the K clusters that appear in a list; counts are `[U, K]`."""
     return float(np.mean(counts > 0))
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Mean entropy, in nats, of the clusters of a list; 0 when all results share one cluster, log K at most."""
+    """Returns the mean entropy, in nats, of the clusters of a list, from 0 (one cluster) to log K; counts `[U, K]`."""
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     return float(np.mean(-np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=1)))
 
 
 def item_counts(rows: np.ndarray, m: int, num_items: int) -> np.ndarray:
-    """How often each item is among the first m of a list: `[U, M]` item rows (-1 padding) -> `[N]`."""
+    """Counts the lists that have an item among their first m: `[U, M]` item rows (-1 padding) -> `[N]`."""
     top = rows[:, :m]
     return np.bincount(top[top >= 0], minlength=num_items)
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient of `[N]` counts, those of 0 included.
+    """Returns the Gini coefficient of `[N]` counts, those of 0 included.
 
-    0 when all are equal, 1 - 1 / N when one item has everything; 0 when nobody has anything. With x sorted ascending it
-    is sum_i (2 i - N - 1) x_i / (N sum x), i = 1..N.
+    It is 0 when all counts are equal, also when all are 0, and 1 - 1 / N when only one is positive. With x sorted in
+    ascending order it is sum_i (2 i - N - 1) x_i / (N sum x), i = 1..N.
     """
     n, total = len(counts), counts.sum()
     weights = 2.0 * np.arange(1, n + 1) - n - 1
@@ -98,7 +95,7 @@ def gini(counts: np.ndarray) -> float:
 
 
 def popularity_lists(counts: np.ndarray, histories: np.ndarray, splits: np.ndarray, m: int) -> np.ndarray:
-    """The m most popular items that each user has not seen; ties go to the lower row.
+    """Returns the m most popular items that each user has not seen; ties go to the lower row.
 
     Args:
         counts: `[N]` training events of item row 0..N-1.
@@ -114,7 +111,7 @@ def popularity_lists(counts: np.ndarray, histories: np.ndarray, splits: np.ndarr
     is_seen = np.zeros(len(counts), bool)
     for user, (start, stop) in enumerate(itertools.pairwise(splits)):
         history = histories[start:stop] - 1
-        best = descending[: m + len(history)]  # enough, whatever the user has seen of them
+        best = descending[: m + len(history)]  # at least m of them are unseen, if there are as many
         is_seen[history] = True
         unseen = best[~is_seen[best]][:m]
         is_seen[history] = False
@@ -122,8 +119,8 @@ def popularity_lists(counts: np.ndarray, histories: np.ndarray, splits: np.ndarr
     return lists
 
 
-def popularity_places(counts: np.ndarray, histories: np.ndarray, splits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Places of the targets in the list of all unseen items by descending count; ties count against the target.
+def popularity_ranks(counts: np.ndarray, histories: np.ndarray, splits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Returns `[U]` ranks of the targets among all unseen items by descending count; ties count against the target.
 
     Args:
         counts: `[N]` training events of item row 0..N-1.
@@ -132,9 +129,10 @@ def popularity_places(counts: np.ndarray, histories: np.ndarray, splits: np.ndar
         targets: `[U]` item indices.
     """
     descending = np.sort(-counts)
-    not_below = np.searchsorted(descending, -counts[targets - 1], side="right") - 1  # the target itself is one
+    not_below = np.searchsorted(descending, -counts[targets - 1], side="right") - 1  # without the target itself
     owners = np.repeat(np.arange(len(targets)), np.diff(splits))
-    owners, items = np.divmod(np.unique(owners * (len(counts) + 1) + histories), len(counts) + 1)  # seen once each
+    # Pairs of a user and an item, each once however often the user has seen the item.
+    owners, items = np.divmod(np.unique(owners * (len(counts) + 1) + histories), len(counts) + 1)
     ahead = counts[items - 1] >= counts[targets[owners] - 1]
-    place = not_below - np.bincount(owners[ahead], minlength=len(targets))
-    return np.where(seen(histories, splits, targets), NOT_FOUND, place)  # a seen target is in no list
+    rank = not_below - np.bincount(owners[ahead], minlength=len(targets))
+    return np.where(seen(histories, splits, targets), NOT_FOUND, rank)  # a seen target is in no list

@@ -1,16 +1,17 @@
-"""The alpha curve as a picture: recall and spread over clusters against the sharpness of the quotas."""
+"""Picture of the alpha curve: recall and spread over clusters against the sharpness of the quotas."""
 
 from pathlib import Path
+from typing import Any
 
 from tfdnc.evaluation.metrics import sizes_of
 
 PLOT = "alpha_curve.png"
 
 
-def plot_alpha_curve(report: dict, output: Path) -> None:
+def plot_alpha_curve(report: dict[str, Any], output: Path) -> None:
     """Draws recall and cluster entropy of quota(alpha), and of joint(alpha) or the configured merge as a level.
 
-    Writes `alpha_curve.png`; does nothing for K = 1, where alpha has nothing to distribute.
+    Writes `alpha_curve.png`, and nothing without a curve, as for K = 1, where alpha has no effect.
     """
     curve = report["alpha_curve"]
     if not curve:

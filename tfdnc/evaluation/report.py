@@ -1,9 +1,10 @@
-"""The evaluation report: figures of every merge, the alpha curve, and what bounds them from above and below."""
+"""The evaluation report: figures of every merge, the alpha curve, and the baselines and ceilings of both."""
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,40 +17,44 @@ from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
 from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.records import HeldOutRecords
+
+_ListFigures = Callable[..., dict[str, float]]
+"""`list_figures` with all arguments but the lists bound; a call may replace `sizes`."""
 
 
 def validation_objective(config: ExperimentConfig) -> str:
-    """Name of the figure that picks the best epoch.
+    """Returns the name of the figure that picks the best epoch: NDCG of the longest list.
 
-    NDCG of the longest list: it moves with every place of the target and is therefore the least noisy of the figures.
+    It changes with every change of a target's rank, and is therefore the least noisy of the figures.
     """
     return f"ndcg@{max(config.evaluate.candidates)}"
 
 
 def tuning_objective(settings: EvaluateConfig) -> str:
-    """Name of the figure that picks alpha on validation: recall of the second shortest list, or of the only one.
+    """Returns the name of the figure that picks alpha on validation: recall of the second shortest, or only, list.
 
-    Recall, because a list of candidates is there to hold the target; the shortest list is the noisiest.
+    It is a recall, because a list of candidates has to contain the target, in any order. The shortest list is not used
+    because its recall is the noisiest.
     """
     return f"recall@{sorted(settings.candidates)[:2][-1]}"
 
 
-def validator(config: ExperimentConfig, records: HeldOutRecords):
-    """Returns a function model -> figures of the configured merge on `records`, for use between epochs."""
+def validator(config: ExperimentConfig, records: HeldOutRecords) -> Callable[[Tower], dict[str, float]]:
+    """Returns a function tower -> figures of the configured merge on `records`, for use between epochs."""
     sizes = config.evaluate.candidates
 
     @functools.cache  # one compiled graph for the whole training
-    def evaluator_of(model: Retriever) -> Evaluator:
+    def evaluator_of(model: Tower) -> Evaluator:
         return Evaluator(model, config.merge, max(sizes))
 
-    def validate(model: Retriever) -> dict[str, float]:
+    def validate(model: Tower) -> dict[str, float]:
         retrieved = evaluator_of(model).retrieve(records)
         [lists] = retrieved.lists
-        figures = ranking_figures(metrics.places(lists.rows, records.targets - 1), sizes)
+        figures = ranking_figures(metrics.ranks(lists.rows, records.targets - 1), sizes)
         figures |= cluster_figures(lists.clusters, sizes, model.num_clusters)
-        if model.num_clusters == 1:  # which is known with certainty: that is no accuracy
+        if model.num_clusters == 1:  # the only cluster is always right, so accuracy has no meaning
             return figures
         return figures | intent_figures(retrieved.log_intent, records.target_clusters)
 
@@ -58,61 +63,64 @@ def validator(config: ExperimentConfig, records: HeldOutRecords):
 
 def evaluate(
     config: ExperimentConfig,
-    model: Retriever,
+    model: Tower,
     items: ItemTable,
     test: HeldOutRecords,
     validation: HeldOutRecords,
     judging_items: ItemTable | None = None,
-) -> dict:
-    """Evaluates a trained model on held-out records.
+) -> dict[str, Any]:
+    """Evaluates a trained tower on held-out records.
 
     Args:
         config: the experiment.
-        model: trained.
+        model: the trained tower.
         items: the item table it was trained on.
-        test: what every figure is measured on.
-        validation: what alpha is tuned on.
+        test: records on which every figure is measured.
+        validation: records on which alpha is tuned.
         judging_items: the item table of `evaluate.judge`, for a model with one cluster.
 
     Returns:
         A JSON-serialisable report. "Clusters" are those of `judged_by`; m runs over `evaluate.candidates`.
 
-        `users`; `seen_targets`: share of the targets that no list can contain, because the user had seen them before.
+        `users`: number of test users.
+        `seen_targets`: share of the targets that no list can contain, because the user had seen them before.
         `judged_by`: "own clusters"; or the judge, such as "word2vec_kmeans, 10 clusters"; None where there is one
             cluster only and no judge.
-        `merge_method`, `merge`: figures of the configured merge: `recall@m`, `ndcg@m`; `coverage@m` (mean share of the
-            clusters in a list) and `entropy@m` (nats, of the clusters of a list), absent where `judged_by` is None;
-            `gini@m` (of how often each of the N items is recommended, 0 is all equal); `item_coverage@m` (share of the
-            N items in some list); `ild@m` (intra-list Jaccard distance of categories), absent without categories.
-        `without_times`: the same figures of requests that bring no times; None for a model that reads none.
-        `alpha_curve`: the same figures of quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
+        `merge_method`, `merge`: the configured merge and its figures. These are `recall@m` and `ndcg@m`; `coverage@m`
+            (mean share of the clusters in a list) and `entropy@m` (nats, of the clusters of a list), absent where
+            `judged_by` is None; `gini@m` (of the number of lists that have an item, 0 if all are equal);
+            `item_coverage@m` (share of the N items in some list); and `ild@m` (intra-list Jaccard distance of
+            categories), absent without categories.
+        `without_times`: the same figures for requests without times; None for a model that reads none.
+        `alpha_curve`: the same figures for quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
             intent was learned (K = 1, or `train.intent_weight: 0`).
-        `joint_curve`: the same of joint(alpha), at every one of `evaluate.joint_alphas`; [] where `alpha_curve` is, and
-            where another merge is configured.
+        `joint_curve`: the same figures for joint(alpha), at every one of `evaluate.joint_alphas`; [] where
+            `alpha_curve` is, and where another merge is configured.
         `floor_curve`: figures at `evaluate.floor_length` of the configured merge with at least `floor` results of every
             cluster, for those of `evaluate.floors` that fit; [] where `alpha_curve` is.
         `tuned`: the `alpha` of that curve with the largest `objective` (name of a figure) on validation, `validation`
-            (its value there) and `figures` (of the test set); None where `alpha_curve` is empty.
+            (its value there) and `figures` (on the test records); None where `alpha_curve` is empty.
         `within_cluster`: `recall@m` with the target's cluster given (paper, Table 3), also for `evaluate.candidates`,
-            where it is the oracle-intent ceiling; `within_cluster_by_cluster`: the same by cluster of the targets.
-        `out_of_cluster`: `recall@m` among the target and the items of all other clusters: how well it is told from easy
-            negatives (paper, Figure 1a). By score where the configured merge is, by joint probability elsewhere.
-        `intent`: `intent_accuracy`, `intent_nll` (nats) of the intent model; `intent_nll_prior`, `intent_nll_history`:
-            of the clusters' shares of the training events, and of the user's own events with add-one smoothing; {}
-            where K = 1.
-        `calibration`: of the intent model, see `tfdnc.evaluation.intent.calibration`; None likewise.
-        `popularity`: figures as `merge`, of the lists of the most popular unseen items.
-        `cold_targets`: of the users whose target is a cold item (see `schema.ITEM_SCHEMA`), how many `targets` these
-            are, `recall@m` of the configured merge, and the same `within_cluster`; None where no target is cold.
+            where it is the ceiling of a perfect intent model.
+        `within_cluster_by_cluster`: `recall@m` of `within_cluster` by cluster of the targets.
+        `out_of_cluster`: `recall@m` among the target and the items of all other clusters, which are easy negatives
+            (paper, Figure 1a). Ranked by score if the configured merge is `score`, else by joint probability.
+        `intent`: `intent_accuracy` and `intent_nll` (nats) of the intent model, and the likelihoods of two baselines;
+            {} where K = 1. `intent_nll_prior` is that of the clusters' shares of the training events,
+            `intent_nll_history` that of the user's own events with add-one smoothing.
+        `calibration`: figures of `tfdnc.evaluation.intent.calibration`; None where no intent was learned.
+        `popularity`: the figures of `merge`, for lists of the most popular unseen items.
+        `cold_targets`: figures of users whose target is a cold item (see `schema.ITEM_SCHEMA`): their number `targets`,
+            `recall@m` of the configured merge, and `within_cluster`; None where no target is cold.
 
     Raises:
         UserError: a judge for a model with more than one cluster.
     """
     settings = config.evaluate
     judge = judging.make_judge(items, judging_items) if judging_items else None
-    shelf = judge.items if judge else items  # what lists, places and clusters of the report refer to
+    listed = judge.items if judge else items  # the item table of all lists, ranks and clusters in the report
     records = judge.renumber(test) if judge else test
-    informed = items.num_clusters > 1 and config.train.intent_weight > 0  # nothing else can distribute a list
+    informed = items.num_clusters > 1 and config.train.intent_weight > 0  # quotas need a learned intent
     alphas = settings.alphas if informed else ()
     joint_alphas = settings.joint_alphas if informed and config.merge.method == "joint" else ()
     # One cluster is one list, in order of score under any merge; a judge's clusters must not change it.
@@ -124,13 +132,13 @@ def evaluate(
     width = max(*settings.candidates, *settings.within_cluster)
     evaluator = Evaluator(model, configured, width, judge)
     retrieved = evaluator.retrieve(test, quotas + joints, floors, length)
-    sets = category_sets(shelf.categories) if shelf.categories else None
+    sets = category_sets(listed.categories) if listed.categories else None
     figures = functools.partial(
         list_figures,
         targets=records.targets,
         sizes=settings.candidates,
-        num_clusters=shelf.num_clusters,
-        num_items=len(shelf.item_ids),
+        num_clusters=listed.num_clusters,
+        num_items=len(listed.item_ids),
         categories=sets,
     )
     lists = iter(retrieved.lists)
@@ -145,7 +153,7 @@ def evaluate(
     return {
         "users": len(test.targets),
         "seen_targets": float(np.mean(metrics.seen(test.items, test.splits, test.targets))),
-        "judged_by": _judged_by(settings, shelf, judge),
+        "judged_by": _judged_by(settings, listed, judge),
         "merge_method": config.merge.method,
         "merge": merged,
         "without_times": _without_times(evaluator, test, figures) if model.reads_times else None,
@@ -153,68 +161,77 @@ def evaluate(
         "joint_curve": joint_curve,
         "floor_curve": floor_curve,
         "tuned": _tune(curve, quotas, evaluator, validation, tuning_objective(settings)) if curve else None,
-        "within_cluster": recalls(retrieved.within_places, sorted({*settings.within_cluster, *settings.candidates})),
-        "out_of_cluster": recalls(retrieved.outside_places, settings.candidates),
-        "within_cluster_by_cluster": _by_cluster(retrieved, records, shelf, settings.within_cluster),
+        "within_cluster": recalls(retrieved.within_ranks, sorted({*settings.within_cluster, *settings.candidates})),
+        "out_of_cluster": recalls(retrieved.outside_ranks, settings.candidates),
+        "within_cluster_by_cluster": _by_cluster(retrieved, records, listed, settings.within_cluster),
         "intent": intent,
         "calibration": calibration(retrieved.log_intent, test.target_clusters) if informed else None,
-        "popularity": _popularity(shelf, records, figures, settings.candidates),
+        "popularity": _popularity(listed, records, figures, settings.candidates),
         "cold_targets": _cold_targets(items, test, records, retrieved, settings),
     }
 
 
-def write_report(report: dict, output: Path) -> None:
-    """Writes `report.json`."""
+def write_report(report: dict[str, Any], output: Path) -> None:
+    """Writes `report.json` into the folder `output`."""
     (output / REPORT).write_text(json.dumps(report, indent=1))
 
 
-def _without_times(evaluator: Evaluator, test: HeldOutRecords, figures) -> dict[str, float]:
+def _without_times(evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures) -> dict[str, float]:
     silent = test._replace(elapsed=np.full_like(test.elapsed, UNKNOWN_TIME))
     return figures(evaluator.retrieve(silent).lists[0])
 
 
-def _judged_by(settings: EvaluateConfig, shelf: ItemTable, judge: judging.Judge | None) -> str | None:
+def _judged_by(settings: EvaluateConfig, listed: ItemTable, judge: judging.Judge | None) -> str | None:
     if judge:
-        return judging.describe(settings.judge, shelf.num_clusters)
-    return "own clusters" if shelf.num_clusters > 1 else None
+        assert settings.judge is not None  # the judge's item table is made from these settings
+        return judging.describe(settings.judge, listed.num_clusters)
+    return "own clusters" if listed.num_clusters > 1 else None
 
 
 def _tune(
-    curve: list[dict], quotas: list[MergeConfig], evaluator: Evaluator, validation: HeldOutRecords, objective: str
-) -> dict:
+    curve: list[dict[str, float]],
+    quotas: list[MergeConfig],
+    evaluator: Evaluator,
+    validation: HeldOutRecords,
+    objective: str,
+) -> dict[str, Any]:
     """Picks the point of the alpha curve by its value on validation; ties go to the first."""
     m = int(objective.removeprefix("recall@"))
     _, *lists_of_quotas = evaluator.retrieve(validation, quotas).lists
-    values = [metrics.recall(metrics.places(x.rows, validation.targets - 1), m) for x in lists_of_quotas]
+    values = [metrics.recall(metrics.ranks(x.rows, validation.targets - 1), m) for x in lists_of_quotas]
     best = int(np.argmax(values))
     alpha, figures = curve[best]["alpha"], {name: value for name, value in curve[best].items() if name != "alpha"}
     return {"alpha": alpha, "objective": objective, "validation": values[best], "figures": figures}
 
 
-def _popularity(shelf: ItemTable, records: HeldOutRecords, figures, sizes: Sequence[int]) -> dict[str, float]:
-    rows = metrics.popularity_lists(shelf.counts, records.items, records.splits, max(sizes))
-    clusters = np.where(rows >= 0, shelf.clusters[rows], -1)
-    place = metrics.popularity_places(shelf.counts, records.items, records.splits, records.targets)
-    return figures(Lists(rows, clusters)) | ranking_figures(place, sizes)  # ties count against the target
+def _popularity(
+    listed: ItemTable, records: HeldOutRecords, figures: _ListFigures, sizes: Sequence[int]
+) -> dict[str, float]:
+    rows = metrics.popularity_lists(listed.counts, records.items, records.splits, max(sizes))
+    clusters = np.where(rows >= 0, listed.clusters[rows], -1)
+    rank = metrics.popularity_ranks(listed.counts, records.items, records.splits, records.targets)
+    return figures(Lists(rows, clusters)) | ranking_figures(rank, sizes)  # ties count against the target
 
 
 def _cold_targets(
     items: ItemTable, test: HeldOutRecords, records: HeldOutRecords, retrieved: Retrieved, settings: EvaluateConfig
-) -> dict | None:
+) -> dict[str, Any] | None:
     if items.cold is None or not (cold := items.cold[test.targets - 1]).any():
         return None
-    place = metrics.places(retrieved.lists[0].rows, records.targets - 1)
+    rank = metrics.ranks(retrieved.lists[0].rows, records.targets - 1)
     return {
         "targets": int(cold.sum()),
-        **recalls(place[cold], settings.candidates),
-        "within_cluster": recalls(retrieved.within_places[cold], settings.within_cluster),
+        **recalls(rank[cold], settings.candidates),
+        "within_cluster": recalls(retrieved.within_ranks[cold], settings.within_cluster),
     }
 
 
-def _by_cluster(retrieved: Retrieved, records: HeldOutRecords, shelf: ItemTable, sizes: Sequence[int]) -> list[dict]:
-    rows = []
-    for cluster, name in enumerate(shelf.cluster_names):
-        mine = retrieved.within_places[records.target_clusters == cluster]
-        row = {"cluster": cluster, "name": name, "targets": len(mine)}
-        rows.append(row | (recalls(mine, sizes) if len(mine) else {}))
+def _by_cluster(
+    retrieved: Retrieved, records: HeldOutRecords, listed: ItemTable, sizes: Sequence[int]
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for cluster, name in enumerate(listed.cluster_names):
+        ranks = retrieved.within_ranks[records.target_clusters == cluster]
+        row = {"cluster": cluster, "name": name, "targets": len(ranks)}
+        rows.append(row | (recalls(ranks, sizes) if len(ranks) else {}))
     return rows

@@ -12,20 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.module import RetrievalModule
 from tfdnc.export.recovery import ensure_joint_recovery
+from tfdnc.export.signatures import signature_function
 from tfdnc.export.warmup import write_warmup
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.retrieval.index.users import Users
 
 
 def export_bundle(
-    retriever: Retriever,
+    tower: Tower,
     items: ItemTable,
     cold_start_vectors: np.ndarray,
     config: ExperimentConfig,
@@ -37,7 +38,7 @@ def export_bundle(
     """Writes `output`/`version`, a SavedModel that TF Serving can load.
 
     Args:
-        retriever: the trained model.
+        tower: of the trained model.
         items: the item table it was trained on.
         cold_start_vectors: `[V, D]` user vectors for requests without a known item.
         config: of the experiment; `merge` and `export` decide what the bundle does.
@@ -54,12 +55,12 @@ def export_bundle(
     """
     started = time.perf_counter()
     final = Path(output) / str(version)
-    _check(retriever, items, cold_start_vectors, final)
+    _check(tower, items, cold_start_vectors, final)
     final.parent.mkdir(parents=True, exist_ok=True)
     # Not a number, so no server that watches the base path takes it for a version while it is written.
     partial = Path(tempfile.mkdtemp(prefix=f"unfinished-{version}-", dir=final.parent))
     try:
-        written = _write(partial, retriever, items, cold_start_vectors, config, manifest, users)
+        written = _write(partial, tower, items, cold_start_vectors, config, manifest, users)
         partial.chmod(0o755)  # mkdtemp is private, servers run as somebody else
         partial.rename(final)
     except BaseException:
@@ -76,52 +77,48 @@ def export_bundle(
     }
 
 
-def _check(retriever, items, cold_start_vectors, final):
+def _check(tower, items, cold_start_vectors, final):
     if final.exists():
         raise UserError(f"Expected no version at {final} yet, found one. Export under another version number.")
-    if tuple(items.offsets) != tuple(retriever.offsets):
+    if tuple(items.offsets) != tuple(tower.offsets):
         raise UserError(
-            f"Expected the item table the model was trained on, with clusters at rows {retriever.offsets}, got "
+            f"Expected the item table the model was trained on, with clusters at rows {tower.offsets}, got "
             f"{items.offsets}. Train again, or export with the matching table."
         )
     num_vectors, dim = np.shape(cold_start_vectors)
     expected = [
-        items.num_clusters if retriever.vectors_per_cluster else num_vectors,
-        retriever.item_embeddings.shape[1],
+        items.num_clusters if tower.vectors_per_cluster else num_vectors,
+        tower.item_embeddings.shape[1],
     ]
     if [num_vectors, dim] != expected:
         raise ValueError(f"cold_start_vectors: expected {expected}, got {[num_vectors, dim]}")
 
 
-def _write(folder, retriever, items, cold_start_vectors, config, manifest, users):
+def _write(folder, tower, items, cold_start_vectors, config, manifest, users):
     """Writes everything into `folder` and returns the manifest."""
     index = INDEXES.resolve(config.export.index)(
-        retriever.item_embeddings,
-        retriever.offsets,
+        tower.item_embeddings,
+        tower.offsets,
         name=f"tfdnc-{uuid.uuid4()}",  # resources of two versions in one server must not share a name
         max_k=config.export.max_candidates,
         users=users,
         recall=config.export.recall,
     )
     alpha = config.merge.alpha if config.merge.method == "joint" else 1.0
-    recovery = ensure_joint_recovery(index, retriever, users, config.export.max_candidates, alpha)
+    recovery = ensure_joint_recovery(index, tower, users, config.export.max_candidates, alpha)
     with tempfile.TemporaryDirectory() as assets:
-        module = RetrievalModule(retriever, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
+        module = RetrievalModule(tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}
-    (folder / schema.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
+    (folder / bundle.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
     return content
 
 
 def save_module(module: RetrievalModule, folder: Path) -> None:
-    """Saves the module with the signatures of `schema.SIGNATURES`."""
-    # The functions are made here and kept off the module: saving traces every function that hangs on it. Nothing here
-    # branches on tensors, and AutoGraph would be more than half of the export time.
-    signatures = {
-        name: tf.function(getattr(module, name), input_signature=specs, autograph=False)
-        for name, specs in module.input_signatures().items()
-    }
+    """Saves the module with the signatures of `contracts.bundle`."""
+    # The functions are made here and kept off the module: saving traces every function that hangs on it.
+    signatures = {name: signature_function(module, name) for name in bundle.SIGNATURES}
     # Nobody trains a bundle, so gradients stay outside.
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"], experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
@@ -133,7 +130,7 @@ def _manifest(config, items, settings):
     if uses_scann:
         libraries["scann"] = importlib.metadata.version("scann")
     return {
-        "bundle_format": schema.BUNDLE_FORMAT,
+        "bundle_format": bundle.BUNDLE_FORMAT,
         "libraries": libraries,
         "uses_scann": uses_scann,
         "index": settings,

@@ -4,17 +4,17 @@ Each function returns assertions; put them under `tf.control_dependencies` of wh
 """
 
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
-from tfdnc.retrieval.merge import Wishes
+from tfdnc.contracts import bundle, schema
+from tfdnc.retrieval.merge import Controls
 
 
 def check_rows(history: tf.Tensor) -> list[tf.Operation]:
     """At least one row, and not too many."""
     rows = tf.shape(history)[0]
-    message = f"Expected 1 to {schema.MAX_ROWS} rows in the request."
+    message = f"Expected 1 to {bundle.MAX_ROWS} rows in the request."
     return [
         tf.debugging.assert_greater_equal(rows, 1, message),
-        tf.debugging.assert_less_equal(rows, schema.MAX_ROWS, message),
+        tf.debugging.assert_less_equal(rows, bundle.MAX_ROWS, message),
     ]
 
 
@@ -27,7 +27,7 @@ def check_same_rows(first: tf.Tensor, *others: tf.Tensor | None) -> list[tf.Oper
 def check_times(*times: tf.Tensor) -> list[tf.Operation]:
     """Times from 0 up, or unknown: a request from another zero point would be answered as one without times."""
     message = (
-        f"Expected {schema.HISTORY_TIMES} and {schema.REQUEST_TIME} from 0 up, or {schema.UNKNOWN_TIME} for an unknown "
+        f"Expected {bundle.HISTORY_TIMES} and {bundle.REQUEST_TIME} from 0 up, or {schema.UNKNOWN_TIME} for an unknown "
         "time. Only differences count: add a constant to all times of the row."
     )
     unknown = tf.constant(schema.UNKNOWN_TIME, tf.int64)
@@ -43,15 +43,15 @@ def check_query(user_embeddings: tf.Tensor, intent: tf.Tensor) -> list[tf.Operat
     ]
 
 
-def check_wishes(wishes: Wishes, width: int) -> list[tf.Operation]:
+def check_wishes(wishes: Controls, width: int) -> list[tf.Operation]:
     """A length the answer has room for, and whatever else is asked possible."""
-    length = f"Expected {schema.NUM_CANDIDATES} in 1..{width} in every row."
+    length = f"Expected {bundle.NUM_CANDIDATES} in 1..{width} in every row."
     checks = [
         tf.debugging.assert_greater_equal(wishes.num_candidates, 1, length),
         tf.debugging.assert_less_equal(wishes.num_candidates, width, length),
     ]
-    joint_name = schema.ALPHA if wishes.alpha is None else schema.JOINT_ALPHA  # the only one is called `alpha`
-    for name, alpha in ((schema.ALPHA, wishes.alpha), (joint_name, wishes.joint_alpha)):
+    joint_name = bundle.ALPHA if wishes.alpha is None else bundle.JOINT_ALPHA  # the only one is called `alpha`
+    for name, alpha in ((bundle.ALPHA, wishes.alpha), (joint_name, wishes.joint_alpha)):
         if alpha is not None:
             message = f"Expected {name} to be a number, negative for the merge the bundle was exported with."
             checks.append(tf.debugging.assert_equal(tf.math.is_nan(alpha), False, message))
@@ -80,21 +80,21 @@ def check_clusters(num_clusters: int, **inputs: tf.Tensor) -> list[tf.Operation]
 def _check_weights(weights):
     given = tf.reduce_any(weights > 0, axis=1)
     good = tf.reduce_all(tf.math.is_finite(weights), axis=1) & (tf.reduce_all(weights >= 0, axis=1) | ~given)
-    message = f"Expected {schema.CLUSTER_QUOTAS} to be finite and from 0 up, or none above 0 in a row without quotas."
+    message = f"Expected {bundle.CLUSTER_QUOTAS} to be finite and from 0 up, or none above 0 in a row without quotas."
     return [tf.debugging.assert_equal(good, True, message)]
 
 
 def _check_one_merge(wishes):
     """A row that asks for the joint merge asks for no other."""
-    others = [] if wishes.alpha is None else [(wishes.alpha >= 0, f"an {schema.ALPHA} of 0 or more")]
+    others = [] if wishes.alpha is None else [(wishes.alpha >= 0, f"an {bundle.ALPHA} of 0 or more")]
     if wishes.weights is not None:
-        others.append((tf.reduce_any(wishes.weights > 0, axis=1), schema.CLUSTER_QUOTAS))
+        others.append((tf.reduce_any(wishes.weights > 0, axis=1), bundle.CLUSTER_QUOTAS))
     return [
         tf.debugging.assert_equal(
             (wishes.joint_alpha >= 0) & asked,
             False,
-            f"Expected {schema.JOINT_ALPHA} or {other} in a row, got both: a list has one merge. Make "
-            f"{schema.JOINT_ALPHA} negative where the other counts.",
+            f"Expected {bundle.JOINT_ALPHA} or {other} in a row, got both: a list has one merge. Make "
+            f"{bundle.JOINT_ALPHA} negative where the other counts.",
         )
         for asked, other in others
     ]
@@ -109,11 +109,11 @@ def _check_bounds(wishes):
         tf.debugging.assert_equal(
             possible,
             True,
-            f"Expected no {schema.CLUSTER_MIN} above its {schema.CLUSTER_MAX}, which is unbounded below 0.",
+            f"Expected no {bundle.CLUSTER_MIN} above its {bundle.CLUSTER_MAX}, which is unbounded below 0.",
         ),
         tf.debugging.assert_less_equal(
             promised,
             tf.cast(wishes.num_candidates, tf.int64),
-            f"Expected the {schema.CLUSTER_MIN} of a row to add up to at most its {schema.NUM_CANDIDATES}.",
+            f"Expected the {bundle.CLUSTER_MIN} of a row to add up to at most its {bundle.NUM_CANDIDATES}.",
         ),
     ]

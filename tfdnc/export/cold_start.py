@@ -3,12 +3,12 @@
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
 
-def cold_start_vectors(model: Retriever, records: HeldOutRecords) -> np.ndarray:
+def cold_start_vectors(model: Tower, records: HeldOutRecords) -> np.ndarray:
     """Returns the mean over users of each user vector, `[V, D]` float32.
 
     The score of an item under the mean vector is its mean score over users, so a cold start is answered, inside each

@@ -5,17 +5,18 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
+from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.checks import check_clusters, check_query, check_rows, check_same_rows, check_times, check_wishes
 from tfdnc.export.recent import elapsed_times, last_items, widen_times
 from tfdnc.export.vocabulary import ItemVocabulary
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ClusterIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
 from tfdnc.retrieval.index.seen import clusters_of_items
-from tfdnc.retrieval.merge import BY_RANK, Wishes, count_clusters, reads_partition, seats, select_keys
+from tfdnc.retrieval.merge import BY_RANK, Controls, count_clusters, quota_bounds, reads_partition, select_keys
 
 Tensors = dict[str, tf.Tensor]
 
@@ -27,7 +28,7 @@ class RetrievalModule(tf.Module):
     training events, with the mean user vectors.
 
     Args:
-        retriever: the trained model; its variables are shared, not copied.
+        tower: of the trained model; its variables are shared, not copied.
         items: the item table the model was trained on.
         index: over the model's items.
         cold_start_vectors: `[V, D]` float32.
@@ -38,7 +39,7 @@ class RetrievalModule(tf.Module):
 
     def __init__(
         self,
-        retriever: Retriever,
+        tower: Tower,
         items: ItemTable,
         index: ClusterIndex,
         cold_start_vectors: np.ndarray,
@@ -48,14 +49,14 @@ class RetrievalModule(tf.Module):
     ):
         super().__init__()
         # The model itself stays outside the module: Keras would trace and save its training state and call functions.
-        self._user_vectors = retriever.user_vectors
-        self._log_intent = retriever.log_intent
-        self._wanted_vectors = retriever.wanted_vectors
-        self._encode_per_vector = retriever.encode_per_vector
-        self._reads_times = retriever.reads_times
-        self._tower_variables = retriever.serving_variables
-        self._max_length = retriever.max_length
-        self._vectors_per_cluster = retriever.vectors_per_cluster
+        self._user_vectors = tower.user_vectors
+        self._log_intent = tower.log_intent
+        self._wanted_vectors = tower.wanted_vectors
+        self._encode_per_vector = tower.encode_per_vector
+        self._reads_times = tower.reads_times
+        self._tower_variables = tower.serving_variables
+        self._max_length = tower.max_length
+        self._vectors_per_cluster = tower.vectors_per_cluster
         self._num_clusters = items.num_clusters
         self._cluster_names = tf.constant(items.cluster_names, tf.string)
         self._offsets = np.asarray(items.offsets, np.int32)
@@ -67,23 +68,25 @@ class RetrievalModule(tf.Module):
         self._num_candidates = export_config.num_candidates
         self._max_candidates = export_config.max_candidates
 
-    def serving_default(self, history: tf.Tensor, *times: tf.Tensor) -> Tensors:
+    def serving_default(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
         """`retrieve` with the length and the merge of the config; the answer is no wider than that length."""
         length = tf.repeat(self._num_candidates, tf.shape(history)[0])
-        return self._retrieve(history, times, Wishes(length), self._num_candidates)
+        return self._retrieve(history, features, Controls(length), self._num_candidates)
 
-    def retrieve(self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, *times: tf.Tensor) -> Tensors:
-        """The best unseen items of every row; see `schema` for the tensors.
+    def retrieve(
+        self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, **features: tf.Tensor
+    ) -> Tensors:
+        """The best unseen items of every row.
 
-        `times` are `history_times` and `request_time` of a model that reads times, of another none.
+        `contracts.bundle` describes the tensors; `features` are those that the model reads beside the history.
         """
-        return self._retrieve(history, times, Wishes(num_candidates, alpha), self._max_candidates)
+        return self._retrieve(history, features, Controls(num_candidates, alpha), self._max_candidates)
 
     def retrieve_joint(
-        self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, *times: tf.Tensor
+        self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, **features: tf.Tensor
     ) -> Tensors:
         """`retrieve` by the joint merge, p(cluster) ** alpha p(item | cluster), where alpha is not negative."""
-        return self._retrieve(history, times, Wishes(num_candidates, joint_alpha=alpha), self._max_candidates)
+        return self._retrieve(history, features, Controls(num_candidates, joint_alpha=alpha), self._max_candidates)
 
     def retrieve_controlled(
         self,
@@ -95,30 +98,31 @@ class RetrievalModule(tf.Module):
         cluster_min: tf.Tensor,
         cluster_max: tf.Tensor,
         joint_alpha: tf.Tensor,
-        *times: tf.Tensor,
+        **features: tf.Tensor,
     ) -> Tensors:
         """`retrieve` without the items of `exclude`, with a merge, weights and bounds of each row's own."""
         controls = {
-            schema.CLUSTER_QUOTAS: cluster_quotas,
-            schema.CLUSTER_MIN: cluster_min,
-            schema.CLUSTER_MAX: cluster_max,
+            bundle.CLUSTER_QUOTAS: cluster_quotas,
+            bundle.CLUSTER_MIN: cluster_min,
+            bundle.CLUSTER_MAX: cluster_max,
         }
         with tf.control_dependencies(check_clusters(self._num_clusters, **controls)):
             weights, minimum, maximum = (self._widen(control) for control in controls.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
-        wishes = Wishes(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
-        return self._retrieve(history, times, wishes, self._max_candidates, exclude)
+        wishes = Controls(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
+        return self._retrieve(history, features, wishes, self._max_candidates, exclude)
 
-    def encode(self, history: tf.Tensor, *times: tf.Tensor) -> Tensors:
+    def encode(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
         """User vectors and intent only."""
-        checks = [*check_rows(history), *check_same_rows(history, history, *times), *check_times(*times)]
+        checks = [*check_rows(history), *check_same_rows(history, history, *features.values())]
+        checks += check_times(*(features[row.name] for row in self.features))
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
-        vectors, log_intent = self._user_vectors(*self._recent(items, times))
+        vectors, log_intent = self._user_vectors(*self._recent(items, features))
         known = _has_items(items)
         return {
-            schema.USER_EMBEDDINGS: self._or_cold(known, vectors),
-            schema.INTENT: tf.exp(self._or_prior(known, log_intent)),
+            bundle.USER_EMBEDDINGS: self._or_cold(known, vectors),
+            bundle.INTENT: tf.exp(self._or_prior(known, log_intent)),
         }
 
     def search(
@@ -131,7 +135,7 @@ class RetrievalModule(tf.Module):
         joint_alpha: tf.Tensor,
     ) -> Tensors:
         """`retrieve` for user vectors and an intent that the caller brings; the history only excludes."""
-        wishes = Wishes(num_candidates, alpha, joint_alpha=joint_alpha)
+        wishes = Controls(num_candidates, alpha, joint_alpha=joint_alpha)
         with tf.control_dependencies(check_same_rows(history, user_embeddings, intent, *wishes)):
             wishes_checks = check_wishes(wishes, self._max_candidates)
         checks = [
@@ -142,95 +146,68 @@ class RetrievalModule(tf.Module):
         with tf.control_dependencies(checks):
             seen = distinct(self._vocabulary.indices(history))
         log_intent = tf.math.log(intent)
-        places = seats(self._available(seen), log_intent, wishes, self._merge_config)
+        places = quota_bounds(self._available(seen), log_intent, wishes, self._merge_config)
         return self._search(user_embeddings, log_intent, seen, places, wishes, self._max_candidates)
 
     def describe(self, history: tf.Tensor) -> Tensors:
         """The names of the clusters, once for every row: a client has no other way to a bundle's manifest."""
         with tf.control_dependencies(check_rows(history)):
             rows = tf.shape(history)[0]
-        return {schema.CLUSTER_NAMES: tf.repeat(self._cluster_names[None], rows, axis=0)}
+        return {bundle.CLUSTER_NAMES: tf.repeat(self._cluster_names[None], rows, axis=0)}
 
-    def inputs_of(self, signature: str) -> tuple[str, ...]:
-        """Names of the inputs of a signature, in the order of the method's arguments."""
-        return schema.signature_inputs(signature, self._reads_times)
+    @property
+    def features(self) -> tuple[Row, ...]:
+        """Inputs that the model reads beside the history."""
+        return bundle.TIMES if self._reads_times else ()
 
-    def input_signatures(self) -> dict[str, list[tf.TensorSpec]]:
-        """Signature -> specs of its `inputs_of`."""
-        specs = {
-            schema.HISTORY: tf.TensorSpec([None, None], tf.string),
-            schema.HISTORY_TIMES: tf.TensorSpec([None, None], tf.int64),
-            schema.REQUEST_TIME: tf.TensorSpec([None], tf.int64),
-            schema.NUM_CANDIDATES: tf.TensorSpec([None], tf.int32),
-            schema.ALPHA: tf.TensorSpec([None], tf.float32),
-            schema.EXCLUDE: tf.TensorSpec([None, None], tf.string),
-            schema.CLUSTER_QUOTAS: tf.TensorSpec([None, None], tf.float32),
-            schema.CLUSTER_MIN: tf.TensorSpec([None, None], tf.int32),
-            schema.CLUSTER_MAX: tf.TensorSpec([None, None], tf.int32),
-            schema.JOINT_ALPHA: tf.TensorSpec([None], tf.float32),
-            schema.USER_EMBEDDINGS: tf.TensorSpec([None, *self._cold_vectors.shape], tf.float32),
-            schema.INTENT: tf.TensorSpec([None, self._num_clusters], tf.float32),
-        }
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes that the graph fixes, by the letters of `contracts.bundle`."""
+        return dict(zip("KVD", (self._num_clusters, *self._cold_vectors.shape), strict=True))
+
+    def default_inputs(self, rows: int) -> dict[str, np.ndarray]:
+        """Inputs that have no neutral value, as for users without a known item."""
         return {
-            signature: [tf.TensorSpec(specs[name].shape, specs[name].dtype, name) for name in self.inputs_of(signature)]
-            for signature in schema.SIGNATURES
+            bundle.NUM_CANDIDATES: np.full([rows], self._num_candidates, np.int32),
+            bundle.USER_EMBEDDINGS: np.repeat(self._cold_vectors.numpy()[None], rows, axis=0),
+            bundle.INTENT: np.repeat(np.exp(self._log_prior.numpy())[None], rows, axis=0),
         }
 
-    def example_inputs(self, signature: str, histories: list[list[str]]) -> dict[str, np.ndarray]:
-        """A valid request of `signature` for the given histories, safe in any batch: see `messages.history_array`."""
-        batch = len(histories)
-        width = max(len(history) for history in histories)
-        inputs = {
-            schema.HISTORY: np.array([["", *row] + [""] * (width - len(row)) for row in histories], dtype=object),
-            schema.HISTORY_TIMES: np.tile([schema.UNKNOWN_TIME, *range(width)], [batch, 1]),
-            schema.REQUEST_TIME: np.full([batch], width),
-            schema.NUM_CANDIDATES: np.full([batch], self._num_candidates, np.int32),
-            schema.ALPHA: np.full([batch], -1, np.float32),
-            schema.EXCLUDE: np.full([batch, 1], "", dtype=object),
-            schema.CLUSTER_QUOTAS: np.full([batch, self._num_clusters], -1, np.float32),
-            schema.CLUSTER_MIN: np.full([batch, self._num_clusters], -1, np.int32),
-            schema.CLUSTER_MAX: np.full([batch, self._num_clusters], -1, np.int32),
-            schema.JOINT_ALPHA: np.full([batch], -1, np.float32),
-            schema.USER_EMBEDDINGS: np.repeat(self._cold_vectors.numpy()[None], batch, axis=0),
-            schema.INTENT: np.repeat(np.exp(self._log_prior.numpy())[None], batch, axis=0),
-        }
-        return {name: inputs[name] for name in self.inputs_of(signature)}
-
-    def _retrieve(self, history, times, wishes, width, exclude=None):
-        with tf.control_dependencies([*check_rows(history), *check_same_rows(history, exclude, *times, *wishes)]):
+    def _retrieve(self, history, features, wishes, width, exclude=None):
+        same_rows = check_same_rows(history, exclude, *features.values(), *wishes)
+        with tf.control_dependencies([*check_rows(history), *same_rows]):
             # These compare inputs with each other, which takes as many rows in all.
-            checks = [*check_wishes(wishes, width), *check_times(*times)]
+            checks = [*check_wishes(wishes, width), *check_times(*(features[row.name] for row in self.features))]
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)
         seen = distinct(left_out)
-        vectors, log_intent, places = self._encode(items, times, self._available(seen), wishes)
+        vectors, log_intent, places = self._encode(items, features, self._available(seen), wishes)
         found = self._search(vectors, log_intent, seen, places, wishes, width)
-        return found | {schema.INTENT: tf.exp(log_intent)}
+        return found | {bundle.INTENT: tf.exp(log_intent)}
 
-    def _recent(self, items, times):
+    def _recent(self, items, features):
         """The last items `[B, W]`, and the time that went by after each of them; None for a model without times."""
-        if not self._reads_times:
+        if not self.features:
             return last_items(items, self._max_length), None
-        history_times, request_time = times
-        history_times = widen_times(history_times, tf.shape(items)[1])
+        history_times = widen_times(features[bundle.HISTORY_TIMES], tf.shape(items)[1])
         recent, recent_times = last_items(items, self._max_length, history_times)
-        return recent, elapsed_times(recent, recent_times, request_time)
+        return recent, elapsed_times(recent, recent_times, features[bundle.REQUEST_TIME])
 
-    def _encode(self, items, times, available, wishes):
-        """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `seats`.
+    def _encode(self, items, features, available, wishes):
+        """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `quota_bounds`.
 
         Where a vector costs an encode of its own and the merge goes by rank, the intent is encoded first: it says
-        which clusters get a seat, and only their vectors are encoded.
+        which clusters get results, and only their vectors are encoded.
         """
-        (history, elapsed), known = self._recent(items, times), _has_items(items)
+        (history, elapsed), known = self._recent(items, features), _has_items(items)
         if not self._encode_per_vector or (wishes.alpha is None and self._merge_config.method not in BY_RANK):
             vectors, log_intent = self._user_vectors(history, elapsed)
             log_intent = self._or_prior(known, log_intent)
-            places = seats(available, log_intent, wishes, self._merge_config)
+            places = quota_bounds(available, log_intent, wishes, self._merge_config)
         else:
             log_intent = self._or_prior(known, self._log_intent(history, elapsed))
-            places = seats(available, log_intent, wishes, self._merge_config)
+            places = quota_bounds(available, log_intent, wishes, self._merge_config)
             vectors = self._wanted_vectors(history, known & (places > 0), elapsed)
         return self._or_cold(known, vectors), log_intent, places
 
@@ -267,11 +244,11 @@ class RetrievalModule(tf.Module):
             with_partition=reads_partition(wishes, self._merge_config),
         )
         return {
-            schema.ITEM_IDS: self._vocabulary.ids(merged.rows),
-            schema.SCORES: tf.maximum(merged.keys, schema.SCORE_PAD),
-            schema.CLUSTER_IDS: merged.clusters,
-            schema.NUM_RESULTS: merged.num_results,
-            schema.QUOTAS: merged.quotas,
+            bundle.ITEM_IDS: self._vocabulary.ids(merged.rows),
+            bundle.SCORES: tf.maximum(merged.keys, bundle.SCORE_PAD),
+            bundle.CLUSTER_IDS: merged.clusters,
+            bundle.NUM_RESULTS: merged.num_results,
+            bundle.QUOTAS: merged.quotas,
         }
 
     def _guess_shares(self, log_intent, wishes):

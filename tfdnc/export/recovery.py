@@ -6,7 +6,7 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ClusterIndex, ExactIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
 from tfdnc.retrieval.index.users import Users, queries_near
@@ -22,13 +22,13 @@ _BATCH = 8
 
 
 def ensure_joint_recovery(
-    index: ClusterIndex, retriever: Retriever, users: Users | None, length: int, alpha: float = 1.0
+    index: ClusterIndex, tower: Tower, users: Users | None, length: int, alpha: float = 1.0
 ) -> float:
     """Measures the joint lists of an index, enlarging its samples until they are good enough.
 
     Args:
-        index: over the retriever's items.
-        retriever: whose items are searched.
+        index: over the tower's items.
+        tower: whose items are searched.
         users: whose lists are compared; None makes some up.
         length: M of the lists.
         alpha: of the joint merge.
@@ -39,8 +39,8 @@ def ensure_joint_recovery(
     """
     if index.exhaustive:
         return 1.0
-    users, merge = users or _made_up(retriever), MergeConfig(method="joint", alpha=alpha)
-    exact = _lists(ExactIndex(retriever.item_embeddings, retriever.offsets), users, length, merge)
+    users, merge = users or _made_up(tower), MergeConfig(method="joint", alpha=alpha)
+    exact = _lists(ExactIndex(tower.item_embeddings, tower.offsets), users, length, merge)
     recovery = _shared(exact, _lists(index, users, length, merge))
     for factor in _SAMPLES:
         if recovery >= REQUIRED:
@@ -89,16 +89,16 @@ def _shared(exact, found):
     return float(np.mean(shares)) if shares else 1.0
 
 
-def _made_up(retriever):
+def _made_up(tower):
     """Users next to items, who expect every cluster by the share of the items in it."""
-    items, sizes = retriever.item_embeddings.numpy(), np.diff(retriever.offsets)
+    items, sizes = tower.item_embeddings.numpy(), np.diff(tower.offsets)
     vectors = queries_near(items, count=32)
-    if retriever.vectors_per_cluster:
+    if tower.vectors_per_cluster:
         vectors = np.repeat(vectors, len(sizes), axis=1)
     log_intent = np.log(np.maximum(sizes, 1) / len(items)).astype(np.float32)
     return Users(
         vectors,
         np.repeat(log_intent[None], len(vectors), axis=0),
         np.zeros([len(vectors), 1], np.int32),
-        retriever.vectors_per_cluster,
+        tower.vectors_per_cluster,
     )

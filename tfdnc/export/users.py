@@ -5,7 +5,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
 from tfdnc.export.histories import take_users
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index.users import Users
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
@@ -14,13 +14,13 @@ _COUNT = 64
 _LARGEST_DIFFERENCE = 0.02  # of a vector's length: bfloat16 rounds to .4 %, and batches of other widths add otherwise
 
 
-def sample_users(model: Retriever, records: HeldOutRecords, count: int = _COUNT) -> Users:
+def sample_users(model: Tower, records: HeldOutRecords, count: int = _COUNT) -> Users:
     """Encodes at most `count` users, evenly spread over the records."""
     drawn = np.unique(np.linspace(0, len(records.targets) - 1, count).astype(int))
     return encode_users(model, take_users(records, drawn))
 
 
-def encode_users(model: Retriever, records: HeldOutRecords) -> Users:
+def encode_users(model: Tower, records: HeldOutRecords) -> Users:
     """Encodes the users of all records as the evaluation does, in their order."""
     # One batch, because rows of several would have to be padded to one width.
     tokens = int(records.splits[-1]) * len(records.targets) + 1

@@ -9,9 +9,10 @@ from pathlib import Path
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.module import RetrievalModule
+from tfdnc.export.signatures import example_inputs
 
 _HISTORY_LENGTH = 50
 
@@ -26,7 +27,7 @@ def write_warmup(folder: Path, module: RetrievalModule, items: ItemTable, batch_
         batch_sizes: those that clients, or the server's batching, will send.
     """
     popular = [items.item_ids[row] for row in (-items.counts).argsort(kind="stable")[:_HISTORY_LENGTH]]
-    file = folder / schema.WARMUP_ASSET
+    file = folder / bundle.WARMUP_ASSET
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for batch in batch_sizes:
@@ -36,11 +37,11 @@ def write_warmup(folder: Path, module: RetrievalModule, items: ItemTable, batch_
 
 
 def _logs(module, histories) -> Iterator[prediction_log_pb2.PredictionLog]:
-    for signature in schema.SIGNATURES:
+    for signature in bundle.SIGNATURES:
         log = prediction_log_pb2.PredictionLog()
         request = log.predict_log.request
-        request.model_spec.name = schema.MODEL_NAME
+        request.model_spec.name = bundle.MODEL_NAME
         request.model_spec.signature_name = signature
-        for name, value in module.example_inputs(signature, histories).items():
+        for name, value in example_inputs(module, signature, histories).items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         yield log

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.load_test.doors import batching_server, in_process, over_grpc, over_rest
 from tfdnc.load_test.figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
 from tfdnc.load_test.load import Load
@@ -51,11 +51,11 @@ def benchmark(subject: Subject, plan: Plan) -> dict:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(ServerProcess(subject.version))
         callers = max(most, RELOAD_CLIENTS) if RELOADS_PART in parts else most
-        asking = stack.enter_context(over_grpc(server.target, subject.requests, schema.MODEL_NAME, callers))
+        asking = stack.enter_context(over_grpc(server.target, subject.requests, bundle.MODEL_NAME, callers))
         doors: dict[str, Load] = {IN_PROCESS: stack.enter_context(in_process(subject)), GRPC: asking}
         if BATCHING_PART in parts:
             target = stack.enter_context(batching_server(subject)).target
-            doors[BATCHING] = stack.enter_context(over_grpc(target, subject.requests, schema.MODEL_NAME, most))
+            doors[BATCHING] = stack.enter_context(over_grpc(target, subject.requests, bundle.MODEL_NAME, most))
         if REST_PART in parts:
             doors[REST] = stack.enter_context(over_rest(server, subject.requests, most))
         measured = _by_turns(doors, plan)

@@ -9,7 +9,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import ExperimentConfig, ExportConfig, ModelConfig, TrainConfig
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 _TASTES_PER_CLUSTER = 50
 
@@ -44,13 +44,13 @@ def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
             max_candidates=size.max_candidates,
         ),
     )
-    retriever = Retriever(config.model, config.train, items.offsets, seed=seed)
+    tower = Tower.make(config.model, config.train, items.offsets, seed=seed)
     tastes = rng.normal(size=[_TASTES_PER_CLUSTER * size.clusters, size.dim])
     taste_of_item = items.clusters * _TASTES_PER_CLUSTER + rng.integers(0, _TASTES_PER_CLUSTER, size.items)
-    retriever.item_embeddings.assign((tastes[taste_of_item] + rng.normal(0, 0.5, [size.items, size.dim])) / 8)
-    vectors, _ = retriever.user_vectors(tf.constant([[1]]))  # builds the layers
+    tower.item_embeddings.assign((tastes[taste_of_item] + rng.normal(0, 0.5, [size.items, size.dim])) / 8)
+    vectors, _ = tower.user_vectors(tf.constant([[1]]))  # builds the layers
     cold_start = rng.normal(size=vectors.shape[1:]).astype(np.float32)
-    export_bundle(retriever, items, cold_start, config, {"synthetic": vars(size)}, output)
+    export_bundle(tower, items, cold_start, config, {"synthetic": vars(size)}, output)
     return output / "1"
 
 

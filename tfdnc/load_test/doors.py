@@ -10,7 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 from serving import tensors
 from serving.predict import bind_inputs, choose_outputs
 from serving.servable import Servable
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.load_test.load import Processes, Threads
 from tfdnc.load_test.server import ServerProcess
 from tfdnc.load_test.subjects import Subject
@@ -25,7 +25,7 @@ num_batch_threads { value: 2 }
 @contextlib.contextmanager
 def in_process(subject: Subject) -> Iterator[Threads]:
     """Feeds in, arrays out: what is left of a request when everything around the graph is taken away."""
-    servable = Servable.load(schema.MODEL_NAME, 1, subject.version)
+    servable = Servable.load(bundle.MODEL_NAME, 1, subject.version)
 
     def ask(request: tuple[str, Mapping]) -> str:
         key, feeds = request
@@ -50,7 +50,7 @@ def over_grpc(target: str, requests: Sequence[predict_pb2.PredictRequest], model
 
 def over_rest(server: ServerProcess, requests: Sequence[predict_pb2.PredictRequest], clients: int) -> Processes:
     """Clients of the REST API of a server."""
-    path = f"/v1/models/{schema.MODEL_NAME}:predict"
+    path = f"/v1/models/{bundle.MODEL_NAME}:predict"
     return Processes(server.rest_target, [_as_json(request) for request in requests], clients, path)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import grpc
 
+from tfdnc.contracts.bundle import MODEL_NAME
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.schema import MODEL_NAME
 
 START_SECONDS = 300.0
 """How long a server may take until it answers, or until it serves a new version."""

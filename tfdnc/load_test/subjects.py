@@ -11,7 +11,7 @@ from tensorflow_serving.apis import predict_pb2
 from serving import messages
 from serving.bundles.recorded import read_recorded
 from serving.bundles.verify import find_version
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
 from tfdnc.load_test.bundle import Size, make_bundle, make_histories
 
@@ -53,5 +53,5 @@ def synthetic(size: Size) -> Iterator[Subject]:
 
 
 def _is_one_users(request: predict_pb2.PredictRequest) -> bool:
-    rows = request.inputs[schema.HISTORY].tensor_shape.dim[0].size
+    rows = request.inputs[bundle.HISTORY].tensor_shape.dim[0].size
     return request.model_spec.signature_name == _SIGNATURE and rows == 1

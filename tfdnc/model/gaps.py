@@ -1,5 +1,7 @@
 """What the time between two events says: an embedding per power of two, in whatever unit the log counts time."""
 
+from typing import Any
+
 import numpy as np
 
 from tfdnc.backend import keras, tf
@@ -21,7 +23,7 @@ class GapEmbedding(keras.layers.Layer):
     history that is the request. HSTU (Zhai et al. 2024) lets attention see the same times, the request's included.
     """
 
-    def __init__(self, dim: int, **kwargs):
+    def __init__(self, dim: int, **kwargs: Any):
         super().__init__(**kwargs)
         self._rows = self.add_weight(
             name="rows", shape=[NUM_BUCKETS, dim], initializer=keras.initializers.RandomNormal(0, 0.02)

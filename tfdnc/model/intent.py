@@ -4,16 +4,17 @@ All take intent states `[P, D]`, which no task prompt has touched, and give logi
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.items import cluster_prior
-from tfdnc.model.losses import Catalogue
+from tfdnc.model.catalogue import Catalogue
+from tfdnc.model.layers import Dense
 from tfdnc.model.losses.draws import draw_from_pools
 from tfdnc.model.randomness import Stream
-from tfdnc.model.transformer import Dense
 
 AUTO_ITEMS = 20_000
 """`model.intent: auto` is `partition` for catalogues of at most so many items: a request scores all of them once."""
@@ -51,7 +52,7 @@ class HeadIntent(keras.layers.Layer):
     after 20 of 40 epochs: validation R@20 .404 with one layer, .416 with two).
     """
 
-    def __init__(self, dim: int, num_clusters: int, **kwargs):
+    def __init__(self, dim: int, num_clusters: int, **kwargs: Any):
         super().__init__(**kwargs)
         self._inner = Dense(dim, 4 * dim, tf.float32, name="inner")
         self._outer = Dense(4 * dim, num_clusters, tf.float32, name="outer")
@@ -89,7 +90,7 @@ class PartitionIntent(keras.layers.Layer):
         product_dtype: of the product of states and items.
     """
 
-    def __init__(self, num_clusters: int, drawn: int, product_dtype: tf.DType, **kwargs):
+    def __init__(self, num_clusters: int, drawn: int, product_dtype: tf.DType, **kwargs: Any):
         super().__init__(**kwargs)
         self._drawn = drawn
         self._product_dtype = product_dtype

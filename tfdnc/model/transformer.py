@@ -7,11 +7,12 @@ model asks at every position of a training sequence.
 Source: Kang & McAuley 2018 (blocks, learned positions); pre-layer-norm, as in most later reimplementations.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.gaps import BUCKET_OF_FIELD, NUM_BUCKETS, gap_fields
+from tfdnc.model.layers import Dense, LayerNorm
 from tfdnc.model.randomness import Stream, substream
 
 _MASKED = -1e9  # finite: a row that may read nothing must not become NaN
@@ -52,7 +53,7 @@ class Transformer(keras.layers.Layer):
         times: bool = False,
         swiglu: bool = False,
         gated: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self._distances = distances
@@ -161,7 +162,7 @@ class Ages(NamedTuple):
 class BiasTable(keras.layers.Layer):
     """What attention adds to a logit for a number alone: `[B, Q, L]` int -> `[B, H, Q, L]`."""
 
-    def __init__(self, rows: int, heads: int, **kwargs):
+    def __init__(self, rows: int, heads: int, **kwargs: Any):
         super().__init__(**kwargs)
         self._rows = self.add_weight(name="rows", shape=[rows, heads], initializer="zeros")
 
@@ -173,7 +174,7 @@ class BiasTable(keras.layers.Layer):
 class AgeBias(BiasTable):
     """What attention adds for an age: `[B, Q, L]` int64, below 0 unknown -> `[B, H, Q, L]`."""
 
-    def __init__(self, heads: int, **kwargs):
+    def __init__(self, heads: int, **kwargs: Any):
         super().__init__(NUM_BUCKETS, heads, **kwargs)
 
     def call(self, ages: tf.Tensor) -> tf.Tensor:
@@ -196,43 +197,6 @@ def _look_up(rows, numbers):
         return tf.stack(sums, axis=1), None
 
     return tf.transpose(tf.gather(rows, numbers), [0, 3, 1, 2]), gradient
-
-
-class LayerNorm(keras.layers.Layer):
-    """Layer normalisation over the last axis, in float32."""
-
-    def __init__(self, dim: int, epsilon: float = 1e-6, **kwargs):
-        super().__init__(**kwargs)
-        self._epsilon = epsilon
-        self._scale = self.add_weight(name="scale", shape=[dim], initializer="ones")
-        self._shift = self.add_weight(name="shift", shape=[dim], initializer="zeros")
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns `[..., D]` normalised states."""
-        mean = tf.reduce_mean(x, axis=-1, keepdims=True)
-        centred = x - mean
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        return centred * (tf.math.rsqrt(variance + self._epsilon) * self._scale) + self._shift
-
-
-class Dense(keras.layers.Layer):
-    """A linear map whose product runs in `compute_dtype` and whose result is float32."""
-
-    def __init__(self, inputs: int, outputs: int, compute_dtype: tf.DType, **kwargs):
-        super().__init__(**kwargs)
-        self._product_dtype = compute_dtype
-        self._kernel = self.add_weight(name="kernel", shape=[inputs, outputs], initializer="glorot_uniform")
-        self._bias = self.add_weight(name="bias", shape=[outputs], initializer="zeros")
-
-    def call(self, x: tf.Tensor, skip: int = 0) -> tf.Tensor:
-        """`[..., inputs]` -> `[..., outputs - skip]`, without the first `skip` outputs."""
-        kernel, bias = tf.convert_to_tensor(self._kernel), tf.convert_to_tensor(self._bias)
-        if skip:
-            kernel, bias = kernel[:, skip:], bias[skip:]
-        flat = tf.reshape(x, [-1, x.shape[-1]])  # one large product instead of B small ones
-        product = tf.matmul(tf.cast(flat, self._product_dtype), tf.cast(kernel, self._product_dtype))
-        result = tf.cast(product, tf.float32) + bias
-        return tf.reshape(result, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], axis=0))
 
 
 class _Block(keras.layers.Layer):

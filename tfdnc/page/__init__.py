@@ -1,1 +1,1 @@
-"""One self-contained HTML page about one or several runs."""
+"""One self-contained HTML page that reports one or several runs."""

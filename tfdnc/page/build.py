@@ -1,10 +1,11 @@
-"""Builds the page: reads the runs, draws what they hold, fills the template."""
+"""Builds the page: reads the runs, computes tables and charts, and fills the template."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -12,21 +13,29 @@ from tfdnc import __version__
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import RUN_CONFIG
 from tfdnc.contracts.station_names import StationName
-from tfdnc.page import curves, tables
+from tfdnc.page import curves, result_tables
 from tfdnc.page.chart import COLORS
 from tfdnc.page.clusters import clusterings
 from tfdnc.page.item_map import item_maps
+from tfdnc.page.result_tables import NOTHING
 from tfdnc.page.runs import Group, Run, group_runs, read_runs
-from tfdnc.page.tables import NOTHING
 
-_WHERE_ONLY = {"data.path", "data.items.path"}
+_PATHS = {"data.path", "data.items.path"}
+"""Settings that differ between machines without any effect on the figures."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Made:
-    """One line of the table that says how a run was made."""
+    """One row of the table of runs.
+
+    Attributes:
+        run: the run.
+        color: number of its group's colour.
+        method: the choices by name that make its method.
+        training: figures of its training, as they are printed.
+    """
 
     run: Run
     color: int
@@ -35,7 +44,7 @@ class Made:
 
 
 def write_page(folders: Sequence[Path], output: Path) -> int:
-    """Writes the page about some runs; returns how many there are.
+    """Writes the page about the runs in `folders`; returns the number of runs.
 
     Raises:
         UserError: a folder is no evaluated run, or the page cannot be written.
@@ -53,7 +62,7 @@ def render(groups: Sequence[Group]) -> str:
     """Returns the page as HTML; every name and title in it is escaped."""
     environment = Environment(
         loader=PackageLoader("tfdnc.page"),
-        autoescape=True,  # titles are data
+        autoescape=True,  # titles are data, and may contain any character
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -68,13 +77,13 @@ def render(groups: Sequence[Group]) -> str:
         groups=groups,
         data=_data(runs),
         made=[Made(run, group.color, _method(run), _training(run)) for group in groups for run in group.runs],
-        commands=[f"tfdnc run {_place(run)}" for run in runs],
+        commands=[f"tfdnc run {_short_path(run)}" for run in runs],
         differences=_differences(groups),
         settings=[(group, _settings(group.first)) for group in groups],
-        overall=tables.overall_table(groups),
-        error=tables.standard_error(groups),
-        within=tables.within_table(groups),
-        intent=tables.intent_table(groups),
+        overall=result_tables.overall_table(groups),
+        error=result_tables.standard_error(groups),
+        within=result_tables.within_table(groups),
+        intent=result_tables.intent_table(groups),
         alpha=curves.alpha_charts(groups),
         spread=curves.spread_charts(groups),
         spread_groups=[group for group in groups if any(curves.has_spread(group, name) for name in curves.SPREADS)],
@@ -89,9 +98,9 @@ def render(groups: Sequence[Group]) -> str:
     )
 
 
-def _data(runs: Sequence[Run]) -> list[dict]:
-    """Figures of the distinct splits; more than one means that the runs cannot be compared."""
-    distinct = {}
+def _data(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Returns the figures of the distinct splits; runs of different splits cannot be compared."""
+    distinct: dict[str | None, dict[str, Any]] = {}
     for run in runs:
         figures = run.figures(StationName.PREPARE)
         known = dict.fromkeys(("users", "items", "events", "days", "split_sha256")) | figures
@@ -101,13 +110,13 @@ def _data(runs: Sequence[Run]) -> list[dict]:
 
 
 def _method(run: Run) -> str:
-    """The choices by name that make the method."""
+    """Returns the choices by name that make the method."""
     keys = ("cluster.method", "examples.sampler", "model.encoder", "train.loss", "merge.method")
     return " · ".join(str(run.settings[key]) for key in keys if key in run.settings)
 
 
 def _training(run: Run) -> dict[str, str]:
-    """What training cost, as it is printed."""
+    """Returns the size and the cost of the training, as they are printed."""
     figures, seconds = run.figures(StationName.TRAIN), run.manifests.get(StationName.TRAIN, {}).get("seconds")
     return {
         "parameters": _count(figures.get("parameters")),
@@ -128,17 +137,17 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
-def _place(run: Run) -> str:
-    """The run's config, by the last parts of its path: where a page is read, the rest means nothing."""
+def _short_path(run: Run) -> str:
+    """Returns the last parts of the path of the run's config; the others mean nothing on another machine."""
     return "/".join((run.path.resolve() / RUN_CONFIG).parts[-3:])
 
 
 def _settings(run: Run) -> dict[str, object]:
-    return {"seed": run.seed} | {key: value for key, value in run.settings.items() if key not in _WHERE_ONLY}
+    return {"seed": run.seed} | {key: value for key, value in run.settings.items() if key not in _PATHS}
 
 
 def _differences(groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
-    """Setting and its value in every group, for the settings that are not the same in all of them."""
+    """Returns the settings that differ between groups, each with its value in every group."""
     settings = [_settings(group.first) for group in groups]
     keys = dict.fromkeys(key for values in settings for key in values if key != "seed")
     printed = {key: [str(values[key]) if key in values else NOTHING for values in settings] for key in keys}

@@ -1,23 +1,27 @@
-"""The geometry of a chart: numbers become places in a small SVG; the template and its CSS own text and colours."""
+"""Geometry of a chart: numbers -> positions in a small SVG; the template and its CSS define fonts and colours."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 360, 250
-"""Size of a chart in its own units; panels are laid out at about this many pixels, so that text keeps its size."""
+"""Size of a chart in its own units; the page shows it at about this many pixels, so that text keeps its size."""
 
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 10, 38
-LABEL_WIDTH, LABEL_HEIGHT = 6.2, 13  # of one character of a label, a little more than its font takes
+"""Margins between the plot area and the border of the chart."""
+
+LABEL_WIDTH, LABEL_HEIGHT = 6.2, 13
+"""Size of one character of a label, a little more than its font takes."""
+
 COLORS = 20
-"""How many colours the style sheet has."""
+"""Number of colours in the style sheet."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points; `style` is a CSS class: "", "dashed", or "faint"."""
+    """A line through points; `style` is a CSS class: "", "dashed", or "dotted"."""
 
     points: Sequence[Point]
     color: int | None = None  # None: the neutral colour
@@ -26,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point with a hover title, and a label where there is room for it; `shape` is "dot", "small", "diamond"."""
+    """A point with a hover title, and a label if there is space for it; `shape` is "dot", "small" or "diamond"."""
 
     x: float
     y: float
@@ -38,7 +42,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """A column from the bottom up to `height`, a share of the chart's height."""
+    """A bar from the bottom up to `height`, a share of the height of the plot area."""
 
     left: float
     right: float
@@ -48,7 +52,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart as the template draws it; every number is a place in the chart's own units."""
+    """A chart as the template draws it; every number is in the chart's own units."""
 
     title: str
     x_label: str
@@ -74,15 +78,15 @@ def draw(
     bars: Sequence[Bar] = (),
     limits: tuple[Point, Point] | None = None,
 ) -> Chart:
-    """Places lines, marks and bars in a chart whose axes hold all of them.
+    """Returns the chart of lines, marks and bars, with axes that cover all of them.
 
     Args:
-        title: what the vertical axis shows.
-        x_label: what the horizontal axis shows.
-        lines: drawn below the marks.
+        title: name of the figure on the vertical axis.
+        x_label: name of the figure on the horizontal axis.
+        lines: lines, drawn below the marks.
         marks: points.
-        levels: lines across the whole chart, at the height of their one point.
-        bars: drawn below everything.
+        levels: lines across the whole chart, at the height of their only point.
+        bars: bars, drawn below lines and marks.
         limits: ((x low, x high), (y low, y high)); without them, round numbers around the data.
     """
     points = [point for line in lines for point in line.points] + [(mark.x, mark.y) for mark in marks]
@@ -91,32 +95,32 @@ def draw(
     x_ticks, x_range = _ticks(x_values, limits and limits[0])
     y_ticks, y_range = _ticks(y_values, limits and limits[1])
 
-    def x_place(x: float) -> float:
+    def x_position(x: float) -> float:
         return _round(LEFT + (x - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT))
 
-    def y_place(y: float) -> float:
+    def y_position(y: float) -> float:
         return _round(HEIGHT - BOTTOM - (y - y_range[0]) / (y_range[1] - y_range[0]) * (HEIGHT - TOP - BOTTOM))
 
     across = [Line([(x, line.points[0][1]) for x in x_range], line.color, line.style) for line in levels]
-    placed = [(x_place(mark.x), y_place(mark.y), mark) for mark in marks]
-    paths = [[(x_place(x), y_place(y)) for x, y in line.points] for line in (*across, *lines)]
+    positions = [(x_position(mark.x), y_position(mark.y), mark) for mark in marks]
+    paths = [[(x_position(x), y_position(y)) for x, y in line.points] for line in (*across, *lines)]
     full = HEIGHT - TOP - BOTTOM
     return Chart(
         title=title,
         x_label=x_label,
-        x_ticks=[(x_place(x), f"{x:g}") for x in x_ticks],
-        y_ticks=[(y_place(y), f"{y:g}") for y in y_ticks],
+        x_ticks=[(x_position(x), f"{x:g}") for x in x_ticks],
+        y_ticks=[(y_position(y), f"{y:g}") for y in y_ticks],
         paths=[
             (path_data(path), _classes("line", line.style, line.color))
             for path, line in zip(paths, (*across, *lines), strict=True)
         ],
-        marks=[(_SHAPES[mark.shape](x, y), _classes("mark", "", mark.color), mark.title) for x, y, mark in placed],
-        labels=_labels([(x, y, mark.label) for x, y, mark in placed]),
+        marks=[(_SHAPES[mark.shape](x, y), _classes("mark", "", mark.color), mark.title) for x, y, mark in positions],
+        labels=_labels([(x, y, mark.label) for x, y, mark in positions]),
         bars=[
             (
-                x_place(bar.left),
+                x_position(bar.left),
                 _round(HEIGHT - BOTTOM - bar.height * full),
-                _round(x_place(bar.right) - x_place(bar.left)),
+                _round(x_position(bar.right) - x_position(bar.left)),
                 _round(bar.height * full),
                 bar.title,
             )
@@ -126,7 +130,7 @@ def draw(
 
 
 def path_data(points: Sequence[Point]) -> str:
-    """SVG path data of a line through points."""
+    """Returns the SVG path data of a line through points."""
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
 
 
@@ -135,7 +139,7 @@ def _classes(kind: str, style: str, color: int | None) -> str:
 
 
 def _ticks(values: Sequence[float], limits: Point | None) -> tuple[list[float], Point]:
-    """Round numbers along an axis, and the range that it covers."""
+    """Returns round numbers along an axis, and the range that it covers."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = limits or (min(values, default=0.0), max(values, default=1.0))
@@ -164,22 +168,22 @@ _SHAPES = {
 
 
 def _labels(wanted: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Centres a label above its mark, or below it, or leaves it out where others already stand."""
-    placed: list[tuple[float, float, str]] = []
+    """Centres a label above its mark, or below it; leaves it out if it would overlap another one on both sides."""
+    drawn: list[tuple[float, float, str]] = []
     for x, y, text in wanted:
         half = len(text) * LABEL_WIDTH / 2
         for at in (y - 9, y + 17):
             inside = x - half >= LEFT and x + half <= WIDTH and TOP + LABEL_HEIGHT / 2 < at < HEIGHT - BOTTOM
             free = all(
                 abs(x - other_x) > half + len(other) * LABEL_WIDTH / 2 or abs(at - other_y) > LABEL_HEIGHT
-                for other_x, other_y, other in placed
+                for other_x, other_y, other in drawn
             )
             if text and inside and free:
-                placed.append((x, _round(at), text))
+                drawn.append((x, _round(at), text))
                 break
-    return placed
+    return drawn
 
 
 def _round(value: float) -> float:
-    """One decimal is a tenth of a pixel."""
+    """Rounds to a tenth of a pixel; 0 for NaN and infinity."""
     return round(value, 1) if math.isfinite(value) else 0.0

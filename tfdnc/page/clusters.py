@@ -1,7 +1,8 @@
-"""The clusters on the page: what is in them, and how well each is retrieved from."""
+"""The clusters on the page: their items, and the recall inside each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.page.runs import Group
@@ -13,21 +14,21 @@ class Recall:
 
     group: Group
     value: float
-    width: float  # percent of the longest bar there can be
+    width: float  # percent of the longest possible bar
 
 
 @dataclass(frozen=True)
 class Described:
-    """One cluster: `about` is its entry in `clusters.json`."""
+    """One cluster: `about` is its entry in `clusters.json`, `targets` the number of test items in it."""
 
-    about: dict
+    about: dict[str, Any]
     targets: int
     recalls: list[Recall]
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """Clusters, and the groups whose runs share them; `by_recall` lists the clusters best first."""
+    """Clusters, and the groups whose runs share them."""
 
     groups: list[Group]
     clusters: list[Described]
@@ -35,13 +36,13 @@ class Clustering:
 
     @property
     def by_recall(self) -> list[Described]:
-        """The clusters with targets, by the recall of the first group, best first."""
+        """Clusters with targets, by the recall of the first group, best first."""
         found = [cluster for cluster in self.clusters if cluster.recalls]
         return sorted(found, key=lambda cluster: -cluster.recalls[0].value)
 
 
 def clusterings(groups: Sequence[Group]) -> list[Clustering]:
-    """The distinct clusterings of the groups; a group of seeds shows that of its first seed."""
+    """Returns the distinct clusterings of the groups; a group of seeds shows that of its first seed."""
     sharing: dict[str, list[Group]] = {}
     for group in groups:
         if len(group.first.clusters) > 1:
@@ -55,7 +56,9 @@ def _clustering(groups: list[Group]) -> Clustering:
     size = 20 if 20 in sizes or not sizes else sizes[len(sizes) // 2]
     described = []
     for about in groups[0].first.clusters:
-        rows = [next((row for row in table if row["cluster"] == about["cluster"]), {}) for table in entries]
+        rows: list[dict[str, Any]] = [
+            next((row for row in table if row["cluster"] == about["cluster"]), {}) for table in entries
+        ]
         recalls = [
             Recall(group, row[f"recall@{size}"], round(100 * row[f"recall@{size}"], 1))
             for group, row in zip(groups, rows, strict=True)

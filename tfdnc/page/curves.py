@@ -1,31 +1,34 @@
-"""The charts of the page: recall against alpha and against spread, training, and calibration of the intent model."""
+"""Charts of the page: recall against alpha and against spread, training, and calibration of the intent model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from tfdnc.contracts.station_names import StationName
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.page.chart import Bar, Chart, Line, Mark, draw
+from tfdnc.page.result_tables import summaries
 from tfdnc.page.runs import Group, Run
-from tfdnc.page.tables import summaries
 
 SPREADS = {
     "coverage": "Share of the clusters in the list",
     "entropy": "Entropy of the list's clusters, nats",
     "ild": "Mean distance of two items of the list",
     "gini": "Gini coefficient of how often items are shown",
-    "item_coverage": "Share of the items shown to anybody",
+    "item_coverage": "Share of the items shown to any user",
 }
 _OF_CLUSTERS = ("coverage", "entropy")
-_CURVES = {  # of a report -> the key along it, what a point is called, and the style of its line
+_CURVES = {
     "alpha_curve": ("alpha", "alpha", ""),
     "joint_curve": ("alpha", "joint, alpha", "dotted"),
     "floor_curve": ("floor", "floor", "dashed"),
 }
+"""Name of a curve in the report -> key of its parameter, title of the parameter, style of its line."""
+
 _UNITS = {"epoch": "epoch", "minutes": "CPU minutes"}
 
 
 def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Recall@M of quota(alpha) and joint(alpha) against alpha, a chart per M; a run's own merge is a level."""
+    """Returns charts of Recall@M against alpha, by quota and by joint, one per M; a run's own merge is a level."""
     names = ("alpha_curve", "joint_curve")
     curves = {group.name: {name: mean_curve(group, name) for name in names} for group in groups}
     if not any(of_group["alpha_curve"] for of_group in curves.values()):
@@ -35,11 +38,11 @@ def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
         name, lines, marks, levels = f"recall@{m}", [], [], []
         for group in groups:
             for curve, figures in curves[group.name].items():
-                along, what, style = _CURVES[curve]
-                points = [(point[along], point[name]) for point in figures if name in point]
+                key, parameter, style = _CURVES[curve]
+                points = [(point[key], point[name]) for point in figures if name in point]
                 lines += [Line(points, group.color, style)] if points else []
                 marks += [
-                    Mark(alpha, recall, group.color, f"{group.name}: {recall:.4f} at {what} {alpha:g}", "small")
+                    Mark(alpha, recall, group.color, f"{group.name}: {recall:.4f} at {parameter} {alpha:g}", "small")
                     for alpha, recall in points
                 ]
             merged = _merge(group).get(name)
@@ -49,9 +52,10 @@ def alpha_charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 def spread_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Recall@M against every measure of spread that the reports hold: the price of a broader list."""
+    """Returns charts of Recall@M against every measure of spread in the reports: the cost of broader lists."""
     sizes = sorted(sizes_of(groups[0].first.report["merge"]))
-    labelled = next((group for group in groups if group.first.report["alpha_curve"]), None)  # one set is readable
+    # Labels of several groups would overlap, so only one group has them.
+    labelled = next((group for group in groups if group.first.report["alpha_curve"]), None)
     m = 50 if 50 in sizes else sizes[-1]
     charts = []
     for measure, label in SPREADS.items():
@@ -68,14 +72,14 @@ def spread_charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 def has_spread(group: Group, measure: str) -> bool:
-    """Whether a measure of spread says anything of a group: one cluster is always covered, unless others judge."""
+    """Returns False for a measure that a group lacks, or that is constant because its lists have one cluster."""
     report = group.first.report
     known = any(name.startswith(f"{measure}@") for name in report["merge"])
     return known and (measure not in _OF_CLUSTERS or bool(group.first.judges))
 
 
 def training_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Losses and validation figures, against epochs and against CPU minutes where the history knows them."""
+    """Returns charts of losses and validation figures, against epochs and, if the history has them, CPU minutes."""
     runs = [(group, run) for group in groups for run in group.runs if run.history]
     charts = []
     for unit in ("epoch", "minutes"):
@@ -89,7 +93,7 @@ def training_charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 def calibration_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Reliability diagrams: how often the likeliest cluster is right, against how likely it was said to be."""
+    """Returns reliability diagrams: accuracy of the likeliest cluster against its predicted probability."""
     charts = []
     for group in groups:
         calibration = group.first.report.get("calibration") or {}
@@ -112,15 +116,15 @@ def calibration_charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 def mean_curve(group: Group, curve: str) -> list[dict[str, float]]:
-    """A curve of a group's reports: figures of those points that all seeds have, averaged over them."""
-    along, _, _ = _CURVES[curve]
-    # Runs of earlier versions have fewer curves.
-    curves = [{point[along]: point for point in run.report.get(curve, [])} for run in group.runs]
+    """Returns a curve of a group's reports: the points that all seeds have, averaged over the seeds."""
+    key, _, _ = _CURVES[curve]
+    # Reports of earlier versions have fewer curves.
+    curves = [{point[key]: point for point in run.report.get(curve, [])} for run in group.runs]
     shared = [value for value in curves[0] if all(value in curve for curve in curves)]
     return [_means([curve[value] for curve in curves]) for value in sorted(shared)]
 
 
-def _means(figures: Sequence[dict]) -> dict[str, float]:
+def _means(figures: Sequence[dict[str, float | None]]) -> dict[str, float]:
     return {name: summary.mean for name, summary in summaries(figures).items()}
 
 
@@ -129,27 +133,27 @@ def _merge(group: Group) -> dict[str, float]:
 
 
 def _spread_path(group: Group, x_name: str, y_name: str, labelled: bool) -> tuple[list[Line], list[Mark]]:
-    """The curves as paths of small marks; the configured merge, and the tuned quotas, as large ones."""
+    """Returns the curves as lines with small marks; the configured merge and the tuned quotas as large marks."""
 
-    def complete(figures: dict) -> bool:
+    def complete(figures: dict[str, float]) -> bool:
         return x_name in figures and y_name in figures
 
     lines, marks = [], []
-    for curve, (along, what, style) in _CURVES.items():
+    for curve, (key, parameter, style) in _CURVES.items():
         points = [point for point in mean_curve(group, curve) if complete(point)]
         lines += [Line([(point[x_name], point[y_name]) for point in points], group.color, style)] if points else []
         for point in points:
-            title = f"{group.name}, {what} {point[along]:g}: {point[y_name]:.4f} at {point[x_name]:.3f}"
-            named = labelled and curve == "alpha_curve" and _is_round(point[along])
-            text = f"{point[along]:g}" if named else ""
+            title = f"{group.name}, {parameter} {point[key]:g}: {point[y_name]:.4f} at {point[x_name]:.3f}"
+            named = labelled and curve == "alpha_curve" and _is_round(point[key])
+            text = f"{point[key]:g}" if named else ""
             marks.append(Mark(point[x_name], point[y_name], group.color, title, "small", text))
     tuned = [run.report["tuned"]["figures"] for run in group.runs if run.report.get("tuned")]
     others = {f"{group.first.report['merge_method']} merge": (_merge(group), "diamond" if lines else "dot")}
     if tuned:
         others["quota, tuned"] = (_means(tuned), "dot")
-    for what, (figures, shape) in others.items():
+    for merge, (figures, shape) in others.items():
         if complete(figures):
-            title = f"{group.name}, {what}: {figures[y_name]:.4f} at {figures[x_name]:.3f}"
+            title = f"{group.name}, {merge}: {figures[y_name]:.4f} at {figures[x_name]:.3f}"
             marks.append(Mark(figures[x_name], figures[y_name], group.color, title, shape))
     return lines, marks
 
@@ -159,7 +163,7 @@ def _is_round(alpha: float) -> bool:
 
 
 def _validation_names(runs: Sequence[tuple[Group, Run]]) -> list[str]:
-    """The recall of the middle list size, the NDCG of the longest, and the intent model's likelihood."""
+    """Returns the recall of the middle list size, the NDCG of the longest, and the intent model's likelihood."""
     names = {name for _, run in runs for entry in run.history for name in entry if name.startswith("val_")}
     found = []
     for prefix in ("val_recall@", "val_ndcg@"):
@@ -176,14 +180,16 @@ def _validation_title(name: str) -> str:
 
 
 def _training_chart(title: str, name: str, unit: str, runs: Sequence[tuple[Group, Run]]) -> Chart | None:
-    """One figure over the course of every run that has it; the best epoch is a large mark."""
+    """Returns the chart of one figure during every training that has it; a mark shows the best epoch."""
     lines, marks = [], []
     for group, run in runs:
-        where = _axis(run.history, unit)
-        points = {
-            entry["epoch"]: (where(entry), entry[name]) for entry in run.history if name in entry and where(entry)
+        positions = _axis(run.history, unit)
+        points: dict[int, tuple[float, float]] = {
+            entry["epoch"]: (positions[entry["epoch"]], entry[name])
+            for entry in run.history
+            if name in entry and positions.get(entry["epoch"])
         }
-        if not any(value for _, value in points.values()):  # the intent loss of one cluster
+        if not any(value for _, value in points.values()):  # no entries, or the intent loss of one cluster
             continue
         lines.append(Line(list(points.values()), group.color))
         best = run.figures(StationName.TRAIN).get("best_epoch")
@@ -193,14 +199,14 @@ def _training_chart(title: str, name: str, unit: str, runs: Sequence[tuple[Group
     return draw(title, _UNITS[unit], lines, marks) if lines else None
 
 
-def _axis(history: list[dict], unit: str) -> Callable[[dict], float | None]:
-    """Entry -> its place on the horizontal axis; None where the history does not know it."""
+def _axis(history: list[dict[str, Any]], unit: str) -> dict[int, float]:
+    """Returns the position of every epoch on the horizontal axis; none where the history lacks CPU seconds."""
     if unit == "epoch":
-        return lambda entry: entry["epoch"]
+        return {entry["epoch"]: entry["epoch"] for entry in history}
     if not all("cpu_seconds" in entry for entry in history):
-        return lambda entry: None
-    spent, total = {}, 0.0
+        return {}
+    minutes, total = {}, 0.0
     for entry in history:
         total += entry["cpu_seconds"]
-        spent[entry["epoch"]] = total / 60
-    return lambda entry: spent[entry["epoch"]]
+        minutes[entry["epoch"]] = total / 60
+    return minutes

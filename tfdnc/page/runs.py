@@ -1,4 +1,4 @@
-"""What the page knows of a run: manifests, report, training history, clusters; and which runs are seeds of one."""
+"""Runs as the page reads them: manifests, report, training history, clusters; and groups of seeds."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
@@ -18,7 +19,7 @@ _SEED = re.compile(r"^(?P<name>.+)-seed\d+$")
 
 
 OWN_CLUSTERS = "own clusters"
-"""What a report says where a model is judged by the clusters it retrieves in."""
+"""Value of `judged_by` in a report, where a model is judged by the clusters in which it retrieves."""
 
 
 @dataclass(frozen=True)
@@ -26,28 +27,28 @@ class Run:
     """One evaluated run.
 
     Attributes:
-        label: what the page calls it.
-        path: its folder.
-        manifests: station -> manifest, of the stations that are still whole; `evaluate` always is.
-        report: `report.json`.
-        history: one dict per epoch; empty where the train station is gone.
-        clusters: `clusters.json`; empty where the cluster station is gone.
+        label: name of the run on the page.
+        path: folder of the run.
+        manifests: station -> manifest, of the finished stations that still exist; `evaluate` is among them.
+        report: content of `report.json`.
+        history: one dict per epoch; empty where the train station was removed.
+        clusters: content of `clusters.json`; empty where the cluster station was removed.
     """
 
     label: str
     path: Path
-    manifests: dict[str, dict]
-    report: dict
-    history: list[dict]
-    clusters: list[dict]
+    manifests: dict[str, dict[str, Any]]
+    report: dict[str, Any]
+    history: list[dict[str, Any]]
+    clusters: list[dict[str, Any]]
 
     @cached_property
     def settings(self) -> dict[str, object]:
-        """Dotted key -> value of everything the stations were run with, by their own word.
+        """Settings of the stations by dotted key, from their manifests.
 
-        `config.yaml` is rewritten at the start of every command; a manifest is written with the result.
+        `config.yaml` may differ: it is rewritten at the start of every command, a manifest together with the result.
         """
-        merged = {}
+        merged: dict[str, object] = {}
         for manifest in self.manifests.values():
             merged |= _flat(manifest["inputs"]["settings"])
         return merged
@@ -59,13 +60,13 @@ class Run:
 
     @property
     def judges(self) -> str:
-        """The clusters that the report measures within; empty where it has only one."""
+        """Name of the clusters in which the report measures recall; empty where there is only one."""
         several = len(self.report["within_cluster_by_cluster"]) > 1
         return self.report.get("judged_by", OWN_CLUSTERS if several else None) or ""
 
     @property
     def num_clusters(self) -> int:
-        """K, of the model itself."""
+        """Number K of the model's own clusters."""
         return len(self.report["within_cluster_by_cluster"]) if self.judges == OWN_CLUSTERS else 1
 
     @property
@@ -74,8 +75,8 @@ class Run:
         written = (self.path / StationName.EVALUATE / MANIFEST).stat().st_mtime
         return datetime.fromtimestamp(written, UTC).strftime("%Y-%m-%d")
 
-    def figures(self, station: str) -> dict:
-        """Figures of a station's manifest; empty where the station is gone."""
+    def figures(self, station: str) -> dict[str, Any]:
+        """Returns the figures of a station's manifest; empty where the station was removed."""
         return self.manifests.get(station, {}).get("figures", {})
 
 
@@ -89,7 +90,7 @@ class Group:
 
     @property
     def first(self) -> Run:
-        """The run that stands for the group where a mean makes no sense."""
+        """First run of the group, shown where a mean makes no sense."""
         return self.runs[0]
 
 
@@ -109,8 +110,8 @@ def read_run(path: Path, label: str) -> Run:
     """
     if not (path / schema.RUN_CONFIG).is_file():
         raise UserError(f"Expected a run at {path}, a folder made by `tfdnc run`; found no {schema.RUN_CONFIG} there.")
-    manifests = {station: read_manifest(path / station) for station in STATIONS}
-    manifests = {station: manifest for station, manifest in manifests.items() if manifest}
+    read = {str(station): read_manifest(path / station) for station in STATIONS}
+    manifests = {station: manifest for station, manifest in read.items() if manifest}
     again = f"run `tfdnc evaluate {path / schema.RUN_CONFIG}` first."
     if StationName.EVALUATE not in manifests:
         raise UserError(f"Expected an evaluated run at {path}, found no finished {path / 'evaluate'}: {again}")
@@ -128,11 +129,11 @@ def read_run(path: Path, label: str) -> Run:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Puts the runs NAME-seedS of one NAME together, where they differ in nothing but the seed."""
+    """Groups the runs NAME-seedS of one NAME, if only their seeds differ."""
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(_stem(run.label), []).append(run)
-    named = []
+    named: list[tuple[str, tuple[Run, ...]]] = []
     for stem, found in members.items():
         one_experiment = all(run.settings == found[0].settings for run in found)
         if len(found) > 1 and one_experiment and len({run.seed for run in found}) == len(found):
@@ -147,13 +148,13 @@ def _stem(label: str) -> str:
     return match["name"] if match else label
 
 
-def _read_json(path: Path) -> list[dict]:
+def _read_json(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text()) if path.is_file() else []
 
 
-def _flat(values: dict, prefix: str = "") -> dict[str, object]:
-    """Nested settings as dotted keys."""
-    flat = {}
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """Returns nested settings by dotted keys."""
+    flat: dict[str, object] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

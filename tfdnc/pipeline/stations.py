@@ -83,8 +83,8 @@ def _evaluate(place: Workplace) -> dict:
     from tfdnc.contracts.items import read_items
     from tfdnc.evaluation.plot import plot_alpha_curve
     from tfdnc.evaluation.report import evaluate, write_report
+    from tfdnc.training.checkpoint import load_trained
     from tfdnc.training.records import read_held_out
-    from tfdnc.training.train import load_trained
 
     config, examples = place.config, place.run / EXAMPLES.folder
     items = read_items(place.run / CLUSTER.folder)
@@ -105,8 +105,8 @@ def _export(place: Workplace) -> dict:
     from tfdnc.export.cold_start import cold_start_vectors
     from tfdnc.export.histories import sample_by_length, sample_histories
     from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
+    from tfdnc.training.checkpoint import load_trained
     from tfdnc.training.records import read_held_out
-    from tfdnc.training.train import load_trained
 
     config, run = place.config, place.run
     items = read_items(run / CLUSTER.folder)
@@ -148,6 +148,12 @@ def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
     folder = run / GENERATE.folder
     items = ItemFile(path=folder / ITEM_FILE, title="title", categories="categories", features={"categories": "values"})
     return config.data.model_copy(update={"format": "csv", "path": str(folder / LOG), "items": items})
+
+
+def resolve_log_format(config: dict) -> DataConfig:
+    """Returns the data section of a resolved config, such as a bundle's, for logs of the same format."""
+    data = DataConfig.model_validate(config["data"] | {"items": None})
+    return data.model_copy(update={"format": "csv"}) if config["generate"] else data
 
 
 def _log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
@@ -210,7 +216,7 @@ def _check_judge(config: ExperimentConfig) -> None:
 
 
 def _check_examples(config: ExperimentConfig) -> None:
-    from tfdnc.contracts.negatives import NEGATIVE_SAMPLERS
+    from tfdnc.contracts.negative_sampling import NEGATIVE_SAMPLERS
 
     NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
 
@@ -219,7 +225,7 @@ def _check_train(config: ExperimentConfig) -> None:
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
     from tfdnc.retrieval.merge import MERGES
-    from tfdnc.training.negatives import NEGATIVE_SOURCES
+    from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 
     USER_ENCODERS.resolve(config.model.encoder)
     LOSSES.resolve(config.train.loss)
@@ -331,6 +337,7 @@ TRAIN = Station(
     check=_check_train,
     headline=_trained,
     resumes=True,
+    format=2,
 )
 EVALUATE = Station(
     StationName.EVALUATE,

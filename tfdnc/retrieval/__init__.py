@@ -1,1 +1,1 @@
-"""K lists to one: search inside clusters, and the merge."""
+"""Retrieval: search inside each of K clusters, and the merge of the K lists into one."""

@@ -14,7 +14,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.training.negatives import NegativeSource
+from tfdnc.training.negative_sources import NegativeSource
 from tfdnc.training.records import HeldOutRecords, TrainingRecords
 from tfdnc.training.workers import ALONE, Place
 

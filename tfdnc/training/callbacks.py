@@ -1,4 +1,4 @@
-"""What happens around the epochs of `model.fit`: cost, validation, best weights, resumable state, end, progress bar."""
+"""Callbacks around the epochs of `model.fit`: cost, validation, best weights, resumable state, end."""
 
 import json
 import math
@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import rich
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from tfdnc.backend import keras, tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
+from tfdnc.model.tower import Tower
 from tfdnc.training.team import Team
 
 _CHECKPOINTS = "checkpoints"
+
+Logs = dict[str, float]
+"""Figures of an epoch by name; callbacks add theirs to it."""
 
 
 class TrainingState:
@@ -116,11 +117,11 @@ class CpuTime(keras.callbacks.Callback):
         super().__init__()
         self._team = team
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Notes the time."""
         self._began = time.process_time()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Must run before the callbacks that cost time themselves."""
         logs["cpu_seconds"] = float(self._team.everybodys([time.process_time() - self._began]).sum())
 
@@ -128,7 +129,7 @@ class CpuTime(keras.callbacks.Callback):
 class RefuseDivergence(keras.callbacks.Callback):
     """Ends a training whose loss is no longer a number, before its weights are kept."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Raises a `UserError` for a loss that is infinite or not a number."""
         diverged = [name for name, value in logs.items() if name.endswith("loss") and not math.isfinite(value)]
         if diverged:
@@ -145,37 +146,43 @@ class Validation(keras.callbacks.Callback):
     agree on the best epoch, whose weights they write together.
     """
 
-    def __init__(self, validate, every: int, epochs: int, team: Team):
+    def __init__(self, validate: Callable[[Tower], dict[str, float]], every: int, epochs: int, team: Team):
         super().__init__()
         self._validate = validate
         self._team = team
         self._every = every
         self._epochs = epochs
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Runs before the callbacks that read the figures from `logs`."""
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
-            figures = self._validate(self.model)
+            figures = self._validate(self.model.tower)
             chiefs = self._team.everybodys(list(figures.values()))[0]
             logs.update({f"val_{name}": value for name, value in zip(figures, chiefs.tolist(), strict=True)})
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the model variables of the epoch with the largest validation objective."""
+    """Keeps the weights of the epoch with the largest validation objective.
 
-    def __init__(self, state: TrainingState, objective: str, path: Path):
+    Args:
+        state: of the training; it remembers which epoch that is.
+        objective: name of the figure, without `val_`.
+        save: writes the model as it is now.
+    """
+
+    def __init__(self, state: TrainingState, objective: str, save: Callable[[], None]):
         super().__init__()
         self._state = state
         self._objective = f"val_{objective}"
-        self._path = path
+        self._save = save
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Writes the weights when the objective improved."""
         value = logs.get(self._objective)
         if value is not None and value > self._state.best_value.numpy():
             self._state.best_value.assign(value)
             self._state.best_epoch.assign(epoch + 1)
-            self._state.model.write(self._path)
+            self._save()
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -185,7 +192,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self._state = state
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Saves logs and variables."""
         figures = {name: float(value) for name, value in logs.items()}
         self._state.finish_epoch({"epoch": epoch + 1, **figures})
@@ -204,93 +211,6 @@ class EarlyStop(keras.callbacks.Callback):
         super().__init__()
         self._is_over = is_over
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Asks after every epoch."""
         self.model.stop_training = self._is_over()
-
-
-def epoch_display(steps: int, first_epoch: int, epochs: int, objective: str) -> "ProgressBar | EpochLines":
-    """Returns a callback that shows the epochs: a bar on a terminal, a line each elsewhere."""
-    if rich.get_console().is_terminal:
-        return ProgressBar(steps, first_epoch, epochs, objective)
-    return EpochLines(epochs, objective)
-
-
-class EpochLines(keras.callbacks.Callback):
-    """A line for every epoch: its mean losses, its validation figure if it was validated, and its seconds.
-
-    Does nothing as a context manager.
-    """
-
-    def __init__(self, epochs: int, objective: str):
-        super().__init__()
-        self._epochs = epochs
-        self._objective = objective
-
-    def __enter__(self) -> "EpochLines":
-        return self
-
-    def __exit__(self, *error) -> None:
-        pass
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Notes the time."""
-        self._began = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Prints the line."""
-        seconds = f"{time.monotonic() - self._began:.1f} s"
-        parts = [f"    epoch {epoch + 1}/{self._epochs}", _losses(logs), _validated(self._objective, logs), seconds]
-        rich.get_console().print("  ".join(filter(None, parts)), soft_wrap=True)
-
-
-class ProgressBar(keras.callbacks.Callback):
-    """One bar over all steps with the epoch's mean losses and the last validation figure.
-
-    A context manager, so that a training that fails gives the terminal back.
-    """
-
-    def __init__(self, steps: int, first_epoch: int, epochs: int, objective: str):
-        super().__init__()
-        self._objective = objective
-        self._epochs = epochs
-        self._validated = ""
-        columns = (
-            TextColumn("    epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, refresh_per_second=2)
-        self._task = self._progress.add_task(
-            "train", total=epochs * steps, completed=first_epoch * steps, epoch=f"{first_epoch}/{epochs}", figures=""
-        )
-
-    def __enter__(self) -> "ProgressBar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._progress.stop()
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Advances by one step."""
-        self._progress.update(self._task, advance=1)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Shows the epoch's mean losses."""
-        self._validated = _validated(self._objective, logs) or self._validated
-        figures = "  ".join(filter(None, (_losses(logs), self._validated)))
-        self._progress.update(self._task, epoch=f"{epoch + 1}/{self._epochs}", figures=figures)
-
-
-def _losses(logs: dict[str, float]) -> str:
-    names = ("retrieval_loss", "intent_loss")
-    return "  ".join(f"{name.removesuffix('_loss')} {logs[name]:.3f}" for name in names if name in logs)
-
-
-def _validated(objective: str, logs: dict[str, float]) -> str:
-    """The figure that picks the best epoch; nothing of an epoch that was not validated."""
-    value = logs.get(f"val_{objective}")
-    return "" if value is None else f"{objective} {value:.4f}"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tfdnc.backend import keras, tf
+from tfdnc.training.callbacks import Logs
 
 
 class Curves(keras.callbacks.Callback):
@@ -22,10 +23,10 @@ class Curves(keras.callbacks.Callback):
     def __enter__(self) -> "Curves":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self._writer.close()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Runs after the callbacks that add figures to `logs`."""
         with self._writer.as_default(step=epoch + 1):
             for name, value in (logs | {"learning_rate": self.model.optimizer.learning_rate}).items():

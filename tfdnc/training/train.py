@@ -11,10 +11,10 @@ from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.schema import HISTORY_FILE, WEIGHTS
-from tfdnc.contracts.tensorflow_paths import tensorflow_path
+from tfdnc.contracts.schema import HISTORY_FILE
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.batches import TrainingBatches
 from tfdnc.training.callbacks import (
     BestWeights,
@@ -24,15 +24,16 @@ from tfdnc.training.callbacks import (
     RefuseDivergence,
     TrainingState,
     Validation,
-    epoch_display,
 )
+from tfdnc.training.checkpoint import write_checkpoint
 from tfdnc.training.curves import Curves
-from tfdnc.training.negatives import negative_source
+from tfdnc.training.display import epoch_display
+from tfdnc.training.learning_rate import WarmupCosine
+from tfdnc.training.negative_sources import negative_source
 from tfdnc.training.records import TrainingRecords
-from tfdnc.training.schedule import WarmupCosine
 from tfdnc.training.team import Team
 
-Validate = Callable[[Retriever], dict[str, float]]
+Validate = Callable[[Tower], dict[str, float]]
 
 
 def train(
@@ -45,7 +46,7 @@ def train(
     team: Team | None = None,
     common: Path | None = None,
 ) -> dict:
-    """Trains a retriever and writes its best weights.
+    """Trains a retriever and writes the checkpoint of its best epoch.
 
     Everything an epoch does is a function of (config, epoch), and the state after every epoch is checkpointed in
     `output`: calling this again on the `output` of a killed call continues after its last whole epoch.
@@ -56,7 +57,7 @@ def train(
         config: the experiment.
         items: the item table.
         records: the training part of every user, or of those in this worker's shards.
-        validate: model -> figures on validation targets.
+        validate: tower -> figures on validation targets.
         objective: the figure that picks the best epoch; larger is better.
         output: folder for weights, history, TensorBoard logs and checkpoints; of the chief's, everything counts, of
             another worker's, nothing.
@@ -74,6 +75,7 @@ def train(
     settings = config.train
     model, batches = assemble(config, items, records, team)
     steps = batches.steps_per_epoch
+    save = functools.partial(write_checkpoint, output, model, items)
     state = TrainingState(model, output, common or output)
     first_epoch = state.restore()
     if (team.everybodys([first_epoch]) != first_epoch).any():
@@ -85,7 +87,7 @@ def train(
                 CpuTime(team),
                 RefuseDivergence(),
                 Validation(validate, settings.validate_every, settings.epochs, team),
-                BestWeights(state, objective, output / WEIGHTS),
+                BestWeights(state, objective, save),
             ]
             if team.place.is_chief:
                 callbacks += [
@@ -96,8 +98,8 @@ def train(
             callbacks += [Checkpoint(state), EarlyStop(is_over)]
             _fit(model, batches, first_epoch, settings.epochs, callbacks, team)
     if not state.history:  # no epoch was asked for: the initial weights are the model
-        model.write(output / WEIGHTS)
-        state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model).items()}}]
+        save()
+        state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model.tower).items()}}]
     (output / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     epochs, best = int(state.epoch.numpy()), state.history[max(int(state.best_epoch.numpy()), 1) - 1]
     state.discard_checkpoints()
@@ -130,7 +132,8 @@ def assemble(
     schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
     features = feature_matrix(items.features, items.counts) if config.model.item_features else None
     with team.strategy.scope():
-        model = Retriever(config.model, settings, items.offsets, config.seed, items.counts, num_users, features)
+        tower = Tower.make(config.model, settings, items.offsets, config.seed, items.counts, num_users, features)
+        model = Retriever(tower, settings, config.seed)
         model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
         team.strategy.run(_create_variables, args=(model, batches))
     return model, batches
@@ -174,25 +177,6 @@ def _fit(
             "Expected every worker to train to the end, but one is gone: start all workers again, they continue after "
             f"the last whole epoch ({error.message.splitlines()[0]})."
         ) from error
-
-
-def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Retriever:
-    """Returns the retriever with the best weights of a finished train station.
-
-    Matrix products run in float32 whatever the training used: evaluation and serving then agree on every machine.
-
-    Raises:
-        UserError: the weights are damaged, or those of another model.
-    """
-    settings = config.train.model_copy(update={"precision": "float32"})
-    model = Retriever(config.model, settings, items.offsets, config.seed)
-    model.user_vectors(tf.ones([1, 1], tf.int32))
-    try:
-        status = tf.train.Checkpoint(model=model).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
-        status.assert_existing_objects_matched()
-    except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:  # TensorFlow has them all for damage
-        raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
-    return model
 
 
 def _create_variables(model: Retriever, batches: TrainingBatches) -> None:

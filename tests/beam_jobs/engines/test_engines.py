@@ -15,8 +15,8 @@ from beam_jobs.engines.__main__ import main
 from beam_jobs.engines.check import check
 from beam_jobs.engines.flink import start_cluster
 from beam_jobs.engines.packages import UnavailableError, fetch_flink
+from beam_jobs.engines.portable import start_job_service, start_prism, start_worker_pool
 from beam_jobs.engines.processes import Processes, free_port, listens
-from beam_jobs.engines.workers import start_job_service, start_prism, start_worker_pool
 from beam_jobs.sequences import prepare
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError

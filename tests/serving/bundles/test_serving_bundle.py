@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving import servable
 from serving.bundles import bundle
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 
@@ -24,9 +24,9 @@ def touch(path):
 
 
 def manifest(path, **content):
-    file = path / schema.MANIFEST_ASSET
+    file = path / contract.MANIFEST_ASSET
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"bundle_format": schema.BUNDLE_FORMAT, **content}))
+    file.write_text(json.dumps({"bundle_format": contract.BUNDLE_FORMAT, **content}))
 
 
 def test_numbered_folders_are_versions_and_others_are_passed_over(tmp_path):
@@ -88,17 +88,17 @@ def test_plain_saved_model_has_no_manifest(tmp_path):
     bundle.check_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("bundle_format", [schema.BUNDLE_FORMAT + 1, 0, "1", None])
+@pytest.mark.parametrize("bundle_format", [contract.BUNDLE_FORMAT + 1, 0, "1", None])
 def test_unknown_bundle_format(tmp_path, bundle_format):
     manifest(tmp_path, bundle_format=bundle_format)
-    with pytest.raises(UserError, match=f"Expected bundle format {schema.BUNDLE_FORMAT}, found {bundle_format}"):
+    with pytest.raises(UserError, match=f"Expected bundle format {contract.BUNDLE_FORMAT}, found {bundle_format}"):
         bundle.check_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '"text"', '{"bundle_format": 1, "libraries": 3}'])
 def test_broken_manifest(tmp_path, text):
     manifest(tmp_path)
-    (tmp_path / schema.MANIFEST_ASSET).write_text(text)
+    (tmp_path / contract.MANIFEST_ASSET).write_text(text)
     with pytest.raises(UserError, match="Expected a JSON object with bundle_format"):
         bundle.check_manifest(tmp_path)
 

@@ -7,7 +7,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors
 from serving.bundles.compare import TOLERANCE, compare
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 
 
 def response(**outputs):
@@ -23,7 +23,7 @@ def answer(ids, clusters, scores, width=6, intent=(0.5, 0.5)):
     return response(
         item_ids=np.array([[*(i.encode() for i in ids), *[b""] * pad]], dtype=object),
         cluster_ids=np.int32([[*clusters, *[-1] * pad]]),
-        scores=np.float32([[*scores, *[schema.SCORE_PAD] * pad]]),
+        scores=np.float32([[*scores, *[bundle.SCORE_PAD] * pad]]),
         num_results=np.int32([len(ids)]),
         quotas=np.int32([[clusters.count(0), clusters.count(1)]]),
         intent=np.float32([intent]),

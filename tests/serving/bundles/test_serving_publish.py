@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent import futures
 from functools import partial
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -16,7 +17,8 @@ from waiting import until_available
 
 from serving import server as embedded
 from serving.bundles import bundle
-from serving.bundles.publish import publish
+from serving.bundles.publications import HISTORY, RECORD_ASSET, read_history, read_record
+from serving.bundles.publish import publish, rollback
 from serving.servable import Servable
 from tfdnc.contracts.errors import UserError
 
@@ -42,7 +44,10 @@ def base(tmp_path):
 
 
 def content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    """Every file but the record of the publication."""
+    files = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    files.pop(RECORD_ASSET, None)
+    return files
 
 
 def visible(base):
@@ -117,7 +122,7 @@ def test_keep_removes_the_oldest_and_never_what_was_just_published(source, base)
     assert visible(base) == [4, 5]
     publish(source, base, approve, version=1, keep=1)
     assert visible(base) == [1, 5]
-    assert hidden(base) == [".publish.lock"]
+    assert hidden(base) == [HISTORY, ".publish.lock"]
 
 
 def test_two_publishers_do_not_meet(source, base):
@@ -138,52 +143,107 @@ def test_two_publishers_do_not_meet(source, base):
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, shutil, sys
 from pathlib import Path
-from serving.bundles import publish as module
+from serving.bundles import bundle, publications
+from serving.bundles.publish import publish, rollback
+from tests.beam_jobs.dying import changes_disk
 
-source, base = map(Path, sys.argv[1:])
-DEATHS = {module: ["_copy 1", "_copy_file 2", "_sync 5", "_sync 7"], Path: ["rename 1"], module.shutil: ["rmtree 2"]}
+source, base = map(Path, sys.argv[1:3])
+ACTIONS = {"publish": lambda folder: publish(source, folder, lambda path: None, keep=2), "rollback": rollback}
 
-def die_at(owner, name, call):
-    real, calls = getattr(owner, name), []
-    def dying(*arguments, **options):
-        calls.append(name)
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **options)
-    setattr(owner, name, dying)
+def run(action, folder, die_at):
+    changes = []
+    def watch(event, arguments):
+        if changes_disk(event, arguments, folder):
+            changes.append(event)
+            if len(changes) == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+    child = os.fork()
+    if child == 0:
+        sys.addaudithook(watch)
+        ACTIONS[action](folder)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-for owner, deaths in DEATHS.items():
-    for death in deaths:
-        name, call = death.split()
-        child = os.fork()
-        if child == 0:
-            die_at(owner, name, int(call))
-            module.publish(source, base, lambda path: None, keep=2)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        folders = sorted(path.name for path in base.iterdir() if path.is_dir())
-        print(death, status, *folders, flush=True)
+for action in ACTIONS:
+    for die_at in range(1, 200):
+        folder = base.with_name(f"{action}-{die_at}")
+        shutil.copytree(base, folder)
+        status = run(action, folder, die_at)
+        print(action, status, *sorted(bundle.versions_in(folder)), folder, flush=True)
+        if status == 0:
+            break
 """
 
 
-def test_a_publisher_killed_at_any_point_leaves_no_half_version_and_the_next_one_cleans_up(source, base):
+def test_a_kill_at_any_change_of_the_disk_leaves_whole_versions(source, base):
+    """In the old state or the new one; the next publish removes what the kill left, and completes the history."""
+    publish(source, base, approve)
     publish(source, base, approve)
     command = [sys.executable, "-c", KILLED, source, base]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.splitlines() == [
-        "_copy 1 -9 1",
-        "_copy_file 2 -9 .publishing-2 1",
-        "_sync 5 -9 .publishing-2 1",
-        "_sync 7 -9 1 2",  # after the rename: it is published
-        "rename 1 -9 .publishing-3 1 2",
-        "rmtree 2 -9 .removing-1 2 3",  # the first one was for what the death before left
-    ], done.stderr
-    assert publish(source, base, approve) == base / "4"
-    assert hidden(base) == [".publish.lock"]
-    assert visible(base) == [2, 3, 4]
-    assert all(content(base / str(version)) == FILES for version in visible(base))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    ends = [line.split() for line in done.stdout.splitlines()]
+    states = {"publish": ({1, 2}, {1, 2, 3}, {2, 3}), "rollback": ({1, 2}, {1, 2, 3})}
+    assert {end[0] for end in ends if end[1] == "0"} == set(states), done.stderr
+    assert {end[1] for end in ends} == {"0", "-9"}
+    assert sum(end[1] == "-9" for end in ends) > 30
+    for action, _, *versions, folder in ends:
+        assert set(map(int, versions)) in states[action]
+        folder = Path(folder)
+        published = publish(source, folder, approve)
+        assert published.name == str(max(map(int, versions)) + 1)
+        assert hidden(folder) == [HISTORY, ".publish.lock"]
+        assert all(content(folder / str(version)) == FILES for version in visible(folder))
+        assert [record["version"] for record in read_history(folder)] == list(range(1, int(published.name) + 1))
+
+
+def test_a_rollback_brings_back_the_version_before_under_a_new_number(source, base):
+    """Its files are those of that version, and no number ever means two things."""
+    publish(source, base, approve)
+    (source / "saved_model.pb").write_text("a better graph")
+    publish(source, base, approve, note={"reason": "more recall"})
+    assert rollback(base, note={"reason": "empty lists"}) == (base / "3", 1)
+    assert content(base / "3") == FILES
+    assert (base / "3/saved_model.pb").samefile(base / "1/saved_model.pb")
+    records = read_history(base)
+    assert [(record["version"], record["action"], record.get("reason")) for record in records] == [
+        (1, "publish", None),
+        (2, "publish", "more recall"),
+        (3, "rollback", "empty lists"),
+    ]
+    assert (records[2]["restores"], records[2]["previous"]) == (1, 2)
+    assert read_record(base / "1")["version"] == 1  # which shares files with version 3, but not this one
+
+
+def test_two_rollbacks_go_back_two_versions(source, base):
+    for _ in range(3):
+        publish(source, base, approve)
+    assert rollback(base) == (base / "4", 2)
+    assert rollback(base) == (base / "5", 1)
+    with pytest.raises(UserError, match="nothing can be brought back"):
+        rollback(base)
+    publish(source, base, approve)
+    assert rollback(base) == (base / "7", 5)
+    assert rollback(base, to=3) == (base / "8", 3)
+
+
+@pytest.mark.parametrize(
+    ("versions", "to", "message"),
+    [
+        ([], None, "Expected versions in .*, found none"),
+        ([4], None, "Expected a version before 4"),
+        ([4, 5], 3, "back from version 5 to version 3 of .*, but it has versions 4, 5"),
+        ([4, 5], 5, "back from version 5 to version 5"),
+    ],
+)
+def test_what_is_not_there_cannot_be_brought_back(source, base, versions, to, message):
+    base.mkdir(parents=True)
+    for version in versions:
+        shutil.copytree(source, base / str(version))  # by hand, without a record
+    with pytest.raises(UserError, match=message):
+        rollback(base, to)
+    assert visible(base) == versions
 
 
 def test_a_server_takes_up_what_is_published_and_needs_no_folder_of_a_version_it_holds(half_plus_two, base):

@@ -20,16 +20,16 @@ from serving.bundles import verify as verifying
 from serving.bundles.recorded import RECORDED_ASSET, UNKNOWN_ITEM, read_recorded, record, write_recorded
 from serving.bundles.verify import find_version, verify
 from serving.client import Tls
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
 
 HISTORIES = [["a"], ["a", "b", "c"]]
 
 
 def write_manifest(version, **content):
-    file = version / schema.MANIFEST_ASSET
+    file = version / bundle.MANIFEST_ASSET
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"bundle_format": schema.BUNDLE_FORMAT, "uses_scann": False} | content))
+    file.write_text(json.dumps({"bundle_format": bundle.BUNDLE_FORMAT, "uses_scann": False} | content))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def recorded_but_for(version, change):
 
 def test_every_signature_is_recorded_for_one_and_for_many_with_odd_users_and_all_kinds_of_wishes(recorded):
     requests = [log.request for log in read_recorded(recorded)]
-    for signature in schema.SIGNATURES:
+    for signature in bundle.SIGNATURES:
         mine = [request for request in requests if request.model_spec.signature_name == signature]
         sizes = {request.inputs["history"].tensor_shape.dim[0].size for request in mine}
         assert sizes == {1, len(HISTORIES) + 3}
@@ -102,7 +102,7 @@ def test_search_is_asked_with_what_encode_answered(recorded):
 def test_a_fresh_process_gives_the_recorded_answers(version):
     report = verify(version)
     assert report.mismatch == ""
-    assert {row.signature for row in report.signatures} == set(schema.SIGNATURES)
+    assert {row.signature for row in report.signatures} == set(bundle.SIGNATURES)
     assert all(row.equal == row.requests == len(HISTORIES) + 4 for row in report.signatures)
     assert all(row.overlap == 1.0 for row in report.signatures)
 
@@ -111,7 +111,7 @@ def test_a_server_is_asked_under_its_own_name_and_for_a_version_of_its_own(recor
     def ask(model):
         return verify(recorded, partial(replay.ask_server, target=bundle_server.address, model=model))
 
-    named = model_pb2.ModelSpec(name=schema.MODEL_NAME)
+    named = model_pb2.ModelSpec(name=bundle.MODEL_NAME)
     assert ask(named).mismatch == ""
     named.version.value = 7
     assert ask(named).mismatch == ""
@@ -119,7 +119,7 @@ def test_a_server_is_asked_under_its_own_name_and_for_a_version_of_its_own(recor
     with pytest.raises(UserError, match=r"recorded request 1 \(serving_default\), it failed with NOT_FOUND"):
         ask(named)
     with pytest.raises(UserError, match="Unrecognized servable version label: canary"):
-        ask(model_pb2.ModelSpec(name=schema.MODEL_NAME, version_label="canary"))
+        ask(model_pb2.ModelSpec(name=bundle.MODEL_NAME, version_label="canary"))
     with pytest.raises(UserError, match="NOT_FOUND: Servable not found for request: Latest"):
         ask(model_pb2.ModelSpec(name="nobody"))
 
@@ -132,7 +132,7 @@ def test_a_server_may_want_encryption(recorded, fake_bundle, tmp_path):
         server_key=pair.private_key_pem.bytes().decode(), server_cert=pair.cert_chain_pems[0].bytes().decode()
     )
     (tmp_path / "ssl.config").write_text(text_format.MessageToString(config))
-    model = model_pb2.ModelSpec(name=schema.MODEL_NAME)
+    model = model_pb2.ModelSpec(name=bundle.MODEL_NAME)
     with embedded.running(fake_bundle, ssl_config_file=tmp_path / "ssl.config") as server:
         ask = partial(replay.ask_server, target=server.address, model=model, tls=Tls(tmp_path / "roots.pem"))
         assert verify(recorded, ask).mismatch == ""
@@ -141,8 +141,8 @@ def test_a_server_may_want_encryption(recorded, fake_bundle, tmp_path):
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
-        (schema.USER_EMBEDDINGS, r"recorded request 3 \(encode\): user_embeddings differs by up to 0\.01"),
-        (schema.SCORES, r"recorded request 1 \(serving_default\): scores differs"),
+        (bundle.USER_EMBEDDINGS, r"recorded request 3 \(encode\): user_embeddings differs by up to 0\.01"),
+        (bundle.SCORES, r"recorded request 1 \(serving_default\): scores differs"),
     ],
 )
 def test_the_first_answer_that_differs_is_named(version, output, sentence):
@@ -153,13 +153,13 @@ def test_the_first_answer_that_differs_is_named(version, output, sentence):
     report = verify(version, recorded_but_for(version, change))
     assert re.match(sentence, report.mismatch)
     [encode] = [row for row in report.signatures if row.signature == "encode"]
-    assert (encode.equal < encode.requests) == (output == schema.USER_EMBEDDINGS)
+    assert (encode.equal < encode.requests) == (output == bundle.USER_EMBEDDINGS)
 
 
 def without_first_item(response):
     """Every list has another item in front."""
-    if schema.ITEM_IDS in response.outputs:
-        response.outputs[schema.ITEM_IDS].string_val[0] = b"another"
+    if bundle.ITEM_IDS in response.outputs:
+        response.outputs[bundle.ITEM_IDS].string_val[0] = b"another"
 
 
 def test_approximate_lists_must_overlap_as_much_as_the_manifest_says(version, monkeypatch):

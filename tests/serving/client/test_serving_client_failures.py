@@ -13,7 +13,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import messages, tensors
 from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError, Retry, base
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 QUICK = Retry(initial=0.01)
@@ -119,7 +119,7 @@ def test_answers_of_another_model(ask):
     tensors.encode(np.float32([1]), other.outputs["y"])
     short.CopyFrom(echo(messages.encode_request([["a"]])))
     broken.CopyFrom(echo(messages.encode_request([["a"], ["b"]])))
-    broken.outputs[schema.SCORES].tensor_content = b"odd"
+    broken.outputs[contract.SCORES].tensor_content = b"odd"
     for response, sentence in [
         (other, r"found shape \[1\] of y"),
         (short, "Expected 2 rows in every output"),

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import input_pb2, predict_pb2
 
 from serving import tensors
-from serving.rest import examples, requests, responses
+from serving.rest import json_examples, requests, responses
 from serving.status import ServingError
 
 INT32_MAX = 2**31 - 1
@@ -247,7 +247,7 @@ def test_outputs_that_json_cannot_hold(outputs, message):
 def test_examples():
     target = input_pb2.Input()
     features = {"ids": [1, 2], "age": 2.5, "name": "é", "raw": {"b64": "/wA="}, "flag": [True, 0], "none": []}
-    examples.fill_input({"examples": [features, {}]}, target)
+    json_examples.fill_input({"examples": [features, {}]}, target)
     first, second = target.example_list.examples
     read = {name: feature for name, feature in first.features.feature.items()}
     assert read["ids"].int64_list.value == [1, 2]
@@ -261,7 +261,7 @@ def test_examples():
 
 def test_numbers_of_examples_beyond_what_a_feature_holds():
     target = input_pb2.Input()
-    examples.fill_input(requests.parse(b'{"examples": [{"a": [1e39, -Inf, 18446744073709551616]}]}'), target)
+    json_examples.fill_input(requests.parse(b'{"examples": [{"a": [1e39, -Inf, 18446744073709551616]}]}'), target)
     assert target.example_list.examples[0].features.feature["a"].float_list.value == [math.inf, -math.inf, 2.0**64]
 
 
@@ -273,7 +273,7 @@ def test_keys_that_stand_twice():
     assert arrays["x"].tolist() == [1, 3]
     assert requests.signature_name(requests.parse(b'{"signature_name": "a", "signature_name": "b"}')) == "a"
     target = input_pb2.Input()
-    examples.fill_input(requests.parse(b'{"examples": [{"a": 1.5, "a": 2}]}'), target)
+    json_examples.fill_input(requests.parse(b'{"examples": [{"a": 1.5, "a": 2}]}'), target)
     assert target.example_list.examples[0].features.feature["a"].int64_list.value == [2]
     message = refusal(b'{"inputs": [{"b64": "", "b64": ""}]}', x=types_pb2.DT_STRING).message
     assert message.endswith("not formatted correctly for base64 data")
@@ -281,7 +281,7 @@ def test_keys_that_stand_twice():
 
 def test_examples_with_context():
     target = input_pb2.Input()
-    examples.fill_input({"context": {"country": "at"}, "examples": [{"x": 1}]}, target)
+    json_examples.fill_input({"context": {"country": "at"}, "examples": [{"x": 1}]}, target)
     filled = target.example_list_with_context
     assert filled.context.features.feature["country"].bytes_list.value == [b"at"]
     assert filled.examples[0].features.feature["x"].int64_list.value == [1]
@@ -306,12 +306,12 @@ def test_examples_with_context():
 )
 def test_examples_that_are_none(document, message):
     with pytest.raises(ServingError) as caught:
-        examples.fill_input(document, input_pb2.Input())
+        json_examples.fill_input(document, input_pb2.Input())
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert message in caught.value.message
 
 
-def test_the_codec_of_tensors_has_the_last_word():
+def test_the_limits_of_small_integers_are_checked_by_the_tensor_codec():
     """JSON bounds small integers like int32, as TF Serving; 300 as int8 is refused when the tensor is read."""
     request = predict_pb2.PredictRequest()
     inputs = {"x": meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_INT8)}

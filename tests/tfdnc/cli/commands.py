@@ -13,11 +13,11 @@ def script(work, *flags):
     lines = "\n".join(f"    {line}" for line in work.strip().splitlines())
     code = f"""
 import logging, os, sys, time, warnings
-from tfdnc.cli import main, screen
+from tfdnc.cli import fetch, main, screen
 from tfdnc.cli.working import last_log_line
 def work(arguments):
 {lines}
-main._fetch = work
+fetch.run = work
 sys.argv = ["tfdnc", *{flags!r}, "fetch", "x"]
 sys.exit(main.main())
 """

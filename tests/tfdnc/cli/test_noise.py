@@ -5,7 +5,7 @@ import io
 import pytest
 from commands import started
 
-from tfdnc.cli.library_log import WENT_WELL, filter_lines, is_news
+from tfdnc.cli.library_log import WENT_WELL, filter_lines, is_relevant
 
 MLIR = b"I0000 00:00:1795793641.640518    6524 mlir_graph_optimization_pass.cc:437] MLIR V1 optimization pass is not\n"
 NO_GPU = b"E0000 00:00:1795793641.640518    6524 cuda_platform.cc:51] failed call to cuInit: UNKNOWN ERROR (303)\n"
@@ -30,13 +30,13 @@ NEWS = [
 
 
 @pytest.mark.parametrize("line", NOISE)
-def test_noise_is_no_news(line):
-    assert not is_news(line)
+def test_noise_is_not_shown(line):
+    assert not is_relevant(line)
 
 
 @pytest.mark.parametrize("line", NEWS)
-def test_errors_and_what_is_no_log_are_news(line):
-    assert is_news(line)
+def test_errors_and_lines_of_no_log_are_shown(line):
+    assert is_relevant(line)
 
 
 def passed(*lines):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tfdnc.clustering.prepared_logs import METHODS, TINY, read_clusters, read_items, two_tastes, write_prepared
 from tfdnc.clustering import build_clusters
-from tfdnc.clustering.cold import place_cold_items
+from tfdnc.clustering.cold import assign_cold_items
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, parse_config
 from tfdnc.contracts.errors import UserError
@@ -35,16 +35,16 @@ class TestPlacing:
     def test_by_category_else_to_the_smallest(self):
         labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, -1])
         categories = kinds_of("a", "b", "b", "a", "a", "b", "a", None, "new")
-        assert place_cold_items(labels, categories).tolist() == [0, 0, 0, 1, 1, 2, 1, 2, 2]
+        assert assign_cold_items(labels, categories).tolist() == [0, 0, 0, 1, 1, 2, 1, 2, 2]
 
     def test_items_of_no_known_category_do_not_pile_up_in_one_cluster(self):
         labels = np.array([0, 0, 0, 1, *[-1] * 6])
-        placed = place_cold_items(labels, kinds_of(*[None] * 10))
+        placed = assign_cold_items(labels, kinds_of(*[None] * 10))
         assert np.bincount(placed).tolist() == [5, 5]
         assert placed[4:6].tolist() == [1, 1]  # until it is as large as the other
 
     def test_ids_without_items_are_no_clusters(self):
-        assert place_cold_items(np.array([7, 7, 3, -1, -1]), kinds_of(*["a"] * 4, None)).tolist() == [
+        assert assign_cold_items(np.array([7, 7, 3, -1, -1]), kinds_of(*["a"] * 4, None)).tolist() == [
             7,
             7,
             3,
@@ -53,11 +53,11 @@ class TestPlacing:
         ]
 
     def test_a_tie_goes_to_the_lowest_id(self):
-        assert place_cold_items(np.array([2, 1, -1]), kinds_of("a", "a", "a")).tolist() == [2, 1, 1]
+        assert assign_cold_items(np.array([2, 1, -1]), kinds_of("a", "a", "a")).tolist() == [2, 1, 1]
 
     def test_nobody_is_cold(self):
         labels = np.array([1, 0])
-        assert place_cold_items(labels, kinds_of("a", None)).tolist() == [1, 0]
+        assert assign_cold_items(labels, kinds_of("a", None)).tolist() == [1, 0]
 
     def test_several_traits_count_by_their_shares_of_a_cluster(self):
         # Cluster 0 has six items, all of "all", one of "x"; cluster 1 has two, both of "all" and "x".
@@ -65,7 +65,7 @@ class TestPlacing:
         traits = [["all", "x"], *[["all"]] * 5, *[["all", "x"]] * 2, ["x", "all"], ["all"], ["x", "new"]]
         by_hand = {0: 6 * (6.5 / 6) * (1.5 / 6), 1: 2 * (2.5 / 2) * (2.5 / 2)}
         assert by_hand[1] > by_hand[0]
-        assert place_cold_items(labels, traits)[-3:].tolist() == [1, 0, 1]
+        assert assign_cold_items(labels, traits)[-3:].tolist() == [1, 0, 1]
 
     def test_equals_a_loop_on_random_items(self):
         rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ class TestPlacing:
             for item in np.flatnonzero(expected < 0):
                 sizes = [(expected == cluster).sum() for cluster in ids]
                 expected[item] = ids[int(np.argmin(sizes))]
-            np.testing.assert_array_equal(place_cold_items(labels, kinds_of(*categories)), expected)
+            np.testing.assert_array_equal(assign_cold_items(labels, kinds_of(*categories)), expected)
 
 
 @pytest.fixture

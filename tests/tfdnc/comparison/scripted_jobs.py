@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tfdnc.comparison.schedule import Job
+from tfdnc.comparison.jobs import Job
 
 WORKER = """
 import os, sys, time

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from tfdnc.cli.compare import common_name
 from tfdnc.comparison.grid import expand, seeds_in, variants_of
+from tfdnc.comparison.jobs import Ending, Job
 from tfdnc.comparison.progress import LineLog, LiveTable, clock, read_epochs, seconds_left
-from tfdnc.comparison.schedule import Ending, Job
 from tfdnc.contracts.errors import UserError
 from tfdnc.pipeline import stations
 

@@ -6,11 +6,11 @@ import pytest
 
 from tfdnc.comparison import paper
 from tfdnc.comparison.certainty import in_standard_errors
-from tfdnc.comparison.methods import default_baseline, method_tables
-from tfdnc.comparison.negatives import best_ratio, plot_ratios, ratio_table, ratio_variants
+from tfdnc.comparison.method_tables import default_baseline, method_tables
+from tfdnc.comparison.ratio_sweep import best_ratio, plot_ratios, ratio_table, ratio_variants
 from tfdnc.comparison.results import Result
 from tfdnc.comparison.study import split_line
-from tfdnc.comparison.tables import Summary
+from tfdnc.comparison.summary_table import Summary
 from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.tfdnc.comparison.scripted_jobs import Silent, job
-from tfdnc.comparison import schedule
-from tfdnc.comparison.schedule import Job, run_jobs
+from tfdnc.comparison import jobs
+from tfdnc.comparison.jobs import Job, run_jobs
 
 PARENT = """
 import sys
 from pathlib import Path
-from tfdnc.comparison.schedule import Job, run_jobs, terminable
+from tfdnc.comparison.jobs import Job, run_jobs, terminable
 sys.path.insert(0, sys.argv[2])
 from tests.tfdnc.comparison.scripted_jobs import Silent, job
 folder = Path(sys.argv[1])
@@ -42,7 +42,7 @@ def wait_for(condition, seconds=20):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(schedule, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.02)
 
 
 def test_one_lane_keeps_the_order(tmp_path):
@@ -104,7 +104,7 @@ def test_an_interrupt_stops_the_children(tmp_path):
 
 
 def test_a_child_that_does_not_heed_the_interrupt_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(schedule, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.2)
     script = (
         "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
         "open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"

@@ -4,7 +4,17 @@ import pytest
 from rich.console import Console
 
 from tfdnc.comparison.render import csv_text, json_tables, markdown, print_tables
-from tfdnc.comparison.tables import Column, Row, Summary, Table, best_rows, relative_to, sizes_of, summarise, used
+from tfdnc.comparison.summary_table import (
+    Column,
+    Row,
+    Summary,
+    Table,
+    best_rows,
+    relative_to,
+    sizes_of,
+    summarise,
+    used,
+)
 
 RECALL = Column("recall@10", "R@10", "higher")
 GINI = Column("gini@10", "Gini", "lower")

@@ -7,11 +7,11 @@ from scipy.stats import chisquare
 from tfdnc.contracts.config import ExamplesConfig, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.negatives import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, user_generator
+from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, user_generator
 from tfdnc.contracts.schema import PAD
 from tfdnc.pipeline import stations
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.negatives import NEGATIVE_SOURCES, negative_source
+from tfdnc.training.negative_sources import NEGATIVE_SOURCES, negative_source
 from tfdnc.training.records import TrainingRecords
 
 # Clusters {1..4}, {5..12}, {13..20}; the counts differ inside each, and items 4 and 12 were never trained on.

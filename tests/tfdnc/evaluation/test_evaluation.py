@@ -24,7 +24,7 @@ from tfdnc.evaluation.report import (
     validator,
     write_report,
 )
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.records import HeldOutRecords
 
 OFFSETS = (0, 6, 7, 20)  # one cluster holds a single item
@@ -35,7 +35,7 @@ MERGES = [MergeConfig(method="joint"), *(MergeConfig(method="quota", alpha=alpha
 
 
 def make_model(encoder="hadamard_per_position", offsets=OFFSETS):
-    model = Retriever(ModelConfig(encoder=encoder, dim=8, blocks=1, max_length=5), TrainConfig(), offsets, seed=3)
+    model = Tower.make(ModelConfig(encoder=encoder, dim=8, blocks=1, max_length=5), TrainConfig(), offsets, seed=3)
     # Untrained scores are nearly equal; spread them, so that float noise cannot decide a rank.
     model.item_embeddings.assign(model.item_embeddings * 50)
     return model
@@ -127,12 +127,12 @@ def test_lists_and_places_equal_the_oracle(encoder):
         rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] == CLUSTERS), history - 1)
         place = int(np.sum(scores[rivals] > scores[target - 1]))
         expected = place if place < WIDTH else metrics.NOT_FOUND
-        assert retrieved.within_places[user] == expected
+        assert retrieved.within_ranks[user] == expected
         log_partition = np.array([np.log(np.sum(np.exp(scores[k == CLUSTERS]))) for k in range(K)])
         keys = log_intent[CLUSTERS] + scores - log_partition[CLUSTERS]
         rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] != CLUSTERS), history - 1)
         place = int(np.sum(keys[rivals] >= keys[target - 1]))
-        assert retrieved.outside_places[user] == (place if place < WIDTH else metrics.NOT_FOUND)
+        assert retrieved.outside_ranks[user] == (place if place < WIDTH else metrics.NOT_FOUND)
         np.testing.assert_allclose(retrieved.log_intent[user], log_intent, atol=1e-5)
 
 
@@ -142,7 +142,7 @@ def test_a_target_seen_before_is_never_found():
     records = records._replace(target_clusters=CLUSTERS[records.targets - 1])
     retrieved = Evaluator(make_model(), MergeConfig(), WIDTH).retrieve(records)
     assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
-    assert np.all(retrieved.within_places == metrics.NOT_FOUND)
+    assert np.all(retrieved.within_ranks == metrics.NOT_FOUND)
     assert evaluate(make_config(), make_model(), make_items(), records, records)["seen_targets"] == 1.0
 
 
@@ -247,9 +247,9 @@ def test_every_list_of_the_report_has_the_same_figures(report):
 def test_a_model_that_reads_times_is_also_asked_without_them():
     config = make_config()
     config = config.model_copy(update={"model": config.model.model_copy(update={"times": True})})
-    model = Retriever(config.model, TrainConfig(), OFFSETS, seed=3)
+    model = Tower.make(config.model, TrainConfig(), OFFSETS, seed=3)
     model.item_embeddings.assign(model.item_embeddings * 50)
-    model._gaps.variables[0].assign(tf.random.stateless_normal([65, 8], seed=[1, 2]) * 5)
+    model.gaps.variables[0].assign(tf.random.stateless_normal([65, 8], seed=[1, 2]) * 5)
     records = make_records()
     times = np.random.default_rng(2).integers(0, 10**6, len(records.items))
     timed, silent = records._replace(elapsed=times), records._replace(elapsed=np.full_like(times, -1))
@@ -291,7 +291,7 @@ def test_cold_targets_are_reported_by_themselves_and_change_no_other_figure(repo
     for m in (3, 10):
         hits = [records.targets[user] - 1 in retrieved.lists[0].rows[user, :m] for user in users]
         assert found[f"recall@{m}"] == pytest.approx(np.mean(hits))
-    assert found["within_cluster"]["recall@5"] == pytest.approx(np.mean(retrieved.within_places[users] < 5))
+    assert found["within_cluster"]["recall@5"] == pytest.approx(np.mean(retrieved.within_ranks[users] < 5))
     assert set(found) == {"targets", "recall@3", "recall@10", "within_cluster"}
 
 
@@ -333,7 +333,7 @@ def test_a_single_cluster_has_no_alpha_curve(tmp_path):
     assert not (tmp_path / PLOT).exists()
 
 
-class SeveralInterests(Retriever):
+class SeveralInterests(Tower):
     """A transformer that shifts its vector to two more interests."""
 
     def user_vectors(self, history, elapsed=None):
@@ -343,7 +343,7 @@ class SeveralInterests(Retriever):
 
 def several_interests():
     config = ModelConfig(encoder="transformer", dim=8, max_length=5)
-    model = SeveralInterests(config, TrainConfig(), (0, N), seed=3)
+    model = SeveralInterests.make(config, TrainConfig(), (0, N), seed=3)
     model.item_embeddings.assign(model.item_embeddings * 50)
     return model
 
@@ -368,7 +368,7 @@ def test_a_judge_changes_no_list_and_ranks_targets_inside_its_own_clusters(make)
         order = judge.indices[whole[user][whole[user] >= 0] + 1] - 1
         mine = order[CLUSTERS[order] == renumbered.target_clusters[user]].tolist()
         place = mine.index(judge.indices[target] - 1)
-        assert judged.within_places[user] == (place if place < WIDTH else metrics.NOT_FOUND)
+        assert judged.within_ranks[user] == (place if place < WIDTH else metrics.NOT_FOUND)
 
 
 def test_a_judged_report_says_by_whom_and_keeps_the_recall():

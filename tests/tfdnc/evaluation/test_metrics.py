@@ -11,7 +11,7 @@ PLACES = np.array([0, 2, metrics.NOT_FOUND])
 
 
 def test_places_are_positions_in_the_list():
-    np.testing.assert_array_equal(metrics.places(LISTS, TARGETS), PLACES)
+    np.testing.assert_array_equal(metrics.ranks(LISTS, TARGETS), PLACES)
 
 
 @pytest.mark.parametrize(("m", "recall", "ndcg"), [(1, 1 / 3, 1 / 3), (2, 1 / 3, 1 / 3), (3, 2 / 3, (1 + 0.5) / 3)])
@@ -61,7 +61,7 @@ def test_popularity_lists_leave_out_what_was_seen_and_agree_with_the_places():
         expected = [row for row in np.argsort(-counts) if row + 1 not in history][:15]
         assert found.tolist() == expected + [-1] * (15 - len(expected))
     targets = lists[:3, 4] + 1
-    places = metrics.popularity_places(counts, np.concatenate(histories[:3]), splits[:4], targets)
+    places = metrics.popularity_ranks(counts, np.concatenate(histories[:3]), splits[:4], targets)
     np.testing.assert_array_equal(places, [4, 4, 4])
 
 
@@ -75,13 +75,13 @@ def test_popularity_places_equal_a_sorted_list_without_the_seen_items():
         ranked = [item for item in np.argsort(-counts) + 1 if item not in history]
         expected.append(ranked.index(target))
     splits = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
-    places = metrics.popularity_places(counts, np.concatenate(histories), splits, targets)
+    places = metrics.popularity_ranks(counts, np.concatenate(histories), splits, targets)
     np.testing.assert_array_equal(places, expected)
 
 
 def test_popularity_counts_ties_against_the_target_and_never_finds_a_seen_target():
     counts = np.array([5, 5, 5])
-    places = metrics.popularity_places(counts, np.array([1, 2]), np.array([0, 1, 2]), np.array([2, 2]))
+    places = metrics.popularity_ranks(counts, np.array([1, 2]), np.array([0, 1, 2]), np.array([2, 2]))
     np.testing.assert_array_equal(places, [1, metrics.NOT_FOUND])
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from tests.tfdnc.small_scann import shrink
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExperimentConfig, ExportConfig, MergeConfig, ModelConfig, TrainConfig
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export import bundle as bundle_module
 from tfdnc.export.bundle import export_bundle
 from tfdnc.export.module import RetrievalModule
-from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 DIM, MAX_LENGTH, LENGTH, MAX_CANDIDATES = 8, 6, 10, 64
 
@@ -37,30 +37,30 @@ def make_item_vectors(count):
     return rng.normal(0, 0.6, size=[20, DIM])[rng.integers(0, 20, count)] + rng.normal(0, 0.3, size=[count, DIM])
 
 
-class ThreeInterests(Retriever):
-    """A retriever that turns every user vector into three."""
+class ThreeInterests(Tower):
+    """A tower that turns every user vector into three."""
 
     def user_vectors(self, history, elapsed=None):
         vectors, log_intent = super().user_vectors(history, elapsed)
         return tf.concat([vectors, tf.roll(vectors, 1, axis=2), -vectors], axis=1), log_intent
 
 
-def make_retriever(items, encoder, retriever_class=Retriever):
+def make_tower(items, encoder, tower_class=Tower):
     config = ModelConfig(encoder=encoder, dim=DIM, blocks=1, max_length=MAX_LENGTH)
-    retriever = retriever_class(config, TrainConfig(precision="float32"), items.offsets, seed=1)
-    retriever.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
-    retriever.user_vectors(tf.constant([[1, 2]]))
-    return retriever
+    tower = tower_class.make(config, TrainConfig(precision="float32"), items.offsets, seed=1)
+    tower.item_embeddings.assign(make_item_vectors(len(items.item_ids)))
+    tower.user_vectors(tf.constant([[1, 2]]))
+    return tower
 
 
 class Case:
     """One exported bundle, with what it was made of and the module that was saved."""
 
-    def __init__(self, folder, sizes, index, encoder, merge=None, retriever_class=Retriever):
+    def __init__(self, folder, sizes, index, encoder, merge=None, tower_class=Tower):
         self.items = make_items(sizes)
         self.sizes = sizes
-        self.retriever = make_retriever(self.items, encoder, retriever_class)
-        self.num_vectors = self.retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+        self.tower = make_tower(self.items, encoder, tower_class)
+        self.num_vectors = self.tower.user_vectors(tf.constant([[1]]))[0].shape[1]
         self.cold_vectors = np.random.default_rng(1).normal(size=[self.num_vectors, DIM]).astype(np.float32)
         self.config = ExperimentConfig(
             name=f"{index}-{encoder}",
@@ -81,11 +81,11 @@ class Case:
             self.figures = self.export(folder)
         self.module = made[0]
         self.folder = folder / "1"
-        self.manifest = json.loads((self.folder / schema.MANIFEST_ASSET).read_text())
+        self.manifest = json.loads((self.folder / contract.MANIFEST_ASSET).read_text())
 
     def export(self, output, **changes):
         arguments = {
-            "retriever": self.retriever,
+            "tower": self.tower,
             "items": self.items,
             "cold_start_vectors": self.cold_vectors,
             "config": self.config,
@@ -96,7 +96,7 @@ class Case:
 
     @property
     def item_vectors(self):
-        return self.retriever.item_embeddings.numpy()
+        return self.tower.item_embeddings.numpy()
 
     def rows(self, ids):
         return [self.items.item_ids.index(item_id.decode()) for item_id in ids]
@@ -107,12 +107,12 @@ class Case:
         near = np.random.default_rng(2).integers(0, len(self.item_vectors), size=[batch, self.num_vectors])
         vectors = 2 * self.item_vectors[near]
         return {
-            schema.USER_EMBEDDINGS: vectors.astype(np.float32),
-            schema.INTENT: np.eye(batch, dtype=np.float32),
-            schema.HISTORY: np.full([batch, 1], "", dtype=object),
-            schema.NUM_CANDIDATES: np.full([batch], 50, np.int32),
-            schema.ALPHA: np.full([batch], 1e9, np.float32),
-            schema.JOINT_ALPHA: np.full([batch], -1, np.float32),
+            contract.USER_EMBEDDINGS: vectors.astype(np.float32),
+            contract.INTENT: np.eye(batch, dtype=np.float32),
+            contract.HISTORY: np.full([batch, 1], "", dtype=object),
+            contract.NUM_CANDIDATES: np.full([batch], 50, np.int32),
+            contract.ALPHA: np.full([batch], 1e9, np.float32),
+            contract.JOINT_ALPHA: np.full([batch], -1, np.float32),
         }
 
 
@@ -128,7 +128,7 @@ def film(*rows):
 def retrieve_inputs(rows, num_candidates=LENGTH, alpha=-1.0):
     rows = rows if isinstance(rows, np.ndarray) else history(*rows)
     return {
-        schema.HISTORY: rows,
-        schema.NUM_CANDIDATES: np.broadcast_to(np.int32(num_candidates), [len(rows)]).copy(),
-        schema.ALPHA: np.broadcast_to(np.float32(alpha), [len(rows)]).copy(),
+        contract.HISTORY: rows,
+        contract.NUM_CANDIDATES: np.broadcast_to(np.int32(num_candidates), [len(rows)]).copy(),
+        contract.ALPHA: np.broadcast_to(np.float32(alpha), [len(rows)]).copy(),
     }

@@ -25,10 +25,11 @@ from tests.tfdnc.export.bundle_cases import (
 )
 from tests.tfdnc.export.graph_ops import SCANN_OPS, foreign, ops_of
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.export.recent import last_items
+from tfdnc.export.signatures import signature_function
 from tfdnc.export.vocabulary import ItemVocabulary
 
 INVALID_ARGUMENT = 3
@@ -54,11 +55,11 @@ def cases(tmp_path_factory):
 def controlled_inputs(rows):
     """Controls that mean something to bundles with any number of clusters."""
     return retrieve_inputs(rows, [20, 5, 9], [-1, 2, -1]) | {
-        schema.EXCLUDE: history(film(30, 31), [], ["nobody knows"]),
-        schema.CLUSTER_QUOTAS: np.zeros([3, 0], np.float32),
-        schema.CLUSTER_MIN: np.zeros([3, 1], np.int32),
-        schema.CLUSTER_MAX: np.zeros([3, 1], np.int32),
-        schema.JOINT_ALPHA: np.float32([0.5, -1, -1]),
+        contract.EXCLUDE: history(film(30, 31), [], ["nobody knows"]),
+        contract.CLUSTER_QUOTAS: np.zeros([3, 0], np.float32),
+        contract.CLUSTER_MIN: np.zeros([3, 1], np.int32),
+        contract.CLUSTER_MAX: np.zeros([3, 1], np.int32),
+        contract.JOINT_ALPHA: np.float32([0.5, -1, -1]),
     }
 
 
@@ -76,9 +77,9 @@ HISTORIES = {
 
 REQUESTS = {
     "histories": ("retrieve", retrieve_inputs(list(HISTORIES.values()))),
-    "default": ("serving_default", {schema.HISTORY: history(*HISTORIES.values())}),
-    "encode": ("encode", {schema.HISTORY: history(*HISTORIES.values())}),
-    "tail of the long one": ("encode", {schema.HISTORY: history(LONG[-MAX_LENGTH:])}),
+    "default": ("serving_default", {contract.HISTORY: history(*HISTORIES.values())}),
+    "encode": ("encode", {contract.HISTORY: history(*HISTORIES.values())}),
+    "tail of the long one": ("encode", {contract.HISTORY: history(LONG[-MAX_LENGTH:])}),
     "no columns": ("retrieve", retrieve_inputs(np.zeros([2, 0], dtype=object))),
     "more than there are": ("retrieve", retrieve_inputs([film(0, 7, 25), LONG], num_candidates=MAX_CANDIDATES)),
     "per row": ("retrieve", retrieve_inputs([film(0, 7, 25)] * 4, [1, 20, 5, 7], [-1, 0, np.inf, -np.inf])),
@@ -89,7 +90,7 @@ REQUESTS = {
     "too many": ("retrieve", retrieve_inputs([film(1)], num_candidates=MAX_CANDIDATES + 1)),
     "alpha is NaN": ("retrieve", retrieve_inputs([film(1)], alpha=np.nan)),
     "joint alpha is NaN": ("retrieve_joint", retrieve_inputs([film(1)], alpha=np.nan)),
-    "uneven batch": ("retrieve", retrieve_inputs([film(1), film(2)]) | {schema.ALPHA: np.float32([1.0])}),
+    "uneven batch": ("retrieve", retrieve_inputs([film(1), film(2)]) | {contract.ALPHA: np.float32([1.0])}),
     "no rows": ("retrieve", retrieve_inputs(np.zeros([0, 3], dtype=object))),
     "too many rows": ("retrieve", retrieve_inputs(np.zeros([1025, 0], dtype=object))),
 }
@@ -106,7 +107,7 @@ def answers(cases, tmp_path_factory):
     for name, case in cases.items():
         found = {"search": ("search", case.search_each_cluster())}
         bad = case.search_each_cluster()
-        bad[schema.USER_EMBEDDINGS][0, 0, 0] = np.nan
+        bad[contract.USER_EMBEDDINGS][0, 0, 0] = np.nan
         found["NaN vector"] = ("search", bad)
         for number, request in enumerate(read_warmup(case.folder)):
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
@@ -157,13 +158,13 @@ def test_every_cluster_answers_with_its_own_items(served):
     for cluster, size in enumerate(case.sizes):
         count = min(50, size)
         start = case.items.offsets[cluster]
-        vectors = request[schema.USER_EMBEDDINGS][cluster]
-        interests = vectors[[cluster]] if case.retriever.vectors_per_cluster else vectors
+        vectors = request[contract.USER_EMBEDDINGS][cluster]
+        interests = vectors[[cluster]] if case.tower.vectors_per_cluster else vectors
         scores = (case.item_vectors[start : start + size] @ interests.T).max(axis=1)
         oracle = start + np.argsort(-scores)[:count]
-        got = case.rows(answer[schema.ITEM_IDS][cluster, :count])
-        assert (answer[schema.CLUSTER_IDS][cluster, :count] == cluster).all()
-        assert answer[schema.QUOTAS][cluster, cluster] == count
+        got = case.rows(answer[contract.ITEM_IDS][cluster, :count])
+        assert (answer[contract.CLUSTER_IDS][cluster, :count] == cluster).all()
+        assert answer[contract.QUOTAS][cluster, cluster] == count
         if case.manifest["index"][cluster]["kind"] in ("exact", "scann_brute_force"):
             np.testing.assert_array_equal(got, oracle)
         else:
@@ -179,7 +180,7 @@ def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, bundle,
     answer, encoded = served[request_name], served["encode"]
     for row, name in enumerate(["plain", "long"]):
         place = list(HISTORIES).index(name)
-        vectors, intent = encoded[schema.USER_EMBEDDINGS][place], encoded[schema.INTENT][place]
+        vectors, intent = encoded[contract.USER_EMBEDDINGS][place], encoded[contract.INTENT][place]
         vector_of_cluster = np.broadcast_to(vectors, [len(case.sizes), vectors.shape[-1]])
         scores = np.einsum("nd,nd->n", case.item_vectors, vector_of_cluster[case.items.clusters]).astype(np.float64)
         partition = np.log([np.exp(scores[case.items.clusters == k]).sum() for k in range(len(case.sizes))])
@@ -187,16 +188,16 @@ def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, bundle,
         seen = [case.items.item_ids.index(item_id) for item_id in HISTORIES[name]]
         keys[seen] = -np.inf
         order = np.argsort(-keys)[: 60 - len(seen)]
-        assert answer[schema.NUM_RESULTS][row] == len(order)  # all unseen items
-        np.testing.assert_array_equal(case.rows(answer[schema.ITEM_IDS][row, : len(order)]), order)
-        np.testing.assert_allclose(answer[schema.SCORES][row, : len(order)], keys[order], rtol=1e-4)
+        assert answer[contract.NUM_RESULTS][row] == len(order)  # all unseen items
+        np.testing.assert_array_equal(case.rows(answer[contract.ITEM_IDS][row, : len(order)]), order)
+        np.testing.assert_allclose(answer[contract.SCORES][row, : len(order)], keys[order], rtol=1e-4)
 
 
 def test_a_served_answer_equals_the_in_process_answer(served):
     for name in ("histories", "default", "encode", "search", "per row", "joint", "controlled"):
         signature, inputs = (REQUESTS | {"search": ("search", served.case.search_each_cluster())})[name]
         expected = getattr(served.case.module, signature)(**{k: tf.constant(v) for k, v in inputs.items()})
-        assert set(expected) == set(served.answers[name]) == set(schema.SIGNATURES[signature][1])
+        assert set(expected) == set(served.answers[name]) == set(contract.SIGNATURES[signature].output_names)
         for output, value in served.answers[name].items():
             if value.dtype == np.float32:
                 np.testing.assert_allclose(value, expected[output].numpy(), rtol=1e-4, atol=1e-5, err_msg=output)
@@ -208,32 +209,32 @@ def test_answers_have_the_shapes_of_the_contract(served):
     batch, K = len(HISTORIES), len(served.case.sizes)
     for name, width in (("histories", MAX_CANDIDATES), ("default", LENGTH)):
         answer = served.answers[name]
-        for output in (schema.ITEM_IDS, schema.SCORES, schema.CLUSTER_IDS):
+        for output in (contract.ITEM_IDS, contract.SCORES, contract.CLUSTER_IDS):
             assert answer[output].shape == (batch, width)
-        assert answer[schema.QUOTAS].shape == answer[schema.INTENT].shape == (batch, K)
-        np.testing.assert_array_equal(answer[schema.QUOTAS].sum(axis=1), answer[schema.NUM_RESULTS])
-        assert np.isfinite(answer[schema.SCORES]).all()
-        assert (np.diff(answer[schema.SCORES]) <= 0).all()
-        for row, count in enumerate(answer[schema.NUM_RESULTS]):
-            assert (answer[schema.ITEM_IDS][row, count:] == b"").all()
-            assert (answer[schema.CLUSTER_IDS][row, count:] == -1).all()
-            assert (answer[schema.SCORES][row, count:] == np.float32(schema.SCORE_PAD)).all()
-            assert len(set(answer[schema.ITEM_IDS][row, :count])) == count
+        assert answer[contract.QUOTAS].shape == answer[contract.INTENT].shape == (batch, K)
+        np.testing.assert_array_equal(answer[contract.QUOTAS].sum(axis=1), answer[contract.NUM_RESULTS])
+        assert np.isfinite(answer[contract.SCORES]).all()
+        assert (np.diff(answer[contract.SCORES]) <= 0).all()
+        for row, count in enumerate(answer[contract.NUM_RESULTS]):
+            assert (answer[contract.ITEM_IDS][row, count:] == b"").all()
+            assert (answer[contract.CLUSTER_IDS][row, count:] == -1).all()
+            assert (answer[contract.SCORES][row, count:] == np.float32(contract.SCORE_PAD)).all()
+            assert len(set(answer[contract.ITEM_IDS][row, :count])) == count
 
 
 def test_the_default_is_retrieve_with_the_configured_length_and_merge(served):
     short, long = served.answers["default"], served.answers["histories"]
-    for output in (schema.ITEM_IDS, schema.CLUSTER_IDS):
+    for output in (contract.ITEM_IDS, contract.CLUSTER_IDS):
         np.testing.assert_array_equal(short[output], long[output][:, :LENGTH])
 
 
 def test_seen_items_never_come_back(served):
     answer = served.answers["histories"]
     for row, seen in enumerate(HISTORIES.values()):
-        assert not {item_id.encode() for item_id in seen if item_id} & set(answer[schema.ITEM_IDS][row])
+        assert not {item_id.encode() for item_id in seen if item_id} & set(answer[contract.ITEM_IDS][row])
     everything = list(HISTORIES).index("everything")
     left = len(served.case.items.item_ids) - 60
-    assert answer[schema.NUM_RESULTS][everything] == min(left, LENGTH)
+    assert answer[contract.NUM_RESULTS][everything] == min(left, LENGTH)
 
 
 @pytest.mark.parametrize("variant", ["padding in the middle", "unknown ids"])
@@ -253,11 +254,11 @@ def test_a_long_history_is_encoded_by_its_end(served):
 def test_a_cold_start_is_answered_from_the_prior(served, name):
     row = list(HISTORIES).index(name)
     prior = served.case.items.cluster_prior()
-    np.testing.assert_allclose(served.answers["histories"][schema.INTENT][row], prior, rtol=1e-5)
-    np.testing.assert_array_equal(served.answers["encode"][schema.USER_EMBEDDINGS][row], served.case.cold_vectors)
-    assert served.answers["histories"][schema.NUM_RESULTS][row] == LENGTH
+    np.testing.assert_allclose(served.answers["histories"][contract.INTENT][row], prior, rtol=1e-5)
+    np.testing.assert_array_equal(served.answers["encode"][contract.USER_EMBEDDINGS][row], served.case.cold_vectors)
+    assert served.answers["histories"][contract.NUM_RESULTS][row] == LENGTH
     np.testing.assert_array_equal(
-        served.answers["no columns"][schema.ITEM_IDS][0], served.answers["histories"][schema.ITEM_IDS][row]
+        served.answers["no columns"][contract.ITEM_IDS][0], served.answers["histories"][contract.ITEM_IDS][row]
     )
 
 
@@ -267,9 +268,9 @@ def test_a_row_does_not_depend_on_its_batch(served):
     for name in ALONE:
         row = list(HISTORIES).index(name)
         alone = {output: values[0] for output, values in served.answers[f"single {name}"].items()}
-        np.testing.assert_allclose(alone[schema.INTENT], together[schema.INTENT][row], rtol=1e-4, atol=1e-5)
-        shared += len(set(alone[schema.ITEM_IDS]) & set(together[schema.ITEM_IDS][row]) - {b""})
-        asked += together[schema.NUM_RESULTS][row]
+        np.testing.assert_allclose(alone[contract.INTENT], together[contract.INTENT][row], rtol=1e-4, atol=1e-5)
+        shared += len(set(alone[contract.ITEM_IDS]) & set(together[contract.ITEM_IDS][row]) - {b""})
+        asked += together[contract.NUM_RESULTS][row]
         if any("hashing" in cluster["kind"] for cluster in manifest["index"]):
             continue  # a batch searches wider than one row, and wider means that hashing misses other items
         for output, values in alone.items():
@@ -282,16 +283,16 @@ def test_a_row_does_not_depend_on_its_batch(served):
 
 def test_rows_choose_their_length_and_merge(served):
     answer = served.answers["per row"]
-    np.testing.assert_array_equal(answer[schema.NUM_RESULTS], [1, 20, 5, 7])
+    np.testing.assert_array_equal(answer[contract.NUM_RESULTS], [1, 20, 5, 7])
     unseen = np.array(served.case.sizes) - np.bincount(
         served.case.items.clusters[[0, 7, 25]], minlength=len(served.case.sizes)
     )
-    quotas = answer[schema.QUOTAS]
+    quotas = answer[contract.QUOTAS]
     below = quotas[1] < unseen
     assert np.ptp(quotas[1][below]) <= 1  # alpha = 0: equal shares of all that are not exhausted
-    best = np.argmax(answer[schema.INTENT][2])
+    best = np.argmax(answer[contract.INTENT][2])
     assert quotas[2][best] == min(5, unseen[best])
-    np.testing.assert_array_equal(answer[schema.ITEM_IDS][0, :1], answer[schema.ITEM_IDS][3, :1])
+    np.testing.assert_array_equal(answer[contract.ITEM_IDS][0, :1], answer[contract.ITEM_IDS][3, :1])
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_a_bad_request_is_an_invalid_argument_with_a_sentence(served, name, sent
 def test_warmup_covers_every_signature_at_every_batch_size(served):
     requests = list(read_warmup(served.case.folder))
     sizes = {(r.model_spec.signature_name, r.inputs["history"].tensor_shape.dim[0].size) for r in requests}
-    assert sizes == {(signature, batch) for signature in schema.SIGNATURES for batch in (1, 3)}
+    assert sizes == {(signature, batch) for signature in contract.SIGNATURES for batch in (1, 3)}
     assert all(isinstance(served.answers[f"warm-up {number}"], dict) for number in range(len(requests)))
 
 
@@ -339,7 +340,7 @@ def test_the_manifest_says_what_the_bundle_is(cases):
     assert min(rung["recall"] for rung in case.manifest["index"][-1]["effort"]) >= 0.98
     assert 0.97 <= case.manifest["joint_recovery"] <= 1
     assert cases["exact"].manifest["joint_recovery"] == 1
-    assert case.manifest["bundle_format"] == schema.BUNDLE_FORMAT
+    assert case.manifest["bundle_format"] == contract.BUNDLE_FORMAT
     assert set(case.manifest["libraries"]) == {"tensorflow", "scann"}
     assert case.manifest["metrics"] == {"recall@10": 0.3}
     assert case.manifest["config"]["export"]["max_candidates"] == MAX_CANDIDATES
@@ -351,9 +352,8 @@ def test_the_manifest_says_what_the_bundle_is(cases):
 def test_serving_never_makes_reads_of_the_item_matrix_copies(cases):
     # One ResourceGather on a variable switches it to copy-on-read: every cluster would copy the matrix, every request.
     case = cases["exact"]
-    specs = case.module.input_signatures()["retrieve"]
-    graph = tf.function(case.module.retrieve, input_signature=specs, autograph=False).get_concrete_function().graph
-    matrix = next(inner for outer, inner in graph.captures if outer is case.retriever.item_embeddings.handle)
+    graph = signature_function(case.module, "retrieve").get_concrete_function().graph
+    matrix = next(inner for outer, inner in graph.captures if outer is case.tower.item_embeddings.handle)
     # The second, wider search stands in a branch of its own.
     assert {op.type for op in matrix.consumers()} <= {"ReadVariableOp", "If", "StatelessIf"}
     branches = graph.as_graph_def().library.function
@@ -407,7 +407,7 @@ def test_an_answer_does_not_depend_on_the_batch_that_a_server_puts_it_in(cases):
         messages.retrieve_request([HISTORIES[name] for name in names], num_candidates=10 + len(names), alpha=1.0)
         for names in groups
     ]
-    servable = Servable.load(schema.MODEL_NAME, 1, cases["exact"].folder)
+    servable = Servable.load(contract.MODEL_NAME, 1, cases["exact"].folder)
     alone = [predict(servable, request) for request in requests]
     rows, hour = sum(map(len, groups)), 3_600_000_000
     # All together or, at the deadline, not at all.
@@ -416,7 +416,7 @@ def test_an_answer_does_not_depend_on_the_batch_that_a_server_puts_it_in(cases):
         batched = list(threads.map(lambda request: predict(together, request, None, time.monotonic() + 60), requests))
     together.close()
     for one, other in zip(alone, batched, strict=True):
-        for name in schema.SIGNATURES["retrieve"][1]:
+        for name in contract.SIGNATURES["retrieve"].output_names:
             expected, got = tensors.decode(one.outputs[name]), tensors.decode(other.outputs[name])
             if got.dtype == np.float32:
                 np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=name)

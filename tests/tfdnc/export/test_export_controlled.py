@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_retriever, retrieve_inputs
+from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_tower, retrieve_inputs
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle
 from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.export.module import RetrievalModule
 from tfdnc.retrieval.index import ExactIndex
@@ -17,11 +17,11 @@ ROWS = [film(0, 7, 25, 7), [], film(*range(6)), ["nobody knows"], film(*range(60
 
 def make_module(folder, encoder, merge=None):
     items = make_items(SIZES)
-    retriever = make_retriever(items, encoder)
+    tower = make_tower(items, encoder)
     cold_vectors = np.random.default_rng(1).normal(size=[K, DIM])
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
-    return RetrievalModule(retriever, items, index, cold_vectors, merge or MergeConfig(), export, folder)
+    return RetrievalModule(tower, items, index, cold_vectors, merge or MergeConfig(), export, folder)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,11 @@ def ask(module, rows=ROWS, num_candidates=10, alpha=-1.0, exclude=(), quotas=(),
         return np.repeat(np.array([values], dtype), len(rows), axis=0)
 
     inputs = retrieve_inputs(rows, num_candidates, alpha) | {
-        schema.EXCLUDE: alike(exclude, object) if exclude else np.zeros([len(rows), 0], object),
-        schema.CLUSTER_QUOTAS: alike(quotas, np.float32),
-        schema.CLUSTER_MIN: alike(minimum, np.int32),
-        schema.CLUSTER_MAX: alike(maximum, np.int32),
-        schema.JOINT_ALPHA: np.broadcast_to(np.float32(joint), [len(rows)]),
+        bundle.EXCLUDE: alike(exclude, object) if exclude else np.zeros([len(rows), 0], object),
+        bundle.CLUSTER_QUOTAS: alike(quotas, np.float32),
+        bundle.CLUSTER_MIN: alike(minimum, np.int32),
+        bundle.CLUSTER_MAX: alike(maximum, np.int32),
+        bundle.JOINT_ALPHA: np.broadcast_to(np.float32(joint), [len(rows)]),
     }
     answer = module.retrieve_controlled(**{name: tf.constant(value) for name, value in inputs.items()})
     return {name: value.numpy() for name, value in answer.items()}
@@ -69,38 +69,38 @@ def test_who_controls_nothing_gets_the_answer_of_retrieve(module, alpha, none):
 
 def test_excluded_items_do_not_come_back_and_say_nothing_about_the_user(module):
     before = plain(module)
-    excluded = [item.decode() for item in before[schema.ITEM_IDS][0, :3]]
+    excluded = [item.decode() for item in before[bundle.ITEM_IDS][0, :3]]
     after = ask(module, exclude=[*excluded, "", "nobody knows", excluded[0]])
-    np.testing.assert_array_equal(after[schema.INTENT], before[schema.INTENT])
+    np.testing.assert_array_equal(after[bundle.INTENT], before[bundle.INTENT])
     longer = plain(module, num_candidates=MAX_CANDIDATES)
     for row in range(len(ROWS)):
-        left = [item for item in longer[schema.ITEM_IDS][row] if item and item.decode() not in excluded][:10]
-        np.testing.assert_array_equal(after[schema.ITEM_IDS][row, : len(left)], left)
-        assert after[schema.NUM_RESULTS][row] == len(left)
+        left = [item for item in longer[bundle.ITEM_IDS][row] if item and item.decode() not in excluded][:10]
+        np.testing.assert_array_equal(after[bundle.ITEM_IDS][row, : len(left)], left)
+        assert after[bundle.NUM_RESULTS][row] == len(left)
 
 
 def test_quotas_that_add_up_to_the_length_are_met_until_a_cluster_is_exhausted(module):
     answer = ask(module, rows=[[], film(*range(6))], quotas=(1, 2, 3, 4))
-    np.testing.assert_array_equal(answer[schema.QUOTAS][0], [1, 2, 3, 4])
+    np.testing.assert_array_equal(answer[bundle.QUOTAS][0], [1, 2, 3, 4])
     # The second user has seen the first two clusters: their 3 seats go to the others in proportion.
-    np.testing.assert_array_equal(answer[schema.QUOTAS][1], [0, 0, 4, 6])
+    np.testing.assert_array_equal(answer[bundle.QUOTAS][1], [0, 0, 4, 6])
 
 
 def test_minimum_and_maximum_bound_every_merge(module):
     for alpha in (-1.0, 0.0, 50.0):
         free = ask(module, rows=[film(9), film(30)], num_candidates=12, alpha=alpha)
         bound = ask(module, [film(9), film(30)], 12, alpha, minimum=(0, 2, 2, 2), maximum=(-1, 3, 5, 5))
-        quotas = bound[schema.QUOTAS]
+        quotas = bound[bundle.QUOTAS]
         assert ((quotas >= [0, 2, 2, 2]) & (quotas <= [1, 3, 5, 5])).all()
         np.testing.assert_array_equal(quotas.sum(axis=1), 12)
-        assert (np.diff(bound[schema.SCORES][:, :12]) <= 0).all()  # still in the order of the merge
-        assert (free[schema.QUOTAS] != quotas).any()
+        assert (np.diff(bound[bundle.SCORES][:, :12]) <= 0).all()  # still in the order of the merge
+        assert (free[bundle.QUOTAS] != quotas).any()
 
 
 def test_a_cluster_may_be_shut_out_and_the_list_end_early(module):
     answer = ask(module, rows=[[]], num_candidates=30, maximum=(0, -1, -1, 0))
-    np.testing.assert_array_equal(answer[schema.QUOTAS], [[0, 5, 14, 0]])
-    assert answer[schema.NUM_RESULTS] == [19]
+    np.testing.assert_array_equal(answer[bundle.QUOTAS], [[0, 5, 14, 0]])
+    assert answer[bundle.NUM_RESULTS] == [19]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_encoding_only_what_gets_a_seat_changes_no_answer(literal, alpha, num_ca
     assert_same(skipping, plain(literal, num_candidates=num_candidates, alpha=alpha))
     # Nobody is encoded for a cluster without a seat, nor a user without a known item at all.
     known = np.array([True, False, True, False, True])[:, None]
-    np.testing.assert_array_equal(wanted[0], (skipping[schema.QUOTAS] > 0) & known)
+    np.testing.assert_array_equal(wanted[0], (skipping[bundle.QUOTAS] > 0) & known)
 
 
 def test_a_joint_merge_encodes_everything_and_its_quota_rows_what_they_need(tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from serving.messages import history_array
-from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_retriever
+from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_tower
 from tfdnc.backend import tf
-from tfdnc.contracts import schema
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.export.module import RetrievalModule
 from tfdnc.retrieval.index import ExactIndex
@@ -29,14 +29,14 @@ def bundle(request, tmp_path_factory):
     """The module behind a bundle's signatures, its configured merge, and its item vectors `[N, D]`."""
     encoder, merge = BUNDLES[request.param]
     items = make_items(SIZES)
-    retriever = make_retriever(items, encoder)
-    vectors = retriever.user_vectors(tf.constant([[1]]))[0].shape[1]
+    tower = make_tower(items, encoder)
+    vectors = tower.user_vectors(tf.constant([[1]]))[0].shape[1]
     cold = np.random.default_rng(1).normal(size=[vectors, DIM])
-    index = ExactIndex(retriever.item_embeddings, items.offsets)
+    index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
     folder = tmp_path_factory.mktemp("assets")
-    module = RetrievalModule(retriever, items, index, cold, merge, export, folder)
-    return module, merge, retriever.item_embeddings.numpy()
+    module = RetrievalModule(tower, items, index, cold, merge, export, folder)
+    return module, merge, tower.item_embeddings.numpy()
 
 
 def draw_rows(rng):
@@ -61,14 +61,14 @@ def draw_rows(rng):
 def request_of(rows):
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     return {
-        schema.HISTORY: history_array(columns["history"]),
-        schema.NUM_CANDIDATES: np.int32(columns["length"]),
-        schema.ALPHA: np.float32(columns["alpha"]),
-        schema.EXCLUDE: history_array(columns["exclude"]),
-        schema.CLUSTER_QUOTAS: np.float32(columns["weights"]),
-        schema.CLUSTER_MIN: np.int32(columns["minimum"]),
-        schema.CLUSTER_MAX: np.int32(columns["maximum"]),
-        schema.JOINT_ALPHA: np.float32(columns["joint"]),
+        contract.HISTORY: history_array(columns["history"]),
+        contract.NUM_CANDIDATES: np.int32(columns["length"]),
+        contract.ALPHA: np.float32(columns["alpha"]),
+        contract.EXCLUDE: history_array(columns["exclude"]),
+        contract.CLUSTER_QUOTAS: np.float32(columns["weights"]),
+        contract.CLUSTER_MIN: np.int32(columns["minimum"]),
+        contract.CLUSTER_MAX: np.int32(columns["maximum"]),
+        contract.JOINT_ALPHA: np.float32(columns["joint"]),
     }
 
 
@@ -113,32 +113,32 @@ def test_all_wishes_of_a_row_are_kept_at_once(bundle):
     rows = [row for seed in range(3) for row in draw_rows(np.random.default_rng(seed))]
     request = request_of(rows)
     answer = module.retrieve_controlled(**{name: tf.constant(value) for name, value in request.items()})
-    encoded = module.encode(tf.constant(request[schema.HISTORY]))
+    encoded = module.encode(tf.constant(request[contract.HISTORY]))
     encoded = {name: value.numpy() for name, value in encoded.items()}
     for place, row in enumerate(rows):
-        vectors, intent = (encoded[name][place] for name in (schema.USER_EMBEDDINGS, schema.INTENT))
+        vectors, intent = (encoded[name][place] for name in (contract.USER_EMBEDDINGS, contract.INTENT))
         items = expected(row, vectors, intent, item_vectors, merge)
-        count = int(answer[schema.NUM_RESULTS][place])
-        found = [text.decode() for text in answer[schema.ITEM_IDS][place, :count].numpy()]
+        count = int(answer[contract.NUM_RESULTS][place])
+        found = [text.decode() for text in answer[contract.ITEM_IDS][place, :count].numpy()]
         assert found == film(*items), row
-        np.testing.assert_array_equal(answer[schema.QUOTAS][place], np.bincount(CLUSTERS[items], minlength=K))
+        np.testing.assert_array_equal(answer[contract.QUOTAS][place], np.bincount(CLUSTERS[items], minlength=K))
 
 
 @pytest.mark.parametrize("joint", [0.0, 0.5, 1.0])
 def test_users_who_bring_their_vectors_may_ask_for_the_joint_merge(bundle, joint):
     module, _, _ = bundle
     history = tf.constant(history_array([film(0, 7, 25), film(9), []]))
-    wishes = {schema.NUM_CANDIDATES: tf.constant([20, 5, 9]), schema.ALPHA: tf.constant([joint, -1.0, joint])}
+    wishes = {contract.NUM_CANDIDATES: tf.constant([20, 5, 9]), contract.ALPHA: tf.constant([joint, -1.0, joint])}
     by_history = module.retrieve_joint(history=history, **wishes)
-    asked = wishes | {schema.JOINT_ALPHA: wishes[schema.ALPHA], schema.ALPHA: tf.fill([3], -1.0)}
+    asked = wishes | {contract.JOINT_ALPHA: wishes[contract.ALPHA], contract.ALPHA: tf.fill([3], -1.0)}
     answer = module.search(**module.encode(history), history=history, **asked)
-    for name in (schema.ITEM_IDS, schema.QUOTAS, schema.NUM_RESULTS):
+    for name in (contract.ITEM_IDS, contract.QUOTAS, contract.NUM_RESULTS):
         np.testing.assert_array_equal(answer[name], by_history[name])
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected joint_alpha or an alpha of 0 or more in a row"):
-        module.search(**module.encode(history), history=history, **(asked | {schema.ALPHA: tf.fill([3], 1.0)}))
+        module.search(**module.encode(history), history=history, **(asked | {contract.ALPHA: tf.fill([3], 1.0)}))
 
 
 def test_a_bundle_says_what_its_clusters_are_called(bundle):
     module, _, _ = bundle
-    names = module.describe(tf.constant([["", "x"], ["", ""]]))[schema.CLUSTER_NAMES].numpy()
+    names = module.describe(tf.constant([["", "x"], ["", ""]]))[contract.CLUSTER_NAMES].numpy()
     assert names.tolist() == [[f"cluster {k}".encode() for k in range(K)]] * 2

@@ -12,6 +12,7 @@ from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets, hide_times
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 OFFSETS = (0, 5, 15, 20)
 READING = [name for name, encoder in USER_ENCODERS.items() if encoder.reads_order]
@@ -22,12 +23,11 @@ ELAPSED = tf.constant([[5, 0, 3, 10**6, 2], [1, 70, 0, 0, 0]], tf.int64)
 def make(encoder="hadamard_per_position", hidden_times=0.0, **model):
     config = ModelConfig(encoder=encoder, dim=16, heads=2, max_length=10, dropout=0.0, distance_bias=True, **model)
     train = TrainConfig(precision="float32", hidden_times=hidden_times)
-    retriever = Retriever(config, train, OFFSETS, seed=1)
-    retriever.user_vectors(HISTORY)
-    for variable in retriever.trainable_variables:  # biases start at 0, where they would change nothing
+    tower = Tower.make(config, train, OFFSETS, seed=1)
+    for variable in tower.trainable_variables:  # biases start at 0, where they would change nothing
         if "bias" in variable.name or "rows" in variable.name:
             variable.assign(tf.random.stateless_normal(variable.shape, seed=[1, 2]))
-    return retriever
+    return Retriever(tower, train, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -56,39 +56,40 @@ def test_a_share_of_the_windows_is_trained_without_times():
 def test_a_request_is_encoded_as_the_last_position_of_a_window_was_trained(encoder):
     """The target of position j asks with the time up to it; a request at that time must get the same state."""
     model = make(encoder, times=True)
+    tower = model.tower
     targets = tf.constant([[7, 3, 20, 9, 2], [6, 8, 0, 0, 0]])
     rows = tf.reshape(tf.maximum(targets - 1, 0), [-1])
     clusters = tf.reshape(tf.searchsorted(OFFSETS[1:], rows, side="right"), [2, 5])
     inputs = {"user": tf.range(2), "history": HISTORY, "target": targets, "target_cluster": clusters}
     states = model.training_states(inputs | {"elapsed": ELAPSED}, None)
-    vectors, log_intent = model.user_vectors(HISTORY, ELAPSED)
+    vectors, log_intent = tower.user_vectors(HISTORY, ELAPSED)
     for row, last in enumerate([4, 1]):
         if not bool(states.trained[row, last]):
             continue  # of another cluster than the one that is drawn for its sequence
         state = states.retrieval[row, last].numpy()
-        asked = vectors[row, int(clusters[row, last])] if model.vectors_per_cluster else vectors[row]
+        asked = vectors[row, int(clusters[row, last])] if tower.vectors_per_cluster else vectors[row]
         assert np.abs(asked - state).max(axis=-1).min() < 1e-5
-        trained_intent = model._log_intent(states.intent[row : row + 1, last], model.item_vectors())
+        trained_intent = tower._log_intent(states.intent[row : row + 1, last], tower.item_vectors())
         np.testing.assert_allclose(trained_intent[0], log_intent[row], atol=1e-5)
 
 
 @pytest.mark.parametrize("encoder", READING)
 def test_times_matter_and_none_are_as_good_as_unknown_ones(encoder):
-    model = make(encoder, times=True)
-    known, _ = model.user_vectors(HISTORY, ELAPSED)
-    later, _ = model.user_vectors(HISTORY, ELAPSED + tf.constant([[0, 0, 0, 0, 10**6], [0, 0, 0, 0, 0]], tf.int64))
+    tower = make(encoder, times=True).tower
+    known, _ = tower.user_vectors(HISTORY, ELAPSED)
+    later, _ = tower.user_vectors(HISTORY, ELAPSED + tf.constant([[0, 0, 0, 0, 10**6], [0, 0, 0, 0, 0]], tf.int64))
     assert not np.allclose(known[0], later[0], atol=1e-3)
     np.testing.assert_allclose(known[1], later[1], atol=1e-6)
-    none, _ = model.user_vectors(HISTORY)
-    unknown, _ = model.user_vectors(HISTORY, -tf.ones_like(ELAPSED))
+    none, _ = tower.user_vectors(HISTORY)
+    unknown, _ = tower.user_vectors(HISTORY, -tf.ones_like(ELAPSED))
     np.testing.assert_array_equal(none, unknown)
     assert not np.allclose(none[0], known[0], atol=1e-3)
 
 
 def test_without_times_in_the_config_they_change_nothing():
-    model = make()
-    np.testing.assert_array_equal(model.user_vectors(HISTORY, ELAPSED)[0], model.user_vectors(HISTORY)[0])
-    assert not model.reads_times
+    tower = make().tower
+    np.testing.assert_array_equal(tower.user_vectors(HISTORY, ELAPSED)[0], tower.user_vectors(HISTORY)[0])
+    assert not tower.reads_times
 
 
 @pytest.mark.parametrize("encoder", sorted(set(USER_ENCODERS) - set(READING)))

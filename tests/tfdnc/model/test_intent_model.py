@@ -7,10 +7,11 @@ import pytest
 
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.intent import AUTO_ITEMS, HeadIntent, PartitionIntent, make_intent
-from tfdnc.model.losses import Catalogue
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 OFFSETS = (0, 5, 25, 30)
 K, N, D = 3, 30, 8
@@ -29,9 +30,9 @@ def sums(scores):
 def make_model(offsets=OFFSETS, loss="in_cluster_softmax", encoder="transformer"):
     config = ModelConfig(encoder=encoder, dim=D, max_length=6, intent="partition")
     train = TrainConfig(loss=loss, precision="float32")
-    model = Retriever(config, train, offsets, seed=1, counts=COUNTS)
-    model.item_embeddings.assign(CATALOGUE.embeddings)  # scores that differ
-    model.user_vectors(tf.ones([1, 1], tf.int32))
+    model = Retriever(Tower.make(config, train, offsets, 1, COUNTS), train, seed=1)
+    model.tower.item_embeddings.assign(CATALOGUE.embeddings)  # scores that differ
+    model.tower.user_vectors(tf.ones([1, 1], tf.int32))
     return model
 
 
@@ -75,7 +76,7 @@ def test_draws_estimate_the_sum_of_a_large_cluster_without_bias_and_small_ones_a
 def test_with_one_user_vector_both_losses_are_together_that_of_the_full_softmax():
     batch = make_batch()
     single, divided = make_model((0, N), "softmax"), make_model()
-    for mine, other in zip(divided._encoder.variables, single._encoder.variables, strict=True):
+    for mine, other in zip(divided.tower.encoder.variables, single.tower.encoder.variables, strict=True):
         mine.assign(other)
     whole = batch | {"target_cluster": tf.zeros_like(batch["target_cluster"])}
     assert float(divided.compute_loss(batch)) == pytest.approx(float(single.compute_loss(whole)), rel=1e-5)
@@ -83,7 +84,7 @@ def test_with_one_user_vector_both_losses_are_together_that_of_the_full_softmax(
 
 def test_with_one_user_vector_intent_and_scores_inside_clusters_make_the_softmax_over_all_items():
     model = make_model()
-    vectors, log_intent = model.user_vectors(tf.constant([[3, 9, 30, 1]]))
+    vectors, log_intent = model.tower.user_vectors(tf.constant([[3, 9, 30, 1]]))
     scores = vectors[0] @ tf.transpose(CATALOGUE.embeddings)  # [1, N]
     joint = log_intent.numpy()[:, CLUSTERS] + scores - np.log(sums(scores.numpy()))[:, CLUSTERS]
     np.testing.assert_allclose(joint, tf.nn.log_softmax(scores), atol=1e-5)
@@ -94,9 +95,9 @@ def test_items_learn_from_the_intent_of_every_encoder(encoder):
     model = make_model(encoder=encoder)
     assert np.isfinite(float(model.compute_loss(make_batch())))
     with tf.GradientTape() as tape:
-        _, log_intent = model.user_vectors(tf.constant([[3, 9]]))
+        _, log_intent = model.tower.user_vectors(tf.constant([[3, 9]]))
         likelihood = log_intent[0, 1]
-    assert np.abs(tf.convert_to_tensor(tape.gradient(likelihood, model.item_embeddings))).sum(axis=1).all()
+    assert np.abs(tf.convert_to_tensor(tape.gradient(likelihood, model.tower.item_embeddings))).sum(axis=1).all()
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.model.item_tower import ItemFeatures, TrainedItems, feature_matrix
-from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, TrainedItems, feature_matrix
+from tfdnc.model.losses import LOSSES
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 OFFSETS = (0, 4, 7)
 COUNTS = np.array([9, 5, 0, 2, 4, 0, 1])
@@ -33,7 +35,7 @@ MATRIX[5] = [0, 1, 0]
 def make(hidden_items=0.0, encoder="transformer", loss="in_cluster_softmax", counts=COUNTS, **features):
     config = ModelConfig(encoder=encoder, dim=8, max_length=5, blocks=1, dropout=0.0)
     train = TrainConfig(precision="float32", loss=loss, hidden_items=hidden_items)
-    model = Retriever(config, train, OFFSETS, seed=1, counts=counts, **features)
+    model = Retriever(Tower.make(config, train, OFFSETS, 1, counts, **features), train, seed=1)
     model.compile(optimizer="sgd")
     return model
 
@@ -57,6 +59,13 @@ def test_features_of_two_trained_items_count_and_columns_of_several_values_are_s
     np.testing.assert_allclose(dense, MATRIX, rtol=1e-6)
 
 
+def test_the_lists_of_a_matrix_make_it_again():
+    matrix = feature_matrix(FEATURES, COUNTS)
+    again = FeatureMatrix.of(matrix.lists(), matrix.names)
+    np.testing.assert_array_equal(again.places, matrix.places)
+    np.testing.assert_array_equal(again.weights, matrix.weights)
+
+
 @pytest.mark.parametrize("features", [None, [[]] * 7, [["id=1"], ["id=2"], ["new=1"], [], [], ["new=1"], []]])
 def test_nothing_that_items_share_is_refused(features):
     with pytest.raises(UserError, match=r"features that several items share .* name columns in data.items.features"):
@@ -65,32 +74,30 @@ def test_nothing_that_items_share_is_refused(features):
 
 class TestItemVectors:
     def make_layer(self, hidden):
-        layer = ItemFeatures(8, feature_matrix(FEATURES, COUNTS), COUNTS, hidden)
-        embeddings = tf.random.stateless_normal([7, 8], seed=[1, 2])
-        layer(embeddings)
-        return layer, embeddings
+        layer = FeaturedItems(8, feature_matrix(FEATURES, COUNTS), COUNTS, hidden)
+        return layer, layer.embeddings.numpy()
 
     def test_are_the_sum_of_both_and_of_cold_items_that_of_their_features(self):
         layer, embeddings = self.make_layer(hidden=0.5)
-        of_features = MATRIX @ layer.variables[0].numpy()
+        of_features = MATRIX @ layer.feature_rows.numpy()
         known = (COUNTS > 0)[:, None]
-        np.testing.assert_allclose(layer(embeddings), known * embeddings.numpy() + of_features, atol=1e-6)
+        np.testing.assert_allclose(layer.vectors(), known * embeddings + of_features, atol=1e-6)
 
     def test_a_training_step_knows_a_share_of_the_items_by_their_features_only(self):
         layer, embeddings = self.make_layer(hidden=0.25)
-        of_features = MATRIX @ layer.variables[0].numpy()
+        of_features = MATRIX @ layer.feature_rows.numpy()
         hidden = []
         for step in range(200):
-            vectors = layer(embeddings, Stream.at(1, step)).numpy()
+            vectors = layer.vectors(Stream.at(1, step)).numpy()
             alone = np.isclose(vectors, of_features, atol=1e-6).all(axis=1)
-            np.testing.assert_allclose(vectors[~alone], (embeddings.numpy() + of_features)[~alone], atol=1e-6)
+            np.testing.assert_allclose(vectors[~alone], (embeddings + of_features)[~alone], atol=1e-6)
             hidden.append(alone[COUNTS > 0])
         assert 0.2 < np.mean(hidden) < 0.3
         assert np.std(hidden, axis=0).min() > 0  # not the same items in every step
 
     def test_of_a_model_without_features_are_its_embeddings(self):
         model = make()
-        np.testing.assert_array_equal(model.item_vectors(Stream.at(1, 1)), model.item_embeddings.numpy())
+        np.testing.assert_array_equal(model.tower.item_vectors(Stream.at(1, 1)), model.tower.item_embeddings.numpy())
 
 
 class TestTrainedItems:
@@ -116,7 +123,7 @@ class TestTrainedItems:
         clusters, negatives = tf.constant([0, 0, 1, 1]), tf.constant([[2], [3], [6], [5]])
         full = Targets(tf.constant([1, 4, 5, 7]), clusters, negatives)
         alone = Targets(tf.constant([1, 3, 4, 5]), clusters, tf.constant([[2], [0], [0], [4]]))
-        items = model.item_vectors()
+        items = model.tower.item_vectors()
         without = Catalogue(tf.gather(items, rows), (0, 3, 5), COUNTS[rows])
         stream, train = Stream.at(1, 1), model._train_config
         trained = model._trained_items
@@ -132,7 +139,7 @@ def test_training_says_nothing_against_cold_items(loss):
     model = make(loss=loss, features=feature_matrix(features, COUNTS))
     with tf.GradientTape() as tape:
         value = model.compute_loss(make_batch(), training=True)
-    gradient = tf.convert_to_tensor(tape.gradient(value, model.item_embeddings)).numpy()
+    gradient = tf.convert_to_tensor(tape.gradient(value, model.tower.item_embeddings)).numpy()
     np.testing.assert_array_equal(gradient[COUNTS == 0], 0)
     assert np.abs(gradient[COUNTS > 0]).max(axis=1).min() > 0
     changed = make(
@@ -148,19 +155,16 @@ def test_vectors_that_are_given_take_no_features():
         make(encoder="item_counts", features=feature_matrix(FEATURES, COUNTS))
 
 
-@pytest.mark.parametrize("encoder", ["hadamard_per_position", "hadamard_literal", "mind", "ple"])
-def test_what_is_written_needs_no_features(encoder, tmp_path):
-    """Evaluation and serving read plain embeddings, whatever made them."""
-    model = make(hidden_items=0.5, encoder=encoder, features=feature_matrix(FEATURES, COUNTS))
+@pytest.mark.parametrize("encoder", ["hadamard_per_position", "user_embedding"])
+def test_the_served_tower_has_the_sums_as_plain_embeddings(encoder):
+    """Evaluation and serving know of no features."""
+    tower = make(hidden_items=0.5, encoder=encoder, features=feature_matrix(FEATURES, COUNTS)).tower
+    embeddings, served = tower.item_embeddings.numpy(), tower.served()
+    np.testing.assert_array_equal(served.item_embeddings.numpy(), tower.item_vectors().numpy())
+    np.testing.assert_array_equal(tower.item_embeddings.numpy(), embeddings)  # training goes on with its own
     history = tf.constant([[1, 3, 5], [6, 0, 0]])
-    model.compute_loss(make_batch())
-    embeddings, (vectors, intent) = model.item_embeddings.numpy(), model.user_vectors(history)
-    model.write(tmp_path / "weights")
-    np.testing.assert_array_equal(model.item_embeddings.numpy(), embeddings)  # training goes on with its own
-    loaded = make(encoder=encoder)
-    loaded.user_vectors(history)
-    status = tf.train.Checkpoint(model=loaded).read(str(tmp_path / "weights")).expect_partial()
-    status.assert_existing_objects_matched()
-    np.testing.assert_array_equal(loaded.item_embeddings.numpy(), model.item_vectors().numpy())
-    for found, expected in zip(loaded.user_vectors(history), (vectors, intent), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+    for found, expected in zip(served.user_vectors(history), tower.user_vectors(history), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert served.served() is served
+    with pytest.raises(ValueError, match=r"plain item vectors, got one with features: take `served\(\)` of it"):
+        _ = tower.serving_variables

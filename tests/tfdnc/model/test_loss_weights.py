@@ -9,6 +9,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 OFFSETS = (0, 5, 15, 20)
 CLUSTERS = np.repeat(np.arange(3), np.diff(OFFSETS))
@@ -19,8 +20,10 @@ SEQUENCES = [[1, 7, 16, 3, 20], [9, 10, 2], [18, 4, 12, 11]]
 def make_model(loss="in_cluster_softmax", encoder="transformer"):
     """A model without dropout; fewer draws than a cluster has items, so losses that can draw do."""
     train = TrainConfig(loss=loss, precision="float32", num_negatives=3, intent_weight=0.5)
-    model = Retriever(ModelConfig(encoder=encoder, dim=8, max_length=4, blocks=1, dropout=0), train, OFFSETS, seed=1)
-    model.item_embeddings.assign(model.item_embeddings * 20)  # losses of untrained positions would be nearly equal
+    config = ModelConfig(encoder=encoder, dim=8, max_length=4, blocks=1, dropout=0)
+    tower = Tower.make(config, train, OFFSETS, seed=1)
+    tower.item_embeddings.assign(tower.item_embeddings * 20)  # losses of untrained positions would be nearly equal
+    model = Retriever(tower, train, seed=1)
     model.compile(optimizer=keras.optimizers.SGD(0.1))
     return model
 

@@ -6,7 +6,8 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.losses import LOSSES
 from tfdnc.model.randomness import Stream
 
 OFFSETS = (0, 3, 7, 8)  # the last cluster holds one item

@@ -12,6 +12,7 @@ from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 OFFSETS = (0, 4, 9)
 COUNTS = np.arange(1, 10)
@@ -23,7 +24,7 @@ def make_model(seed=1, **config):
     config = {"dim": 4, "max_length": 3, "dropout": 0.5, "times": True, "intent": "partition", **config}
     features = feature_matrix(SHARED_FEATURES, COUNTS)
     train = TrainConfig(loss="in_cluster_sampled_softmax", num_negatives=2, intent_items=2, precision="float32")
-    model = Retriever(ModelConfig(**config), train, OFFSETS, seed, COUNTS, features=features)
+    model = Retriever(Tower.make(ModelConfig(**config), train, OFFSETS, seed, COUNTS, features=features), train, seed)
     model.compile(optimizer=keras.optimizers.Adam())
     return model
 

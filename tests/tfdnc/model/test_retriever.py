@@ -15,6 +15,7 @@ from tfdnc.model.encoders.simple import fold_in
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 
 OFFSETS = (0, 5, 15, 20)
 K, N, D = 3, 20, 16
@@ -28,15 +29,11 @@ DRAWING = ("sampled_softmax", "in_cluster_sampled_softmax", "gbce", "in_cluster_
 
 
 def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS, dropout=0.1, counts=COUNTS, blocks=2, **train):
-    model = Retriever(
-        ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=dropout, blocks=blocks),
-        # Fewer draws than a cluster, or the catalogue, has items: losses that can draw do.
-        TrainConfig(loss=loss, precision="float32", num_negatives=4 if loss.startswith("in_cluster") else 12, **train),
-        offsets,
-        seed=1,
-        counts=counts,
-        num_users=USERS,
-    )
+    config = ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=dropout, blocks=blocks)
+    # Fewer draws than a cluster, or the catalogue, has items: losses that can draw do.
+    draws = 4 if loss.startswith("in_cluster") else 12
+    settings = TrainConfig(loss=loss, precision="float32", num_negatives=draws, **train)
+    model = Retriever(Tower.make(config, settings, offsets, 1, counts, num_users=USERS), settings, seed=1)
     model.compile(optimizer=keras.optimizers.Adam(0.02))
     return model
 
@@ -77,12 +74,12 @@ def learn_two_tastes(encoder, loss, steps=100):
     if encoder == "item_counts":
         return  # has nothing to learn
     seen = histories([1, 2, 3], [16, 17, 18])
-    vectors, log_intent = model.user_vectors(seen)
+    vectors, log_intent = model.tower.user_vectors(seen)
     if encoder != "user_embedding":  # its intent head knows trained embeddings, not folded-in ones
         np.testing.assert_array_equal(np.argmax(log_intent, axis=1), [0, 2])
     for row, (cluster, items) in enumerate([(0, {4, 5}), (2, {19, 20})]):
-        mine = vectors[row, cluster : cluster + 1] if model.vectors_per_cluster else vectors[row]
-        scores = (model.item_embeddings.numpy() @ mine.numpy().T).max(axis=1)
+        mine = vectors[row, cluster : cluster + 1] if model.tower.vectors_per_cluster else vectors[row]
+        scores = (model.tower.item_embeddings.numpy() @ mine.numpy().T).max(axis=1)
         scores[seen[row].numpy() - 1] = -np.inf
         found = OFFSETS[cluster] + scores[OFFSETS[cluster] : OFFSETS[cluster + 1]].argmax() + 1
         assert found in (items if encoder in ORDER_FREE else {min(items)})
@@ -97,8 +94,8 @@ def test_every_loss_learns(loss):
 def windows_of(model, batch):
     return Windows(
         batch["user"],
-        model._embed(model.item_vectors(), batch["history"]),
-        tf.gather(model.item_vectors(), tf.maximum(batch["target"] - 1, 0)),
+        model.tower.tokens(model.tower.item_vectors(), batch["history"]),
+        tf.gather(model.tower.item_vectors(), tf.maximum(batch["target"] - 1, 0)),
         batch["target_cluster"],
         batch["target"] > 0,
     )
@@ -108,7 +105,7 @@ def windows_of(model, batch):
 class TestEveryConditioning:
     def test_shapes(self, encoder):
         model = make(encoder)
-        vectors, log_intent = model.user_vectors(histories([1, 2, 3], [4]))
+        vectors, log_intent = model.tower.user_vectors(histories([1, 2, 3], [4]))
         assert vectors.shape == [2, EXPECTED_VECTORS.get(encoder, K), D]
         assert log_intent.shape == [2, K]
         np.testing.assert_allclose(np.exp(log_intent).sum(axis=1), 1, rtol=1e-5)
@@ -120,8 +117,8 @@ class TestEveryConditioning:
 
     def test_padding_and_company_change_nothing(self, encoder):
         model = make(encoder)
-        alone = model.user_vectors(histories([3, 9, 17]))
-        in_company = model.user_vectors(histories([3, 9, 17], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [5]))
+        alone = model.tower.user_vectors(histories([3, 9, 17]))
+        in_company = model.tower.user_vectors(histories([3, 9, 17], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [5]))
         for single, many in zip(alone, in_company, strict=True):
             np.testing.assert_allclose(single[0], many[0], atol=1e-5)
 
@@ -145,9 +142,9 @@ class TestEveryConditioning:
         # MIND's routing start is not trained; saved with the trainable variables only, its bundle could not be written.
         model = make(encoder)
         specs = [tf.TensorSpec([None, None], tf.int32)]
-        graph = tf.function(model.user_vectors, input_signature=specs).get_concrete_function().graph
+        graph = tf.function(model.tower.user_vectors, input_signature=specs).get_concrete_function().graph
         read = {variable.ref() for variable in graph.variables}
-        assert read <= {variable.ref() for variable in model.serving_variables}
+        assert read <= {variable.ref() for variable in model.tower.serving_variables}
 
     def test_every_variable_learns(self, encoder):
         model = make(encoder)
@@ -187,12 +184,12 @@ def test_training_states_of_every_cluster_equal_what_a_request_computes(encoder)
     """Teacher-forced prompts of a history, for one, are the prompts that a request gives its prefix."""
     model = make(encoder)
     sequence = [3, 9, 17, 1, 6]
-    states = model._encoder.training_states(windows_of(model, batch_of([sequence])), None)
+    states = model.tower.encoder.training_states(windows_of(model, batch_of([sequence])), None)
     for length in range(1, len(sequence)):
-        vectors, log_intent = model.user_vectors(histories(sequence[:length]))
+        vectors, log_intent = model.tower.user_vectors(histories(sequence[:length]))
         asked = CLUSTERS[sequence[length] - 1]
         np.testing.assert_allclose(vectors[0, asked], states.retrieval[0, length - 1], atol=1e-5)
-        intent = model._log_intent(states.intent[:, length - 1], model.item_vectors())
+        intent = model.tower._log_intent(states.intent[:, length - 1], model.tower.item_vectors())
         np.testing.assert_allclose(log_intent, intent, atol=1e-5)
 
 
@@ -200,7 +197,7 @@ def test_the_intent_of_a_position_does_not_know_the_answer():
     """The prompt of position j names the target's cluster; the intent query of position j must not read it."""
     model = make("hadamard_per_position")
     one, other = batch_of([[3, 9, 1]]), batch_of([[3, 9, 20]])  # targets in clusters 0 and 2
-    intents = [model._encoder.training_states(windows_of(model, batch), None).intent for batch in (one, other)]
+    intents = [model.tower.encoder.training_states(windows_of(model, batch), None).intent for batch in (one, other)]
     np.testing.assert_array_equal(*intents)
 
 
@@ -208,20 +205,20 @@ def test_the_intent_of_a_position_does_not_know_the_answer():
 def test_the_wanted_vectors_are_those_of_a_whole_request(encoder):
     model = make(encoder)
     rows = histories([3, 9, 17], [], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [5])
-    vectors, log_intent = model.user_vectors(rows)
-    np.testing.assert_allclose(model.log_intent(rows), log_intent, atol=1e-5)
+    vectors, log_intent = model.tower.user_vectors(rows)
+    np.testing.assert_allclose(model.tower.log_intent(rows), log_intent, atol=1e-5)
     for share in (0.0, 0.5, 1.0):
         wanted = np.random.default_rng(7).random([4, K]) < share
         expected = np.where(wanted[:, :, None], vectors, 0)
-        np.testing.assert_allclose(model.wanted_vectors(rows, wanted), expected, atol=1e-5)
+        np.testing.assert_allclose(model.tower.wanted_vectors(rows, wanted), expected, atol=1e-5)
 
 
 def test_literal_prompts_multiply_every_position_by_the_same_task_embedding():
     """Eq. 5: e_k = Transformer([s_1 * t_k, ..., s_L * t_k])."""
     model = make("hadamard_literal")
     history = histories([3, 9, 17])
-    vectors, _ = model.user_vectors(history)
-    tokens, encoder = model._embed(model.item_vectors(), history), model._encoder
+    vectors, _ = model.tower.user_vectors(history)
+    tokens, encoder = model.tower.tokens(model.tower.item_vectors(), history), model.tower.encoder
     for cluster in range(K):
         prompted = tokens * encoder._task_embeddings[cluster] + encoder._positions[:3]
         np.testing.assert_allclose(vectors[:, cluster], encoder._trunk(prompted).prefix[:, -1], atol=1e-5)
@@ -230,7 +227,7 @@ def test_literal_prompts_multiply_every_position_by_the_same_task_embedding():
 def test_literal_training_trains_one_cluster_per_sequence():
     model = make("hadamard_literal")
     batch = batch_of(random_sequences(50))
-    states = model._encoder.training_states(windows_of(model, batch), Stream.at(1, 2))
+    states = model.tower.encoder.training_states(windows_of(model, batch), Stream.at(1, 2))
     trained = states.trained.numpy()
     assert trained.any(axis=1).all()
     for row in range(50):
@@ -248,8 +245,8 @@ def test_a_single_cluster_has_no_intent_to_learn():
     batch["target_cluster"] = tf.zeros_like(batch["target_cluster"])
     assert np.isfinite(float(model.compute_loss(batch, training=True)))
     # A trainable head without a loss made Keras warn of missing gradients in every training.
-    assert not model._intent.trainable_variables
-    _, log_intent = model.user_vectors(histories([1, 2]))
+    assert not model.tower.intent.trainable_variables
+    _, log_intent = model.tower.user_vectors(histories([1, 2]))
     np.testing.assert_array_equal(log_intent, [[0.0]])
 
 
@@ -257,7 +254,7 @@ def test_without_weight_the_intent_is_the_prior_not_learned_and_not_computed():
     batch = batch_of(random_sequences(6))
     model = make("hadamard_per_position", intent_weight=0.0)
     events = np.array([sum(COUNTS[start:stop]) for start, stop in itertools.pairwise(OFFSETS)])
-    prior = np.exp(model.user_vectors(histories([1], [9, 3]))[1])
+    prior = np.exp(model.tower.user_vectors(histories([1], [9, 3]))[1])
     np.testing.assert_allclose(prior, [events / events.sum()] * 2, rtol=1e-4)
     assert [metric.name for metric in model.metrics] == ["retrieval_loss"]
     assert float(model.compute_loss(batch)) == pytest.approx(float(model._retrieval_loss.result()))
@@ -293,11 +290,11 @@ def routing_of_one_prefix(behaviours, start, interests):
 
 def test_mind_routes_every_prefix_as_its_algorithm_does():
     model = make("mind")
-    encoder = model._encoder
+    encoder = model.tower.encoder
     encoder._outer = encoder._inner = lambda x: x  # the capsules themselves, which a relu must not touch
     sequence = [3, 9, 17, 1, 6, 12, 20, 8]
-    model.item_embeddings.assign(model.item_embeddings * 20)  # far from the flat start of a softmax
-    tokens = model._embed(model.item_vectors(), histories(sequence))
+    model.tower.item_embeddings.assign(model.tower.item_embeddings * 20)  # far from the flat start of a softmax
+    tokens = model.tower.tokens(model.tower.item_vectors(), histories(sequence))
     behaviours = encoder._bilinear(tokens)[0].numpy()
     reach = tf.range(1, len(sequence) + 1)[None]
     found = encoder._interests(tokens, reach, None)[0].numpy()
@@ -309,12 +306,12 @@ def test_mind_routes_every_prefix_as_its_algorithm_does():
 @pytest.mark.parametrize("encoder", ["mind", "comirec"])
 def test_a_target_trains_the_interest_that_likes_it_most(encoder):
     model = make(encoder)
-    model.item_embeddings.assign(model.item_embeddings * 20)
+    model.tower.item_embeddings.assign(model.tower.item_embeddings * 20)
     batch = batch_of([[3, 9, 17, 1, 6, 12, 20, 8, 2, 5]])
-    states = model._encoder.training_states(windows_of(model, batch), None)
-    targets = tf.gather(model.item_vectors(), tf.maximum(batch["target"] - 1, 0))[0].numpy()
+    states = model.tower.encoder.training_states(windows_of(model, batch), None)
+    targets = tf.gather(model.tower.item_vectors(), tf.maximum(batch["target"] - 1, 0))[0].numpy()
     for length in range(1, 10):
-        interests, _ = model.user_vectors(batch["history"][:, :length])
+        interests, _ = model.tower.user_vectors(batch["history"][:, :length])
         best = interests[0].numpy()[np.argmax(interests[0].numpy() @ targets[length - 1])]
         np.testing.assert_allclose(states.retrieval[0, length - 1], best, atol=1e-4)
 
@@ -322,8 +319,8 @@ def test_a_target_trains_the_interest_that_likes_it_most(encoder):
 def test_comirec_attends_to_the_prefix_only():
     """A = softmax(W2 tanh(W1 H)), V = A H over the items read so far."""
     model = make("comirec")
-    encoder = model._encoder
-    tokens = model._embed(model.item_vectors(), histories([3, 9, 17, 1, 6]))
+    encoder = model.tower.encoder
+    tokens = model.tower.tokens(model.tower.item_vectors(), histories([3, 9, 17, 1, 6]))
     found = encoder._interests(tokens, tf.constant([[2, 5]]), None)[0].numpy()
     placed = (tokens[0] + encoder._positions[:5]).numpy()
     logits = encoder._outer(tf.tanh(encoder._inner(placed[None])))[0].numpy().T  # [I, L]
@@ -355,16 +352,16 @@ def test_fold_in_finds_the_minimum_of_the_objective():
 
 def test_item_counts_ranks_by_count():
     model = make("item_counts")
-    vectors, _ = model.user_vectors(histories([3, 9], [1, 0]))
-    scores = vectors.numpy()[:, 0] @ model.item_embeddings.numpy().T
+    vectors, _ = model.tower.user_vectors(histories([3, 9], [1, 0]))
+    scores = vectors.numpy()[:, 0] @ model.tower.item_embeddings.numpy().T
     np.testing.assert_array_equal(np.argsort(-scores, axis=1), [np.argsort(-COUNTS)] * 2)
 
 
 def test_a_prefix_prompt_stands_before_the_first_item():
     """Eq. 4: e_k = Transformer([t_k; s_1, ..., s_L])."""
     model = make("prefix")
-    encoder, tokens = model._encoder, model._embed(model.item_vectors(), histories([3, 9, 17]))
-    vectors, _ = model.user_vectors(histories([3, 9, 17]))
+    encoder, tokens = model.tower.encoder, model.tower.tokens(model.tower.item_vectors(), histories([3, 9, 17]))
+    vectors, _ = model.tower.user_vectors(histories([3, 9, 17]))
     for cluster in range(K):
         sequence = tf.concat([encoder._task_embeddings[None, None, cluster], tokens + encoder._positions[:3]], axis=1)
         np.testing.assert_allclose(vectors[:, cluster], encoder._trunk(sequence).prefix[:, -1], atol=1e-5)

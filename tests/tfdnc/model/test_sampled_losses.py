@@ -9,7 +9,8 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.model.losses import LOSSES, Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.losses import LOSSES
 from tfdnc.model.losses import softmax as softmax_module
 from tfdnc.model.losses.binary import calibrated_bce, positive_weight
 from tfdnc.model.losses.draws import Draws, draw, draw_from_pools, make_proposal

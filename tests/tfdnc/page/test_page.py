@@ -14,10 +14,13 @@ from tfdnc.cli.main import main
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import read_items
 from tfdnc.model.retriever import Retriever
-from tfdnc.page import item_map, runs, tables
+from tfdnc.model.tower import Tower
+from tfdnc.page import item_map, result_tables, runs
 from tfdnc.page.build import write_page
 from tfdnc.page.chart import HEIGHT, WIDTH, Line, Mark, draw
+from tfdnc.training.checkpoint import write_checkpoint
 
 K, N, SIZES = 2, 24, (5, 50)
 NASTY = """<script>alert("x")</script> & 'Romeo'"""
@@ -88,10 +91,6 @@ def make_run(folder, report=None, seed=1, clusters=K, epochs=4, history_extra=No
     (folder / "config.yaml").write_text("name: synthetic\n")
     write_items(folder / "cluster", clusters)
     (folder / "train").mkdir()
-    if weights:
-        offsets = tuple(range(0, N + 1, N // clusters))
-        model = Retriever(ModelConfig(dim=4, max_length=3), TrainConfig(), offsets, seed)
-        tf.train.Checkpoint(model=model).write(str(folder / "train" / schema.WEIGHTS))
     names = [f"{NASTY} {k}" for k in range(clusters)]
     share = {"items": N // clusters, "item_share": 1 / clusters, "event_share": 1 / clusters, "top_items": [NASTY]}
     described = [{"cluster": k, "name": name, **share} for k, name in enumerate(names)]
@@ -106,6 +105,12 @@ def make_run(folder, report=None, seed=1, clusters=K, epochs=4, history_extra=No
     settings = {"train": {"loss": "bce", "epochs": epochs}, "model": {"encoder": "transformer"}}
     write_station(folder, "prepare", data, {"seed": seed, "data": {"format": "csv"}}, {}, {})
     write_station(folder, "cluster", {}, {"seed": seed}, {}, {schema.CLUSTERS: described})
+    if weights:
+        items = read_items(folder / "cluster")
+        tower = Tower.make(ModelConfig(dim=4, max_length=3), TrainConfig(), items.offsets, seed)
+        model = Retriever(tower, TrainConfig(), seed)
+        model.compile(optimizer="sgd")
+        write_checkpoint(folder / "train", model, items)
     write_station(folder, "train", cost, {"seed": seed, **settings}, {}, {schema.HISTORY_FILE: history})
     merge = {"method": report["merge_method"], "alpha": 1.0}
     write_station(folder, "evaluate", {}, {"seed": seed, "merge": merge}, {"train": "train"}, {schema.REPORT: report})
@@ -249,10 +254,12 @@ def test_seeds_of_one_name_become_mean_and_sample_deviation(full_page):
 
 
 def test_summaries_keep_what_all_seeds_have():
-    found = tables.summaries([{"a": 1.0, "b": 3.0}, {"a": 2.0}, {"a": 6.0}])
-    assert found == {"a": tables.Summary(3.0, pytest.approx(np.sqrt(7)), 3)}  # (4 + 1 + 9) / 2
-    assert tables.summaries([{"a": 1.0, "b": None, "c": float("nan")}]) == {"a": tables.Summary(1.0, None, 1)}
-    assert tables.summaries([{"a": 1.0}, {"a": None}]) == {}
+    found = result_tables.summaries([{"a": 1.0, "b": 3.0}, {"a": 2.0}, {"a": 6.0}])
+    assert found == {"a": result_tables.Summary(3.0, pytest.approx(np.sqrt(7)), 3)}  # (4 + 1 + 9) / 2
+    assert result_tables.summaries([{"a": 1.0, "b": None, "c": float("nan")}]) == {
+        "a": result_tables.Summary(1.0, None, 1)
+    }
+    assert result_tables.summaries([{"a": 1.0}, {"a": None}]) == {}
 
 
 @pytest.mark.parametrize("other", [{"epochs": 5, "seed": 2}, {"seed": 1}])
@@ -318,3 +325,12 @@ def test_a_chart_of_one_value_has_an_axis():
     chart = draw("y", "x", marks=[Mark(1, 0, 0, "only")])
     assert len(chart.x_ticks) > 1
     assert len(chart.y_ticks) > 1
+
+
+def test_the_map_of_a_run_of_an_earlier_revision_reads_its_item_vectors(tmp_path):
+    """Checkpoints had no table of items, and the vectors under another name."""
+    run = runs.read_runs([make_run(tmp_path / "run", weights=False)])[0]
+    vectors = np.arange(N * 4, dtype=np.float32).reshape(N, 4)
+    old = tf.train.Checkpoint(model=tf.train.Checkpoint(item_embeddings=tf.Variable(vectors)))
+    old.write(str(run.path / "train" / schema.WEIGHTS))
+    np.testing.assert_array_equal(item_map.read_embeddings(run, read_items(run.path / "cluster")), vectors)

@@ -12,7 +12,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.retrieval.index import INDEXES, AutoIndex, ExactIndex, ScannIndex
 from tfdnc.retrieval.index import auto as auto_module
 from tfdnc.retrieval.index import scann as scann_module
-from tfdnc.retrieval.index.effort import Effort, Efforts, Ladder, Rung
+from tfdnc.retrieval.index.effort import Calibration, Effort, Efforts, Measurement
 from tfdnc.retrieval.index.users import Users
 
 SIZES = (1, 5, 0, 40, 300)
@@ -160,30 +160,32 @@ def test_effort_grows_with_what_is_asked_for_and_reaches_the_recall(large):
     assert set(brute_force) == {"kind", "items"}
     assert tree["leaves"] == 63
     for cluster in (hashing, tree):
-        rungs = cluster["effort"]
-        assert [rung["candidates"] for rung in rungs] == [4, 13, 50, 100]  # 100: seen items come on top of the 50
-        assert all(rung["recall"] >= 0.98 and rung["microseconds"] > 0 for rung in rungs)
-        assert all(rung["candidates"] <= rung["rescored"] <= cluster["items"] for rung in rungs)
-    assert all(1 <= rung["leaves_to_search"] <= 63 for rung in tree["effort"])
+        measured = cluster["effort"]
+        assert [one["candidates"] for one in measured] == [4, 13, 50, 100]  # 100: seen items come on top of the 50
+        assert all(one["recall"] >= 0.98 and one["microseconds"] > 0 for one in measured)
+        assert all(one["candidates"] <= one["rescored"] <= cluster["items"] for one in measured)
+    assert all(1 <= one["leaves_to_search"] <= 63 for one in tree["effort"])
 
 
-def test_the_effort_of_a_request_is_that_of_the_first_rung_that_is_wide_enough():
-    rungs = [Rung(10, Effort(2, 30), 0.99, 1.0), Rung(100, Effort(8, 200), 0.99, 1.0)]
+def test_the_effort_of_a_request_is_that_of_the_first_measurement_that_is_wide_enough():
+    measured = [Measurement(10, Effort(2, 30), 0.99, 1.0), Measurement(100, Effort(8, 200), 0.99, 1.0)]
     widths = (5, 10, 11, 200, 4000)
-    efforts = dict(zip(widths, Ladder(rungs, size=4000, leaves=63).efforts(np.array(widths)).tolist(), strict=True))
-    # Never fewer rescored than for the narrower rung, and both in proportion beyond the widest.
+    efforts = dict(
+        zip(widths, Calibration(measured, size=4000, leaves=63).efforts(np.array(widths)).tolist(), strict=True)
+    )
+    # Never fewer rescored than for the narrower one, and both in proportion beyond the widest.
     assert efforts == {5: [2, 15], 10: [2, 30], 11: [8, 30], 200: [16, 400], 4000: [63, 4000]}
 
 
-def test_the_table_of_efforts_gives_no_less_than_the_ladders_say_and_little_more():
-    rungs = [Rung(10, Effort(2, 30), 0.99, 1.0), Rung(100, Effort(8, 200), 0.99, 1.0)]
-    ladders = [Ladder(rungs, 4000, 63), Ladder([], 70, 0), Ladder(rungs, 101, 0)]
-    efforts = Efforts(ladders)
+def test_the_table_of_efforts_gives_no_less_than_the_calibrations_say_and_little_more():
+    measured = [Measurement(10, Effort(2, 30), 0.99, 1.0), Measurement(100, Effort(8, 200), 0.99, 1.0)]
+    calibrations = [Calibration(measured, 4000, 63), Calibration([], 70, 0), Calibration(measured, 101, 0)]
+    efforts = Efforts(calibrations)
     for width in range(1, 103):
         widths = [min(40 * width, 4000), min(width, 70), width - 1 or 1]
-        for ladder, asked, effort in zip(ladders, widths, efforts(tf.constant(widths)), strict=True):
-            [least] = ladder.efforts(np.array([asked]))
-            [most] = ladder.efforts(np.array([min(ladder.size, math.ceil(1.05 * asked))]))
+        for calibration, asked, effort in zip(calibrations, widths, efforts(tf.constant(widths)), strict=True):
+            [least] = calibration.efforts(np.array([asked]))
+            [most] = calibration.efforts(np.array([min(calibration.size, math.ceil(1.05 * asked))]))
             assert (least <= [int(number) for number in effort]).all()
             assert ([int(number) for number in effort] <= most).all()
 
@@ -224,9 +226,9 @@ def test_hashing_finds_what_the_exact_index_finds(large, interests):
 
 def test_a_search_that_comes_up_short_invents_no_item(large):
     items, _, index = large
-    brute_force, hashing, _ = (searcher.ladder for searcher in index._searchers)
+    brute_force, hashing, _ = (searcher.calibration for searcher in index._searchers)
     # Four of 63 leaves hold 100 to 600 items of 4,000. One leaf may hold none: ScaNN's leaves depend on its threads.
-    few_leaves = Ladder([Rung(2000, Effort(4, 2000), 0.0, 0.0)], 4000, 63)
+    few_leaves = Calibration([Measurement(2000, Effort(4, 2000), 0.0, 0.0)], 4000, 63)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "_efforts", Efforts([brute_force, hashing, few_leaves]))
         candidates, _ = index.search(items[-5:, None], np.zeros([5, 1], np.int32), 1000, per_cluster=False)
@@ -275,7 +277,7 @@ def test_auto_searches_exactly_what_scann_does_not_find(monkeypatch):
     monkeypatch.setattr(scann_module, "HASHING_FROM", 20)
     monkeypatch.setattr(auto_module, "SCANN_FROM", 100)
     monkeypatch.setattr(auto_module, "exact_microseconds", lambda *_: 1e9)
-    missed = [Rung(10, Effort(-1, 10), 0.9, 1.0)]
+    missed = [Measurement(10, Effort(-1, 10), 0.9, 1.0)]
     monkeypatch.setattr(scann_module, "calibrate", lambda *_: missed)
     assert kinds(AutoIndex(items, [0, 300], name="auto", max_k=10)) == ["exact"]
 

@@ -7,7 +7,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.retrieval.index import ExactIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
-from tfdnc.retrieval.merge import MERGES, Wishes, merge, select_keys
+from tfdnc.retrieval.merge import MERGES, Controls, merge, select_keys
 
 SIZES = (1, 300, 0, 500, 400)
 OFFSETS = np.concatenate([[0], np.cumsum(SIZES)])
@@ -44,7 +44,7 @@ def both(request, shares, method="joint", alpha=-1.0):
     alphas = tf.repeat(alpha, len(lengths))
 
     def keys_of(candidates, log_partition):
-        return select_keys(candidates, log_partition, log_intent, Wishes(tf.constant(lengths), alphas), config)
+        return select_keys(candidates, log_partition, log_intent, Controls(tf.constant(lengths), alphas), config)
 
     index, most = CountingIndex(), tf.repeat(lengths.max(), K)
     shares = expected_shares(log_intent, alphas, config) if shares is None else tf.constant(shares, tf.float32)

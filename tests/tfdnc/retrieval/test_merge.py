@@ -6,8 +6,8 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.retrieval.merge import BY_RANK, MERGES, Candidates, Wishes, apportion, merge, reads_partition, select_keys
-from tfdnc.retrieval.merge import seats as seats_of
+from tfdnc.retrieval.merge import BY_RANK, MERGES, Candidates, Controls, apportion, merge, reads_partition, select_keys
+from tfdnc.retrieval.merge import quota_bounds as bounds_of
 
 SIZES = (1, 3, 7, 20, 25, 30)
 K, C = len(SIZES), sum(SIZES)
@@ -204,7 +204,7 @@ def test_rows_choose_their_merge_and_their_length():
     candidates, log_intent = make_candidates(3), make_log_intent(3)
     config = MergeConfig(method="joint", alpha=1.0)
     partition = np.zeros([3, K], np.float32)
-    wishes = Wishes(num_candidates=tf.constant([5, 10, 1]), alpha=tf.constant([0.0, -1.0, 2.0]))
+    wishes = Controls(num_candidates=tf.constant([5, 10, 1]), alpha=tf.constant([0.0, -1.0, 2.0]))
     assert reads_partition(wishes, config)
     keys = select_keys(candidates, partition, log_intent, wishes, config)
     np.testing.assert_array_equal(keys[0], keys_of("equal", candidates, log_intent)[0])
@@ -221,7 +221,7 @@ def test_rows_ask_for_the_joint_merge_whatever_is_configured(method):
     config = MergeConfig(method=method, alpha=2.0)
     partition = np.random.default_rng(2).normal(3, 1, size=(4, K)).astype(np.float32)
     asked, by_quota = tf.constant([0.5, -1.0, np.inf, 0.5]), tf.constant([-1.0, -1.0, -1.0, 1.0])
-    wishes = Wishes(tf.constant([5] * 4), alpha=by_quota, joint_alpha=asked)
+    wishes = Controls(tf.constant([5] * 4), alpha=by_quota, joint_alpha=asked)
     keys = select_keys(candidates, partition, log_intent, wishes, config)
     for row, expected in enumerate(
         [
@@ -233,7 +233,7 @@ def test_rows_ask_for_the_joint_merge_whatever_is_configured(method):
     ):
         np.testing.assert_array_equal(keys[row], expected[row])
     assert reads_partition(wishes, config)
-    nobody = Wishes(tf.constant([5] * 4), joint_alpha=tf.fill([4], -1.0))
+    nobody = Controls(tf.constant([5] * 4), joint_alpha=tf.fill([4], -1.0))
     assert bool(reads_partition(nobody, config)) == (method == "joint")
 
 
@@ -241,7 +241,7 @@ def test_rows_ask_for_the_joint_merge_whatever_is_configured(method):
 def test_the_configured_merge_uses_the_configured_alpha(method):
     candidates, log_intent = make_candidates(1), make_log_intent(1)
     config = MergeConfig(method=method, alpha=2.5)
-    for wishes in (Wishes(tf.constant([5])), Wishes(tf.constant([5]), alpha=tf.constant([-1.0]))):
+    for wishes in (Controls(tf.constant([5])), Controls(tf.constant([5]), alpha=tf.constant([-1.0]))):
         keys = select_keys(candidates, np.zeros([1, K], np.float32), log_intent, wishes, config)
         np.testing.assert_array_equal(keys, keys_of(method, candidates, log_intent, alpha=2.5))
 
@@ -253,7 +253,7 @@ def random_wishes(rng, batch, available):
     weights[rng.random(batch) < 0.4] = -1
     minimum = rng.choice([-1, 0, 1, 2, 3], size=[batch, K]).astype(np.int32)
     maximum = np.where(rng.random([batch, K]) < 0.5, -1, np.maximum(minimum, 0) + rng.integers(0, 6, [batch, K]))
-    return Wishes(
+    return Controls(
         num_candidates=tf.constant(rng.integers(3 * K, C, batch), tf.int32),
         alpha=tf.constant(rng.choice([-1.0, 0.0, 1.0, 3.0, np.inf], batch), tf.float32),
         weights=tf.constant(weights),
@@ -292,7 +292,7 @@ def test_bounds_decide_who_is_in_and_the_keys_the_order(method):
 def test_weights_share_the_list_whatever_alpha_and_absolute_quotas_are_met():
     candidates, log_intent = make_candidates(3), make_log_intent(3)
     weights = np.array([[0, 0, 2, 10, 8, 0], [0, 0, 0.2, 1, 0.8, 0], [-1] * 6], np.float32)
-    wishes = Wishes(tf.constant([20] * 3), alpha=tf.constant([0.0, 3.0, 0.0]), weights=tf.constant(weights))
+    wishes = Controls(tf.constant([20] * 3), alpha=tf.constant([0.0, 3.0, 0.0]), weights=tf.constant(weights))
     keys = select_keys(candidates, np.zeros([3, K], np.float32), log_intent, wishes, MergeConfig(method="joint"))
     quotas = quotas_of(candidates, keys, 20)
     np.testing.assert_array_equal(quotas[:2], [[0, 0, 2, 10, 8, 0]] * 2)
@@ -303,7 +303,7 @@ def test_a_weight_of_zero_only_fills_what_is_left_and_a_maximum_of_zero_nothing(
     candidates, log_intent = make_candidates(2), make_log_intent(2)
     weights = tf.constant([[0.0, 0, 1, 0, 0, 0]] * 2)
     minimum, maximum = tf.fill([2, K], -1), tf.constant([[-1] * 6, [0, 0, -1, 0, 0, 0]])
-    wishes = Wishes(tf.constant([12] * 2), None, weights, minimum, maximum)
+    wishes = Controls(tf.constant([12] * 2), None, weights, minimum, maximum)
     keys = select_keys(candidates, np.zeros([2, K], np.float32), log_intent, wishes, MergeConfig())
     merged = merge(candidates, keys, wishes.num_candidates, C, K)
     np.testing.assert_array_equal(merged.num_results, [12, 7])
@@ -316,13 +316,13 @@ def test_seats_are_the_quotas_where_the_merge_goes_by_rank_and_never_fewer(metho
     for available in (SIZES, (1, 0, 2, 20, 3, 30), (0,) * 6):
         candidates, log_intent = make_candidates(20, available=available), make_log_intent(20)
         everything = random_wishes(rng, 20, available)
-        unbounded = Wishes(everything.num_candidates, everything.alpha)
-        joint = Wishes(everything.num_candidates, joint_alpha=everything.joint_alpha)
-        for wishes in (everything, unbounded, joint, Wishes(everything.num_candidates)):
+        unbounded = Controls(everything.num_candidates, everything.alpha)
+        joint = Controls(everything.num_candidates, joint_alpha=everything.joint_alpha)
+        for wishes in (everything, unbounded, joint, Controls(everything.num_candidates)):
             config = MergeConfig(method=method, top_clusters=2, alpha=2.0)
             keys = select_keys(candidates, np.zeros([20, K], np.float32), log_intent, wishes, config)
             quotas = merge(candidates, keys, wishes.num_candidates, C, K).quotas.numpy()
-            got = seats_of(tf.constant([available] * 20), tf.constant(log_intent), wishes, config).numpy()
+            got = bounds_of(tf.constant([available] * 20), tf.constant(log_intent), wishes, config).numpy()
             by_rank = np.full(20, method in BY_RANK)
             if wishes.joint_alpha is not None:
                 by_rank &= wishes.joint_alpha.numpy() < 0

@@ -6,7 +6,7 @@ import pytest
 from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.training.batches import TrainingBatches, fit_batch_tokens, history_batches
-from tfdnc.training.negatives import RecordedNegatives
+from tfdnc.training.negative_sources import RecordedNegatives
 from tfdnc.training.records import HeldOutRecords, TrainingRecords
 from tfdnc.training.workers import ALONE, Place
 

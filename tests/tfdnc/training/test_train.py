@@ -15,9 +15,10 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import EPOCH_LOG, HISTORY_FILE
 from tfdnc.pipeline import stations
 from tfdnc.training.callbacks import TrainingState
+from tfdnc.training.checkpoint import load_trained
+from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.records import TrainingRecords
-from tfdnc.training.schedule import WarmupCosine
-from tfdnc.training.train import assemble, load_trained, train
+from tfdnc.training.train import assemble, train
 
 OFFSETS = (0, 6, 12)
 NUM_ITEMS = 12

@@ -18,11 +18,12 @@ from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import read_items
 from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.negatives import NEGATIVE_SOURCES
+from tfdnc.training.checkpoint import load_trained
+from tfdnc.training.learning_rate import WarmupCosine
+from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 from tfdnc.training.records import read_training
-from tfdnc.training.schedule import WarmupCosine
-from tfdnc.training.train import load_trained
 from tfdnc.training.workers import ALONE, Place, this_place
 
 CONFIG = Path(__file__).parents[2] / "data" / "small.yaml"
@@ -88,7 +89,8 @@ def double_batches(config, items, run):
 
     signature = {name: tf.TensorSpec([None] * value.ndim, tf.int32) for name, value in next(joined()).items()}
     signature["negatives"] = tf.TensorSpec([None, None, config.examples.num_negatives], tf.int32)
-    model = Retriever(config.model, config.train, items.offsets, config.seed, items.counts)
+    tower = Tower.make(config.model, config.train, items.offsets, config.seed, items.counts)
+    model = Retriever(tower, config.train, config.seed)
     train = config.train
     schedule = WarmupCosine(train.learning_rate, train.warmup_steps, train.epochs * steps, train.final_learning_rate)
     model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=train.beta_2))
@@ -127,7 +129,7 @@ def test_two_workers_train_what_one_process_trains_on_double_batches(runs):
     }  # fmt: skip
     assert len({path.name.split(".")[-3] for path in (run / "train").rglob("events.out.tfevents.*")}) == 1  # process
     trained = load_trained(config, items, run / "train")
-    for one, other in zip(trained.serving_variables, expected.serving_variables, strict=True):
+    for one, other in zip(trained.serving_variables, expected.tower.serving_variables, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-4)
 
     # What stands is not trained again.

@@ -4,7 +4,7 @@ An encoder answers two questions: which states train on which positions of a win
 gives. V = K vectors search one cluster each; any other number searches every cluster, and the best score counts.
 """
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,11 +50,54 @@ class UserVectors(NamedTuple):
     intent: tf.Tensor  # [B, D]
 
 
-USER_ENCODERS: Registry[type["UserEncoder"]] = Registry("user encoder")
+@runtime_checkable
+class Encoder(Protocol):
+    """All that a tower and a training ask of a user encoder.
+
+    Built as `encoder(config, num_clusters, num_users, compute_dtype, name=...)`; `UserEncoder`, a base with defaults,
+    describes these. All variables exist then, and all that is random in training comes from the stream it is given.
+    """
+
+    vectors_per_cluster: ClassVar[bool]
+    """Whether V = K and vector k searches cluster k only; otherwise every vector searches every cluster."""
+
+    reads_order: ClassVar[bool]
+    """Whether a token may say more than which item it is; else tokens have to be item embeddings times sqrt(D)."""
+
+    encode_per_vector: ClassVar[bool]
+    """Whether every vector costs an encode of its own: `intent_state` and `wanted_vectors` are called only then."""
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All weights, those that training leaves alone included."""
+
+    @staticmethod
+    def initial_items(counts: np.ndarray, dim: int) -> np.ndarray | None:
+        """Item embeddings `[N, D]` to start from, given the `[N]` training events; None for small random ones."""
+
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
+        """States of every position of a batch, each trained to score its target.
+
+        Args:
+            windows: the batch, padded on the right.
+            stream: of everything random in it; None, outside of training, switches dropout off.
+        """
+
+    def user_vectors(self, histories: Histories) -> UserVectors:
+        """User vectors of a batch of histories: what the last position would be trained as, for every vector."""
+
+    def intent_state(self, histories: Histories) -> tf.Tensor:
+        """The `intent` of `user_vectors`, `[B, D]`, and nothing else."""
+
+    def wanted_vectors(self, histories: Histories, wanted: tf.Tensor) -> tf.Tensor:
+        """The `retrieval` of `user_vectors`, `[B, V, D]`, where `wanted` `[B, V]` bool, zeros elsewhere."""
+
+
+USER_ENCODERS: Registry[type[Encoder]] = Registry("user encoder")
 
 
 class UserEncoder(keras.layers.Layer):
-    """Base of the user encoders.
+    """Base of the user encoders: a Keras layer with the defaults of an `Encoder`, whose methods are described there.
 
     Args:
         config: widths and counts.
@@ -63,16 +106,11 @@ class UserEncoder(keras.layers.Layer):
         compute_dtype: dtype of the matrix products.
     """
 
-    vectors_per_cluster = False
-    """Whether V = K and vector k searches cluster k only."""
+    vectors_per_cluster: ClassVar[bool] = False
+    reads_order: ClassVar[bool] = True
+    encode_per_vector: ClassVar[bool] = False
 
-    reads_order = True
-    """Whether a token may say more than which item it is; else tokens have to be item embeddings times sqrt(D)."""
-
-    encode_per_vector = False
-    """Whether every vector costs an encode of its own: then `intent_state` and `wanted_vectors` are there too."""
-
-    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(**kwargs)
         self._config = config
         self._num_clusters = num_clusters
@@ -81,23 +119,23 @@ class UserEncoder(keras.layers.Layer):
 
     @staticmethod
     def initial_items(counts: np.ndarray, dim: int) -> np.ndarray | None:
-        """Item embeddings `[N, D]` to start from, given the `[N]` training events; None for small random ones."""
+        """None: small random ones."""
         del counts, dim
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
-        """States of every position of a batch; `stream` is that of dropout, None switches it off."""
+        """See `Encoder`."""
         raise NotImplementedError
 
     def user_vectors(self, histories: Histories) -> UserVectors:
-        """User vectors of a batch of histories."""
+        """See `Encoder`."""
         raise NotImplementedError
 
     def intent_state(self, histories: Histories) -> tf.Tensor:
-        """The `intent` of `user_vectors`, and nothing else."""
+        """See `Encoder`; of those with `encode_per_vector`."""
         raise NotImplementedError
 
     def wanted_vectors(self, histories: Histories, wanted: tf.Tensor) -> tf.Tensor:
-        """The `retrieval` of `user_vectors` where `wanted` `[B, V]` bool, zeros elsewhere."""
+        """See `Encoder`; of those with `encode_per_vector`."""
         raise NotImplementedError
 
 

@@ -1,11 +1,14 @@
 """Encoders that mix experts per cluster: multi-gate mixture of experts, and progressive layered extraction."""
 
+from typing import Any
+
 from tfdnc.backend import keras, tf
+from tfdnc.contracts.config import ModelConfig
 from tfdnc.model.dropout import stateless_dropout
-from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserVectors, of_cluster
-from tfdnc.model.encoders.prompts import OnTransformer
-from tfdnc.model.randomness import substream
-from tfdnc.model.transformer import LayerNorm
+from tfdnc.model.encoders.base import USER_ENCODERS, Histories, TrainingStates, UserVectors, Windows, of_cluster
+from tfdnc.model.encoders.on_transformer import OnTransformer
+from tfdnc.model.layers import LayerNorm
+from tfdnc.model.randomness import Stream, substream
 
 
 @USER_ENCODERS.register("mmoe")
@@ -19,7 +22,7 @@ class MultiGateMixtureOfExperts(OnTransformer):
 
     vectors_per_cluster = True
 
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         self._others = [self._transformer(f"expert_{i}") for i in range(1, config.experts)]
         self._gates = self.add_weight(
@@ -30,7 +33,7 @@ class MultiGateMixtureOfExperts(OnTransformer):
     def _experts(self):
         return [self._trunk, *self._others]
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Every position is mixed by the gate of its target's cluster, and by that of the intent."""
         placed = self._placed(windows.tokens)
         states = [
@@ -43,7 +46,7 @@ class MultiGateMixtureOfExperts(OnTransformer):
         retrieval = _mix(of_cluster(gates, windows.clusters), states)
         return TrainingStates(retrieval, windows.has_target, _mix(gates[:, :, -1], states))
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """One encode by every expert, mixed K + 1 times."""
         tokens, _, lengths, _, elapsed = histories
         placed = self._placed(tokens)
@@ -71,7 +74,7 @@ class ProgressiveLayeredExtraction(OnTransformer):
 
     vectors_per_cluster = True
 
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         dim, tasks = config.dim, num_clusters + 1
         self._norm = LayerNorm(dim, name="expert_norm")
@@ -82,7 +85,7 @@ class ProgressiveLayeredExtraction(OnTransformer):
         )
         self._out_norm = LayerNorm(dim, name="out_norm")
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Positions are sorted by cluster for the own experts and put back."""
         states = self._states(self._placed(windows.tokens), windows.elapsed, stream)
         shape = tf.shape(states)
@@ -95,7 +98,7 @@ class ProgressiveLayeredExtraction(OnTransformer):
         intent = tf.reshape(self._task(self._num_clusters, x, shared, stream), shape)
         return TrainingStates(retrieval, windows.has_target, intent)
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """One encode, K + 1 mixtures of the experts' answers."""
         x = self._last_state(self._placed(histories.tokens), histories.lengths, histories.elapsed)  # [B, D]
         shared = self._shared.all(self._norm(x))

@@ -4,11 +4,22 @@ Training picks, for every position, the interest that its target asks for; the n
 request searches with all of them, and an item's score is that of the interest that likes it most.
 """
 
+from typing import Any
+
 from tfdnc.backend import keras, tf
+from tfdnc.contracts.config import ModelConfig
 from tfdnc.model.dropout import stateless_dropout
-from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors, position_embeddings
-from tfdnc.model.randomness import substream
-from tfdnc.model.transformer import Dense
+from tfdnc.model.encoders.base import (
+    USER_ENCODERS,
+    Histories,
+    TrainingStates,
+    UserEncoder,
+    UserVectors,
+    Windows,
+    position_embeddings,
+)
+from tfdnc.model.layers import Dense
+from tfdnc.model.randomness import Stream, substream
 
 _MASKED = -1e9  # finite: what reads nothing must not become NaN
 
@@ -24,7 +35,7 @@ class _Interests(UserEncoder):
         """Interests `[B, P, I, D]` of the first `reach[b, p]` tokens; tokens `[B, L, D]`, reach `[B, P]`."""
         raise NotImplementedError
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Position p has read the items up to and including p; its target trains the interest that likes it most."""
         reach = tf.zeros_like(windows.clusters) + tf.range(1, tf.shape(windows.clusters)[1] + 1)
         interests = self._interests(windows.tokens, reach, substream(stream, "tokens"))
@@ -32,7 +43,7 @@ class _Interests(UserEncoder):
         states = tf.gather(interests, tf.argmax(scores, axis=2), batch_dims=2)
         return TrainingStates(states, windows.has_target, tf.reduce_mean(interests, axis=2))
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """All interests of the whole history."""
         interests = self._interests(histories.tokens, histories.lengths[:, None], stream=None)[:, 0]
         return UserVectors(interests, tf.reduce_mean(interests, axis=1))
@@ -51,7 +62,7 @@ class MultiInterestByDynamicRouting(_Interests):
 
     _ITERATIONS = 3
 
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         dim = config.dim
         self._bilinear = Dense(dim, dim, compute_dtype, name="bilinear")
@@ -90,7 +101,7 @@ class ControllableMultiInterest(_Interests):
     `merge.diversity` above 0 on category clusters.
     """
 
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         dim = config.dim
         self._positions = position_embeddings(self, config)

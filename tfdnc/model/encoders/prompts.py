@@ -1,67 +1,24 @@
 """Encoders on one causal Transformer: SASRec, and the task prompts that tell it which cluster it is asked about."""
 
+from typing import Any
+
 from tfdnc.backend import keras, tf
-from tfdnc.model.encoders.base import (
-    USER_ENCODERS,
-    TrainingStates,
-    UserEncoder,
-    UserVectors,
-    at_last,
-    position_embeddings,
-)
+from tfdnc.contracts.config import ModelConfig
+from tfdnc.model.encoders.base import USER_ENCODERS, Histories, TrainingStates, UserVectors, Windows, at_last
+from tfdnc.model.encoders.on_transformer import OnTransformer
 from tfdnc.model.randomness import Stream, substream
-from tfdnc.model.transformer import Transformer
-
-
-class OnTransformer(UserEncoder):
-    """Base of what reads histories with position embeddings and one shared Transformer, the trunk."""
-
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
-        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
-        self._positions = position_embeddings(self, config)
-        self._trunk = self._transformer("trunk")
-
-    def _transformer(self, name):
-        config = self._config
-        return Transformer(
-            config.dim,
-            config.blocks,
-            config.heads,
-            config.dropout,
-            self._product_dtype,
-            distances=config.max_length if config.distance_bias else 0,
-            times=config.times,
-            swiglu=config.feed_forward == "swiglu",
-            gated=config.attention_gate,
-            name=name,
-        )
-
-    def _placed(self, tokens):
-        """Tokens `[..., L, D]` plus their position embeddings."""
-        return tokens + self._positions[: tf.shape(tokens)[-2]]
-
-    def _states(self, placed, elapsed, stream, trunk=None):
-        """Causal states `[B, L, D]` of placed tokens behind input dropout, of the trunk or another Transformer."""
-        trunk = trunk or self._trunk
-        return trunk(trunk.drop_inputs(placed, stream), stream=stream, elapsed=elapsed).prefix
-
-    def _last_state(self, placed, lengths, elapsed, trunk=None):
-        """State `[B, D]` of the last item of placed tokens `[B, L, D]`, of the trunk or another Transformer."""
-        prefix, reach = placed[:, :-1], tf.maximum(lengths - 1, 0)
-        last, trunk = at_last(placed, lengths)[:, None], trunk or self._trunk
-        return trunk(prefix, last, reach[:, None], need_prefix=False, elapsed=elapsed).queries[:, 0]
 
 
 @USER_ENCODERS.register("transformer")
 class Unprompted(OnTransformer):
     """One vector searches every cluster: SASRec, and the paper's naive multi-task learning. V = 1."""
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """One pass; the intent head reads the same states."""
         states = self._states(self._placed(windows.tokens), windows.elapsed, stream)
         return TrainingStates(states, windows.has_target, states)
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """The state of the last item."""
         state = self._last_state(self._placed(histories.tokens), histories.lengths, histories.elapsed)
         return UserVectors(state[:, None], state)
@@ -73,7 +30,7 @@ class _Prompted(OnTransformer):
     vectors_per_cluster = True
     _initial_mean = 1.0  # a factor of 1 starts at the unprompted tower (the paper is silent about initialisation)
 
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         self._task_embeddings = self.add_weight(
             name="task_embeddings",
@@ -97,7 +54,7 @@ class HadamardPerPosition(_Prompted):
     The intent query of position j carries the "no task" row and reads the prompted prefix below j.
     """
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Prompted stream for retrieval, a query per position for the intent."""
         trunk, tokens = self._trunk, windows.tokens
         prompted, asking = (
@@ -109,7 +66,7 @@ class HadamardPerPosition(_Prompted):
         states = trunk(prompted, asking, stream=stream, elapsed=windows.elapsed)  # query j reads the prefix below j
         return TrainingStates(states.prefix, windows.has_target, states.queries)
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """K + 1 queries on one shared prefix."""
         tokens, clusters, lengths, _, elapsed = histories
         next_clusters = tf.concat([clusters[:, 1:], tf.zeros_like(clusters[:, :1])], axis=1)
@@ -138,7 +95,7 @@ class _OnePromptPerSequence(_Prompted):
         """Placed and prompted tokens `[B, L + extra, D]`, given tokens `[B, L, D]` and one prompt a row `[B, D]`."""
         raise NotImplementedError
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """One drawn cluster per sequence; the intent needs a second pass under the "no task" row."""
         drawn = _draw_cluster(windows, substream(stream, "cluster"))  # [B]
         elapsed = self._placed_times(windows.elapsed)
@@ -148,19 +105,19 @@ class _OnePromptPerSequence(_Prompted):
         trained = windows.has_target & (windows.clusters == drawn[:, None])
         return TrainingStates(retrieval[:, self._extra :], trained, intent[:, self._extra :])
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """K + 1 encodes of the whole history."""
         batch, encodes = tf.shape(histories.tokens)[0], self._num_clusters + 1
         rows, prompts = tf.repeat(tf.range(batch), encodes), tf.tile(tf.range(encodes), [batch])
         states = tf.reshape(self._encode(histories, rows, prompts), [-1, encodes, self._config.dim])
         return UserVectors(states[:, :-1], states[:, -1])
 
-    def intent_state(self, histories):
+    def intent_state(self, histories: Histories) -> tf.Tensor:
         """One encode, under the "no task" row."""
         batch = tf.shape(histories.tokens)[0]
         return self._encode(histories, tf.range(batch), tf.repeat(self._num_clusters, batch))
 
-    def wanted_vectors(self, histories, wanted):
+    def wanted_vectors(self, histories: Histories, wanted: tf.Tensor) -> tf.Tensor:
         """An encode for every wanted vector."""
         pairs = tf.cast(tf.where(wanted), tf.int32)  # [P, 2]
         states = self._encode(histories, pairs[:, 0], pairs[:, 1])

@@ -1,9 +1,13 @@
 """Encoders that read no sequence: item counts, and matrix factorisation."""
 
+from typing import Any
+
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.model.encoders.base import USER_ENCODERS, TrainingStates, UserEncoder, UserVectors
+from tfdnc.contracts.config import ModelConfig
+from tfdnc.model.encoders.base import USER_ENCODERS, Histories, TrainingStates, UserEncoder, UserVectors, Windows
+from tfdnc.model.randomness import Stream
 
 
 @USER_ENCODERS.register("item_counts")
@@ -16,18 +20,18 @@ class ItemCounts(UserEncoder):
     reads_order = False
 
     @staticmethod
-    def initial_items(counts, dim):
+    def initial_items(counts: np.ndarray, dim: int) -> np.ndarray | None:
         """log(count) in the first dimension; never-seen items come last."""
         items = np.zeros([len(counts), dim], np.float32)
         items[:, 0] = np.log(np.maximum(counts, 0.5))
         return items
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """The constant at every position."""
         states = self._ones(tf.shape(windows.clusters))
         return TrainingStates(states, windows.has_target, states)
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """The constant for every history."""
         states = self._ones(tf.shape(histories.lengths))
         return UserVectors(states[:, None], states)
@@ -50,20 +54,20 @@ class UserEmbedding(UserEncoder):
     _PENALTY = 0.03
     """L2 weight of p in the fold-in; a handful of events would otherwise be fitted without bound."""
 
-    def __init__(self, config, num_clusters, num_users, compute_dtype, **kwargs):
+    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
         if num_users:
             self._users = self.add_weight(
                 name="users", shape=[num_users, config.dim], initializer=keras.initializers.RandomNormal(0, 0.1)
             )
 
-    def training_states(self, windows, stream):
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """The user's own embedding at every position."""
         rows = tf.gather(tf.convert_to_tensor(self._users), windows.users)[:, None]  # [B, 1, D]
         states = tf.repeat(rows, tf.shape(windows.clusters)[1], axis=1)
         return TrainingStates(states, windows.has_target, states)
 
-    def user_vectors(self, histories):
+    def user_vectors(self, histories: Histories) -> UserVectors:
         """Fold-in of every history."""
         tokens, _, lengths, items, _ = histories
         liked = tokens / self._config.dim**0.5  # as they are scored

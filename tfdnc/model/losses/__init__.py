@@ -1,6 +1,6 @@
 """What a positive must beat: the training losses, as pure functions of user states and item embeddings."""
 
-from tfdnc.model.losses.base import LOSSES, Catalogue, Loss, Targets
+from tfdnc.model.losses.base import LOSSES, Loss
 from tfdnc.model.losses.binary import binary_cross_entropy, generalised_bce, in_cluster_generalised_bce
 from tfdnc.model.losses.softmax import (
     full_softmax,
@@ -11,9 +11,7 @@ from tfdnc.model.losses.softmax import (
 
 __all__ = [
     "LOSSES",
-    "Catalogue",
     "Loss",
-    "Targets",
     "binary_cross_entropy",
     "full_softmax",
     "generalised_bce",

@@ -3,13 +3,23 @@
 import math
 
 from tfdnc.backend import tf
+from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.draws import draw_from_pools, score_draws
+from tfdnc.model.randomness import Stream
 
 
 @LOSSES.register("bce")
-def binary_cross_entropy(states, targets, catalogue, train, dtype, stream):
+def binary_cross_entropy(
+    states: tf.Tensor,
+    targets: Targets,
+    catalogue: Catalogue,
+    train: TrainConfig,
+    dtype: tf.DType,
+    stream: Stream | None,
+) -> tf.Tensor:
     """-log s(r+) - mean over negatives of log(1 - s(r-)), r = state . item: Eq. 2, or Eq. 3 on in-cluster negatives.
 
     The law of the negatives is that of `examples.sampler`, which decides which equation it is. A padded
@@ -34,7 +44,14 @@ def binary_cross_entropy(states, targets, catalogue, train, dtype, stream):
 
 
 @LOSSES.register("gbce")
-def generalised_bce(states, targets, catalogue, train, dtype, stream):
+def generalised_bce(
+    states: tf.Tensor,
+    targets: Targets,
+    catalogue: Catalogue,
+    train: TrainConfig,
+    dtype: tf.DType,
+    stream: Stream | None,
+) -> tf.Tensor:
     """gBCE (Petrov & Macdonald 2023) on n = `num_negatives` items drawn uniformly per step: `calibrated_bce`.
 
     A catalogue of at most n items is scored whole.
@@ -49,7 +66,14 @@ def generalised_bce(states, targets, catalogue, train, dtype, stream):
 
 
 @LOSSES.register("in_cluster_gbce")
-def in_cluster_generalised_bce(states, targets, catalogue, train, dtype, stream):
+def in_cluster_generalised_bce(
+    states: tf.Tensor,
+    targets: Targets,
+    catalogue: Catalogue,
+    train: TrainConfig,
+    dtype: tf.DType,
+    stream: Stream | None,
+) -> tf.Tensor:
     """gBCE inside the target's own cluster, with n draws per cluster and step; a cluster of at most n scored whole.
 
     Raises:

@@ -1,19 +1,36 @@
 """Softmax losses: the target against all items or those of its cluster, every one of them or a sample."""
 
 from tfdnc.backend import tf
+from tfdnc.contracts.config import TrainConfig
+from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.draws import Draws, draw_from_pools, score_draws
+from tfdnc.model.randomness import Stream
 
 
 @LOSSES.register("softmax")
-def full_softmax(states, targets, catalogue, train, dtype, stream):
+def full_softmax(
+    states: tf.Tensor,
+    targets: Targets,
+    catalogue: Catalogue,
+    train: TrainConfig,
+    dtype: tf.DType,
+    stream: Stream | None,
+) -> tf.Tensor:
     """-log softmax over all N items (Klenitskiy & Vasilev 2023): the strong form of the single retriever."""
     del train, stream
     return cross_entropy(states, targets.items - 1, catalogue.embeddings, dtype)
 
 
 @LOSSES.register("in_cluster_softmax")
-def in_cluster_softmax(states, targets, catalogue, train, dtype, stream):
+def in_cluster_softmax(
+    states: tf.Tensor,
+    targets: Targets,
+    catalogue: Catalogue,
+    train: TrainConfig,
+    dtype: tf.DType,
+    stream: Stream | None,
+) -> tf.Tensor:
     """-log softmax over the items of the target's own cluster: Eq. 3 with every item of C_k as a negative (ours).
 
     About N / n_k times cheaper than masking full logits. A cluster of one item has loss 0.
@@ -28,7 +45,14 @@ def in_cluster_softmax(states, targets, catalogue, train, dtype, stream):
 
 
 @LOSSES.register("sampled_softmax")
-def sampled_softmax(states, targets, catalogue, train, dtype, stream):
+def sampled_softmax(
+    states: tf.Tensor,
+    targets: Targets,
+    catalogue: Catalogue,
+    train: TrainConfig,
+    dtype: tf.DType,
+    stream: Stream | None,
+) -> tf.Tensor:
     """`sampled_cross_entropy` against n = `num_negatives` items, drawn per step by count ** `negative_exponent`.
 
     A catalogue of at most n items is scored whole, as by `softmax`.
@@ -40,7 +64,14 @@ def sampled_softmax(states, targets, catalogue, train, dtype, stream):
 
 
 @LOSSES.register("in_cluster_sampled_softmax")
-def in_cluster_sampled_softmax(states, targets, catalogue, train, dtype, stream):
+def in_cluster_sampled_softmax(
+    states: tf.Tensor,
+    targets: Targets,
+    catalogue: Catalogue,
+    train: TrainConfig,
+    dtype: tf.DType,
+    stream: Stream | None,
+) -> tf.Tensor:
     """`sampled_softmax` inside the target's own cluster, with n draws per cluster and step.
 
     A cluster of at most n items is scored whole, as by `in_cluster_softmax`; one of one item has loss 0.

@@ -1,4 +1,4 @@
-"""Indexes: what finds the best items of every cluster, behind one `search`."""
+"""Indexes: they find the best items of every cluster, by one method `search`."""
 
 from tfdnc.retrieval.index.auto import AutoIndex
 from tfdnc.retrieval.index.base import INDEXES, ClusterIndex

@@ -1,42 +1,45 @@
-"""Chooses per cluster: exact where that is as good or nearly as fast, ScaNN elsewhere."""
+"""The index that chooses per cluster: ScaNN where it reaches its recall and saves time, exact search elsewhere."""
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.base import INDEXES, ClusterIndex, ClusterSpec
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.calibrate import Stopwatch
 from tfdnc.retrieval.index.effort import Effort
 from tfdnc.retrieval.index.exact import ExactSearcher
 from tfdnc.retrieval.index.interests import best_scores
 from tfdnc.retrieval.index.scann import ScannSearcher
+from tfdnc.retrieval.index.searcher import ClusterSpec, Searcher
 
 SCANN_FROM = 20_000
-"""Cluster size below which nothing is measured: a scan takes well under a millisecond."""
+"""Cluster size below which search is exact without a measurement: a scan takes well under a millisecond."""
 
-_WORTH_IT = 0.8  # of the exact search's time, at most: ScaNN costs the exact log-partition and an op of its own
+_WORTH_IT = 0.8
+"""Largest share of the exact search's time for which ScaNN is used, because it gives up the exact log-partition."""
 
 
 @INDEXES.register("auto")
 class AutoIndex(ClusterIndex):
-    """Exact for small clusters, and for larger ones where ScaNN misses its recall or saves little time.
+    """Searches small clusters exactly, and larger ones too where ScaNN misses its recall or saves little time.
 
-    Below `SCANN_FROM` items a cluster never asks for an op that stock TF Serving lacks. A bundle whose clusters are all
-    small therefore runs anywhere.
+    A cluster of less than `SCANN_FROM` items needs no op that stock TF Serving lacks. So a bundle of small clusters
+    runs on any server.
     """
 
-    def _searcher(self, items, spec):
+    def _searcher(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> Searcher:
         if spec.size < SCANN_FROM:
             return ExactSearcher(items, spec)
         scann = ScannSearcher(items, spec)
-        rung = scann.widest
-        if rung.recall >= spec.recall and rung.microseconds <= _WORTH_IT * exact_microseconds(items, spec):
-            return scann
-        return ExactSearcher(items, spec)
+        widest = scann.widest
+        if widest is None or widest.recall < spec.recall:
+            return ExactSearcher(items, spec)
+        worth_it = widest.microseconds <= _WORTH_IT * exact_microseconds(items, spec)
+        return scann if worth_it else ExactSearcher(items, spec)
 
 
 def exact_microseconds(items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> float:
-    """Time of an exact search for the most candidates, measured as `calibrate` measures ScaNN's."""
+    """Returns the time of an exact search for the most candidates, measured as `calibrate` measures ScaNN's."""
     vectors = spec.vectors(items)
 
-    def fetch(queries, width, effort):
+    def fetch(queries: tf.Tensor, width: int, effort: Effort) -> tuple[tf.Tensor, tf.Tensor]:
         del effort
         best = tf.math.top_k(best_scores(queries, vectors), k=width)
         return best.indices, best.values

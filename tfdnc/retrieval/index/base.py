@@ -1,84 +1,41 @@
-"""What all indexes share: one searcher per cluster, and the columns their answers are laid out in."""
+"""The base of all indexes: one searcher per cluster, and the layout of their answers."""
 
 import functools
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts.registry import Registry
-from tfdnc.retrieval.index.columns import lay_out
-from tfdnc.retrieval.index.effort import Effort, Efforts, Ladder
+from tfdnc.retrieval.index.candidate_layout import lay_out
+from tfdnc.retrieval.index.effort import Effort, Efforts
 from tfdnc.retrieval.index.partition import SAMPLE_SIZE, PartitionEstimate
+from tfdnc.retrieval.index.searcher import ClusterSpec, Found, Searcher
 from tfdnc.retrieval.index.seen import clusters_of_items, drop_seen, most_seen, split_by_cluster
-from tfdnc.retrieval.index.users import Users, queries_near
+from tfdnc.retrieval.index.users import Users
 from tfdnc.retrieval.merge import Candidates
 
 INDEXES: Registry[type["ClusterIndex"]] = Registry("index")
 
 
-class ClusterSpec(NamedTuple):
-    """What a searcher is built for."""
-
-    name: str  # unique among the clusters of all indexes that are alive in one process
-    start: int  # first item row of the cluster
-    size: int  # n, number of its items
-    max_k: int  # most candidates a caller will ask for
-    queries: np.ndarray | None  # [Q, I, D] float32, of users as they will come; None: nobody is known
-    recall: float  # share of the true best items that an approximate searcher shall find
-
-    def vectors(self, items: tf.Tensor | tf.Variable) -> tf.Tensor:
-        """The cluster's part `[n, D]` of all items, as they are now."""
-        return tf.convert_to_tensor(items)[self.start : self.start + self.size]
-
-    def tuned_on(self, vectors: tf.Tensor) -> np.ndarray:
-        """The `queries`, or where nobody is known some made up next to the cluster's `vectors`."""
-        return queries_near(vectors.numpy()) if self.queries is None else self.queries
-
-
-class Found(NamedTuple):
-    """Answer of one cluster to B users."""
-
-    scores: tf.Tensor  # [B, W] float32, never increasing, -inf or NaN where unavailable
-    rows: tf.Tensor  # [B, W] int32 rows inside the cluster, 0..n-1; meaningless where unavailable
-    log_partition: tf.Tensor | None  # [B] log of the sum of exp(score) over all n items; None: not all were seen
-
-
-class Searcher(Protocol):
-    """Searches one cluster. A searcher that owns variables is a `tf.Module`."""
-
-    exhaustive: bool  # whether it scores every item: it then leaves seen ones out by itself and knows the partition
-    ladder: Ladder | None  # what `Efforts` tells it by; None if `exhaustive`
-    settings: dict  # for the manifest: kind, and what was chosen and measured at build time
-
-    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None) -> Found:
-        """Returns the best items of the cluster: the k best unseen ones if `exhaustive`, else W <= k, seen or not.
-
-        Args:
-            queries: `[B, I, D]`, I interests, static; an item's score is the largest of its products with them.
-            seen: `[S, 2]` int32 pairs (row of the batch, row inside the cluster), in any order, possibly repeated.
-            k: int32 scalar, at most the size of the cluster.
-            effort: to make for k; None if `exhaustive`.
-        """
-
-
 class ClusterIndex(tf.Module):
-    """One searcher per cluster; subclasses say which.
+    """One searcher per cluster; subclasses choose its kind.
 
     Args:
-        items: `[N, D]` float32 item vectors in order of rows, a tensor or a variable (exhaustive searchers follow its
-            later changes).
+        items: `[N, D]` float32 item vectors in order of rows, a tensor or a variable. Exhaustive searchers always use
+            the current value of a variable.
         offsets: K + 1 item counts; cluster k is rows offsets[k] .. offsets[k + 1] - 1. A cluster may be empty.
         name: prefix of process-wide resources; unique per index.
-        max_k: most candidates per cluster a caller will ask for; approximate searchers are tuned for it.
-        users: on whom approximate searchers are tuned; None makes some up, next to items.
-        recall: what they are tuned to.
+        max_k: largest number of candidates per cluster; approximate searchers are tuned for it.
+        users: users for whom approximate searchers are tuned; None for artificial ones near the items.
+        recall: share of the true best items that approximate searchers have to find.
     """
 
     def __init__(
         self,
         items: tf.Tensor | tf.Variable,
-        offsets,
+        offsets: Sequence[int] | np.ndarray,
         name: str = "index",
         max_k: int = 500,
         users: Users | None = None,
@@ -93,31 +50,32 @@ class ClusterIndex(tf.Module):
             for k, (start, size) in enumerate(zip(self._offsets, self._sizes, strict=False))
         ]
         self._searchers = [self._searcher(items, spec) for spec in specs]
-        # Clusters whose searchers do not see all items.
+        # Clusters whose searchers do not score all items.
         self._partial = [k for k, searcher in enumerate(self._searchers) if not searcher.exhaustive]
-        # Not an attribute made of specs, which a tf.Module would try to save.
+        # The specs are bound, not kept as an attribute: a tf.Module would try to save them.
         self._estimate = functools.partial(PartitionEstimate, items, specs, self._partial)
         self._partition = None if self.exhaustive else self._estimate(SAMPLE_SIZE)
-        self._efforts = None if self.exhaustive else Efforts([self._searchers[k].ladder for k in self._partial])
+        calibrations = [searcher.calibration for searcher in self._searchers if searcher.calibration is not None]
+        self._efforts = None if self.exhaustive else Efforts(calibrations)
 
     @property
-    def settings(self) -> list[dict]:
-        """Per cluster its `kind` of searcher, with what was chosen and measured when it was built."""
+    def settings(self) -> list[dict[str, Any]]:
+        """`kind` of every cluster's searcher, with the choices and measurements when it was built."""
         return [searcher.settings for searcher in self._searchers]
 
     @property
     def exhaustive(self) -> bool:
-        """Whether every item of every cluster is scored."""
+        """True if every item of every cluster is scored."""
         return not self._partial
 
     @property
     def recalls(self) -> list[float]:
-        """Of every cluster the least recall that was measured when it was built."""
-        return [min((rung["recall"] for rung in cluster.get("effort", ())), default=1.0) for cluster in self.settings]
+        """Lowest recall of each cluster, as measured when it was built; 1 for an exact search."""
+        return [min((one["recall"] for one in cluster.get("effort", ())), default=1.0) for cluster in self.settings]
 
     @property
     def sizes(self) -> np.ndarray:
-        """Items of every cluster: `[K]` int32."""
+        """Number of items of every cluster: `[K]` int32."""
         return self._sizes
 
     def search(
@@ -132,16 +90,16 @@ class ClusterIndex(tf.Module):
         """Finds the best k unseen items of every cluster.
 
         Args:
-            vectors: `[B, V, D]` float32, B >= 1, V static. An interest that a user lacks must repeat another one.
+            vectors: `[B, V, D]` float32, B >= 1, V static. A user with fewer interests must repeat one of them.
             seen: `[B, S]` int32 item indices 1..N that must not be returned, 0 pads anywhere.
-            k: int32, at least 1, a scalar or `[K]`; a cluster with fewer items answers with all it has.
-            per_cluster: True when vector k searches cluster k (V = K); False when every vector searches all clusters,
-                an item's score being the best of its V. Said by the caller, because V may equal K by coincidence.
-            with_partition: bool scalar, False when nobody reads the log-partition; it may then be wrong.
+            k: int32, at least 1, a scalar or `[K]`; a cluster with fewer items returns all of them.
+            per_cluster: True when vector k searches cluster k (V = K). False when every vector searches all clusters,
+                an item's score being the best of its V. It is an argument, because V may equal K by coincidence.
+            with_partition: bool scalar, False when the log-partition is not used; it may then be wrong.
 
         Returns:
-            Candidates in C = sum over clusters of min(k, n_c) columns, and the `[B, K]` log-partition, the seen items
-            included.
+            Candidates in C = sum over clusters of min(k, n_c) columns, and the `[B, K]` log-partition, which includes
+            seen items.
 
         Raises:
             ValueError: `per_cluster` and V is not K.
@@ -157,39 +115,39 @@ class ClusterIndex(tf.Module):
             extra = tf.where(partial, most_seen(clusters, num_clusters), 0)
             asked = tf.minimum(widths + extra, tf.constant(self._sizes))
         queries = tf.split(vectors, num_clusters, axis=1) if per_cluster else [vectors] * num_clusters
-        found = self._ask(queries, split_by_cluster(seen, clusters, self._offsets), asked)
+        found = self._search_clusters(queries, split_by_cluster(seen, clusters, self._offsets), asked)
         scores, rows, log_partitions = zip(*found, strict=True)
         candidates = lay_out(scores, rows, self._offsets[:-1])
-        if self.exhaustive:
+        estimate = self._partition
+        if estimate is None:
             return candidates, tf.stack(log_partitions, axis=1)
         log_partition = tf.cond(
             tf.convert_to_tensor(with_partition),
-            lambda: self._log_partition(queries, candidates, log_partitions),
+            lambda: self._log_partition(estimate(queries, candidates), log_partitions),
             lambda: tf.zeros([tf.shape(seen)[0], num_clusters]),
         )
         seen_rows = tf.where(seen > 0, seen - 1, -1)
         return drop_seen(candidates, seen_rows, widths, int(self._offsets[-1])), log_partition
 
     def enlarge_samples(self, factor: int) -> None:
-        """Estimates log-partitions from `factor` times as many items as at first; a graph must be made anew."""
+        """Estimates log-partitions from `factor` times `SAMPLE_SIZE` items; existing graphs do not change."""
         self._partition = self._estimate(factor * SAMPLE_SIZE)
 
     def _searcher(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> Searcher:
         """Builds the searcher of one cluster."""
         raise NotImplementedError
 
-    def _ask(self, queries, seen, asked):
-        """What every searcher finds."""
-        efforts = [None] * len(self._searchers)
-        if self._partial:
+    def _search_clusters(self, queries: list[tf.Tensor], seen: list[tf.Tensor], asked: tf.Tensor) -> list[Found]:
+        """Returns the answer of every searcher to its queries and seen items, for `[K]` numbers of candidates."""
+        efforts: list[Effort | None] = [None] * len(self._searchers)
+        if self._efforts is not None:
             for k, effort in zip(self._partial, self._efforts(tf.gather(asked, self._partial)), strict=True):
                 efforts[k] = effort
         asked = tf.unstack(asked, len(self._searchers))
         searches = zip(self._searchers, queries, seen, asked, efforts, strict=True)
         return [searcher(*arguments) for searcher, *arguments in searches]
 
-    def _log_partition(self, queries, candidates, known):
-        """`[B, K]`: exact where a searcher saw all items, estimated elsewhere."""
-        estimates = tf.unstack(self._partition(queries, candidates), len(self._partial))
-        estimates = dict(zip(self._partial, estimates, strict=True))
-        return tf.stack([estimates.get(k, exact) for k, exact in enumerate(known)], axis=1)
+    def _log_partition(self, estimates: tf.Tensor, exact: Sequence[tf.Tensor | None]) -> tf.Tensor:
+        """Returns `[B, K]`: exact where a searcher scored all items, one of the `[C, B]` estimates elsewhere."""
+        estimated = dict(zip(self._partial, tf.unstack(estimates, len(self._partial)), strict=True))
+        return tf.stack([estimated.get(k, known) for k, known in enumerate(exact)], axis=1)

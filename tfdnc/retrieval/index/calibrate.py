@@ -1,4 +1,4 @@
-"""How much effort an approximate search needs: measured against the exact answer when an index is built."""
+"""Measures the effort that an approximate search needs, against the exact answer, when an index is built."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.effort import Effort, Rung
+from tfdnc.retrieval.index.effort import Effort, Measurement
 from tfdnc.retrieval.index.interests import best_scores
 
-_LEAVES = (0.03, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0)  # shares of the leaves
-_RESCORED = (1, 1.5, 2, 3, 5, 8, 14, 25)  # multiples of the candidates asked for
-_TIMED = 8  # queries, one at a time; the fastest of several rounds, because other work only ever adds
-_ROUNDS = 5
+_LEAVES = (0.03, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0)  # shares of the leaves to search
+_RESCORED = (1, 1.5, 2, 3, 5, 8, 14, 25)  # multiples of the number of candidates
+_TIMED = 8  # number of queries, timed one at a time
+_ROUNDS = 5  # rounds of timing; the fastest counts, because other work on the machine only adds time
 _BATCH = 16  # rows of the exact scores that are in memory at once
 
 
@@ -22,57 +22,62 @@ Fetch = Callable[[tf.Tensor, int, Effort], tuple[tf.Tensor, tf.Tensor]]
 
 def calibrate(
     fetch: Fetch, items: tf.Tensor, queries: np.ndarray, max_k: int, leaves: int, recall: float
-) -> list[Rung]:
+) -> list[Measurement]:
     """Finds the cheapest effort that reaches a recall, for several numbers of candidates.
 
     Args:
         fetch: the search.
-        items: `[n, D]` what it searches.
-        queries: `[Q, I, D]` like those to come.
-        max_k: most candidates that will be asked for. The widest rung is twice that: seen items come on top.
-        leaves: of the tree; 0 without one.
+        items: `[n, D]` items that it searches.
+        queries: `[Q, I, D]` queries like those of requests.
+        max_k: largest number of candidates of a request. The widest measurement has twice as many, for seen items.
+        leaves: number of leaves of the tree; 0 without one.
         recall: the target.
 
     Returns:
-        Rungs, narrow to wide. One that cannot reach the target, which is for the caller to notice, makes every effort.
+        Measurements by ascending width. Where the target is out of reach, the measurement has the largest effort and a
+        recall below the target; the caller must check that.
     """
     size = items.shape[0]
     widths = sorted({min(size, width) for width in (-(-max_k // 16), -(-max_k // 4), max_k, 2 * max_k)})
     truth = exact_rows(items, queries, widths[-1])
     watch = Stopwatch(fetch, queries)
-    return [_rung(fetch, queries, truth[:, :width], size, leaves, recall, watch) for width in widths]
+    return [_measure(fetch, queries, truth[:, :width], size, leaves, recall, watch) for width in widths]
 
 
 def exact_rows(items: tf.Tensor, queries: np.ndarray, width: int) -> np.ndarray:
-    """`[Q, width]` rows of the best items of every query, best first."""
+    """Returns `[Q, width]` rows of the best items of every query, best first."""
     batches = (queries[start : start + _BATCH] for start in range(0, len(queries), _BATCH))
     return np.concatenate([tf.math.top_k(best_scores(batch, items), k=width).indices.numpy() for batch in batches])
 
 
 def share_found(truth: np.ndarray, found: np.ndarray) -> float:
-    """Mean over rows of the share of `truth` `[Q, k]` that is in `found` `[Q, W]`."""
+    """Returns the mean over rows of the share of `truth` `[Q, k]` that is in `found` `[Q, W]`."""
     return float(np.mean([np.isin(best, rows).mean() for best, rows in zip(truth, found, strict=True)]))
 
 
-def _rung(fetch, queries, truth, size, leaves, recall, watch):
+def _measure(
+    fetch: Fetch, queries: np.ndarray, truth: np.ndarray, size: int, leaves: int, recall: float, watch: "Stopwatch"
+) -> Measurement:
     width = truth.shape[1]
     enough = list(_enough(fetch, queries, truth, size, leaves, recall))
     if not enough:
         most = Effort(leaves or -1, size)
         enough = [(most, share_found(truth, _rows(fetch, queries, width, most)))]
-    rungs = [Rung(width, effort, found, watch.microseconds(width, effort)) for effort, found in enough]
-    return min(rungs, key=lambda rung: rung.microseconds)
+    found = [Measurement(width, effort, reached, watch.microseconds(width, effort)) for effort, reached in enough]
+    return min(found, key=lambda measurement: measurement.microseconds)
 
 
-def _enough(fetch, queries, truth, size, leaves, recall) -> Iterator[tuple[Effort, float]]:
-    """Efforts that reach the recall, with what they reach: per number of leaves the fewest rescored candidates.
+def _enough(
+    fetch: Fetch, queries: np.ndarray, truth: np.ndarray, size: int, leaves: int, recall: float
+) -> Iterator[tuple[Effort, float]]:
+    """Yields efforts that reach the recall, and their recall: per number of leaves the fewest rescored candidates.
 
-    More leaves never need more rescored candidates, so one walk down a staircase sees them all.
+    More leaves never need more rescored candidates, so the search for the next number of leaves continues from there.
     """
     width = truth.shape[1]
     steps = sorted({min(size, max(int(multiple * width), width)) for multiple in _RESCORED}, reverse=True)
     for searched in sorted({max(1, int(share * leaves)) for share in _LEAVES}) if leaves else [-1]:
-        best = None
+        best: tuple[Effort, float] | None = None
         while steps:
             effort = Effort(searched, steps[0])
             found = share_found(truth, _rows(fetch, queries, width, effort))
@@ -84,17 +89,21 @@ def _enough(fetch, queries, truth, size, leaves, recall) -> Iterator[tuple[Effor
             yield best
 
 
-def _rows(fetch, queries, width, effort):
-    """`[Q, W]` rows found, -1 where there are fewer."""
+def _rows(fetch: Fetch, queries: np.ndarray, width: int, effort: Effort) -> np.ndarray:
+    """Returns the `[Q, W]` rows found, -1 where there are fewer."""
     rows, scores = fetch(tf.constant(queries), width, effort)
     return np.where(np.isnan(scores.numpy()), -1, rows.numpy())
 
 
 class Stopwatch:
-    """Times searches of one query each, in a graph as requests are: an eager call costs several times what it does."""
+    """Times searches of one query each, in a graph, as in a request; an eager call takes several times as long.
+
+    Args:
+        fetch: the search.
+        queries: `[Q, I, D]`, of which the first `_TIMED` are timed.
+    """
 
     def __init__(self, fetch: Fetch, queries: np.ndarray):
-        """Searches by `fetch` for some of `queries` `[Q, I, D]`."""
         singles = tf.split(tf.constant(queries[:_TIMED]), len(queries[:_TIMED]))
         self._count = len(singles)
         self._ask = tf.function(
@@ -102,7 +111,7 @@ class Stopwatch:
         )
 
     def microseconds(self, width: int, effort: Effort) -> float:
-        """Time of one query: mean over some, fastest of several rounds."""
+        """Returns the time of one query: mean over the queries, in the fastest of several rounds."""
         arguments = [tf.constant(number) for number in (width, *effort)]
         self._ask(*arguments)  # the first call makes the graph
         fastest = float("inf")

@@ -1,6 +1,6 @@
-"""Several interests of one user: the score of an item is the best of its scores.
+"""Several interests of one user: the score of an item is its best score over the interests.
 
-With one interest, the usual case, this is one matrix product and nothing else.
+With one interest, the usual case, this is a single matrix product.
 """
 
 import functools
@@ -9,7 +9,7 @@ from tfdnc.backend import tf
 
 
 def best_scores(queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Products of every item with the interest that likes it most.
+    """Returns the largest product of every item with any interest.
 
     Args:
         queries: `[B, I, D]`, I static.
@@ -18,16 +18,16 @@ def best_scores(queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     Returns:
         `[B, n]`.
     """
-    # One product per interest: as fast as one product of [B * I, D], without its [B, I, n] of memory.
+    # One product per interest is as fast as one product of [B * I, D], and does not need its [B, I, n] of memory.
     products = [tf.matmul(interest, items, transpose_b=True) for interest in tf.unstack(queries, axis=1)]
     return functools.reduce(tf.maximum, products)
 
 
 def unite(rows: tf.Tensor, scores: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Makes one list of what several interests found; an item that several found appears once, with its best score.
+    """Unites the lists of several interests; an item of several lists appears once, with its best score.
 
-    If each interest's list holds its own best `width` items, the result holds the best `width` of all: an item whose
-    best interest did not list it is beaten by all `width` items of that list.
+    If each list has the best `width` items of its interest, the result has the best `width` of all. For an item that
+    its best interest did not list, all `width` items of that list are better.
 
     Args:
         rows: `[B, C]` int32 found items, those of all interests side by side.
@@ -38,7 +38,7 @@ def unite(rows: tf.Tensor, scores: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tens
         `[B, width]` rows and scores, best first; short rows end in NaN.
     """
     scores = tf.where(tf.math.is_nan(scores), float("-inf"), scores)
-    # Stable: by score, then by item, so that the copies of an item stand together, the best of them first.
+    # Stable sorts, by score and then by item: copies of an item become adjacent, the best of them first.
     by_score = tf.argsort(scores, axis=1, direction="DESCENDING", stable=True)
     by_item = tf.argsort(tf.gather(rows, by_score, batch_dims=1), axis=1, stable=True)
     order = tf.gather(by_score, by_item, batch_dims=1)

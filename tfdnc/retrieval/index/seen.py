@@ -1,14 +1,14 @@
-"""Items that must not come back: per cluster for searchers that mask them, and out of a list for those that cannot."""
+"""Seen items, which must not be returned: split by cluster for searchers that mask them, or dropped from candidates."""
 
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.columns import clusters_of
+from tfdnc.retrieval.index.candidate_layout import clusters_of
 from tfdnc.retrieval.merge import Candidates, count_clusters
 
 
 def clusters_of_items(items: tf.Tensor, offsets: np.ndarray) -> tf.Tensor:
-    """Clusters of items.
+    """Returns the clusters of items.
 
     Args:
         items: `[B, S]` int32 item indices 1..N, 0 pads anywhere.
@@ -25,43 +25,48 @@ def split_by_cluster(seen: tf.Tensor, clusters: tf.Tensor, offsets: np.ndarray) 
     """Splits seen items by their clusters.
 
     Args:
-        seen: `[B, S]`, as `clusters_of_items` takes them.
-        clusters: `[B, S]`, as it returns them.
-        offsets: as there.
+        seen: `[B, S]` int32 item indices, the argument of `clusters_of_items`.
+        clusters: `[B, S]` int32, its result.
+        offsets: K + 1 item counts.
 
     Returns:
         Per cluster `[P, 2]` int32 pairs (row of the batch, row inside the cluster).
     """
     where = tf.where(clusters >= 0)  # [P, 2]
-    of_each = tf.gather_nd(clusters, where)
-    rows = tf.gather_nd(seen, where) - 1 - tf.gather(tf.constant(offsets), of_each)
+    owners = tf.gather_nd(clusters, where)
+    rows = tf.gather_nd(seen, where) - 1 - tf.gather(tf.constant(offsets), owners)
     pairs = tf.stack([tf.cast(where[:, 0], tf.int32), rows], axis=1)
-    return tf.dynamic_partition(pairs, of_each, len(offsets) - 1)
+    return tf.dynamic_partition(pairs, owners, len(offsets) - 1)
 
 
 def most_seen(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
-    """`[K]` int32: how many seen items of a cluster one row has at most; `clusters` as `clusters_of_items` returns."""
-    return tf.maximum(tf.reduce_max(count_clusters(clusters, num_clusters), axis=0), 0)  # without a row, none
+    """Returns `[K]` int32, the largest number of seen items of each cluster in one row.
+
+    Args:
+        clusters: `[B, S]` int32, the result of `clusters_of_items`.
+        num_clusters: K.
+    """
+    return tf.maximum(tf.reduce_max(count_clusters(clusters, num_clusters), axis=0), 0)  # 0 without rows
 
 
 def drop_seen(candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_items: int) -> Candidates:
-    """Leaves out what was seen, and moves what follows up.
+    """Removes seen items, and moves the following candidates of the cluster up.
 
     Args:
         candidates: `[B, C]`, unavailable where the score is -inf or NaN.
         seen: `[B, S]` int32 item rows, -1 pads anywhere.
-        widths: `[K]` int32 columns that each cluster shall have.
+        widths: `[K]` int32 columns of each cluster in the result.
         num_items: N.
 
     Returns:
-        Candidates in C' = sum of `widths` columns; a cluster that comes up short ends in unavailable ones.
+        Candidates in C' = sum of `widths` columns; a cluster with too few candidates ends in unavailable ones.
     """
     kept = (candidates.scores > float("-inf")) & ~_contains(seen, candidates.rows, num_items)  # NaN > -inf is False
     count = tf.cumsum(tf.cast(kept, tf.int32), axis=1)  # [B, C]
     bounds = tf.searchsorted(candidates.clusters, tf.range(tf.shape(widths)[0] + 1))  # [K + 1] columns of cluster k
     before = tf.gather(tf.pad(count, [[0, 0], [1, 0]]), bounds, axis=1)  # [B, K + 1]
     clusters, ranks = clusters_of(widths)
-    # The column where the count of kept ones reaches the wanted rank; behind the cluster's last one there is none.
+    # The source is the column where the count of kept candidates reaches the wanted rank, if the cluster has it.
     wanted = tf.gather(before, clusters, axis=1) + ranks + 1  # [B, C']
     missing = wanted > tf.gather(before, clusters + 1, axis=1)
     source = tf.where(missing, 0, tf.searchsorted(count, wanted))
@@ -73,12 +78,12 @@ def drop_seen(candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_it
     )
 
 
-def _contains(seen, rows, num_items):
-    """Whether `rows[b, c]` is among `seen[b]`: `[B, C]` bool."""
+def _contains(seen: tf.Tensor, rows: tf.Tensor, num_items: int) -> tf.Tensor:
+    """Returns `[B, C]` bool, True where `rows[b, c]` is among `seen[b]`."""
     first = tf.range(tf.shape(rows)[0], dtype=tf.int64)[:, None] * num_items
-    # Numbers that tell the rows of the batch apart, so that one sorted list serves all.
+    # Numbers of different rows of the batch differ, so that one sorted list is enough for all rows.
     listed = tf.where(seen >= 0, tf.cast(seen, tf.int64) + first, -1)
     listed = tf.sort(tf.concat([tf.reshape(listed, [-1]), [tf.int64.max]], axis=0))
     wanted = tf.cast(rows, tf.int64) + first
-    place = tf.searchsorted(listed, tf.reshape(wanted, [-1]))
-    return tf.reshape(tf.gather(listed, place), tf.shape(rows)) == wanted
+    position = tf.searchsorted(listed, tf.reshape(wanted, [-1]))
+    return tf.reshape(tf.gather(listed, position), tf.shape(rows)) == wanted

@@ -1,17 +1,18 @@
-"""The HTTP server of the REST API: waitress on threads of its own, started and stopped with the gRPC server."""
+"""The HTTP server of the REST API: waitress on its own threads, started and stopped with the gRPC server."""
 
 import logging
 import socket
 import sys
 import threading
 import time
+from typing import Any
 
 import waitress.server
-from waitress import channel, task, utilities, wasyncore
+from waitress import wasyncore
 
 from serving.manager import ModelManager
 from serving.metrics import Metrics
-from serving.rest import responses
+from serving.rest import connection
 from serving.rest.app import Application
 from serving.services import PredictionService
 from tfdnc.contracts.errors import UserError
@@ -19,27 +20,27 @@ from tfdnc.contracts.errors import UserError
 _LOG = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 300
-"""Connections, busy or idle, above which new ones wait. One costs no thread, but up to three files with a large request
-and its answer, and a process may often open no more than 1024."""
+"""Connections, busy or idle, above which new ones wait. A connection takes no thread, but up to three files for a large
+request and its answer, and many systems let a process open only 1024."""
 
-# By default it warns of every request that finds all threads busy, which is nothing but load.
+# By default waitress warns whenever all threads are busy, which is normal under load.
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 _POLL_SECONDS = 0.01
-"""How often a stopping server looks whether the last answers are out."""
+"""Seconds between two checks of a stopping server for answers that are not yet sent."""
 
 
 class RestServer:
-    """A server that is bound to its port; requests are answered from `start` to `stop`.
+    """A server bound to its port; requests are answered from `start` to `stop`.
 
     Args:
         prediction: Answers classify, regress and metadata.
         manager: Holds the models.
         host: Address to bind to.
         port: Port to bind to; 0 picks a free one.
-        timeout_seconds: How long an answer may take; None for any.
+        timeout_seconds: Time limit of an answer, None for no limit.
         num_threads: Threads that answer requests.
-        metrics: Counts the calls, and is shown on its path if it has one; None for neither.
+        metrics: Counts the calls, and is shown on its path; None for neither.
         max_body_bytes: Larger bodies get 413.
         cors: See `Application`.
 
@@ -65,14 +66,14 @@ class RestServer:
         self._app = Application(prediction, manager, timeout_seconds, metrics, max_body_bytes, cors)
         self._max_body_bytes = max_body_bytes
         self._socket = _bind(host, port)
-        self.port = self._socket.getsockname()[1]
-        self._options = {
+        self.port: int = self._socket.getsockname()[1]
+        self._options: dict[str, Any] = {
             "threads": num_threads,
             "max_request_body_size": max_body_bytes + 1,  # waitress refuses what reaches it
             "connection_limit": MAX_CONNECTIONS,
-            # No thread waits until a client reads. What waits is little: nothing more is received before it is sent.
+            # No thread waits for a client to read. Few bytes are buffered: no request is received before they are sent.
             "outbuf_high_watermark": sys.maxsize,
-            "asyncore_use_poll": True,  # select() ends at file 1023
+            "asyncore_use_poll": True,  # select() cannot watch files above 1023
             "ident": None,
         }
         self._server: waitress.server.BaseWSGIServer | None = None
@@ -81,49 +82,31 @@ class RestServer:
     def start(self) -> None:
         """Begins to answer requests."""
         self._server = waitress.server.create_server(self._app, sockets=[self._socket], **self._options)
-        self._server.channel_class = _channel_class(self._app.headers, self._max_body_bytes)
+        self._server.channel_class = connection.channel_class(self._app.headers, self._max_body_bytes)
         self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
         self._thread.start()
         _LOG.info("REST on port %d", self.port)
 
     def stop(self, grace: float) -> None:
         """Refuses new requests, waits at most `grace` seconds for running ones, and frees the port."""
-        if self._server is None:
+        if self._server is None or self._thread is None:
             self._socket.close()
             return
         self._app.stopping = True
         deadline = time.monotonic() + grace
-        while self._is_busy() and time.monotonic() < deadline:
+        while _is_busy(self._server) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         self._server.task_dispatcher.shutdown(timeout=max(0.0, deadline - time.monotonic()))
-        # The loop watches these sockets, so it closes them itself; without any it ends.
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))
+        # The thread that watches the sockets must close them itself; it ends once none is left.
+        sockets = self._server._map
+        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(sockets))
         self._thread.join()
         self._server = None
 
-    def _is_busy(self) -> bool:
-        channels = list(self._server.active_channels.copy().values())
-        return any(channel.requests or channel.total_outbufs_len for channel in channels)
 
-
-def _channel_class(headers: list[tuple[str, str]], max_body_bytes: int) -> type[channel.HTTPChannel]:
-    """Returns waitress's connection, but for the body of the errors it finds itself: JSON, as of all others."""
-
-    class ErrorTask(task.ErrorTask):
-        def execute(self):
-            error = self.request.error
-            is_large = isinstance(error, utilities.RequestEntityTooLarge)
-            reason = f"the body has more than {max_body_bytes} bytes" if is_large else error.body
-            body = responses.encoded(responses.error(f"{error.reason}: {reason}"))
-            self.status, self.content_length = f"{error.code} {error.reason}", len(body)
-            self.response_headers.extend(headers)
-            self.set_close_on_finish()
-            self.write(body)
-
-    class Channel(channel.HTTPChannel):
-        error_task_class = ErrorTask
-
-    return Channel
+def _is_busy(server: waitress.server.BaseWSGIServer) -> bool:
+    channels = list(server.active_channels.copy().values())
+    return any(channel.requests or channel.total_outbufs_len for channel in channels)
 
 
 def _bind(host: str, port: int) -> socket.socket:

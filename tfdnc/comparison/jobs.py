@@ -1,4 +1,4 @@
-"""Runs commands, a few at a time; none outlives this process, and one that fails stops no other."""
+"""Runs commands, a few at a time; they end with this process, and a failure does not stop the others."""
 
 import contextlib
 import ctypes
@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from types import FrameType
+from typing import NoReturn, Protocol
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
@@ -19,11 +20,11 @@ _LAST_LINES = 8
 _PR_SET_PDEATHSIG = 1
 
 ONE_THREAD = {name: "1" for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
-"""Environment of a training that leaves the other cores to others.
+"""Environment of a training that uses one thread, so that several run side by side.
 
-Models of this size keep no second thread busy: two trainings of one thread each finish 1.7 times sooner than one after
-the other on two cores. The last training alone keeps to one as well: sums over another number of threads round
-differently, and no result may depend on what else was in the grid.
+Models of this size do not use a second thread well: on two cores, two trainings of one thread each finish 1.7 times
+sooner than one after the other. The last training alone uses one thread too: sums over another number of threads round
+differently, and no result may depend on the other experiments of the grid.
 """
 
 
@@ -32,11 +33,11 @@ class Job:
     """One command.
 
     Attributes:
-        name: what it is called on the screen; the experiment's run.
-        task: what it does there, in a word.
-        command: to execute.
-        log: file that its output is appended to.
-        environment: variables on top of this process's own.
+        name: name on the screen, that of the experiment's run.
+        task: the work, in a few words.
+        command: program and arguments.
+        log: file to which the output is appended.
+        environment: variables added to those of this process.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: after how many seconds, with which exit status (-N: by signal N) and which last lines."""
+    """End of a job: its duration in seconds, its exit status (-N: killed by signal N) and its last lines."""
 
     job: Job
     seconds: float
@@ -57,48 +58,50 @@ class Ending:
 
     @property
     def failure(self) -> str | None:
-        """Why the job failed, in a few words; None if it did not."""
+        """Reason of a failure, in a few words; None for a job that did not fail."""
         if self.status == 0:
             return None
         return f"exit status {self.status}" if self.status > 0 else f"killed by {signal.Signals(-self.status).name}"
 
 
 class Observer(Protocol):
-    """Is told what happens, to show it."""
+    """Shows the progress of jobs."""
 
     def started(self, job: Job) -> None:
-        """A job has begun."""
+        """Receives a job that has started."""
 
     def ended(self, ending: Ending) -> None:
-        """A job has ended, well or not."""
+        """Receives the end of a job, failed or not."""
 
     def tick(self, running: Sequence[tuple[Job, float]]) -> None:
-        """Some time has passed; the running jobs, and for how many seconds they have been running."""
+        """Receives, from time to time, the running jobs and the seconds since they started."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Child:
     job: Job
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     began: float
-    offset: int  # of its own output in the log
+    offset: int  # start of its own output in the log
 
 
 def run_jobs(
     jobs: Sequence[Job], lanes: int, observer: Observer, on_end: Callable[[Ending], None] = lambda ending: None
 ) -> list[Ending]:
-    """Runs jobs in their order, at most `lanes` at a time; returns how each ended, in the order of ending.
+    """Runs jobs in their order, at most `lanes` at a time; returns their ends, in the order of ending.
 
-    One thread starts and watches everything, so that there is one place an interrupt can reach. However this function
-    is left, no child is left running.
+    One thread starts and watches all jobs, so that an interrupt always reaches this function. No child is left running
+    when it returns or raises.
 
     Args:
         jobs: to run.
-        lanes: how many at a time, at least 1.
-        observer: is told what happens.
+        lanes: largest number of jobs at a time, at least 1.
+        observer: shows the progress.
         on_end: called after every job.
     """
-    waiting, running, endings = deque(jobs), [], []
+    waiting = deque(jobs)
+    running: list[_Child] = []
+    endings: list[Ending] = []
     try:
         while waiting or running:
             while waiting and len(running) < lanes:
@@ -120,9 +123,9 @@ def run_jobs(
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Makes SIGTERM an interrupt like Ctrl-C, so that whoever sends it leaves no child behind either."""
+    """Makes SIGTERM an interrupt like Ctrl-C, so that it leaves no child running either."""
 
-    def interrupt(number, frame):
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -150,18 +153,19 @@ def _start(job: Job) -> _Child:
 
 
 def _dies_with(parent: int) -> Callable[[], None]:
-    """Returns what a new child does first: asks Linux for SIGKILL when its parent dies, even by kill -9.
+    """Returns the first step of a new child: it asks Linux for SIGKILL when its parent dies, even by kill -9.
 
-    SIGKILL, because a station can be killed at any time, and a training blocked inside TensorFlow heeds nothing else.
+    The signal is SIGKILL, because a station may be killed at any time, and a training blocked inside TensorFlow reacts
+    to no other.
     """
-    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec the less is done the better
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: between fork and exec, little code is safe
 
-    def tie() -> None:
+    def request_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
-    return tie
+    return request_signal
 
 
 def _ending(child: _Child) -> Ending:
@@ -173,21 +177,21 @@ def _ending(child: _Child) -> Ending:
 
 
 def _stop(children: Sequence[_Child]) -> None:
-    """Interrupts children, so that they remove their temporary files, and kills the ones that do not heed it."""
+    """Interrupts children, so that they remove their temporary files, and kills those that do not end in time."""
     try:
         _signal(children, signal.SIGINT)
         deadline = time.monotonic() + GRACE_SECONDS
         for child in children:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.0, deadline - time.monotonic()))
-    finally:  # also when a second interrupt cuts the grace short
+    finally:  # also when a second interrupt ends the wait
         _signal(children, signal.SIGKILL)
         for child in children:
             child.process.wait()
 
 
 def _signal(children: Sequence[_Child], number: signal.Signals) -> None:
-    """Signals the whole groups: a child may have children of its own."""
+    """Signals whole process groups, because a child may have children of its own."""
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.process.pid, number)

@@ -1,10 +1,10 @@
-"""Clusterers that do not look at behaviour: by category, by chance, and one cluster for everything."""
+"""Clusterers that read no behaviour: by category, random, and one cluster for all items."""
 
 import logging
 
 import numpy as np
 
-from tfdnc.clustering.cold import NO_PLACE
+from tfdnc.clustering.cold import UNASSIGNED
 from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
 from tfdnc.contracts.config import ClusterConfig
@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 @CLUSTERERS.register("category")
-def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
-    """Returns int [N]: the items with training events by their first category, `NO_PLACE` for the others.
+def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Returns int [N]: items with training events clustered by first category, `UNASSIGNED` for the others.
 
-    Categories with fewer than `config.min_category_items` of these items, and those without a category, share one
-    cluster: a cluster of a handful of items has no negatives to learn from. `config.num_clusters` is not used;
-    K is what it comes to.
+    Categories with fewer than `config.min_category_items` of these items, and the items without a category, share one
+    cluster: a cluster of a few items has too few negatives to learn from. `config.num_clusters` is not used; the
+    categories determine K.
 
     Raises:
-        UserError: no item has a category, or all of them come to one cluster.
+        UserError: no item has a category, or all items end in one cluster.
     """
     del seed
     warm = np.flatnonzero(log.counts)
@@ -38,7 +38,7 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.nda
         merged = [name or "no category" for name in names[small]]
         logger.info("%d items of %s form the cluster of the rest", sizes[small].sum(), ", ".join(merged))
     other = len(names)
-    labels = np.full(log.num_items, NO_PLACE)
+    labels = np.full(log.num_items, UNASSIGNED)
     labels[warm] = np.where(small[label], other, label)
     without, named = int(sizes[names == ""].sum()), sizes[names != ""]
     if len(np.unique(labels[warm])) == 1:
@@ -55,20 +55,20 @@ def category(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.nda
 
 
 @CLUSTERERS.register("random")
-def random(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
-    """Returns int [N]: clusters of equal size (give or take one item) without meaning: the control experiment.
+def random(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Returns int [N]: random clusters whose sizes differ by at most one item, for control experiments.
 
-    `NO_PLACE` for items without training events.
+    Items without training events are `UNASSIGNED`.
     """
     warm = np.flatnonzero(log.counts)
     check_num_clusters(len(warm), config)
-    labels = np.full(log.num_items, NO_PLACE)
+    labels = np.full(log.num_items, UNASSIGNED)
     labels[warm] = np.random.default_rng(seed).permutation(len(warm)) % config.num_clusters
     return labels, {}
 
 
 @CLUSTERERS.register("single")
-def single(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict]:
-    """Returns int [N], all 0: K = 1, the classic retriever. `config.num_clusters` is not used."""
+def single(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Returns int [N], all 0: one cluster, as a retriever without clusters has. `config.num_clusters` is not used."""
     del config, seed
     return np.zeros(log.num_items, dtype=np.int64), {}

@@ -1,18 +1,18 @@
 """The tables of the page: overall figures (paper, Table 2), figures within clusters (Table 3), and the intent model."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tfdnc.comparison.tables import Summary, summarise
+from tfdnc.comparison.summary_table import Summary, summarise
 from tfdnc.page.runs import Group, Run
 
-NOTHING = "–"  # noqa: RUF001 (what is printed for a missing figure)
+NOTHING = "–"  # noqa: RUF001 (a dash is printed for a missing figure)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of figures; `color` is None for a reference that takes no part in the comparison."""
+    """A row of figures; `color` is None for a reference that is not compared with the other rows."""
 
     name: str
     note: str
@@ -37,15 +37,16 @@ class Table:
     rows: list[tuple[Row, list[Cell]]]
 
 
-def summaries(figures: Sequence[dict[str, float | None]]) -> dict[str, Summary]:
-    """Summarises, over seeds, every figure that all of them have; null and NaN count as not there."""
+def summaries(figures: Sequence[Mapping[str, float | None]]) -> dict[str, Summary]:
+    """Summarises, over seeds, every figure that all of them have; null and NaN count as missing."""
     known = [{name: value for name, value in one.items() if _is_finite(value)} for one in figures]
     shared = [name for name in known[0] if all(name in one for one in known)]
-    return {name: summarise(one[name] for one in known) for name in shared}
+    found = {name: summarise(one[name] for one in known) for name in shared}
+    return {name: summary for name, summary in found.items() if summary}
 
 
 def overall_table(groups: Sequence[Group]) -> Table:
-    """Recall and NDCG of every method, with tuned quotas and without times where it has them, and of popular items."""
+    """Returns recall and NDCG of popular items and of every group, also with tuned quotas and without times."""
     rows = [Row("most popular items", "", None, summaries([groups[0].first.report["popularity"]]))]
     for group in groups:
         rows.append(_row(group, _note(group, _merge_note(group.first)), lambda run: run.report["merge"]))
@@ -59,7 +60,7 @@ def overall_table(groups: Sequence[Group]) -> Table:
 
 
 def within_table(groups: Sequence[Group]) -> Table | None:
-    """Recall with the target's cluster given; None where no run is judged by clusters."""
+    """Returns recall with the target's cluster given; None where no run is judged by clusters."""
     rows = [
         _row(group, _note(group, group.first.judges), lambda run: run.report["within_cluster"])
         for group in groups
@@ -69,7 +70,7 @@ def within_table(groups: Sequence[Group]) -> Table | None:
 
 
 def intent_table(groups: Sequence[Group]) -> Table | None:
-    """How well the cluster of the next item is known; None where no run has learned it."""
+    """Returns accuracy and likelihood of the predicted cluster of the next item; None where no run has learned it."""
 
     def figures(run: Run) -> dict[str, float]:
         calibration = run.report.get("calibration") or {}
@@ -81,15 +82,15 @@ def intent_table(groups: Sequence[Group]) -> Table | None:
 
 
 def standard_error(groups: Sequence[Group]) -> float:
-    """Standard error of a recall near one half on the test users of a run."""
+    """Returns the standard error of a recall near one half on the test users of a run."""
     return math.sqrt(0.25 / max(1, groups[0].first.report["users"]))
 
 
-def _is_finite(value: object) -> bool:
+def _is_finite(value: float | None) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _row(group: Group, note: str, figures: Callable[[Run], dict]) -> Row:
+def _row(group: Group, note: str, figures: Callable[[Run], Mapping[str, float | None]]) -> Row:
     return Row(group.name, note, group.color, summaries([figures(run) for run in group.runs]))
 
 
@@ -105,13 +106,13 @@ def _tuned_alphas(group: Group) -> str:
     return " to ".join(f"{alpha:g}" for alpha in dict.fromkeys((alphas[0], alphas[-1])))
 
 
-def _note(group: Group, *what: str) -> str:
+def _note(group: Group, *texts: str) -> str:
     seeds = [f"{len(group.runs)} seeds"] if len(group.runs) > 1 else []
-    return ", ".join([*seeds, *what])
+    return ", ".join([*seeds, *texts])
 
 
 def _names(rows: Sequence[Row], prefix: str) -> list[str]:
-    """Figures with a prefix that any row has, by list size."""
+    """Returns the names of figures with a prefix that any row has, by list size."""
     found = {name for row in rows for name in row.figures if name.startswith(prefix)}
     return sorted(found, key=lambda name: int(name.removeprefix(prefix)))
 
@@ -124,18 +125,18 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> Table:
 
 
 def _cell(row: Row, name: str, best: str | None) -> Cell:
-    spread = row.figures.get(name)
-    if spread is None:
+    figure = row.figures.get(name)
+    if figure is None:
         return Cell(NOTHING, "", False)
-    mean = f"{spread.mean:.4f}"
-    std = "" if spread.std is None else f"±{spread.std:.4f}".replace("±0.", "±.")
+    mean = f"{figure.mean:.4f}"
+    std = "" if figure.std is None else f"±{figure.std:.4f}".replace("±0.", "±.")
     return Cell(mean, std, row.color is not None and mean == best)
 
 
 def _best(rows: Sequence[Row], name: str) -> str | None:
-    """The best value as it is printed, so that equals on the page are equally bold; None without a contest."""
+    """Returns the best value as it is printed, so that all equal values are bold; None if no row can be better."""
     values = [row.figures[name].mean for row in rows if name in row.figures]
-    if len(values) < 2 or name in ("intent_nll_prior", "intent_nll_history"):  # what the data is like, nobody's merit
+    if len(values) < 2 or name in ("intent_nll_prior", "intent_nll_history"):  # properties of the data, not of a model
         return None
     return f"{min(values) if name in ('ece', 'intent_nll') else max(values):.4f}"
 

@@ -1,4 +1,4 @@
-"""Portable engines of one process, which Beam brings itself, and the pool of workers that any engine can use."""
+"""Beam's own portable engines, one process each, and a worker pool that every engine can use."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from beam_jobs.engines.processes import Processes, free_port, listens
 
-# In this process the job service keeps its streams as `beam_jobs.pipeline.run` does, for the reason given there.
+# The job service sets the same constant as `beam_jobs.pipeline.run`, for the reason given there.
 _JOB_SERVICE = """
 import runpy
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
@@ -17,13 +17,13 @@ runpy.run_module("apache_beam.runners.portability.local_job_service_main", run_n
 
 
 def start_worker_pool(processes: Processes) -> list[str]:
-    """Starts a pool of workers that know nothing of our folder and modules but what is installed.
+    """Starts a pool of workers in another folder, which import installed modules only.
 
     Returns:
-        The flags that make an engine use it.
+        Beam's flags for the pool.
     """
     port = free_port()
-    # The pool starts `python`, whichever is first in the path; the wrong one would fail in silence.
+    # The pool starts the first `python` of the PATH; another one would fail without a message.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
     processes.start("workers", command, {"PATH": path, "PYTHONPATH": ""})
@@ -32,7 +32,7 @@ def start_worker_pool(processes: Processes) -> list[str]:
 
 
 def start_job_service(processes: Processes) -> list[str]:
-    """Starts Beam's own portable job service, which runs jobs as an engine would; returns the flags that lead there."""
+    """Starts Beam's own portable job service, which runs jobs as an engine does; returns Beam's flags for it."""
     port_file = processes.folder / "port"
     processes.start("job-service", [sys.executable, "-c", _JOB_SERVICE, f"--port_file={port_file}"])
     processes.wait_until(port_file.exists, "a job service")
@@ -40,7 +40,7 @@ def start_job_service(processes: Processes) -> list[str]:
 
 
 def start_prism(processes: Processes, program: Path) -> list[str]:
-    """Starts Prism, which is stricter than the job service; returns the flags that lead there."""
+    """Starts Prism, which is stricter than the job service; returns Beam's flags for it."""
     port = free_port()
     processes.start("prism", [program, f"--job_port={port}", "--serve_http=false", "--log_level=warn"])
     processes.wait_until(lambda: listens(port), "Prism")

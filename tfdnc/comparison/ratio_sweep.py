@@ -1,8 +1,8 @@
-"""The sweep of Figure 1(a): how hard the negatives are against what the retriever learns from them.
+"""The sweep of Figure 1(a): recall against `examples.ratio`, the share of in-cluster negatives.
 
-Within-cluster recall ranks the target among the items of its own cluster: the negatives drawn there are hard.
-Out-of-cluster recall ranks it among itself and the items of the other clusters: those negatives are easy. The paper's
-point is that no share of in-cluster negatives is best for both.
+Within-cluster recall ranks the target among the items of its own cluster; negatives drawn there are hard.
+Out-of-cluster recall ranks it among the items of all other clusters; negatives drawn there are easy. The paper shows
+that no share of in-cluster negatives is best for both.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfdnc.comparison.grid import Variant
 from tfdnc.comparison.results import Result
-from tfdnc.comparison.tables import Column, Row, Summary, Table, summarise, used
+from tfdnc.comparison.summary_table import Column, Row, Summary, Table, summarise, used
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
 
@@ -22,7 +22,7 @@ _CURVES = {
     "within_cluster": "within the cluster",
     "out_of_cluster": "out of the cluster",
 }
-"""Key of the report -> what its recall is the recall of."""
+"""Key of the report -> title of its recall."""
 
 
 def ratio_variants(config: Path, overrides: Sequence[str], ratios: Sequence[float]) -> list[Variant]:
@@ -31,7 +31,7 @@ def ratio_variants(config: Path, overrides: Sequence[str], ratios: Sequence[floa
     Raises:
         UserError: the config is bad, its negatives are not mixed by `examples.ratio`, or its loss reads none.
     """
-    loaded = load_config(config, overrides)
+    loaded = load_config(config, tuple(overrides))
     if loaded.examples.sampler != SAMPLER:
         raise UserError(
             f"Expected examples.sampler {SAMPLER!r} in {config}, whose ratio is swept, got "
@@ -43,7 +43,7 @@ def ratio_variants(config: Path, overrides: Sequence[str], ratios: Sequence[floa
             "their shares have no effect."
         )
     return [
-        Variant(f"{loaded.name}-ratio{ratio}", Path(config), (*overrides, f"examples.ratio={ratio}"))
+        Variant(f"{loaded.name}-ratio{ratio}", config, (*overrides, f"examples.ratio={ratio}"))
         for ratio in dict.fromkeys(f"{ratio:g}" for ratio in ratios)
     ]
 
@@ -51,8 +51,8 @@ def ratio_variants(config: Path, overrides: Sequence[str], ratios: Sequence[floa
 def ratio_table(results: Sequence[Result]) -> Table:
     """Returns recall of the whole list, within and out of the cluster, a row per ratio; the best one is marked.
 
-    M is the second list size of `evaluate.candidates`, or the only one. Best is the ratio of the largest validation
-    recall: picking it by test figures would flatter it.
+    M is the second list size of `evaluate.candidates`, or the only one. The best ratio has the largest validation
+    recall: choosing it by test figures would make these too good.
     """
     rows = [_row(ratio, [r for r in results if _ratio(r) == ratio]) for ratio in sorted({_ratio(r) for r in results})]
     best = best_ratio(results)
@@ -72,11 +72,11 @@ def best_ratio(results: Sequence[Result]) -> float | None:
     for ratio in sorted({_ratio(r) for r in results}):
         if summary := summarise(_validation(r) for r in results if _ratio(r) == ratio):
             means[ratio] = summary.mean
-    return max(means, key=means.get) if means else None
+    return max(means, key=means.__getitem__) if means else None
 
 
 def plot_ratios(results: Sequence[Result], output: Path) -> None:
-    """Draws the curves of `ratio_table` with their deviations, and the best ratio; nothing without results."""
+    """Draws the curves of `ratio_table` with their deviations, and the best ratio; draws nothing without results."""
     if not results:
         return
     import matplotlib
@@ -116,5 +116,5 @@ def _validation(result: Result) -> float | None:
 
 
 def _size(result: Result) -> int:
-    """The second list size, or the only one."""
+    """Returns the second list size, or the only one."""
     return sorted(result.config.evaluate.candidates)[:2][-1]

@@ -11,7 +11,7 @@ import numpy as np
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.negatives import NEGATIVE_SAMPLERS, user_generator
+from tfdnc.contracts.negative_sampling import NEGATIVE_SAMPLERS, user_generator
 from tfdnc.contracts.registry import Registry
 from tfdnc.training.records import TrainingRecords
 

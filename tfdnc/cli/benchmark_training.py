@@ -1,21 +1,36 @@
-"""`tfdnc benchmark`: goes up the road as far as a benchmark needs, measures, and shows the table."""
+"""`tfdnc benchmark training`: measures the training speed of methods, compared with a baseline."""
 
 import argparse
 import shlex
 from pathlib import Path
+from typing import Any
 
 from tfdnc.benchmark import pages
 from tfdnc.benchmark.rates import find_baseline, rates, same_windows
 from tfdnc.benchmark.training import measure
-from tfdnc.cli import screen
+from tfdnc.cli import screen, shared_flags
+from tfdnc.cli.flag_types import count
 from tfdnc.cli.station_runs import run_stations
 from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.config import load_config
 from tfdnc.pipeline import stations
 
 
-def benchmark_training(arguments: argparse.Namespace) -> None:
-    """Trains every config for some steps, by turns, and writes rates and ratios."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the configs, the baseline, and the size of the measurement."""
+    shared_flags.add_configs(parser)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override in every config")
+    shared_flags.add_runs(parser)
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="run that ratios are to (default: the one called ...-sasrec)"
+    )
+    parser.add_argument("--steps", type=count, default=60, help="training steps of a measurement (default: 60)")
+    parser.add_argument("--rounds", type=count, default=3, help="measurements of every method (default: 3)")
+    parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains every config for some steps, in turn, and writes rates and ratios."""
     configs = [load_config(path, arguments.set) for path in arguments.configs]
     baseline = find_baseline([config.name for config in configs], arguments.baseline)
     for config in configs:
@@ -31,7 +46,7 @@ def benchmark_training(arguments: argparse.Namespace) -> None:
     screen.console.print(f"training.md, .csv and .json are in {arguments.output}", soft_wrap=True)
 
 
-def _show(output: Path, title: str, rows: list[dict], notes: list[str]) -> None:
+def _show(output: Path, title: str, rows: list[dict[str, Any]], notes: list[str]) -> None:
     made = screen.table_of_figures(title, *pages.HEADERS)
     for row in rows:
         made.add_row(*pages.cells(row))
@@ -41,7 +56,7 @@ def _show(output: Path, title: str, rows: list[dict], notes: list[str]) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command again, but for where files lie."""
+    """Returns the command line, without the flags that name files of this machine."""
     words = ["tfdnc", "benchmark", "training", *map(str, arguments.configs)]
     words += [word for override in arguments.set if ".path=" not in override for word in ("--set", override)]
     words += ["--baseline", arguments.baseline] if arguments.baseline else []

@@ -1,4 +1,4 @@
-"""Tables of comparisons as values: cells summarise seeds, columns know how they are read, nothing is printed here."""
+"""Tables of summaries over seeds, as values; `render` prints them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +11,10 @@ class Summary:
     """One figure over several seeds.
 
     Attributes:
-        mean: over the seeds.
+        mean: mean over the seeds.
         std: sample standard deviation (n - 1 in the denominator); None for fewer than two seeds.
         n: number of seeds; 0 for a figure that is quoted or derived.
-        standard_errors: of a change, how many of its standard errors over users it is; None where it is unknown.
+        standard_errors: size of a change in units of its standard error over users; None where it is unknown.
     """
 
     mean: float
@@ -24,7 +24,7 @@ class Summary:
 
 
 def summarise(values: Iterable[float | None]) -> Summary | None:
-    """Summarises the values that exist; None if there are none."""
+    """Returns the summary of the values that are not None; None without any."""
     present = [value for value in values if value is not None]
     if not present:
         return None
@@ -36,13 +36,13 @@ def summarise(values: Iterable[float | None]) -> Summary | None:
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
+    """A column of figures.
 
     Attributes:
-        key: of its cells in `Row.cells`.
-        title: above it.
-        better: which end is the good one; None where there is nothing to win.
-        shows: how its figures are written: with their deviation, as quoted, as relative changes, or as round numbers.
+        key: key of its cells in `Row.cells`.
+        title: title above it.
+        better: direction of improvement; None for a figure that is neither good nor bad.
+        shows: format: figures with their deviation, quoted figures, relative changes, or whole numbers.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Column:
     shows: Literal["figure", "quote", "relative", "round"] = "figure"
 
     def text(self, cell: Summary | None) -> str:
-        """Returns what stands in a cell of this column; nothing for None."""
+        """Returns the text of a cell of this column; empty for None."""
         if cell is None:
             return ""
         if self.shows == "quote":
@@ -66,7 +66,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: what it is called, and its cells by column key."""
+    """A row: its label, and its cells by column key."""
 
     label: str
     cells: Mapping[str, Summary]
@@ -74,7 +74,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `name` is for machines, `notes` stand below it, `heads` above the labels of the rows."""
+    """A table.
+
+    Attributes:
+        name: name for programs.
+        title: title for readers.
+        columns: the columns, without that of the labels.
+        rows: the rows.
+        notes: remarks below the table.
+        heads: title above the labels of the rows.
+    """
 
     name: str
     title: str
@@ -85,16 +94,16 @@ class Table:
 
 
 def best_rows(table: Table, column: Column) -> set[int]:
-    """Returns the places of the rows that are best in a column; none where fewer than two rows have a figure."""
+    """Returns the indexes of the rows that are best in a column; none where fewer than two rows have a figure."""
     means = {
-        place: round(row.cells[column.key].mean, 4)  # what looks equal is equal
-        for place, row in enumerate(table.rows)
+        index: round(row.cells[column.key].mean, 4)  # figures that are printed alike count as equal
+        for index, row in enumerate(table.rows)
         if column.key in row.cells
     }
     if column.better is None or len(means) < 2:
         return set()
     best = (max if column.better == "higher" else min)(means.values())
-    return {place for place, mean in means.items() if mean == best}
+    return {index for index, mean in means.items() if mean == best}
 
 
 def relative_to(rows: Sequence[Row], baseline: str, columns: Sequence[Column]) -> list[Row]:
@@ -120,10 +129,10 @@ def relative_to(rows: Sequence[Row], baseline: str, columns: Sequence[Column]) -
 
 
 def sizes_of(rows: Iterable[Row], figure: str) -> list[int]:
-    """The list sizes M for which any row has a cell `figure@M`, ascending."""
+    """Returns the list sizes M for which any row has a cell `figure@M`, ascending."""
     return sorted({int(key.rpartition("@")[2]) for row in rows for key in row.cells if key.startswith(f"{figure}@")})
 
 
 def used(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """The columns in which any row has a cell."""
+    """Returns the columns in which any row has a cell."""
     return [column for column in columns if any(column.key in row.cells for row in rows)]

@@ -1,4 +1,6 @@
-"""Columns of candidates: the answers of clusters side by side, in columns that say whose they are."""
+"""Layout of candidates: the answers of all clusters side by side, with cluster and rank of every column."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -7,19 +9,19 @@ from tfdnc.retrieval.merge import Candidates
 
 
 def clusters_of(widths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`[K]` int32 numbers of columns -> of all C columns the `[C]` cluster and the `[C]` rank inside it."""
+    """Returns cluster and rank, `[C]` each, of all columns, from the `[K]` int32 numbers of columns per cluster."""
     ends = tf.cumsum(widths)
     columns = tf.range(ends[-1])
     clusters = tf.searchsorted(ends, columns, side="right")  # tf.repeat would be ten times the ops
     return clusters, columns - tf.gather(ends - widths, clusters)
 
 
-def lay_out(scores: list[tf.Tensor], rows: list[tf.Tensor], first_rows: np.ndarray) -> Candidates:
-    """Lays K answers side by side.
+def lay_out(scores: Sequence[tf.Tensor], rows: Sequence[tf.Tensor], first_rows: np.ndarray) -> Candidates:
+    """Concatenates the answers of K clusters.
 
     Args:
-        scores: of every cluster: `[B, W_k]`.
-        rows: of every cluster: `[B, W_k]` int32, counted from its first item.
+        scores: per cluster `[B, W_k]`.
+        rows: per cluster `[B, W_k]` int32, counted from its first item.
         first_rows: `[K]` row of every cluster's first item.
     """
     clusters, ranks = clusters_of(tf.stack(tf.shape_n(scores))[:, 1])

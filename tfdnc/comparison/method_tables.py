@@ -1,4 +1,4 @@
-"""Results of a comparison -> its tables: whole lists, relative to the baseline, within clusters, spread."""
+"""Tables of a comparison of methods: whole lists, relative to the baseline, within clusters, spread."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import replace
 from tfdnc.comparison import paper
 from tfdnc.comparison.certainty import in_standard_errors, standard_error, users_of
 from tfdnc.comparison.results import Result
-from tfdnc.comparison.tables import Column, Row, Summary, Table, relative_to, sizes_of, summarise, used
+from tfdnc.comparison.summary_table import Column, Row, Summary, Table, relative_to, sizes_of, summarise, used
 
 _PAPER = "paper "
 _TUNED = ", tuned quota"
@@ -16,7 +16,7 @@ _VARIANTS = {
     _TUNED: "quota(alpha) with the alpha that was best on validation, seed by seed.",
     _SILENT: "a model that reads times, of requests that bring none.",
 }
-"""What follows a method's name in other rows of it, and what it means."""
+"""Suffixes of a method's name in further rows of the method, and their meaning."""
 
 _SEEDS_NOTE = "Mean ± sample standard deviation over n seeds; CPU seconds of training, validation apart."
 
@@ -34,8 +34,8 @@ def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: st
 
     Args:
         results: finished experiments.
-        labels: of the variants compared.
-        baseline: label that the others are measured against, if any.
+        labels: labels of the variants compared.
+        baseline: label of the variant that the others are compared with, if any.
     """
     by_label = {label: found for label in labels if (found := [r for r in results if r.label == label])}
     lists, users = _list_rows(by_label, baseline), users_of(itertools.chain(*by_label.values()))
@@ -50,16 +50,16 @@ def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: st
 
 
 def default_baseline(labels: Iterable[str]) -> str | None:
-    """The one label that ends with -sasrec; None if there is none, or more than one."""
+    """Returns the one label that ends with -sasrec; None if there is none, or more than one."""
     found = [label for label in labels if label.endswith("-sasrec")]
     return found[0] if len(found) == 1 else None
 
 
 def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -> list[Row]:
-    """Every figure of the lists: of popularity, of each configured merge, and of the quota merge tuned for it."""
+    """Returns the figures of the lists: by popularity, by each configured merge, and by its tuned quota merge."""
     rows = []
-    if by_label:  # popularity needs no training: it is the same whoever reports it
-        results = by_label.get(baseline) or next(iter(by_label.values()))
+    if by_label:  # popularity needs no training, so every method reports the same figures
+        results = by_label.get(baseline or "") or next(iter(by_label.values()))
         rows.append(Row("most popular items", _summaries(r.report["popularity"] for r in results)))
     for label, results in by_label.items():
         cells = _summaries(r.report["merge"] for r in results)
@@ -69,10 +69,10 @@ def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -
         rows.append(Row(label, cells | quotes | {key: cell for key, cell in costs.items() if cell}))
         variants = {_TUNED: [r.report["tuned"]["figures"] for r in results if r.report.get("tuned")]}
         variants[_SILENT] = [r.report["without_times"] for r in results if r.report.get("without_times")]
-        for what, figures in variants.items():
+        for suffix, figures in variants.items():
             if figures:
                 seeds = Summary(len(figures), None, len(figures))
-                rows.append(Row(label + what, _summaries(figures) | {"seeds": seeds}))
+                rows.append(Row(label + suffix, _summaries(figures) | {"seeds": seeds}))
     return rows
 
 
@@ -91,8 +91,8 @@ def _lists_table(rows: Sequence[Row], sizes: Sequence[int], users: int | None) -
 def _relative_table(rows: Sequence[Row], sizes: Sequence[int], baseline: str | None, users: int | None) -> Table:
     columns = [Column(column.key, column.title, column.better, "relative") for column in _list_columns(sizes)]
     relative = relative_to(rows, baseline, columns) if baseline else []
-    notes = ["Of the means over seeds."]
-    if users:
+    notes = ["Changes of the means over seeds."]
+    if users and baseline:
         relative = [_with_errors(row, rows, baseline, users) for row in relative]
         notes.append(
             f"(s.e.): the difference in its standard errors over {users:,} users (binomial, as if every method had "
@@ -102,7 +102,7 @@ def _relative_table(rows: Sequence[Row], sizes: Sequence[int], baseline: str | N
 
 
 def _with_errors(row: Row, rows: Sequence[Row], baseline: str, users: int) -> Row:
-    """The relative row with every change of a recall in its standard errors."""
+    """Returns the relative row with every change of a recall in its standard errors."""
     [own], [base] = ([other.cells for other in rows if other.label == label] for label in (row.label, baseline))
     errors = {
         key: in_standard_errors(own[key].mean, base[key].mean, users) for key in row.cells if key.startswith("recall@")
@@ -122,7 +122,7 @@ def _error_note(rows: Sequence[Row], users: int | None) -> list[str]:
 def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:
     rows = []
     for label, results in by_label.items():
-        clustered = [r for r in results if r.clustered]  # K = 1: it would be the recall of the whole list
+        clustered = [r for r in results if r.clustered]  # with K = 1 it would be the recall of the whole list
         if clustered:
             cells = _summaries(r.report.get("within_cluster", {}) for r in clustered)
             seeds = {"seeds": Summary(len(clustered), None, len(clustered))}
@@ -139,7 +139,7 @@ def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:
 
 
 def _clusters_note(by_label: Mapping[str, Sequence[Result]]) -> list[str]:
-    """A warning where methods are measured in different numbers of clusters: fewer are easier to hit and to cover."""
+    """Returns a warning if methods are measured in different numbers of clusters: few are easier to hit and cover."""
     counts = {
         label: max(len(result.report.get("within_cluster_by_cluster", ())) for result in results)
         for label, results in by_label.items()
@@ -159,20 +159,20 @@ def _spread_table(rows: Sequence[Row], size: int, notes: Sequence[str]) -> Table
 
 
 def _summaries(figures: Iterable[Mapping[str, float]]) -> dict[str, Summary]:
-    """One dict of figures per seed -> their summaries; `alpha` and other settings among them are no figures."""
+    """Summarises the figures of all seeds; only names with an @ are figures, others, such as `alpha`, are settings."""
     seeds = list(figures)
     keys = dict.fromkeys(key for one in seeds for key in one if "@" in key)
     return {key: cell for key in keys if (cell := summarise(one.get(key) for one in seeds))}
 
 
 def _list_columns(sizes: Sequence[int]) -> list[Column]:
-    """Recall at every size, NDCG at the two ends."""
+    """Returns columns of the recall at every size, and of NDCG at the smallest and the largest."""
     ends = list(dict.fromkeys([*sizes[:1], *sizes[-1:]]))
     columns = [Column(f"recall@{m}", f"R@{m}", "higher") for m in sizes]
     return columns + [Column(f"ndcg@{m}", f"NDCG@{m}", "higher") for m in ends]
 
 
-def _quotes(table: dict, label: str) -> dict[str, Summary]:
+def _quotes(table: paper.Figures, label: str) -> dict[str, Summary]:
     return {_PAPER + key: Summary(value) for key, value in paper.quoted(table, label).items()}
 
 
@@ -187,5 +187,5 @@ def _paper_note(rows: Sequence[Row]) -> list[str]:
 
 
 def _variant_notes(rows: Sequence[Row]) -> list[str]:
-    shown = {what: text for what, text in _VARIANTS.items() if any(row.label.endswith(what) for row in rows)}
-    return [f"'{what.removeprefix(', ')}': {text}" for what, text in shown.items()]
+    shown = {suffix: text for suffix, text in _VARIANTS.items() if any(row.label.endswith(suffix) for row in rows)}
+    return [f"'{suffix.removeprefix(', ')}': {text}" for suffix, text in shown.items()]

@@ -1,0 +1,97 @@
+"""What one version of a bundle answers to questions: lists, and the time that single requests take."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from serving import messages
+from serving.bundles import replay
+from serving.bundles.questions import Questions
+from serving.bundles.verify import check_manifest
+from tfdnc.contracts.errors import UserError
+
+CATALOGUE_ASSET = "assets/item_ids.txt"
+"""Inside a bundle version, one item id per line: all items that it can list."""
+
+_BATCH = 32
+_TIMED = 100
+"""Requests of one user that are timed; the first ones, which build executors, are not counted."""
+
+_WARM_UP = 5
+
+
+class Answers(NamedTuple):
+    """The lists of one version.
+
+    Attributes:
+        path: Folder of the version.
+        lists: [U] item ids, best first.
+        clusters: [U] name of the cluster that each item of the list came from.
+        catalogue: Ids of all items of the version.
+        latency_ms: Median milliseconds of a request for one user, in one process, without a network.
+        megabytes: Size of the folder.
+    """
+
+    path: Path
+    lists: list[list[str]]
+    clusters: list[list[str]]
+    catalogue: frozenset[str]
+    latency_ms: float
+    megabytes: float
+
+
+def ask(path: Path, questions: Questions, num_candidates: int) -> Answers:
+    """Returns what the version at `path` answers, loaded by a fresh process.
+
+    Args:
+        path: Folder of a version of a tfdnc bundle.
+        questions: Of U users.
+        num_candidates: Length of the lists.
+
+    Raises:
+        UserError: No bundle, it lists fewer items at most, reads times that the questions lack, or does not answer.
+    """
+    manifest = check_manifest(path)
+    config = manifest["config"]
+    most, reads_times = config["export"]["max_candidates"], config["model"]["times"]
+    if num_candidates > most:
+        raise UserError(
+            f"Expected lists of at most {most} items from {path}, asked were {num_candidates}: lower the cut-off, or "
+            "export with a larger export.max_candidates."
+        )
+    if reads_times and questions.times is None:
+        raise UserError(f"Expected a log with times for {path}, whose model reads them. Name the column of the times.")
+    users = range(len(questions.histories))
+    timed = [users[number % len(users)] for number in range(_WARM_UP + _TIMED)]
+    requests = [
+        *questions.requests(timed, num_candidates, reads_times, 1),
+        *questions.requests(users, num_candidates, reads_times, _BATCH),
+    ]
+    answered = replay.ask_fresh_process(path, requests)
+    retrievals = [one for response in answered.responses[len(timed) :] for one in messages.read_retrievals(response)]
+    names = manifest["cluster_names"]
+    return Answers(
+        path=path,
+        lists=[retrieval.item_ids for retrieval in retrievals],
+        clusters=[_names(retrieval.cluster_ids.tolist(), names) for retrieval in retrievals],
+        catalogue=read_catalogue(path),
+        latency_ms=1000 * statistics.median(answered.seconds[_WARM_UP : len(timed)]),
+        megabytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6,
+    )
+
+
+def _names(clusters: Sequence[int], names: Sequence[str]) -> list[str]:
+    return [names[cluster] for cluster in clusters]
+
+
+def read_catalogue(path: Path) -> frozenset[str]:
+    """Returns the ids of all items of the version at `path`.
+
+    Raises:
+        UserError: The version lacks the file.
+    """
+    file = path / CATALOGUE_ASSET
+    if not file.is_file():
+        raise UserError(f"Expected the item ids of a tfdnc bundle in {file}, found no file. Export the version again.")
+    return frozenset(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))

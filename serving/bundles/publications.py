@@ -1,0 +1,101 @@
+"""Records of what was published, when, from where and why: one in every version, and all of them in the base path."""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serving.bundles import bundle
+from tfdnc.contracts.errors import UserError
+
+RECORD_ASSET = "assets.extra/publication.json"
+"""Inside a published version, a JSON object: `version`, `action` (publish or rollback), `time` (UTC), `previous` (the
+version that was the latest until then, null for none), and what the publisher adds: source, run, figures, reason."""
+
+HISTORY = ".publications.jsonl"
+"""In the base path, where no server reads it: the records of all versions, removed ones included, oldest first."""
+
+
+def new_record(version: int, action: str, previous: int | None, note: Mapping) -> dict:
+    """Returns the record of a version that is about to be published."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"version": version, "action": action, "time": now, "previous": previous, **note}
+
+
+def write_record(version_folder: Path, record: Mapping) -> Path:
+    """Writes the record into a version that no server sees yet; returns the file.
+
+    A file that is there is removed first: it may be a hard link to that of another version.
+    """
+    file = version_folder / RECORD_ASSET
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    file.write_text(json.dumps(record, indent=1))
+    return file
+
+
+def read_record(version_folder: Path) -> dict | None:
+    """Returns the record of a version; None for one that was put there by hand, or by an earlier tfdnc."""
+    try:
+        return json.loads((version_folder / RECORD_ASSET).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"Expected JSON in {version_folder / RECORD_ASSET}, could not read it: {error}.") from error
+
+
+def update_history(base_path: Path) -> None:
+    """Adds the records that the history lacks, such as that of a publish that was killed after its version was there.
+
+    The whole file is written and renamed, so a reader finds the old history or the new one.
+    """
+    known = read_history(base_path)
+    there = {(record["version"], record["time"]) for record in known}
+    records = [read_record(folder) for number, folder in sorted(bundle.versions_in(base_path).items())]
+    added = [record for record in records if record and (record["version"], record["time"]) not in there]
+    if added:
+        lines = "".join(json.dumps(record) + "\n" for record in known + added)
+        partial = base_path / f"{HISTORY}.new"
+        with partial.open("w") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(base_path / HISTORY)
+
+
+def read_history(base_path: Path) -> list[dict]:
+    """Returns the records of all versions that were ever published into a base path, oldest first.
+
+    Raises:
+        UserError: A line is no JSON.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        file = base_path / HISTORY
+        try:
+            return [json.loads(line) for line in file.read_text().splitlines()]
+        except ValueError as error:
+            raise UserError(f"Expected a JSON object per line in {file}, could not read one: {error}.") from error
+    return []
+
+
+def version_before(base_path: Path, version: int) -> int:
+    """Returns the version that a rollback of `version` brings back.
+
+    That is the one which was the latest when `version` was published. For a version that is itself a rollback it is
+    the one before the version which that brought back: two rollbacks go back two versions. Without a record it is
+    the next lower number.
+
+    Raises:
+        UserError: There is none.
+    """
+    records = {record["version"]: record for record in read_history(base_path)}
+    record = records.get(version)
+    if record and record["action"] == "rollback":
+        return version_before(base_path, record["restores"])
+    lower = [number for number in bundle.versions_in(base_path) if number < version]
+    previous = record["previous"] if record else max(lower, default=None)
+    if previous is None:
+        raise UserError(f"Expected a version before {version} in {base_path}, found none: nothing can be brought back.")
+    return previous

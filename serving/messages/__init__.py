@@ -1,0 +1,34 @@
+"""Messages between a client and a tfdnc bundle: arguments into requests, responses into results."""
+
+from serving.messages.answers import (
+    Encoding,
+    ForeignModelError,
+    Retrieval,
+    read_cluster_names,
+    read_encoding,
+    read_retrievals,
+    read_versioned,
+)
+from serving.messages.inputs import history_array, tensor_of
+from serving.messages.requests import (
+    describe_request,
+    encode_request,
+    retrieve_request,
+    search_request,
+)
+
+__all__ = [
+    "Encoding",
+    "ForeignModelError",
+    "Retrieval",
+    "describe_request",
+    "encode_request",
+    "history_array",
+    "read_cluster_names",
+    "read_encoding",
+    "read_retrievals",
+    "read_versioned",
+    "retrieve_request",
+    "search_request",
+    "tensor_of",
+]

@@ -1,0 +1,186 @@
+"""Requests to a tfdnc bundle: the signature follows from the arguments, and every input of it from its row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow_serving.apis import predict_pb2
+
+from serving import arguments, tensors
+from serving.arguments import ClusterNumbers, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.messages.answers import Encoding
+from serving.messages.inputs import Histories, tensor_of
+from tfdnc.contracts import bundle
+from tfdnc.contracts.bundle import Row
+from tfdnc.contracts.schema import UNKNOWN_TIME
+
+Inputs = dict[str, np.ndarray]
+
+
+def retrieve_request(
+    histories: TextRows,
+    num_candidates: WholeNumbers | None = None,
+    alpha: Numbers | None = None,
+    *,
+    times: NumberRows | None = None,
+    request_time: WholeNumbers = UNKNOWN_TIME,
+    joint_alpha: Numbers | None = None,
+    exclude: TextRows | None = None,
+    cluster_quotas: ClusterNumbers | None = None,
+    cluster_min: ClusterNumbers | None = None,
+    cluster_max: ClusterNumbers | None = None,
+) -> predict_pb2.PredictRequest:
+    """Returns the request for candidates; its `model_spec` names only the signature.
+
+    Sequences may be lists, arrays, series of pandas, polars or Arrow, or generators.
+
+    Args:
+        histories: [B] histories.
+        num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle, and then
+            nothing else may be asked for: the signatures that take more take this too.
+        alpha: Exponent of the quota merge (>= 0), for all users or one number each; None, or a negative number, asks
+            for the bundle's own merge.
+        times: [B] sequences, when each item of the history was, from 0 up in the unit of the log that the model
+            learned from; -1 for an unknown one, an empty sequence for a history of these. Models that read times want
+            it, others refuse it.
+        request_time: When the candidates are asked for, for all users or one number each; -1 for a user without times.
+        joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
+            probability, less spreads the list over more clusters. Negative where a user has another merge.
+        exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
+        cluster_quotas: [K] for all users or [B, K] numbers from 0 up, by which the clusters share the list instead of
+            by `alpha`: counts that add up to `num_candidates` are met as long as the clusters have as many items. 0
+            gives a cluster only what no other can fill; a row of zeros leaves it to the merge.
+        cluster_min: [K] or [B, K] whole numbers, least results of each cluster, if it has as many.
+        cluster_max: [K] or [B, K] whole numbers, most results of each cluster; negative for no bound.
+
+    Raises:
+        ValueError: Arguments that say nothing a server could answer.
+    """
+    rows = arguments.text_rows(histories, "histories")
+    controls = {
+        bundle.ALPHA: alpha,
+        bundle.EXCLUDE: exclude,
+        bundle.CLUSTER_QUOTAS: cluster_quotas,
+        bundle.CLUSTER_MIN: cluster_min,
+        bundle.CLUSTER_MAX: cluster_max,
+        bundle.JOINT_ALPHA: joint_alpha,
+    }
+    given = {name: value for name, value in controls.items() if value is not None}
+    if num_candidates is not None:
+        given[bundle.NUM_CANDIDATES] = num_candidates
+    elif given:
+        raise ValueError(
+            "Expected num_candidates together with alpha, exclude and what clusters get, got these alone. "
+            "Say how many results you want."
+        )
+    when = _times(times, request_time)
+    return _request(bundle.suitable(given), rows, given | when, bundle.TIMES if when else ())
+
+
+def encode_request(
+    histories: TextRows, times: NumberRows | None = None, request_time: WholeNumbers = UNKNOWN_TIME
+) -> predict_pb2.PredictRequest:
+    """Returns the request for embeddings and intents of [B] histories; times as for `retrieve_request`."""
+    rows, when = arguments.text_rows(histories, "histories"), _times(times, request_time)
+    return _request("encode", rows, when, bundle.TIMES if when else ())
+
+
+def search_request(
+    encoding: Encoding,
+    histories: TextRows,
+    num_candidates: WholeNumbers,
+    alpha: Numbers | None = None,
+    joint_alpha: Numbers | None = None,
+) -> predict_pb2.PredictRequest:
+    """Returns the request for candidates of [B] users who are encoded already; their histories only exclude.
+
+    Raises:
+        ValueError: As for `retrieve_request`.
+    """
+    given = {
+        bundle.USER_EMBEDDINGS: encoding.user_embeddings,
+        bundle.INTENT: encoding.intent,
+        bundle.NUM_CANDIDATES: num_candidates,
+        bundle.ALPHA: alpha,
+        bundle.JOINT_ALPHA: joint_alpha,
+    }
+    return _request("search", arguments.text_rows(histories, "histories"), given)
+
+
+def describe_request(rows: int = 1) -> predict_pb2.PredictRequest:
+    """Returns the request for the names of the clusters, which every row of the answer repeats."""
+    return _request("describe", [[]] * rows, {})
+
+
+def _times(times: NumberRows | None, request_time: WholeNumbers) -> dict[str, Any]:
+    """Returns the arguments for `bundle.TIMES`, none where `times` is None."""
+    if times is not None:
+        return {"times": times, bundle.REQUEST_TIME: request_time}
+    if not np.all(np.asarray(request_time) == UNKNOWN_TIME):
+        raise ValueError("Expected times together with request_time, got request_time alone. Give the items' times.")
+    return {}
+
+
+def _request(
+    name: str, histories: Histories, given: Mapping[str, Any], features: Sequence[Row] = ()
+) -> predict_pb2.PredictRequest:
+    """Returns a request of signature `name` with a tensor for each of its inputs.
+
+    Args:
+        name: Of the signature.
+        histories: [B] lists of text.
+        given: Values by argument; an input that is not in it gets its neutral values.
+        features: Inputs that the model reads beside the histories.
+    """
+    rows, given = bundle.inputs_of(name, features), {bundle.HISTORY: histories, **given}
+    inputs = {row.says: tensor_of(row, given.get(row.says), histories) for row in rows}
+    _check_widths([row for row in rows if given.get(row.says) is not None], inputs)
+    _check_one_merge(inputs)
+    _check_times(inputs, given)
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = name
+    for row in rows:
+        tensors.encode(inputs[row.says], request.inputs[row.name])
+    return request
+
+
+def _check_widths(given: list[Row], inputs: Inputs) -> None:
+    """Raises for numbers of clusters that differ."""
+    widths = {row.name: inputs[row.says].shape[1] for row in given if row.shape == bundle.PER_CLUSTER}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"Expected as many clusters in {' and '.join(widths)}, got {list(widths.values())}.")
+
+
+def _check_one_merge(inputs: Inputs) -> None:
+    """Raises if a row asks for the joint merge and for another one."""
+    if bundle.JOINT_ALPHA not in inputs:
+        return
+    others = {}
+    if bundle.ALPHA in inputs:
+        others[bundle.ALPHA] = inputs[bundle.ALPHA] >= 0
+    if bundle.CLUSTER_QUOTAS in inputs:
+        others[bundle.CLUSTER_QUOTAS] = (inputs[bundle.CLUSTER_QUOTAS] > 0).any(axis=1)
+    for name, asked in others.items():
+        both = np.flatnonzero(asked & (inputs[bundle.JOINT_ALPHA] >= 0))
+        if len(both):
+            raise ValueError(
+                f"Expected joint_alpha or {name} for a history, got both for history {both[0]}: a list has one merge. "
+                "Drop one, or make joint_alpha negative where the other counts."
+            )
+
+
+def _check_times(inputs: Inputs, given: Mapping[str, Any]) -> None:
+    """Raises for times of another zero point, and for times of which no model can tell how long ago they were."""
+    if bundle.REQUEST_TIME not in inputs:
+        return
+    times, requested = inputs["times"], inputs[bundle.REQUEST_TIME]
+    if min(times.min(initial=0), requested.min(initial=0)) < UNKNOWN_TIME:
+        raise ValueError(
+            f"Expected times and request_time from 0 up, or {UNKNOWN_TIME} for an unknown time, got less. Only "
+            "differences count: add a constant to all times of a user."
+        )
+    if np.any((times >= 0).any(axis=1) & (requested < 0)):
+        raise ValueError(
+            f"Expected request_time, when the candidates are asked for, with the times of a history, got "
+            f"{given[bundle.REQUEST_TIME]!r}: without it no model can tell how long ago they were. Say both or none."
+        )

@@ -1,0 +1,65 @@
+"""A log as questions: the history up to a time, and what came next."""
+
+import pytest
+
+from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.operations.next_events import read_questions
+
+LOG = """user_id,item_id,timestamp
+ann,tea,10
+ann,rice,20
+ann,tea,30
+ann,salt,30
+bob,tea,5
+bob,salt,6
+cid,rice,40
+dan,salt,1
+dan,salt,50
+"""
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    path = tmp_path_factory.mktemp("log") / "today.csv"
+    path.write_text(LOG)
+    return path
+
+
+def asked(questions):
+    """Rows in order of the histories, because users are drawn."""
+    columns = (questions.histories, questions.targets, questions.times, questions.request_times)
+    return sorted(zip(*columns, strict=True))
+
+
+def test_without_a_time_the_last_event_of_a_user_comes_next(log):
+    """Without cid, who has no history, and dan, whose last item is not new. Limits of the config are for training."""
+    questions = read_questions(DataConfig(min_item_events=5, min_user_events=5), [str(log)], None, 10)
+    assert asked(questions) == [
+        (["tea"], ["salt"], [5], 6),
+        (["tea", "rice", "tea"], ["salt"], [10, 20, 30], 30),
+    ]
+
+
+def test_events_from_a_time_on_come_next_but_those_of_items_seen_before(log):
+    questions = read_questions(DataConfig(), [str(log)], 20, 10)
+    assert asked(questions) == [(["tea"], ["rice", "salt"], [10], 20)]
+
+
+def test_the_same_users_are_drawn_every_time(log):
+    one, again = (read_questions(DataConfig(), [str(log)], None, 1) for _ in range(2))
+    assert len(one.histories) == 1
+    assert one == again
+
+
+def test_a_log_without_times_has_an_order_only(log):
+    config = DataConfig(columns={"time": None})
+    questions = read_questions(config, [str(log)], None, 10)
+    assert (questions.times, questions.request_times) == (None, None)
+    with pytest.raises(UserError, match=r"Expected a log with times"):
+        read_questions(config, [str(log)], 20, 10)
+
+
+def test_a_log_without_next_events_is_refused(log):
+    with pytest.raises(UserError, match="with a history and with new items from 60 on, found none"):
+        read_questions(DataConfig(), [str(log)], 60, 10)

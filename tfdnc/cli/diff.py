@@ -1,0 +1,37 @@
+"""`tfdnc diff`: two versions of a bundle on the same users and the same next events."""
+
+import argparse
+import json
+from pathlib import Path
+
+from tfdnc.cli import screen, shared_flags
+from tfdnc.cli.flag_types import count
+from tfdnc.cli.working import last_log_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the two bundles, the log, and the lengths of the lists."""
+    for name in ("old", "new"):
+        parser.add_argument(name, type=Path, help="a version, or folder with numbered versions (the latest)")
+    shared_flags.add_next_events(parser, required=True)
+    parser.add_argument(
+        "--cutoffs", type=count, nargs="+", default=[10, 50, 100], metavar="M", help="default: 10 50 100"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Asks both versions, and shows how their lists differ."""
+    import dataclasses
+
+    from serving.bundles.verify import find_version
+    from tfdnc.cli.version_figures import compare_versions, show
+
+    old, new = find_version(arguments.old), find_version(arguments.new)
+    with last_log_line("diff"):
+        found = compare_versions(old, new, arguments, arguments.cutoffs)
+    show(found, str(old), str(new))
+    if arguments.output:
+        content = {"old": str(old), "new": str(new), **dataclasses.asdict(found)}
+        arguments.output.write_text(json.dumps(content, indent=1))
+        screen.console.print(f"The figures are in {arguments.output}", soft_wrap=True)

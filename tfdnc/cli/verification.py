@@ -1,0 +1,43 @@
+"""The check that a bundle answers as it did when it was exported, and its table on the screen."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from tensorflow_serving.apis import model_pb2
+
+from serving.bundles import replay
+from serving.bundles.verify import Ask, Report, verify
+from serving.client import Tls
+from tfdnc.cli import screen
+from tfdnc.cli.working import last_log_line
+from tfdnc.contracts.errors import UserError
+
+
+def server_of(arguments: argparse.Namespace) -> Ask:
+    """Returns the server of the flags of `tfdnc verify` as a function from requests to answers."""
+    model = model_pb2.ModelSpec(name=arguments.model_name)
+    if arguments.version is not None:
+        model.version.value = arguments.version
+    if arguments.label is not None:  # an empty label is a label too
+        model.version_label = arguments.label
+    tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
+    return partial(replay.ask_server, target=arguments.target, model=model, tls=tls)
+
+
+def check_version(name: Path, path: Path, ask: Ask | None = None) -> None:
+    """Verifies the version at `path` and shows it as `name`; raises a `UserError` about the first mismatch."""
+    with last_log_line("verify"):
+        report = verify(path, ask)
+    _show(name, report)
+    if report.mismatch:
+        raise UserError(f"{name} does not answer what it answered when it was exported: {report.mismatch}")
+
+
+def _show(name: Path, report: Report) -> None:
+    headers = ("signature", "requests", "equal", "largest difference", "worst overlap")
+    made = screen.table_of_figures(f"Recorded requests of {name}", *headers)
+    for row in report.signatures:
+        figures = (f"{row.requests}", f"{row.equal}", f"{row.difference:.2g}", f"{row.overlap:.4f}")
+        made.add_row(row.signature, *figures)
+    screen.print_figures(made)

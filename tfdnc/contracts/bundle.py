@@ -1,0 +1,234 @@
+"""Bundles: the names of their files, and their signatures, every tensor and every signature declared once.
+
+Letters of shapes: B rows of a request, one per user, L columns of the histories, E items to leave out, K clusters, V
+user vectors, D embedding size, M the most results. Every tensor is batch-major, because TF Serving batches only those.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from tfdnc.contracts.schema import UNKNOWN_TIME
+
+BUNDLE_FORMAT = 1
+"""Version of the bundle layout below; a server refuses a bundle whose format it does not know."""
+
+MANIFEST_ASSET = "assets.extra/manifest.json"
+"""Inside a bundle version: config, data hash, metrics, library versions, `bundle_format`, index kind per cluster."""
+
+WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
+"""Inside a bundle version, a TFRecord file of `PredictionLog`, where TF Serving looks for the requests to replay."""
+
+MODEL_NAME = "tfdnc"
+"""Name under which a bundle is served unless told otherwise."""
+
+MAX_ROWS = 1024
+"""Most users in one request: a few bytes can ask for millions of cold starts, and memory grows with each."""
+
+SCORE_PAD = -1e30
+"""Score beyond `num_results`: finite, because REST answers are JSON."""
+
+BUNDLE_MERGE = -1.0
+"""Value of `alpha` and `joint_alpha` that asks for the merge the bundle was exported with."""
+
+HISTORY = "history"
+HISTORY_TIMES = "history_times"
+REQUEST_TIME = "request_time"
+NUM_CANDIDATES = "num_candidates"
+ALPHA = "alpha"
+JOINT_ALPHA = "joint_alpha"
+EXCLUDE = "exclude"
+CLUSTER_QUOTAS = "cluster_quotas"
+CLUSTER_MIN = "cluster_min"
+CLUSTER_MAX = "cluster_max"
+USER_EMBEDDINGS = "user_embeddings"
+INTENT = "intent"
+ITEM_IDS = "item_ids"
+SCORES = "scores"
+CLUSTER_IDS = "cluster_ids"
+NUM_RESULTS = "num_results"
+QUOTAS = "quotas"
+CLUSTER_NAMES = "cluster_names"
+
+PER_USER = ("B",)
+PER_EVENT = ("B", "L")
+PER_CLUSTER = ("B", "K or 1")
+EXCLUDED = ("B", "E")
+"""Shapes of inputs that say something of a user, of each event of a history, of each cluster, of items to leave out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One tensor of a signature.
+
+    Attributes:
+        name: Of the input or output.
+        dtype: TensorFlow's name of it; `string` is bytes in UTF-8.
+        shape: A letter per dimension.
+        neutral: Input: the value that says nothing and pads. Output: the value beyond `num_results`. None: there is
+            none, so a request must say it.
+        meaning: One sentence, for the documents.
+        argument: The argument of a client that the input carries, "" for one of the same name.
+        least: The least value that a request may carry, None for no bound.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[str, ...]
+    neutral: str | float | None
+    meaning: str
+    argument: str = ""
+    least: int | None = None
+
+    @property
+    def says(self) -> str:
+        """The argument of a client that the input carries."""
+        return self.argument or self.name
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The dtype of its arrays: text is held as objects."""
+        return np.dtype(object if self.dtype == "string" else self.dtype)
+
+    def blank(self, sizes: Mapping[str, int]) -> np.ndarray:
+        """Returns an array of neutral values; a letter without a size has size 1, which says nothing as well."""
+        if self.neutral is None:
+            raise ValueError(f"Expected a value for {self.name}, which has no neutral one.")
+        return np.full([sizes.get(letter, 1) for letter in self.shape], self.neutral, self.numpy_dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """Inputs in the order in which a graph takes them, and outputs."""
+
+    inputs: tuple[Row, ...]
+    outputs: tuple[Row, ...]
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return tuple(row.name for row in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return tuple(row.name for row in self.outputs)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether a model reads the history: the inputs that it reads beside the history belong to the signature."""
+        return INTENT in self.output_names
+
+
+_HISTORY = Row(
+    HISTORY,
+    "string",
+    PER_EVENT,
+    "",
+    "Raw item ids, oldest first; unknown ids are ignored. `search` only leaves these items out, `describe` only counts "
+    "the rows.",
+)
+_NUM_CANDIDATES = Row(NUM_CANDIDATES, "int32", PER_USER, None, "Results wanted, 1 to `export.max_candidates`.", least=1)
+_ALPHA = Row(
+    ALPHA,
+    "float32",
+    PER_USER,
+    BUNDLE_MERGE,
+    "Exponent of the quota merge from 0 up; negative: the merge that the bundle was exported with. `retrieve_joint` "
+    "reads it as `joint_alpha`.",
+)
+_JOINT_ALPHA = Row(
+    JOINT_ALPHA,
+    "float32",
+    PER_USER,
+    BUNDLE_MERGE,
+    "Exponent of p(cluster) in the joint merge from 0 up; negative: another merge.",
+)
+_EXCLUDE = Row(
+    EXCLUDE, "string", EXCLUDED, "", "Raw ids of items that must not come back; they say nothing about the user."
+)
+_CLUSTER_QUOTAS = Row(
+    CLUSTER_QUOTAS,
+    "float32",
+    PER_CLUSTER,
+    0,
+    "Weights from 0 up, of any scale, by which clusters share the list.",
+    least=0,
+)
+_CLUSTER_MIN = Row(
+    CLUSTER_MIN, "int32", PER_CLUSTER, 0, "Least results of a cluster, if it has as many; negative: no bound."
+)
+_CLUSTER_MAX = Row(CLUSTER_MAX, "int32", PER_CLUSTER, 0, "Most results of a cluster; negative: no bound.")
+_USER_EMBEDDINGS = Row(USER_EMBEDDINGS, "float32", ("B", "V", "D"), None, "User vectors.")
+_INTENT = Row(INTENT, "float32", ("B", "K"), None, "Probability that the next item is in the cluster.")
+
+TIMES = (
+    Row(
+        HISTORY_TIMES,
+        "int64",
+        PER_EVENT,
+        UNKNOWN_TIME,
+        "Time of each event of the history, from 0 up, in the unit of the log; -1: unknown, as are columns that are "
+        "missing.",
+        argument="times",
+    ),
+    Row(REQUEST_TIME, "int64", PER_USER, UNKNOWN_TIME, "Time of the request, in the same unit; -1: unknown."),
+)
+"""Inputs of a model that reads times. Columns of times that a history lacks are ignored: TF Serving's batching pads
+the two independently of each other."""
+
+_LIST = (
+    Row(ITEM_IDS, "string", ("B", "M"), "", "Raw ids of the results, best first."),
+    Row(SCORES, "float32", ("B", "M"), SCORE_PAD, "Merge keys, never increasing and always finite."),
+    Row(CLUSTER_IDS, "int32", ("B", "M"), -1, "The cluster that each result came from."),
+    Row(NUM_RESULTS, "int32", PER_USER, None, "Results in the row: `num_candidates`, unless fewer items are left."),
+    Row(QUOTAS, "int32", ("B", "K"), None, "Results that came from each cluster."),
+)
+_RETRIEVED = (*_LIST, _INTENT)
+_ASKED = (_HISTORY, _NUM_CANDIDATES, _ALPHA)
+
+SIGNATURES = {
+    "serving_default": Signature((_HISTORY,), _RETRIEVED),
+    "retrieve": Signature(_ASKED, _RETRIEVED),
+    "retrieve_joint": Signature((*_ASKED[:-1], dataclasses.replace(_ALPHA, argument=JOINT_ALPHA)), _RETRIEVED),
+    "retrieve_controlled": Signature(
+        (*_ASKED, _EXCLUDE, _CLUSTER_QUOTAS, _CLUSTER_MIN, _CLUSTER_MAX, _JOINT_ALPHA), _RETRIEVED
+    ),
+    "encode": Signature((_HISTORY,), (_USER_EMBEDDINGS, _INTENT)),
+    "search": Signature((_USER_EMBEDDINGS, _INTENT, *_ASKED, _JOINT_ALPHA), _LIST),
+    "describe": Signature(
+        (_HISTORY,), (Row(CLUSTER_NAMES, "string", ("B", "K"), None, "Names of the clusters, every row the same."),)
+    ),
+}
+"""Signature by name. Of those that make lists from histories a client takes the first that carries its arguments."""
+
+
+def signature(name: str, features: Iterable[Row] = ()) -> Signature:
+    """Returns a signature of the bundle of a model that reads `features` beside the histories, such as `TIMES`."""
+    declared = SIGNATURES[name]
+    return dataclasses.replace(declared, inputs=(*declared.inputs, *features)) if declared.encodes else declared
+
+
+def inputs_of(name: str, features: Iterable[Row] = ()) -> tuple[Row, ...]:
+    """Returns the inputs of a signature, with those of `features` where a model reads the history."""
+    return signature(name, features).inputs
+
+
+def suitable(asked: Iterable[str]) -> str:
+    """Returns the first signature that makes lists from histories and carries every argument of `asked`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    asked = set(asked)
+    for name, declared in SIGNATURES.items():
+        if declared.encodes and ITEM_IDS in declared.output_names and asked <= {row.says for row in declared.inputs}:
+            return name
+    raise ValueError(f"Expected arguments that one signature of a bundle carries, got {', '.join(sorted(asked))}.")
+
+
+def row_of(name: str) -> Row:
+    """Returns the first declaration of a tensor."""
+    rows = (row for declared in SIGNATURES.values() for row in (*declared.inputs, *declared.outputs))
+    return next(row for row in (*rows, *TIMES) if row.name == name)

@@ -1,0 +1,1 @@
+"""The daily life of a model: comparing versions of its bundle on new events."""

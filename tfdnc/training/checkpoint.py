@@ -1,0 +1,171 @@
+"""The checkpoint of a training: the tower's variables and a table of the items they are of.
+
+The table makes the weights readable by another run, whose items have other numbers and maybe other clusters.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfdnc.backend import tf
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.schema import (
+    CHECKPOINT_CLUSTERS,
+    CHECKPOINT_FEATURES,
+    CHECKPOINT_ITEM_SCHEMA,
+    CHECKPOINT_ITEMS,
+    WEIGHTS,
+)
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
+from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, feature_matrix
+from tfdnc.model.retriever import Retriever
+from tfdnc.model.tower import Tower
+
+_PREFIX, _SUFFIX = "tower/", "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's key in the file
+_EMBEDDINGS, _FEATURE_ROWS = "items/embeddings", "items/feature_rows"
+# What TensorFlow has for a file that is missing, damaged or of something else.
+_DAMAGE = (tf.errors.OpError, IndexError, ValueError, AssertionError)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a train station has learned, in NumPy; row i of what has N rows is of item `item_ids[i]`.
+
+    Attributes:
+        item_ids: `[N]` ids of the log.
+        clusters: `[N]` int32 cluster of each item.
+        cluster_names: `[K]`.
+        counts: `[N]` int64 training events; the embedding of an item with 0 was not trained where there are features.
+        embeddings: `[N, D]` float32, without the share of the features.
+        features: which features each item has; None for a model without.
+        feature_rows: `[F, D]` float32, one row per name of `features`; None likewise.
+        variables: all others by name, such as `encoder/task_embeddings`.
+    """
+
+    item_ids: list[str]
+    clusters: np.ndarray
+    cluster_names: list[str]
+    counts: np.ndarray
+    embeddings: np.ndarray
+    features: FeatureMatrix | None
+    feature_rows: np.ndarray | None
+    variables: dict[str, np.ndarray]
+
+    def rows(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Rows of these items, -1 for those that it does not know: int64 of the same length."""
+        return np.array([self._row_of.get(item, -1) for item in item_ids], np.int64)
+
+    @functools.cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {item: row for row, item in enumerate(self.item_ids)}
+
+    @functools.cached_property
+    def feature_share(self) -> np.ndarray:
+        """The share of the features in the item vectors, `[N, D]` float32; 0 for a model without."""
+        if self.features is None:
+            return np.zeros_like(self.embeddings)
+        return tf.sparse.sparse_dense_matmul(self.features.tensor(), self.feature_rows).numpy()
+
+    @property
+    def item_vectors(self) -> np.ndarray:
+        """Item vectors `[N, D]` as they are served: both together, and of untrained items the share of the features."""
+        if self.features is None:
+            return self.embeddings
+        return self.embeddings * (self.counts > 0)[:, None].astype(np.float32) + self.feature_share
+
+
+def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
+    """Writes the weights of a compiled model, what its optimiser remembers, and the table of its items.
+
+    With several workers every worker has to call it.
+
+    Args:
+        folder: of the train station.
+        model: the model.
+        items: the item table that it is trained on.
+    """
+    features = model.tower.items.features if isinstance(model.tower.items, FeaturedItems) else None
+    table = pa.table(
+        [items.item_ids, items.clusters, items.counts, features.lists() if features else [None] * len(items.item_ids)],
+        schema=CHECKPOINT_ITEM_SCHEMA.with_metadata(
+            {
+                CHECKPOINT_CLUSTERS: json.dumps(items.cluster_names),
+                CHECKPOINT_FEATURES: json.dumps(features.names if features else None),
+            }
+        ),
+    )
+    pq.write_table(table, folder / CHECKPOINT_ITEMS)
+    # Both are written after the same epoch, so that another run can go on where this one was.
+    checkpoint = tf.train.Checkpoint(tower=model.tower, optimizer=model.optimizer)
+    checkpoint.write(tensorflow_path(folder / WEIGHTS))
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Reads what a train station has learned, without its config.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of an earlier version.
+    """
+    try:
+        table = pq.read_table(folder / CHECKPOINT_ITEMS, schema=CHECKPOINT_ITEM_SCHEMA)
+        metadata = pq.read_schema(folder / CHECKPOINT_ITEMS).metadata
+        cluster_names, names = (json.loads(metadata[key]) for key in (CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES))
+        variables = _read_variables(folder)
+        embeddings, rows = variables.pop(_EMBEDDINGS), variables.pop(_FEATURE_ROWS, None)
+        counts = (len(embeddings), None if rows is None else len(rows))
+        if counts != (expected := (table.num_rows, None if names is None else len(names))):
+            raise ValueError(f"weights of {counts} items and features, a table of {expected}")
+    except (*_DAMAGE, OSError, pa.ArrowException, KeyError, TypeError) as error:
+        raise UserError(
+            f"Expected weights and their items, {WEIGHTS} and {CHECKPOINT_ITEMS}, in {folder}, could not read them: "
+            f"{error}. Train again."
+        ) from error
+    return Checkpoint(
+        item_ids=table["item_id"].to_pylist(),
+        clusters=table["cluster"].to_numpy(),
+        cluster_names=cluster_names,
+        counts=table["count"].to_numpy(),
+        embeddings=embeddings,
+        features=None if names is None else FeatureMatrix.of(table["features"].to_pylist(), names),
+        feature_rows=rows,
+        variables=variables,
+    )
+
+
+def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
+    """Returns the tower with the best weights of a finished train station, its item vectors plain embeddings.
+
+    Matrix products run in float32 whatever the training used: evaluation and serving then agree on every machine.
+
+    Raises:
+        UserError: the weights are damaged, or those of another model.
+    """
+    settings = config.train.model_copy(update={"precision": "float32"})
+    features = feature_matrix(items.features, items.counts) if config.model.item_features else None
+    tower = Tower.make(config.model, settings, items.offsets, config.seed, items.counts, features=features)
+    try:
+        status = tf.train.Checkpoint(tower=tower).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
+        status.assert_existing_objects_matched()
+    except _DAMAGE as error:
+        raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
+    return tower.served()
+
+
+def _read_variables(folder: Path) -> dict[str, np.ndarray]:
+    """Name -> value of the tower's variables; attributes that Python calls private are in the names like all others."""
+    reader = tf.train.load_checkpoint(tensorflow_path(folder / WEIGHTS))
+    keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(_PREFIX) and key.endswith(_SUFFIX)]
+    return {_name(key): reader.get_tensor(key) for key in sorted(keys)}
+
+
+def _name(key: str) -> str:
+    parts = key.removeprefix(_PREFIX).removesuffix(_SUFFIX).split("/")
+    return "/".join(part.lstrip("_") for part in parts)
