@@ -11,10 +11,11 @@ from readme import commands, follow, set_up
 from xdist.scheduler import LoadScopeScheduling
 
 LONGEST_FIRST = (
-    *("test_export", "test_methods", "test_benchmark_serving", "test_compare", "test_workers", "test_killed_jobs"),
-    *("test_train", "test_road", "test_features_road", "test_time_split_road", "test_benchmark"),
+    *("test_methods", "test_export", "test_retriever", "test_readme", "test_road", "test_compare", "test_train"),
+    *("test_benchmark_serving", "test_killed_jobs", "test_features_road", "test_workers", "test_evaluation"),
+    *("test_time_split_road", "test_serving_robustness", "test_benchmark"),
 )
-"""Files that take minutes: begun first, so that no core has one of them left at the end."""
+"""Files that take longest, by `--durations`: begun first, so that no core has one of them left at the end."""
 
 
 SHARES_README = ("tests/test_readme.py", "tests/test_times_road.py")

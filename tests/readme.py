@@ -14,15 +14,15 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 _SMALL = {
-    "cluster": {"dim": 16, "epochs": 5},
-    "model": {"dim": 16, "max_length": 16, "distance_bias": True},
+    "cluster": {"num_clusters": 4, "dim": 16, "epochs": 5},
+    "model": {"dim": 16, "blocks": 1, "max_length": 16, "distance_bias": True},
     "train": {"epochs": 4, "batch_tokens": 800, "learning_rate": 0.01, "warmup_steps": 10},
     "evaluate": {"candidates": [10, 20], "alphas": [1]},
     "export": {"num_candidates": 20, "max_candidates": 50},
 }
 """Settings added to README's config, so that a test has the time for it."""
 
-_USERS, _ITEMS, _GROUPS, _EVENTS = 200, 120, 10, 20
+_USERS, _ITEMS, _GROUPS, _EVENTS = 200, 120, 4, 20
 
 
 def commands() -> list[str]:

@@ -40,7 +40,14 @@ HOUSE = {
         *("tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine", "tfdnc.training"),
     },
     "tfdnc.benchmark": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
-    "tfdnc.load_test": {"tfdnc.backend", "tfdnc.export", "tfdnc.model"},
+    "tfdnc.load_test": {
+        "serving",
+        "serving.bundles",
+        "serving.messages",
+        "tfdnc.backend",
+        "tfdnc.export",
+        "tfdnc.model",
+    },
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from serving.bundles import recorded
+from tests.tfdnc.export.graph_ops import SCANN_OPS, foreign, ops_of
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.config import load_config
@@ -25,6 +26,7 @@ from tfdnc.contracts.features import TIME, model_features
 from tfdnc.contracts.items import read_items
 from tfdnc.export import users
 from tfdnc.export.module import RetrievalModule
+from tfdnc.model.encoders import USER_ENCODERS
 from tfdnc.pipeline.engine import read_manifest, run_station
 from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
 from tfdnc.retrieval.index import INDEXES
@@ -82,9 +84,7 @@ def small(path):
 
 METHODS = {path.stem: small(path) for path in CONFIGS}
 # What a loss has trained is exported like anything else, so one method for each tower and its surroundings is enough.
-EXPORTED = sorted(
-    {(c.model.encoder, c.cluster.method, c.examples.sampler): name for name, c in reversed(METHODS.items())}.values()
-)
+EXPORTED = sorted({(c.model.encoder, c.cluster.method): name for name, c in reversed(METHODS.items())}.values())
 LEARNING = [name for name, config in METHODS.items() if config.train.epochs]
 
 
@@ -209,6 +209,13 @@ def answers(exported, tmp_path_factory):
 @pytest.fixture(params=EXPORTED)
 def served(request, exported, answers):
     return SimpleNamespace(name=request.param, case=exported[request.param], answers=answers[request.param])
+
+
+def test_every_encoder_is_in_a_bundle_that_stock_tf_serving_has_the_kernels_for(exported):
+    assert {METHODS[name].model.encoder for name in exported} == set(USER_ENCODERS)
+    for name, case in exported.items():
+        lacking = foreign(ops_of(case.bundle))
+        assert lacking == (SCANN_OPS if METHODS[name].export.index == "scann" else set()), name
 
 
 def assert_same(found, expected):

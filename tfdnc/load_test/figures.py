@@ -26,7 +26,7 @@ def rates(measured: Sequence[dict]) -> list[dict]:
     """What every door does under every load.
 
     Args:
-        measured: of `serving.measure`.
+        measured: of `measurements.measure`.
 
     Returns:
         Per door and number of clients `door`, `clients`, `errors`, and medians over the rounds of `throughput`,
@@ -50,9 +50,9 @@ def figures(measured: Sequence[dict], load: dict | None, reloads: dict | None) -
     A comparison is made inside every round, whose measurements are neighbours in time, and its median is taken.
 
     Args:
-        measured: of `serving.measure`.
-        load: of `serving.long_load`, None if there was none.
-        reloads: of `serving.reloads`, None if there were none.
+        measured: of `measurements.measure`.
+        load: of `measurements.long_load`, None if there was none.
+        reloads: of `measurements.reloads`, None if there were none.
 
     Returns:
         `figure`, what it says; `value`, `lowest` and `highest` over the rounds; `wanted`, in words; and `reached`.

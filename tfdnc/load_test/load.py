@@ -30,7 +30,7 @@ class Load(Protocol):
         """Puts it under load by so many clients.
 
         Returns:
-            As `serving_client.closed_loop`, of all clients together, and the `seconds`.
+            As `client.closed_loop`, of all clients together, and the `seconds`.
 
         Raises:
             UserError: no request was answered.

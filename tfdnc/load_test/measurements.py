@@ -31,7 +31,7 @@ def measure(doors: Mapping[str, Load], counts: Sequence[int], rounds: int, secon
         seconds: of one measurement.
 
     Returns:
-        `door`, `clients` and `rounds`, the samples (see `serving_load.Load`), for every door and number of clients.
+        `door`, `clients` and `rounds`, the samples (see `load.Load`), for every door and number of clients.
     """
     samples = {(door, clients): [] for door in doors for clients in counts}
     for number in range(rounds):

@@ -19,13 +19,13 @@ NOTES = (
 
 
 def rate_cells(row: dict) -> tuple[str, ...]:
-    """One row of `serving_figures.rates` under `RATE_HEADERS`."""
+    """One row of `figures.rates` under `RATE_HEADERS`."""
     latencies = (f"{row[f'p{percent}']:.2f}" for percent in PERCENTILES)
     return (row["door"], str(row["clients"]), f"{row['throughput']:,.0f}", *latencies, f"{row['errors']:,}")
 
 
 def figure_cells(row: dict) -> tuple[str, ...]:
-    """One row of `serving_figures.figures` under `FIGURE_HEADERS`."""
+    """One row of `figures.figures` under `FIGURE_HEADERS`."""
     over_rounds = "" if row["lowest"] == row["highest"] else f"{row['lowest']:.3g} to {row['highest']:.3g}"
     reached = {True: "yes", False: "NO", None: ""}[row["reached"]]
     return (row["figure"], f"{row['value']:.3g}", over_rounds, row["wanted"], reached)
@@ -56,7 +56,7 @@ def write_pages(folder: Path, machine: dict[str, str], results: dict, notes: Seq
     Args:
         folder: made if it does not exist.
         machine: of `pages.describe_machine`.
-        results: `bundle`, what was served in words; `rates` and `figures`, of `serving_figures`; and all that they
+        results: `bundle`, what was served in words; `rates` and `figures`, of `figures`; and all that they
             were made from, for the JSON file.
         notes: sentences below the tables.
     """

@@ -124,7 +124,7 @@ name: {name}
 generate: {{users: 60, items: 40, groups: 3, mean_events: 12}}
 data: {{num_shards: 1}}
 cluster: {{method: {clusterer}, num_clusters: {clusters}, max_share: 0.9}}
-model: {{encoder: {encoder}, dim: 8, max_length: 10}}
+model: {{encoder: {encoder}, dim: 8, blocks: 1, max_length: 10}}
 train: {{loss: bce, batch_tokens: 200}}
 """
 

@@ -1,5 +1,6 @@
 """The serving benchmark: figures from samples by hand, its clients against a server of bytes, and the whole command."""
 
+import functools
 import json
 import threading
 import time
@@ -11,9 +12,11 @@ import pytest
 from serving.bundles.recorded import record
 from serving.server import running
 from tfdnc.benchmark import pages
+from tfdnc.cli import benchmark_serving
 from tfdnc.cli.main import main
 from tfdnc.contracts.errors import UserError
-from tfdnc.load_test import report
+from tfdnc.load_test import load as load_module
+from tfdnc.load_test import report, subjects
 from tfdnc.load_test.bundle import Size, make_bundle, make_histories
 from tfdnc.load_test.client import closed_loop
 from tfdnc.load_test.figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
@@ -176,7 +179,7 @@ class Echo(grpc.GenericRpcHandler):
 @pytest.fixture
 def echo(monkeypatch):
     """The handler of a server, and its address; loads on it count from their first request."""
-    monkeypatch.setattr("tfdnc.load_test.load.RAMP", 0.0)
+    monkeypatch.setattr(load_module, "RAMP", 0.0)
     handler = Echo()
     server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -246,11 +249,30 @@ def test_reloads_happen_under_load():
     assert reloaded["errors"] == {"NOT_FOUND: gone": 1}
 
 
-def test_the_command_measures_a_synthetic_bundle(tmp_path):
-    size = ["--items", "60", "--clusters", "3", "--dim", "8"]
-    load = ["--clients", "1", "--rounds", "1", "--round-seconds", "1", "--seconds", "1", "--reloads", "1"]
+SIZE = Size(items=60, clusters=3, dim=8, history_length=6, max_candidates=20, encoder="item_counts")
+"""The encoder with the smallest graph: each of six processes and loads of a bundle waits for TensorFlow to plan it."""
+
+
+@pytest.fixture(scope="module")
+def base_path(tmp_path_factory):
+    """A synthetic bundle, with recorded requests."""
+    folder = tmp_path_factory.mktemp("bundle")
+    version = make_bundle(SIZE, folder)
+    record(version, make_histories(SIZE, 3), num_candidates=20, max_candidates=20)
+    return folder
+
+
+def test_the_command_measures_a_synthetic_bundle(base_path, tmp_path, monkeypatch):
+    """All of it but the export, which `base_path` has seen."""
+    made = []
+    monkeypatch.setattr(benchmark_serving, "Size", functools.partial(Size, history_length=6, max_candidates=20))
+    monkeypatch.setattr(subjects, "make_bundle", lambda size, folder: made.append(size) or base_path / "1")
+    monkeypatch.setattr(load_module, "RAMP", 0.1)
+    size = ["--items", "60", "--clusters", "3", "--dim", "8", "--encoder", "item_counts"]
+    load = ["--clients", "1", "--rounds", "1", "--round-seconds", "0.5", "--seconds", "0.5", "--reloads", "1"]
     assert main(["benchmark", "serving", *size, *load, "--output", str(tmp_path)]) == 0
 
+    assert made == [SIZE]
     results = json.loads((tmp_path / "serving.json").read_text())
     doors = {row["door"]: row["errors"] for row in results["rates"]}
     assert doors == {IN_PROCESS: 0, GRPC: 0, BATCHING: 0, REST: 0}
@@ -259,14 +281,10 @@ def test_the_command_measures_a_synthetic_bundle(tmp_path):
     assert "60 items, 3 clusters" in (tmp_path / "serving.md").read_text()
 
 
-def test_the_command_measures_somebodys_server_with_recorded_requests(tmp_path):
-    size = Size(items=60, clusters=3, dim=8, history_length=6, max_candidates=20)
-    base_path = tmp_path / "bundle"
-    version = make_bundle(size, base_path)
-    record(version, make_histories(size, 3), num_candidates=20, max_candidates=20)
+def test_the_command_measures_somebodys_server_with_recorded_requests(base_path, tmp_path):
     with running(base_path, model_name="theirs") as server:
         target = ["--target", server.address, "--model-name", "theirs"]
-        load = ["--clients", "1", "--rounds", "1", "--round-seconds", "1"]
+        load = ["--clients", "1", "--rounds", "1", "--round-seconds", "0.5"]
         assert main(["benchmark", "serving", str(base_path), *target, *load, "--output", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "serving.json").read_text())
     assert [(row["door"], row["errors"]) for row in results["rates"]] == [(IN_PROCESS, 0), (GRPC, 0)]

@@ -28,8 +28,8 @@ EXPECTED_VECTORS = {"transformer": 1, "user_embedding": 1, "item_counts": 1, "mi
 DRAWING = ("sampled_softmax", "in_cluster_sampled_softmax", "gbce", "in_cluster_gbce")  # losses with their own draws
 
 
-def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS, dropout=0.1, counts=COUNTS, **train):
-    config = ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=dropout)
+def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS, dropout=0.1, counts=COUNTS, blocks=2, **train):
+    config = ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=dropout, blocks=blocks)
     # Fewer draws than a cluster, or the catalogue, has items: losses that can draw do.
     draws = 4 if loss.startswith("in_cluster") else 12
     settings = TrainConfig(loss=loss, precision="float32", num_negatives=draws, **train)
@@ -66,7 +66,7 @@ def histories(*rows):
 
 def learn_two_tastes(encoder, loss, steps=100):
     """Taste A walks 1 2 3 4 5, taste B walks 16 17 18 19 20; the next item is certain in either."""
-    model = make(encoder, loss)
+    model = make(encoder, loss, blocks=1)
     batch = batch_of([[1, 2, 3, 4, 5], [16, 17, 18, 19, 20]] * 4)
     step = tf.function(model.train_step)
     for _ in range(steps):
@@ -128,7 +128,7 @@ class TestEveryConditioning:
 
     def test_a_training_step_is_a_function_of_seed_and_step(self, encoder):
         def losses():
-            model = make(encoder)
+            model = make(encoder, blocks=1)
             return [float(model.train_step(batch_of(random_sequences(4)))["loss"]) for _ in range(3)]
 
         first = losses()

@@ -45,7 +45,7 @@ def make_config(**settings):
     return parse_config(
         {
             "name": "x",
-            "model": {"dim": 16, "max_length": 8},
+            "model": {"dim": 16, "max_length": 8, "blocks": 1},
             "train": {"epochs": 6, "batch_tokens": 80, "validate_every": 2, "warmup_steps": 5, **settings},
         }
     )
@@ -118,33 +118,12 @@ def test_the_losses_of_an_epoch_are_means_over_all_its_positions(tmp_path):
     assert set(epoch) == {"epoch", "loss", "retrieval_loss", "intent_loss", "cpu_seconds", "val_norm", "val_hits"}
 
 
-def test_two_trainings_end_with_the_same_bits(tmp_path):
-    run(tmp_path / "a")
-    run(tmp_path / "b")
-    for one, other in zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
-    run(tmp_path / "whole")
-    with pytest.raises(Killed):
-        run(tmp_path / "killed", validate=Validator(die_at=2))  # in the middle of epoch 4
-    resumed = Validator()
-    run(tmp_path / "killed", validate=resumed)
-    assert resumed.calls == 2  # epochs 4 and 6: the first three were not trained again
-    for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
-        np.testing.assert_array_equal(one, other)
-    whole, killed = (json.loads((tmp_path / name / HISTORY_FILE).read_text()) for name in ("whole", "killed"))
-    assert all(entry.pop("cpu_seconds") > 0 for entry in whole + killed)  # the one figure that differs
-    assert whole == killed
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:40])
-
-
-def invert(path):
-    path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted training, for tests that change nothing in it."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +133,32 @@ def killed(tmp_path_factory):
     with pytest.raises(Killed):
         run(folder, validate=Validator(die_at=2))
     return folder
+
+
+def test_two_trainings_end_with_the_same_bits(whole, tmp_path):
+    run(tmp_path)
+    for one, other in zip(weights(whole), weights(tmp_path), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(whole, killed, tmp_path):
+    folder, resumed = shutil.copytree(killed, tmp_path / "copy"), Validator()
+    run(folder, validate=resumed)
+    assert resumed.calls == 2  # epochs 4 and 6: the first three were not trained again
+    for one, other in zip(weights(whole), weights(folder), strict=True):
+        np.testing.assert_array_equal(one, other)
+    histories = [json.loads((each / HISTORY_FILE).read_text()) for each in (whole, folder)]
+    for history in histories:
+        assert all(entry.pop("cpu_seconds") > 0 for entry in history)  # the one figure that differs
+    assert histories[0] == histories[1]
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def invert(path):
+    path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
 
 
 @pytest.mark.parametrize("damage", [truncate, invert, Path.unlink])
@@ -238,13 +243,20 @@ def die(_):
     raise Killed
 
 
-@pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (2, 6), (3, 8), (None, 12)])
-def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(tmp_path, patience, epochs):
+@pytest.fixture(scope="module")
+def steps_per_epoch(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("one"), make_config(epochs=1))["steps"]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (3, 8), (None, 12)])
+def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(
+    tmp_path, patience, epochs, steps_per_epoch
+):
     figures = run(tmp_path, make_config(epochs=12, patience=patience), falling_after(1))
     assert (figures["epochs"], figures["best_epoch"], figures["stopped_early"]) == (epochs, 2, epochs < 12)
     said = f"stopped after epoch {epochs}: no better for {epochs - 2} epochs, best was 2"
     assert stations.TRAIN.headline(figures).endswith(said if epochs < 12 else "best epoch 2 of 12")
-    assert figures["steps"] == epochs * run(tmp_path / "one", make_config(epochs=1))["steps"]
+    assert figures["steps"] == epochs * steps_per_epoch
     assert len(json.loads((tmp_path / HISTORY_FILE).read_text())) == epochs
 
 
@@ -274,15 +286,14 @@ def test_a_training_that_diverges_is_refused(tmp_path):
     assert not (tmp_path / HISTORY_FILE).exists()
 
 
-def test_the_curves_for_tensorboard_have_the_names_and_epochs_of_the_history(tmp_path):
+def test_the_curves_for_tensorboard_have_the_names_and_epochs_of_the_history(whole):
     """The callback of Keras called the first epoch 0."""
-    run(tmp_path, make_config(epochs=3))
-    [file] = (tmp_path / "tensorboard").iterdir()
+    [file] = (whole / "tensorboard").iterdir()
     points = {}
     for raw in tf.data.TFRecordDataset(str(file)):
         event = tf.compat.v1.Event.FromString(raw.numpy())
         points |= {(value.tag, event.step): float(tf.make_ndarray(value.tensor)) for value in event.summary.value}
-    for entry in json.loads((tmp_path / HISTORY_FILE).read_text()):
+    for entry in json.loads((whole / HISTORY_FILE).read_text()):
         epoch = entry.pop("epoch")
         assert points.pop(("learning_rate", epoch)) > 0
         for name, value in entry.items():

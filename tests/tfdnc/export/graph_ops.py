@@ -1,0 +1,24 @@
+"""Operations in a SavedModel, and which of them a stock TensorFlow Serving has no kernel for."""
+
+import re
+from pathlib import Path
+
+from tfdnc.backend import tf
+
+SCANN_OPS = {"Scann>TensorsToScann", "Scann>ScannSearchBatched"}
+
+
+def ops_of(folder: Path) -> set[str]:
+    """Returns the operations of all graphs and functions of a SavedModel."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    graphs = [meta_graph.graph_def for meta_graph in proto.meta_graphs]
+    nodes = [graph.node for graph in graphs]
+    nodes += [function.node_def for graph in graphs for function in graph.library.function]
+    return {node.op for some in nodes for node in some}
+
+
+def foreign(ops: set[str]) -> set[str]:
+    """Returns those that stock TF Serving lacks: it has TensorFlow's own kernels, no Python, XLA or TPU behind them."""
+    return {op for op in ops if not hasattr(tf.raw_ops, op) or re.match("PyFunc|EagerPyFunc|Xla|TPU", op)}
