@@ -1,70 +1,34 @@
-"""`tfdnc benchmark serving`: a bundle in process, behind servers, under a long load and through reloads."""
+"""`tfdnc benchmark serving`: measures the speed of a bundle's answers, and the limits of its server."""
 
 import argparse
-import contextlib
-import shlex
 from pathlib import Path
 
-from tfdnc.benchmark import pages
-from tfdnc.cli import screen
-from tfdnc.cli.working import last_log_line
-from tfdnc.contracts.errors import UserError
-from tfdnc.load_test import report
-from tfdnc.load_test.benchmark import Plan, benchmark, benchmark_of_server
-from tfdnc.load_test.bundle import Size
-from tfdnc.load_test.subjects import recorded, synthetic
+from tfdnc.cli import shared_flags
+from tfdnc.cli.flag_types import count
+
+_PARTS = ["batching", "rest", "load", "reloads"]
 
 
-def benchmark_serving(arguments: argparse.Namespace) -> None:
-    """Measures a bundle, or somebody's server of it, and writes what it found."""
-    if arguments.target and not arguments.bundle:
-        raise UserError("Expected the bundle that --target serves, its recorded requests are what is sent: name it.")
-    with last_log_line("benchmark"):
-        results = _measure(arguments)
-    notes = [*report.NOTES, *report.describe(results["load"], results["reloads"])]
-    _show(arguments.output, results, notes)
-    report.write_pages(arguments.output, pages.describe_machine(_command(arguments)), results, notes)
-    screen.console.print(f"serving.md, .json and .png are in {arguments.output}", soft_wrap=True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the bundle or the shape of a synthetic one, the server, and the size of the measurement."""
+    parser.add_argument("bundle", type=Path, nargs="?", help="folder with numbered versions (default: a synthetic one)")
+    parser.add_argument("--target", metavar="HOST:PORT", help="measure this server of the bundle, and start none")
+    shared_flags.add_model_name(parser, "name that --target has for it")
+    parser.add_argument("--clients", type=count, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8")
+    parser.add_argument("--rounds", type=count, default=5, help="measurements of everything (default: 5)")
+    parser.add_argument("--round-seconds", type=float, default=3.0, help="of one measurement (default: 3)")
+    parser.add_argument("--seconds", type=float, default=300.0, help="of the long load (default: 300)")
+    parser.add_argument("--reloads", type=count, default=20, help="under load (default: 20)")
+    parser.add_argument("--without", nargs="+", default=[], choices=_PARTS, help="parts to leave out")
+    for name, default in (("items", 100_000), ("clusters", 15), ("dim", 64)):
+        parser.add_argument(f"--{name}", type=count, default=default, help="of a synthetic bundle (%(default)s)")
+    for name, choice in (("index", "exact"), ("encoder", "hadamard_per_position")):
+        parser.add_argument(f"--{name}", default=choice, help="of a synthetic bundle (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: benchmark)")
 
 
-def _measure(arguments: argparse.Namespace) -> dict:
-    plan = Plan(
-        clients=arguments.clients,
-        rounds=arguments.rounds,
-        round_seconds=arguments.round_seconds,
-        seconds=arguments.seconds,
-        reloads=arguments.reloads,
-        without=arguments.without,
-    )
-    size = Size(arguments.items, arguments.clusters, arguments.dim, index=arguments.index, encoder=arguments.encoder)
-    chosen = contextlib.nullcontext(recorded(arguments.bundle)) if arguments.bundle else synthetic(size)
-    with chosen as subject:
-        if arguments.target:
-            results = benchmark_of_server(subject, plan, arguments.target, arguments.model_name)
-        else:
-            results = benchmark(subject, plan)
-        return {"bundle": subject.description, **results}
+def run(arguments: argparse.Namespace) -> None:
+    """Measures, and writes tables and a plot."""
+    from tfdnc.cli.serving_results import benchmark_serving
 
-
-def _show(output: Path, results: dict, notes: list[str]) -> None:
-    screen.console.print(results["bundle"], soft_wrap=True)
-    for title, headers, cells, rows in (
-        ("Latency by load", report.RATE_HEADERS, report.rate_cells, results["rates"]),
-        ("Figures", report.FIGURE_HEADERS, report.figure_cells, results["figures"]),
-    ):
-        made = screen.table_of_figures(title, *headers)
-        for row in rows:
-            made.add_row(*cells(row))
-        screen.print_figures(made, output / "serving.md")
-    for note in notes:
-        screen.console.print(note, soft_wrap=True)
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    """The command again, but for where files lie and who was asked."""
-    words = ["tfdnc", "benchmark", "serving", *(["BUNDLE"] if arguments.bundle else [])]
-    words += ["--target", "HOST:PORT"] if arguments.target else []
-    sizes = [] if arguments.bundle else ["items", "clusters", "dim", "index", "encoder"]
-    for name in (*sizes, "rounds", "round_seconds", "seconds", "reloads"):
-        words += [f"--{name.replace('_', '-')}", f"{getattr(arguments, name)}"]
-    return shlex.join([*words, "--clients", *map(str, arguments.clients)])
+    benchmark_serving(arguments)

@@ -6,6 +6,7 @@ import sys
 from typing import Protocol
 
 from tfdnc.cli import (
+    benchmark_serving,
     benchmark_training,
     compare,
     diff,
@@ -16,7 +17,6 @@ from tfdnc.cli import (
     rollback,
     run,
     serve,
-    serving_benchmark,
     sweep,
     verify,
 )
@@ -49,7 +49,7 @@ _COMMANDS: dict[str, tuple[_Command, str]] = {
 
 _BENCHMARKS: dict[str, tuple[_Command, str]] = {
     "training": (benchmark_training, "measure how fast methods train, beside a baseline"),
-    "serving": (serving_benchmark, "measure how fast a bundle is answered from, and what a server bears"),
+    "serving": (benchmark_serving, "measure how fast a bundle is answered from, and what a server bears"),
 }
 
 

@@ -71,9 +71,9 @@ def query(arguments: argparse.Namespace) -> None:
 
 def _inputs_of(config: dict[str, Any]) -> tuple[Feature, ...]:
     """Returns the inputs of a bundle's model; other parts of its config may be of another release."""
-    data, model = ({key: config[section].get(key, {})} for section, key in (("data", "events"), ("model", "inputs")))
-    values = {"name": config["name"], "data": data, "model": model | {"times": config["model"]["times"]}}
-    return model_features(parse_config(values, "the bundle's manifest"))
+    data, model = config["data"].get("events", {}), config["model"].get("inputs", [])  # earlier releases had none
+    values = {"data": {"events": data}, "model": {"inputs": model, "times": config["model"]["times"]}}
+    return model_features(parse_config({"name": config["name"], **values}, "the bundle's manifest"))
 
 
 def _ask(client: RetrievalClient, user: User, features: Sequence[Feature], arguments: argparse.Namespace) -> Retrieval:
