@@ -53,7 +53,6 @@ class JsonFormat:
     numbers: frozenset[str] = frozenset()
     weight: str | None = None
 
-    quotes = "none"
     wanted = ()
 
     @property

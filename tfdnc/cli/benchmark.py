@@ -9,9 +9,9 @@ from tfdnc.benchmark.rates import find_baseline, rates, same_windows
 from tfdnc.benchmark.training import measure
 from tfdnc.cli import screen
 from tfdnc.cli.station_runs import run_stations
-from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.config import load_config
 from tfdnc.pipeline import stations
+from tfdnc.pipeline.working import last_log_line
 
 
 def benchmark_training(arguments: argparse.Namespace) -> None:

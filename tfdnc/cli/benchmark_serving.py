@@ -18,7 +18,6 @@ from serving.predict import bind_inputs, choose_outputs
 from serving.servable import Servable
 from tfdnc.benchmark import pages
 from tfdnc.cli import screen
-from tfdnc.cli.working import last_log_line
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.load_test import report
@@ -26,6 +25,7 @@ from tfdnc.load_test.figures import BATCHING, GRPC, IN_PROCESS, REST, figures, r
 from tfdnc.load_test.load import Load, Processes, Threads
 from tfdnc.load_test.measurements import RELOAD_CLIENTS, long_load, measure, reloads
 from tfdnc.load_test.server import ServerProcess
+from tfdnc.pipeline.working import last_log_line
 
 _USERS = 64
 _SIGNATURE = "retrieve"

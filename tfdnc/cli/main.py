@@ -12,11 +12,11 @@ from tfdnc.cli.cluster_flags import add_cluster_flags
 from tfdnc.cli.noise import quiet_libraries, set_up_logging
 from tfdnc.cli.station_runs import run_stations
 from tfdnc.cli.streams import lenient_streams
-from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import MODEL_NAME
 from tfdnc.contracts.station_names import StationName
+from tfdnc.pipeline.working import last_log_line
 
 _STATION_HELP = {
     StationName.GENERATE: "make a log with planted tastes (configs with a `generate` section)",

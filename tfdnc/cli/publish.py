@@ -11,8 +11,8 @@ from serving.bundles.publish import publish
 from serving.bundles.verify import Ask, Report, find_version, verify
 from serving.client import Tls
 from tfdnc.cli import screen
-from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline.working import last_log_line
 
 
 def verify_bundle(arguments: argparse.Namespace) -> None:

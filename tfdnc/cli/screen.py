@@ -27,10 +27,7 @@ def station_started(station: Station) -> None:
 
 def station_ended(station: Station, outcome: Outcome) -> None:
     """Shows the headline of a station, and how long it ran or why it did not have to."""
-    when = f"{outcome.seconds:.1f} s"
-    if outcome.skipped:
-        when = f"adopted from {outcome.adopted}" if outcome.adopted else "unchanged"
-    console.print(f"    {when:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
+    console.print(f"    {outcome.effort:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
 
 
 def table(title: str, *headers: str) -> Table:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of what is left out
@@ -11,6 +11,8 @@ Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Alpha = Finite
 Exponent = Annotated[float, Field(ge=-10, le=10)]  # of counts up to billions: their powers stay far from overflow
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Options = dict[str, JsonValue]
+"""Settings that a plug-in's implementation adds to a section; `Registry.register` says how it types them."""
 
 
 class Section(BaseModel):

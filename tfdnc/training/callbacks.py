@@ -1,6 +1,7 @@
 """What happens around the epochs of `model.fit`: cost, validation, best weights, resumable state, end, progress bar."""
 
 import json
+import logging
 import math
 import shutil
 import time
@@ -15,6 +16,8 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.training.team import Team
+
+_log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
 
@@ -210,14 +213,14 @@ class EarlyStop(keras.callbacks.Callback):
 
 
 def epoch_display(steps: int, first_epoch: int, epochs: int, objective: str) -> "ProgressBar | EpochLines":
-    """Returns a callback that shows the epochs: a bar on a terminal, a line each elsewhere."""
+    """Returns a callback that shows the epochs: a bar on a terminal, a log record each elsewhere."""
     if rich.get_console().is_terminal:
         return ProgressBar(steps, first_epoch, epochs, objective)
     return EpochLines(epochs, objective)
 
 
 class EpochLines(keras.callbacks.Callback):
-    """A line for every epoch: its mean losses, its validation figure if it was validated, and its seconds.
+    """A log record for every epoch: its mean losses, its validation figure if it was validated, and its seconds.
 
     Does nothing as a context manager.
     """
@@ -238,10 +241,10 @@ class EpochLines(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Prints the line."""
+        """Logs the line."""
         seconds = f"{time.monotonic() - self._began:.1f} s"
-        parts = [f"    epoch {epoch + 1}/{self._epochs}", _losses(logs), _validated(self._objective, logs), seconds]
-        rich.get_console().print("  ".join(filter(None, parts)), soft_wrap=True)
+        parts = [f"epoch {epoch + 1}/{self._epochs}", _losses(logs), _validated(self._objective, logs), seconds]
+        _log.info("  ".join(filter(None, parts)))
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -123,9 +123,7 @@ def assemble(
     """
     team = team or Team()
     settings = config.train
-    negatives = negative_source(config, items, records)
-    batches = TrainingBatches(records, negatives, settings, config.model.max_length, config.seed, team.place)
-    num_users = _agree(config, records, batches, team)
+    batches, num_users = make_batches(config, items, records, team)
     steps = settings.epochs * batches.steps_per_epoch
     schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
     features = feature_matrix(items.features, items.counts) if config.model.item_features else None
@@ -134,6 +132,20 @@ def assemble(
         model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
         team.strategy.run(_create_variables, args=(model, batches))
     return model, batches
+
+
+def make_batches(
+    config: ExperimentConfig, items: ItemTable, records: TrainingRecords, team: Team | None = None
+) -> tuple[TrainingBatches, int]:
+    """Returns the batches that an experiment trains on, as many for every worker, and the number of users of all.
+
+    Raises:
+        UserError: nobody has an event to predict, or workers do not belong together.
+    """
+    team = team or Team()
+    negatives = negative_source(config, items, records)
+    batches = TrainingBatches(records, negatives, config.train, config.model.max_length, config.seed, team.place)
+    return batches, _agree(config, records, batches, team)
 
 
 def _agree(config: ExperimentConfig, records: TrainingRecords, batches: TrainingBatches, team: Team) -> int:
