@@ -78,7 +78,11 @@ setup(
     ],
     python_requires=">=3.11,<3.14",  # numpy 2.4 starts at 3.11, scann's wheels end at 3.13
     packages=find_packages(include=["tfdnc*", "beam_jobs*", "serving*"]),
-    package_data={"tfdnc.page": ["templates/*"], "beam_jobs.engines": ["pom.xml"]},
+    package_data={
+        **{package: ["py.typed"] for package in ("tfdnc", "beam_jobs", "serving")},  # PEP 561: they carry types
+        "tfdnc.page": ["templates/*"],
+        "beam_jobs.engines": ["pom.xml"],
+    },
     install_requires=BASE,
     extras_require={"client": CLIENT, "jobs": JOBS, "serve": SERVE, "train": TRAIN, "all": TRAIN, "dev": DEV},
     entry_points={"console_scripts": ["tfdnc = tfdnc.cli.main:main"]},

@@ -13,7 +13,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.overrides import apply_overrides
 from tfdnc.contracts.plugins import PluginName, locate
 from tfdnc.contracts.schema import MAX_ROWS
-from tfdnc.contracts.section import Alpha, Exponent, Finite, Options, Positive, Rate, Section, Share, Sizes
+from tfdnc.contracts.section import NO_OPTIONS, Alpha, Exponent, Finite, Options, Positive, Rate, Section, Share, Sizes
 from tfdnc.contracts.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -49,7 +49,7 @@ class ClusterConfig(Section):
     workers: Positive = 1  # gensim is deterministic with one worker only
     rounds: Positive = 3  # spectral_kmeans: passes over the log
     previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
-    options: Options = Field({})  # of a plug-in's clusterer
+    options: Options = NO_OPTIONS  # of a plug-in's clusterer
 
     @model_validator(mode="after")
     def _previous_is_named_where_it_is_read(self) -> "ClusterConfig":
@@ -66,7 +66,7 @@ class ExamplesConfig(Section):
     negative_sets: Annotated[int, Field(ge=0)] | None = None  # in the records; null: as many as the training reads
     ratio: Share = 0.3  # mixed: share of in-cluster negatives
     popularity_exponent: Exponent = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
-    options: Options = Field({})  # of a plug-in's sampler
+    options: Options = NO_OPTIONS  # of a plug-in's sampler
 
     @property
     def recorded_negatives(self) -> int:
@@ -93,7 +93,7 @@ class ModelConfig(Section):
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # whether an item's vector adds up embeddings of its features (`data.items.features`)
     times: bool = False  # whether an item's token says how long after it the next event, or the request, came
-    options: Options = Field({})  # of a plug-in's encoder
+    options: Options = NO_OPTIONS  # of a plug-in's encoder
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelConfig":
@@ -127,7 +127,7 @@ class TrainConfig(Section):
     validate_every: Positive = 4  # epochs between validations; the best one is kept
     patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
-    options: Options = Field({})  # of a plug-in's loss
+    options: Options = NO_OPTIONS  # of a plug-in's loss
 
     @property
     def reads_negatives(self) -> bool:
@@ -147,7 +147,7 @@ class MergeConfig(Section):
     alpha: Alpha = 1.0  # p(cluster) ** alpha is what quotas follow, and joint multiplies by p(item | cluster)
     top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
     diversity: Finite = 0.0  # score: lambda, what every earlier result of its cluster costs
-    options: Options = Field({})  # of a plug-in's merge
+    options: Options = NO_OPTIONS  # of a plug-in's merge
 
 
 class EvaluateConfig(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from tfdnc.contracts.section import Options, Positive, Section, Share
+from tfdnc.contracts.section import NO_OPTIONS, Options, Positive, Section, Share
 from tfdnc.contracts.times import Instant, first_time_from
 
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
@@ -138,7 +138,7 @@ class DataConfig(Section):
     test_from: Instant | None = None  # time: from here on test
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
-    options: Options = Field({})  # of a plug-in's log format
+    options: Options = NO_OPTIONS  # of a plug-in's log format
 
     @field_validator("path", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tfdnc.contracts import plugins
-from tfdnc.contracts.config import dump_config, load_config
+from tfdnc.contracts.config import MergeConfig, dump_config, load_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.plugins import WithPlugins, import_plugins, source_digests
 from tfdnc.contracts.registry import Choice, Registry
@@ -181,6 +181,13 @@ class TestRegistry:
         Choice(encoders, "pool", {"size": 3}, "model.options").check()
         with pytest.raises(UserError, match=complaint):
             Choice(encoders, name, options, "model.options").check()
+
+
+def test_a_section_with_options_has_a_hash():
+    """Graphs of an evaluation are kept by the merge section that they belong to."""
+    one, same, other, none = (MergeConfig(options=options) for options in ({"a": [1]}, {"a": [1]}, {"a": [2]}, {}))
+    assert {one: 1}[same] == 1
+    assert len({one, same, other, none, MergeConfig()}) == 3
 
 
 def _function_of(module):
