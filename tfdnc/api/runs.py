@@ -84,7 +84,7 @@ class Run:
         config: the experiment, as the stations ran it.
     """
 
-    def __init__(self, folder: Path, config: ExperimentConfig):
+    def __init__(self, folder: Path, config: ExperimentConfig) -> None:
         self.folder = folder
         self.config = config
 

@@ -74,7 +74,7 @@ class WithPlugins:
         value: anything that `pickle` takes.
     """
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Any) -> None:
         self.value = value
 
     def __getstate__(self) -> tuple[list[str], bytes]:

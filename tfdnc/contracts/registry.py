@@ -29,7 +29,7 @@ class Registry(dict[str, T]):
         tfdnc.contracts.errors.UserError: Unknown merge 'jiont'; known: joint.
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
         self._options: dict[str, type[Section]] = {}

@@ -3,6 +3,7 @@
 Heavy libraries are imported by the stations that need them, when one of those is visited.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tfdnc.contracts import schema
@@ -154,7 +155,7 @@ def _log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
     return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
 
 
-def _sections(*names: str):
+def _sections(*names: str) -> Callable[[ExperimentConfig], dict]:
     """config -> the named sections; where files lie is no part of what a station makes of them."""
 
     def settings(config: ExperimentConfig) -> dict:

@@ -75,7 +75,7 @@ class _Printer(logging.Handler):
 class _Watcher(logging.Handler):
     """Adds up what records say is done of a step; one about another step, or about none, begins anew."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.INFO)
         self._step, self._done = None, 0
         self._parts: Counter[str] = Counter()
@@ -104,7 +104,7 @@ class _Watcher(logging.Handler):
 class _Line(_Watcher):
     """The line of a terminal, with a bar where there is a total."""
 
-    def __init__(self, shown: Progress, name: str):
+    def __init__(self, shown: Progress, name: str) -> None:
         super().__init__()
         self._shown = shown
         self._task = shown.add_task(f"{name} ...", total=None)
@@ -120,7 +120,7 @@ class _Line(_Watcher):
 class _Lines(_Watcher):
     """Lines that stay."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._next = time.monotonic() + LINE_SECONDS
 

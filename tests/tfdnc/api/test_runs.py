@@ -105,5 +105,5 @@ def test_what_a_run_has_not_made_is_refused_with_the_station_to_run_to(run, ask,
 
 
 def test_what_is_no_station_is_refused(run):
-    with pytest.raises(tfdnc.UserError, match="Expected a station among generate, prepare, .*, got 'tarin'"):
+    with pytest.raises(tfdnc.UserError, match=r"Expected a station among generate, prepare, .*, got 'tarin'"):
         run.figures("tarin")
