@@ -154,7 +154,7 @@ class Bundle:
 
 
 class _Client(RetrievalClient):
-    """The client over a channel that ends in this process, and has all the time of the world."""
+    """The client over a channel that ends in this process, without a time limit."""
 
     def __init__(self, servable: Servable):
         self._transport = _Transport(servable)
