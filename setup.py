@@ -63,7 +63,7 @@ DEV = [
 
 setup(
     name="tfdnc",
-    version=re.search(r'^__version__ = "(.+)"$', (ROOT / "tfdnc/__init__.py").read_text(), re.MULTILINE)[1],
+    version=re.search(r'^__version__ = "(.+)"$', (ROOT / "tfdnc/contracts/version.py").read_text(), re.MULTILINE)[1],
     description="Divide-and-conquer embedding-based retrieval: from an interaction log to a gRPC answer",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -79,7 +79,11 @@ setup(
     ],
     python_requires=">=3.11,<3.14",  # numpy 2.4 starts at 3.11, scann's wheels end at 3.13
     packages=find_packages(include=["tfdnc*", "beam_jobs*", "serving*"]),
-    package_data={"tfdnc.page": ["templates/*"], "beam_jobs.engines": ["pom.xml"]},
+    package_data={
+        **{package: ["py.typed"] for package in ("tfdnc", "beam_jobs", "serving")},  # PEP 561: they carry types
+        "tfdnc.page": ["templates/*"],
+        "beam_jobs.engines": ["pom.xml"],
+    },
     install_requires=BASE,
     extras_require={"client": CLIENT, "jobs": JOBS, "serve": SERVE, "train": TRAIN, "all": TRAIN, "dev": DEV},
     entry_points={"console_scripts": ["tfdnc = tfdnc.cli.main:main"]},

@@ -18,6 +18,7 @@ from beam_jobs.files import absolute, delete, exists, find_files, is_local, join
 from beam_jobs.pipeline import options_of
 from tfdnc.contracts.config import ExperimentConfig, load_config
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.plugins import import_plugins
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def run_command(
     output = absolute(flags.output)
     try:
         config = load_config(flags.config, flags.set)
+        import_plugins(config.plugins)
         with _local_folder(Path(output)) if is_local(output) else _empty_prefix(output) as folder:
             figures = job(flags, config, folder, runner_args)
             with whole_file(join(folder, FINISHED)) as stream:

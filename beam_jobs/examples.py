@@ -33,6 +33,7 @@ from tfdnc.contracts.config import ExamplesConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import WEIGHT, features_of_file
 from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
+from tfdnc.contracts.plugins import WithPlugins
 from tfdnc.contracts.shards import check_shards
 
 _log = logging.getLogger(__name__)
@@ -147,20 +148,26 @@ class EncodeShard(beam.DoFn):
     """Turns a sequence file into one shard of every split; gives the counts."""
 
     def __init__(self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int):
-        self._item_table, self._config, self._seed = item_table, config, seed
+        self._item_table, self._sent, self._seed = item_table, WithPlugins(config), seed
         self._output, self._num_shards = output, num_shards
 
     def setup(self):
         """Reads the item table; by its path, because a large one would be heavy as a side input."""
         self._table = read_item_table(self._item_table)
-        make_sampler = NEGATIVE_SAMPLERS.resolve(self._config.sampler)
-        self._sampler = make_sampler(self._table.offsets, self._table.counts, self._config)
+        config = self._sent.value
+        make_sampler = NEGATIVE_SAMPLERS.resolve(config.sampler)
+        self._sampler = make_sampler(self._table.offsets, self._table.counts, config)
 
     def process(self, element: Shard):
         """Yields the counts of one file."""
         shard, path, first_user = element
         splits, counts = encode_users(
-            _read_sequences(path), first_user, self._table, self._sampler, self._config.recorded_negatives, self._seed
+            _read_sequences(path),
+            first_user,
+            self._table,
+            self._sampler,
+            self._sent.value.recorded_negatives,
+            self._seed,
         )
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():

@@ -62,6 +62,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import log_features
+from tfdnc.contracts.plugins import WithPlugins
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def _build(
         pipeline
         | "Files" >> beam.Create(range(len(log.files)))
         | "SpreadFiles" >> beam.Reshuffle()  # cutting may read a file to its end, to see whether it has quotes
-        | "Cut" >> beam.FlatMap(cut_file, log, chunk_bytes)
+        | "Cut" >> beam.FlatMap(cut_file, WithPlugins(log), chunk_bytes)
         | "Spread" >> beam.Reshuffle()
         | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes)).with_outputs()
     )
@@ -214,8 +215,9 @@ def summarise(
     }
 
 
-def cut_file(number: int, log: Log, chunk_bytes: int) -> list[Piece]:
-    """Returns the pieces of one file of the log, in order."""
+def cut_file(number: int, sent: WithPlugins, chunk_bytes: int) -> list[Piece]:
+    """Returns the pieces of one file of the log that was `sent`, in order."""
+    log: Log = sent.value
     pieces = list(cut(log, number, chunk_bytes))
     _log.info("%s: %d pieces", log.names[number], len(pieces), extra=steps(reading=len(pieces)))
     return pieces
@@ -233,7 +235,7 @@ class ReadPiece(beam.DoFn):
     """
 
     def __init__(self, log: Log, num_buckets: int, chunk_bytes: int):
-        self._log, self._num_buckets, self._chunk_bytes = log, num_buckets, chunk_bytes
+        self._sent, self._num_buckets, self._chunk_bytes = WithPlugins(log), num_buckets, chunk_bytes
 
     def process(
         self, piece: Piece
@@ -244,8 +246,9 @@ class ReadPiece(beam.DoFn):
         | TaggedOutput[Literal["figures"], dict[str, int]]
     ]:
         """Yields the outputs of every block of the piece."""
-        name = self._log.names[piece.file]
-        for rows in read_piece(self._log, piece, self._chunk_bytes):
+        log: Log = self._sent.value
+        name = log.names[piece.file]
+        for rows in read_piece(log, piece, self._chunk_bytes):
             num_events, num_malformed = rows.events.num_rows, len(rows.malformed)
             _log.info(
                 "%s at %d: %d events, %d malformed rows",

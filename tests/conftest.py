@@ -18,7 +18,7 @@ LONGEST_FIRST = (
 """Files that take longest, by `--durations`: begun first, so that no core has one of them left at the end."""
 
 
-SHARES_README = ("tests/test_readme.py", "tests/test_times_road.py")
+SHARES_README = ("tests/test_readme.py", "tests/test_times_road.py", "tests/test_python_docs.py")
 """Files that read the one folder of `readme_folder`."""
 
 

@@ -12,7 +12,7 @@ CONTRACTS = "tfdnc.contracts"
 
 # Room -> the rooms it may import, beside itself and the contracts. A room is a folder, or a file beside the folders.
 HOUSE = {
-    "tfdnc": set(),
+    "tfdnc": {"tfdnc.api", "serving.client", "serving.messages", "serving.bundles"},
     "tfdnc.contracts": set(),
     "beam_jobs": {"beam_jobs.logs"},
     "beam_jobs.logs": {"beam_jobs"},
@@ -31,15 +31,23 @@ HOUSE = {
     "tfdnc.evaluation": {"tfdnc.backend", "tfdnc.model", "tfdnc.retrieval", "tfdnc.training"},
     "tfdnc.export": {"tfdnc.backend", "tfdnc.model", "tfdnc.retrieval", "tfdnc.training"},
     "tfdnc.pipeline": {
-        *("tfdnc", "tfdnc.datasets", "tfdnc.clustering", "tfdnc.training", "tfdnc.model", "tfdnc.retrieval"),
+        *("tfdnc.datasets", "tfdnc.clustering", "tfdnc.training", "tfdnc.model", "tfdnc.retrieval"),
         *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
     },
     "tfdnc.operations": {"beam_jobs", "serving.bundles"},
-    "tfdnc.comparison": {"tfdnc", "tfdnc.pipeline.engine"},
-    "tfdnc.page": {
-        *("tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine", "tfdnc.training"),
+    "tfdnc.api": {
+        "tfdnc.backend",
+        "tfdnc.model",
+        "tfdnc.training",
+        "tfdnc.evaluation",
+        "tfdnc.pipeline",
+        "serving.bundles",
     },
-    "tfdnc.benchmark": {"tfdnc", "tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
+    "tfdnc.comparison": {"tfdnc.pipeline.engine"},
+    "tfdnc.page": {
+        *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine", "tfdnc.training"),
+    },
+    "tfdnc.benchmark": {"tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
     "tfdnc.load_test": {
         "serving",
         "serving.bundles",

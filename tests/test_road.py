@@ -14,8 +14,10 @@ import grpc
 import numpy as np
 import pytest
 
+from serving.bundles.in_process import load_bundle
 from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
+from tfdnc.api.report import Report
 from tfdnc.cli.main import main
 from tfdnc.contracts import bundle as contract
 
@@ -155,6 +157,32 @@ def test_the_server_answers_what_the_evaluation_measured(run, server, report):
                 for target, answer in zip(records.targets, answers, strict=True)
             ]
             assert np.mean(hits) == pytest.approx(measured["recall@20"], abs=0.5 / len(hits))
+
+
+def test_a_bundle_in_process_answers_as_its_server(run, server, report):
+    """One client asks both; only the way to the graph differs."""
+    histories = [["5", "6", "7"], [], ["8"]] * 30  # in two parts
+    asked = [
+        {},
+        {"num_candidates": 7, "alpha": 1.0},
+        {"num_candidates": [7, 3, 9] * 30, "joint_alpha": 0.5, "exclude": [["9"], [], []] * 30},
+        {"num_candidates": 8, "minimum": {0: 0.5}, "maximum": {1: 1}},
+    ]
+    with load_bundle(run / "bundle") as bundle, RetrievalClient(server.address) as client:
+        for controls in asked:
+            for own, served in zip(
+                bundle.retrieve(histories, **controls), client.retrieve(histories, **controls), strict=True
+            ):
+                assert own.item_ids == served.item_ids
+                np.testing.assert_array_equal(own.quotas, served.quotas)
+                np.testing.assert_allclose(own.intent, served.intent, rtol=1e-5)
+        assert bundle.cluster_names() == client.cluster_names() == bundle.manifest["cluster_names"]
+        with pytest.raises(RetrievalError, match=r"Expected num_candidates in 1\.\.50") as refused:
+            bundle.retrieve([["5"]], num_candidates=51)
+        assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(RetrievalError, match="This model reads no times"):
+            bundle.retrieve([["5"]], num_candidates=5, times=[[1]], request_time=2)
+    assert set(report) == set(Report.__annotations__)
 
 
 def test_seen_items_do_not_come_back_and_unknown_ones_are_ignored(server):

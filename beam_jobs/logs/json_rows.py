@@ -57,7 +57,6 @@ class JsonFormat:
     numbers: frozenset[str] = frozenset()
     features: Mapping[Feature, str] = field(default_factory=dict)
 
-    quotes = "none"
     wanted = ()
 
     @property

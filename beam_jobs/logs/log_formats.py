@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 from beam_jobs.logs.csv_rows import UTF8_MARK, RowFormat
 from beam_jobs.logs.inputs import InputFile, find_beside, find_files, is_empty, open_bytes
@@ -16,6 +17,7 @@ from beam_jobs.logs.text_files import TextFile
 from tfdnc.contracts.data_config import DataConfig, Quotes
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, WEIGHT, Feature, log_features
+from tfdnc.contracts.registry import Registry
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
@@ -27,18 +29,52 @@ _FLAG = (r"^[01]?$", "neither blank, 0 nor 1")
 _NUMBER = (r"^(0|[1-9][0-9]*)?$", "neither blank nor a plain integer")
 
 
+class LogFormat(Protocol):
+    """The classes of the registry: which files a config means, and how one of them is read. Made without arguments."""
+
+    def find(self, config: DataConfig) -> list[InputFile]:
+        """Returns the files of the log, in the order in which their rows count.
+
+        Raises:
+            UserError: there is no such file.
+        """
+
+    def read(self, file: InputFile, config: DataConfig) -> LogFile:
+        """Returns one file that is not empty as a part of the log; it opens the file for its head at most.
+
+        The result is pickled for every worker that reads a span of it: a `TextFile` or `ParquetFile` with the rows of
+        the format, or a `LogFile` of another class.
+
+        Raises:
+            UserError: the file lacks a column, or cannot be read as the config says.
+        """
+
+
+LOG_FORMATS: Registry[type[LogFormat]] = Registry("log format")
+"""By `data.format`."""
+
+
+class NamedFiles:
+    """The part of a `LogFormat` that finds the files which `data.path` names: paths, globs and URLs."""
+
+    def find(self, config: DataConfig) -> list[InputFile]:
+        """See `LogFormat`."""
+        return find_files(config.locations, "data.path", config.format)
+
+
 def find_log(config: DataConfig) -> Log:
     """Returns the log of the config.
 
     Raises:
-        UserError: there is no such file, or one lacks a column or cannot be read as the config says.
+        UserError: the format is unknown, there is no such file, or one lacks a column or cannot be read as the config
+            says.
     """
+    log_format = LOG_FORMATS.resolve(config.format)()
     if not config.locations:
         raise UserError("Expected data.path to name the log, found no path in the config.")
-    find, read = _FORMATS[config.format]
-    source, found = ", ".join(config.locations), find(config)
+    source, found = ", ".join(config.locations), log_format.find(config)
     # A part of a log without a row has not even a header where it was written by Spark or cut by `split`.
-    files = [read(file, config) for file in found if not is_empty(file)]
+    files = [log_format.read(file, config) for file in found if not is_empty(file)]
     if not files:
         names = "an empty file" if len(found) == 1 else f"{len(found)} empty files"
         raise UserError(f"Expected events in {source}, found {names}.")
@@ -52,11 +88,6 @@ def folder_of(config: DataConfig) -> str:
             f"Expected data.path to be one folder for data.format {config.format}, found {len(config.locations)} paths."
         )
     return config.locations[0]
-
-
-def _find_named(config: DataConfig) -> list[InputFile]:
-    """Returns the files that `data.path` names."""
-    return find_files(config.locations, "data.path", config.format)
 
 
 def _find_movielens(config: DataConfig) -> list[InputFile]:
@@ -153,14 +184,31 @@ def _kuairand_file(file: InputFile, config: DataConfig) -> TextFile:
     return TextFile(file, row_format, data_start)
 
 
-_FORMATS: dict[str, tuple[Callable[[DataConfig], list[InputFile]], Callable[[InputFile, DataConfig], LogFile]]] = {
-    "movielens": (_find_movielens, _movielens_file),
-    "csv": (_find_named, _csv_file),
-    "jsonl": (_find_named, _json_lines_file),
-    "parquet": (_find_named, _parquet_file),
-    "kuairand": (_find_kuairand, _kuairand_file),
-}
-"""By `data.format`: which files a config means, and how one of them is read."""
+@LOG_FORMATS.register("csv")
+class _Csv(NamedFiles):
+    read = staticmethod(_csv_file)
+
+
+@LOG_FORMATS.register("jsonl")
+class _JsonLines(NamedFiles):
+    read = staticmethod(_json_lines_file)
+
+
+@LOG_FORMATS.register("parquet")
+class _Parquet(NamedFiles):
+    read = staticmethod(_parquet_file)
+
+
+@LOG_FORMATS.register("movielens")
+class _MovieLens:
+    find = staticmethod(_find_movielens)
+    read = staticmethod(_movielens_file)
+
+
+@LOG_FORMATS.register("kuairand")
+class _KuaiRand:
+    find = staticmethod(_find_kuairand)
+    read = staticmethod(_kuairand_file)
 
 
 def _column_names(config: DataConfig) -> dict[str, str]:

@@ -4,14 +4,38 @@ import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from beam_jobs.logs.csv_rows import RowFormat, parse_quoted
 from beam_jobs.logs.inputs import InputFile, open_bytes
-from beam_jobs.logs.json_rows import JsonFormat
-from beam_jobs.logs.log_rows import Rows
+from beam_jobs.logs.log_rows import Rows, Wanted
 
 _SEARCHED_BYTES = 1 << 24  # at once, for quotes
+
+
+class LineFormat(Protocol):
+    """The layout of rows that are lines; of all formats only that of CSV knows rows of several lines.
+
+    It is pickled for the workers, and should compare by its fields, as a frozen dataclass does.
+    """
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The properties that a well-formed row must have to count, () if every row counts."""
+
+    @property
+    def weight(self) -> object | None:
+        """The place of an event's weight in a row; None: the log has none."""
+
+    def parse(self, block: bytes, offset: int) -> Rows:
+        """Returns the rows of whole lines, each of them an event, filtered by a rule of `wanted`, or malformed.
+
+        `log_rows.check` makes them of columns: it checks ids, times and weights as for every other format.
+
+        Args:
+            block: lines; only the last one may lack its line end. Blank lines are no rows.
+            offset: bytes of the (decompressed) file before the block.
+        """
 
 
 @dataclass(frozen=True)
@@ -25,7 +49,7 @@ class TextFile:
     """
 
     file: InputFile
-    row_format: RowFormat | JsonFormat
+    row_format: LineFormat
     data_start: int = 0
 
     @property
@@ -39,7 +63,7 @@ class TextFile:
         A place in the middle of a gzip stream or of a quoted field cannot be told from a row's beginning; such a file
         is one span, which its worker streams.
         """
-        if self.file.compressed or (self.row_format.quotes != "none" and self._has_quote()):
+        if self.file.compressed or (self._quoted and self._has_quote()):
             yield self.data_start, None
             return
         for start in range(self.data_start, self.file.size, chunk_bytes):
@@ -72,11 +96,17 @@ class TextFile:
         """Yields blocks from the stream's position on; the slow parser takes over at the first quote."""
         offset = stream.tell()
         while block := stream.read(chunk_bytes) + stream.readline():
-            if self.row_format.quotes != "none" and b'"' in block:
-                yield from parse_quoted(itertools.chain(io.BytesIO(block), stream), offset, self.row_format)
+            if self._quoted and b'"' in block:
+                yield from parse_quoted(itertools.chain(io.BytesIO(block), stream), offset, self._quoted)
                 return
             yield self.row_format.parse(block, offset)
             offset += len(block)
+
+    @property
+    def _quoted(self) -> RowFormat | None:
+        """The layout of rows that may have quoted fields, and line ends in them; None where a row is a line."""
+        rows = self.row_format
+        return rows if isinstance(rows, RowFormat) and rows.quotes != "none" else None
 
     def _has_quote(self) -> bool:
         with open_bytes(self.file) as stream:

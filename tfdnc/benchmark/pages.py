@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tfdnc import __version__
+from tfdnc.contracts.version import __version__
 
 HEADERS = ("method", "seq/s", "ratio", "spread", "pos/s", "ratio", "to plain", "paper")
 """Titles of the columns, on the screen and in the Markdown file."""

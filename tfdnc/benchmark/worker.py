@@ -21,6 +21,7 @@ from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import training_features
 from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.contracts.plugins import import_plugins
 from tfdnc.contracts.station_names import StationName
 from tfdnc.training.records import read_training
 from tfdnc.training.train import assemble
@@ -143,6 +144,7 @@ def main() -> None:
     try:
         job = json.loads(sys.stdin.readline())
         config = parse_config(job["config"])
+        import_plugins(config.plugins)
         items = read_items(Path(job["run"]) / StationName.CLUSTER)
         trainer = Trainer(config, items, Path(job["run"]) / StationName.EXAMPLES, job["steps"])
         answer(describe(config, items, trainer))

@@ -11,9 +11,9 @@ from tfdnc.benchmark.training import measure
 from tfdnc.cli import screen, shared_flags
 from tfdnc.cli.flag_types import count
 from tfdnc.cli.station_runs import run_stations
-from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.config import load_config
 from tfdnc.pipeline import stations
+from tfdnc.pipeline.working import last_log_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tfdnc.cli import screen, shared_flags
 from tfdnc.cli.flag_types import count
-from tfdnc.cli.working import last_log_line
+from tfdnc.pipeline.working import last_log_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

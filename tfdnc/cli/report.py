@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from tfdnc.cli import screen
-from tfdnc.cli.working import last_log_line
+from tfdnc.pipeline.working import last_log_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

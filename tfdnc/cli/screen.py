@@ -28,10 +28,7 @@ def station_started(station: Station) -> None:
 
 def station_ended(station: Station, outcome: Outcome) -> None:
     """Shows the headline of a station, and its duration or the reason why it did not run."""
-    status = f"{outcome.seconds:.1f} s"
-    if outcome.skipped:
-        status = f"adopted from {outcome.adopted}" if outcome.adopted else "unchanged"
-    console.print(f"    {status:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
+    console.print(f"    {outcome.effort:>9}  {station.headline(outcome.figures)}", soft_wrap=True)
 
 
 def table(title: str, *headers: str) -> Table:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tfdnc.benchmark import pages
 from tfdnc.cli import screen
-from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.errors import UserError
 from tfdnc.load_test import report
 from tfdnc.load_test.benchmark import Plan, benchmark, benchmark_of_server
 from tfdnc.load_test.bundle import Size
 from tfdnc.load_test.subjects import recorded, synthetic
+from tfdnc.pipeline.working import last_log_line
 
 
 def benchmark_serving(arguments: argparse.Namespace) -> None:

@@ -10,8 +10,8 @@ from serving.bundles import replay
 from serving.bundles.verify import Ask, Report, verify
 from serving.client import Tls
 from tfdnc.cli import screen
-from tfdnc.cli.working import last_log_line
 from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline.working import last_log_line
 
 
 def server_of(arguments: argparse.Namespace) -> Ask:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tfdnc import __version__
 from tfdnc.comparison.grid import Experiment, Variant, expand
 from tfdnc.comparison.progress import clock
 from tfdnc.comparison.render import csv_text, json_tables, markdown, print_tables
 from tfdnc.comparison.results import Result, StationsOf, read_results
 from tfdnc.comparison.summary_table import Table
 from tfdnc.comparison.work import check, run_grid, show_failures
+from tfdnc.contracts.version import __version__
 
 
 @dataclass(frozen=True)

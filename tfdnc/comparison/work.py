@@ -15,6 +15,7 @@ from tfdnc.comparison.progress import LineLog, LiveTable
 from tfdnc.comparison.results import StationsOf, finished_stations
 from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
+from tfdnc.pipeline.engine import check_stations
 
 LOG = "compare.log"
 """File in the folder of a run: the output of its stations, when a grid ran them."""
@@ -26,8 +27,7 @@ def check(experiments: Sequence[Experiment], runs: Path, stations_of: StationsOf
     """Raises a `UserError` for a name in a config, or of a folder, that a station would refuse later."""
     for one in experiments:
         tensorflow_path(runs / one.name)
-        for station in stations_of(one.config):
-            station.check(one.config)
+        check_stations(stations_of(one.config), one.config)
 
 
 def run_grid(

@@ -1,5 +1,6 @@
 """The experiment config: typed sections read from YAML; unknown keys are refused, dotted overrides are applied."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,8 @@ from tfdnc.contracts.config_errors import explain
 from tfdnc.contracts.data_config import DataConfig, InputName
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.overrides import apply_overrides
-from tfdnc.contracts.section import Alpha, Exponent, Finite, Positive, Rate, Section, Share, Sizes
+from tfdnc.contracts.plugins import PluginName, locate
+from tfdnc.contracts.section import NO_OPTIONS, Alpha, Exponent, Finite, Options, Positive, Rate, Section, Share, Sizes
 from tfdnc.contracts.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -47,6 +49,7 @@ class ClusterConfig(Section):
     workers: Positive = 1  # gensim is deterministic with one worker only
     rounds: Positive = 3  # spectral_kmeans: passes over the log
     previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
+    options: Options = NO_OPTIONS  # of a plug-in's clusterer
 
     @model_validator(mode="after")
     def _previous_is_named_where_it_is_read(self) -> "ClusterConfig":
@@ -63,6 +66,7 @@ class ExamplesConfig(Section):
     negative_sets: Annotated[int, Field(ge=0)] | None = None  # in the records; null: as many as the training reads
     ratio: Share = 0.3  # mixed: share of in-cluster negatives
     popularity_exponent: Exponent = 0.0  # draw an item with probability ~ count ** exponent; 0 is uniform, Eq. 3
+    options: Options = NO_OPTIONS  # of a plug-in's sampler
 
     @property
     def recorded_negatives(self) -> int:
@@ -90,6 +94,7 @@ class ModelConfig(Section):
     item_features: bool = False  # whether an item's vector adds up embeddings of its features (`data.items.features`)
     times: bool = False  # whether an item's token says how long after it the next event, or the request, came
     inputs: tuple[InputName, ...] = ()  # of `data.events`: what a token says beside its item; the others cost nothing
+    options: Options = NO_OPTIONS  # of a plug-in's encoder
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelConfig":
@@ -124,6 +129,7 @@ class TrainConfig(Section):
     validate_every: Positive = 4  # epochs between validations; the best one is kept
     patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
+    options: Options = NO_OPTIONS  # of a plug-in's loss
 
     @property
     def reads_negatives(self) -> bool:
@@ -143,6 +149,7 @@ class MergeConfig(Section):
     alpha: Alpha = 1.0  # p(cluster) ** alpha is what quotas follow, and joint multiplies by p(item | cluster)
     top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
     diversity: Finite = 0.0  # score: lambda, what every earlier result of its cluster costs
+    options: Options = NO_OPTIONS  # of a plug-in's merge
 
 
 class EvaluateConfig(Section):
@@ -184,6 +191,8 @@ class ExperimentConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # also the name of the run's folder
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1  # TensorFlow keys dropout with int32
+    # Modules with encoders, losses, ... of the user's own, beside this file or on the Python path (docs/python.md).
+    plugins: tuple[PluginName, ...] = ()
     generate: GenerateConfig | None = None
     data: DataConfig = DataConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -226,16 +235,27 @@ class ExperimentConfig(Section):
         return self
 
 
-def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> ExperimentConfig:
-    """Reads a YAML config and applies `section.key=value` overrides (values are YAML).
+def load_config(path: str | Path, set: Sequence[str] = ()) -> ExperimentConfig:
+    """Reads a YAML config and applies overrides.
 
     A config may start with `extends: FILE`, relative to itself: it then holds only what differs from that one.
+
+    Args:
+        path: of the file.
+        set: overrides `section.key=value`, the value in YAML.
 
     Raises:
         UserError: the file is missing or not YAML, a key is given twice, here, in a file it extends or by two
             overrides, a key is unknown (the known ones are listed), a value has the wrong type.
     """
-    return parse_config(apply_overrides(_read(Path(path)), overrides), source=str(path))
+    path = Path(path)
+    values = apply_overrides(_read(path), set)
+    return parse_config(_with_places(values, path.parent), source=str(path))
+
+
+def _with_places(values: dict, folder: Path) -> dict:
+    """`values` of a config in this folder, with the folders of the plug-ins that lie beside it."""
+    return values | {"plugins": locate(values["plugins"], folder)} if "plugins" in values else values
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
@@ -248,6 +268,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
         raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
+    values = _with_places(values, path.parent)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -280,5 +301,11 @@ def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
 
 
 def dump_config(config: ExperimentConfig) -> str:
-    """Returns the resolved config, defaults included, as YAML that `load_config` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    """Returns the resolved config, defaults included, as YAML that `load_config` reads back.
+
+    What follows from other keys, as long as nothing else was asked for, stays open: an override of these still decides.
+    """
+    values = config.model_dump(mode="json")
+    if config.examples.negative_sets == config.train.negative_sets:
+        values["examples"]["negative_sets"] = None
+    return yaml.safe_dump(values, sort_keys=False)

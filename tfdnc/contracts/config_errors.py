@@ -1,6 +1,8 @@
 """What is said of a config that does not fit its sections: one sentence per place, from what pydantic reports."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfdnc.contracts.section import Section
 
@@ -8,7 +10,7 @@ _KIND = re.compile(r"constrained-\w+|literal\[.*\]|function-\w+\[.*\]|tuple\[.*\
 """What pydantic adds to the place of a value that may be of several kinds."""
 
 
-def explain(problems: list[dict], root: type[Section]) -> list[str]:
+def explain(problems: Sequence[Mapping[str, Any]], root: type[Section]) -> list[str]:
     """Returns one complaint per place: of a value that may be of several kinds, pydantic complains once for each.
 
     Args:
@@ -21,7 +23,7 @@ def explain(problems: list[dict], root: type[Section]) -> list[str]:
     return [_complaint(place, about, root) for place, about in of_place.items()]
 
 
-def _complaint(place, problems, root):
+def _complaint(place: tuple, problems: Sequence[Mapping[str, Any]], root: type[Section]) -> str:
     where = ".".join(map(str, place))
     if problems[0]["type"] == "extra_forbidden":
         known = ", ".join(sorted(_section_at(place[:-1], root).model_fields))
@@ -34,7 +36,7 @@ def _complaint(place, problems, root):
     return f"{where}: {said}{got}" if where else said
 
 
-def _sentence(problem):
+def _sentence(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "model_type":
         return "expected a section with keys"
     if problem["type"] == "value_error":
@@ -42,7 +44,7 @@ def _sentence(problem):
     return problem["msg"][:1].lower() + problem["msg"][1:]
 
 
-def _section_at(place, root):
+def _section_at(place: tuple, root: type[Section]) -> type[Section] | None:
     """The section that is there, None where a value is."""
     section = root
     for key in place:

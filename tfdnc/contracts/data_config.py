@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from tfdnc.contracts.section import Positive, Section, Share
+from tfdnc.contracts.section import NO_OPTIONS, Options, Positive, Section, Share
 from tfdnc.contracts.times import Instant, first_time_from
 
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "iso": 1_000_000}
@@ -109,10 +109,14 @@ class KuaiRandRows(Section):
     tab: Annotated[int, Field(ge=0)] | None = None  # the place in the app; none: all of them
 
 
-class DataConfig(Section):
-    """Where the log is and which of its rows count."""
+_NO_CSV = ("jsonl", "parquet", "movielens", "kuairand")
+"""Formats that do not read the keys about CSV; a plug-in's format may."""
 
-    format: Literal["csv", "jsonl", "parquet", "movielens", "kuairand"] = "csv"
+
+class DataConfig(Section):
+    """Where the log is and which of its rows count; `format` names an entry of the log-format registry."""
+
+    format: str = "csv"
     # csv, jsonl, parquet: files, by path, glob, URL, or a list of these; movielens: folder with ratings.dat (and
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
@@ -143,6 +147,7 @@ class DataConfig(Section):
     test_from: Instant | None = None  # time: from here on test
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
+    options: Options = NO_OPTIONS  # of a plug-in's log format
 
     @field_validator("path", mode="before")
     @classmethod
@@ -211,7 +216,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _keys_are_of_the_format(self) -> "DataConfig":
         for key in ("header", "separator", "quotes"):
-            if self.format != "csv" and getattr(self, key) != type(self).model_fields[key].default:
+            if self.format in _NO_CSV and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"expected {key} with format csv only, found it with format {self.format}")
         return self
 

@@ -33,7 +33,7 @@ class NegativeSampler(Protocol):
         config: parameters of the law.
     """
 
-    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig): ...
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None: ...
 
     def draw(
         self, generator: np.random.Generator, targets: np.ndarray, own: np.ndarray, num_negatives: int
@@ -78,7 +78,7 @@ class Pools:
         exponent: of the counts.
     """
 
-    def __init__(self, offsets: np.ndarray, counts: np.ndarray, exponent: float):
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, exponent: float) -> None:
         self._offsets, self._sizes = offsets[:-1], np.diff(offsets)
         self._pool_of_item = np.concatenate([[0], np.repeat(np.arange(len(self._sizes)), self._sizes)])
         drawable = (counts > 0) | (exponent == 0)  # a negative power of zero would be infinite
@@ -151,7 +151,7 @@ class Pools:
 class InClusterNegatives:
     """Eq. 3: the negatives of a target come from its own cluster."""
 
-    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig):
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None:
         self._clusters = Pools(offsets, counts, config.popularity_exponent)
 
     def draw(
@@ -167,7 +167,7 @@ class InClusterNegatives:
 class UniformNegatives:
     """SASRec: the negatives of a target come from all items."""
 
-    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig):
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None:
         self._anywhere = Pools(offsets[[0, -1]], counts, config.popularity_exponent)
 
     def draw(
@@ -183,7 +183,7 @@ class UniformNegatives:
 class MixedNegatives:
     """The paper's SASRec+: every negative is in-cluster with probability `ratio`, else from all items."""
 
-    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig):
+    def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None:
         self._ratio = config.ratio
         self._clusters = Pools(offsets, counts, config.popularity_exponent)
         self._anywhere = Pools(offsets[[0, -1]], counts, config.popularity_exponent)

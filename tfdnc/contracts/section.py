@@ -1,8 +1,9 @@
 """The base of every section of the config, and the types of values that several sections have."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of what is left out
@@ -11,6 +12,19 @@ Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Alpha = Finite
 Exponent = Annotated[float, Field(ge=-10, le=10)]  # of counts up to billions: their powers stay far from overflow
 Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class _Options(dict[str, Any]):
+    """A dict with a hash, because sections have one: nothing writes into either."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True))
+
+
+Options = Annotated[dict[str, JsonValue], AfterValidator(_Options)]
+"""Settings that a plug-in's implementation adds to a section; `Registry.register` says how it types them."""
+
+NO_OPTIONS = _Options()
 
 
 class Section(BaseModel):

@@ -9,10 +9,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tfdnc import __version__
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import RUN_CONFIG
 from tfdnc.contracts.station_names import StationName
+from tfdnc.contracts.version import __version__
 from tfdnc.page import curves, result_tables
 from tfdnc.page.chart import COLORS
 from tfdnc.page.clusters import clusterings

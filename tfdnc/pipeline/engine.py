@@ -16,13 +16,15 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfdnc import __version__
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.plugins import import_plugins, source_digests
+from tfdnc.contracts.registry import Choice
+from tfdnc.contracts.version import __version__
 from tfdnc.pipeline.fingerprint import RemoteFile, digest, digests_of
 
 MANIFEST = "manifest.json"
@@ -56,7 +58,9 @@ class Station:
         work: does the work and returns figures, JSON-serialisable.
         headline: figures -> the one line a person wants to see.
         files: config, run -> input files that no needed station wrote.
-        check: config -> raises a `UserError` for a name that `work` would stumble over, before any station works.
+        choices: config -> the names that `work` looks up in registries. Where one is a plug-in's, the result depends on
+            the source of the plug-ins.
+        check: config -> raises a `UserError` for what else `work` would stumble over, before any station works.
         resumes: whether `work` can continue in the unfinished `output` of a killed run.
         seeded: whether the result depends on the config's seed; runs that differ in nothing else share it if not.
         adopts: whether the result of another run with the same fingerprint is as good as an own one.
@@ -71,6 +75,7 @@ class Station:
     work: Callable[[Workplace], dict]
     headline: Callable[[dict], str]
     files: Callable[[ExperimentConfig, Path], list[Path | RemoteFile]] = field(default=lambda config, run: [])
+    choices: Callable[[ExperimentConfig], Sequence[Choice]] = field(default=lambda config: ())
     check: Callable[[ExperimentConfig], object] = field(default=lambda config: None)
     resumes: bool = False
     seeded: bool = True
@@ -93,6 +98,26 @@ class Outcome:
     seconds: float
     skipped: bool
     adopted: str | None = None
+
+    @property
+    def effort(self) -> str:
+        """The seconds of the work, or why there was none to do."""
+        if not self.skipped:
+            return f"{self.seconds:.1f} s"
+        return f"adopted from {self.adopted}" if self.adopted else "unchanged"
+
+
+def check_stations(stations: Sequence[Station], config: ExperimentConfig) -> None:
+    """Imports the plug-ins of a config, and looks at everything in it that a station would stumble over later.
+
+    Raises:
+        UserError: a plug-in cannot be imported, a name is unknown, or its options do not fit it.
+    """
+    import_plugins(config.plugins)
+    for station in stations:
+        for choice in station.choices(config):
+            choice.check()
+        station.check(config)
 
 
 def run_station(station: Station, config: ExperimentConfig, run: Path, force: bool = False) -> Outcome:
@@ -245,7 +270,9 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
         if manifest is None:
             raise UserError(f"Expected a finished {run / other.folder}, found none: run `tfdnc {other.name}` first.")
         needed[other.name] = manifest["fingerprint"]
+    plugins = _plugin_sources(station, config)
     return {
+        **({"plugins": plugins} if plugins else {}),
         "tfdnc": __version__,
         "format": station.format,
         "seed": config.seed if station.seeded else None,
@@ -253,6 +280,14 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
         "stations": needed,
         "files": digests_of(station.files(config, run)),
     }
+
+
+def _plugin_sources(station: Station, config: ExperimentConfig) -> dict[str, str]:
+    """Digests of the plug-ins where the station uses a name of theirs: of all, for one may import another."""
+    if not config.plugins:
+        return {}
+    import_plugins(config.plugins)
+    return source_digests(config.plugins) if any(choice.is_foreign for choice in station.choices(config)) else {}
 
 
 def _open_output(output: Path, fingerprint: str, keep: bool) -> None:

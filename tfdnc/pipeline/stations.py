@@ -3,14 +3,17 @@
 Heavy libraries are imported by the stations that need them, when one of those is visited.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, ExperimentConfig, dump_config
 from tfdnc.contracts.data_config import DataConfig, ItemFile
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import model_features, training_features
+from tfdnc.contracts.features import model_features
+from tfdnc.contracts.registry import Choice
 from tfdnc.contracts.station_names import StationName
+from tfdnc.pipeline import outputs
 from tfdnc.pipeline.engine import Station, Workplace, read_manifest, unfinished_folder
 from tfdnc.pipeline.fingerprint import RemoteFile
 
@@ -63,19 +66,17 @@ def _examples(place: Workplace) -> dict:
 
 
 def _train(place: Workplace) -> dict:
-    from tfdnc.contracts.items import read_items
     from tfdnc.evaluation.report import validation_objective, validator
-    from tfdnc.training.records import read_held_out, read_training
     from tfdnc.training.team import Team
     from tfdnc.training.train import train
     from tfdnc.training.workers import this_place
 
     team = Team(this_place())
-    config, examples = place.config, place.run / EXAMPLES.folder
-    _refuse_times_below_0(config, read_manifest(place.run / PREPARE.folder)["figures"])  # prepared without model.times
-    items = read_items(place.run / CLUSTER.folder)
-    validate = validator(config, read_held_out(examples / schema.VALIDATION, model_features(config)))
-    records = read_training(examples / schema.TRAIN, team.place, training_features(config))
+    config, run = place.config, place.run
+    _refuse_times_below_0(config, read_manifest(run / PREPARE.folder)["figures"])  # prepared without model.times
+    items = outputs.item_table(run)
+    validate = validator(config, outputs.held_out_records(config, run, schema.VALIDATION))
+    records = outputs.training_records(config, run, team.place)
     common = unfinished_folder(TRAIN, place.run)
     return train(config, items, records, validate, validation_objective(config), place.output, team, common)
 
@@ -84,15 +85,12 @@ def _evaluate(place: Workplace) -> dict:
     from tfdnc.contracts.items import read_items
     from tfdnc.evaluation.plot import plot_alpha_curve
     from tfdnc.evaluation.report import evaluate, write_report
-    from tfdnc.training.checkpoint import load_trained
-    from tfdnc.training.records import read_held_out
 
-    config, examples = place.config, place.run / EXAMPLES.folder
-    items = read_items(place.run / CLUSTER.folder)
-    judge = read_items(place.run / JUDGE.folder) if config.evaluate.judge else None
-    model = load_trained(config, items, place.run / TRAIN.folder)
-    splits = (schema.TEST, schema.VALIDATION)
-    test, validation = (read_held_out(examples / split, model_features(config)) for split in splits)
+    config, run = place.config, place.run
+    items = outputs.item_table(run)
+    judge = read_items(run / JUDGE.folder) if config.evaluate.judge else None
+    model = outputs.trained_tower(config, run, items)
+    test, validation = (outputs.held_out_records(config, run, split) for split in (schema.TEST, schema.VALIDATION))
     report = evaluate(config, model, items, test, validation, judge)
     write_report(report, place.output)
     plot_alpha_curve(report, place.output)
@@ -101,18 +99,15 @@ def _evaluate(place: Workplace) -> dict:
 
 def _export(place: Workplace) -> dict:
     from serving.bundles.recorded import record, recorded_vectors
-    from tfdnc.contracts.items import read_items
     from tfdnc.export.bundle import export_bundle
     from tfdnc.export.cold_start import cold_start_vectors
     from tfdnc.export.histories import sample_by_length, sample_histories
     from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
-    from tfdnc.training.checkpoint import load_trained
-    from tfdnc.training.records import read_held_out
 
     config, run = place.config, place.run
-    items = read_items(run / CLUSTER.folder)
-    model = load_trained(config, items, run / TRAIN.folder)
-    histories = read_held_out(run / EXAMPLES.folder / schema.VALIDATION, model_features(config))
+    items = outputs.item_table(run)
+    model = outputs.trained_tower(config, run, items)
+    histories = outputs.held_out_records(config, run, schema.VALIDATION)
     vectors = cold_start_vectors(model, histories)
     prepared = read_manifest(run / PREPARE.folder)
     extra = {
@@ -168,15 +163,22 @@ def _log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
     return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
 
 
-def _sections(*names: str):
+def _sections(*names: str) -> Callable[[ExperimentConfig], dict]:
     """config -> the named sections; where files lie is no part of what a station makes of them."""
 
     def settings(config: ExperimentConfig) -> dict:
         unused = {} if config.data.format == "kuairand" else {"kuairand": True}  # what another format does not read
         exclude = {"data": {"path": True, "items": {"path"}, **unused}, "cluster": {"previous"}}
-        return config.model_dump(mode="json", include=set(names), exclude=exclude)
+        dumped = config.model_dump(mode="json", include=set(names), exclude=exclude)
+        return _without_empty_options(dumped)
 
     return settings
+
+
+def _without_empty_options(settings: dict) -> dict:
+    """Settings, section in section, without options that are not there: they say nothing, as before there were any."""
+    said = {key: value for key, value in settings.items() if (key, value) != ("options", {})}
+    return {key: _without_empty_options(value) if isinstance(value, dict) else value for key, value in said.items()}
 
 
 def _train_settings(config: ExperimentConfig) -> dict:
@@ -185,10 +187,16 @@ def _train_settings(config: ExperimentConfig) -> dict:
     return _sections("model", "train", "merge")(config) | {"candidates": sizes}
 
 
-def _check_cluster(config: ExperimentConfig) -> None:
+def _prepare_choices(config: ExperimentConfig) -> list[Choice]:
+    from beam_jobs.logs.log_formats import LOG_FORMATS
+
+    return [Choice(LOG_FORMATS, config.data.format, config.data.options, "data.options")]
+
+
+def _clusterer(config: ClusterConfig, section: str) -> list[Choice]:
     from tfdnc.clustering import CLUSTERERS
 
-    CLUSTERERS.resolve(config.cluster.method)
+    return [Choice(CLUSTERERS, config.method, config.options, f"{section}.options")]
 
 
 def _item_table_before(config: ClusterConfig, run: Path) -> list[Path]:
@@ -205,40 +213,46 @@ def _item_table_before(config: ClusterConfig, run: Path) -> list[Path]:
 
 def _judge_settings(config: ExperimentConfig) -> dict:
     """What a cluster station with the judge's config has, so that both have one fingerprint and one result."""
-    return {"cluster": config.evaluate.judge.model_dump(mode="json", exclude={"previous"})}
+    judge = config.evaluate.judge.model_dump(mode="json", exclude={"previous"})
+    return {"cluster": _without_empty_options(judge)}
 
 
 def _check_judge(config: ExperimentConfig) -> None:
-    from tfdnc.clustering import CLUSTERERS
     from tfdnc.evaluation.judge import refusal
 
-    CLUSTERERS.resolve(config.evaluate.judge.method)
     if config.cluster.method != "single" and config.cluster.num_clusters > 1:  # said before the training, not after it
         raise UserError(refusal(config.cluster.num_clusters))
 
 
-def _check_examples(config: ExperimentConfig) -> None:
+def _examples_choices(config: ExperimentConfig) -> list[Choice]:
     from tfdnc.contracts.negative_sampling import NEGATIVE_SAMPLERS
 
-    NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
+    return [Choice(NEGATIVE_SAMPLERS, config.examples.sampler, config.examples.options, "examples.options")]
 
 
-def _check_train(config: ExperimentConfig) -> None:
+def _train_choices(config: ExperimentConfig) -> list[Choice]:
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
-    from tfdnc.retrieval.merge import MERGES
     from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 
-    USER_ENCODERS.resolve(config.model.encoder)
-    LOSSES.resolve(config.train.loss)
-    NEGATIVE_SOURCES.resolve(config.train.negatives)
-    MERGES.resolve(config.merge.method)
+    return [
+        Choice(USER_ENCODERS, config.model.encoder, config.model.options, "model.options"),
+        Choice(LOSSES, config.train.loss, config.train.options, "train.options"),
+        Choice(NEGATIVE_SOURCES, config.train.negatives),
+        *_merge_choices(config),
+    ]
 
 
-def _check_export(config: ExperimentConfig) -> None:
+def _merge_choices(config: ExperimentConfig) -> list[Choice]:
+    from tfdnc.retrieval.merge import MERGES
+
+    return [Choice(MERGES, config.merge.method, config.merge.options, "merge.options")]
+
+
+def _export_choices(config: ExperimentConfig) -> list[Choice]:
     from tfdnc.retrieval.index import INDEXES
 
-    INDEXES.resolve(config.export.index)
+    return [*_merge_choices(config), Choice(INDEXES, config.export.index)]
 
 
 def _prepared(figures: dict) -> str:
@@ -297,6 +311,7 @@ PREPARE = Station(
     needs=(),
     settings=_sections("data"),
     work=_prepare,
+    choices=_prepare_choices,
     headline=_prepared,
     files=_log_files,
     seeded=False,
@@ -308,7 +323,7 @@ CLUSTER = Station(
     settings=_sections("cluster"),
     files=lambda config, run: _item_table_before(config.cluster, run),
     work=_cluster,
-    check=_check_cluster,
+    choices=lambda config: _clusterer(config.cluster, "cluster"),
     headline=_clusters_headline,
 )
 JUDGE = Station(
@@ -318,6 +333,7 @@ JUDGE = Station(
     settings=_judge_settings,
     files=lambda config, run: _item_table_before(config.evaluate.judge, run),
     work=_judge,
+    choices=lambda config: _clusterer(config.evaluate.judge, "evaluate.judge"),
     check=_check_judge,
     headline=_clusters_headline,
 )
@@ -327,7 +343,7 @@ EXAMPLES = Station(
     needs=(PREPARE, CLUSTER),
     settings=_sections("examples"),
     work=_examples,
-    check=_check_examples,
+    choices=_examples_choices,
     headline=_examples_headline,
 )
 TRAIN = Station(
@@ -336,7 +352,7 @@ TRAIN = Station(
     needs=(EXAMPLES,),
     settings=_train_settings,
     work=_train,
-    check=_check_train,
+    choices=_train_choices,
     headline=_trained,
     resumes=True,
     format=2,
@@ -347,6 +363,7 @@ EVALUATE = Station(
     needs=(TRAIN,),
     settings=_sections("merge", "evaluate"),
     work=_evaluate,
+    choices=_merge_choices,
     headline=lambda f: ", ".join(
         f"{name} {value:.4f}" for name, value in f["merge"].items() if name.startswith("recall")
     ),
@@ -357,7 +374,7 @@ EXPORT = Station(
     needs=(TRAIN,),  # the figures of EVALUATE are told where they are there, and make no other bundle
     settings=_sections("merge", "export"),
     work=_export,
-    check=_check_export,
+    choices=_export_choices,
     headline=lambda f: f"version {f['version']}, {f['megabytes']:.1f} MB, index {f['index']}",
     adopts=False,  # the version number counts this run's exports, and the bundle names its config
 )

@@ -1,6 +1,7 @@
 """Callbacks around the epochs of `model.fit`: cost, validation, best weights, resumable state, end."""
 
 import json
+import logging
 import math
 import shutil
 import time
@@ -13,6 +14,8 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.model.tower import Tower
 from tfdnc.training.team import Team
+
+_log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
 

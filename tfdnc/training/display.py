@@ -1,5 +1,6 @@
-"""The epochs of a training on the screen: a bar on a terminal, a line each elsewhere."""
+"""The epochs of a training on the screen: a bar on a terminal, a log record each elsewhere."""
 
+import logging
 import time
 
 import rich
@@ -8,16 +9,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from tfdnc.backend import keras
 from tfdnc.training.callbacks import Logs
 
+_log = logging.getLogger(__name__)
+
 
 def epoch_display(steps: int, first_epoch: int, epochs: int, objective: str) -> "ProgressBar | EpochLines":
-    """Returns a callback that shows the epochs: a bar on a terminal, a line each elsewhere."""
+    """Returns a callback that shows the epochs: a bar on a terminal, a log record each elsewhere."""
     if rich.get_console().is_terminal:
         return ProgressBar(steps, first_epoch, epochs, objective)
     return EpochLines(epochs, objective)
 
 
 class EpochLines(keras.callbacks.Callback):
-    """A line for every epoch: its mean losses, its validation figure if it was validated, and its seconds.
+    """A log record for every epoch: its mean losses, its validation figure if it was validated, and its seconds.
 
     Does nothing as a context manager.
     """
@@ -38,10 +41,10 @@ class EpochLines(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Prints the line."""
+        """Logs the line."""
         seconds = f"{time.monotonic() - self._began:.1f} s"
-        parts = [f"    epoch {epoch + 1}/{self._epochs}", _losses(logs), _validated(self._objective, logs), seconds]
-        rich.get_console().print("  ".join(filter(None, parts)), soft_wrap=True)
+        parts = [f"epoch {epoch + 1}/{self._epochs}", _losses(logs), _validated(self._objective, logs), seconds]
+        _log.info("  ".join(filter(None, parts)))
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -129,9 +129,7 @@ def assemble(
     """
     team = team or Team()
     settings = config.train
-    negatives = negative_source(config, items, records)
-    batches = TrainingBatches(records, negatives, settings, config.model.max_length, config.seed, team.place)
-    num_users = _agree(config, records, batches, team)
+    batches, num_users = make_batches(config, items, records, team)
     steps = settings.epochs * batches.steps_per_epoch
     schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
     features = feature_matrix(items.features, items.counts) if config.model.item_features else None
@@ -150,6 +148,20 @@ def assemble(
 def _moments(records: TrainingRecords, team: Team, feature: Feature) -> np.ndarray:
     """Count, mean and squared differences `[3]` of the known values of an input, in the shards of all workers."""
     return pool_moments(team.everybodys(moments_of(records.features[feature.key]).tolist()))
+
+
+def make_batches(
+    config: ExperimentConfig, items: ItemTable, records: TrainingRecords, team: Team | None = None
+) -> tuple[TrainingBatches, int]:
+    """Returns the batches that an experiment trains on, as many for every worker, and the number of users of all.
+
+    Raises:
+        UserError: nobody has an event to predict, or workers do not belong together.
+    """
+    team = team or Team()
+    negatives = negative_source(config, items, records)
+    batches = TrainingBatches(records, negatives, config.train, config.model.max_length, config.seed, team.place)
+    return batches, _agree(config, records, batches, team)
 
 
 def _agree(config: ExperimentConfig, records: TrainingRecords, batches: TrainingBatches, team: Team) -> int:

@@ -14,7 +14,7 @@ def script(work, *flags):
     code = f"""
 import logging, os, sys, time, warnings
 from tfdnc.cli import fetch, main, screen
-from tfdnc.cli.working import last_log_line
+from tfdnc.pipeline.working import last_log_line
 def work(arguments):
 {lines}
 fetch.run = work

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from beam_jobs.progress import progress, steps
-from tfdnc.cli import screen, working
+from tfdnc.cli import screen
 from tfdnc.contracts.narrow import drop_columns
+from tfdnc.pipeline import working
 from tfdnc.pipeline.engine import Outcome, Station
 
 SIZES = (10, 20, 50, 100)
@@ -141,7 +142,8 @@ def watched(monkeypatch):
             shown.append(self)
 
     monkeypatch.setattr(working, "Progress", Progress)
-    monkeypatch.setattr(screen, "console", Console(file=io.StringIO(), force_terminal=True, width=100, markup=False))
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100, markup=False)
+    monkeypatch.setattr("rich.get_console", lambda: terminal)
     with working.last_log_line("prepare"):
 
         def line():
@@ -176,7 +178,8 @@ def test_parts_of_a_step_add_up_beside_what_was_announced(watched):
 def test_without_a_terminal_a_job_leaves_a_line_now_and_then(monkeypatch, pause, lines):
     """A cron job showed nothing but empty lines until a station was done."""
     output = io.StringIO()
-    monkeypatch.setattr(screen, "console", Console(file=output, width=100))
+    file = Console(file=output, width=100)
+    monkeypatch.setattr("rich.get_console", lambda: file)
     monkeypatch.setattr(working, "LINE_SECONDS", pause)
     log = logging.getLogger("beam_jobs.sequences")
     with working.last_log_line("prepare"):

@@ -323,3 +323,10 @@ class TestNegativeSets:
         values = {"examples": {"negative_sets": 0}, "train": {"loss": "bce", "negatives": "records"}}
         with pytest.raises(UserError, match=r"negative_sets of 1 or more, train\.negatives records reads them"):
             parse_config({"name": "x", **values})
+
+    def test_what_a_run_was_made_with_takes_another_source_on_top(self, tmp_path):
+        """The resolved config said `negative_sets: 0`, which no source that reads the records goes with."""
+        config = parse_config({"name": "x", "train": {"loss": "bce"}})
+        (tmp_path / "config.yaml").write_text(dump_config(config))
+        assert load_config(tmp_path / "config.yaml") == config
+        assert load_config(tmp_path / "config.yaml", ["train.negatives=records"]).examples.negative_sets == 1

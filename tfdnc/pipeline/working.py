@@ -6,15 +6,41 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+import rich
 from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from beam_jobs.progress import PROGRESS, STEPS
-from tfdnc.cli import screen
+from tfdnc.contracts.station_names import StationName
 
 LINE_SECONDS = 15.0
 """Shortest time between two lines without a terminal."""
+
+
+def show_work(station: str) -> contextlib.AbstractContextManager[None]:
+    """Shows how far a station is, until the context ends."""
+    if station != StationName.TRAIN:
+        return last_log_line(station)
+    # Training has a bar of its own, and a terminal has room for one live display at a time.
+    return contextlib.nullcontext() if rich.get_console().is_terminal else _epoch_lines()
+
+
+@contextlib.contextmanager
+def _epoch_lines() -> Iterator[None]:
+    """Prints the line that training logs after every epoch."""
+    logger, printer = logging.getLogger("tfdnc.training.callbacks"), _Printer(logging.INFO)
+    with contextlib.ExitStack() as stack:
+        _listen(logger, printer, stack)
+        yield
+
+
+def _listen(logger: logging.Logger, handler: logging.Handler, stack: contextlib.ExitStack) -> None:
+    """Gives a handler the records of a logger from INFO up, until the stack ends."""
+    stack.callback(logger.setLevel, logger.level)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    stack.callback(logger.removeHandler, handler)
 
 
 @contextlib.contextmanager
@@ -28,21 +54,25 @@ def last_log_line(name: str) -> Iterator[None]:
         name: name of the work, shown before its first record.
     """
     with contextlib.ExitStack() as stack:
-        watcher: _Watcher = _Lines()
-        if screen.console.is_terminal:
-            watcher = _Line(stack.enter_context(_display()), name)
-        loggers = [logging.getLogger(package) for package in ("tfdnc", "beam_jobs")]
-        for logger in loggers:
-            logger.addHandler(watcher)
-            logger.setLevel(logging.INFO)
-            stack.callback(logger.removeHandler, watcher)
+        is_terminal = rich.get_console().is_terminal
+        watcher = _Line(stack.enter_context(_display()), name) if is_terminal else _Lines()
+        for package in ("tfdnc", "beam_jobs"):
+            _listen(logging.getLogger(package), watcher, stack)
         yield
 
 
 def _display() -> Progress:
-    spinner = SpinnerColumn("line" if screen.console.options.ascii_only else "dots")
+    console = rich.get_console()
+    spinner = SpinnerColumn("line" if console.options.ascii_only else "dots")
     columns = spinner, TextColumn("{task.description}", markup=False), _Bar(), _TimeLeft()
-    return Progress(*columns, console=screen.console, transient=True)
+    return Progress(*columns, console=console, transient=True)
+
+
+class _Printer(logging.Handler):
+    """Prints every record as a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        rich.get_console().print(f"    {record.getMessage()}", soft_wrap=True, markup=False, highlight=False)
 
 
 class _Watcher(logging.Handler):
@@ -77,7 +107,7 @@ class _Watcher(logging.Handler):
 class _Line(_Watcher):
     """One line on a terminal, with a bar if there is a total."""
 
-    def __init__(self, shown: Progress, name: str):
+    def __init__(self, shown: Progress, name: str) -> None:
         super().__init__()
         self._shown = shown
         self._task = shown.add_task(f"{name} ...", total=None)
@@ -100,7 +130,7 @@ class _Lines(_Watcher):
     def show(self, text: str, begins: bool) -> None:
         if (now := time.monotonic()) >= self._next:
             self._next = now + LINE_SECONDS
-            screen.console.print(f"    {text}", soft_wrap=True)
+            rich.get_console().print(f"    {text}", soft_wrap=True, markup=False, highlight=False)
 
 
 class _Bar(ProgressColumn):

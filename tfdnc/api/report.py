@@ -1,0 +1,37 @@
+"""The report of an evaluation as typed data: a plain dict, whose keys and values a type checker knows."""
+
+from typing import Any, TypedDict
+
+Figures = dict[str, float]
+"""Figures of lists by name: `recall@m`, `ndcg@m`, `coverage@m`, `entropy@m`, `gini@m`, `item_coverage@m`, `ild@m`."""
+
+
+class Tuned(TypedDict):
+    """The quota whose alpha was picked on validation."""
+
+    alpha: float
+    objective: str  # name of the figure that picked it
+    validation: float  # its value there
+    figures: Figures  # of the test set
+
+
+class Report(TypedDict):
+    """The content of `report.json`; `tfdnc.evaluation.report.evaluate` says how each figure is measured."""
+
+    users: int  # with a test target
+    seen_targets: float  # share of the targets that no list can hold
+    judged_by: str | None  # whose clusters the figures speak of; None where there is only one
+    merge_method: str
+    merge: Figures  # of the configured merge
+    without_times: Figures | None  # of requests without times; None for a model that reads none
+    alpha_curve: list[Figures]  # of quota(alpha), each with `alpha`
+    joint_curve: list[Figures]  # of joint(alpha), each with `alpha`
+    floor_curve: list[Figures]  # with at least `floor` results of every cluster
+    tuned: Tuned | None
+    within_cluster: Figures  # `recall@m` with the target's cluster given
+    out_of_cluster: Figures  # `recall@m` among the target and the items of all other clusters
+    within_cluster_by_cluster: list[dict[str, Any]]  # `cluster`, `name`, `targets`, `recall@m`
+    intent: Figures  # accuracy and log-likelihood of the intent model; {} with one cluster
+    calibration: dict[str, Any] | None  # of the intent model
+    popularity: Figures  # of the lists of the most popular unseen items
+    cold_targets: dict[str, Any] | None  # `targets`, `recall@m` and `within_cluster` of targets that are cold items

@@ -1,0 +1,229 @@
+"""Runs from Python: go up to a station, and read what the stations have left in the folder.
+
+TensorFlow is imported by what needs it: records, batches and the retriever.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
+
+import pyarrow as pa
+import rich
+
+from tfdnc.api.report import Report
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExperimentConfig, load_config
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable, read_columns
+from tfdnc.contracts.plugins import import_plugins
+from tfdnc.contracts.station_names import StationName
+from tfdnc.pipeline import outputs, runner
+from tfdnc.pipeline.engine import Outcome, Station, read_manifest
+from tfdnc.pipeline.working import show_work
+
+if TYPE_CHECKING:
+    from serving.bundles.in_process import Bundle
+    from tfdnc.backend import tf
+    from tfdnc.model.retriever import Retriever
+    from tfdnc.model.tower import Tower
+    from tfdnc.training.batches import Batch, TrainingBatches
+    from tfdnc.training.records import HeldOutRecords, TrainingRecords
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+    config: ExperimentConfig, until: str | None = None, *, runs: str | PathLike[str] = "runs", force: bool = False
+) -> "Run":
+    """Runs the stations of an experiment in the folder `runs`/NAME, and returns that run.
+
+    As on the command line, a station whose inputs are unchanged is skipped, one that another run in `runs` has already
+    made is adopted, and a training that was killed goes on. Progress is a bar on a terminal; elsewhere every station
+    and epoch is a log record of `tfdnc`, at INFO.
+
+    Args:
+        config: the experiment.
+        until: name of the last station: generate, prepare, cluster, judge, examples, train, evaluate or export; None
+            for all of them.
+        runs: folder of all runs.
+        force: run the last station, or all, although nothing changed.
+
+    Raises:
+        UserError: the config has no such station, a plug-in cannot be imported, another process is at work in the run,
+            or a station refuses its input.
+    """
+    folder = Path(runs) / config.name
+    runner.run_stations(config, folder, until, force, _Progress())
+    return Run(folder, config)
+
+
+def open_run(folder: str | PathLike[str]) -> "Run":
+    """Returns a run that the command line or `run` has made, such as `runs/mine`.
+
+    Raises:
+        UserError: the folder is no run.
+    """
+    path = Path(folder) / schema.RUN_CONFIG
+    if not path.is_file():
+        raise UserError(f"Expected a run at {folder}, a folder made by `tfdnc run`; found no {path.name} there.")
+    return Run(Path(folder), load_config(path))
+
+
+class Run:
+    """A run: its config, and what its finished stations have left, read when it is asked for.
+
+    Everything but `figures`, `report`, `history`, `tower` and `retriever` is read once. An output of a station that has
+    not finished is a `UserError` that says how far to run.
+
+    Args:
+        folder: of the run.
+        config: the experiment, as the stations ran it.
+    """
+
+    def __init__(self, folder: Path, config: ExperimentConfig) -> None:
+        self.folder = folder
+        self.config = config
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    def figures(self, station: str) -> dict:
+        """Returns the figures of a finished station, as its manifest has them.
+
+        Raises:
+            UserError: there is no such station, it has not finished, or its files are damaged.
+        """
+        if station not in list(StationName):
+            raise UserError(f"Expected a station among {', '.join(StationName)}, got {station!r}.")
+        manifest = read_manifest(self.folder / StationName(station).folder)
+        if manifest is None:
+            raise UserError(
+                f"Expected {self.folder} with a finished station {station}, found none: run the experiment at least "
+                f"until '{station}' first."
+            )
+        return manifest["figures"]
+
+    @cached_property
+    def items(self) -> ItemTable:
+        """The items with their clusters; row i is item i + 1."""
+        self.figures(StationName.CLUSTER)
+        return outputs.item_table(self.folder)
+
+    def item_table(self) -> pa.Table:
+        """Returns the items as an Arrow table of `schema.ITEM_SCHEMA`, one row per item."""
+        self.figures(StationName.CLUSTER)
+        names = schema.ITEM_SCHEMA.names
+        return read_columns(self.folder / StationName.CLUSTER.folder / schema.ITEMS, names).select(names)
+
+    @overload
+    def records(self, split: Literal["train"]) -> "TrainingRecords": ...
+
+    @overload
+    def records(self, split: Literal["validation", "test"]) -> "HeldOutRecords": ...
+
+    def records(self, split: str) -> "TrainingRecords | HeldOutRecords":
+        """Returns the records of a split as flat arrays: row u is events splits[u] .. splits[u + 1] - 1.
+
+        Args:
+            split: train, the training part of every user; validation or test, a held-out target for every user who has
+                one, with everything before it.
+        """
+        if split not in (schema.TRAIN, schema.VALIDATION, schema.TEST):
+            raise UserError(f"Expected train, validation or test, got {split!r}.")
+        self.figures(StationName.EXAMPLES)
+        if split == schema.TRAIN:
+            return self._training_records
+        return outputs.held_out_records(self.config, self.folder, split)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches of an epoch, the same in every one."""
+        return self._training_batches.steps_per_epoch
+
+    def batches(self, epoch: int = 0) -> "Iterator[Batch]":
+        """Yields the batches of an epoch in their order, as NumPy arrays by name.
+
+        They are those that the train station trains on: windows, order and negatives are functions of the seed and the
+        epoch. `TrainingBatches.epoch` gives names and shapes.
+
+        Args:
+            epoch: 0, 1, ...
+        """
+        yield from self._training_batches.epoch(epoch)
+
+    def training_dataset(self, epochs: int = 1, first_epoch: int = 0) -> "tf.data.Dataset":
+        """Returns the same batches, of one or several epochs one after the other, for `retriever.fit`.
+
+        Args:
+            epochs: how many. Of more than one, `fit` needs `steps_per_epoch`.
+            first_epoch: where they begin.
+        """
+        return self._training_batches.dataset(first_epoch, first_epoch + epochs)
+
+    def tower(self) -> "Tower":
+        """Returns the tower with the weights of the train station: it encodes users, `user_vectors`."""
+        self.figures(StationName.TRAIN)
+        import_plugins(self.config.plugins)
+        return outputs.trained_tower(self.config, self.folder, self.items)
+
+    def retriever(self) -> "Retriever":
+        """Returns a new retriever, a Keras model that trains its `tower`.
+
+        It is compiled as the train station does, which another `compile` replaces.
+        """
+        records = self.records("train")
+        import_plugins(self.config.plugins)
+        from tfdnc.training.train import assemble
+
+        return assemble(self.config, self.items, records)[0]
+
+    def validate(self, tower: "Tower") -> dict[str, float]:
+        """Returns the figures of a tower's lists on the validation targets, as training has them after an epoch."""
+        from tfdnc.evaluation.report import validator
+
+        return validator(self.config, self.records("validation"))(tower)
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The epochs of the train station: losses and, where the epoch was validated, `val_` figures."""
+        self.figures(StationName.TRAIN)
+        return json.loads((self.folder / StationName.TRAIN.folder / schema.HISTORY_FILE).read_text())
+
+    @property
+    def report(self) -> Report:
+        """The figures of the evaluate station, a dict whose keys are typed."""
+        return self.figures(StationName.EVALUATE)  # type: ignore[return-value]
+
+    def bundle(self) -> "Bundle":
+        """Returns the run's latest bundle, loaded into this process."""
+        from serving.bundles.in_process import load_bundle
+
+        self.figures(StationName.EXPORT)
+        return load_bundle(self.folder / StationName.EXPORT.folder)
+
+    @cached_property
+    def _training_records(self) -> "TrainingRecords":
+        return outputs.training_records(self.config, self.folder)
+
+    @cached_property
+    def _training_batches(self) -> "TrainingBatches":
+        records = self.records("train")
+        import_plugins(self.config.plugins)
+        from tfdnc.training.train import make_batches
+
+        return make_batches(self.config, self.items, records)[0]
+
+
+class _Progress(runner.Observer):
+    """Log records of the stations, and bars on a terminal."""
+
+    def working(self, station: Station) -> AbstractContextManager[object]:
+        return show_work(station.name) if rich.get_console().is_terminal else nullcontext()
+
+    def ended(self, station: Station, outcome: Outcome) -> None:
+        _log.info("%s: %s, %s", station.name, outcome.effort, station.headline(outcome.figures))

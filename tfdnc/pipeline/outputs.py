@@ -1,0 +1,49 @@
+"""Outputs of finished stations of a run, read back as a later station, or a user of the Python API, needs them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfdnc.contracts import schema
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.features import model_features, training_features
+from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.contracts.station_names import StationName
+from tfdnc.training.workers import ALONE, Place
+
+if TYPE_CHECKING:
+    from tfdnc.model.tower import Tower
+    from tfdnc.training.records import HeldOutRecords, TrainingRecords
+
+
+def item_table(run: Path) -> ItemTable:
+    """Returns the items with their clusters; raises as `read_items`."""
+    return read_items(run / StationName.CLUSTER.folder)
+
+
+def training_records(config: ExperimentConfig, run: Path, place: Place = ALONE) -> "TrainingRecords":
+    """Returns the training part of every user, or of those in the shards of one of several workers.
+
+    Raises:
+        UserError: as `read_training`.
+    """
+    from tfdnc.training.records import read_training
+
+    return read_training(run / StationName.EXAMPLES.folder / schema.TRAIN, place, training_features(config))
+
+
+def held_out_records(config: ExperimentConfig, run: Path, split: str) -> "HeldOutRecords":
+    """Returns the held-out targets of `schema.VALIDATION` or `schema.TEST`, each with its history.
+
+    Raises:
+        UserError: as `read_held_out`.
+    """
+    from tfdnc.training.records import read_held_out
+
+    return read_held_out(run / StationName.EXAMPLES.folder / split, model_features(config))
+
+
+def trained_tower(config: ExperimentConfig, run: Path, items: ItemTable) -> "Tower":
+    """Returns the tower with the weights of the train station; raises as `load_trained`."""
+    from tfdnc.training.checkpoint import load_trained
+
+    return load_trained(config, items, run / StationName.TRAIN.folder)

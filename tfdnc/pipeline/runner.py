@@ -1,0 +1,90 @@
+"""Runs the stations of one run, one after the other, and tells an observer what happens."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.tensorflow_paths import tensorflow_path
+from tfdnc.pipeline import stations
+from tfdnc.pipeline.engine import Outcome, Station, assist, check_stations, lock_run, run_station
+from tfdnc.training.workers import this_place
+
+
+class Observer:
+    """A listener to the stations of a run; this one does nothing."""
+
+    def started(self, station: Station) -> None:
+        """Hears that a station begins."""
+
+    def working(self, station: Station) -> AbstractContextManager[object]:
+        """Returns what is open while the station works, such as a display."""
+        del station
+        return nullcontext()
+
+    def ended(self, station: Station, outcome: Outcome) -> None:
+        """Hears how a station ended."""
+
+    def followed(self, worked: bool) -> None:
+        """Hears that a worker which is not the chief has trained with the others, or had nothing to do."""
+
+
+def run_stations(
+    config: ExperimentConfig,
+    run: Path,
+    last: str | None = None,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> None:
+    """Runs the stations up to `last`, or all; the ones whose inputs are unchanged are skipped.
+
+    Args:
+        config: the experiment.
+        run: folder of the run.
+        last: name of a station.
+        force: run `last`, or all stations, although nothing changed.
+        observer: hears of every station.
+
+    Raises:
+        UserError: the config has no such station, a plug-in cannot be imported, TensorFlow would not find files of the
+            run, or a station refuses its input.
+    """
+    observer = observer or Observer()
+    tensorflow_path(run)
+    wanted = stations.stations_of(config)
+    names = [station.name for station in wanted]
+    if last is not None and last not in names:
+        raise UserError(f"Expected a config with a section for {last}, this one has the stations {', '.join(names)}.")
+    wanted = wanted[: names.index(last) + 1 if last else None]
+    check_stations(wanted, config)
+    if not this_place().is_chief:
+        _follow(config, run, last, force, observer)
+        return
+    with lock_run(run):
+        _visit(wanted, config, run, last, force, observer)
+
+
+def _follow(config: ExperimentConfig, run: Path, last: str | None, force: bool, observer: Observer) -> None:
+    """Trains as a worker that is not the chief, which alone writes the run's folder."""
+    if last not in (None, stations.TRAIN.name):
+        raise UserError(f"Expected several workers for {stations.TRAIN.name} only, not {last}: unset TF_CONFIG.")
+    observer.started(stations.TRAIN)
+    observer.followed(assist(stations.TRAIN, config, run, force))
+
+
+def _visit(
+    wanted: Sequence[Station],
+    config: ExperimentConfig,
+    run: Path,
+    last: str | None,
+    force: bool,
+    observer: Observer,
+) -> None:
+    for station in wanted:
+        observer.started(station)
+        with observer.working(station):
+            outcome = run_station(station, config, run, force and last in (None, station.name))
+        if station is wanted[0]:  # not before: a run whose input is refused leaves nothing
+            stations.write_config(config, run)
+        observer.ended(station, outcome)
