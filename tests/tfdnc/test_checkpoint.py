@@ -29,15 +29,16 @@ ITEMS = ItemTable(
 HISTORY = tf.constant([[1, 2, 4], [5, 0, 0]])
 
 
-def make_config(item_features: bool) -> ExperimentConfig:
+def make_config(item_features: bool = False, **train) -> ExperimentConfig:
+    train = {"precision": "float32", **train}
     data = {"items": {"path": "items.csv", "features": {"genre": "values"}}}
     model = {"dim": DIM, "max_length": 3, "blocks": 1, "item_features": item_features}
-    return parse_config({"name": "x", "seed": 3, "data": data, "model": model, "train": {"precision": "float32"}})
+    return parse_config({"name": "x", "seed": 3, "data": data, "model": model, "train": train})
 
 
-def written(folder, item_features):
-    """A model as a training would leave it, and the folder it is in."""
-    config, features = make_config(item_features), feature_matrix(ITEMS.features, ITEMS.counts)
+def written(folder, item_features=False, **train):
+    """Writes a model as a training would leave it, and returns its tower."""
+    config, features = make_config(item_features, **train), feature_matrix(ITEMS.features, ITEMS.counts)
     tower = Tower.make(
         config.model, config.train, ITEMS.offsets, 1, ITEMS.counts, features=features if item_features else None
     )
@@ -86,6 +87,13 @@ class TestRead:
         np.testing.assert_array_equal(loaded.item_embeddings.numpy(), tower.item_vectors().numpy())
         for one, other in zip(loaded.user_vectors(HISTORY), tower.user_vectors(HISTORY), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_an_intent_that_is_not_learned_is_the_share_of_the_training_events(tmp_path):
+    """It was the share of the items, because the tower was loaded without their counts."""
+    written(tmp_path, intent_weight=0)
+    _, log_intent = load_trained(make_config(intent_weight=0), ITEMS, tmp_path).user_vectors(HISTORY)
+    np.testing.assert_allclose(np.exp(log_intent), [[12 / 17, 5 / 17]] * 2, atol=1e-3)
 
 
 def test_a_training_can_be_continued(tmp_path):
