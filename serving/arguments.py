@@ -5,10 +5,28 @@ yields nothing is true.
 """
 
 import reprlib
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NoReturn
 
 import numpy as np
+
+TextRows = Iterable[Iterable[str]]
+"""[B] sequences of text."""
+
+NumberRows = Iterable[Iterable[int]]
+"""[B] sequences of numbers."""
+
+FeatureRows = Mapping[str, Iterable[Iterable[float | None]]]
+"""Declared inputs by name: [B] sequences of numbers, None for an unknown one."""
+
+WholeNumbers = int | Iterable[int]
+"""One whole number for all users, or [B]."""
+
+Numbers = float | Iterable[float]
+"""One number for all users, or [B]."""
+
+ClusterNumbers = Iterable[float] | Iterable[Iterable[float]]
+"""[K] numbers for all users, or [B, K]."""
 
 _UNORDERED = "Sets and dicts say nothing about the order: give a list."
 _TABLE = "Give the one column of the table that holds them."
@@ -16,7 +34,7 @@ _FLAT = "Give one list for each user, also for a single one."
 _NOT_TEXT = "Make text of every id with str, as it is in the log."
 
 
-def text_rows(values, name: str) -> list[list[str]]:
+def text_rows(values: Any, name: str) -> list[list[str]]:
     """Returns an ordered collection of ordered collections of text as lists.
 
     Raises:
@@ -31,7 +49,7 @@ def text_rows(values, name: str) -> list[list[str]]:
     return rows
 
 
-def number_rows(values, name: str, what: str = "numbers") -> list[list]:
+def number_rows(values: Any, name: str, what: str = "numbers") -> list[list[Any]]:
     """Returns an ordered collection of ordered collections as lists; what is in these is for `per_row` to say.
 
     Raises:
@@ -40,38 +58,48 @@ def number_rows(values, name: str, what: str = "numbers") -> list[list]:
     return [_listed(row, name, what, place) for place, row in enumerate(_listed(values, name, what))]
 
 
-def _listed(values, name: str, what: str, place: int | None = None) -> list:
+def listed(values: Any) -> list[Any] | None:
+    """Returns an ordered collection as a list; None for anything else: one value, text, a set, a dict, a table."""
     if type(values) in (list, tuple):  # most are
         return list(values)
-    if isinstance(values, Set | Mapping):
-        _refuse(name, what, values, _UNORDERED, place)
-    if hasattr(values, "columns"):  # of pandas, polars, Arrow: the first yields names, the others columns
-        _refuse(name, what, values, _TABLE, place)
+    if isinstance(values, Set | Mapping | str | bytes) or _is_table(values):
+        return None
     if hasattr(values, "to_pylist"):  # of Arrow, which yields scalars of its own
         return values.to_pylist()
     try:
-        iterator = None if isinstance(values, str | bytes) else iter(values)
+        iterator = iter(values)
     except TypeError:  # one value, also an array without dimensions
-        iterator = None
-    if iterator is None:
-        _refuse(name, what, values, _FLAT, place)
+        return None
     return list(iterator)
 
 
-def _refuse(name: str, what: str, came, advice: str, place: int | None) -> NoReturn:
+def _is_table(values: Any) -> bool:
+    """Whether it is a table of pandas, polars or Arrow: the first yields names, the others columns."""
+    return hasattr(values, "columns")
+
+
+def _listed(values: Any, name: str, what: str, place: int | None = None) -> list[Any]:
+    found = listed(values)
+    if found is None:
+        unordered = isinstance(values, Set | Mapping)
+        _refuse(name, what, values, _UNORDERED if unordered else _TABLE if _is_table(values) else _FLAT, place)
+    return found
+
+
+def _refuse(name: str, what: str, came: Any, advice: str, place: int | None) -> NoReturn:
     where = "" if place is None else f" in row {place}"
     raise ValueError(
-        f"Expected {name} to be a sequence of {what} for each user, got {_shown(came)} "
+        f"Expected {name} to be a sequence of {what} for each user, got {shown(came)} "
         f"({type(came).__name__}){where}. {advice}"
     )
 
 
-def _shown(value) -> str:
+def shown(value: Any) -> str:
     """Returns a value in one line, not all of it if it is long."""
     return " ".join(reprlib.repr(value).split())
 
 
-def per_row(value, rows: int, dtype: type, name: str, least: int | None = None) -> np.ndarray:
+def per_row(value: Any, rows: int, dtype: type, name: str, least: int | None = None) -> np.ndarray:
     """Returns `value` as an array [rows], repeated if it is a single number.
 
     Raises:
@@ -79,13 +107,13 @@ def per_row(value, rows: int, dtype: type, name: str, least: int | None = None) 
     """
     array = _numbers(value, dtype)
     if array is None:
-        raise ValueError(f"Expected {name} in numbers of {np.dtype(dtype).name}, got {_shown(value)}.")
+        raise ValueError(f"Expected {name} in numbers of {np.dtype(dtype).name}, got {shown(value)}.")
     if array.ndim and array.shape != (rows,):
         raise ValueError(f"Expected one {name} or {rows}, one per history, got shape {list(array.shape)}.")
     if least is not None and np.any(array < least):
-        raise ValueError(f"Expected {name} from {least} up, got {_shown(value)}.")
+        raise ValueError(f"Expected {name} from {least} up, got {shown(value)}.")
     if np.any(np.isnan(array)):
-        raise ValueError(f"Expected {name} in numbers, got {_shown(value)}.")
+        raise ValueError(f"Expected {name} in numbers, got {shown(value)}.")
     return np.broadcast_to(array, (rows,))
 
 
@@ -99,10 +127,10 @@ def per_cluster(value: Any, rows: int, dtype: type, name: str, least: int | None
     if array is None or not (array.ndim == 1 or (array.ndim == 2 and len(array) == rows)):
         raise ValueError(
             f"Expected {name} in numbers of {np.dtype(dtype).name}, one per cluster, or {rows} rows of these, "
-            f"got {_shown(value)}."
+            f"got {shown(value)}."
         )
     if least is not None and not np.all(np.isfinite(array) & (array >= least)):
-        raise ValueError(f"Expected {name} to be finite numbers from {least} up, got {_shown(value)}.")
+        raise ValueError(f"Expected {name} to be finite numbers from {least} up, got {shown(value)}.")
     return np.broadcast_to(array, (rows, array.shape[-1]))
 
 

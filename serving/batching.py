@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -16,7 +17,7 @@ from serving import deadline as deadlines
 from serving.batch_queue import BatchScheduler, Task
 from serving.batching_parameters import BatchingParameters
 from serving.metrics import Metrics
-from serving.servable import Load, Servable
+from serving.servable import Load, LoadedVersion
 from serving.status import ServingError, invalid_argument
 
 MAX_PADDING = 1 << 20
@@ -28,9 +29,12 @@ PARAMETERS_FILE = "batching_params.pbtxt"
 
 Arrays = dict[str, np.ndarray]
 
+Kind = tuple[str, tuple[tuple[str, Any], ...]]
+"""Signature of a request, and by input its number of dimensions, or its shape without padding."""
 
-class BatchingServable:
-    """A `Servable` whose `run` waits for company; made by the `load` of a manager.
+
+class BatchingServable(LoadedVersion):
+    """A version whose `run` waits for company; made by the `load` of a manager.
 
     Unlike TF Serving, a batch that fails, or would be padding for the most part, is run request by request, so that
     only the bad one gets the error; requests whose shapes do not fit together go into different batches instead of
@@ -43,9 +47,9 @@ class BatchingServable:
         metrics: Told of every batch.
     """
 
-    def __init__(self, servable: Servable, parameters: BatchingParameters, metrics: Metrics | None = None):
+    def __init__(self, servable: LoadedVersion, parameters: BatchingParameters, metrics: Metrics | None = None) -> None:
         self.name, self.version, self.path = servable.name, servable.version, servable.path
-        self.signatures, self.signature = servable.signatures, servable.signature
+        self.signatures = servable.signatures
         self._servable, self._parameters, self._metrics = servable, parameters, metrics
         self._scheduler = BatchScheduler(parameters, self._process)
 
@@ -57,11 +61,11 @@ class BatchingServable:
         deadline: float | None = None,
         abandoned: deadlines.Abandoned | None = None,
     ) -> Arrays:
-        """Returns the wanted outputs of signature `key`, as `Servable.run` does.
+        """Returns the wanted outputs of signature `key`, as `LoadedVersion.run` does.
 
         Raises:
             ServingError: INVALID_ARGUMENT for inputs without one batch dimension, or too large; UNAVAILABLE if too
-                many wait; FAILED_PRECONDITION if an output has no batch dimension; else as `Servable.run`.
+                many wait; FAILED_PRECONDITION if an output has no batch dimension; else as `LoadedVersion.run`.
             tf.errors.OpError: The graph could not answer this request.
         """
         task = Task(dict(feeds), _batch_size(feeds), frozenset(outputs), deadline, abandoned)
@@ -77,13 +81,13 @@ class BatchingServable:
             return answers[0]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
-    def _kind(self, key: str, feeds: Mapping[str, np.ndarray]):
+    def _kind(self, key: str, feeds: Mapping[str, np.ndarray]) -> Kind:
         """Returns what requests must share to share a batch: the signature, and shapes that fit together."""
         padding = self._parameters.pad_variable_length_inputs
         shapes = {name: array.ndim if padding else array.shape[1:] for name, array in feeds.items()}
         return key, tuple(sorted(shapes.items()))
 
-    def _process(self, kind, tasks: list[Task]) -> None:
+    def _process(self, kind: Kind, tasks: list[Task]) -> None:
         key, _ = kind
         begun = [task for task in tasks if task.begin()]
         if not begun:
@@ -127,7 +131,7 @@ class BatchingServable:
         return answers
 
     def interrupt(self) -> None:
-        """See `Servable.interrupt`; what waits in the queues fails as well."""
+        """See `LoadedVersion.interrupt`; what waits in the queues fails as well."""
         self._servable.interrupt()
 
     def close(self) -> None:
@@ -147,7 +151,7 @@ def loader(load: Load, parameters: BatchingParameters, metrics: Metrics | None =
             version without the file is not batched.
     """
 
-    def load_batching(name: str, version: int, path: Path):
+    def load_batching(name: str, version: int, path: Path) -> LoadedVersion:
         if not per_model:
             return BatchingServable(load(name, version, path), parameters, metrics)
         file = path / PARAMETERS_FILE
@@ -191,7 +195,7 @@ def _merged(arrays: list[np.ndarray], total: int) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _padded(array: np.ndarray, inner_shape) -> np.ndarray:
+def _padded(array: np.ndarray, inner_shape: Iterable[int]) -> np.ndarray:
     """Returns `array` enlarged to `inner_shape` behind its values, filled with its own first element as upstream."""
     shape = (len(array), *inner_shape)
     if array.shape == shape:

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 from serving import deadline as deadlines
 from serving import tensors
 from serving.predict import DEFAULT_SIGNATURE
-from serving.servable import Servable
+from serving.servable import LoadedVersion
 from serving.status import ServingError, invalid_argument
 
 _CLASSIFY, _REGRESS = tf.saved_model.CLASSIFY_METHOD_NAME, tf.saved_model.REGRESS_METHOD_NAME
@@ -34,7 +34,7 @@ class Inference:
 
     def __init__(
         self,
-        servable: Servable,
+        servable: LoadedVersion,
         max_tensor_bytes: int | None = None,
         check_method_names: bool = False,
         deadline: float | None = None,

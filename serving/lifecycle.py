@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2
 
-from serving.servable import Servable
+from serving.servable import LoadedVersion
 
 State = get_model_status_pb2.ModelVersionStatus.State
 """START, LOADING, AVAILABLE, UNLOADING, END: the life of a version, in TF Serving's numbers."""
@@ -51,7 +51,7 @@ class Version:
     message: str = ""
     failures: int = 0
     retry: threading.Timer | None = None
-    servable: Servable | None = None
+    servable: LoadedVersion | None = None
     leases: int = 0
 
     def snapshot(self) -> VersionState:

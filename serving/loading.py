@@ -8,7 +8,7 @@ from serving.batching_parameters import BatchingParameters
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.options import ServerOptions
-from serving.servable import Load, Servable
+from serving.servable import Load, LoadedVersion, Servable
 from serving.session_config import session_config
 from serving.warmup import warm_up
 from tfdnc.contracts.errors import UserError
@@ -56,7 +56,7 @@ def _load(options: ServerOptions, metrics: Metrics | None) -> Load:
 def _without_tflite(load: Load) -> Load:
     """Returns `load`, but for versions that TF Serving would answer from another model."""
 
-    def check_and_load(name: str, version: int, path: Path) -> Servable:
+    def check_and_load(name: str, version: int, path: Path) -> LoadedVersion:
         if (path / _TFLITE_MODEL).is_file():
             raise UserError(
                 f"Expected no {_TFLITE_MODEL} in {path} beside --prefer_tflite_model, found one. This server has no "

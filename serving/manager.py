@@ -12,7 +12,7 @@ from tensorflow_serving.apis import model_pb2
 
 from serving import memory
 from serving.lifecycle import State, Version, VersionState, next_to_load, next_to_unload
-from serving.servable import Load, Servable
+from serving.servable import Load, LoadedVersion, Servable
 from serving.status import ServingError, invalid_argument
 from serving.warmup import warm_up
 from tfdnc.contracts.errors import UserError
@@ -38,12 +38,12 @@ class ModelManager:
     def __init__(
         self,
         load: Load = Servable.load,
-        warm_up: Callable[[Servable], object] = warm_up,
+        warm_up: Callable[[LoadedVersion], object] = warm_up,
         max_num_load_retries: int = 0,
         load_retry_interval: float = 60.0,
         num_load_threads: int = 1,
         num_unload_threads: int = 1,
-    ):
+    ) -> None:
         self._load_servable, self._warm_up = load, warm_up
         self._max_num_load_retries, self._load_retry_interval = max_num_load_retries, load_retry_interval
         self._loaders = futures.ThreadPoolExecutor(num_load_threads, thread_name_prefix="load")
@@ -110,7 +110,7 @@ class ModelManager:
             return self._labels.get(name, {})
 
     @contextlib.contextmanager
-    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
+    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[LoadedVersion]:
         """Lends the version that a request asks for; it is not unloaded while the block runs.
 
         Without a version or label in `spec` that is the highest available one.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from serving import text_proto
-from serving.servable import Load, Servable
+from serving.servable import Load, LoadedVersion
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 """Where TF Serving shows its metrics unless told otherwise."""
@@ -116,7 +116,7 @@ class Metrics:
     def timed(self, load: Load) -> Load:
         """Returns `load` with its attempts counted and its successes timed."""
 
-        def timed_load(name: str, version: int, path: Path) -> Servable:
+        def timed_load(name: str, version: int, path: Path) -> LoadedVersion:
             started = time.perf_counter()
             self._models.add(name)
             try:

@@ -1,21 +1,24 @@
 """Predict on one servable: a request is checked against its signature, run, and answered, as TF Serving does it."""
 
+from collections.abc import Iterable, Mapping
+
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from serving import deadline as deadlines
 from serving import tensors
-from serving.servable import Servable
+from serving.servable import LoadedVersion
 from serving.status import ServingError, invalid_argument, status_of
 
 DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    servable: Servable,
+    servable: LoadedVersion,
     request: predict_pb2.PredictRequest,
     max_tensor_bytes: int | None = None,
     deadline: float | None = None,
@@ -59,7 +62,9 @@ def predict(
 
 
 def bind_inputs(
-    signature: meta_graph_pb2.SignatureDef, inputs, max_tensor_bytes: int | None = None
+    signature: meta_graph_pb2.SignatureDef,
+    inputs: Mapping[str, tensor_pb2.TensorProto],
+    max_tensor_bytes: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the arrays to feed, by input name: the sent ones, and the signature's defaults for what was left out.
 
@@ -90,7 +95,7 @@ def bind_inputs(
     return feeds
 
 
-def _check_names(signature: meta_graph_pb2.SignatureDef, inputs) -> None:
+def _check_names(signature: meta_graph_pb2.SignatureDef, inputs: Iterable[str]) -> None:
     sent, wanted = set(inputs), set(signature.inputs)
     extra, missing = sent - wanted, wanted - sent - set(signature.defaults)
     if extra or missing:
@@ -101,7 +106,7 @@ def _check_names(signature: meta_graph_pb2.SignatureDef, inputs) -> None:
         )
 
 
-def choose_outputs(signature: meta_graph_pb2.SignatureDef, output_filter) -> list[str]:
+def choose_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Iterable[str]) -> list[str]:
     """Returns the names of the outputs asked for: those in the filter, or all if it is empty.
 
     Raises:
@@ -120,7 +125,9 @@ def choose_outputs(signature: meta_graph_pb2.SignatureDef, output_filter) -> lis
     return chosen or list(signature.outputs)
 
 
-def _explained(error: tf.errors.OpError, signature: meta_graph_pb2.SignatureDef, feeds: dict) -> Exception:
+def _explained(
+    error: tf.errors.OpError, signature: meta_graph_pb2.SignatureDef, feeds: dict[str, np.ndarray]
+) -> Exception:
     """Returns INVALID_ARGUMENT with a sentence if the graph failed on a shape the signature excludes, else `error`."""
     misfits = []
     for alias, array in feeds.items():
@@ -132,10 +139,10 @@ def _explained(error: tf.errors.OpError, signature: meta_graph_pb2.SignatureDef,
     return invalid_argument(f"{'; '.join(misfits)}: {status_of(error)[1]}")
 
 
-def _shape(shape) -> str:
+def _shape(shape: Iterable[int | None]) -> str:
     sizes = [None if size is None else int(size) for size in shape]
     return "[" + ", ".join("?" if size is None else str(size) for size in sizes) + "]"
 
 
-def _braces(names) -> str:
+def _braces(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"

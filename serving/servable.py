@@ -1,11 +1,13 @@
 """One loaded version of a model: a TF1 session over its SavedModel, asked by the names of signatures and tensors."""
 
+import abc
 import dataclasses
 import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import grpc
 import numpy as np
@@ -21,9 +23,6 @@ from tfdnc.contracts.tensorflow_paths import tensorflow_path
 
 _LOG = logging.getLogger(__name__)
 
-Load = Callable[[str, int, Path], "Servable"]
-"""Makes the servable of (model, version, folder)."""
-
 TAGS = (tf.saved_model.SERVING,)
 """Of the graph that a SavedModel means to be served."""
 
@@ -38,18 +37,74 @@ _OF_THE_LOADER = {"__saved_model_init_op", "__saved_model_train_op"}
 """Entries among a SavedModel's signatures that name an op to run on loading, and that no client may run again."""
 
 
-class Servable:
-    """A version in memory; `run` may be called from many threads at once.
-
-    A TF1 `Session` is what TF Serving itself runs SavedModels with. It gives every resource of the graph its own name
-    (`tf.saved_model.load` mixes up ScaNN indexes that have none), frees its memory on close, and accepts feeds as the
-    C++ server does, for instance a `[3]` tensor where the signature says `[?, 1]`.
+class LoadedVersion(Protocol):
+    """A version of a model in memory, as the manager, the calls and the warm-up use one.
 
     Attributes:
         name: Name of the model.
         version: Number of the version.
         path: Folder of the version.
         signatures: `SignatureDef` by name, as saved.
+    """
+
+    name: str
+    version: int
+    path: Path
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef]
+
+    def signature(self, key: str) -> meta_graph_pb2.SignatureDef:
+        """Returns a signature by its name.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION, as in TF Serving, if there is none of this name.
+        """
+        if key not in self.signatures or key in _OF_THE_LOADER:
+            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
+        return self.signatures[key]
+
+    @abc.abstractmethod
+    def run(
+        self,
+        key: str,
+        feeds: Mapping[str, np.ndarray],
+        outputs: Iterable[str],
+        deadline: float | None = None,
+        abandoned: deadlines.Abandoned | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns the wanted outputs of signature `key`; called from many threads at once.
+
+        Args:
+            key: Name of the signature, which must exist.
+            feeds: Exactly the inputs of the signature, by their names in it, in the dtypes it declares.
+            outputs: Names of outputs in the signature; the result holds these.
+            deadline: See `serving.deadline`; a run that has begun ends with the op that is at work then.
+            abandoned: See `serving.deadline`.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED or CANCELLED: no request waits for the answer any more. Others say what the
+                request lacks.
+            tf.errors.OpError: The graph could not answer, also in time.
+        """
+
+    @abc.abstractmethod
+    def interrupt(self) -> None:
+        """Ends the runs that are under way, each after the op that is at work, with CANCELLED; no other may begin."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Frees the version; no request may come after."""
+
+
+Load = Callable[[str, int, Path], LoadedVersion]
+"""Loads the version of (model, number, folder)."""
+
+
+class Servable(LoadedVersion):
+    """A SavedModel in memory.
+
+    A TF1 `Session` is what TF Serving itself runs SavedModels with. It gives every resource of the graph its own name
+    (`tf.saved_model.load` mixes up ScaNN indexes that have none), frees its memory on close, and accepts feeds as the
+    C++ server does, for instance a `[3]` tensor where the signature says `[?, 1]`.
     """
 
     def __init__(
@@ -59,7 +114,7 @@ class Servable:
         path: Path,
         config: config_pb2.ConfigProto | None = None,
         tags: Iterable[str] = TAGS,
-    ):
+    ) -> None:
         """Loads the version; see `Servable.load`."""
         self.name, self.version, self.path = name, version, path
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
@@ -109,16 +164,6 @@ class Servable:
         _LOG.info("loaded version %d of model %s from %s", version, name, path)
         return servable
 
-    def signature(self, key: str) -> meta_graph_pb2.SignatureDef:
-        """Returns a signature by its name.
-
-        Raises:
-            ServingError: FAILED_PRECONDITION, as in TF Serving, if there is none of this name.
-        """
-        if key not in self.signatures or key in _OF_THE_LOADER:
-            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
-        return self.signatures[key]
-
     def run(
         self,
         key: str,
@@ -127,19 +172,11 @@ class Servable:
         deadline: float | None = None,
         abandoned: deadlines.Abandoned | None = None,
     ) -> dict[str, np.ndarray]:
-        """Returns the wanted outputs of signature `key`.
-
-        Args:
-            key: Name of the signature, which must exist.
-            feeds: Exactly the inputs of the signature, by their names in it, in the dtypes it declares.
-            outputs: Names of outputs in the signature; the result holds these.
-            deadline: See `serving.deadline`; a run that has begun ends with the op that is at work then.
-            abandoned: See `serving.deadline`.
+        """Returns the wanted outputs of signature `key`; see `LoadedVersion.run`.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED or CANCELLED: nobody waits for the answer any more. INVALID_ARGUMENT: the
-                graph could not answer, and TensorFlow could not say why without quoting bytes that are no text.
-            tf.errors.OpError: The graph could not answer, also in time.
+            ServingError: Also INVALID_ARGUMENT: the graph could not answer, and TensorFlow could not say why without
+                quoting bytes that are no text.
         """
         aliases = tuple(sorted(set(outputs)))
         plan, is_first = self._plan(key, aliases)
@@ -156,7 +193,7 @@ class Servable:
             plan.pruned.set()
         return results if plan.aliases == aliases else {alias: results[alias] for alias in aliases}
 
-    def _run(self, plan: "_Plan", values: dict, deadline: float | None) -> list[np.ndarray]:
+    def _run(self, plan: "_Plan", values: dict[Any, np.ndarray], deadline: float | None) -> list[np.ndarray]:
         # What `Session.run` does after looking at every name and shape, which is half of its cost; shapes are then left
         # to the graph, as by the C++ server. Private, but TF1's API no longer changes.
         run, left = self._session._call_tf_sessionrun, deadlines.remaining(deadline)
@@ -185,14 +222,14 @@ class Servable:
             return self._plans[key, aliases], is_first
 
     def _make_plan(self, signature: meta_graph_pb2.SignatureDef, aliases: tuple[str, ...]) -> "_Plan":
-        def find(info: meta_graph_pb2.TensorInfo):
+        def find(info: meta_graph_pb2.TensorInfo) -> Any:
             return self._session.graph.get_tensor_by_name(info.name)._as_tf_output()
 
         inputs = [find(signature.inputs[alias]) for alias in sorted(signature.inputs)]
         return _Plan(aliases, inputs, [find(signature.outputs[alias]) for alias in aliases])
 
     def interrupt(self) -> None:
-        """Ends the runs that are under way, each after the op that is at work, with CANCELLED; no other may begin."""
+        """See `LoadedVersion.interrupt`."""
         self._session.close()
 
     def close(self) -> None:
@@ -215,6 +252,6 @@ class _Plan:
     """
 
     aliases: tuple[str, ...]
-    inputs: list
-    outputs: list
+    inputs: list[Any]
+    outputs: list[Any]
     pruned: threading.Event = dataclasses.field(default_factory=threading.Event)

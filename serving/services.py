@@ -26,7 +26,7 @@ from serving.inference import Inference
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.predict import predict
-from serving.servable import Servable
+from serving.servable import LoadedVersion
 from serving.status import invalid_argument, status_of
 
 SIGNATURE_DEF = "signature_def"
@@ -161,7 +161,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         with self._manager.lease(_first_spec(request)) as servable:
             return self._inference(servable, deadline, abandoned).multi(request)
 
-    def _inference(self, servable: Servable, deadline, abandoned) -> Inference:
+    def _inference(self, servable: LoadedVersion, deadline, abandoned) -> Inference:
         return Inference(servable, self._max_tensor_bytes, self._check_method_names, deadline, abandoned)
 
     def metadata(

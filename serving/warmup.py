@@ -10,7 +10,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.inference import Inference
 from serving.predict import predict
-from serving.servable import Servable
+from serving.servable import LoadedVersion
 from serving.status import status_of
 from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
@@ -21,7 +21,7 @@ MAX_RECORDS = 1000
 """As in TF Serving."""
 
 
-def warm_up(servable: Servable, repeats: int = 1) -> int:
+def warm_up(servable: LoadedVersion, repeats: int = 1) -> int:
     """Replays each warm-up request of a servable `repeats` times; returns how many there are, 0 without a file.
 
     As in TF Serving, a request that fails means that the version is broken, and so does a file with more than
@@ -51,7 +51,7 @@ def warm_up(servable: Servable, repeats: int = 1) -> int:
     return count
 
 
-def _replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+def _replay(servable: LoadedVersion, log: prediction_log_pb2.PredictionLog) -> None:
     inference = Inference(servable)
     calls = {
         "predict_log": functools.partial(predict, servable),

@@ -1,8 +1,11 @@
 """What a client gets besides candidates: errors, signatures and version states, read from TF Serving's messages."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import grpc
+from tensorflow.core.framework import tensor_shape_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from serving import tensors
@@ -21,7 +24,7 @@ class RetrievalError(UserError):
         said: The words of the server alone, or of gRPC where no server answered.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str, rows: range | None = None, said: str | None = None):
+    def __init__(self, code: grpc.StatusCode, message: str, rows: range | None = None, said: str | None = None) -> None:
         concerned = f" (histories {rows[0]} to {rows[-1]})" if rows else ""
         super().__init__(f"{code.name}{concerned}: {message}")
         self.code = code
@@ -83,11 +86,11 @@ def highest_available(versions: list[VersionStatus]) -> int | None:
     return max((status.version for status in versions if status.state == "AVAILABLE"), default=None)
 
 
-def _tensors(infos) -> dict[str, Tensor]:
+def _tensors(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Tensor]:
     return {name: Tensor(tensors.type_name(info.dtype), _shape(info.tensor_shape)) for name, info in infos.items()}
 
 
-def _shape(shape) -> tuple[int | None, ...] | None:
+def _shape(shape: tensor_shape_pb2.TensorShapeProto) -> tuple[int | None, ...] | None:
     if shape.unknown_rank:
         return None
     return tuple(None if dim.size < 0 else dim.size for dim in shape.dim)

@@ -3,17 +3,21 @@
 import asyncio
 import collections
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from serving import messages
+from serving.arguments import ClusterNumbers, FeatureRows, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
-from serving.client.batches import Part
+from serving.client.batches import Part, Read
+from serving.client.clusters import Named, NamedNumbers
 from serving.messages import Encoding, Retrieval
+from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
 class AsyncRetrievalClient(Client):
@@ -25,15 +29,14 @@ class AsyncRetrievalClient(Client):
 
     _transport = grpc.aio
 
-    def __init__(self, *args, **options):
+    def _check_thread(self) -> None:
         asyncio.get_running_loop()  # outside, gRPC would tie the connection to a loop that never runs
-        super().__init__(*args, **options)
 
     async def __aenter__(self) -> "AsyncRetrievalClient":
         """Returns the client itself."""
         return self
 
-    async def __aexit__(self, *_) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Closes the connection."""
         await self.close()
 
@@ -43,25 +46,55 @@ class AsyncRetrievalClient(Client):
 
     async def retrieve(
         self,
-        histories: Iterable[Iterable[str]],
-        num_candidates: int | Iterable[int] | None = None,
-        alpha: float | Iterable[float] | None = None,
+        histories: TextRows,
+        num_candidates: WholeNumbers | None = None,
+        alpha: Numbers | None = None,
         *,
+        times: NumberRows | None = None,
+        request_time: WholeNumbers = UNKNOWN_TIME,
+        features: FeatureRows | None = None,
+        joint_alpha: Numbers | None = None,
+        exclude: TextRows | None = None,
+        cluster_quotas: ClusterNumbers | None = None,
+        cluster_min: ClusterNumbers | None = None,
+        cluster_max: ClusterNumbers | None = None,
+        minimum: NamedNumbers | None = None,
+        maximum: NamedNumbers | None = None,
+        quotas: NamedNumbers | None = None,
         timeout: float | None = None,
-        **controls,
     ) -> list[Retrieval]:
         """Returns candidates for every history; see `RetrievalClient.retrieve`."""
-        wishes = {"histories": histories, "num_candidates": num_candidates, "alpha": alpha}
-        deadline, (named, controls) = self._deadline(timeout), clusters.split(controls)
+        deadline = self._deadline(timeout)
+        wishes = {
+            "histories": histories,
+            "num_candidates": num_candidates,
+            "alpha": alpha,
+            "times": times,
+            "request_time": request_time,
+            "features": features,
+            "joint_alpha": joint_alpha,
+            "exclude": exclude,
+            "cluster_quotas": cluster_quotas,
+            "cluster_min": cluster_min,
+            "cluster_max": cluster_max,
+        }
+        named = clusters.given(wishes, minimum=minimum, maximum=maximum, quotas=quotas)
         if named:
-            return await self._retrieve_by_name(named, wishes | controls, deadline)
-        parts = self._retrievals(**wishes, **controls)
-        answered = await self._predict(parts, messages.read_retrievals, deadline)
+            return await self._retrieve_by_name(named, wishes, deadline)
+        answered = await self._predict(self._retrievals(wishes), messages.read_retrievals, deadline)
         return [result for results in answered for result in results]
 
-    async def encode(self, histories: Iterable[Iterable[str]], *, timeout: float | None = None, **times) -> Encoding:
+    async def encode(
+        self,
+        histories: TextRows,
+        *,
+        times: NumberRows | None = None,
+        request_time: WholeNumbers = UNKNOWN_TIME,
+        features: FeatureRows | None = None,
+        timeout: float | None = None,
+    ) -> Encoding:
         """Returns user embeddings and intents; see `RetrievalClient.encode`."""
-        parts, deadline = self._encodings(histories, times), self._deadline(timeout)
+        parts, deadline = self._encodings(histories, times, request_time, features), self._deadline(timeout)
         return batches.join_encodings(await self._predict(parts, messages.read_encoding, deadline))
 
     async def cluster_names(self, *, timeout: float | None = None) -> list[str]:
@@ -95,15 +128,15 @@ class AsyncRetrievalClient(Client):
             await asyncio.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    async def _retrieve_by_name(self, named: dict, wishes: dict, deadline: Deadline) -> list[Retrieval]:
+    async def _retrieve_by_name(self, named: Named, wishes: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
         """Asks what the clusters are called, then for lists, again if another version has come in between."""
-        wishes = self._repeatable(named, wishes)
+        named, wishes = self._repeatable(named, wishes)
         if not wishes["histories"]:
             return []
         for _ in range(clusters.ATTEMPTS):
             version, names = await self._describe(deadline)
-            numbered = clusters.numbered(named, names, len(wishes["histories"]), wishes["num_candidates"])
-            parts = self._retrievals(**(wishes | numbered))
+            numbered = clusters.numbered(named, names, wishes["num_candidates"])
+            parts = self._retrievals(wishes | numbered)
             answered = await self._predict(parts, messages.read_versioned, deadline)
             if all(answering == version for answering, _ in answered):
                 return [result for _, results in answered for result in results]
@@ -116,13 +149,13 @@ class AsyncRetrievalClient(Client):
             raise self._nameless(error) from error
         return described
 
-    async def _call(self, method: Callable, request, deadline: Deadline):
+    async def _call(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
         try:
             return await self._start(method, request, deadline)
         except grpc.RpcError as error:
             raise self._refused(error, deadline) from error
 
-    async def _predict(self, parts: Iterator[Part], read: Callable, deadline: Deadline) -> list:
+    async def _predict(self, parts: Iterator[Part], read: Callable[..., Read], deadline: Deadline) -> list[Read]:
         """Returns what `read` makes of the answers in order, with at most `max_in_flight` requests under way."""
         results, under_way = [], collections.deque()
         try:
@@ -137,7 +170,9 @@ class AsyncRetrievalClient(Client):
                 call.cancel()
         return results
 
-    async def _receive(self, part: Part, call: grpc.aio.UnaryUnaryCall, read: Callable, deadline: Deadline):
+    async def _receive(
+        self, part: Part, call: grpc.aio.UnaryUnaryCall, read: Callable[..., Read], deadline: Deadline
+    ) -> Read:
         try:
             response = await call
         except grpc.RpcError as error:

@@ -10,13 +10,16 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_pb2,
     model_service_pb2_grpc,
+    predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 from serving import arguments, messages
+from serving.arguments import FeatureRows, NumberRows, TextRows, WholeNumbers
 from serving.client import batches, clusters, connection, refusals
 from serving.client.answers import SIGNATURE_DEF, RetrievalError
 from serving.client.batches import Part
+from serving.client.clusters import Named, NamedRows
 from serving.client.connection import Retry, Tls
 from tfdnc.contracts import bundle
 
@@ -78,7 +81,8 @@ class Client:
         retry: Retry = Retry(),  # noqa: B008 - frozen
         metadata: Metadata | Callable[[], Metadata] = (),
         options: Mapping[str, Any] | None = None,
-    ):
+    ) -> None:
+        self._check_thread()
         if version is not None and label is not None:
             raise ValueError(f"Expected a version or a label, got version {version} and label {label!r}. Drop one.")
         if batch_size < 1 or max_in_flight < 1:
@@ -93,30 +97,45 @@ class Client:
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def _retrievals(self, **wishes) -> Iterator[Part]:
+    def _check_thread(self) -> None:
+        """Raises where a client of this kind cannot be made."""
+
+    def _retrievals(self, wishes: dict[str, Any]) -> Iterator[Part]:
         return self._parts(messages.retrieve_request(**wishes))
 
-    def _encodings(self, histories: Iterable[Iterable[str]], times: dict) -> Iterator[Part]:
-        request = messages.encode_request(histories, **times)
+    def _encodings(
+        self,
+        histories: TextRows,
+        times: NumberRows | None,
+        request_time: WholeNumbers,
+        features: FeatureRows | None,
+    ) -> Iterator[Part]:
+        request = messages.encode_request(histories, times, request_time, features)
         if not _rows(request):
             raise ValueError("Expected at least one history, got none.")
         return self._parts(request)
 
-    def _repeatable(self, named: dict, wishes: dict) -> dict:
-        """Returns `wishes` with lists for what can be read only once: a call by names may make its request twice."""
+    def _repeatable(self, named: Named, wishes: dict[str, Any]) -> tuple[NamedRows, dict[str, Any]]:
+        """Returns lists for what can be read only once: a call by names may make its request twice.
+
+        Raises:
+            ValueError: What no names of clusters could make a request of.
+        """
         if wishes["num_candidates"] is None:
             raise ValueError(f"Expected num_candidates together with {' and '.join(named)}, got None. Say how many.")
         read = {"histories": arguments.text_rows, "exclude": arguments.text_rows, "times": arguments.number_rows}
-        rows = {name: read[name](wishes[name], name) for name in read if wishes.get(name) is not None}
-        if isinstance(wishes.get("features"), Mapping):
-            known = wishes["features"].items()
-            rows["features"] = {name: arguments.number_rows(values, f"features[{name!r}]") for name, values in known}
-        return {name: list(value) if isinstance(value, Iterator) else value for name, value in wishes.items()} | rows
+        rows = {name: read[name](wishes[name], name) for name in read if wishes[name] is not None}
+        if isinstance(known := wishes["features"], Mapping):
+            rows["features"] = {
+                name: arguments.number_rows(values, f"features[{name!r}]") for name, values in known.items()
+            }
+        lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in wishes.items()}
+        return clusters.per_history(named, len(rows["histories"])), lists | rows
 
     def _description(self) -> Iterator[Part]:
         return self._parts(messages.describe_request())
 
-    def _parts(self, request) -> Iterator[Part]:
+    def _parts(self, request: predict_pb2.PredictRequest) -> Iterator[Part]:
         request.model_spec.MergeFrom(self._spec)
         rows = _rows(request)
         return batches.split(request, rows, self._batch_size) if rows else iter(())
@@ -131,7 +150,7 @@ class Client:
         seconds = self.timeout if timeout is None else timeout
         return Deadline(seconds, time.monotonic() + seconds)
 
-    def _start(self, method: Callable, request, deadline: Deadline):
+    def _start(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
         """Calls `method`, a stub or its `future`, with everything that goes beside the request."""
         headers = self._metadata() if callable(self._metadata) else self._metadata
         try:
@@ -180,5 +199,5 @@ class Client:
         )
 
 
-def _rows(request) -> int:
+def _rows(request: predict_pb2.PredictRequest) -> int:
     return request.inputs[bundle.HISTORY].tensor_shape.dim[0].size

@@ -1,7 +1,7 @@
 """Many users: one request into several of at most so many rows each, and their answers checked row by row."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import grpc
 import numpy as np
@@ -9,6 +9,8 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import messages, tensors
 from serving.client.answers import RetrievalError
+
+Read = TypeVar("Read")
 
 
 class Part(NamedTuple):
@@ -50,7 +52,9 @@ def _without_padding(array: np.ndarray) -> np.ndarray:
     return array[:, : used[-1] + 1 if len(used) else 1]
 
 
-def read_part(part: Part, response: predict_pb2.PredictResponse, read: Callable):
+def read_part(
+    part: Part, response: predict_pb2.PredictResponse, read: Callable[[predict_pb2.PredictResponse], Read]
+) -> Read:
     """Returns what `read` (of `messages`) makes of the answer to `part`.
 
     Raises:

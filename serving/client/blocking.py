@@ -2,16 +2,20 @@
 
 import collections
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 
 from serving import messages
+from serving.arguments import ClusterNumbers, FeatureRows, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
-from serving.client.batches import Part
+from serving.client.batches import Part, Read
+from serving.client.clusters import Named, NamedNumbers
 from serving.messages import Encoding, Retrieval
+from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
 class RetrievalClient(Client):
@@ -26,7 +30,7 @@ class RetrievalClient(Client):
         """Returns the client itself."""
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         """Closes the connection."""
         self.close()
 
@@ -36,12 +40,22 @@ class RetrievalClient(Client):
 
     def retrieve(
         self,
-        histories: Iterable[Iterable[str]],
-        num_candidates: int | Iterable[int] | None = None,
-        alpha: float | Iterable[float] | None = None,
+        histories: TextRows,
+        num_candidates: WholeNumbers | None = None,
+        alpha: Numbers | None = None,
         *,
+        times: NumberRows | None = None,
+        request_time: WholeNumbers = UNKNOWN_TIME,
+        features: FeatureRows | None = None,
+        joint_alpha: Numbers | None = None,
+        exclude: TextRows | None = None,
+        cluster_quotas: ClusterNumbers | None = None,
+        cluster_min: ClusterNumbers | None = None,
+        cluster_max: ClusterNumbers | None = None,
+        minimum: NamedNumbers | None = None,
+        maximum: NamedNumbers | None = None,
+        quotas: NamedNumbers | None = None,
         timeout: float | None = None,
-        **controls,
     ) -> list[Retrieval]:
         """Returns candidates for every history.
 
@@ -51,12 +65,23 @@ class RetrievalClient(Client):
             num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle.
             alpha: Exponent of the quota merge (>= 0; 0 shares equally, larger follows the intent more), for all users
                 or one number each; None asks for the bundle's own merge. Needs `num_candidates`.
+            times: [B] sequences, when each item of the history was, for a model that reads times; -1 for an unknown
+                time, an empty sequence for a history of these.
+            request_time: When the candidates are asked for, for all users or one number each, with `times`.
+            features: What else the model reads of the events, by name, such as `{"dwell": [[3.5, None], [12]]}`: [B]
+                sequences, a number for each item of the history; None for an unknown one.
+            joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge.
+            exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
+            cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
+            cluster_min: [K] or [B, K], least results of each cluster.
+            cluster_max: [K] or [B, K], most results of each cluster; negative for no bound.
+            minimum: Least results of clusters by name, such as `{"Comedy": 0.2}`: a count, or a float as a share of the
+                list. One dict for all users, or [B] of them. The names are asked for first, with every call.
+            maximum: Most results of clusters by name, likewise.
+            quotas: Weights of clusters by name, likewise.
             timeout: Seconds for the whole call, instead of the client's.
-            **controls: `times` and `request_time` for models that read times, `features` for those that read more of
-                an event, by name such as `{"dwell": [[3.5, None], [12]]}`, `joint_alpha`, `exclude`,
-                `cluster_quotas`, `cluster_min`, `cluster_max` of `messages.retrieve_request`; `minimum`, `maximum` and
-                `quotas` for clusters by name, such as `{"Comedy": 0.2}`, see `clusters.numbered`: the names are asked
-                for first, with every call.
+
+        `messages.retrieve_request` says more of the arguments by number, `clusters.numbered` of those by name.
 
         Returns:
             [B] results.
@@ -65,23 +90,43 @@ class RetrievalClient(Client):
             ValueError: Arguments that say nothing a server could answer; nothing was sent.
             RetrievalError: A request was not answered; its `rows` are the histories that it carried.
         """
-        wishes = {"histories": histories, "num_candidates": num_candidates, "alpha": alpha}
-        deadline, (named, controls) = self._deadline(timeout), clusters.split(controls)
+        deadline = self._deadline(timeout)
+        wishes = {
+            "histories": histories,
+            "num_candidates": num_candidates,
+            "alpha": alpha,
+            "times": times,
+            "request_time": request_time,
+            "features": features,
+            "joint_alpha": joint_alpha,
+            "exclude": exclude,
+            "cluster_quotas": cluster_quotas,
+            "cluster_min": cluster_min,
+            "cluster_max": cluster_max,
+        }
+        named = clusters.given(wishes, minimum=minimum, maximum=maximum, quotas=quotas)
         if named:
-            return self._retrieve_by_name(named, wishes | controls, deadline)
-        parts = self._retrievals(**wishes, **controls)
-        answered = self._predict(parts, messages.read_retrievals, deadline)
+            return self._retrieve_by_name(named, wishes, deadline)
+        answered = self._predict(self._retrievals(wishes), messages.read_retrievals, deadline)
         return [result for results in answered for result in results]
 
-    def encode(self, histories: Iterable[Iterable[str]], *, timeout: float | None = None, **times) -> Encoding:
-        """Returns user embeddings and intents of [B] histories, B at least 1; with `times`, `request_time` and
-        `features` as of `retrieve`.
+    def encode(
+        self,
+        histories: TextRows,
+        *,
+        times: NumberRows | None = None,
+        request_time: WholeNumbers = UNKNOWN_TIME,
+        features: FeatureRows | None = None,
+        timeout: float | None = None,
+    ) -> Encoding:
+        """Returns user embeddings and intents of [B] histories, B at least 1; `times`,
+        `request_time` and `features` as `retrieve`.
 
         Raises:
             ValueError: No history, or one that is not a sequence of text.
             RetrievalError: See `retrieve`.
         """
-        parts, deadline = self._encodings(histories, times), self._deadline(timeout)
+        parts, deadline = self._encodings(histories, times, request_time, features), self._deadline(timeout)
         return batches.join_encodings(self._predict(parts, messages.read_encoding, deadline))
 
     def cluster_names(self, *, timeout: float | None = None) -> list[str]:
@@ -131,15 +176,15 @@ class RetrievalClient(Client):
             time.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    def _retrieve_by_name(self, named: dict, wishes: dict, deadline: Deadline) -> list[Retrieval]:
+    def _retrieve_by_name(self, named: Named, wishes: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
         """Asks what the clusters are called, then for lists, again if another version has come in between."""
-        wishes = self._repeatable(named, wishes)
+        named, wishes = self._repeatable(named, wishes)
         if not wishes["histories"]:
             return []
         for _ in range(clusters.ATTEMPTS):
             version, names = self._describe(deadline)
-            numbered = clusters.numbered(named, names, len(wishes["histories"]), wishes["num_candidates"])
-            parts = self._retrievals(**(wishes | numbered))
+            numbered = clusters.numbered(named, names, wishes["num_candidates"])
+            parts = self._retrievals(wishes | numbered)
             answered = self._predict(parts, messages.read_versioned, deadline)
             if all(answering == version for answering, _ in answered):
                 return [result for _, results in answered for result in results]
@@ -152,13 +197,13 @@ class RetrievalClient(Client):
             raise self._nameless(error) from error
         return described
 
-    def _call(self, method: Callable, request, deadline: Deadline):
+    def _call(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
         try:
             return self._start(method, request, deadline)
         except grpc.RpcError as error:
             raise self._refused(error, deadline) from error
 
-    def _predict(self, parts: Iterator[Part], read: Callable, deadline: Deadline) -> list:
+    def _predict(self, parts: Iterator[Part], read: Callable[..., Read], deadline: Deadline) -> list[Read]:
         """Returns what `read` makes of the answers in order, with at most `max_in_flight` requests under way."""
         results, under_way = [], collections.deque()
         try:
@@ -175,7 +220,7 @@ class RetrievalClient(Client):
                 call.cancel()
         return results
 
-    def _receive(self, part: Part, call: grpc.Future, read: Callable, deadline: Deadline):
+    def _receive(self, part: Part, call: grpc.Future, read: Callable[..., Read], deadline: Deadline) -> Read:
         try:
             response = call.result()
         except grpc.RpcError as error:

@@ -2,12 +2,15 @@
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
+from serving import arguments
+from serving.arguments import WholeNumbers
 from serving.messages import tensor_of
 from tfdnc.contracts import bundle
 
@@ -23,22 +26,47 @@ ATTEMPTS = 3
 Wish = Mapping[str | int, float]
 """Name or number of a cluster -> a count of results, or a share of the list."""
 
+NamedNumbers = Wish | Iterable[Wish]
+"""One wish for all users, or [B]."""
 
-def split(controls: dict) -> tuple[dict, dict]:
-    """Returns the arguments by name, and the others.
+Named = dict[str, NamedNumbers]
+NamedRows = dict[str, list[Wish]]
+"""By `MINIMUM`, `MAXIMUM` or `QUOTAS`, as they were given, and one for each history."""
+
+
+def given(by_number: Mapping[str, Any], **by_name: NamedNumbers | None) -> Named:
+    """Returns the arguments by name that are not None.
 
     Raises:
         ValueError: A wish is said by name and by number too.
     """
-    named = {key: controls[key] for key in INPUT_OF if controls.get(key) is not None}
-    others = {key: value for key, value in controls.items() if key not in INPUT_OF}
+    named = {key: wish for key, wish in by_name.items() if wish is not None}
     for key in named:
-        if others.get(INPUT_OF[key]) is not None:
+        if by_number[INPUT_OF[key]] is not None:
             raise ValueError(f"Expected {key} by names or {INPUT_OF[key]} by numbers, got both. Drop one.")
-    return named, others
+    return named
 
 
-def numbered(named: dict[str, Wish | Sequence[Wish]], names: list[str], rows: int, num_candidates) -> dict:
+def per_history(named: Named, rows: int) -> NamedRows:
+    """Returns a wish for each of [B] histories: B is `rows`.
+
+    Raises:
+        ValueError: Neither one dict nor an ordered collection of `rows` dicts.
+    """
+    return {key: _per_history(wishes, rows, key) for key, wishes in named.items()}
+
+
+def _per_history(wishes: NamedNumbers, rows: int, key: str) -> list[Wish]:
+    each = [wishes] * rows if isinstance(wishes, Mapping) else arguments.listed(wishes)
+    if each is None or len(each) != rows or not all(isinstance(wish, Mapping) for wish in each):
+        raise ValueError(
+            f"Expected {key} as a dict of clusters, or {rows} of these, one per history, got "
+            f"{arguments.shown(wishes if each is None else each)}. Numbers for all clusters go to {INPUT_OF[key]}."
+        )
+    return each
+
+
+def numbered(named: NamedRows, names: list[str], num_candidates: WholeNumbers) -> dict[str, np.ndarray]:
     """Returns what `messages.retrieve_request` takes for wishes by name.
 
     A whole number is a count, a float a share in 0..1 of the row's `num_candidates`: as a minimum it is rounded up, as
@@ -46,9 +74,8 @@ def numbered(named: dict[str, Wish | Sequence[Wish]], names: list[str], rows: in
     that two clusters bear is refused; a number tells them apart.
 
     Args:
-        named: By `MINIMUM`, `MAXIMUM` or `QUOTAS`, what clusters get: one mapping for all rows, or one for each.
+        named: Of `per_history`.
         names: The clusters in order of their numbers.
-        rows: B.
         num_candidates: One number, or [B].
 
     Returns:
@@ -58,27 +85,18 @@ def numbered(named: dict[str, Wish | Sequence[Wish]], names: list[str], rows: in
         ValueError: An unknown or ambiguous cluster, a value that is neither a count nor a share, or wishes that no
             list can meet.
     """
+    rows = max(map(len, named.values()), default=0)
     lengths = tensor_of(bundle.row_of(bundle.NUM_CANDIDATES), num_candidates, [()] * rows)
     arrays = {}
     for key, wishes in named.items():
         arrays[key] = np.full([rows, len(names)], _UNSAID[key], bundle.row_of(INPUT_OF[key]).numpy_dtype)
-        for array, wish, length in zip(arrays[key], _per_row(wishes, rows, key), lengths.tolist(), strict=True):
+        for array, wish, length in zip(arrays[key], wishes, lengths.tolist(), strict=True):
             for cluster, value in _placed(wish, names, key).items():
                 array[cluster] = _number(key, names[cluster], value, length)
             if key == QUOTAS and wish and not array.any():
                 raise ValueError(f"Expected {QUOTAS} of which one is above 0, got {dict(wish)!r}. Leave them out.")
     _check(arrays, lengths, names)
     return {INPUT_OF[key]: array for key, array in arrays.items()}
-
-
-def _per_row(wishes, rows: int, key: str) -> list[Wish]:
-    each = [wishes] * rows if isinstance(wishes, Mapping) else wishes
-    if not isinstance(each, Sequence) or len(each) != rows or not all(isinstance(wish, Mapping) for wish in each):
-        raise ValueError(
-            f"Expected {key} as a dict of clusters, or {rows} of these, one per history, got {wishes!r}. "
-            f"Numbers for all clusters go to {INPUT_OF[key]}."
-        )
-    return list(each)
 
 
 def _placed(wish: Wish, names: list[str], key: str) -> dict[int, float]:
@@ -107,7 +125,7 @@ def _find(cluster: str | int, names: list[str]) -> int:
     raise ValueError(f"Expected the name or the number of a cluster, got {cluster!r}.{meant} Known: {known}.")
 
 
-def _number(key: str, name: str, value, length: int) -> float:
+def _number(key: str, name: str, value: Any, length: int) -> float:
     """Returns a weight, or the count that `value` means for a list of `length`."""
     if isinstance(value, Real) and not isinstance(value, bool):
         if key == QUOTAS and 0 <= value < math.inf:

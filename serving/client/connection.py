@@ -37,7 +37,7 @@ class Tls:
     client_key: Path | None = None
     client_certificate: Path | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.client_key is None) != (self.client_certificate is None):
             raise UserError("Expected a client key and its certificate, got one of them. Give both, or neither.")
 
@@ -71,7 +71,7 @@ class Retry:
     multiplier: float = 2.0
     maximum: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.attempts <= _MOST_ATTEMPTS:
             raise ValueError(f"Expected 1 to {_MOST_ATTEMPTS} attempts, got {self.attempts}.")
         if min(self.initial, self.multiplier, self.maximum) <= 0:
@@ -97,7 +97,7 @@ class Retry:
         }
 
 
-def connect(transport, target: str, tls: Tls | None, retry: Retry, options: dict[str, Any]):
+def connect(transport: Any, target: str, tls: Tls | None, retry: Retry, options: dict[str, Any]) -> Any:
     """Returns a channel of `transport` (`grpc` or `grpc.aio`) to `target`; `options` win over what it sets by itself.
 
     This machine is reached directly, others as gRPC does: through the proxy that the environment names.

@@ -39,6 +39,11 @@ def explain(code: grpc.StatusCode, said: str, target: str, model: model_pb2.Mode
     return said + _advice(said, model)
 
 
+def means_other_inputs(said: str) -> bool:
+    """Returns whether a server refuses a request because the signature of its model has other inputs."""
+    return _EXTRA in said and _MISSING in said
+
+
 def _asked(model: model_pb2.ModelSpec) -> str:
     if model.HasField("version"):
         return f"model {model.name!r} in version {model.version.value}"

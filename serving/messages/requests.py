@@ -1,12 +1,13 @@
 """Requests to a tfdnc bundle: the signature follows from the arguments, and every input of it from its row."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, tensors
+from serving.arguments import ClusterNumbers, FeatureRows, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.messages.answers import Encoding
 from serving.messages.inputs import Histories, tensor_of
 from tfdnc.contracts import bundle
@@ -18,18 +19,18 @@ Inputs = dict[str, np.ndarray]
 
 
 def retrieve_request(
-    histories: Iterable[Iterable[str]],
-    num_candidates: int | Iterable[int] | None = None,
-    alpha: float | Iterable[float] | None = None,
+    histories: TextRows,
+    num_candidates: WholeNumbers | None = None,
+    alpha: Numbers | None = None,
     *,
-    times: Iterable[Iterable[int]] | None = None,
-    request_time: int | Iterable[int] = UNKNOWN_TIME,
-    features: Mapping[str, Iterable[Iterable[float | None]]] | None = None,
-    joint_alpha: float | Iterable[float] | None = None,
-    exclude: Iterable[Iterable[str]] | None = None,
-    cluster_quotas: Iterable[float] | Iterable[Iterable[float]] | None = None,
-    cluster_min: Iterable[int] | Iterable[Iterable[int]] | None = None,
-    cluster_max: Iterable[int] | Iterable[Iterable[int]] | None = None,
+    times: NumberRows | None = None,
+    request_time: WholeNumbers = UNKNOWN_TIME,
+    features: FeatureRows | None = None,
+    joint_alpha: Numbers | None = None,
+    exclude: TextRows | None = None,
+    cluster_quotas: ClusterNumbers | None = None,
+    cluster_min: ClusterNumbers | None = None,
+    cluster_max: ClusterNumbers | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
 
@@ -81,10 +82,10 @@ def retrieve_request(
 
 
 def encode_request(
-    histories: Iterable[Iterable[str]],
-    times: Iterable[Iterable[int]] | None = None,
-    request_time: int | Iterable[int] = UNKNOWN_TIME,
-    features: Mapping[str, Iterable[Iterable[float | None]]] | None = None,
+    histories: TextRows,
+    times: NumberRows | None = None,
+    request_time: WholeNumbers = UNKNOWN_TIME,
+    features: FeatureRows | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for embeddings and intents of [B] histories; their inputs as for `retrieve_request`."""
     rows = arguments.text_rows(histories, "histories")
@@ -94,10 +95,10 @@ def encode_request(
 
 def search_request(
     encoding: Encoding,
-    histories: Iterable[Iterable[str]],
-    num_candidates: int | Iterable[int],
-    alpha: float | Iterable[float] | None = None,
-    joint_alpha: float | Iterable[float] | None = None,
+    histories: TextRows,
+    num_candidates: WholeNumbers,
+    alpha: Numbers | None = None,
+    joint_alpha: Numbers | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates of [B] users who are encoded already; their histories only exclude.
 
@@ -138,9 +139,7 @@ def known_arguments(features: Sequence[Feature], users: Sequence[Mapping[str, An
 
 
 def _declared(
-    times: Iterable[Iterable[int]] | None,
-    request_time: int | Iterable[int],
-    features: Mapping[str, Iterable[Iterable[float | None]]] | None,
+    times: NumberRows | None, request_time: WholeNumbers, features: FeatureRows | None
 ) -> tuple[list[Row], dict[str, Any]]:
     """Returns the inputs that are said beside the histories, and the values of their arguments."""
     rows, known = [], {}

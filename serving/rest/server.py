@@ -7,11 +7,11 @@ import threading
 import time
 
 import waitress.server
-from waitress import channel, task, utilities, wasyncore
+from waitress import wasyncore
 
 from serving.manager import ModelManager
 from serving.metrics import Metrics
-from serving.rest import responses
+from serving.rest import connection
 from serving.rest.app import Application
 from serving.services import PredictionService
 from tfdnc.contracts.errors import UserError
@@ -81,7 +81,7 @@ class RestServer:
     def start(self) -> None:
         """Begins to answer requests."""
         self._server = waitress.server.create_server(self._app, sockets=[self._socket], **self._options)
-        self._server.channel_class = _channel_class(self._app.headers, self._max_body_bytes)
+        self._server.channel_class = connection.channel_class(self._app.headers, self._max_body_bytes)
         self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
         self._thread.start()
         _LOG.info("REST on port %d", self.port)
@@ -104,26 +104,6 @@ class RestServer:
     def _is_busy(self) -> bool:
         channels = list(self._server.active_channels.copy().values())
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
-
-
-def _channel_class(headers: list[tuple[str, str]], max_body_bytes: int) -> type[channel.HTTPChannel]:
-    """Returns waitress's connection, but for the body of the errors it finds itself: JSON, as of all others."""
-
-    class ErrorTask(task.ErrorTask):
-        def execute(self):
-            error = self.request.error
-            is_large = isinstance(error, utilities.RequestEntityTooLarge)
-            reason = f"the body has more than {max_body_bytes} bytes" if is_large else error.body
-            body = responses.encoded(responses.error(f"{error.reason}: {reason}"))
-            self.status, self.content_length = f"{error.code} {error.reason}", len(body)
-            self.response_headers.extend(headers)
-            self.set_close_on_finish()
-            self.write(body)
-
-    class Channel(channel.HTTPChannel):
-        error_task_class = ErrorTask
-
-    return Channel
 
 
 def _bind(host: str, port: int) -> socket.socket:

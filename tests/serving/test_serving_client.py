@@ -1,5 +1,6 @@
-"""The client: requests and results by the contract of `tfdnc.contracts.schema`, and errors a person can act on."""
+"""The client: requests and results by the contract of `tfdnc.contracts.bundle`, and errors a person can act on."""
 
+import inspect
 from concurrent import futures
 
 import grpc
@@ -9,7 +10,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, messages, tensors
-from serving.client import RetrievalClient, RetrievalError, Tensor, VersionStatus
+from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError, Tensor, VersionStatus
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
@@ -160,3 +161,24 @@ def test_shared_by_threads(client):
 
     with futures.ThreadPoolExecutor(16) as threads:
         list(threads.map(ask, range(1, 17)))
+
+
+@pytest.mark.parametrize("method", ["__init__", "retrieve", "encode", "cluster_names", "status", "metadata"])
+def test_both_clients_show_the_same_typed_arguments(method):
+    blocking, asynchronous = (
+        inspect.signature(getattr(client, method)) for client in (RetrievalClient, AsyncRetrievalClient)
+    )
+    assert blocking == asynchronous
+    for parameter in list(blocking.parameters.values())[1:]:
+        assert parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        assert parameter.annotation is not parameter.empty
+
+
+def test_every_input_of_a_list_is_an_argument_of_the_clients():
+    shown = set(inspect.signature(RetrievalClient.retrieve).parameters)
+    lists = [
+        row for name in ("retrieve_joint", "retrieve_controlled") for row in contract.inputs_of(name, contract.TIMES)
+    ]
+    assert {row.says for row in lists} - {contract.HISTORY} <= shown
+    with pytest.raises(TypeError, match="unexpected keyword argument 'joint_alfa'"):
+        RetrievalClient().retrieve([["a"]], 5, joint_alfa=1)

@@ -6,14 +6,15 @@ from scripted_server import Script, described, echo, served
 
 from serving import tensors
 from serving.client import RetrievalError
-from serving.client.clusters import numbered
+from serving.client.clusters import numbered, per_history
 from tfdnc.contracts import bundle
 
 NAMES = ["Comedy", "Drama / War", "7"]
 
 
 def numbers(num_candidates=50, rows=1, names=NAMES, **named):
-    return {name: array.tolist() for name, array in numbered(named, names, rows, num_candidates).items()}
+    arrays = numbered(per_history(named, rows), names, num_candidates)
+    return {name: array.tolist() for name, array in arrays.items()}
 
 
 def test_clusters_are_named_or_numbered_and_the_others_are_left_alone():
@@ -44,8 +45,8 @@ def test_a_share_is_exact_for_every_length_and_percentage():
     """In binary fractions .07 * 100 is above 7, and would be rounded up to 8."""
     lengths = np.arange(1, 501)
     for percent in range(101):
-        least = numbered({"minimum": {0: percent / 100}}, NAMES, 500, lengths)[bundle.CLUSTER_MIN][:, 0]
-        most = numbered({"maximum": {0: percent / 100}}, NAMES, 500, lengths)[bundle.CLUSTER_MAX][:, 0]
+        least = numbered({"minimum": [{0: percent / 100}] * 500}, NAMES, lengths)[bundle.CLUSTER_MIN][:, 0]
+        most = numbered({"maximum": [{0: percent / 100}] * 500}, NAMES, lengths)[bundle.CLUSTER_MAX][:, 0]
         np.testing.assert_array_equal(least, -(-percent * lengths // 100))
         np.testing.assert_array_equal(most, percent * lengths // 100)
 
@@ -53,6 +54,8 @@ def test_a_share_is_exact_for_every_length_and_percentage():
 def test_shares_are_of_each_history_and_so_may_the_wishes_be():
     assert numbers([10, 20], 2, minimum={"Comedy": 0.5}) == {bundle.CLUSTER_MIN: [[5, 0, 0], [10, 0, 0]]}
     each = [{"Comedy": 0.5}, {"7": 1}]
+    for form in (list, tuple, iter, lambda wishes: np.array(wishes, object), lambda wishes: (wish for wish in wishes)):
+        assert numbers([10, 20], 2, minimum=form(each)) == numbers([10, 20], 2, minimum=each)
     assert numbers([10, 20], 2, minimum=each) == {bundle.CLUSTER_MIN: [[5, 0, 0], [0, 0, 1]]}
     assert numbers(10, 2, quotas=[{}, {"7": 1}]) == {bundle.CLUSTER_QUOTAS: [[0, 0, 0], [0, 0, 1]]}
 
@@ -76,6 +79,9 @@ def test_shares_are_of_each_history_and_so_may_the_wishes_be():
         ({"quotas": {"Comedy": 0}}, "Expected quotas of which one is above 0, got .'Comedy': 0."),
         ({"minimum": [{"Comedy": 1}] * 2}, "Expected minimum as a dict of clusters, or 1 of these"),
         ({"minimum": [1, 2, 3]}, "Numbers for all clusters go to cluster_min"),
+        ({"minimum": ({"Comedy": 1} for _ in range(2))}, r"got \[{'Comedy': 1}, {'Comedy': 1}\]"),
+        ({"quotas": "Comedy"}, "Expected quotas as a dict of clusters, or 1 of these, .* got 'Comedy'"),
+        ({"maximum": 7}, "Expected maximum as a dict of clusters, .* got 7"),
         (
             {"minimum": {0: 0.34, 1: 0.33, 2: 0.34}},
             "add up to at most num_candidates, 50, got 51 for history 0 .a share",
@@ -134,11 +140,20 @@ def test_a_call_asks_for_the_names_first_and_sends_numbers(ask):
     assert wish_of(parts[1]) == {bundle.CLUSTER_MIN: [[1, 0, 0]], bundle.CLUSTER_MAX: [[-1, -1, 2]]}
 
 
+@pytest.mark.parametrize("wrong", [7, "Comedy", [1, 2], [{"Comedy": 1}]])
+def test_wishes_that_are_no_dicts_are_refused_before_the_names_are_asked_for(ask, wrong):
+    script = Script(described(7, NAMES))
+    with served(script) as target, pytest.raises(ValueError, match="Expected minimum as a dict of clusters, or 2 of"):
+        ask(target, "retrieve", [["a"], ["b"]], 10, minimum=wrong)
+    assert not script.requests
+
+
 def test_another_version_between_names_and_lists_is_asked_again_by_its_own_names(ask):
     script = Script(described(7, NAMES), answered_by(8), described(8, NAMES[::-1]), answered_by(8))
     with served(script) as target:
         histories = ([item] for item in "ab")  # which can be read only once
-        [first, second] = ask(target, "retrieve", histories, 10, minimum={"Comedy": 3})
+        wishes = ({"Comedy": 3} for _ in range(2))
+        [first, second] = ask(target, "retrieve", histories, 10, minimum=wishes)
     assert first.item_ids + second.item_ids == ["a", "b"]
     assert wish_of(script.requests[1])[bundle.CLUSTER_MIN] == [[3, 0, 0]] * 2
     assert wish_of(script.requests[3])[bundle.CLUSTER_MIN] == [[0, 0, 3]] * 2

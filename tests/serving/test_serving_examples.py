@@ -60,7 +60,7 @@ def test_examples(peer, command, arguments, histories):
     assert (path, kind) == (f"/v1/models/{bundle.MODEL_NAME}:predict", "application/json")
     assert [instance["history"] for instance in body["instances"]] == histories
     for instance in body["instances"]:
-        assert set(instance) == set(bundle.SIGNATURES[body["signature_name"]][0])
+        assert set(instance) == set(bundle.SIGNATURES[body["signature_name"]].input_names)
     peer.reply = (503, '{"error": "busy"}')
     refused = run()
     assert refused.returncode

@@ -13,6 +13,7 @@ import rest_client
 from rest_client import MAX_BODY, TIMEOUT, Client
 
 from serving import server as embedded
+from serving.rest import connection
 from serving.rest.server import RestServer
 from serving.services import PredictionService
 from tfdnc.contracts.errors import UserError
@@ -154,6 +155,40 @@ def test_bodies_are_bounded(rest):
     head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1)
     message = error_of(raw(rest, head), b"HTTP/1.1 413 Request Entity Too Large")
     assert message == f"Request Entity Too Large: the body has more than {MAX_BODY} bytes"
+
+
+@pytest.fixture
+def refusing(server):
+    """A server with a limit far above what the system's buffers hold."""
+    with rest_client.running(server, max_body_bytes=8 << 20) as client:
+        yield client
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_before_it_listens_reads_the_413(refusing, chunked):
+    """Its connection was reset: what a server leaves unread goes out as a reset, which overtakes the answer."""
+    piece = b" " * (1 << 20)
+    body = (piece for _ in range(20)) if chunked else piece * 20
+    refusing.http.request("POST", "/v1/models/half:predict", body, encode_chunked=chunked)
+    response = refusing.http.getresponse()
+    assert response.status == 413
+    assert json.loads(response.read())["error"].endswith(f"the body has more than {8 << 20} bytes")
+    assert response.headers["Connection"] == "close"
+    assert refusing.post("/v1/models/half:predict", GOOD)[0] == 200
+
+
+def test_a_refused_body_is_dropped_up_to_a_bound(refusing, monkeypatch):
+    monkeypatch.setattr(connection, "DROPPED_BODIES", 1)
+    body = (b" " * (1 << 20) for _ in range(100))
+    with pytest.raises(OSError, match=r"reset|Broken pipe"):
+        refusing.http.request("POST", "/v1/models/half:predict", body, encode_chunked=True)
+    assert next(body, None) is not None  # not all of it was sent
+
+
+def test_a_refused_body_is_dropped_for_a_while(refusing, monkeypatch):
+    monkeypatch.setattr(connection, "DROPPING_SECONDS", 0.0)
+    with pytest.raises(OSError, match=r"reset|Broken pipe"):
+        refusing.http.request("POST", "/v1/models/half:predict", (b" " * (1 << 20) for _ in range(100)))
 
 
 @pytest.mark.usefixtures("still_answers")

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.client import RetrievalError, VersionStatus
+from tfdnc.cli import query as query_module
 from tfdnc.cli import reach, screen
-from tfdnc.cli.query_user import find_user
+from tfdnc.cli.query_user import User, find_user
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, Kind, event_feature
 
@@ -151,3 +152,42 @@ def test_a_wrong_model_name_is_answered_with_the_names_there_are(monkeypatch, se
     error = reach.unknown_model("host:8500", "x", {"tfdnc", "b", "a", "x"})
     assert "a model that host:8500 serves, it has none called 'x': " in str(error)
     assert str(error).endswith(ending)
+
+
+REFUSAL = (
+    "input size does not match signature: 3!=5 len({alpha,history,num_candidates}) != len({alpha,history,history_times,"
+    "num_candidates,request_time}). Sent extra: {}. Missing but required: {history_times,request_time}."
+)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_server_of_another_run_is_explained_in_flags_of_the_command(monkeypatch, tmp_path, named):
+    """Its refusal told the arguments of the Python client, also for a run that the command had chosen itself."""
+    run = tmp_path / "newer"
+    monkeypatch.setattr(query_module, "_newest_run", lambda runs: run)
+    monkeypatch.setattr(query_module, "find_version", lambda folder: folder)
+    manifest = {"cluster_names": ["x"], "config": {"model": {"times": False}}}
+    monkeypatch.setattr(query_module, "read_bundle_manifest", lambda folder: manifest)
+    monkeypatch.setattr(query_module, "read_items", lambda folder: types.SimpleNamespace(cluster_names=["x"]))
+    monkeypatch.setattr(query_module, "find_user", lambda *_: User("u", ["a"], [], None, None))
+    monkeypatch.setattr(query_module, "await_model", lambda client, seconds: None)
+
+    def refuse(*_, **controls):
+        raise RetrievalError(grpc.StatusCode.INVALID_ARGUMENT, REFUSAL + " Give `times`.", said=REFUSAL)
+
+    monkeypatch.setattr(query_module.RetrievalClient, "retrieve", refuse)
+    flags = {
+        "start_server": False,
+        "tls_roots": None,
+        "label": None,
+        "runs": tmp_path,
+        "target": "127.0.0.1:1",
+        "wait": 1,
+    }
+    flags |= {"run": run if named else None, "model_name": "tfdnc", "num_candidates": 5, "alpha": None}
+    flags |= dict.fromkeys(("joint_alpha", "exclude", "minimum", "maximum", "quotas"))
+    with pytest.raises(UserError, match=r"127.0.0.1:1, but its model takes other inputs than the bundle") as caught:
+        query_module.query(argparse.Namespace(**flags))
+    assert "name its run with --run." in str(caught.value)
+    assert "`times`" not in str(caught.value)
+    assert ("the newest run is taken" in str(caught.value)) is not named

@@ -12,11 +12,12 @@ from rich.text import Text
 from serving.bundles.bundle import read_manifest as read_bundle_manifest
 from serving.bundles.verify import find_version
 from serving.client import Retrieval, RetrievalClient, RetrievalError, Tls
+from serving.client.refusals import means_other_inputs
 from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_wishes
 from tfdnc.cli.query_user import User, find_user
-from tfdnc.cli.reach import await_model, unknown_model
+from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
@@ -51,15 +52,16 @@ def query(arguments: argparse.Namespace) -> None:
             await_model(client, arguments.wait)
             answer = _ask(client, user, features, arguments)
         except RetrievalError as error:
+            if means_other_inputs(error.said):
+                difference = "its model takes other inputs than the bundle of the run"
+                raise other_bundle(target, run, difference, newest=not arguments.run) from error
             if error.code is not grpc.StatusCode.NOT_FOUND or arguments.label:
                 raise
             names = {contract.MODEL_NAME, *(folder.name for folder in run.parent.iterdir())}
             raise unknown_model(target, arguments.model_name, names, tls=tls) from error
     if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
-        raise UserError(
-            f"Expected a server of {run / stations.EXPORT.folder} at {target}, but it answers with clusters or items "
-            "that this run does not have: start it on this bundle, or name its run with --run."
-        )
+        difference = "it answers with clusters or items that this run does not have"
+        raise other_bundle(target, run, difference, newest=not arguments.run)
     _show_user(run, user, items)
     _show_answer(answer, user, items, _merge_of(arguments))
 

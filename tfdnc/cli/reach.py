@@ -1,7 +1,8 @@
-"""Reaches the server of a query: waits for one that is starting, and names the models of one that has another."""
+"""Reaches the server of a query: waits for one that is starting, and explains one that has another model."""
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import grpc
 
@@ -9,6 +10,7 @@ from serving.client import RetrievalClient, RetrievalError
 from serving.client.answers import highest_available
 from tfdnc.cli import screen
 from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline import stations
 
 _POLL_SECONDS = 0.2
 _ATTEMPT_SECONDS = 5.0
@@ -56,6 +58,22 @@ def unknown_model(target: str, name: str, guesses: Iterable[str], **options) -> 
     served = [guess for guess in tried if _is_served(target, guess, options)]
     found = f"it has {', '.join(served)}" if served else f"nor does it have {', '.join(tried)}; ask who started it"
     return UserError(f"Expected --model-name to be a model that {target} serves, it has none called {name!r}: {found}.")
+
+
+def other_bundle(target: str, run: Path, difference: str, newest: bool) -> UserError:
+    """Returns the error for a server that serves another bundle than that of a run.
+
+    Args:
+        target: address of the server.
+        run: whose items and clusters the screen would show.
+        difference: from the bundle of the run, as a clause about the server.
+        newest: the run was not named, but taken as the newest.
+    """
+    taken = f" Without --run the newest run is taken, {run}." if newest else ""
+    return UserError(
+        f"Expected a server of {run / stations.EXPORT.folder} at {target}, but {difference}: start it on this bundle, "
+        f"or name its run with --run.{taken}"
+    )
 
 
 def _is_served(target: str, name: str, options: dict) -> bool:
