@@ -166,10 +166,10 @@ def test_a_server_of_another_run_is_explained_in_flags_of_the_command(monkeypatc
     run = tmp_path / "newer"
     monkeypatch.setattr(query_module, "_newest_run", lambda runs: run)
     monkeypatch.setattr(query_module, "find_version", lambda folder: folder)
-    manifest = {"cluster_names": ["x"], "config": {"model": {"times": False}}}
+    manifest = {"cluster_names": ["x"], "config": {"name": "x", "data": {}, "model": {"times": False}}}
     monkeypatch.setattr(query_module, "read_bundle_manifest", lambda folder: manifest)
     monkeypatch.setattr(query_module, "read_items", lambda folder: types.SimpleNamespace(cluster_names=["x"]))
-    monkeypatch.setattr(query_module, "find_user", lambda *_: User("u", ["a"], [], None, None))
+    monkeypatch.setattr(query_module, "find_user", lambda *_: User("u", ["a"], {}, None))
     monkeypatch.setattr(query_module, "await_model", lambda client, seconds: None)
 
     def refuse(*_, **controls):

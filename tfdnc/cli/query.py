@@ -68,8 +68,11 @@ def query(arguments: argparse.Namespace) -> None:
 
 def _inputs_of(config: dict) -> tuple[Feature, ...]:
     """Inputs that the model of a bundle reads, whatever else another release has written into its manifest."""
-    data, model = ({key: config[section].get(key, {})} for section, key in (("data", "events"), ("model", "inputs")))
-    values = {"name": config["name"], "data": data, "model": model | {"times": config["model"]["times"]}}
+    values = {
+        "name": config["name"],
+        "data": {"events": config["data"].get("events", {})},
+        "model": {"times": config["model"]["times"], "inputs": config["model"].get("inputs", [])},
+    }
     return model_features(parse_config(values, "the bundle's manifest"))
 
 
