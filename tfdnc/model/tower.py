@@ -173,15 +173,15 @@ class Tower(keras.layers.Layer):
         """The catalogue of all items with these vectors `[N, D]`."""
         return Catalogue(items, self.offsets, self.counts)
 
-    def tokens(self, items: tf.Tensor, history: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def tokens(self, items: tf.Tensor, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None) -> tf.Tensor:
         """Input of the encoder `[B, L, D]`: item vectors times sqrt(D), plus what the declared inputs add.
 
         Args:
             items: `[N, D]` item vectors.
             history: `[B, L]` int32 item indices, padded with 0.
-            inputs: `[B, L]` of each that the model reads, by `Feature.key`.
+            inputs: `[B, L]` of each that the model reads, by `Feature.key`; None for none.
         """
-        return self.inputs(rows_of(items, history) * items.shape[1] ** 0.5, inputs)
+        return self.inputs(rows_of(items, history) * items.shape[1] ** 0.5, inputs or {})
 
     def user_vectors(
         self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None
