@@ -29,7 +29,7 @@ def show_work(station: str) -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def _epoch_lines() -> Iterator[None]:
     """Prints the line that training logs after every epoch."""
-    logger, printer = logging.getLogger("tfdnc.training.callbacks"), _Printer(logging.INFO)
+    logger, printer = logging.getLogger("tfdnc.training.display"), _Printer(logging.INFO)
     with contextlib.ExitStack() as stack:
         _listen(logger, printer, stack)
         yield
