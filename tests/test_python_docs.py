@@ -46,7 +46,7 @@ def test_the_page_works_as_it_stands(followed):
     assert "Expected a config with a section for deploy" in printed
     for station in ("prepare", "cluster", "examples", "train", "evaluate", "export"):
         assert f"tfdnc.api.runs:{station}: unchanged, " in logged
-    assert "tfdnc.training.callbacks:epoch 1/" in logged  # of the encoder of the page
+    assert "tfdnc.training.display:epoch 1/" in logged  # of the encoder of the page
     assert re.search(
         r"tfdnc\.api\.runs:prepare: adopted from mine, .*\n(?s:.*)tfdnc\.api\.runs:train: [\d.]+ s, ", logged
     )
