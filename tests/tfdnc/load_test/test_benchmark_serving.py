@@ -12,7 +12,7 @@ import pytest
 from serving.bundles.recorded import record
 from serving.server import running
 from tfdnc.benchmark import pages
-from tfdnc.cli import benchmark_serving
+from tfdnc.cli import serving_results
 from tfdnc.cli.main import main
 from tfdnc.contracts.errors import UserError
 from tfdnc.load_test import load as load_module
@@ -265,7 +265,7 @@ def base_path(tmp_path_factory):
 def test_the_command_measures_a_synthetic_bundle(base_path, tmp_path, monkeypatch):
     """All of it but the export, which `base_path` has seen."""
     made = []
-    monkeypatch.setattr(benchmark_serving, "Size", functools.partial(Size, history_length=6, max_candidates=20))
+    monkeypatch.setattr(serving_results, "Size", functools.partial(Size, history_length=6, max_candidates=20))
     monkeypatch.setattr(subjects, "make_bundle", lambda size, folder: made.append(size) or base_path / "1")
     monkeypatch.setattr(load_module, "RAMP", 0.1)
     size = ["--items", "60", "--clusters", "3", "--dim", "8", "--encoder", "item_counts"]
