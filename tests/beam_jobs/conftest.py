@@ -16,7 +16,7 @@ from tfdnc.contracts.features import WEIGHT, sequence_schema
 
 @pytest.fixture(scope="session", autouse=True)
 def _remembered_signatures():
-    """Every job has Beam read signatures of the same functions thousands of times: a fifth of the time of a small one."""
+    """Every job has Beam read signatures of the same functions thousands of times: a fifth of a small job's time."""
     read, known = core.get_signature, {}
 
     def remembered(function):
