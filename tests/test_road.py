@@ -258,6 +258,16 @@ def test_a_wrong_model_name_is_answered_with_the_name_there_is(run, server, caps
     assert capsys.readouterr().err.strip().endswith("it has none called 'x': it has tfdnc.")
 
 
+def test_a_version_differs_from_itself_in_nothing(tfdnc, run, report, tmp_path):
+    """Both are asked in fresh processes for the next events of the log; seen ones are not in the way."""
+    log, file = run / "generate" / "log.csv", tmp_path / "diff.json"
+    flags = ["--log", log, "--users", 100, "--cutoffs", 10, "--output", file]
+    assert "100 users, 100 next events" in tfdnc("diff", run / "bundle", run / "bundle", *flags)
+    [row] = json.loads(file.read_text())["cutoffs"]
+    assert (row["overlap"], row["order"], row["recall_change"], row["new_items"]) == (1, 1, [0, 0], 0)
+    assert row["recall"][1][0] == pytest.approx(report["merge"]["recall@10"], abs=4 * row["recall"][1][1])
+
+
 def test_an_export_is_verified_on_a_server_and_a_damaged_one_is_not_published(tfdnc, run, server, tmp_path):
     """A server gives the answers recorded at export; tests/test_readme.py asks a fresh process, and publishes."""
     screen = tfdnc("verify", run / "bundle", "--target", server.address)

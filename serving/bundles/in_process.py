@@ -1,7 +1,7 @@
 """A bundle in this process: the arguments and answers of the client, without a server and without a port."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import predict_pb2
 
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
 from serving.bundles import bundle
 from serving.bundles.verify import check_manifest
 from serving.client.blocking import RetrievalClient
@@ -16,6 +17,7 @@ from serving.messages import Encoding, Retrieval
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts import schema
 
 Wish = Mapping[str | int, float]
@@ -34,7 +36,7 @@ def load_bundle(path: str | PathLike[str]) -> "Bundle":
     versions = bundle.find_versions(Path(path))
     version = max(versions)
     manifest = check_manifest(versions[version])
-    return Bundle(Servable.load(schema.MODEL_NAME, version, versions[version]), manifest)
+    return Bundle(Servable.load(contract.MODEL_NAME, version, versions[version]), manifest)
 
 
 class Bundle:
@@ -81,17 +83,18 @@ class Bundle:
 
     def retrieve(
         self,
-        histories: Iterable[Iterable[str]],
-        num_candidates: int | Iterable[int] | None = None,
-        alpha: float | Iterable[float] | None = None,
+        histories: TextRows,
+        num_candidates: WholeNumbers | None = None,
+        alpha: Numbers | None = None,
         *,
-        times: Iterable[Iterable[int]] | None = None,
-        request_time: int | Iterable[int] = schema.UNKNOWN_TIME,
-        joint_alpha: float | Iterable[float] | None = None,
-        exclude: Iterable[Iterable[str]] | None = None,
-        cluster_quotas: Iterable[Any] | None = None,
-        cluster_min: Iterable[Any] | None = None,
-        cluster_max: Iterable[Any] | None = None,
+        times: NumberRows | None = None,
+        request_time: WholeNumbers = schema.UNKNOWN_TIME,
+        features: EventFeatures | None = None,
+        joint_alpha: Numbers | None = None,
+        exclude: TextRows | None = None,
+        cluster_quotas: ClusterNumbers | None = None,
+        cluster_min: ClusterNumbers | None = None,
+        cluster_max: ClusterNumbers | None = None,
         minimum: Wish | Sequence[Wish] | None = None,
         maximum: Wish | Sequence[Wish] | None = None,
         quotas: Wish | Sequence[Wish] | None = None,
@@ -104,6 +107,7 @@ class Bundle:
             alpha: Exponent of the quota merge, for all users or one number each; None asks for the bundle's own merge.
             times: [B] sequences, when each item of the history was, for a model that reads times.
             request_time: When the candidates are asked for, for all users or one number each, with `times`.
+            features: Other inputs of events that the model reads, by name, such as `{"dwell": [[3.5, None]]}`.
             joint_alpha: Instead of `alpha`, the exponent of p(cluster) in the joint merge.
             exclude: [B] sequences of item ids that must not come back.
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
@@ -127,6 +131,7 @@ class Bundle:
             alpha,
             times=times,
             request_time=request_time,
+            features=features,
             joint_alpha=joint_alpha,
             exclude=exclude,
             cluster_quotas=cluster_quotas,
@@ -139,18 +144,19 @@ class Bundle:
 
     def encode(
         self,
-        histories: Iterable[Iterable[str]],
+        histories: TextRows,
         *,
-        times: Iterable[Iterable[int]] | None = None,
-        request_time: int | Iterable[int] = schema.UNKNOWN_TIME,
+        times: NumberRows | None = None,
+        request_time: WholeNumbers = schema.UNKNOWN_TIME,
+        features: EventFeatures | None = None,
     ) -> Encoding:
-        """Returns user embeddings `[B, V, D]` and intents `[B, K]` of B histories, B at least 1; times as `retrieve`.
+        """Returns user embeddings `[B, V, D]` and intents `[B, K]` of B histories, B at least 1; inputs as `retrieve`.
 
         Raises:
             ValueError: No history, or one that is no sequence of text.
             RetrievalError: See `retrieve`.
         """
-        return self._client.encode(histories, times=times, request_time=request_time)
+        return self._client.encode(histories, times=times, request_time=request_time, features=features)
 
 
 class _Client(RetrievalClient):

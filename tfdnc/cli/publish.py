@@ -53,7 +53,8 @@ def _require(arguments: argparse.Namespace, source: Path, current: int | None) -
     if not arguments.log:
         raise UserError("Expected --log with --require: the conditions are about lists for the users of a log.")
     if current is None:
-        screen.console.print(f"No version is in {arguments.base_path} yet: there is nothing to compare with.")
+        line = f"No version is in {arguments.base_path} yet: there is nothing to compare with."
+        screen.console.print(line, soft_wrap=True)
         return {"conditions": []}
     old = versions_in(arguments.base_path)[current]
     cutoffs = [condition.cutoff for condition in wanted if condition.cutoff]

@@ -126,10 +126,23 @@ class TrainConfig(Section):
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     beta_2: Share = 0.98
+    stop_after: Positive | None = None  # epochs after which training ends, in the schedule of `epochs`; null: all
+    epochs_from: str | None = None  # run that `stop_after` was found by; `tfdnc run --final` says it
     validate_every: Positive = 4  # epochs between validations; the best one is kept
     patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
     options: Options = NO_OPTIONS  # of a plug-in's loss
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of epochs after which training ends, unless it ends early."""
+        return self.epochs if self.stop_after is None else self.stop_after
+
+    @model_validator(mode="after")
+    def _stop_is_in_the_schedule(self) -> "TrainConfig":
+        if self.stop_after is not None and self.stop_after > self.epochs:
+            raise ValueError(f"expected stop_after of at most epochs, {self.epochs}, got {self.stop_after}")
+        return self
 
     @property
     def reads_negatives(self) -> bool:

@@ -113,6 +113,11 @@ def read_run(path: Path, label: str) -> Run:
     read = {str(station): read_manifest(path / station) for station in STATIONS}
     manifests = {station: manifest for station, manifest in read.items() if manifest}
     again = f"run `tfdnc evaluate {path / schema.RUN_CONFIG}` first."
+    if _holds_nothing_out(manifests):
+        raise UserError(
+            f"Expected an evaluated run at {path}, but its model is trained on every event and has no test figures. "
+            f"Name the run that its epochs come from, train.epochs_from in {path / schema.RUN_CONFIG}."
+        )
     if StationName.EVALUATE not in manifests:
         raise UserError(f"Expected an evaluated run at {path}, found no finished {path / 'evaluate'}: {again}")
     trained = manifests.get(StationName.TRAIN, {}).get("fingerprint")
@@ -126,6 +131,11 @@ def read_run(path: Path, label: str) -> Run:
         history=_read_json(path / StationName.TRAIN / schema.HISTORY_FILE) if StationName.TRAIN in manifests else [],
         clusters=_read_json(path / StationName.CLUSTER / schema.CLUSTERS) if StationName.CLUSTER in manifests else [],
     )
+
+
+def _holds_nothing_out(manifests: dict[str, dict[str, Any]]) -> bool:
+    prepared = manifests.get(StationName.PREPARE, {}).get("inputs", {}).get("settings", {})
+    return prepared.get("data", {}).get("split") == "none"
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

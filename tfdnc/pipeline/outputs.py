@@ -42,6 +42,21 @@ def held_out_records(config: ExperimentConfig, run: Path, split: str) -> "HeldOu
     return read_held_out(run / StationName.EXAMPLES.folder / split, model_features(config))
 
 
+def histories(config: ExperimentConfig, run: Path) -> "HeldOutRecords":
+    """Returns histories like those of requests, of every user, to tune and to check a bundle with.
+
+    They are those of the validation targets, or where nothing is held out all events of the users.
+
+    Raises:
+        UserError: as `read_held_out`, `read_training`.
+    """
+    from tfdnc.training.records import whole_histories
+
+    if config.data.split == "none":
+        return whole_histories(training_records(config, run), model_features(config))
+    return held_out_records(config, run, schema.VALIDATION)
+
+
 def trained_tower(config: ExperimentConfig, run: Path, items: ItemTable) -> "Tower":
     """Returns the tower with the weights of the train station; raises as `load_trained`."""
     from tfdnc.training.checkpoint import load_trained

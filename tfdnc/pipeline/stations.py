@@ -75,7 +75,8 @@ def _train(place: Workplace) -> dict:
     config, run = place.config, place.run
     _refuse_times_below_0(config, read_manifest(run / PREPARE.folder)["figures"])  # prepared without model.times
     items = outputs.item_table(run)
-    validate = validator(config, outputs.held_out_records(config, run, schema.VALIDATION))
+    held_out = config.data.split != "none"
+    validate = validator(config, outputs.held_out_records(config, run, schema.VALIDATION)) if held_out else None
     records = outputs.training_records(config, run, team.place)
     common = unfinished_folder(TRAIN, place.run)
     return train(config, items, records, validate, validation_objective(config), place.output, team, common)
@@ -107,13 +108,14 @@ def _export(place: Workplace) -> dict:
     config, run = place.config, place.run
     items = outputs.item_table(run)
     model = outputs.trained_tower(config, run, items)
-    histories = outputs.held_out_records(config, run, schema.VALIDATION)
+    histories = outputs.histories(config, run)
     vectors = cold_start_vectors(model, histories)
     prepared = read_manifest(run / PREPARE.folder)
     extra = {
         "split_sha256": prepared["figures"]["split_sha256"],
         "files": prepared["inputs"]["files"],
         "metrics": _metrics(run),
+        "epochs_from": config.train.epochs_from,
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
     users = sample_users(model, histories)
@@ -183,8 +185,11 @@ def _without_empty_options(settings: dict) -> dict:
 
 def _train_settings(config: ExperimentConfig) -> dict:
     """The model and its training; merge and list sizes too, because the best epoch is picked by them."""
-    sizes = list(config.evaluate.candidates)
-    return _sections("model", "train", "merge")(config) | {"candidates": sizes}
+    settings = _sections("model", "train", "merge")(config)
+    train = {key: value for key, value in settings["train"].items() if key != "epochs_from"}  # says why, not how
+    if config.train.stop_after is None:
+        del train["stop_after"]  # so that trainings of before there was one stay up to date
+    return settings | {"train": train, "candidates": list(config.evaluate.candidates)}
 
 
 def _prepare_choices(config: ExperimentConfig) -> list[Choice]:
@@ -284,6 +289,8 @@ def _trained(figures: dict) -> str:
     parameters, epochs, best = f"{figures['parameters']:,} parameters", figures["epochs"], figures["best_epoch"]
     if figures.get("stopped_early"):  # not in what an earlier version has trained
         return f"{parameters}, stopped after epoch {epochs}: no better for {epochs - best} epochs, best was {best}"
+    if not any(name.startswith("val_") for name in figures):
+        return f"{parameters}, {epochs} epochs on every event: nothing is held out, so there are no test figures"
     return f"{parameters}, best epoch {best} of {epochs}"
 
 
@@ -385,7 +392,9 @@ def stations_of(config: ExperimentConfig) -> list[Station]:
     start = [GENERATE] if config.generate else []
     # Not among the needs of evaluate, whose settings hold the judge already; early, because it may refuse its clusters.
     judge = [JUDGE] if config.evaluate.judge else []
-    return [*start, PREPARE, CLUSTER, *judge, EXAMPLES, TRAIN, EVALUATE, EXPORT]
+    # There is nothing to evaluate on where every event is for training.
+    evaluate = [EVALUATE] if config.data.split != "none" else []
+    return [*start, PREPARE, CLUSTER, *judge, EXAMPLES, TRAIN, *evaluate, EXPORT]
 
 
 def write_config(config: ExperimentConfig, run: Path) -> None:

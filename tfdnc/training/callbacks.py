@@ -188,6 +188,25 @@ class BestWeights(keras.callbacks.Callback):
             self._save()
 
 
+class LastWeights(keras.callbacks.Callback):
+    """Keeps the weights of the last epoch, for a training without validation.
+
+    Args:
+        last: number of the epoch.
+        save: writes the model as it is now.
+    """
+
+    def __init__(self, last: int, save: Callable[[], None]):
+        super().__init__()
+        self._last = last
+        self._save = save
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Writes the weights after the last epoch."""
+        if epoch + 1 == self._last:
+            self._save()
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Records a finished epoch in the training state."""
 

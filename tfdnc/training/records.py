@@ -85,6 +85,22 @@ def read_held_out(folder: Path, features: Sequence[Feature] = ()) -> HeldOutReco
     return HeldOutRecords(items, splits, columns["target"][0], columns["target_cluster"][0], values)
 
 
+def whole_histories(records: TrainingRecords, features: Sequence[Feature] = ()) -> HeldOutRecords:
+    """Returns every user with all training events as the history, for a log that holds nothing out.
+
+    Nothing follows the last event, so there is no target (item 0), and the request is made at the time of that event.
+
+    Args:
+        records: of all shards.
+        features: inputs that the histories have.
+    """
+    values = {feature.key: records.features[feature.key].copy() for feature in features}
+    for feature in (feature for feature in features if feature.form.of_target):
+        values[feature.key][records.splits[1:] - 1] = 0
+    nothing = np.zeros(len(records.users), np.int32)
+    return HeldOutRecords(records.items, records.splits, nothing, nothing, values)
+
+
 def _dtypes(fixed: Iterable[str], features: Sequence[Feature]) -> dict[str, np.dtype]:
     """Names of the features to read, and what to keep their values as."""
     return dict.fromkeys(fixed, np.dtype(np.int32)) | {feature.key: feature.form.dtype for feature in features}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.config import ExperimentConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature, model_features
 from tfdnc.contracts.items import ItemTable
@@ -25,6 +25,7 @@ from tfdnc.training.callbacks import (
     Checkpoint,
     CpuTime,
     EarlyStop,
+    LastWeights,
     RefuseDivergence,
     TrainingState,
     Validation,
@@ -44,7 +45,7 @@ def train(
     config: ExperimentConfig,
     items: ItemTable,
     records: TrainingRecords,
-    validate: Validate,
+    validate: Validate | None,
     objective: str,
     output: Path,
     team: Team | None = None,
@@ -61,7 +62,7 @@ def train(
         config: the experiment.
         items: the item table.
         records: the training part of every user, or of those in this worker's shards.
-        validate: tower -> figures on validation targets.
+        validate: tower -> figures on validation targets; None where none are held out, and the last epoch is kept.
         objective: the figure that picks the best epoch; larger is better.
         output: folder for weights, history, TensorBoard logs and checkpoints; of the chief's, everything counts, of
             another worker's, nothing.
@@ -84,28 +85,30 @@ def train(
     first_epoch = state.restore()
     if (team.everybodys([first_epoch]) != first_epoch).any():
         raise UserError("Expected the same checkpoint for every worker: is the folder of runs common to all of them?")
-    is_over = functools.partial(state.is_over, settings.epochs, objective, settings.patience)
+    last_epoch = settings.last_epoch
+    is_over = functools.partial(state.is_over, last_epoch, objective, settings.patience if validate else None)
     if not is_over():
         with contextlib.ExitStack() as displays:
             callbacks = [
                 CpuTime(team),
                 RefuseDivergence(),
-                Validation(validate, settings.validate_every, settings.epochs, team),
-                BestWeights(state, objective, save),
+                *_kept_weights(validate, settings, objective, state, save, team),
             ]
             if team.place.is_chief:
                 callbacks += [
-                    displays.enter_context(epoch_display(steps, first_epoch, settings.epochs, objective)),
+                    displays.enter_context(epoch_display(steps, first_epoch, last_epoch, objective)),
                     displays.enter_context(Curves(output / "tensorboard")),
                 ]
             # After the others: an epoch counts as done when everything about it is on disk.
             callbacks += [Checkpoint(state), EarlyStop(is_over)]
-            _fit(model, batches, first_epoch, settings.epochs, callbacks, team)
+            _fit(model, batches, first_epoch, last_epoch, callbacks, team)
     if not state.history:  # no epoch was asked for: the initial weights are the model
         save()
-        state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{k}": v for k, v in validate(model.tower).items()}}]
+        figures = validate(model.tower) if validate else {}
+        state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{name}": value for name, value in figures.items()}}]
     (output / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
-    epochs, best = int(state.epoch.numpy()), state.history[max(int(state.best_epoch.numpy()), 1) - 1]
+    epochs = int(state.epoch.numpy())
+    best = state.history[max(int(state.best_epoch.numpy()), 1) - 1 if validate else -1]
     state.discard_checkpoints()
     return {
         "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),
@@ -113,9 +116,26 @@ def train(
         "steps": epochs * steps,
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
-        "stopped_early": epochs < settings.epochs,
+        "stopped_early": epochs < last_epoch,
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
+
+
+def _kept_weights(
+    validate: Validate | None,
+    settings: TrainConfig,
+    objective: str,
+    state: TrainingState,
+    save: Callable[[], None],
+    team: Team,
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that choose the epoch whose weights are kept."""
+    if validate is None:
+        return [LastWeights(settings.last_epoch, save)]
+    return [
+        Validation(validate, settings.validate_every, settings.last_epoch, team),
+        BestWeights(state, objective, save),
+    ]
 
 
 def assemble(

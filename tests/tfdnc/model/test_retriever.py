@@ -112,7 +112,7 @@ class TestEveryConditioning:
 
     def test_an_empty_history_gives_finite_values(self, encoder):
         for rows in (histories([0, 0]), histories([1, 2], [0, 0])):
-            for values in make(encoder).user_vectors(rows):
+            for values in make(encoder).tower.user_vectors(rows):
                 assert np.all(np.isfinite(values))
 
     def test_padding_and_company_change_nothing(self, encoder):
@@ -123,7 +123,7 @@ class TestEveryConditioning:
             np.testing.assert_allclose(single[0], many[0], atol=1e-5)
 
     def test_order_matters_to_those_who_read_sequences(self, encoder):
-        vectors, _ = make(encoder).user_vectors(histories([3, 9, 17], [9, 3, 17]))
+        vectors, _ = make(encoder).tower.user_vectors(histories([3, 9, 17], [9, 3, 17]))
         assert np.allclose(vectors[0], vectors[1], atol=1e-4) == (encoder in ORDER_FREE)
 
     def test_a_training_step_is_a_function_of_seed_and_step(self, encoder):

@@ -1,6 +1,6 @@
 """Cost of a training step of the product, compared with the same mathematics written by hand.
 
-    python benchmarks/training_step.py
+    python developer_benchmarks/training_step.py
 
 `sasrec_loss` and `divide_and_conquer_loss` use plain variables and plain TensorFlow: no Keras layer, no registry, no
 metric. From the same weights they give the losses of the product's methods of those names, step by step; a test checks

@@ -1,6 +1,6 @@
-"""The plain script that `benchmarks/data_jobs.py` compares the data jobs with: polars, numpy, TensorFlow, one process.
+"""A plain script with polars, numpy and TensorFlow in one process, as a baseline for `data_jobs.py`.
 
-    python benchmarks/data_jobs_polars.py LOG_FOLDER OUTPUT_FOLDER MIN_ITEM_EVENTS MIN_USER_EVENTS CLUSTERS
+    python developer_benchmarks/data_jobs_polars.py LOG_FOLDER OUTPUT_FOLDER MIN_ITEM_EVENTS MIN_USER_EVENTS CLUSTERS
 
 It is a simple program for one log on one machine: the filters, the order, the split, one in-cluster negative per
 training position, and the records of the two jobs. It checks no input, and holds the log in memory.

@@ -1,6 +1,6 @@
 """A generated log in the shape of KuaiRand-27K, of any size, with planted tastes.
 
-    python benchmarks/kuairand_log.py FOLDER --scale 0.1
+    python developer_benchmarks/kuairand_log.py FOLDER --scale 0.1
 
 Files, columns and order are KuaiRand's: four `log_standard_*.csv` of 19 columns in order of time, and a
 `video_features_basic` with tags. The model of the rows:

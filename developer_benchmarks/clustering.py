@@ -1,8 +1,8 @@
 """Quality and cost of clusterings: a table of clusterers on one prepared log.
 
     tfdnc prepare configs/ml1m/dnc.yaml --set data.path=PATH
-    python benchmarks/clustering.py runs/ml1m-dnc/prepare --seeds 1 2 3
-    python benchmarks/clustering.py runs/ml1m-dnc/prepare "word2vec_kmeans max_words=2000000" "spectral_kmeans rounds=2"
+    python developer_benchmarks/clustering.py runs/ml1m-dnc/prepare --seeds 1 2 3
+    python developer_benchmarks/clustering.py runs/ml1m-dnc/prepare "word2vec_kmeans max_words=2000000" random
 
 "next" is the share of consecutive training events of a user in the same cluster, "by chance" that share for a random
 order. "alike" is the mean Jaccard similarity of the categories of two items of a cluster. The largest cluster's shares

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.clustering import cluster_config, similarity
+from developer_benchmarks.clustering import cluster_config, similarity
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 

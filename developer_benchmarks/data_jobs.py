@@ -1,6 +1,6 @@
 """Cost of the data jobs on a large log, compared with a plain polars script that does the same work.
 
-    python benchmarks/data_jobs.py --scale 1
+    python developer_benchmarks/data_jobs.py --scale 1
 
 Generates a log in the shape of KuaiRand-27K, and another one with twice the rows. On each it runs the script
 (`data_jobs_polars.py`), then `beam_jobs.sequences` and, with random clusters, `beam_jobs.examples`, each in a process

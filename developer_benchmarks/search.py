@@ -1,7 +1,7 @@
 """Time and recall of approximate search: `scann` compared with `exact`, in SavedModels like those of bundles.
 
-    python benchmarks/search.py                           # K = 15 equal clusters, a million items: minutes to build
-    python benchmarks/search.py --clusters 100 --uneven
+    python developer_benchmarks/search.py                     # K = 15 equal clusters, a million items, minutes to build
+    python developer_benchmarks/search.py --clusters 100 --uneven
 
 Items are a mixture: centres inside every cluster and variations around each, both with a spectrum of 1/j. Their lengths
 differ, because the product does not normalise either. Queries are items plus noise. The exact index searches in two

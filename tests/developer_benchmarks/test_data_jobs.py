@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.sequences import prepare
-from benchmarks.data_jobs import refuse_other_events, run_jobs
-from benchmarks.data_jobs_polars import number_items, read_events, write_records
-from benchmarks.kuairand_log import LOGS, TAGS, VIDEOS, Shape, write_log
+from developer_benchmarks.data_jobs import refuse_other_events, run_jobs
+from developer_benchmarks.data_jobs_polars import number_items, read_events, write_records
+from developer_benchmarks.kuairand_log import LOGS, TAGS, VIDEOS, Shape, write_log
 from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig

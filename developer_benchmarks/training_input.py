@@ -1,6 +1,6 @@
 """Speed of the training input, from TFRecords on disk to batches: the first epoch, which reads, and the later ones.
 
-    python benchmarks/training_input.py FOLDER     # with the ratings.dat of MovieLens-1M
+    python developer_benchmarks/training_input.py FOLDER     # with the ratings.dat of MovieLens-1M
 
 The records are those of the examples job, in random clusters, which cost as much as others. Every shard is linked
 several times, because otherwise the start of TensorFlow would be most of the first epoch. No model is trained: the

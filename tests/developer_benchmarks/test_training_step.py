@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.training_step import METHODS, HandWritten, make_method
+from developer_benchmarks.training_step import METHODS, HandWritten, make_method
 from tfdnc.backend import tf
 
 

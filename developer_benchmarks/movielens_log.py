@@ -1,8 +1,8 @@
 """A harder copy of a MovieLens log: with fewer users, with fewer ratings per user, or with new movies.
 
-    python benchmarks/movielens_log.py FOLDER OUTPUT --users 800
-    python benchmarks/movielens_log.py FOLDER OUTPUT --events 9
-    python benchmarks/movielens_log.py FOLDER OUTPUT --hidden 0.1
+    python developer_benchmarks/movielens_log.py FOLDER OUTPUT --users 800
+    python developer_benchmarks/movielens_log.py FOLDER OUTPUT --events 9
+    python developer_benchmarks/movielens_log.py FOLDER OUTPUT --hidden 0.1
     tfdnc evaluate CONFIG --set data.format=movielens --set data.path=OUTPUT
 
 A method for a million ratings of users with 165 each may fail on logs that are small, or sparse, or grow. Hidden movies

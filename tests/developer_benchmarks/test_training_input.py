@@ -3,7 +3,7 @@
 import numpy as np
 
 from beam_jobs.tfrecord import Varints, encode_examples, scalars, write_records
-from benchmarks.training_input import link
+from developer_benchmarks.training_input import link
 from tfdnc.contracts import schema
 from tfdnc.training.records import read_training
 

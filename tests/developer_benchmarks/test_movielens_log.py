@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.movielens_log import write_part
+from developer_benchmarks.movielens_log import write_part
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Cost of a request: bundles with task prompts, compared with one with a single cluster, over the same items.
 
-    python benchmarks/request.py --items 1000000 --batch 1 32 --candidates 50 500
+    python developer_benchmarks/request.py --items 1000000 --batch 1 32 --candidates 50 500
 
 `single` is the baseline: one encode and one global search. The other bundles have the same Transformer and the same
 items in K clusters. Weights are random, because the cost of a request depends on shapes; only the intent is made as

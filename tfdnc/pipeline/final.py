@@ -1,0 +1,42 @@
+"""The model to ship: trained on every event, for as many epochs as the run with held-out events found best."""
+
+from pathlib import Path
+
+from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline import stations
+from tfdnc.pipeline.engine import standing
+
+SUFFIX = "-final"
+"""Of the name of the run."""
+
+
+def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
+    """Returns the config of the final model.
+
+    It holds nothing out, and ends its training after the best epoch of the run of `config`, in the schedule of that
+    run: an epoch has more steps by then, and the learning rate falls as it did.
+
+    Args:
+        config: of the run with held-out events.
+        runs: folder of all runs.
+
+    Raises:
+        UserError: that run has not been trained, or with other settings or data.
+    """
+    run = runs / config.name
+    if config.data.split == "none":
+        raise UserError("Expected a data.split that holds events out with --final, got none: it trains on all already.")
+    trained = standing(stations.stations_of(config), config, run).get(stations.TRAIN.name)
+    if trained is None:
+        raise UserError(
+            f"Expected a trained run at {run} that is up to date for this config, for the number of epochs: run it "
+            "without --final first."
+        )
+    best = trained["figures"]["best_epoch"]
+    values = config.model_dump(mode="json")
+    values["name"] = config.name + SUFFIX
+    values["data"] |= {"split": "none", "validation_from": None, "test_from": None}
+    values["train"] |= {"stop_after": best or None, "epochs_from": str(run)}
+    values["evaluate"]["judge"] = None
+    return ExperimentConfig.model_validate(values)
