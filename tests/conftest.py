@@ -1,5 +1,6 @@
 """What every test relies on."""
 
+import logging
 import os
 
 # Set before any test module imports TensorFlow, whichever comes first.
@@ -39,6 +40,16 @@ def pytest_collection_modifyitems(items):
     """Orders the files: those that take longest come first."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(autouse=True)
+def _quiet_start():
+    """A command that ran in this process has set levels and filters of log records for the rest of it."""
+    logging.captureWarnings(False)
+    logging.getLogger().setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.NOTSET)
+        handler.filters.clear()
 
 
 @pytest.fixture(scope="session")

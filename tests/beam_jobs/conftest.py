@@ -6,11 +6,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.transforms import core
 
 from beam_jobs.sequences import prepare
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.features import WEIGHT, sequence_schema
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remembered_signatures():
+    """Every job has Beam read signatures of the same functions thousands of times: a fifth of a small job's time."""
+    read, known = core.get_signature, {}
+
+    def remembered(function):
+        key = getattr(function, "__func__", function), hasattr(function, "__self__")
+        if key not in known:
+            known[key] = read(function)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "get_signature", remembered)
+        yield
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ LOADED = {"tf1_session": ("exact", "scann", "auto", "interests"), "saved_model_l
 @pytest.fixture(scope="session")
 def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
-    small, uneven = (1, 5, 14, 40), (1, 5, 40, 300, 2500)
+    small, uneven = (1, 5, 14, 40), (1, 40, 300, 2500)
     return {
         "exact": Case(folder / "exact", small, "exact", "hadamard_per_position"),
         "scann": Case(folder / "scann", uneven, "scann", "hadamard_per_position"),
@@ -334,7 +334,7 @@ def test_only_a_scann_bundle_has_ops_that_stock_tf_serving_lacks(cases, name, cu
 
 def test_the_manifest_says_what_the_bundle_is(cases):
     case = cases["scann"]
-    kinds = [*["scann_brute_force"] * 3, "scann_hashing", "scann_tree_hashing"]
+    kinds = [*["scann_brute_force"] * 2, "scann_hashing", "scann_tree_hashing"]
     assert [cluster["kind"] for cluster in case.manifest["index"]] == kinds
     assert [cluster["items"] for cluster in case.manifest["index"]] == list(case.sizes)
     assert min(rung["recall"] for rung in case.manifest["index"][-1]["effort"]) >= 0.98
