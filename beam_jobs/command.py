@@ -1,4 +1,4 @@
-"""Common part of the stand-alone commands of the two jobs: flags, output folder and errors."""
+"""Common part of the commands of the two jobs: flags, output folder and errors."""
 
 import argparse
 import fcntl
@@ -23,7 +23,7 @@ from tfdnc.contracts.plugins import import_plugins
 _log = logging.getLogger(__name__)
 
 FINISHED = "figures.json"
-"""Last file of an output, the job's result. In a store, which has no folders to rename, it marks its end."""
+"""Last file of an output, the job's figures. In a store, where folders cannot be renamed, it marks a finished job."""
 
 
 def run_command(
@@ -47,7 +47,7 @@ def run_command(
     flags, runner_args = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    FileSystems.set_options(options_of(runner_args))  # a store's credentials may be among them
+    FileSystems.set_options(options_of(runner_args))  # the flags may hold credentials for a store
     output = absolute(flags.output)
     try:
         config = load_config(flags.config, flags.set)
@@ -74,10 +74,8 @@ def _local_folder(output: Path) -> Iterator[str]:
     lock = os.open(temporary, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (
-            temporary.exists() and os.path.samestat(os.fstat(lock), temporary.stat())
-        ):  # another job has just finished it
-            raise BlockingIOError
+        if not (temporary.exists() and os.path.samestat(os.fstat(lock), temporary.stat())):
+            raise BlockingIOError  # another job has renamed the folder before this one got the lock
     except BlockingIOError as error:
         os.close(lock)
         raise UserError(f"Expected {output} for itself, but another job is writing it: wait for it.") from error
@@ -97,7 +95,7 @@ def _local_folder(output: Path) -> Iterator[str]:
 def _empty_prefix(output: str) -> Iterator[str]:
     """Yields `output` itself, a prefix of paths in a store, and deletes the files below it if the block fails.
 
-    There must be no files at first: those of a killed job look like those of a job that is running.
+    There must be no files before, because those of a killed job look like those of a running one.
     """
     if found := find_files(output, "**"):
         raise UserError(

@@ -1,13 +1,13 @@
-"""Which events of a bucket become sequences: the rules that leave events out, in the order in which they apply.
+"""Rules that leave out events of a bucket before they become sequences, in the order in which they apply.
 
-1. `duplicates`: of events with the same user, item and time the first stays, wherever they lie in the log.
+1. `duplicates`: the first of all events with the same user, item and time stays.
 2. `max_events_per_user`: the latest events of a user stay.
-3. `session_gap`: a user is cut into sessions; from here on "user" means session, the two filters included.
-4. `repeats`: of events of one item in a row the first stays.
-5. `filter_rounds` times: items with fewer than `min_item_events` go; then what became a repeat by that; then users with
-   fewer than `min_user_events`.
+3. `session_gap`: a user is cut into sessions; from here on "user" means session, also in the filters.
+4. `repeats`: the first of consecutive events of one item stays.
+5. `filter_rounds` times: events of items with fewer than `min_item_events` are left out; then new repeats; then users
+   with fewer than `min_user_events`.
 
-The order of the log is kept among events of one user and one time throughout.
+Events of one user and one time always keep the order of the log.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ class Events(NamedTuple):
         return self.features[TIME]
 
     def take(self, rows: np.ndarray) -> "Events":
-        """Returns the events at these positions, or where a mask is true."""
+        """Returns the events at these positions, or those of a mask."""
         if rows.dtype == bool and rows.all():
             return self
         features = {feature: values[rows] for feature, values in self.features.items()}
@@ -50,7 +50,7 @@ class Events(NamedTuple):
 
 
 def events_of(table: pa.Table, features: Sequence[Feature] = (TIME,)) -> Events:
-    """Returns the columns of `event_schema` of a log with these inputs, its times first."""
+    """Returns the events of a table with the `event_schema` of a log with these inputs, its times first."""
     table = table.unify_dictionaries().combine_chunks()
     user, item = (_single_chunk(table[name]) for name in ("user", "item"))
     values = {feature: table[feature.event_column].to_numpy() for feature in features}
@@ -62,7 +62,7 @@ def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def rules_of(config: DataConfig) -> tuple[str, ...]:
-    """Returns the names of the rules that are in force, in their order."""
+    """Returns the names of the rules that the config switches on, in their order."""
     optional = {
         DUPLICATES: config.duplicates == "drop",
         CAP: config.max_events_per_user is not None,
@@ -72,7 +72,7 @@ def rules_of(config: DataConfig) -> tuple[str, ...]:
 
 
 def cuts_before_counting(config: DataConfig) -> bool:
-    """Returns whether a rule leaves events out before items are counted for the first time."""
+    """Returns whether a rule leaves out events before items are counted for the first time."""
     return rules_of(config)[0] != RARE_ITEM
 
 
@@ -81,13 +81,13 @@ def apply_rules(events: Events, config: DataConfig, frequent: Sequence[pa.Array]
 
     Args:
         events: in the order of the log.
-        config: the rules.
-        frequent: ids of the items to keep in each of the first rounds, perhaps in none.
+        config: holds the rules.
+        frequent: ids of the items to keep, for each of the first rounds; empty: no round.
 
     Returns:
-        The events that are left, and how many each rule and each round left out.
+        The remaining events, and the number that each rule and each round left out.
     """
-    left_out = Counter()
+    left_out: Counter[str] = Counter()
 
     def take(rows: np.ndarray, rule: str) -> None:
         nonlocal events
@@ -115,14 +115,21 @@ def apply_rules(events: Events, config: DataConfig, frequent: Sequence[pa.Array]
 
 
 def _user_lengths(events: Events) -> np.ndarray:
-    """Returns how many events every user has: `[U]`."""
+    """Returns the number of events `[U]` of every user."""
     return np.bincount(events.user, minlength=len(events.user_ids))
 
 
 def equals_an_earlier(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Returns which events `[E]`, by user and time, have the user, item and time of an earlier one: `[E]` bool."""
+    """Returns the mask `[E]` of events with the user, item and time of an earlier one.
+
+    Args:
+        user: `[E]`; events are ordered by user and time.
+        item: `[E]`.
+        time: `[E]`.
+    """
     apart = _differs(user) | _differs(time)
-    rows = np.flatnonzero(~(apart & np.append(apart[1:], True)))  # those that share user and time with a neighbour
+    # Only events that share user and time with the event before or after can be equal to another one.
+    rows = np.flatnonzero(~(apart & np.append(apart[1:], True)))
     moment, items = np.cumsum(apart)[rows], item[rows]
     order = np.lexsort((items, moment))  # stable: equal events stay in the order of the log
     equal = np.zeros(len(user), bool)
@@ -131,26 +138,26 @@ def equals_an_earlier(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> n
 
 
 def _latest(events: Events, most: int) -> np.ndarray:
-    """Returns which of the events, by user and time, are among the `most` latest ones of their user: `[E]` bool."""
+    """Returns the mask `[E]` of the `most` latest events of every user; events are ordered by user and time."""
     ends = np.cumsum(_user_lengths(events))
     return np.arange(len(events.user)) >= ends[events.user] - most
 
 
 def _first_of_each_run(events: Events) -> np.ndarray:
-    """Returns which of the events, by user and time, do not repeat the item of the one before: `[E]` bool."""
+    """Returns the mask `[E]` of events that do not repeat the item of the one before, ordered by user and time."""
     return _differs(events.user) | _differs(events.item)
 
 
 def _cut_into_sessions(events: Events, gap: int) -> Events:
-    """Makes a user of every session: the first one of user "u" is called "u:1".
+    """Makes every session a user of its own: the first session of user "u" becomes "u:1".
 
     Args:
-        events: by user and time.
+        events: ordered by user and time.
         gap: longest pause inside a session, in the unit of the log.
     """
     if not len(events.user):
         return events
-    # Unsigned: the difference of two times may exceed an int64, and never is negative inside a user.
+    # Unsigned, because the difference of two times may exceed an int64, and is never negative inside a user.
     pauses = np.diff(events.time.view(np.uint64), prepend=events.time[:1].view(np.uint64))
     new_user = _differs(events.user)
     starts = np.flatnonzero(new_user | (pauses > np.uint64(gap)))
@@ -163,13 +170,13 @@ def _cut_into_sessions(events: Events, gap: int) -> Events:
 
 
 def _differs(values: np.ndarray) -> np.ndarray:
-    """Returns which values differ from the one before; the first one does."""
+    """Returns the mask of values that differ from the one before; the first value always does."""
     differs = np.ones(len(values), bool)
     differs[1:] = values[1:] != values[:-1]
     return differs
 
 
 def _is_in(events: Events, item_ids: pa.Array) -> np.ndarray:
-    """Returns which events are of one of these items: `[E]` bool."""
+    """Returns the mask `[E]` of events of these items."""
     known = pc.is_in(events.item_ids, value_set=item_ids).to_numpy(zero_copy_only=False)
     return known[events.item]

@@ -1,78 +1,78 @@
 """Job 2: sequences + clustered items -> training, validation and test records. No shuffle: a file in, three files out.
 
-train        the training part, its clusters, R sets of n negatives per item, and the inputs that its events have
+train        the training part, its clusters, R sets of n negatives per item, and the inputs of its events
 validation   the validation target, with every event before it as history
-test         the test target likewise
+test         the test target, with every event before it as history
 
-A user has a record in every split that has something of it; which events these are, the first job has decided.
+A user has a record in every split for which it has events; the first job has marked these events.
 """
 
 import argparse
 import hashlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
+from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.pvalue import AsIter
 
 from beam_jobs.command import refuse_unfinished, run_command
 from beam_jobs.files import absolute, find_files, join, open_file, parent
-from beam_jobs.ids import random_key
-from beam_jobs.item_table import ItemTable, read_item_table, refuse_other_log
-from beam_jobs.logs.event_weights import count_weights, weight_figures
+from beam_jobs.item_table import read_item_table, refuse_other_log
+from beam_jobs.logs.event_weights import weight_figures
 from beam_jobs.pipeline import add_counts, options_of, run
 from beam_jobs.progress import progress, steps
-from beam_jobs.tfrecord import Lists, Varints, encode_examples, encoded, scalars, write_records
+from beam_jobs.records import SPLIT_COLUMNS, SPLITS, encode_users, users_of_splits
+from beam_jobs.tfrecord import encode_examples, write_records
 from tfdnc.contracts import schema
-from tfdnc.contracts.config import ExamplesConfig
+from tfdnc.contracts.config import ExamplesConfig, ExperimentConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import WEIGHT, features_of_file
-from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
+from tfdnc.contracts.features import features_of_file
+from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN
 from tfdnc.contracts.plugins import WithPlugins
 from tfdnc.contracts.shards import check_shards
 
 _log = logging.getLogger(__name__)
-
-SPLITS = (schema.TRAIN, schema.VALIDATION, schema.TEST)
-_SPLIT_COLUMNS = ["train_events", "validation", "test"]
 
 Shard = tuple[int, str, int]
 """Number of a sequence file, its path, and the index of its first user."""
 
 
 def build_examples(
-    sequences: str | PathLike,
-    item_table: str | PathLike,
+    sequences: str | PathLike[str],
+    item_table: str | PathLike[str],
     config: ExamplesConfig,
     seed: int,
-    output: str | PathLike,
+    output: str | PathLike[str],
     runner_args: Sequence[str] = (),
-) -> dict:
+) -> dict[str, Any]:
     """Writes the records of every user: at most one per split.
 
-    A user's negatives depend on the seed, the user's id and items, the item table and the sampler's config only; so
-    the same inputs give the same bytes on any runner. A user with a single training item gets a train record too: it
-    has no history to learn from, and the trainer passes it over.
+    A user's negatives depend only on the seed, the user's id and items, the item table and the sampler's config. So
+    the same inputs give the same bytes on any runner. A user with a single training item gets a train record too; it
+    has no history to learn from, and the trainer ignores it.
 
     Args:
-        sequences: folder of `schema.SEQUENCES`; where a `schema.VOCABULARY` stands beside it, it has the same items.
+        sequences: folder of `schema.SEQUENCES`; a `schema.VOCABULARY` beside it must have the items of the table.
         item_table: file of `schema.ITEM_SCHEMA`.
         config: the negative sampler and its parameters.
-        seed: of the negatives.
+        seed: seed of the negatives.
         output: folder to fill with `train/`, `validation/` and `test/`, one shard per sequence file, on a disk or in a
-            store; finished when this function has returned, and not before.
+            store; complete only when this function has returned.
         runner_args: flags for Beam.
 
     Returns:
-        `records` per split; `positions`: training items, each of which has a row of negatives; `negatives`: how many
-        were `drawn`, of these by the `exact` path, the `redrawn` proposals, and the `empty` places (`PAD`) beside the
-        drawn ones; of a log with weights `weights`: the training `targets`, and how many of them are `weighted`, above
-        0; `sha256` per split, of its shards one after the other.
+        - `records`: number per split.
+        - `positions`: number of training items, each with a row of negatives.
+        - `negatives`: number of those that were `drawn`, of these by the `exact` method, of `redrawn` proposals, and
+          of `empty` entries (`PAD`), which are not among the drawn ones.
+        - `weights`, of a log with weights: number of training `targets`, and of those with a weight above 0
+          (`weighted`).
+        - `sha256`: per split, of its shards one after the other.
 
     Raises:
         UserError: an input is missing, damaged or does not belong to the others; the sampler is unknown; no training
@@ -97,7 +97,7 @@ def build_examples(
 
     counts = run(build, output, options_of(runner_args))
     for split in SPLITS:
-        # Runners have lost elements in silence (see `pipeline`).
+        # Some runners lose elements without an error (see `pipeline`).
         if counts.get(split) != expected[split]:
             raise RuntimeError(
                 f"Expected {expected[split]} {split} records, found {counts.get(split)}: the runner lost data."
@@ -115,7 +115,7 @@ def build_examples(
 
 
 def find_shards(sequences: str) -> tuple[list[Shard], dict[str, int]]:
-    """Returns the sequence files of a folder, and how many records of every split they make.
+    """Returns the sequence files of a folder, and the number of their records in every split.
 
     Users are numbered in the order of the files.
 
@@ -125,40 +125,34 @@ def find_shards(sequences: str) -> tuple[list[Shard], dict[str, int]]:
     paths = find_files(sequences, "part-*.parquet")
     names = [path.rpartition("/")[2] for path in paths]
     check_shards(names, sequences, "parquet", "run prepare first")
-    shards, first_user, records = [], 0, dict.fromkeys(SPLITS, 0)
+    shards: list[Shard] = []
+    first_user, records = 0, dict.fromkeys(SPLITS, 0)
     for shard, path in enumerate(paths):
-        table = _read_sequences(path, columns=_SPLIT_COLUMNS)
+        table = _read_sequences(path, columns=SPLIT_COLUMNS)
         shards.append((shard, path, first_user))
         first_user += table.num_rows
-        for split, users in _users_of(table).items():
+        for split, users in users_of_splits(table).items():
             records[split] += len(users)
     if not first_user:
         raise UserError(f"Expected users in {sequences}, found none; run prepare again.")
     return shards, records
 
 
-def _users_of(sequences: pa.Table) -> dict[str, np.ndarray]:
-    """Returns the rows `[S]` that have a record, for every split."""
-    train_events, validation, test = (sequences[name].to_numpy() for name in _SPLIT_COLUMNS)
-    found = {schema.TRAIN: train_events > 0, schema.VALIDATION: validation >= 0, schema.TEST: test >= 0}
-    return {split: np.flatnonzero(found[split]) for split in SPLITS}
-
-
 class EncodeShard(beam.DoFn):
-    """Turns a sequence file into one shard of every split; gives the counts."""
+    """Turns a sequence file into one shard of every split; its output is the counts."""
 
-    def __init__(self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int):
+    def __init__(self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int) -> None:
         self._item_table, self._sent, self._seed = item_table, WithPlugins(config), seed
         self._output, self._num_shards = output, num_shards
 
-    def setup(self):
-        """Reads the item table; by its path, because a large one would be heavy as a side input."""
+    def setup(self) -> None:
+        """Reads the item table from its file, because a large one would take much memory as a side input."""
         self._table = read_item_table(self._item_table)
-        config = self._sent.value
+        config: ExamplesConfig = self._sent.value
         make_sampler = NEGATIVE_SAMPLERS.resolve(config.sampler)
         self._sampler = make_sampler(self._table.offsets, self._table.counts, config)
 
-    def process(self, element: Shard):
+    def process(self, element: Shard) -> Iterator[dict[str, int]]:
         """Yields the counts of one file."""
         shard, path, first_user = element
         splits, counts = encode_users(
@@ -181,105 +175,8 @@ class EncodeShard(beam.DoFn):
         yield counts
 
 
-def encode_users(
-    sequences: pa.Table,
-    first_user: int,
-    table: ItemTable,
-    sampler: NegativeSampler,
-    num_negatives: int,
-    seed: int,
-) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
-    """Encodes the users of one file.
-
-    Args:
-        sequences: a `features.sequence_schema`.
-        first_user: index of the first user.
-        table: of the items.
-        sampler: of the negatives.
-        num_negatives: of every training item, all sets together.
-        seed: of the negatives.
-
-    Returns:
-        The features of every split, and the counts.
-    """
-    lists = sequences["items"].combine_chunks()
-    edges = lists.offsets.to_numpy().astype(np.int64)  # [R + 1]
-    starts, user_ids = edges[:-1], sequences["user_id"].combine_chunks()
-    items = _renumber(lists.values.to_numpy(), table)
-    clusters, item_varints = table.cluster[items], Varints(items)
-    inputs = features_of_file(sequences.schema)
-    values = {feature: sequences[feature.column].combine_chunks().values.to_numpy() for feature in inputs}
-    packed = {feature: encoded(feature.form.recorded(values[feature], starts)) for feature in inputs}
-    users = _users_of(sequences)
-    learners = users[schema.TRAIN]
-    train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
-    ids = user_ids.take(pa.array(learners)).to_pylist()
-    negatives, counts = _draw(ids, items, train_starts, train_ends, sampler, num_negatives, seed)
-    negative_edges = np.concatenate([[0], np.cumsum([drawn.size for drawn in negatives], dtype=np.int64)])
-    features = {}
-    features[schema.TRAIN] = {
-        "user": scalars(first_user + learners),
-        "item": item_varints.lists(train_starts, train_ends),
-        "cluster": Varints(clusters).lists(train_starts, train_ends),
-        "negatives": Varints(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, negatives)])).lists(
-            negative_edges[:-1], negative_edges[1:]
-        ),
-        **{feature.key: packed[feature].lists(train_starts, train_ends) for feature in inputs},
-    }
-    if WEIGHT in inputs:
-        counts |= count_weights(values[WEIGHT], train_starts + 1, train_ends)  # the first event is no target
-    held_out = [feature for feature in inputs if feature.form.in_held_out]
-    of_target = [feature for feature in held_out if feature.form.of_target]
-    for split in (schema.VALIDATION, schema.TEST):
-        tested = users[split]
-        targets = (starts + sequences[split].to_numpy())[tested]
-        features[split] = {
-            "user": scalars(first_user + tested),
-            "item": item_varints.lists(starts[tested], targets),
-            "target": item_varints.lists(targets, targets + 1),
-            "target_cluster": scalars(clusters[targets]),
-            **{feature.key: packed[feature].lists(starts[tested], targets) for feature in held_out},
-            **{feature.target_key: packed[feature].lists(targets, targets + 1) for feature in of_target},
-        }
-    return features, counts
-
-
-def _draw(
-    user_ids: list[str],
-    items: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    sampler: NegativeSampler,
-    num_negatives: int,
-    seed: int,
-) -> tuple[list[np.ndarray], dict[str, int]]:
-    """Returns the negatives `[T, R n]` of every user's training part, and the counts."""
-    negatives = []
-    counts = {"positions": int((ends - starts).sum()), REDRAWN: 0, EXACT: 0, EMPTY: 0}
-    for user_id, start, end in zip(user_ids, starts.tolist(), ends.tolist(), strict=True):
-        own = items[start:end]
-        drawn, more = sampler.draw(user_generator(seed, random_key(user_id)), own, own, num_negatives)
-        negatives.append(drawn)
-        for name, count in more.items():
-            counts[name] += count
-    return negatives, counts
-
-
-def _renumber(sequence_index: np.ndarray, table: ItemTable) -> np.ndarray:
-    """Returns the item index of every event."""
-    known = len(table.index_of_sequence)
-    items = table.index_of_sequence[np.minimum(sequence_index, known - 1)]
-    unknown = (sequence_index >= known) | (items == schema.PAD)
-    if unknown.any():
-        raise UserError(
-            f"Expected every item of the sequences in the item table, sequence_index {sequence_index[unknown][0]} is "
-            "not in it; cluster these sequences again."
-        )
-    return items
-
-
 def _read_sequences(path: str, columns: list[str] | None = None) -> pa.Table:
-    """Reads a file of a `features.sequence_schema`, all columns of it unless told which."""
+    """Reads a file of a `features.sequence_schema`: all columns, or those that are given."""
     try:
         with open_file(path) as stream:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
@@ -312,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sequences", required=True, help="folder of sequence files")
     parser.add_argument("--items", required=True, help="Parquet file of clustered items")
 
-    def job(flags, config, output, runner_args):
+    def job(flags: argparse.Namespace, config: ExperimentConfig, output: str, runner_args: list[str]) -> dict[str, Any]:
         refuse_unfinished(parent(flags.sequences))
         return build_examples(flags.sequences, flags.items, config.examples, config.seed, output, runner_args)
 
@@ -320,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # By its real name: what a worker unpickles must not live in the driver's `__main__`.
+    # Imported by name, because workers cannot unpickle functions of the driver's `__main__`.
     from beam_jobs.examples import main as entry
 
     sys.exit(entry())

@@ -1,7 +1,7 @@
 """Files of the jobs, on a disk or in a store that Beam's FileSystems supports, chosen by the scheme of the path.
 
-A path is a string, `folder/file` or `scheme://bucket/folder/file`; `pathlib` would turn the second into a local one.
-Output files appear whole or not at all.
+A path is a string, `folder/file` or `scheme://bucket/folder/file`, because `pathlib` would change the second. Output
+files are written completely or not at all.
 """
 
 import glob
@@ -23,7 +23,7 @@ def join(folder: str | os.PathLike[str], *names: str) -> str:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Returns a path that is also valid for a worker with another working folder."""
+    """Returns the absolute path, which is valid for workers in other working folders; URLs stay unchanged."""
     return os.path.abspath(path) if is_local(path) else os.fspath(path)
 
 
@@ -72,8 +72,8 @@ def find_files(folder: str | os.PathLike[str], pattern: str) -> list[str]:
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Yields a stream to write to; the file gets its name when the block ends without an error.
 
-    A retried or killed worker therefore leaves the former file or the complete new one. It may also leave a `*.tmp-*`,
-    which no reader opens and `remove_unfinished` removes.
+    So a retried or killed worker leaves the former file or the complete new one. It may also leave a file `*.tmp-*`,
+    which readers ignore and `remove_unfinished` removes.
     """
     path = os.fspath(path)
     temporary = f"{path}{_TEMPORARY}{uuid.uuid4().hex}"
@@ -93,13 +93,13 @@ def _rename(temporary: str, path: str) -> None:
     except BeamIOError:
         if is_local(path) or not exists(path):
             raise
-        # HDFS does not replace a file: an earlier try of this bundle has already written the same bytes.
+        # HDFS does not replace a file. An earlier attempt of this bundle has already written the same bytes.
         delete([temporary])
 
 
 def delete(paths: list[str]) -> None:
     """Deletes files."""
-    # On a disk Beam takes the names as patterns.
+    # On a disk Beam reads the names as patterns.
     FileSystems.delete([glob.escape(path) if is_local(path) else path for path in paths])
 
 

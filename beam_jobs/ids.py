@@ -13,7 +13,7 @@ _INTEGER = r"^-?[0-9]{1,18}$"  # digits that always fit an int64
 
 
 def are_integers(ids: pa.Array) -> bool:
-    """Returns whether every id of the string array is an integer (an empty array has only integers)."""
+    """Returns whether every id of a string array is an integer; True for an empty array."""
     return bool(pc.all(pc.match_substring_regex(ids, _INTEGER), min_count=0).as_py())
 
 
@@ -30,9 +30,9 @@ def id_order(ids: pa.Array) -> np.ndarray:
 
 
 def buckets_of(ids: pa.Array, num_buckets: int) -> np.ndarray:
-    """Returns the bucket `[U]` (0..num_buckets-1) of every id; not Python's `hash`, which is salted per process.
+    """Returns the bucket `[U]` (0..num_buckets-1) of every id, by CRC-32: Python's `hash` differs between processes.
 
-    `7` and `7.0` share a bucket, where `twin_ids` counts them.
+    `7` and `7.0` share a bucket, so that `twin_ids` can count them.
     """
     texts = without_point(ids).to_pylist()
     hashes = np.fromiter((zlib.crc32(text.encode()) for text in texts), np.uint32, count=len(ids))
@@ -40,5 +40,5 @@ def buckets_of(ids: pa.Array, num_buckets: int) -> np.ndarray:
 
 
 def random_key(user_id: str) -> int:
-    """Returns 64 bits for the key of a random generator, from the id of a user."""
+    """Returns a key of 64 bits for the random generator of a user."""
     return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), "little")

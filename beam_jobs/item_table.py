@@ -1,4 +1,4 @@
-"""The clustered item table as arrays, for look-ups by the examples job."""
+"""Clustered item table as arrays, for look-ups by the examples job."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -18,7 +18,7 @@ class ItemTable:
     """N items in K clusters.
 
     Attributes:
-        index_of_sequence: `[N' + 1]` item index of every `sequence_index`; 0 where the table has none.
+        index_of_sequence: `[N' + 1]` item index of every `sequence_index`; 0 for an item that is not in the table.
         cluster: `[N + 1]` cluster of every item index; entry 0 is padding.
         offsets: `[K + 1]`; cluster k is the item indices `offsets[k]..offsets[k + 1] - 1`.
         counts: `[N + 1]` training events of every item.
@@ -36,7 +36,7 @@ class ItemTable:
 
 
 def read_item_table(path: str | PathLike[str]) -> ItemTable:
-    """Reads a Parquet file of `schema.ITEM_SCHEMA`; raises as `tfdnc.contracts.items.read_columns`."""
+    """Reads a Parquet file of `schema.ITEM_SCHEMA`; raises the errors of `tfdnc.contracts.items.read_columns`."""
     table = read_columns(path, ["sequence_index", "cluster", "count"], open_file)
     sequence = table["sequence_index"].to_numpy()
     index_of_sequence = np.zeros(sequence.max() + 1, np.int32)
@@ -45,7 +45,7 @@ def read_item_table(path: str | PathLike[str]) -> ItemTable:
 
 
 def refuse_other_log(item_table: str, sequences: str) -> None:
-    """Raises a `UserError` if there is a vocabulary beside the sequences and the item table has other items."""
+    """Raises a `UserError` if a vocabulary beside the sequences has other items than the item table."""
     vocabulary = join(parent(sequences), schema.VOCABULARY)
     if not exists(vocabulary):
         return

@@ -1,4 +1,4 @@
-"""A pass over the sequences: for every item, the sum of the vectors of its neighbours.
+"""Job over the sequences: for every item, the sum of the vectors of its neighbours.
 
     sequence files --ParDo--> sums of one file, by range of items --CombinePerKey--> one file per range of items
 
@@ -22,13 +22,13 @@ from tfdnc.contracts.sequences import training_part
 _log = logging.getLogger(__name__)
 
 RANGE_BYTES = 4 << 20
-"""Bytes of the sums of one element."""
+"""Size of an element of sums in bytes."""
 
 BLOCK_EVENTS = 1 << 12
-"""Events whose vectors are in memory at a time; a user with a million events needs no more memory than others."""
+"""Number of events whose vectors are in memory at a time, so that long users need no more memory than others."""
 
 MAX_NEIGHBOURS = 1 << 32
-"""Neighbours of one item, at most: the sum of more vectors of 30 bits might not fit 64 bits."""
+"""Largest number of neighbours of one item: a sum of more numbers of 30 bits may not fit 64 bits."""
 
 _ONE = 1 << 30
 _VECTORS = "vectors.npy"
@@ -42,15 +42,19 @@ def sum_neighbours(
 ) -> np.ndarray:
     """Returns float64 [N, D]: the sum, over the training events of an item, of the vectors of the events around it.
 
-    Entries of vectors are rounded to multiples of 2^-30 of the largest one. A worker holds two N x D matrices of
-    integers: the vectors, with 4 bytes each, and the sums, with 8.
+    Entries of vectors are rounded to multiples of 2^-30 of the largest absolute entry. A worker holds two N x D
+    matrices of integers: the vectors, with 4 bytes per entry, and the sums, with 8.
 
     Args:
-        files: files of `schema.SEQUENCES`, with items 1..N.
+        files: sequence files, see `schema.SEQUENCES`, with items 1..N.
         vectors: float64 [N, D]; row i belongs to the item with `sequence_index` i + 1.
         window: number of events of the same user before and after an event that are its neighbours.
-        scratch: folder that all workers see, without files of another pass; the caller removes it.
+        scratch: folder that all workers see, without files of an earlier run; the caller removes it.
         runner_args: flags for Beam.
+
+    Raises:
+        RuntimeError: the runner lost data.
+        OverflowError: an item has more than `MAX_NEIGHBOURS` neighbours.
     """
     scratch = scratch.absolute()  # a worker may run in another folder
     integers, unit = _fixed_point(vectors)
@@ -80,9 +84,9 @@ def sum_neighbours(
 
 
 def _fixed_point(vectors: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns int32 [N + 1, D + 1] and the value of 1.
+    """Returns the vectors as integers, int32 [N + 1, D + 1], and the unit: the number that the integer 1 stands for.
 
-    Row 0 belongs to no item; the last column, of ones, counts neighbours.
+    Row 0 belongs to no item; the last column holds ones, to count neighbours.
     """
     unit = max(np.abs(vectors).max(), np.finfo(float).tiny) / _ONE
     integers = np.ones((len(vectors) + 1, vectors.shape[1] + 1), np.int32)
@@ -146,7 +150,7 @@ def neighbour_sums(items: np.ndarray, lengths: np.ndarray, vectors: np.ndarray, 
     last = np.minimum(event + window + 1, user_ends)
     for start in range(0, len(items), BLOCK_EVENTS):
         block = slice(start, start + BLOCK_EVENTS)
-        # Integers: a difference of two running sums is exact.
+        # The difference of two running sums is exact, because they are integers.
         context = vectors[items[first[start] : last[block][-1]]]
         running = np.zeros((len(context) + 1, vectors.shape[1]), np.int64)
         np.cumsum(context, axis=0, out=running[1:])
@@ -161,7 +165,7 @@ def neighbour_sums(items: np.ndarray, lengths: np.ndarray, vectors: np.ndarray, 
 
 
 class AddSums(beam.CombineFn):
-    """Adds up the `Sums` of one range; the accumulator is the whole range, int64 [rows, D]."""
+    """Adds the `Sums` of one range; the accumulator holds the whole range, int64 [rows, D]."""
 
     def __init__(self, rows: int, width: int):
         self._shape = rows, width
@@ -200,7 +204,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def _read_ranges(scratch: Path, rows: int, shape: tuple[int, int]) -> np.ndarray:
-    """Returns int64 of `shape`; a range whose items have no events has no file."""
+    """Returns the sums of all ranges, int64 of `shape`; a range whose items have no events has no file."""
     sums = np.zeros(shape, np.int64)
     for number, first in enumerate(range(0, shape[0], rows)):
         if (path := _range_file(scratch, number)).exists():

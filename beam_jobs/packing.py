@@ -1,12 +1,12 @@
-"""Tables as compressed Arrow bytes: how columns travel through Beam without a Python object per event."""
+"""Record batches as compressed Arrow IPC streams: elements of the jobs, without a Python object per event."""
 
 import json
 from collections.abc import Iterable
 
 import pyarrow as pa
 
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")  # fast enough to pay for itself even in memory
-_POINTER = b"packed table at "  # no Arrow stream begins like that
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")  # saves more time than it costs, also in memory
+_POINTER = b"packed table at "  # no Arrow stream begins with these bytes
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
@@ -18,12 +18,12 @@ def pack(batch: pa.RecordBatch) -> bytes:
 
 
 def pointer(path: str, offset: int, length: int) -> bytes:
-    """Returns bytes that `unpack` takes for those in `[offset, offset + length)` of a file."""
+    """Returns bytes for which `unpack` reads the bytes `[offset, offset + length)` of a file."""
     return _POINTER + json.dumps([path, offset, length]).encode()
 
 
 def unpack(packed: bytes) -> pa.RecordBatch:
-    """Returns the record batch of `pack`, or the one that a `pointer` leads to."""
+    """Returns the record batch of `pack`, or the one that a `pointer` refers to."""
     if packed.startswith(_POINTER):
         path, offset, length = json.loads(packed.removeprefix(_POINTER))
         with open(path, "rb") as stream:
@@ -34,6 +34,6 @@ def unpack(packed: bytes) -> pa.RecordBatch:
 
 
 def unpack_all(packed: Iterable[bytes], schema: pa.Schema) -> pa.Table:
-    """Returns all batches below each other, in the order given; `schema` is that of none at all."""
+    """Returns a table of all batches, in the given order; `schema` is used if there are no batches."""
     batches = [unpack(piece) for piece in packed]
     return pa.Table.from_batches(batches, schema=None if batches else schema)

@@ -1,9 +1,11 @@
-"""Runs a graph on the pinned local runner, or on the one asked for, and brings its result back to the driver."""
+"""Runs a graph on the default local runner, or on the runner of the flags, and returns its result to the driver."""
 
 import json
 import re
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -13,20 +15,22 @@ from beam_jobs.files import delete, join, make_folder, open_file, remove_unfinis
 from tfdnc.contracts.errors import UserError
 
 DEFAULT_RUNNER = "FnApiRunner"
-"""`DirectRunner` would first try to download Prism, and then run there with other error types."""
+"""Beam's `DirectRunner` would first try to download Prism, and raises other types of errors there."""
 
 CHUNK_BYTES = 16 << 20
+"""Default of `--chunk_bytes`."""
+
 _RESULT = ".result.json"
 _NAME = re.escape(f"{UserError.__module__}.{UserError.__name__}")
-_USER_ERROR = re.compile(rf".*{_NAME}: (.*?)(?: \[while running .*)?$", re.DOTALL)  # the last one
+_USER_ERROR = re.compile(rf".*{_NAME}: (.*?)(?: \[while running .*)?$", re.DOTALL)  # the last error of the text
 _WHILE_RUNNING = re.compile(r" \[while running '.*$", re.DOTALL)
 
 
 class JobOptions(PipelineOptions):
-    """Flags of our own beside Beam's; none of them changes a byte of the output."""
+    """Flags of the jobs beside Beam's; none of them changes a byte of the output."""
 
     @classmethod
-    def _add_argparse_args(cls, parser):
+    def _add_argparse_args(cls, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--chunk_bytes",
             type=int,
@@ -42,26 +46,26 @@ class JobOptions(PipelineOptions):
 
 
 def options_of(runner_args: Sequence[str]) -> PipelineOptions:
-    """Returns the options of `runner_args`, with the runner pinned unless they name one."""
+    """Returns the options of `runner_args`, with `DEFAULT_RUNNER` unless they name a runner."""
     named = any(argument.split("=")[0] == "--runner" for argument in runner_args)
     return PipelineOptions([*([] if named else [f"--runner={DEFAULT_RUNNER}"]), *runner_args])
 
 
-def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options: PipelineOptions) -> dict:
+def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options: PipelineOptions) -> dict[str, Any]:
     """Builds and runs a graph.
 
     Args:
         build: adds the graph to a pipeline and returns a collection of exactly one JSON-serialisable dict.
-        output: folder for the job's files; the dict passes through it, because a file reaches the driver from any
-            runner, exactly once, where counters do not.
-        options: of the pipeline.
+        output: folder for the job's files. The dict is written to a file there, because Beam's counters are not exact
+            on every runner.
+        options: options of the pipeline.
 
     Returns:
         The dict.
 
     Raises:
-        UserError: a worker raised one. Runners other than the in-memory one turn it into a `RuntimeError` that holds
-            the worker's traceback as text.
+        UserError: a worker raised one. All runners but the in-memory one turn it into a `RuntimeError` with the
+            worker's traceback as text, from which it is made again.
     """
     make_folder(output)
     path = join(output, _RESULT)
@@ -78,9 +82,9 @@ def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options
             raise
         raise UserError(match.group(1)) from error
     with open_file(path) as stream:
-        result = json.load(stream)
+        result: dict[str, Any] = json.load(stream)
     delete([path])
-    remove_unfinished(output)  # an engine starts a dead worker's bundle again, and succeeds
+    remove_unfinished(output)  # left by a dead worker, whose bundle the engine has run again
     return result
 
 
@@ -88,9 +92,9 @@ def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options
 def _no_timed_flush() -> Iterator[None]:
     """Keeps FnApiRunner's `multi_threading` and `multi_processing` modes from losing elements.
 
-    In Beam 2.77 a thread flushes their data streams once a second: it copies the buffer, hands the copy on and then
-    empties the buffer (`data_plane.TimeBasedBufferingClosableOutputStream`), while nothing keeps the worker from
-    writing in between. What it writes then is gone. No option turns that off, 0 milliseconds in this constant does.
+    In Beam 2.77 a thread flushes their data streams once a second (`TimeBasedBufferingClosableOutputStream` in
+    `data_plane`). It copies the buffer, sends the copy and then empties the buffer, without a lock. Elements that the
+    worker writes in between are lost. No option turns the thread off; a time limit of 0 does.
     """
     milliseconds = worker_handlers.DATA_BUFFER_TIME_LIMIT_MS
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
@@ -109,6 +113,6 @@ def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _write_json(result: dict, path: str) -> None:
+def _write_json(result: dict[str, Any], path: str) -> None:
     with whole_file(path) as stream:
         stream.write(json.dumps(result).encode())

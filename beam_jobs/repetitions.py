@@ -1,6 +1,7 @@
-"""Repetitions in sequences: events that came twice, and targets that a user had before; counts, and what is said."""
+"""Repetitions in sequences, counted: events that equal an earlier one, and targets that are in the user's history."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,9 @@ _log = logging.getLogger(__name__)
 
 EQUAL = "events equal to an earlier one"
 _KINDS, _WAYS = ("validation", "test"), ("seen", "equal", "in_a_row")
-_TWICE = 0.01  # share of equal events from which on a part of the log may have been delivered twice
-_FEW = 10  # users, of fewer of which a share says nothing
-_MANY = 0.5  # share of the targets that lists leave out, from which on recalls say little
+_TWICE = 0.01  # smallest share of equal events for a warning that a part of the log may be there twice
+_FEW = 10  # smallest number of users for a warning about a share of them
+_MANY = 0.5  # smallest share of targets that lists leave out for a warning about recalls
 
 
 def count_repetitions(sequences: pa.RecordBatch, has_times: bool) -> dict[str, int]:
@@ -23,13 +24,13 @@ def count_repetitions(sequences: pa.RecordBatch, has_times: bool) -> dict[str, i
 
     Args:
         sequences: `schema.SEQUENCE_SCHEMA`, perhaps with more columns.
-        has_times: whether the log says when events were; no event equals another without.
+        has_times: whether the log has times; without times no event equals another.
     """
     items, times = (sequences[name].values.to_numpy() for name in ("items", "times"))
     edges = sequences["items"].offsets.to_numpy()
     lengths = np.diff(edges)
     sequence = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(items)) - edges[:-1][sequence]
+    index = np.arange(len(items)) - edges[:-1][sequence]  # of an event in its sequence
     equal = equals_an_earlier(sequence, items, times) if has_times else np.zeros(len(items), bool)
     counts = {EQUAL: int(equal.sum())}
     for kind in _KINDS:
@@ -38,7 +39,7 @@ def count_repetitions(sequences: pa.RecordBatch, has_times: bool) -> dict[str, i
         target = edges[:-1][there] + position[there]
         wanted = np.full(len(lengths), -1)
         wanted[there] = items[target]
-        before = (items == wanted[sequence]) & (place < position[sequence])
+        before = (items == wanted[sequence]) & (index < position[sequence])
         seen = np.bincount(sequence[before], minlength=len(lengths))[there] > 0
         ways = (seen, equal[target], items[target - 1] == items[target])
         counts |= {_name(kind, way): int(found.sum()) for way, found in zip(_WAYS, ways, strict=True)}
@@ -49,13 +50,14 @@ def _name(kind: str, way: str) -> str:
     return f"{kind} targets {way}"
 
 
-def repetition_figures(result: dict) -> dict:
+def repetition_figures(result: dict[str, Any]) -> dict[str, Any]:
     """Returns the figures from the sum of the counts.
 
     Returns:
-        `equal_events`: kept ones with the user, item and time of an earlier one. `seen_targets`: by kind, those whose
-        item the user's history holds already (`seen`), of these those that are an equal event, and those that follow
-        on an event of the same item.
+        - `equal_events`: kept events with the user, item and time of an earlier one.
+        - `seen_targets`: by kind of target, the number of those whose item is already in the user's history (`seen`).
+          Of these, the number that equal an earlier event (`equal`), and that directly follow an event of the same
+          item (`in_a_row`).
     """
     return {
         "equal_events": result[EQUAL],
@@ -63,11 +65,11 @@ def repetition_figures(result: dict) -> dict:
     }
 
 
-def warn_of_repetitions(figures: dict, config: DataConfig) -> None:
-    """Logs a warning when a part of the log seems to have come twice, or most targets are left out of every list."""
+def warn_of_repetitions(figures: dict[str, Any], config: DataConfig) -> None:
+    """Logs a warning if a part of the log seems to be there twice, or if lists leave out most targets."""
     events, equal = figures["events"], figures["equal_events"]
     first, last = figures["times"]
-    if equal and equal >= _TWICE * events and first < last:  # else times say nothing
+    if equal and equal >= _TWICE * events and first < last:  # if all times are equal, equal events are no sign of that
         _log.warning(
             "%d of %d events have the user, item and time of an earlier one: was a part of the log delivered twice? "
             "data.duplicates: drop leaves one of each.",
@@ -83,7 +85,7 @@ def warn_of_repetitions(figures: dict, config: DataConfig) -> None:
 
 
 def _advice_on_seen(seen: dict[str, int], config: DataConfig) -> str:
-    """Returns which key helps against the most frequent reason."""
+    """Returns advice on the most frequent reason."""
     if seen["equal"] >= _MANY * seen["seen"] and config.duplicates == "keep":
         return "Most of them are events that came twice: set data.duplicates: drop."
     if seen["in_a_row"] >= _MANY * seen["seen"] and config.repeats == "keep":

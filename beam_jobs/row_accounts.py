@@ -20,11 +20,11 @@ from tfdnc.contracts.times import days_of
 _log = logging.getLogger(__name__)
 
 _MALFORMED = "malformed: "  # prefix of counts by reason
-_EXAMPLES = 3  # malformed rows shown in an error
+_EXAMPLES = 3  # number of malformed rows in an error message
 
 
 def count_rows(rows: Rows) -> dict[str, int]:
-    """Returns the counts of one block: rows read, malformed by reason, left out by rule."""
+    """Returns the counts of one block: rows read, malformed rows by reason, and filtered rows by rule."""
     reasons = [{_MALFORMED + reason: 1} for _, _, reason in rows.malformed]
     filtered = {FILTERED + rule: count for rule, count in rows.filtered.items()}
     joined = {"lines_joined": rows.lines_joined} if rows.lines_joined else {}
@@ -117,7 +117,7 @@ def _first_lines(path: str) -> list[str]:
 
 
 def refuse_losses(result: dict[str, Any], figures: dict[str, Any], config: DataConfig) -> None:
-    """Raises if rows, events or users were lost: some runners lose elements without an error (see `pipeline`)."""
+    """Raises a `RuntimeError` if rows, events or users were lost, as on some runners (see `pipeline`)."""
     events, users = figures["events"], figures["users"]
     left_out = sum(figures["rows_malformed"].values()) + sum(figures["rows_filtered"].values())
     expected_and_found = {

@@ -1,6 +1,6 @@
-"""Which part of a sequence models learn from, which of its events are targets, and the hash by which splits compare.
+"""Splits of sequences: training events and targets, and a hash to compare splits by.
 
-A target has an event before it: without a history there is nothing to retrieve by.
+A target always has an event before it, because retrieval needs a history.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from beam_jobs.packing import pack
 from tfdnc.contracts.data_config import DataConfig
 
 NONE = -1
-"""Position of the target of a user who has none."""
+"""Position of the target of a user without a target."""
 
 HELD_OUT_SCHEMA = pa.schema([("user", pa.string()), ("validation", pa.int32()), ("test", pa.int32())])
-"""The candidates that are targets, null where a user has none."""
+"""Candidates that are the targets of each user, null for a user without one."""
 
 
 class Split(NamedTuple):
-    """The last three columns of `schema.SEQUENCE_SCHEMA`, of S sequences."""
+    """Last three columns of `schema.SEQUENCE_SCHEMA`, for S sequences."""
 
     train_events: np.ndarray  # [S] int32
     validation: np.ndarray  # [S] int32
@@ -31,25 +31,25 @@ class Split(NamedTuple):
 
 
 def split_sequences(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
-    """Splits sequences in the way of the config.
+    """Splits sequences by `data.split`.
 
     Args:
         edges: `[S + 1]`; the events of sequence s are `edges[s]..edges[s + 1] - 1`.
         times: `[E]`, never decreasing inside a sequence.
-        config: which split, and its boundaries.
+        config: holds the kind of split and its boundaries.
     """
     return Split(*(column.astype(np.int32) for column in _SPLITS[config.split](edges, times, config)))
 
 
 def _leave_last_two(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
-    """The last event is the test target, the one before it the validation target; sequences have at least three."""
+    """Makes the last event the test target and the one before it the validation target, of at least three events."""
     del times, config
     lengths = np.diff(edges)
     return Split(lengths - 2, lengths - 2, lengths - 1)
 
 
 def _by_time(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
-    """The targets are the first event of the validation window and the first one after it."""
+    """Makes the first event of the validation window and the first one of the test window the targets."""
     validation_from, test_from = config.boundaries
     before_validation, before_test = _count(times < validation_from, edges), _count(times < test_from, edges)
     validation = np.where((before_validation > 0) & (before_validation < before_test), before_validation, NONE)
@@ -58,7 +58,7 @@ def _by_time(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
 
 
 def _hold_out_nothing(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
-    """Every event is for training."""
+    """Makes every event a training event."""
     del times, config
     lengths = np.diff(edges)
     nothing = np.full(len(lengths), NONE)
@@ -73,12 +73,12 @@ _SPLITS: dict[str, Callable[[np.ndarray, np.ndarray, DataConfig], Split]] = {
 
 
 def _count(chosen: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Returns how many of the events `[E]` of every sequence are chosen: `[S]`."""
+    """Returns the number `[S]` of chosen events of every sequence, from a mask `[E]`."""
     return np.diff(np.concatenate([[0], np.cumsum(chosen)])[edges])
 
 
 def held_out_items(sequences: pa.RecordBatch) -> bytes:
-    """Returns packed `HELD_OUT_SCHEMA` of one bucket's sequences."""
+    """Returns the packed `HELD_OUT_SCHEMA` of the sequences of one bucket."""
     items, starts = sequences["items"].values.to_numpy(), sequences["items"].offsets.to_numpy()[:-1]
     columns = [sequences["user_id"]]
     for name in ("validation", "test"):
@@ -91,7 +91,7 @@ def held_out_items(sequences: pa.RecordBatch) -> bytes:
 
 
 def count_targets(held_out: pa.Table, vocabulary: pa.RecordBatch) -> dict[str, int]:
-    """Returns the users with a target of every kind, and how many of these are cold: items without training events."""
+    """Returns the number of targets of every kind, and of the cold ones: items without training events."""
     cold = vocabulary["candidate"].filter(pc.equal(vocabulary["train_events"], 0))
     counts = {}
     for name in ("validation", "test"):
@@ -102,13 +102,13 @@ def count_targets(held_out: pa.Table, vocabulary: pa.RecordBatch) -> dict[str, i
 
 
 def split_sha256(held_out: pa.Table, vocabulary: pa.RecordBatch) -> str:
-    """Returns the SHA-256 of the lines "user validation-item test-item", the check that published splits are given by.
+    """Returns the SHA-256 of the lines "user validation-item test-item", by which published splits are compared.
 
-    A user without a target has a "-" in its place.
+    A "-" stands for a missing target. Lines are in the order of the user ids, see `ids.id_order`.
 
     Args:
         held_out: `HELD_OUT_SCHEMA`, one row per user.
-        vocabulary: packed by `kept_items`.
+        vocabulary: the record batch of `kept_items`.
     """
     candidates, item_ids = vocabulary["candidate"], vocabulary["item_id"]
     users = pa.concat_arrays(held_out["user"].chunks) if held_out.num_rows else pa.array([], pa.string())

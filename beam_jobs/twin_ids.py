@@ -1,7 +1,7 @@
 """Ids that a log writes in two ways, `7` and `7.0`: counted, with a warning, or an error if most events have such ids.
 
-Some table tools write `7.0` for an integer in a column with missing values, in some files of a log and not in others.
-The two spellings stay two ids, because a log does not say that they are the same.
+Some table tools write `7.0` for an integer in a column with missing values, perhaps in some files of a log only. The
+two spellings stay two ids, because nothing in the log shows that they mean the same.
 """
 
 import logging
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _WITH_POINT, _POINT = r"^-?[0-9]+\.0+$", r"\.0+$"
 _TWINS, _EVENTS = "twin ids: ", "events of twin ids: "  # prefixes of counts
-_MOST = 0.5  # largest share of events that may have such ids
+_MOST = 0.5  # largest allowed share of events with such ids
 
 
 def without_point(ids: pa.Array) -> pa.Array:
@@ -31,7 +31,7 @@ def without_point(ids: pa.Array) -> pa.Array:
 
 
 def count_twins(kind: str, ids: pa.Array, events: np.ndarray) -> dict[str, int]:
-    """Returns the number of ids that are written in two ways, and of the events of both; no counts if there are none.
+    """Returns the number of ids that are written in two ways, and of their events; empty if there are none.
 
     Args:
         kind: "users" or "items".

@@ -1,4 +1,4 @@
-"""A warning for a log whose times are read in another unit than they were written in."""
+"""Warning for a log whose times seem to have another unit than the config gives."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tfdnc.contracts.times import FAR_FUTURE, days_of, misread_by
 
 _log = logging.getLogger(__name__)
 
-_UNITS = ("s", "ms", "us", NANOSECONDS)  # each a thousandth of the one before
+_UNITS = ("s", "ms", "us", NANOSECONDS)  # each is a thousandth of the one before
 _SECONDS_PER_YEAR = 365.2425 * 86_400
 
 
@@ -18,7 +18,7 @@ def warn_of_unit(figures: dict[str, Any], config: DataConfig) -> None:
     """Logs a warning if the times of the log are too late for dates, or would be dates in another unit."""
     last, factor = figures["times"][1] / config.ticks_per_second, misread_by(figures["times"], config.ticks_per_second)
     if factor is not None and config.unit != ISO and not 0 <= _UNITS.index(config.unit) - factor < len(_UNITS):
-        factor = None  # no unit is longer than a second: such times are counted from the start of the log
+        factor = None  # no unit is longer than a second: such times do not count from 1970
     if factor is None and last <= FAR_FUTURE.timestamp():
         return
     _log.warning(
@@ -32,7 +32,7 @@ def warn_of_unit(figures: dict[str, Any], config: DataConfig) -> None:
 def _question_of_unit(config: DataConfig) -> str:
     if config.unit == ISO:
         return "were the dates made of numbers in another unit than was thought?"
-    by_format = config.unit != config.time_unit  # the format prescribes it
+    by_format = config.unit != config.time_unit  # the format determines the unit
     unit = f"the {config.unit} of data.format {config.format}" if by_format else f"data.time_unit = {config.unit}"
     return f"are they in another unit than {unit}?"
 
@@ -40,7 +40,7 @@ def _question_of_unit(config: DataConfig) -> str:
 def _advice_on_unit(times: Sequence[int], config: DataConfig, factor: int) -> str:
     """Returns advice for times whose ticks are 1000 ** factor times as long as those of the config."""
     days = days_of(times, config.ticks_per_second * 1000.0**-factor)
-    if days is None:  # `misread_by` returns no such factor
+    if days is None:  # `misread_by` does not return such a factor
         return ""
     first, last = days
     if config.unit == ISO:

@@ -1,4 +1,4 @@
-"""Users in buckets: a block of events is split by bucket, and a bucket becomes the sequences of one file."""
+"""Buckets of users: a block of events is split by bucket, and a bucket becomes the sequences of one file."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,14 +19,14 @@ from tfdnc.contracts.features import log_features, sequence_schema
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:
-    """Yields (bucket, packed events) of one block; file order is kept inside a bucket."""
+    """Yields (bucket, packed events) of one block; events of a bucket keep the order of the file."""
     users, items = events["user"], events["item"]
     bucket_of_user = buckets_of(users.dictionary, num_buckets)  # [U]
     bucket_of_row = bucket_of_user[users.indices.to_numpy()]  # [R]
-    # 16 bits where they suffice: numpy then sorts by radix.
+    # 16 bits if they suffice, because numpy then uses a radix sort.
     rows_by_bucket = np.argsort(bucket_of_row.astype(np.uint16 if num_buckets < 1 << 16 else np.int64), kind="stable")
     row_edges = np.concatenate([[0], np.cumsum(np.bincount(bucket_of_row, minlength=num_buckets))])
-    # The users of a bucket get consecutive codes, so a piece carries only their ids.
+    # The users of a bucket get consecutive codes, so that its dictionary holds only their ids.
     users_by_bucket = np.argsort(bucket_of_user, kind="stable")
     user_edges = np.searchsorted(bucket_of_user[users_by_bucket], np.arange(num_buckets + 1))
     code_of_user = np.empty(len(bucket_of_user), np.int32)
@@ -55,11 +55,11 @@ def build_sequences(
     Args:
         events: `event_schema` of the log, in file order.
         frequent: ids of the items to keep in each filter round.
-        config: the rules, see `event_rules`, the split, and the inputs of events.
+        config: holds the rules, see `event_rules`, the split, and the inputs of events.
 
     Returns:
-        The `sequence_schema` of the log's inputs, whose items are 1-based positions in the last of `frequent`, and
-        the figures.
+        The sequences, in the `sequence_schema` of the log's inputs, and the figures. Items are 1-based positions in
+        the last of `frequent`.
     """
     features = log_features(config)
     found = events_of(events, features)
@@ -71,7 +71,7 @@ def build_sequences(
     ids = left.user_ids.take(pa.array(kept_users))
     order = id_order(ids)
     kept_users, ids = kept_users[order], ids.take(pa.array(order))
-    # Rank of a user in the file; 16 bits where they suffice, for a radix sort.
+    # Position of a user in the file; 16 bits if they suffice, for a radix sort.
     rank = np.zeros(len(left.user_ids), np.uint16 if len(kept_users) < 1 << 16 else np.int64)
     rank[kept_users] = np.arange(len(kept_users))
     # lexsort is stable: rows of one user and one time stay in file order.
@@ -89,10 +89,10 @@ def build_sequences(
 
 
 def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num_shards: int) -> dict[str, int]:
-    """Writes the Parquet file of one (bucket, packed sequences), candidates renumbered to `sequence_index`.
+    """Writes the Parquet file of one (bucket, packed sequences), with `sequence_index` instead of candidates.
 
     Returns:
-        Counts of what was written.
+        Counts of written files, users and events.
     """
     bucket, packed = element
     sequences, candidates = unpack(packed), unpack(vocabulary)["candidate"].to_numpy()

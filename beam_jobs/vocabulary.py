@@ -1,4 +1,4 @@
-"""The kept items and their order: from the counts of every block to `vocabulary.parquet`."""
+"""Kept items and their order: from the counts of every block to `vocabulary.parquet`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,26 +19,26 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.sequences import leading_items
 
 _COUNT_SCHEMA = pa.schema([("item_id", pa.string()), ("events", pa.int64())])
-_COMPACT_AFTER = 16  # accumulated count tables before they are added up
+_COMPACT_AFTER = 16  # length of an accumulator at which its tables are added
 
 
 def count_items(item_ids: pa.Array, items: np.ndarray) -> bytes:
-    """Returns packed (item id, events) of events with items `items`, which are positions in `item_ids`."""
+    """Returns the packed (item id, events) of the events of a block; `items` are positions in `item_ids`."""
     counts = np.bincount(items, minlength=len(item_ids))
-    used = counts > 0  # an id may occur in malformed rows only
+    used = counts > 0  # an id may be in malformed rows only
     batch = [item_ids.filter(pa.array(used)), pa.array(counts[used], pa.int64())]
     return pack(pa.RecordBatch.from_arrays(batch, schema=_COUNT_SCHEMA))
 
 
 class AddItemCounts(beam.CombineFn):
-    """Adds up packed (item id, events) tables; the accumulator is a short list of tables."""
+    """Adds packed (item id, events) tables; the accumulator is a short list of tables."""
 
     def create_accumulator(self) -> list[bytes]:
         """Returns the empty sum."""
         return []
 
     def add_input(self, accumulator: list[bytes], element: bytes) -> list[bytes]:
-        """Returns the accumulator with one more table; a long list is added up, to limit its size."""
+        """Returns the accumulator with one more table; the tables of a long list are added, to limit its size."""
         accumulator = [*accumulator, element]
         return accumulator if len(accumulator) < _COMPACT_AFTER else [_add_up(accumulator)]
 
@@ -60,8 +60,8 @@ def _add_up(packed: Iterable[bytes]) -> bytes:
 def frequent_items(packed_counts: bytes, min_item_events: int, *earlier: Any) -> bytes:
     """Returns packed (item id, events) of the items with at least `min_item_events` events, ids in order.
 
-    `earlier` are the results of the rounds before. They are bytes, but with that hint Beam would require one.
-    Once they have settled, their last one is the result.
+    `earlier` are the results of the earlier rounds; once they have settled, the last one is the result. They are
+    bytes, but their hint is `Any`: from `bytes` Beam would require at least one of them.
     """
     if settled(earlier):
         return earlier[-1]
@@ -71,12 +71,12 @@ def frequent_items(packed_counts: bytes, min_item_events: int, *earlier: Any) ->
 
 
 def settled(frequent: Sequence[bytes]) -> bool:
-    """Returns whether the last round kept the items of the round before; then no later round leaves an item out."""
+    """Returns whether the last round kept all items of the round before; then no later round leaves out an item."""
     return len(frequent) > 1 and unpack(frequent[-1])["item_id"].equals(unpack(frequent[-2])["item_id"])
 
 
 def count_candidates(sequences: pa.RecordBatch) -> bytes:
-    """Returns packed (candidate, events, training events) of one bucket's sequences."""
+    """Returns the packed (candidate, events, training events) of the sequences of one bucket."""
     events = np.bincount(sequences["items"].values.to_numpy())
     candidates = np.flatnonzero(events)
     training = leading_items(sequences["items"], sequences["train_events"].to_numpy())
@@ -86,9 +86,9 @@ def count_candidates(sequences: pa.RecordBatch) -> bytes:
 
 
 def kept_items(frequent: bytes, packed_counts: Iterable[bytes]) -> bytes:
-    """Returns packed (item id, kept events, training events, candidate) of the frequent items with a kept event.
+    """Returns the packed (item id, events, training events, candidate) of the frequent items with a kept event.
 
-    Row r is the item of `sequence_index` r + 1; the order is that of the frequent items.
+    Row r is the item with `sequence_index` r + 1; the order is that of the frequent items.
     """
     ids = unpack(frequent)["item_id"]
     sums = {name: np.zeros(len(ids) + 1, np.int64) for name in ("events", "train_events")}
@@ -102,13 +102,13 @@ def kept_items(frequent: bytes, packed_counts: Iterable[bytes]) -> bytes:
 
 
 def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool, output: str) -> dict[str, int]:
-    """Writes `schema.VOCABULARY`: the kept items and, with `more`, all other items of the item file, with its details.
+    """Writes `schema.VOCABULARY`: the kept items with their details and, with `more`, all other items of the item file.
 
-    The other items have no event. They come last, so that the indices in the sequences do not change. Malformed rows of
-    the item file become dead letters.
+    The other items have no events. They come last, so that the indices in the sequences do not change. Malformed rows
+    of the item file become dead letters.
 
     Returns:
-        The counts of the item file, see `item_accounts`; empty without an item file.
+        Counts of the item file, see `item_accounts`; empty without an item file.
     """
     items, accounts = unpack(vocabulary), ItemAccounts()
     known = read_details(details, items["item_id"].to_pylist(), more, accounts)

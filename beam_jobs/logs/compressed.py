@@ -1,20 +1,26 @@
-"""Compressed text as a stream that is whole or an error: bzip2 and xz, in which Python's own readers skip damage.
+"""Readers of bzip2 and xz that read a file to its end or raise an error; those of Python skip damage.
 
-`bz2.BZ2File` and `lzma.LZMAFile` take what follows the first compressed stream for garbage if they cannot decompress
-it, and end there in silence. Parallel compressors write many streams into one file, so that would be most of a log.
+`bz2.BZ2File` and `lzma.LZMAFile` end without an error at damage behind the first compressed stream. Parallel
+compressors write many streams into one file, so most of a log could be lost.
 """
 
 import bz2
 import io
 import lzma
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+Decompressor = bz2.BZ2Decompressor | lzma.LZMADecompressor
+"""Decompressor of one stream."""
 
 _STORED_BYTES = 1 << 16  # read at a time
 
 
 class WholeStreams(io.RawIOBase):
-    """The text of all compressed streams of a file, one after the other.
+    """Text of all compressed streams of a file, one after the other.
 
     Args:
         stored: the compressed file, at its beginning.
@@ -22,9 +28,10 @@ class WholeStreams(io.RawIOBase):
         padding: bytes that may stand between two streams.
     """
 
-    def __init__(self, stored: BinaryIO, decompressor: Callable, padding: bytes = b""):
+    def __init__(self, stored: BinaryIO, decompressor: Callable[[], Decompressor], padding: bytes = b""):
         super().__init__()
         self._stored, self._decompressor, self._padding = stored, decompressor, padding
+        self._stream: Decompressor | None
         self._rewind()
 
     def readable(self) -> bool:
@@ -32,37 +39,38 @@ class WholeStreams(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """True: by reading on, or anew."""
+        """True: a seek reads on, or reads again from the beginning."""
         return True
 
-    def readinto(self, buffer) -> int:
-        """Fills the buffer with the next text; returns 0 at the end.
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fills the buffer with the next text, and returns the number of bytes, 0 at the end.
 
         Raises:
-            EOFError: the last stream is cut off.
-            OSError, lzma.LZMAError: damage.
+            EOFError: the last stream is incomplete.
+            OSError, lzma.LZMAError: a stream is damaged.
         """
-        text = self._read(len(buffer))
-        buffer[: len(text)] = text
-        self._place += len(text)
+        bytes_of_buffer = memoryview(buffer).cast("B")
+        text = self._read(len(bytes_of_buffer))
+        bytes_of_buffer[: len(text)] = text
+        self._offset += len(text)
         return len(text)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Goes to a place in the text, counted from its beginning or from here."""
-        target = offset + (self._place if whence == io.SEEK_CUR else 0)
-        if target < self._place:
+        """Sets the offset in the text, counted from its beginning or from the current offset."""
+        target = offset + (self._offset if whence == io.SEEK_CUR else 0)
+        if target < self._offset:
             self._rewind()
-        while self._place < target and self.readinto(bytearray(min(target - self._place, _STORED_BYTES))):
+        while self._offset < target and self.readinto(bytearray(min(target - self._offset, _STORED_BYTES))):
             pass
-        return self._place
+        return self._offset
 
     def tell(self) -> int:
-        """Returns the place in the text."""
-        return self._place
+        """Returns the offset in the text."""
+        return self._offset
 
     def _rewind(self) -> None:
         self._stored.seek(0)
-        self._stream, self._waiting, self._place = None, b"", 0
+        self._stream, self._waiting, self._offset = None, b"", 0
 
     def _read(self, size: int) -> bytes:
         while True:
@@ -93,10 +101,10 @@ class WholeStreams(io.RawIOBase):
 
 
 def open_bzip2(stored: BinaryIO) -> BinaryIO:
-    """Opens bzip2."""
+    """Opens a bzip2 file to read its text."""
     return io.BufferedReader(WholeStreams(stored, bz2.BZ2Decompressor))
 
 
 def open_xz(stored: BinaryIO) -> BinaryIO:
-    """Opens xz, whose streams may be padded with NUL bytes."""
+    """Opens an xz file, whose streams may be padded with NUL bytes, to read its text."""
     return io.BufferedReader(WholeStreams(stored, lzma.LZMADecompressor, b"\0"))

@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from beam_jobs.logs.feature_values import READERS
 from beam_jobs.logs.lines import line_spans, slices_of, well_formed_lines
-from beam_jobs.logs.log_rows import Columns, Rows, Wanted, check
+from beam_jobs.logs.log_rows import Columns, Malformed, Rows, Wanted, check
 from beam_jobs.logs.log_times import no_times, times_of_text
 from beam_jobs.logs.quoted_text import WRONG_COLUMNS, QuotedText, Record, read_records
 from tfdnc.contracts.data_config import Quotes
@@ -22,26 +22,26 @@ from tfdnc.contracts.features import Feature
 HAS_NUL = "NUL byte"
 
 UTF8_MARK = b"\xef\xbb\xbf"
-"""What some programs put before UTF-8 text; elsewhere it is a character like any other."""
+"""The byte order mark that some programs write before UTF-8 text; elsewhere in a file it is an ordinary character."""
 
 _QUOTED_ROWS = 50_000  # rows of quoted CSV per block: they are Python objects until they are columns
 _LONE_RETURN = re.compile(rb"\r(?!\n|\Z)")
-_SEPARATOR = b"\x1f"  # pyarrow splits at single bytes only; ASCII's own "unit separator" stands for "::"
+_SEPARATOR = b"\x1f"  # pyarrow splits at single bytes only; ASCII's own "unit separator" replaces "::"
 
 
 @dataclass(frozen=True)
 class RowFormat:
-    """How rows are written, and where in a row the columns stand that are read.
+    """Layout of rows, and the positions of the columns that are read.
 
     Attributes:
         separator: `b","`, or `b"::"` for MovieLens.
-        quotes: how quotes are written in fields, or that no field is quoted.
+        quotes: spelling of quotes inside fields; `none`: no field is quoted.
         num_columns: columns that every row must have.
         user: position of the user id.
         item: position of the item id.
-        time: position of the time; None: the log has none, and is in order.
+        time: position of the time; None: the log has no times, and its rows are in order.
         time_unit: `data.time_unit`.
-        wanted: what a row must have to count; of several rules that leave a row out the first one is counted.
+        wanted: values that a row must have to count; if several rules leave a row out, the first one is counted.
         features: positions of the other inputs of events.
     """
 
@@ -57,7 +57,7 @@ class RowFormat:
 
     @property
     def columns(self) -> list[int]:
-        """Positions of user, item, time if there is one, other inputs, and of what is wanted."""
+        """Positions of user, item, time if there is one, other inputs, and the `wanted` values."""
         return [self.user, self.item, *self.numbers, *(wanted.column for wanted in self.wanted)]
 
     @property
@@ -81,19 +81,19 @@ def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
     Args:
         block: lines; only the last one may lack its line end.
         offset: bytes of the file before the block.
-        row_format: how rows are written.
+        row_format: layout of the rows.
 
     Returns:
-        The block's rows.
+        The rows of the block.
     """
-    malformed: list[tuple[int, bytes, str]] = []
+    malformed: list[Malformed] = []
     if b"\0" in block:
-        # For the vector instructions of pyarrow's parser a NUL ends a string: they overlook separators behind it.
+        # The vector instructions of pyarrow's parser take a NUL for the end of a string, and miss separators behind it.
         block = _set_aside(block, offset, _lines_with_nul(block), HAS_NUL, malformed)
     lines, separator = _one_byte_separators(block, row_format)
     try:
         columns = _read_columns(lines, separator, row_format)
-    except pa.ArrowInvalid:  # some line has another number of columns; all other bytes are read as they stand
+    except pa.ArrowInvalid:  # a line has another number of columns; pyarrow accepts all other bytes
         good = well_formed_lines(lines, separator, row_format.num_columns)
         wrong = np.setdiff1d(np.arange(len(line_spans(block)[0])), good)
         block = _set_aside(block, offset, wrong, WRONG_COLUMNS, malformed)
@@ -104,12 +104,12 @@ def parse_block(block: bytes, offset: int, row_format: RowFormat) -> Rows:
 
 def _lines_with_nul(block: bytes) -> np.ndarray:
     """Returns the numbers of the lines that hold a NUL byte."""
-    places = np.flatnonzero(np.frombuffer(block, np.uint8) == 0)
-    return np.unique(np.searchsorted(line_spans(block)[0], places, side="right") - 1)
+    offsets = np.flatnonzero(np.frombuffer(block, np.uint8) == 0)
+    return np.unique(np.searchsorted(line_spans(block)[0], offsets, side="right") - 1)
 
 
-def _set_aside(block: bytes, offset: int, lines: np.ndarray, reason: str, malformed: list) -> bytes:
-    """Appends lines to the malformed ones, and returns the block with blank lines in their place."""
+def _set_aside(block: bytes, offset: int, lines: np.ndarray, reason: str, malformed: list[Malformed]) -> bytes:
+    """Appends lines to the malformed ones, and returns the block with blank lines instead of them."""
     malformed += [(start, text, reason) for start, text in slices_of(block, offset, lines)]
     rest = bytearray(block)
     starts, ends = line_spans(block)
@@ -119,12 +119,12 @@ def _set_aside(block: bytes, offset: int, lines: np.ndarray, reason: str, malfor
 
 
 def _one_byte_separators(block: bytes, row_format: RowFormat) -> tuple[bytes, bytes]:
-    """Returns the lines of a block as pyarrow can split them, and the separator to split them at."""
-    # pyarrow would end a line at a lone carriage return too.
+    """Returns the lines of a block with separators of one byte, and this separator."""
+    # pyarrow also takes a lone carriage return for a line end.
     lines = _LONE_RETURN.sub(b" ", block) if block.count(b"\r") != block.count(b"\r\n") else block
     if len(row_format.separator) == 1:
         return lines, row_format.separator
-    # A row that itself holds our stand-in gets more columns than any row may have.
+    # A row that holds the replacement byte gets more columns than a row may have, so it is malformed.
     lines = lines.replace(_SEPARATOR, _SEPARATOR * row_format.num_columns)
     return lines.replace(row_format.separator, _SEPARATOR), _SEPARATOR
 
@@ -135,12 +135,14 @@ def parse_quoted(lines: Iterable[bytes], offset: int, row_format: RowFormat) -> 
     Args:
         lines: from the first line of a record to the end of the file.
         offset: bytes of the file before the first line.
-        row_format: how rows are written.
+        row_format: layout of the rows.
 
     Yields:
         The rows, a block at a time.
     """
-    start, records, malformed, joined = offset, [], [], 0
+    records: list[Record] = []
+    malformed: list[Malformed] = []
+    start, joined = offset, 0
     for record in read_records(lines, offset, row_format.quoted_text, partial(_may_be_row, row_format)):
         if b"\0" in record.text:
             malformed += _lines_of(record, HAS_NUL)
@@ -164,9 +166,9 @@ def _lines_of(record: Record, reason: str) -> Iterator[tuple[int, bytes, str]]:
 
 
 def _may_be_row(row_format: RowFormat, line: bytes) -> bool:
-    """Returns whether a line inside quotes may be an event: with all columns, ids and time before the next quote.
+    """Returns whether a line inside quotes may be an event: it has all columns, and ids and time before the next quote.
 
-    In the last line of a sound record the columns after the quoted one are those of the record itself.
+    The last line of a sound record ends with the record's own columns, which come after a quote.
     """
     fields = line.removesuffix(b"\n").removesuffix(b"\r").split(row_format.separator)
     time = row_format.time
@@ -180,15 +182,15 @@ def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list
     """Returns `row_format.columns` as bytes, all but `row_format.numbers` dictionary-encoded.
 
     Raises:
-        pa.ArrowInvalid: a line has another number of columns. pyarrow would also ask what to do about each of them, but
-            fails to ask about a line that is not UTF-8.
+        pa.ArrowInvalid: a line has another number of columns. pyarrow's `invalid_row_handler` is no alternative: it
+            fails for a line that is not UTF-8.
     """
     names = [str(column) for column in range(row_format.num_columns)]
     # Binary, not string or integer: a single bad value would otherwise fail the whole block.
     types = {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in row_format.columns}
     types |= {str(column): pa.binary() for column in row_format.numbers}
     if lines.startswith(UTF8_MARK):
-        lines = b"\n" + lines  # pyarrow drops a mark that a block happens to begin with
+        lines = b"\n" + lines  # pyarrow would drop a mark at the beginning, which here belongs to the first row
     table = pa.csv.read_csv(
         pa.BufferReader(lines),
         read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
@@ -198,8 +200,10 @@ def _read_columns(lines: bytes, separator: bytes, row_format: RowFormat) -> list
     return [table[str(column)].combine_chunks() for column in row_format.columns]
 
 
-def _rows_of_records(start: int, records: list[Record], malformed: list, joined: int, row_format: RowFormat) -> Rows:
-    """Returns the checked rows of records, in `joined` more lines than there are records."""
+def _rows_of_records(
+    start: int, records: list[Record], malformed: list[Malformed], joined: int, row_format: RowFormat
+) -> Rows:
+    """Returns the checked rows of records, which have `joined` more lines than there are records."""
     columns = [pa.array([record.fields[c] for record in records], pa.binary()) for c in range(len(row_format.columns))]
     encoded = [
         values if column in row_format.numbers else values.dictionary_encode()
@@ -210,7 +214,7 @@ def _rows_of_records(start: int, records: list[Record], malformed: list, joined:
 
 
 def _typed(columns: list[pa.Array], row_format: RowFormat) -> Columns:
-    """Returns `row_format.columns`, read as bytes, as the columns to check."""
+    """Returns the columns to check from `row_format.columns` as bytes."""
     user, item, *values = columns
     unit = row_format.time_unit
     time = no_times(len(user)) if row_format.time is None else times_of_text(values.pop(0), unit)

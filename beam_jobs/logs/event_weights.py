@@ -1,4 +1,4 @@
-"""Weights of events: what a row's weight may be, whatever the format of the log, and whether any of them counts."""
+"""Weights of events: the values that are allowed, in any format of logs, and the number of weights above 0."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Returns whether values of this type are weights as they stand."""
+    """Returns whether this is a type of integers or floats, whose values need no parsing."""
     return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
@@ -26,7 +26,7 @@ def weights_of(column: pa.Array) -> pa.Array:
         column: `[R]` text, UTF-8 bytes or numbers.
 
     Returns:
-        float32 `[R]`, null where there is no decimal number, or one that is negative or infinite as float32.
+        float32 `[R]`, null where there is no decimal number, or one that is negative or too large for float32.
     """
     weights = decimals_of(column)
     return pa.array(weights, mask=~(np.isfinite(weights) & (weights >= 0)))
@@ -35,7 +35,7 @@ def weights_of(column: pa.Array) -> pa.Array:
 def decimals_of(column: pa.Array) -> np.ndarray:
     """Returns text, UTF-8 bytes or numbers `[R]` as float32 `[R]`, NaN where there is no decimal number."""
     if not is_number(column.type):
-        # Other text, one "abc" of a million rows, would fail the cast of the whole block.
+        # A single other text in a million rows, such as "abc", would fail the cast of the whole block.
         decimal = pc.match_substring_regex(column, _NUMBER)
         column = pc.if_else(decimal, column, pa.scalar(None, column.type)).cast(pa.string())
     values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null is NaN
@@ -44,22 +44,22 @@ def decimals_of(column: pa.Array) -> np.ndarray:
 
 
 def count_weights(weights: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> dict[str, int]:
-    """Counts the training targets, and those of them that count in the loss.
+    """Counts the training targets, and those with a weight above 0.
 
     Args:
         weights: `[E]` of all events.
-        starts: `[S]` where the targets of every training part begin.
-        ends: `[S]` where they end.
+        starts: `[S]` position of the first target of every training part.
+        ends: `[S]` position behind the last one.
     """
     before = np.concatenate([[0], np.cumsum(weights > 0)])  # [E + 1]
     return {TARGETS: int((ends - starts).sum()), WEIGHTED: int((before[ends] - before[starts]).sum())}
 
 
 def weight_figures(counts: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Returns the figures of a log with weights from the sum of the counts, none of another log.
+    """Returns the figures of a log with weights from the sum of the counts; empty for a log without weights.
 
     Raises:
-        UserError: no training target counts, so nothing would be learned.
+        UserError: no training target has a weight above 0, so nothing would be learned.
     """
     if TARGETS not in counts:
         return {}

@@ -1,4 +1,4 @@
-"""Columns of a log -> values of declared inputs, by kind: which values may stand in a row, whatever the format."""
+"""Columns of a log -> values of declared inputs, by kind, in any format of logs."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from beam_jobs.logs.event_weights import BAD_WEIGHT, decimals_of, weights_of
 from tfdnc.contracts.features import Kind
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
 
-_MISSING = r"^(?i:nan)?$"  # text for a number that is not known: nothing, or what table tools write
+_MISSING = r"^(?i:nan)?$"  # text for an unknown number: none, or "nan" as table tools write it
 
 
 class Reader(Protocol):
@@ -47,7 +47,7 @@ class NumberReader:
     """Numbers; a row may lack one."""
 
     def read(self, column: pa.Array) -> pa.Array:
-        """See `Reader`; an empty field and NaN are unknown."""
+        """See `Reader`; an empty field and NaN become the unknown number."""
         return numbers_of(column)
 
     def complaint(self, name: str) -> str:
@@ -56,7 +56,7 @@ class NumberReader:
 
 
 READERS: dict[Kind, Reader] = {Kind.WEIGHT: WeightReader(), Kind.NUMBER: NumberReader()}
-"""By kind; times are read by the log's own unit, see `log_times`."""
+"""Reader of every kind but times, which depend on the unit of the log, see `log_times`."""
 
 
 def numbers_of(column: pa.Array) -> pa.Array:
@@ -66,8 +66,8 @@ def numbers_of(column: pa.Array) -> pa.Array:
         column: `[R]` text, UTF-8 bytes or numbers; null, an empty text and NaN are unknown.
 
     Returns:
-        float32 `[R]`, `UNKNOWN_NUMBER` where it is unknown, null where there is another text, or a number that is
-        infinite as float32 or not above `UNKNOWN_NUMBER`.
+        float32 `[R]`: `UNKNOWN_NUMBER` for unknown numbers; null for other text, and for a number that is too large
+        for float32 or not above `UNKNOWN_NUMBER`.
     """
     missing = column.is_null()
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):

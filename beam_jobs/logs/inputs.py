@@ -1,7 +1,8 @@
-"""Input files, wherever Beam's FileSystems reach: found by name or glob, measured and opened."""
+"""Input files in any of Beam's FileSystems: found by name or glob, measured and opened."""
 
 import glob
 import gzip
+import io
 import lzma
 import os
 import zlib
@@ -17,14 +18,19 @@ from beam_jobs.files import absolute, is_local, match, open_file
 from beam_jobs.logs.compressed import open_bzip2, open_xz
 from tfdnc.contracts.errors import UserError
 
+
+def _open_gzip(stored: BinaryIO) -> BinaryIO:
+    return io.BufferedReader(gzip.GzipFile(fileobj=stored))
+
+
 _COMPRESSED: dict[str, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
-    ".gz": ("gzip", lambda stored: gzip.GzipFile(fileobj=stored)),
+    ".gz": ("gzip", _open_gzip),
     ".bz2": ("bzip2", open_bzip2),
     ".xz": ("xz", open_xz),
 }
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)  # OSError: bz2 has no error of its own
 _PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".zst", ".lz4")  # not read
-_HIDDEN = ("_", ".")  # begin the names of files that are no data, to Hadoop and Spark: _SUCCESS, .part-0.csv.crc
+_HIDDEN = ("_", ".")  # first letter of files without data, as in Hadoop and Spark: _SUCCESS, .part-0.csv.crc
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class InputFile:
 
     Attributes:
         path: absolute, because workers have other working folders; or a URL.
-        size: bytes, as they are stored.
-        modified: seconds since 1970; 0 where the file system does not say.
+        size: bytes of the stored, perhaps compressed, file.
+        modified: seconds since 1970; 0 if the file system does not report it.
     """
 
     path: str
@@ -43,12 +49,12 @@ class InputFile:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """Last part of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def local(self) -> bool:
-        """Whether it is a file of this machine, or of a folder that is mounted here."""
+        """True for a file of this machine, or of a folder that is mounted here."""
         return is_local(self.path)
 
     @property
@@ -58,19 +64,19 @@ class InputFile:
 
 
 def find_files(locations: Sequence[str], key: str, ending: str = "csv") -> list[InputFile]:
-    """Returns the files that paths, globs and URLs name, in order of name and then of path, each of them once.
+    """Returns the files of paths, globs and URLs, in order of name and then of path, each of them once.
 
-    A name that exists is no glob, whatever its characters. Files and folders that a glob meets are left out if their
-    names begin with `_` or `.`, as Hadoop's readers do, unless a part of the glob begins so. The order does not depend
-    on that of `locations`, nor on where a folder lies: the files are the same log wherever they are copied to.
+    The name of an existing file is never read as a glob. As in Hadoop's readers, a glob leaves out files and folders
+    whose names begin with `_` or `.`, unless a part of the glob begins so. The order does not depend on that of
+    `locations`, nor on the folder: a copy of the files is the same log.
 
     Args:
-        locations: what the config names.
-        key: of the config, for messages.
-        ending: of the names that such files have, for messages.
+        locations: paths, globs and URLs of the config.
+        key: key of the config, for messages.
+        ending: usual suffix of such files, for messages.
 
     Raises:
-        UserError: a location names no file, or is not reached, or an archive is among the files.
+        UserError: a location names no file, or cannot be read, or an archive is among the files.
     """
     found = {file.path: file for location in locations for file in _match(location, key, ending)}
     return sorted(found.values(), key=lambda file: (file.name, file.path))
@@ -112,7 +118,7 @@ def _match(location: str, key: str, ending: str) -> list[InputFile]:
 
 
 def _is_hidden(path: str, pattern: str) -> bool:
-    """Returns whether a file that a glob has met, or a folder on the way to it, has a name that is not of data."""
+    """Returns whether a file that a glob found, or a folder of its path, has the name of a file without data."""
     parts = pattern.split("/")
     first = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     if any(part.startswith(_HIDDEN) for part in parts[first:]):
@@ -134,12 +140,12 @@ def _reaching(location: str) -> Iterator[None]:
 
 @contextmanager
 def open_bytes(file: InputFile) -> Iterator[BinaryIO]:
-    """Opens the bytes of a file, decompressed if its name says that it is compressed.
+    """Opens the bytes of a file, decompressed if its name has the suffix of a compression.
 
     Raises:
-        UserError: while the block reads, the file is not to be had or its compression is damaged.
+        UserError: the compressed file turns out to be damaged while the block reads it.
     """
-    # Not decompressed by Beam, which takes a truncated gzip file for a whole one.
+    # Beam does not decompress here, because it takes a truncated gzip file for a whole one.
     with open_file(file.path) as stored:
         if not file.compressed:
             yield stored
@@ -157,7 +163,7 @@ def open_bytes(file: InputFile) -> Iterator[BinaryIO]:
 
 
 def is_empty(file: InputFile) -> bool:
-    """Returns whether a file holds nothing at all; raises as `open_bytes` does."""
+    """Returns whether a file has no content; raises the errors of `open_bytes`."""
     if not file.size or not file.compressed:
         return not file.size
     with open_bytes(file) as stream:

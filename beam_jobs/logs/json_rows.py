@@ -1,9 +1,10 @@
-"""JSON Lines -> checked rows: pyarrow parses blocks, and Python the few lines around one that pyarrow refuses."""
+"""JSON Lines -> checked rows: pyarrow parses blocks, and Python the few lines around one that pyarrow rejects."""
 
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.json
 
 from beam_jobs.logs.feature_values import READERS
 from beam_jobs.logs.lines import line_spans, slices_of
-from beam_jobs.logs.log_rows import Columns, Rows, as_bytes, check, encode_ids
+from beam_jobs.logs.log_rows import Columns, Rows, Wanted, as_bytes, check, encode_ids
 from beam_jobs.logs.log_times import ISO, no_times, times_of_text
 from tfdnc.contracts.features import Feature
 
@@ -29,7 +30,7 @@ _LINES = pa.schema(
 )
 """Columns of lines, before those of the other inputs of events, which are float64."""
 
-_OTHER = math.inf  # stands for a value that is no JSON number, and that no kind takes for one
+_OTHER = math.inf  # replaces a value that is no JSON number; every kind takes it for malformed
 _GOOD, _NOT_JSON, _BAD_ID = range(3)  # faults
 _REASONS = {_NOT_JSON: NOT_JSON, _BAD_ID: BAD_ID}
 _FEW_LINES = 64  # cheaper one by one than in halves
@@ -38,15 +39,15 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class JsonFormat:
-    """Which fields of a row are read, and what they hold in most rows.
+    """Names of the fields that are read, and their usual types.
 
     Attributes:
         user: name of the field with the user id.
         item: name of the field with the item id.
-        time: name of the field with the time; None: the log has none, and is in order.
+        time: name of the field with the time; None: the log has no times, and its rows are in order.
         time_unit: `data.time_unit`.
-        numbers: those of the fields with ids and time that hold integers where the file begins. A row that holds text
-            there, or the other way round, is read as well, but slowly.
+        numbers: those of the fields with ids and time that hold integers in the first rows of the file. Rows of the
+            other type are read too, but slowly.
         features: names of the fields with the other inputs of events, which are JSON numbers or missing.
     """
 
@@ -57,7 +58,7 @@ class JsonFormat:
     numbers: frozenset[str] = frozenset()
     features: Mapping[Feature, str] = field(default_factory=dict)
 
-    wanted = ()
+    wanted: ClassVar[tuple[Wanted, ...]] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -72,8 +73,8 @@ class JsonFormat:
     def parse(self, block: bytes, offset: int) -> Rows:
         """Returns the rows of whole lines.
 
-        A row is a line that is exactly one JSON object; empty lines are no rows. Ids are text or integers, 7 and "7"
-        are the same one. Times are integers, or text as `times_of_text` reads it.
+        A row is a line that is exactly one JSON object; empty lines are no rows. Ids are text or integers; 7 and "7"
+        are the same id. Times are integers, or text in the formats of `times_of_text`.
         """
         lines = pa.Table.from_batches(_parse(block, *line_spans(block), self), self.layout).unify_dictionaries()
         user, item, time, fault, *values = (column.combine_chunks() for column in lines.columns)
@@ -84,7 +85,7 @@ class JsonFormat:
 
 
 def numbers_in(lines: bytes, fields: tuple[str, ...]) -> frozenset[str]:
-    """Returns which of the fields hold an integer where they first hold anything."""
+    """Returns the fields whose first value, other than null, is an integer."""
     rows = [row for row in map(_object, lines.splitlines()) if row is not None]
     first = {field: row[field] for row in reversed(rows) for field in fields if row.get(field) is not None}
     return frozenset(field for field, value in first.items() if type(value) is int)
@@ -104,10 +105,11 @@ def _parse(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonF
 
 
 def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonFormat) -> list[pa.Array] | None:
-    """Returns the columns of consecutive lines, None if pyarrow refuses one or if one is not exactly one object.
+    """Returns the columns of consecutive lines, None if pyarrow rejects one or if one is not exactly one object.
 
-    To pyarrow a line end is a blank like any other. But where all lines begin and end with a brace no object goes over
-    several of them, and of several objects in a line the number of rows tells; a zero byte would end the text.
+    pyarrow treats a line end as any other blank. So all lines must begin and end with a brace, which excludes objects
+    of several lines. The number of rows must be the number of lines, which excludes several objects in a line. There
+    must be no NUL, at which pyarrow would end the text.
     """
     characters = np.frombuffer(block, np.uint8)[starts[0] : ends[-1]]
     braces = np.all(characters[starts - starts[0]] == ord("{")) and np.all(characters[ends - 1 - starts[0]] == ord("}"))
@@ -134,7 +136,7 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
 
 
 def _parse_one_by_one(block: bytes, starts: np.ndarray, ends: np.ndarray, row_format: JsonFormat) -> list[pa.Array]:
-    """Returns the columns of any lines."""
+    """Returns the columns of lines of any content."""
     rows = [_row(block[start:end], row_format) for start, end in zip(starts, ends, strict=True)]
     users, items, numbers, texts, faults, *values = zip(*rows, strict=True)
     ids = [pa.array(column, pa.binary()).dictionary_encode() for column in (users, items)]
@@ -152,21 +154,22 @@ def _row(
         return _row_of_pyarrow(line, row_format)
     user, item, *times = (row.get(field) for field in row_format.fields)
     time = times[0] if times else 0
-    number = type(time) is int and time in _INT64 and (row_format.time is None or row_format.time_unit != ISO)
+    may_be_number = row_format.time is None or row_format.time_unit != ISO
+    number = time if type(time) is int and time in _INT64 and may_be_number else None
     text = time.encode("utf-8", "surrogatepass") if isinstance(time, str) else None
     user, item = _id(user), _id(item)
     fault = _BAD_ID if user is None or item is None else _GOOD
     values = [_number(row.get(field)) for field in row_format.features.values()]
-    return user or b"", item or b"", time if number else None, text, fault, *values
+    return user or b"", item or b"", number, text, fault, *values
 
 
 def _row_of_pyarrow(
     line: bytes, row_format: JsonFormat
 ) -> tuple[bytes, bytes, int | None, None, int, *tuple[float | None, ...]]:
-    """Returns what `_row` does of a line that is no JSON to Python.
+    """Returns the result of `_row` for a line that is no JSON to Python.
 
-    A few are to pyarrow, which does not look into fields that nobody reads: `Inf`, or a thousand brackets. They must
-    be rows in every block or in none.
+    pyarrow accepts a few of these, such as `Inf` or a thousand brackets in a field that is not read. Such a line must
+    be a row in every block, also in one that Python parses line by line.
     """
     columns = _parse_at_once(line, np.array([0]), np.array([len(line)]), row_format)
     if columns is None:
@@ -175,10 +178,10 @@ def _row_of_pyarrow(
     return user, item, time, None, fault, *values
 
 
-def _object(line: bytes) -> dict | None:
-    """Returns the JSON object that a line is, None if it is none."""
+def _object(line: bytes) -> dict[str, object] | None:
+    """Returns the JSON object of a line, None if it is none."""
     try:
-        # Bytes that are not UTF-8 matter in an id only, where they come out as they went in.
+        # Bytes that are not UTF-8 stay unchanged, because they matter in ids only, which are checked later.
         row = json.loads(line.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
         return None
@@ -186,14 +189,14 @@ def _object(line: bytes) -> dict | None:
 
 
 def _number(value: object) -> float | None:
-    """Returns a JSON number, None for null, and `_OTHER` for anything else and for integers beyond all floats."""
+    """Returns a JSON number, None for null, and `_OTHER` for other values and for integers too large for a float."""
     if type(value) is int:
         return float(value) if abs(value) < 2**1023 else _OTHER
     return value if value is None or type(value) is float else _OTHER
 
 
 def _id(value: object) -> bytes | None:
-    """Returns an id as bytes, nothing for a missing one, and None for what cannot be one."""
+    """Returns an id as bytes, empty bytes for a missing one, and None for a value that cannot be one."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if type(value) is int:

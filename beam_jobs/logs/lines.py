@@ -1,4 +1,4 @@
-"""Where the lines of a block of text begin and end; there is no Python object per line unless asked for."""
+"""Positions of the lines in a block of text, as arrays, without a Python object per line."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,10 @@ import numpy as np
 
 
 def line_spans(block: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first and the past-the-end byte of every line that is not blank, line ends excluded."""
+    """Returns the positions of the first byte, and behind the last byte, of every line that is not blank.
+
+    Line ends are not part of a line.
+    """
     characters = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(characters == ord("\n"))
     if not len(ends) or ends[-1] != len(block) - 1:
@@ -26,7 +29,7 @@ def well_formed_lines(lines: bytes, separator: bytes, num_columns: int) -> np.nd
 
 
 def slices_of(block: bytes, offset: int, lines: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """Yields (offset in the file, text) of lines of the block as it stands in the file."""
+    """Yields (offset in the file, text) of lines of a block with this offset."""
     starts, ends = line_spans(block)
     for line in lines:
         yield offset + int(starts[line]), block[starts[line] : ends[line]]

@@ -1,4 +1,4 @@
-"""A log: its files, and the pieces of them that workers read alone."""
+"""A log: its files, and the pieces of them that are the units of work."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from tfdnc.contracts.features import Feature
 
 
 class LogFile(Protocol):
-    """One file of a log, in one of the formats.
+    """One file of a log, in one of the formats."""
 
-    Attributes:
-        file: where it is.
-        rules: by which well-formed rows of it are left out, in the order in which they are asked.
-    """
+    @property
+    def file(self) -> InputFile:
+        """Name, path and size."""
 
-    file: InputFile
-    rules: tuple[str, ...]
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Names of the rules by which well-formed rows are left out, in the order in which they apply."""
 
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int | None]]:
-        """Yields what `read` reads alone, in order: from where up to where; None is the end of the file.
+        """Yields the (start, end) of spans for `read`, in order; the end None is the end of the file.
 
-        Bytes of a text, of about `chunk_bytes`; row groups of a Parquet file.
+        The unit is bytes for text, about `chunk_bytes` per span, and row groups for Parquet.
         """
 
     def read(self, start: int, end: int | None, chunk_bytes: int) -> Iterator[Rows]:
-        """Yields the rows of a span in file order, about `chunk_bytes` of them at a time."""
+        """Yields the rows of a span in file order, in blocks of about `chunk_bytes`."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Log:
     """A log: the rows of its files, one file after the other.
 
     Attributes:
-        source: what the config names, for messages.
+        source: locations in the config, for messages.
         files: at least one.
-        features: the inputs that the events of every file have beside their times.
+        features: inputs of the events of every file, beside their times.
     """
 
     source: str
@@ -55,12 +55,15 @@ class Log:
 
     @property
     def rules(self) -> list[str]:
-        """The rules by which well-formed rows are left out, in the order in which they are asked."""
+        """Names of the rules by which well-formed rows are left out, in the order in which they apply."""
         return list(dict.fromkeys(rule for log_file in self.files for rule in log_file.rules))
 
     @cached_property
     def names(self) -> list[str]:
-        """What to call every file: its name, or where names come twice its path below the folder of all files."""
+        """Name of every file in figures and messages.
+
+        If two files have one name, these are the paths below the folder that all files share.
+        """
         names = [log_file.file.name for log_file in self.files]
         if len(set(names)) == len(names):
             return names
@@ -85,5 +88,5 @@ def cut(log: Log, number: int, chunk_bytes: int) -> Iterator[Piece]:
 
 
 def read_piece(log: Log, piece: Piece, chunk_bytes: int) -> Iterator[Rows]:
-    """Yields the rows of a piece in file order, about `chunk_bytes` of text at a time."""
+    """Yields the rows of a piece in file order, in blocks of about `chunk_bytes`."""
     return log.files[piece.file].read(piece.start, piece.end, chunk_bytes)

@@ -1,4 +1,4 @@
-"""The formats of logs: which files a config means, and where in their rows the columns stand."""
+"""Formats of logs: the files of a log, and the positions of the columns in their rows."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,40 +22,40 @@ from tfdnc.contracts.registry import Registry
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 KUAIRAND_LOGS, KUAIRAND_VIDEOS = "log_standard_*.csv", "video_features_basic*.csv"
 _MOVIELENS_COLUMNS = ("user_id", "movie_id", "rating", "timestamp")
-_FIRST_BYTES = 1 << 16  # of a file without a header, to see what its rows hold
-_SEPARATORS = ("\t", ";", "|", ",", " ")  # to be found in a header, the likeliest first
+_FIRST_BYTES = 1 << 16  # of a file without a header, to find the types of its fields
+_SEPARATORS = ("\t", ";", "|", ",", " ")  # tried on a header of one column, the most likely first
 _SHOWN = 500  # characters of a first line that a message quotes
 _FLAG = (r"^[01]?$", "neither blank, 0 nor 1")
 _NUMBER = (r"^(0|[1-9][0-9]*)?$", "neither blank nor a plain integer")
 
 
 class LogFormat(Protocol):
-    """The classes of the registry: which files a config means, and how one of them is read. Made without arguments."""
+    """A class of the registry: it finds the files of a log and reads each of them. It is made without arguments."""
 
     def find(self, config: DataConfig) -> list[InputFile]:
-        """Returns the files of the log, in the order in which their rows count.
+        """Returns the files of the log, in the order of their rows.
 
         Raises:
             UserError: there is no such file.
         """
 
     def read(self, file: InputFile, config: DataConfig) -> LogFile:
-        """Returns one file that is not empty as a part of the log; it opens the file for its head at most.
+        """Returns one file that is not empty as a part of the log; reads its first bytes or its schema at most.
 
-        The result is pickled for every worker that reads a span of it: a `TextFile` or `ParquetFile` with the rows of
-        the format, or a `LogFile` of another class.
+        The result is pickled for every worker that reads a span of it. It is a `TextFile` with the rows of the format,
+        a `ParquetFile`, or a `LogFile` of another class.
 
         Raises:
-            UserError: the file lacks a column, or cannot be read as the config says.
+            UserError: the file lacks a column, or cannot be read with these settings.
         """
 
 
 LOG_FORMATS: Registry[type[LogFormat]] = Registry("log format")
-"""By `data.format`."""
+"""The formats, by the values of `data.format`."""
 
 
 class NamedFiles:
-    """The part of a `LogFormat` that finds the files which `data.path` names: paths, globs and URLs."""
+    """Base of a `LogFormat` whose files are the paths, globs and URLs of `data.path`."""
 
     def find(self, config: DataConfig) -> list[InputFile]:
         """See `LogFormat`."""
@@ -66,14 +66,14 @@ def find_log(config: DataConfig) -> Log:
     """Returns the log of the config.
 
     Raises:
-        UserError: the format is unknown, there is no such file, or one lacks a column or cannot be read as the config
-            says.
+        UserError: the format is unknown, there is no such file, or one lacks a column or cannot be read with these
+            settings.
     """
     log_format = LOG_FORMATS.resolve(config.format)()
     if not config.locations:
         raise UserError("Expected data.path to name the log, found no path in the config.")
     source, found = ", ".join(config.locations), log_format.find(config)
-    # A part of a log without a row has not even a header where it was written by Spark or cut by `split`.
+    # Spark and the command `split` write parts without rows as empty files, without a header.
     files = [log_format.read(file, config) for file in found if not is_empty(file)]
     if not files:
         names = "an empty file" if len(found) == 1 else f"{len(found)} empty files"
@@ -82,7 +82,7 @@ def find_log(config: DataConfig) -> Log:
 
 
 def folder_of(config: DataConfig) -> str:
-    """Returns the one folder that the config names, for formats that are a folder."""
+    """Returns the folder of the log, for formats whose logs are one folder."""
     if len(config.locations) != 1:
         raise UserError(
             f"Expected data.path to be one folder for data.format {config.format}, found {len(config.locations)} paths."
@@ -99,7 +99,7 @@ def _find_movielens(config: DataConfig) -> list[InputFile]:
 
 
 def _movielens_file(file: InputFile, config: DataConfig) -> TextFile:
-    features = _places(_MOVIELENS_COLUMNS, config, file)
+    features = _positions(_MOVIELENS_COLUMNS, config, file)
     rows = RowFormat(b"::", "none", len(_MOVIELENS_COLUMNS), user=0, item=1, time=3, features=features)
     return TextFile(file, rows, _mark_length(_read_head(file)))
 
@@ -113,14 +113,21 @@ def _csv_file(file: InputFile, config: DataConfig) -> TextFile:
     advice = partial(_advice, header)
     named = _column_names(config).items()
     columns = {key: column_of(header, name, file, advice(f"data.columns.{key}")) for key, name in named}
-    columns = {"time": None, **columns}
-    features = _places(header, config, file, advice)
-    rows = RowFormat(separator, config.quotes, len(header), **columns, time_unit=config.time_unit, features=features)
+    rows = RowFormat(
+        separator,
+        config.quotes,
+        len(header),
+        user=columns["user"],
+        item=columns["item"],
+        time=columns.get("time"),
+        time_unit=config.time_unit,
+        features=_positions(header, config, file, advice),
+    )
     return TextFile(file, rows, data_start)
 
 
 def _advice(header: list[str], key: str) -> str:
-    """Returns what to do about a CSV file without the column that the config names under a key."""
+    """Returns advice for a CSV file without the column that the config names under a key."""
     if len(header) == 1:
         return _other_separator(header[0], "doubled") or "separate the fields by data.separator"
     if any(name.isdecimal() for name in header):
@@ -129,7 +136,7 @@ def _advice(header: list[str], key: str) -> str:
 
 
 def _other_separator(line: str, quotes: Quotes) -> str | None:
-    """Returns the advice to set the separator by which a first line has several fields, None if there is none."""
+    """Returns the advice to set the separator that divides a first line into fields, None if no separator does."""
     for separator in _SEPARATORS:
         if len(split_line(line.encode(), separator.encode(), quotes) or ()) > 1:
             return f"set data.separator: {json.dumps(separator)}"
@@ -137,13 +144,13 @@ def _other_separator(line: str, quotes: Quotes) -> str | None:
 
 
 def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
-    names = {"time": None, **_column_names(config)}
-    ids_and_time = [names["user"], names["item"], *([] if config.time_unit == ISO else [names["time"]])]
+    names = _column_names(config)
+    user, item, time = names["user"], names["item"], names.get("time")
     head = _read_head(file)
     data_start = _mark_length(head)
-    numbers = numbers_in(head[data_start:], [name for name in ids_and_time if name is not None])
-    rows = JsonFormat(**names, time_unit=config.time_unit, numbers=numbers, features=_feature_columns(config))
-    return TextFile(file, rows, data_start)
+    may_be_numbers = (user, item) if time is None or config.time_unit == ISO else (user, item, time)
+    numbers = numbers_in(head[data_start:], may_be_numbers)
+    return TextFile(file, JsonFormat(user, item, time, config.time_unit, numbers, _feature_columns(config)), data_start)
 
 
 def _parquet_file(file: InputFile, config: DataConfig) -> ParquetFile:
@@ -153,7 +160,7 @@ def _parquet_file(file: InputFile, config: DataConfig) -> ParquetFile:
 def _find_kuairand(config: DataConfig) -> list[InputFile]:
     """Returns the standard logs of any release (Pure, 1K, 27K) in order of their names.
 
-    `log_random_*.csv` is left out: its videos were drawn by lot, so they are not what a user was led to by taste.
+    `log_random_*.csv` is left out: its videos were drawn at random, so they do not show the preferences of users.
     """
     folder = folder_of(config)
     files = find_beside(folder, KUAIRAND_LOGS)
@@ -173,13 +180,14 @@ def _kuairand_file(file: InputFile, config: DataConfig) -> TextFile:
     if rows.tab is not None:
         wanted.append(Wanted("tab", column("tab"), str(rows.tab), _NUMBER[0], f"tab is {_NUMBER[1]}"))
     user, item, time = column("user_id"), column("video_id"), column("time_ms")
-    features = _places(header, config, file)
-    for feature in (feature for feature, place in features.items() if place in {one.column for one in wanted}):
+    features = _positions(header, config, file)
+    filtered_by = {one.column for one in wanted}
+    for feature in (feature for feature, position in features.items() if position in filtered_by):
         raise UserError(
             f"Expected columns in data.events that tell events apart, got {feature.name}: data.kuairand asks for one "
             "value of it. Take it out."
         )
-    # All of its fields are numbers: no need to search gigabytes for quotes before the first row is read.
+    # All fields are numbers, so the file need not be searched for quotes before the first row is read.
     row_format = RowFormat(b",", "none", len(header), user, item, time, "ms", tuple(wanted), features)
     return TextFile(file, row_format, data_start)
 
@@ -212,24 +220,28 @@ class _KuaiRand:
 
 
 def _column_names(config: DataConfig) -> dict[str, str]:
-    """Returns "user", "item" and, if the log has one, "time" -> name of the column in the log."""
+    """Returns the names of the columns in the log by "user", "item" and, if the log has times, "time"."""
     return config.columns.model_dump(include={"user", "item", "time"}, exclude_none=True)
 
 
 def _features(config: DataConfig) -> tuple[Feature, ...]:
-    """Returns the inputs of events that are read beside the time."""
+    """Returns the inputs of events beside the time."""
     return tuple(feature for feature in log_features(config) if feature != TIME)
 
 
 def _feature_columns(config: DataConfig) -> dict[Feature, str]:
-    """Returns the names of their columns in the log."""
-    return {one: config.columns.weight if one == WEIGHT else one.name for one in _features(config)}
+    """Returns the names of the columns of the inputs of events beside the time."""
+    names = {feature: feature.name for feature in _features(config)}
+    weight = config.columns.weight
+    if WEIGHT in names and weight is not None:
+        names[WEIGHT] = weight
+    return names
 
 
-def _places(
+def _positions(
     header: Sequence[str], config: DataConfig, file: InputFile, advice: Callable[[str], str] = "set {}".format
 ) -> dict[Feature, int]:
-    """Returns the positions of their columns among those of a file; `advice` by key is what to do about none."""
+    """Returns the positions of these columns in a file; `advice` gives the advice for a missing one, by config key."""
     return {
         feature: column_of(list(header), name, file, advice(feature.config_key))
         for feature, name in _feature_columns(config).items()
@@ -242,12 +254,12 @@ def _read_head(file: InputFile) -> bytes:
 
 
 def _mark_length(head: bytes) -> int:
-    """Returns the bytes before the first row of a file without a header: a mark, or none."""
+    """Returns the number of bytes before the first row of a file without a header: of a byte order mark, or 0."""
     return len(UTF8_MARK) if head.startswith(UTF8_MARK) else 0
 
 
 def read_header(file: InputFile, separator: bytes = b",", quotes: Quotes = "doubled") -> tuple[list[str], int]:
-    """Returns the column names of a CSV file (perhaps compressed) and the bytes that the header takes."""
+    """Returns the column names of a CSV file (perhaps compressed) and the number of bytes of the header."""
     try:
         with open_bytes(file) as stream:
             line = stream.readline()
@@ -268,7 +280,7 @@ def read_header(file: InputFile, separator: bytes = b",", quotes: Quotes = "doub
 
 
 def refuse_repeated(header: list[str], name: str, file: InputFile) -> None:
-    """Raises a `UserError` if several columns have a name that is read."""
+    """Raises a `UserError` if several columns have the name of a column that is read."""
     if header.count(name) > 1:
         raise UserError(
             f"Expected one column {name!r} in {file.path}, found {header.count(name)} of that name; rename all but one."
@@ -276,7 +288,7 @@ def refuse_repeated(header: list[str], name: str, file: InputFile) -> None:
 
 
 def column_of(header: list[str], name: str, file: InputFile, advice: str) -> int:
-    """Returns the position of a column; `advice` is what to do if there is none of that name."""
+    """Returns the position of a column; `advice` is for a file without a column of that name."""
     refuse_repeated(header, name, file)
     if name not in header:
         raise UserError(f"Expected column {name!r} in {file.path}, found {', '.join(header)[:_SHOWN]}; {advice}.")

@@ -1,4 +1,4 @@
-"""What a row of a log must be, whatever its format: which rows are events, and what becomes of the others."""
+"""Check of the rows of a log, in any format: each is an event, malformed, or left out by a rule."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ EVENT_SCHEMA = pa.schema(
         (TIME.event_column, TIME.form.arrow),
     ]
 )
-"""Columns of the checked events of one block, in file order, of a log that knows nothing more of them."""
+"""Columns of the checked events of one block, in file order, of a log without inputs beside the time."""
 
 
 def event_schema(features: Iterable[Feature]) -> pa.Schema:
@@ -35,7 +35,11 @@ NOT_UTF8 = "id is not UTF-8"
 
 _TEXT_LIMIT = 1000  # bytes of a malformed row that are kept
 
+Malformed = tuple[int, bytes, str]
+"""Offset, text and reason of a malformed row."""
+
 Locate = Callable[[np.ndarray], Iterable[tuple[int, bytes]]]
+"""Function from numbers of rows in a block to the offset and text of each."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,11 @@ class Wanted:
     """A value that a row must have to count; a well-formed row with another value is left out.
 
     Attributes:
-        rule: name under which the rows that are left out are counted.
+        rule: name in the counts of the rows that are left out.
         column: position of the value.
-        value: the one that counts.
-        well_formed: regular expression of the values that may stand there at all.
-        complaint: reason given for a row with any other value: it is malformed.
+        value: the value of rows that count.
+        well_formed: regular expression of all well-formed values.
+        complaint: reason reported for a row with any other value, which is malformed.
     """
 
     rule: str
@@ -59,17 +63,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of one block as any format reads them, before anything is checked.
+    """Columns of one block, from any format, before the check.
 
     Attributes:
-        user: `[R]` dictionary of bytes or text; an empty one is missing.
-        item: the same.
+        user: `[R]` dictionary of bytes or text; an empty id is missing.
+        item: `[R]`, the same.
         time: `[R]` int64, null where there is no time.
-        time_unit: `data.time_unit`, for what is said of a missing time.
+        time_unit: `data.time_unit`, for the reason reported for a missing time.
         values: `[R]` dictionary of bytes, one array per `wanted` of the format.
-        wanted: what those must be for a row to count.
-        features: the other inputs of events, `[R]` as `READERS` read them, null where a value is malformed.
-        unreadable: (mask `[R]`, reason) for rows that could not even be split into columns.
+        wanted: the values that `values` must have for a row to count.
+        features: the other inputs of events, `[R]` from `READERS`, null where a value is malformed.
+        unreadable: (mask `[R]`, reason) of rows that could not be split into columns.
     """
 
     user: pa.DictionaryArray
@@ -84,25 +88,25 @@ class Columns:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one block.
+    """Checked rows of one block.
 
     Attributes:
-        offset: bytes of the (decompressed) file before the block; rows, in Parquet.
+        offset: number of bytes of the (decompressed) file before the block; in Parquet, of rows.
         events: the well-formed rows that count, in the columns of `event_schema`.
-        malformed: (offset, text, reason) of the malformed ones, in file order.
-        filtered: how many well-formed ones each rule left out.
-        lines_joined: lines of text that go on with a row, inside quotes; every other line is a row, or blank.
+        malformed: the malformed rows, in file order.
+        filtered: number of well-formed rows that each rule left out.
+        lines_joined: lines of text that continue a row inside quotes; every other line is a row, or blank.
     """
 
     offset: int
     events: pa.RecordBatch
-    malformed: list[tuple[int, bytes, str]]
+    malformed: list[Malformed]
     filtered: dict[str, int]
     lines_joined: int = 0
 
     @property
     def num_rows(self) -> int:
-        """Rows of the block, whatever became of them."""
+        """Number of all rows of the block: events, malformed and filtered rows."""
         return self.events.num_rows + len(self.malformed) + sum(self.filtered.values())
 
 
@@ -116,7 +120,7 @@ def as_bytes(values: pa.Array) -> pa.Array:
 
 
 def encode_ids(ids: pa.Array) -> pa.DictionaryArray:
-    """Returns ids, `[R]` what `as_bytes` takes, as a dictionary of bytes; a null is an empty id."""
+    """Returns ids `[R]`, of a type that `as_bytes` converts, as a dictionary of bytes; a null is an empty id."""
     encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
     distinct, codes = as_bytes(encoded.dictionary), encoded.indices.cast(pa.int32())
     if codes.null_count:
@@ -127,17 +131,17 @@ def encode_ids(ids: pa.Array) -> pa.DictionaryArray:
 
 def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
     """Returns the JSON line that reports one malformed row; a very long row is cut."""
-    text = text.rstrip(b"\r\n")[:_TEXT_LIMIT].decode("utf-8", "replace")
-    return json.dumps({"file": file, "offset": offset, "text": text, "reason": reason}, ensure_ascii=False) + "\n"
+    shown = text.rstrip(b"\r\n")[:_TEXT_LIMIT].decode("utf-8", "replace")
+    return json.dumps({"file": file, "offset": offset, "text": shown, "reason": reason}, ensure_ascii=False) + "\n"
 
 
 def check(columns: Columns, offset: int, locate: Locate) -> Rows:
-    """Returns the rows of one block; of several complaints about a malformed one the first counts.
+    """Returns the checked rows of one block; a malformed row is reported with its first reason.
 
     Args:
-        columns: of the block.
-        offset: of the block.
-        locate: numbers of rows -> (offset, text) of each.
+        columns: columns of the block.
+        offset: offset of the block, see `Rows`.
+        locate: gives the offset and text of malformed rows.
     """
     wanted, numbers = columns.wanted, [columns.time, *columns.features.values()]
     users, user_codes, user_complaints = _check_ids(columns.user, EMPTY_USER)
@@ -148,13 +152,14 @@ def check(columns: Columns, offset: int, locate: Locate) -> Rows:
     complaints = [*columns.unreadable, *user_complaints, *item_complaints, *absent]
     complaints += [(malformed, one.complaint) for (malformed, _), one in zip(checked, wanted, strict=True)]
     bad = np.logical_or.reduce([mask for mask, _ in complaints])
-    malformed = []
+    malformed: list[Malformed] = []
     if bad.any():
         rows = np.flatnonzero(bad)
         first = np.argmax([mask[rows] for mask, _ in complaints], axis=0)
         located = zip(locate(rows), first, strict=True)
         malformed = [(start, text, complaints[which][1]) for (start, text), which in located]
-    kept, filtered = ~bad, {}
+    kept = ~bad
+    filtered: dict[str, int] = {}
     for (_, counts), one in zip(checked, wanted, strict=True):
         filtered[one.rule] = int((kept & ~counts).sum())
         kept &= counts
@@ -174,7 +179,7 @@ def _is_null(column: pa.Array) -> np.ndarray:
 
 
 def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which rows `[R]` have a malformed value, and which `[R]` have the wanted one."""
+    """Returns two masks `[R]`: of rows with a malformed value, and of rows with the wanted value."""
     distinct, codes = values.dictionary, values.indices.to_numpy()
     well_formed = pc.match_substring_regex(distinct, wanted.well_formed).to_numpy(zero_copy_only=False)
     counts = pc.equal(distinct, wanted.value.encode()).to_numpy(zero_copy_only=False)
@@ -182,7 +187,7 @@ def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarra
 
 
 def _check_ids(ids: pa.DictionaryArray, empty: str) -> tuple[pa.Array, np.ndarray, list[tuple[np.ndarray, str]]]:
-    """Returns the distinct ids as text, the codes `[R]`, and (mask `[R]`, reason) per complaint."""
+    """Returns the distinct ids as text, the codes `[R]`, and (mask `[R]`, reason) of malformed ids."""
     distinct, codes = ids.dictionary, ids.indices.to_numpy()
     complaints = []
     is_empty = pc.equal(pc.binary_length(distinct), 0).to_numpy(zero_copy_only=False)

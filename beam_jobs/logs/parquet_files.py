@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from beam_jobs.logs.log_times import ISO, NO_TIMES, no_times, times_of_text, tim
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature
 
-_ROW_BYTES = 32  # of the three columns in memory, about
+_ROW_BYTES = 32  # estimate of the size of a row of three columns in memory
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class ParquetFile:
     """A `LogFile` in Parquet; the offset of a row is its number in the file, from 0 on.
 
     Attributes:
-        file: where it is.
+        file: name, path and size.
         user: name of the column with the user id: integers, decimals without a fraction, text or bytes.
         item: name of the column with the item id, the same.
-        time: name of the column with the time: integers, text or timestamps; None: the log has none, and is in order.
+        time: name of the column with the time: integers, text or timestamps; None: the log has no times, and its
+            rows are in order.
         time_unit: `data.time_unit`.
-        num_row_groups: how many row groups the file has.
+        num_row_groups: number of row groups of the file.
         features: names of the columns with the other inputs of events: numbers or text.
     """
 
@@ -41,23 +43,24 @@ class ParquetFile:
     num_row_groups: int
     features: Mapping[Feature, str] = field(default_factory=dict)
 
-    rules = ()
+    rules: ClassVar[tuple[str, ...]] = ()
 
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
-        """Yields every row group, whatever its size."""
+        """Yields one span per row group of any size."""
         del chunk_bytes
         for group in range(self.num_row_groups):
             yield group, group + 1
 
-    def read(self, start: int, end: int, chunk_bytes: int) -> Iterator[Rows]:
-        """Yields the rows of row groups."""
+    def read(self, start: int, end: int | None, chunk_bytes: int) -> Iterator[Rows]:
+        """Yields the rows of row groups `start` to `end` - 1, or to the last one."""
         names = [self.user, self.item, *([] if self.time is None else [self.time]), *self.features.values()]
-        names = list(dict.fromkeys(names))  # a column may be two inputs
+        names = list(dict.fromkeys(names))  # one column may serve as two inputs
         with open_bytes(self.file) as stream:
             parquet = pq.ParquetFile(stream, read_dictionary=[self.user, self.item])
             offset = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
             rows = max(1, chunk_bytes // _ROW_BYTES)
-            for batch in _whole(parquet.iter_batches(rows, range(start, end), names, use_threads=False), self.file):
+            groups = range(start, self.num_row_groups if end is None else end)
+            for batch in _whole(parquet.iter_batches(rows, groups, names, use_threads=False), self.file):
                 yield self._check(batch, offset)
                 offset += batch.num_rows
 
@@ -87,16 +90,16 @@ def _whole(batches: Iterator[pa.RecordBatch], file: InputFile) -> Iterator[pa.Re
 def find_parquet(
     file: InputFile, columns: dict[str, str], time_unit: str, features: Mapping[Feature, str]
 ) -> ParquetFile:
-    """Returns the file as one of a log.
+    """Returns a Parquet file as a file of a log.
 
     Args:
-        file: where it is.
-        columns: "user", "item", and perhaps "time" -> name of the column.
+        file: name, path and size.
+        columns: names of the columns by "user", "item" and, if the log has times, "time".
         time_unit: `data.time_unit`.
         features: names of the columns of the other inputs of events.
 
     Raises:
-        UserError: it is not Parquet, or lacks a column, or has other types there than can be read.
+        UserError: it is not Parquet, lacks a column, or has a column of a type that cannot be read.
     """
     try:
         with open_bytes(file) as stream:
@@ -109,12 +112,12 @@ def find_parquet(
         _refuse_type(file, name, _type_of(found, name, file, advice), time_unit if key == "time" else None)
     for feature, name in features.items():
         _refuse_other_than_numbers(file, name, _type_of(found, name, file, f"set {feature.config_key}"))
-    names = {"time": None, **columns}
-    return ParquetFile(file, **names, time_unit=time_unit, num_row_groups=num_row_groups, features=features)
+    time = columns.get("time")
+    return ParquetFile(file, columns["user"], columns["item"], time, time_unit, num_row_groups, features)
 
 
 def _type_of(found: pa.Schema, name: str, file: InputFile, advice: str) -> pa.DataType:
-    """Returns the type of the one column of a name; `advice` is what to do if there is none."""
+    """Returns the type of the only column of a name; `advice` is for a file without such a column."""
     if found.names.count(name) > 1:
         raise UserError(f"Expected one column {name!r} in {file.path}, found several; rename all but one.")
     if found.get_field_index(name) < 0:
@@ -153,12 +156,12 @@ def _is_text(found: pa.DataType) -> bool:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Returns a column value by value."""
+    """Returns a column without dictionary encoding."""
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _numbers(column: pa.Array) -> pa.Array:
-    """Returns a column that `_refuse_other_than_numbers` has let through as numbers or bytes."""
+    """Returns a column that `_refuse_other_than_numbers` accepts, as numbers or bytes."""
     column = _plain(column)
     if pa.types.is_decimal(column.type):
         return column.cast(pa.float64())
@@ -166,7 +169,7 @@ def _numbers(column: pa.Array) -> pa.Array:
 
 
 def _times(column: pa.Array, time_unit: str) -> pa.Array:
-    """Returns the times of a column that `_refuse_type` has let through, int64, null where malformed."""
+    """Returns the times of a column that `_refuse_type` accepts: int64, null where malformed."""
     column = _plain(column)
     if pa.types.is_signed_integer(column.type):
         return column.cast(pa.int64())
@@ -176,12 +179,15 @@ def _times(column: pa.Array, time_unit: str) -> pa.Array:
 
 
 def _printable(column: pa.Array) -> pa.Array:
-    """Returns a column as integers or text, as JSON has no more; Python's own times end with the microsecond."""
+    """Returns a column as integers or text for JSON.
+
+    Timestamps become text in Arrow, because Python's own have no nanoseconds.
+    """
     column = _plain(column)
     if pa.types.is_integer(column.type):
         return column
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp(column.type.unit))  # of UTC
+        column = column.cast(pa.timestamp(column.type.unit))  # in UTC, without its zone
     elif not pa.types.is_date(column.type):
         texts = [None if text is None else text.decode("utf-8", "replace") for text in as_bytes(column).to_pylist()]
         return pa.array(texts, pa.string())

@@ -1,11 +1,11 @@
 """Strict reader of text with quoted fields (RFC 4180): a record is understood as it stands, or its lines are malformed.
 
-A quote opens a field at the field's beginning only, and what closes it is followed by a separator or by the line end.
-Separators, quotes and line ends may stand between the two. Anything else is malformed, with its reason, and costs one
-line: the reader goes on with the next one, so a quote that never closes swallows nothing. Every line of a file that is
-not blank is part of exactly one `Record`.
+A quote opens a field only at the beginning of the field, and a separator or the line end follows the closing quote.
+Separators, quotes and line ends may stand between the two. Any other line is malformed, with a reason, and the reader
+continues with the next line. So a quote that never closes costs one line only. Every line that is not blank is part of
+exactly one `Record`.
 
-Use it for any file with a header, here one that lies in `stream` and is separated by commas:
+An example with a header and commas, for a file that is open as `stream`:
 
     header = split_line(stream.readline(), b",")                              # None: the header itself is malformed
     layout = QuotedText(b",", len(header), columns=(header.index("item"), header.index("title")))
@@ -13,7 +13,7 @@ Use it for any file with a header, here one that lies in `stream` and is separat
         if record.fault is None:
             item, title = record.fields                                       # bytes, in the order of `columns`
         else:
-            ...                                                               # one physical line, record.text
+            ...                                                               # one line of the file, record.text
 """
 
 import itertools
@@ -35,19 +35,19 @@ AMBIGUOUS = "a quoted field that holds a whole row"
 """Faults of lines."""
 
 LONGEST_RECORD = 1 << 24
-"""Bytes after which a quote counts as never closed: no field is as long, and the lines wait in memory."""
+"""Bytes after which a quote counts as never closed, because the lines up to its end are held in memory."""
 
 _QUOTED = {"doubled": rb'"[^"]*+(?:""[^"]*+)*+"', "escaped": rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'}
 _ESCAPED = re.compile(rb'\\(["\\])')  # a backslash before anything else is a backslash
 
 
 class Record(NamedTuple):
-    """A record that is understood, or a line that is not.
+    """A well-formed record, or a malformed line.
 
     Attributes:
-        offset: bytes of the file before it.
-        text: as it stands in the file, line ends included; more than one line only if a quoted field holds line ends.
-        fields: those of `QuotedText.columns`, without their quotes; none if it is malformed.
+        offset: number of bytes of the file before it.
+        text: its bytes in the file, line ends included; several lines only if a quoted field holds line ends.
+        fields: the fields of `QuotedText.columns`, without their quotes; empty if it is malformed.
         fault: reason why it is malformed, or None.
     """
 
@@ -62,11 +62,11 @@ class QuotedText:
     """Layout of records, and the fields that are read.
 
     Attributes:
-        separator: of the fields; one byte, neither a quote nor a line end.
-        num_columns: fields that every record must have.
+        separator: separator of the fields; one byte, neither a quote nor a line end.
+        num_columns: number of fields that every record must have.
         columns: positions of the fields to return.
-        quotes: `doubled`: a quote inside a quoted field is written twice; `escaped`: after a backslash, which is itself
-            written twice; `none`: a quote is a character like any other.
+        quotes: `doubled`: a quote inside a quoted field is written twice; `escaped`: it is written after a backslash,
+            and a backslash is written twice; `none`: a quote is an ordinary character.
     """
 
     separator: bytes
@@ -76,7 +76,7 @@ class QuotedText:
 
     @cached_property
     def one_line(self) -> re.Pattern[bytes]:
-        """Pattern of a sound record of one line, with a group for every column that is read."""
+        """Pattern of a well-formed record of one line, with a group for every column that is read."""
         field = rb'%b|[^"%b]*+' % (_QUOTED[self.quotes], re.escape(self.separator))
         read = set(self.columns)
         fields = [(b"(%b)" if column in read else b"(?:%b)") % field for column in range(self.num_columns)]
@@ -88,9 +88,9 @@ class QuotedText:
         return re.compile(_QUOTED[self.quotes][1:], re.DOTALL)
 
     def unquote(self, field: bytes) -> bytes:
-        """Returns a field as it is meant."""
+        """Returns a field without its quotes."""
         if not field.startswith(b'"'):
-            return field.replace(b"\r", b" ")  # as everywhere, a lone carriage return is a blank
+            return field.replace(b"\r", b" ")  # as in all readers here, a lone carriage return is a blank
         inside = field[1:-1]
         return inside.replace(b'""', b'"') if self.quotes == "doubled" else _ESCAPED.sub(rb"\1", inside)
 
@@ -98,27 +98,26 @@ class QuotedText:
 def read_records(
     lines: Iterable[bytes], offset: int, layout: QuotedText, is_row: Callable[[bytes], bool] | None = None
 ) -> Iterator[Record]:
-    """Yields the records of text, and every line of it that is malformed, in order; blank lines are neither.
+    """Yields the records of a text and its malformed lines, in order; blank lines are neither.
 
     Args:
-        lines: from the beginning of a record to the end of the file, each with its line end.
-        offset: bytes of the file before them.
-        layout: how they are written.
-        is_row: whether a line inside a record, its line end included, may be a row by itself. Such a record is
-            ambiguous, and each of its lines malformed: its quote may have been meant to close long before.
+        lines: lines from the beginning of a record to the end of the file, each with its line end.
+        offset: number of bytes of the file before them.
+        layout: layout of the records.
+        is_row: tells whether a line inside a record, its line end included, may be a row by itself. Such a record is
+            ambiguous, because a closing quote may be missing. So each of its lines is malformed.
     """
     separator, num_columns, columns = layout.separator, layout.num_columns, layout.columns
     groups = [1 + sorted(set(columns)).index(column) for column in columns]
-    quoted = layout.quotes != "none"
-    one_line = layout.one_line.fullmatch if quoted else None
-    source, ahead = iter(lines), deque()
+    one_line = None if layout.quotes == "none" else layout.one_line.fullmatch
+    source, ahead = iter(lines), deque[bytes]()
 
     def following() -> bytes:
         return ahead.popleft() if ahead else next(source, b"")
 
     while line := ahead.popleft() if ahead else next(source, b""):
         text = _without_end(line)
-        if not (quoted and b'"' in line):
+        if one_line is None or b'"' not in line:
             fields = (text.replace(b"\r", b" ") if b"\r" in text else text).split(separator)
             if len(fields) == num_columns and text:
                 yield Record(offset, line, [fields[column] for column in columns])
@@ -135,7 +134,7 @@ def read_records(
             fields, record, fault = _split(line, following, layout)
             if fault is None:
                 fault = _fault_of_record(fields, record, layout, is_row)
-            else:  # of the first line; those after it may be records
+            else:  # only the first line is malformed; the lines after it may be records
                 ahead.extendleft(reversed(record[1:]))
                 fault, record = _fault_of_quotes(fault, record, layout), record[:1]
             if fault is None:
@@ -147,7 +146,7 @@ def read_records(
 
 
 def _fault_of_quotes(fault: str, record: list[bytes], layout: QuotedText) -> str:
-    """Returns what is said of the first line of a record that was read up to a fault of its quotes."""
+    """Returns the fault of the first line of a record that was read up to a fault of its quotes."""
     if layout.quotes == "doubled" and b'\\"' in record[0]:
         return BACKSLASH
     return NEVER_CLOSES if len(record) > 1 else fault
@@ -156,14 +155,14 @@ def _fault_of_quotes(fault: str, record: list[bytes], layout: QuotedText) -> str
 def _fault_of_record(
     fields: list[bytes], record: list[bytes], layout: QuotedText, is_row: Callable[[bytes], bool] | None
 ) -> str | None:
-    """Returns the fault of a record whose quotes are sound, or None."""
+    """Returns the fault of a record whose quotes are well-formed, or None."""
     if is_row is not None and any(map(is_row, record[1:])):
         return AMBIGUOUS
     return None if len(fields) == layout.num_columns else WRONG_COLUMNS
 
 
 def split_line(line: bytes, separator: bytes, quotes: Quotes = "doubled") -> list[bytes] | None:
-    """Returns all fields of a record of one line, None if it is malformed; any number of fields is right."""
+    """Returns all fields of a record of one line, None if it is malformed; any number of fields is allowed."""
     if quotes == "none":
         return _without_end(line).split(separator)
     fields, _, fault = _split(line, lambda: b"", QuotedText(separator, 0, (), quotes))
@@ -177,14 +176,15 @@ def _without_end(line: bytes) -> bytes:
 def _split(
     first: bytes, following: Callable[[], bytes], layout: QuotedText
 ) -> tuple[list[bytes], list[bytes], str | None]:
-    """Returns the fields of the record that begins with a line, the lines it takes, and its fault if it has one.
+    """Returns the fields of the record that begins with a line, the lines of the record, and its fault or None.
 
     Args:
-        first: the line.
-        following: gives the next line, nothing after the last one.
-        layout: how the record is written.
+        first: first line of the record.
+        following: returns the next line, empty after the last one.
+        layout: layout of the record.
     """
-    lines, fields, start, size = [first], [], 0, len(first)
+    lines, start, size = [first], 0, len(first)
+    fields: list[bytes] = []
     while True:
         line = lines[-1]
         if line.startswith(b'"', start):
@@ -214,9 +214,9 @@ def _split(
 
 
 def advice_on(faults: Iterable[str], key: str) -> str:
-    """Returns what may make an end of the faults, one sentence per kind; `key` is that of the quotes in the config."""
-    faults = set(faults)
-    advice = f" Quotes that are escaped by a backslash need {key}: escaped." if BACKSLASH in faults else ""
-    if faults & {NEVER_CLOSES, TEXT_AFTER_QUOTE, QUOTE_INSIDE, AMBIGUOUS}:
+    """Returns advice on faults, one sentence per kind; `key` is the config key of the quotes."""
+    kinds = set(faults)
+    advice = f" Quotes that are escaped by a backslash need {key}: escaped." if BACKSLASH in kinds else ""
+    if kinds & {NEVER_CLOSES, TEXT_AFTER_QUOTE, QUOTE_INSIDE, AMBIGUOUS}:
         advice += f" Where quotes are characters like any other, and enclose no field, set {key}: none."
     return advice

@@ -1,4 +1,4 @@
-"""Files whose rows are lines: cut into ranges of bytes where a row's beginning can be told, else streamed."""
+"""Files whose rows are lines: cut into ranges of bytes if the beginnings of rows can be found, else streamed."""
 
 import io
 import itertools
@@ -10,31 +10,27 @@ from beam_jobs.logs.csv_rows import RowFormat, parse_quoted
 from beam_jobs.logs.inputs import InputFile, open_bytes
 from beam_jobs.logs.log_rows import Rows, Wanted
 
-_SEARCHED_BYTES = 1 << 24  # at once, for quotes
+_SEARCHED_BYTES = 1 << 24  # read at a time, to search for quotes
 
 
 class LineFormat(Protocol):
-    """The layout of rows that are lines; of all formats only that of CSV knows rows of several lines.
+    """Layout of rows that are lines; only CSV has rows of several lines.
 
     It is pickled for the workers, and should compare by its fields, as a frozen dataclass does.
     """
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
-        """The properties that a well-formed row must have to count, () if every row counts."""
-
-    @property
-    def weight(self) -> object | None:
-        """The place of an event's weight in a row; None: the log has none."""
+        """Values that a well-formed row must have to count, () if every row counts."""
 
     def parse(self, block: bytes, offset: int) -> Rows:
         """Returns the rows of whole lines, each of them an event, filtered by a rule of `wanted`, or malformed.
 
-        `log_rows.check` makes them of columns: it checks ids, times and weights as for every other format.
+        `log_rows.check` makes them from columns: it checks ids, times and other inputs as for every other format.
 
         Args:
             block: lines; only the last one may lack its line end. Blank lines are no rows.
-            offset: bytes of the (decompressed) file before the block.
+            offset: number of bytes of the (decompressed) file before the block.
         """
 
 
@@ -43,9 +39,9 @@ class TextFile:
     """A `LogFile` of lines.
 
     Attributes:
-        file: where it is.
-        row_format: how its rows are written.
-        data_start: bytes before the first row (the header), counted in decompressed text.
+        file: name, path and size.
+        row_format: layout of its rows.
+        data_start: number of bytes before the first row (the header), in decompressed text.
     """
 
     file: InputFile
@@ -54,14 +50,14 @@ class TextFile:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The rules by which well-formed rows are left out."""
+        """Names of the rules by which well-formed rows are left out."""
         return tuple(wanted.rule for wanted in self.row_format.wanted)
 
     def spans(self, chunk_bytes: int) -> Iterator[tuple[int, int | None]]:
-        """Yields ranges of bytes; the rows of one are those whose first byte lies inside.
+        """Yields ranges of bytes; a row belongs to the range that holds its first byte.
 
-        A place in the middle of a gzip stream or of a quoted field cannot be told from a row's beginning; such a file
-        is one span, which its worker streams.
+        A compressed file, and one with quoted fields, is a single span, which one worker streams. The first can only
+        be read from its beginning. In the second, a line may begin inside a quoted field.
         """
         if self.file.compressed or (self._quoted and self._has_quote()):
             yield self.data_start, None
@@ -81,7 +77,7 @@ class TextFile:
     def _read_range(self, stream: BinaryIO, start: int, end: int) -> Iterator[Rows]:
         """Yields the one block of a range."""
         if start > self.data_start:
-            # From one byte before: if that is a line end, the first line inside is whole.
+            # Skip the rest of a line that began before; the byte before `start` shows whether there is one.
             stream.seek(start - 1)
             start += len(stream.readline()) - 1
         if start >= end:
@@ -93,7 +89,7 @@ class TextFile:
         yield self.row_format.parse(block, start)
 
     def _read_to_end(self, stream: BinaryIO, chunk_bytes: int) -> Iterator[Rows]:
-        """Yields blocks from the stream's position on; the slow parser takes over at the first quote."""
+        """Yields blocks from the stream's position on; from the first quote on, the slower parser reads."""
         offset = stream.tell()
         while block := stream.read(chunk_bytes) + stream.readline():
             if self._quoted and b'"' in block:
@@ -104,7 +100,7 @@ class TextFile:
 
     @property
     def _quoted(self) -> RowFormat | None:
-        """The layout of rows that may have quoted fields, and line ends in them; None where a row is a line."""
+        """Layout of rows with quoted fields, which may hold line ends; None if every row is a line."""
         rows = self.row_format
         return rows if isinstance(rows, RowFormat) and rows.quotes != "none" else None
 

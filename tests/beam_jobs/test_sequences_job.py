@@ -17,7 +17,7 @@ from beam_jobs import pipeline, sequences
 from beam_jobs.logs.log_files import cut
 from beam_jobs.logs.log_formats import find_log
 from beam_jobs.packing import pack, unpack
-from beam_jobs.sequences import ReadPiece
+from beam_jobs.sequence_steps import ReadPiece
 from beam_jobs.vocabulary import AddItemCounts
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import ColumnMapping, DataConfig, ItemFile

@@ -14,7 +14,7 @@ from beam_jobs.item_details import find_details
 from beam_jobs.logs.log_files import cut
 from beam_jobs.logs.log_formats import find_log
 from beam_jobs.packing import unpack
-from beam_jobs.sequences import ReadPiece
+from beam_jobs.sequence_steps import ReadPiece
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.data_config import DataConfig, ItemFile

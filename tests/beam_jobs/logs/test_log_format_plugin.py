@@ -28,7 +28,6 @@ class ArrowRows:
     """Lines such as `7 -> 12 @ 1700000000`."""
 
     wanted = ()
-    weight = None
 
     def parse(self, block, offset):
         lines = block.splitlines()

@@ -1,0 +1,130 @@
+"""Records of the users of one sequence file: the features of every split as encoded lists.
+
+Letters: S sequences, T training items of a user, R sets of n negatives per training item.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.ids import random_key
+from beam_jobs.item_table import ItemTable
+from beam_jobs.logs.event_weights import count_weights
+from beam_jobs.tfrecord import Lists, Varints, encoded, scalars
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import WEIGHT, features_of_file
+from tfdnc.contracts.negative_sampling import EMPTY, EXACT, REDRAWN, NegativeSampler, user_generator
+
+SPLITS = (schema.TRAIN, schema.VALIDATION, schema.TEST)
+
+SPLIT_COLUMNS = ["train_events", "validation", "test"]
+"""Columns of sequence files that mark the split."""
+
+
+def users_of_splits(sequences: pa.Table) -> dict[str, np.ndarray]:
+    """Returns the numbers of the sequences that have a record, by split; needs only the `SPLIT_COLUMNS`."""
+    train_events, validation, test = (sequences[name].to_numpy() for name in SPLIT_COLUMNS)
+    found = {schema.TRAIN: train_events > 0, schema.VALIDATION: validation >= 0, schema.TEST: test >= 0}
+    return {split: np.flatnonzero(found[split]) for split in SPLITS}
+
+
+def encode_users(
+    sequences: pa.Table,
+    first_user: int,
+    table: ItemTable,
+    sampler: NegativeSampler,
+    num_negatives: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
+    """Encodes the users of one file.
+
+    Args:
+        sequences: table of a `features.sequence_schema`.
+        first_user: index of the first user.
+        table: table of the items.
+        sampler: draws the negatives.
+        num_negatives: number of negatives per training item, of all sets together, R n.
+        seed: seed of the negatives.
+
+    Returns:
+        The features of every split, and the counts.
+
+    Raises:
+        UserError: an item is not in the table.
+    """
+    inputs = features_of_file(sequences.schema)
+    if inputs is None:
+        raise ValueError(f"expected the columns of a sequence file, got {', '.join(sequences.schema.names)}")
+    lists = sequences["items"].combine_chunks()
+    edges = lists.offsets.to_numpy().astype(np.int64)  # [S + 1]
+    starts, user_ids = edges[:-1], sequences["user_id"].combine_chunks()
+    items = _renumber(lists.values.to_numpy(), table)
+    clusters, item_varints = table.cluster[items], Varints(items)
+    values = {feature: sequences[feature.column].combine_chunks().values.to_numpy() for feature in inputs}
+    packed = {feature: encoded(feature.form.recorded(values[feature], starts)) for feature in inputs}
+    users = users_of_splits(sequences)
+    learners = users[schema.TRAIN]
+    train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
+    ids = user_ids.take(pa.array(learners)).to_pylist()
+    negatives, counts = _draw(ids, items, train_starts, train_ends, sampler, num_negatives, seed)
+    negative_edges = np.concatenate([[0], np.cumsum([drawn.size for drawn in negatives], dtype=np.int64)])
+    features: dict[str, dict[str, Lists]] = {}
+    features[schema.TRAIN] = {
+        "user": scalars(first_user + learners),
+        "item": item_varints.lists(train_starts, train_ends),
+        "cluster": Varints(clusters).lists(train_starts, train_ends),
+        "negatives": Varints(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, negatives)])).lists(
+            negative_edges[:-1], negative_edges[1:]
+        ),
+        **{feature.key: packed[feature].lists(train_starts, train_ends) for feature in inputs},
+    }
+    if WEIGHT in inputs:
+        counts |= count_weights(values[WEIGHT], train_starts + 1, train_ends)  # the first event is no target
+    held_out = [feature for feature in inputs if feature.form.in_held_out]
+    of_target = [feature for feature in held_out if feature.form.of_target]
+    for split in (schema.VALIDATION, schema.TEST):
+        tested = users[split]
+        targets = (starts + sequences[split].to_numpy())[tested]
+        features[split] = {
+            "user": scalars(first_user + tested),
+            "item": item_varints.lists(starts[tested], targets),
+            "target": item_varints.lists(targets, targets + 1),
+            "target_cluster": scalars(clusters[targets]),
+            **{feature.key: packed[feature].lists(starts[tested], targets) for feature in held_out},
+            **{feature.target_key: packed[feature].lists(targets, targets + 1) for feature in of_target},
+        }
+    return features, counts
+
+
+def _draw(
+    user_ids: list[str],
+    items: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    sampler: NegativeSampler,
+    num_negatives: int,
+    seed: int,
+) -> tuple[list[np.ndarray], dict[str, int]]:
+    """Returns the negatives `[T, R n]` of every user's training part, and the counts."""
+    negatives = []
+    counts = {"positions": int((ends - starts).sum()), REDRAWN: 0, EXACT: 0, EMPTY: 0}
+    for user_id, start, end in zip(user_ids, starts.tolist(), ends.tolist(), strict=True):
+        own = items[start:end]
+        drawn, more = sampler.draw(user_generator(seed, random_key(user_id)), own, own, num_negatives)
+        negatives.append(drawn)
+        for name, count in more.items():
+            counts[name] += count
+    return negatives, counts
+
+
+def _renumber(sequence_index: np.ndarray, table: ItemTable) -> np.ndarray:
+    """Returns the item index of every event."""
+    known = len(table.index_of_sequence)
+    items = table.index_of_sequence[np.minimum(sequence_index, known - 1)]
+    unknown = (sequence_index >= known) | (items == schema.PAD)
+    if unknown.any():
+        raise UserError(
+            f"Expected every item of the sequences in the item table, sequence_index {sequence_index[unknown][0]} is "
+            "not in it; cluster these sequences again."
+        )
+    return items
