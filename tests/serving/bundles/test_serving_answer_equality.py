@@ -1,4 +1,4 @@
-"""When two answers are the same: tolerances, ties, overlaps."""
+"""Equality of two answers: tolerances, ties, overlaps."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors
-from serving.bundles.compare import TOLERANCE, compare
+from serving.bundles.answer_equality import TOLERANCE, compare
 from tfdnc.contracts import bundle
 
 
