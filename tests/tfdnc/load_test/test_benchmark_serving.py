@@ -108,7 +108,7 @@ def test_pages_hold_tables_picture_and_every_sample(measured, tmp_path):
 
 
 class Interface:
-    """Notes who was measured when."""
+    """Notes the order of measurements."""
 
     def __init__(self, name, notes):
         self.name, self.notes = name, notes
@@ -208,7 +208,7 @@ def test_a_server_that_refuses_is_not_measured(echo):
 
 
 class Server:
-    """A server that grows by 1 MB whenever somebody looks."""
+    """A server that grows by 1 MB per look at its memory."""
 
     def __init__(self):
         self.megabytes, self.published = 100, 0
@@ -221,7 +221,7 @@ class Server:
         self.published += 1
 
 
-def test_a_long_load_is_looked_after_in_parts():
+def test_a_long_load_is_measured_in_parts():
     notes = []
     load = long_load(Server(), Interface("gRPC", notes), clients=8, seconds=300)
     assert notes == [(8, "gRPC")] * 11  # the first one warms up
@@ -263,7 +263,7 @@ def base_path(tmp_path_factory):
 
 
 def test_the_command_measures_a_synthetic_bundle(base_path, tmp_path, monkeypatch):
-    """All of it but the export, which `base_path` has seen."""
+    """The whole command except the export, which `base_path` tests."""
     made = []
     monkeypatch.setattr(benchmark_serving, "Size", functools.partial(Size, history_length=6, max_candidates=20))
     monkeypatch.setattr(subjects, "make_bundle", lambda size, folder: made.append(size) or base_path / "1")
@@ -281,7 +281,7 @@ def test_the_command_measures_a_synthetic_bundle(base_path, tmp_path, monkeypatc
     assert "60 items, 3 clusters" in (tmp_path / "serving.md").read_text()
 
 
-def test_the_command_measures_somebodys_server_with_recorded_requests(base_path, tmp_path):
+def test_the_command_measures_a_running_server_with_recorded_requests(base_path, tmp_path):
     with running(base_path, model_name="theirs") as server:
         target = ["--target", server.address, "--model-name", "theirs"]
         load = ["--clients", "1", "--rounds", "1", "--round-seconds", "0.5"]
@@ -298,6 +298,6 @@ def test_the_command_measures_somebodys_server_with_recorded_requests(base_path,
         (["nowhere"], "Expected the folder of a bundle, found nothing at nowhere"),
     ],
 )
-def test_what_cannot_be_measured_is_said(arguments, sentence, capsys):
+def test_arguments_that_cannot_be_measured_are_refused(arguments, sentence, capsys):
     assert main(["benchmark", "serving", *arguments]) == 2
     assert sentence in capsys.readouterr().err
