@@ -1,7 +1,6 @@
-"""Arguments of a client as lists and arrays: any ordered collection of any library, or a sentence about what came.
+"""Arguments of a client as lists and arrays, from ordered collections of any library; other values are refused.
 
-Collections are told by what they do, never by their truth value: that of an array is an error, and a generator that
-yields nothing is true.
+The truth value of a collection is never used: that of an array is an error, and an empty generator is true.
 """
 
 import reprlib
@@ -14,10 +13,10 @@ TextRows = Iterable[Iterable[str]]
 """[B] sequences of text."""
 
 NumberRows = Iterable[Iterable[int]]
+"""[B] sequences of whole numbers."""
 
 EventFeatures = Mapping[str, Iterable[Iterable[float | None]]]
-
-"""[B] sequences of numbers."""
+"""Name of an input of events -> [B] sequences of numbers, None for an unknown one."""
 
 WholeNumbers = int | Iterable[int]
 """One whole number for all users, or [B]."""
@@ -38,7 +37,7 @@ def text_rows(values: Any, name: str) -> list[list[str]]:
     """Returns an ordered collection of ordered collections of text as lists.
 
     Raises:
-        ValueError: Something else; `name` is what the caller knows it by.
+        ValueError: Another value; the message calls it `name`.
     """
     what = "item ids as text"
     rows = number_rows(values, name, what)
@@ -50,31 +49,31 @@ def text_rows(values: Any, name: str) -> list[list[str]]:
 
 
 def number_rows(values: Any, name: str, what: str = "numbers") -> list[list[Any]]:
-    """Returns an ordered collection of ordered collections as lists; what is in these is for `per_row` to say.
+    """Returns an ordered collection of ordered collections as lists; `per_row` checks the elements.
 
     Raises:
-        ValueError: Something else.
+        ValueError: Another value.
     """
     return [_listed(row, name, what, place) for place, row in enumerate(_listed(values, name, what))]
 
 
 def listed(values: Any) -> list[Any] | None:
     """Returns an ordered collection as a list; None for anything else: one value, text, a set, a dict, a table."""
-    if type(values) in (list, tuple):  # most are
+    if type(values) in (list, tuple):  # the usual types, first for speed
         return list(values)
     if isinstance(values, Set | Mapping | str | bytes) or _is_table(values):
         return None
-    if hasattr(values, "to_pylist"):  # of Arrow, which yields scalars of its own
+    if hasattr(values, "to_pylist"):  # an array of Arrow, which yields Arrow scalars
         return values.to_pylist()
     try:
         iterator = iter(values)
-    except TypeError:  # one value, also an array without dimensions
+    except TypeError:  # a single value, or an array without dimensions
         return None
     return list(iterator)
 
 
 def _is_table(values: Any) -> bool:
-    """Whether it is a table of pandas, polars or Arrow: the first yields names, the others columns."""
+    """Returns True for a table of pandas, polars or Arrow; iterating it yields column names or columns."""
     return hasattr(values, "columns")
 
 
@@ -95,7 +94,7 @@ def _refuse(name: str, what: str, came: Any, advice: str, place: int | None) -> 
 
 
 def shown(value: Any) -> str:
-    """Returns a value in one line, not all of it if it is long."""
+    """Returns a value in one line, shortened if it is long."""
     return " ".join(reprlib.repr(value).split())
 
 
@@ -135,11 +134,11 @@ def per_cluster(value: Any, rows: int, dtype: type, name: str, least: int | None
 
 
 def _numbers(value: Any, dtype: type) -> np.ndarray | None:
-    """Returns an array of `dtype`, or None if `value` is nothing that `dtype` can hold: no float is a whole number."""
+    """Returns an array of `dtype`, or None if `dtype` cannot hold `value`; a float is never a whole number."""
     value = list(value) if isinstance(value, Iterator) else value
     try:
         array = np.asarray(value)
-        if array.dtype == object:  # of pandas, which wraps whole numbers that may be missing
+        if array.dtype == object:  # nullable integers of pandas
             array = np.asarray(array.tolist())
     except (ValueError, TypeError):  # rows of different lengths, a missing number
         return None

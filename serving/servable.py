@@ -1,4 +1,4 @@
-"""One loaded version of a model: a TF1 session over its SavedModel, asked by the names of signatures and tensors."""
+"""One loaded version of a model: a TF1 session of its SavedModel, run by names of signatures and tensors."""
 
 import dataclasses
 import logging
@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,25 +23,25 @@ from tfdnc.contracts.tensorflow_paths import tensorflow_path
 _LOG = logging.getLogger(__name__)
 
 TAGS = (tf.saved_model.SERVING,)
-"""Of the graph that a SavedModel means to be served."""
+"""Tags of the graph for serving in a SavedModel."""
 
 MAX_PLANS = 64
-"""Sets of outputs that a version gets a pruned graph for, which costs memory and seconds. Any client may ask for any
-set, so later ones are answered out of all outputs: a server must not depend on how inventive its clients are."""
+"""Most sets of outputs with a pruned graph per version; each costs memory and seconds. A client may ask for any set, so
+for later sets the graph of all outputs runs: clients must not be able to fill the memory of the server."""
 
 _PRUNING_SECONDS = 2.0
-"""Seconds that others wait for the first run of a kind; a longer run is slow for other reasons."""
+"""Seconds that other requests wait for the first run of a plan; a longer run is slow for other reasons."""
 
-_OF_THE_LOADER = {"__saved_model_init_op", "__saved_model_train_op"}
-"""Entries among a SavedModel's signatures that name an op to run on loading, and that no client may run again."""
+_LOADER_ENTRIES = {"__saved_model_init_op", "__saved_model_train_op"}
+"""Entries among a SavedModel's signatures for ops that run on loading; no client may run them again."""
 
 
 class Servable:
     """A version in memory; `run` may be called from many threads at once.
 
-    A TF1 `Session` is what TF Serving itself runs SavedModels with. It gives every resource of the graph its own name
-    (`tf.saved_model.load` mixes up ScaNN indexes that have none), frees its memory on close, and accepts feeds as the
-    C++ server does, for instance a `[3]` tensor where the signature says `[?, 1]`.
+    TF Serving too runs SavedModels in a TF1 `Session`. It gives every resource of the graph its own name, while
+    `tf.saved_model.load` confuses ScaNN indexes without names. It frees its memory on close. It accepts feeds as the
+    C++ server does, for instance a `[3]` tensor for the shape `[?, 1]` of a signature.
 
     Attributes:
         name: Name of the model.
@@ -56,7 +57,7 @@ class Servable:
         path: Path,
         config: config_pb2.ConfigProto | None = None,
         tags: Iterable[str] = TAGS,
-    ):
+    ) -> None:
         """Loads the version; see `Servable.load`."""
         self.name, self.version, self.path = name, version, path
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
@@ -68,7 +69,7 @@ class Servable:
         except BaseException:
             self._session.close()
             raise
-        # Copies, because the rest of the meta graph, which holds the whole graph a second time, can go.
+        # Copies, so that the meta graph, a second copy of the whole graph, can be freed.
         self.signatures: dict[str, meta_graph_pb2.SignatureDef] = {}
         for key, signature in meta_graph.signature_def.items():
             self.signatures[key] = meta_graph_pb2.SignatureDef()
@@ -89,16 +90,16 @@ class Servable:
             name: Name of the model.
             version: Number of the version.
             path: Folder of the version.
-            config: Of the session.
-            tags: Those of the graph to load, exactly; a SavedModel may hold several.
+            config: Settings of the session.
+            tags: Exact tags of the graph to load; a SavedModel may hold several graphs.
 
         Raises:
-            UserError: The version cannot be served here; the message says why and what to do.
+            UserError: The version cannot be served here; the message names the reason and a remedy.
         """
         bundle.check(path)
         try:
             servable = cls(name, version, path, config, tags)
-        except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph with the tags
+        except (tf.errors.OpError, RuntimeError, OSError) as error:  # RuntimeError: no graph has the tags
             raise UserError(
                 f"Expected a SavedModel that this TensorFlow can load in {path}, loading failed: {error}. "
                 "Export it again, or install the library whose ops it uses."
@@ -110,9 +111,9 @@ class Servable:
         """Returns a signature by its name.
 
         Raises:
-            ServingError: FAILED_PRECONDITION, as in TF Serving, if there is none of this name.
+            ServingError: FAILED_PRECONDITION, as in TF Serving, if no signature has this name.
         """
-        if key not in self.signatures or key in _OF_THE_LOADER:
+        if key not in self.signatures or key in _LOADER_ENTRIES:
             raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
         return self.signatures[key]
 
@@ -128,15 +129,15 @@ class Servable:
 
         Args:
             key: Name of the signature, which must exist.
-            feeds: Exactly the inputs of the signature, by their names in it, in the dtypes it declares.
+            feeds: Exactly the inputs of the signature by name, in the declared dtypes.
             outputs: Names of outputs in the signature; the result holds these.
-            deadline: See `serving.deadline`; a run that has begun ends with the op that is at work then.
+            deadline: See `serving.deadline`; a started run ends after the op that runs at the deadline.
             abandoned: See `serving.deadline`.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED or CANCELLED: nobody waits for the answer any more. INVALID_ARGUMENT: the
-                graph could not answer, and TensorFlow could not say why without quoting bytes that are no text.
-            tf.errors.OpError: The graph could not answer, also in time.
+            ServingError: DEADLINE_EXCEEDED or CANCELLED: the client no longer waits for the answer. INVALID_ARGUMENT:
+                the graph failed with a message of TensorFlow that quotes bytes which are not UTF-8.
+            tf.errors.OpError: The graph failed, or reached the deadline.
         """
         aliases = tuple(sorted(set(outputs)))
         plan, is_first = self._plan(key, aliases)
@@ -147,15 +148,15 @@ class Servable:
         values = dict(zip(plan.inputs, (feeds[alias] for alias in sorted(feeds)), strict=True))
         try:
             results = dict(zip(plan.aliases, self._run(plan, values, deadline), strict=True))
-        except UnicodeDecodeError as error:  # the graph's own error, with bytes of the request in it that are no text
+        except UnicodeDecodeError as error:  # the message of the graph's error quotes bytes that are not UTF-8
             raise invalid_argument(error.object.decode(errors="replace")) from error
         finally:
             plan.pruned.set()
         return results if plan.aliases == aliases else {alias: results[alias] for alias in aliases}
 
-    def _run(self, plan: "_Plan", values: dict, deadline: float | None) -> list[np.ndarray]:
-        # What `Session.run` does after looking at every name and shape, which is half of its cost; shapes are then left
-        # to the graph, as by the C++ server. Private, but TF1's API no longer changes.
+    def _run(self, plan: "_Plan", values: dict[Any, np.ndarray], deadline: float | None) -> list[np.ndarray]:
+        # `Session.run` first checks every name and shape, which is half of its cost. This is the call behind it. The
+        # graph checks shapes, as in the C++ server. The method is private, but TF1's API no longer changes.
         run, left = self._session._call_tf_sessionrun, deadlines.remaining(deadline)
         if left is None:
             return run(None, values, plan.outputs, [], None)
@@ -169,7 +170,7 @@ class Servable:
             pywrap_tf_session.TF_DeleteBuffer(options)
 
     def _plan(self, key: str, aliases: tuple[str, ...]) -> tuple["_Plan", bool]:
-        """Returns how to compute at least `aliases`, and whether this is the first run of its kind."""
+        """Returns a plan for at least the outputs `aliases`, and True if this call made it."""
         plan = self._plans.get((key, aliases))
         if plan is not None:
             return plan, False
@@ -182,18 +183,18 @@ class Servable:
             return self._plans[key, aliases], is_first
 
     def _make_plan(self, signature: meta_graph_pb2.SignatureDef, aliases: tuple[str, ...]) -> "_Plan":
-        def find(info: meta_graph_pb2.TensorInfo):
+        def find(info: meta_graph_pb2.TensorInfo) -> Any:
             return self._session.graph.get_tensor_by_name(info.name)._as_tf_output()
 
         inputs = [find(signature.inputs[alias]) for alias in sorted(signature.inputs)]
         return _Plan(aliases, inputs, [find(signature.outputs[alias]) for alias in aliases])
 
     def interrupt(self) -> None:
-        """Ends the runs that are under way, each after the op that is at work, with CANCELLED; no other may begin."""
+        """Ends each current run with CANCELLED after its current op; no further run may begin."""
         self._session.close()
 
     def close(self) -> None:
-        """Frees the version; no request may be running, and none may come after."""
+        """Frees the version; no run may be in progress or begin later."""
         self._plans.clear()
         self._session.close()
         _LOG.info("unloaded version %d of model %s", self.version, self.name)
@@ -201,17 +202,17 @@ class Servable:
 
 @dataclasses.dataclass(eq=False)
 class _Plan:
-    """Inputs and outputs of a run, in TensorFlow's handles.
+    """Inputs and outputs of a run, as TensorFlow's handles `TF_Output`.
 
     Attributes:
         aliases: Names of the outputs.
-        inputs: Of the signature, in order of name.
-        outputs: In order of `aliases`.
-        pruned: Set once a run is over, when TensorFlow has the pruned graph. It prunes with the first run, which takes
-            tenths of a second: a crowd must not do it many times over.
+        inputs: Inputs of the signature, in order of name.
+        outputs: Outputs in order of `aliases`.
+        pruned: Set after the first run, which prunes the graph in tenths of a second. Concurrent requests wait for it,
+            so that TensorFlow does not prune the same graph many times.
     """
 
     aliases: tuple[str, ...]
-    inputs: list
-    outputs: list
+    inputs: list[Any]
+    outputs: list[Any]
     pruned: threading.Event = dataclasses.field(default_factory=threading.Event)

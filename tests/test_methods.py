@@ -27,7 +27,8 @@ from tfdnc.contracts.items import read_items
 from tfdnc.export import users
 from tfdnc.export.module import RetrievalModule
 from tfdnc.model.encoders import USER_ENCODERS
-from tfdnc.pipeline.engine import read_manifest, run_station
+from tfdnc.pipeline.engine import run_station
+from tfdnc.pipeline.manifests import read_manifest
 from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, TRAIN, stations_of
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.training.batches import history_batches

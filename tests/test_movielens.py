@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from serving.client import RetrievalClient
-from tfdnc.pipeline.engine import read_manifest
+from tfdnc.pipeline.manifests import read_manifest
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TFDNC_ML1M", ROOT.parent / "shared" / "data" / "ml-1m"))

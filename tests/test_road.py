@@ -341,7 +341,7 @@ def test_a_query_is_encrypted_with_files_that_are_there(tfdnc, runs):
 
 def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(tfdnc, run, tmp_path):
     """The judge's station makes what the cluster station of the other run made, under the same fingerprint."""
-    from tfdnc.pipeline.engine import read_manifest
+    from tfdnc.pipeline.manifests import read_manifest
 
     folder = tmp_path / "small"
     folder.mkdir()
@@ -366,7 +366,7 @@ def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(tfdnc, r
 
 def test_a_training_killed_with_sigkill_resumes_and_ends_with_the_same_weights(tfdnc, run, tmp_path):
     """A killed run may leave any step half done; what it resumes from is the last whole epoch."""
-    from tfdnc.pipeline.engine import read_manifest
+    from tfdnc.pipeline.manifests import read_manifest
 
     more = ["--set", "train.epochs=16", "--runs"]
     for name in ("whole", "killed"):

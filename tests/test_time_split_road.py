@@ -10,7 +10,7 @@ from serving.server import running
 from tfdnc.cli.main import main
 from tfdnc.contracts import schema
 from tfdnc.contracts.items import read_items
-from tfdnc.pipeline.engine import read_manifest
+from tfdnc.pipeline.manifests import read_manifest
 from tfdnc.pipeline.stations import CLUSTER, EVALUATE, EXAMPLES, EXPORT, PREPARE
 from tfdnc.training.records import read_held_out, read_training
 

@@ -1,4 +1,4 @@
-"""What one version of a bundle answers to questions: lists, and the time that single requests take."""
+"""Answers of one version of a bundle to questions: lists, and the latency of single requests."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ from serving.bundles.verify import check_manifest
 from tfdnc.contracts.errors import UserError
 
 CATALOGUE_ASSET = "assets/item_ids.txt"
-"""Inside a bundle version, one item id per line: all items that it can list."""
+"""Inside a bundle version, the ids of all items that it can list, one per line."""
 
 _BATCH = 32
 _TIMED = 100
-"""Requests of one user that are timed; the first ones, which build executors, are not counted."""
+"""Timed requests of one user each."""
 
 _WARM_UP = 5
+"""Requests before the timed ones; these build executors."""
 
 
 class Answers(NamedTuple):
@@ -27,7 +28,7 @@ class Answers(NamedTuple):
     Attributes:
         path: Folder of the version.
         lists: [U] item ids, best first.
-        clusters: [U] name of the cluster that each item of the list came from.
+        clusters: [U] names of the clusters of the items in each list.
         catalogue: Ids of all items of the version.
         latency_ms: Median milliseconds of a request for one user, in one process, without a network.
         megabytes: Size of the folder.
@@ -42,15 +43,15 @@ class Answers(NamedTuple):
 
 
 def ask(path: Path, questions: Questions, num_candidates: int) -> Answers:
-    """Returns what the version at `path` answers, loaded by a fresh process.
+    """Returns the answers of the version at `path`, loaded by a fresh process.
 
     Args:
         path: Folder of a version of a tfdnc bundle.
-        questions: Of U users.
+        questions: Questions of U users.
         num_candidates: Length of the lists.
 
     Raises:
-        UserError: No bundle, it lists fewer items at most, reads times that the questions lack, or does not answer.
+        UserError: No bundle, a bundle with shorter lists, one that reads times which the questions lack, or a failure.
     """
     manifest = check_manifest(path)
     config = manifest["config"]

@@ -1,10 +1,11 @@
-"""What lies on disk: the versions under a base path, the manifest inside one, and the custom ops its graph needs."""
+"""Bundles on disk: the versions under a base path, their manifests, and the custom ops of their graphs."""
 
 import importlib
 import importlib.metadata
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -19,14 +20,14 @@ _LOG = logging.getLogger(__name__)
 SAVED_MODEL = "saved_model.pb"
 
 UNNUMBERED_VERSION = 1
-"""The version that a lone SavedModel gets when its folder has no number for a name."""
+"""Version number of a SavedModel in a folder whose name is no number."""
 
 _SCANN_PREFIX = "Scann>"
 _SCANN_OPS = "scann.scann_ops.py.scann_ops"
 
 
 def find_versions(base_path: Path) -> dict[int, Path]:
-    """Returns the versions under a model base path, of which there is at least one; see `versions_in`.
+    """Returns the versions under a model base path, at least one; see `versions_in`.
 
     Raises:
         UserError: Not a folder, or no version in it.
@@ -44,8 +45,8 @@ def versions_in(base_path: Path) -> dict[int, Path]:
     """Returns the versions under a model base path, by number.
 
     A folder that itself holds `saved_model.pb` is one version, numbered by its name if that is a number, else
-    `UNNUMBERED_VERSION`. Otherwise every sub-folder with a number for a name is a version, as in TF Serving; others
-    (such as one still being copied under a temporary name) are passed over.
+    `UNNUMBERED_VERSION`. Otherwise every sub-folder with a number for a name is a version, as in TF Serving; others,
+    such as the temporary name of a copy in progress, are ignored.
 
     Raises:
         UserError: Not a folder.
@@ -62,7 +63,7 @@ def versions_in(base_path: Path) -> dict[int, Path]:
 
 
 def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and int(name) < 2**63  # versions are int64 on the wire
+    return name.isascii() and name.isdigit() and int(name) < 2**63  # versions are int64 in TF Serving's messages
 
 
 def _is_version(path: Path) -> bool:
@@ -70,7 +71,7 @@ def _is_version(path: Path) -> bool:
 
 
 def check(path: Path) -> None:
-    """Makes sure that this process can serve the version at `path`; registers ScaNN's ops if its graph has any.
+    """Checks that this process can serve the version at `path`, and registers ScaNN's ops if its graph has any.
 
     Raises:
         UserError: No SavedModel there, a path that TensorFlow reads as a pattern, one that cannot be read, a bundle
@@ -85,11 +86,11 @@ def check(path: Path) -> None:
         register_scann_ops(path)
 
 
-def read_manifest(path: Path) -> dict:
-    """Returns the manifest of the version at `path`, {} for a SavedModel without one, which is any team's.
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Returns the manifest of the version at `path`, or {} for a SavedModel that is no tfdnc bundle.
 
     Raises:
-        UserError: It cannot be read, or its bundle format is not the one this server knows.
+        UserError: It cannot be read, or this server does not know its bundle format.
     """
     file = path / contract.MANIFEST_ASSET
     if not file.is_file():
@@ -112,8 +113,9 @@ def read_manifest(path: Path) -> dict:
 def check_manifest(path: Path) -> None:
     """Checks the manifest of the version at `path`; a SavedModel without one passes.
 
-    ScaNN's wheels hold ops compiled against one minor version of TensorFlow and an index has no stable format, so
-    for a bundle that uses ScaNN both must be the recorded ones. Stock ops are portable: there a difference is logged.
+    ScaNN's ops are compiled for one minor version of TensorFlow, and the format of its index is not stable. So for a
+    bundle with ScaNN both libraries must have the recorded versions. TensorFlow's own ops are portable, so without
+    ScaNN another version is only logged.
 
     Raises:
         UserError: As for `check`.
@@ -166,7 +168,7 @@ def uses_scann_ops(saved_model: Path) -> bool:
         raise UserError(
             f"Expected a SavedModel in {saved_model}, could not read it. Export the version again."
         ) from error
-    if _SCANN_PREFIX.encode() not in content:  # walking a big graph in Python is slow, and rarely needed
+    if _SCANN_PREFIX.encode() not in content:  # faster than a walk over a large graph in Python
         return False
     graphs = [graph.graph_def for graph in proto.meta_graphs]
     nodes = [node for graph in graphs for node in graph.node]
@@ -175,7 +177,7 @@ def uses_scann_ops(saved_model: Path) -> bool:
 
 
 def register_scann_ops(path: Path) -> None:
-    """Makes ScaNN's ops known to TensorFlow, for the bundle at `path`.
+    """Registers ScaNN's ops with TensorFlow, for the bundle at `path`.
 
     Raises:
         UserError: ScaNN is not installed, or does not fit the installed TensorFlow.

@@ -22,21 +22,21 @@ _COMPARES: dict[str, Callable[[float, float], bool]] = {
 }
 _OF_LISTS = ("recall", "coverage", "overlap", "order", "new_items", "recall_of_new_items")
 _OF_VERSIONS = ("items", "latency_ms", "megabytes")
-_OF_BOTH = ("overlap", "order", "new_items", "recall_of_new_items")  # one figure for the two versions together
+_OF_BOTH = ("overlap", "order", "new_items", "recall_of_new_items")  # one figure of the pair of versions
 FIGURES = (*(f"{name}@M" for name in _OF_LISTS), *_OF_VERSIONS)
 """Names of figures; M is a length of lists."""
 
 
 class Condition(NamedTuple):
-    """A figure of the new version, and the bound that it must keep.
+    """A bound for a figure of the new version.
 
     Attributes:
         text: The condition as it was given.
         figure: Name, without `@M`.
         cutoff: M; None for figures of a version.
         compare: `>=`, `<=`, `>` or `<`.
-        factor: The bound is `factor` times the figure of the current version ...
-        offset: ... plus this.
+        factor: The bound is `factor` times the figure of the current version, plus `offset`.
+        offset: See `factor`.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Condition(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A condition, its figure and bound, and whether it holds."""
+    """A condition with its figure and bound; `holds` is True if it is met."""
 
     condition: Condition
     value: float
@@ -60,7 +60,7 @@ def parse(text: str) -> Condition:
     """Reads a condition: FIGURE >= NUMBER, NUMBER * current, current, or current + or - NUMBER.
 
     Raises:
-        UserError: It is none, or its figure is unknown.
+        UserError: The text is no condition, or its figure is unknown.
     """
     match = _CONDITION.fullmatch(text)
     if match is None:
@@ -82,11 +82,11 @@ def parse(text: str) -> Condition:
 
 
 def check(condition: Condition, found: Difference) -> Checked:
-    """Compares a figure of the new version with its bound; NaN, a figure of nothing, keeps no bound.
+    """Compares a figure of the new version with its bound; NaN, a mean of nothing, meets no bound.
 
     Args:
-        condition: Its cut-off is one of the difference's.
-        found: Old and new version.
+        condition: Condition with a cut-off of the difference.
+        found: Difference of the old and the new version.
     """
     current, value = _values(condition, found)
     bound = condition.factor * current + condition.offset if condition.factor else condition.offset

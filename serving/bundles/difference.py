@@ -31,12 +31,12 @@ class AtCutoff:
     Attributes:
         cutoff: M.
         recall: Of the old and the new version: share of a user's next items in the list, mean over the users.
-        recall_change: New minus old, user by user; its error is that of paired differences, and smaller than those
-            of the two recalls.
+        recall_change: New minus old. Its error is that of paired differences by user, and smaller than the errors of
+            the two recalls.
         overlap: Share of M items that are in both lists.
         order: Share of the pairs of common items that both lists have in the same order; NaN without such pairs.
-        coverage: Of both versions: items that are in some list, as a share of their catalogues.
-        new_items: Share of the entries of the new lists that are items the old version does not know.
+        coverage: Of both versions: share of the catalogue that is in some list.
+        new_items: Share of the entries of the new lists that are unknown to the old version.
         recall_of_new_items: Share of the next items unknown to the old version that the new lists hold; NaN without.
     """
 
@@ -52,17 +52,17 @@ class AtCutoff:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How two versions differ.
+    """Differences of two versions.
 
     Attributes:
         users: Number of users.
         targets: Number of their next items.
         cutoffs: Figures by length of list.
-        cluster_shares: Share of each cluster in the longest lists of both versions, by name; a cluster that a version
-            does not have is 0.
-        items: Size of both catalogues.
+        cluster_shares: Name of a cluster -> its share of the longest lists of both versions; 0 where a version does not
+            have it.
+        items: Sizes of both catalogues.
         latency_ms: Median milliseconds of a request for one user, of both versions.
-        megabytes: Of both versions.
+        megabytes: Sizes of both versions.
     """
 
     users: int
@@ -78,10 +78,10 @@ def difference(questions: Questions, old: Answers, new: Answers, cutoffs: Sequen
     """Compares the answers of two versions to the same questions.
 
     Args:
-        questions: Of U users.
-        old: Answers of the version that is served.
-        new: Answers of the version that may follow it.
-        cutoffs: Lengths of lists, each at most that of the answers.
+        questions: Questions of U users.
+        old: Answers of the served version.
+        new: Answers of the version that may replace it.
+        cutoffs: Lengths of lists, each at most the length of the answers.
     """
     return Difference(
         users=len(questions.targets),
@@ -132,7 +132,7 @@ def overlap(before: Lists, after: Lists, cutoff: int) -> float:
 def order(before: Lists, after: Lists) -> float:
     """Returns the share of pairs of common items that both lists have in the same order, (1 + Kendall's tau) / 2.
 
-    Pairs of all users count alike; NaN where no two lists have two items in common.
+    Pairs of all users have equal weight; NaN if no two lists share two items.
     """
     same = pairs = 0
     for a, b in zip(before, after, strict=True):
@@ -150,13 +150,13 @@ def coverage(lists: Lists, items: int) -> float:
 
 
 def share_outside(lists: Lists, catalogue: frozenset[str]) -> float:
-    """Returns the share of the entries of all lists that the catalogue lacks."""
+    """Returns the share of the entries of all lists that are not in the catalogue."""
     entries = [item not in catalogue for found in lists for item in found]
     return _mean(np.array(entries, np.float64))
 
 
 def cluster_shares(before: Lists, after: Lists) -> dict[str, tuple[float, float]]:
-    """Returns the share of each cluster in all lists before and after, the largest after first."""
+    """Returns the share of each cluster in all lists before and after, sorted by the share after."""
     counts = [Counter(name for found in lists for name in found) for lists in (before, after)]
     totals = [max(1, sum(count.values())) for count in counts]
     shares = {name: (counts[0][name] / totals[0], counts[1][name] / totals[1]) for name in counts[0] | counts[1]}

@@ -1,7 +1,6 @@
 """A bundle in this process: the arguments and answers of the client, without a server and without a port."""
 
 import math
-from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,28 @@ from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers
 from serving.bundles import bundle
 from serving.bundles.verify import check_manifest
 from serving.client.blocking import RetrievalClient
+from serving.client.clusters import NamedNumbers
 from serving.messages import Encoding, Retrieval
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
-from tfdnc.contracts import bundle as contract
-from tfdnc.contracts import schema
-
-Wish = Mapping[str | int, float]
-"""Name or number of a cluster -> a count of results, or a share of the list."""
+from tfdnc.contracts.bundle import MODEL_NAME
+from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
 def load_bundle(path: str | PathLike[str]) -> "Bundle":
     """Returns a bundle, loaded into this process.
 
     Args:
-        path: Folder with numbered versions, such as `runs/mine/bundle`, of which the latest is taken; or of a version.
+        path: Folder of a version, or folder with numbered versions, such as `runs/mine/bundle`, for the latest one.
 
     Raises:
-        UserError: There is no version of a tfdnc bundle, or it cannot be loaded here.
+        UserError: No version of a tfdnc bundle exists there, or it cannot be loaded here.
     """
     versions = bundle.find_versions(Path(path))
     version = max(versions)
     manifest = check_manifest(versions[version])
-    return Bundle(Servable.load(contract.MODEL_NAME, version, versions[version]), manifest)
+    return Bundle(Servable.load(MODEL_NAME, version, versions[version]), manifest)
 
 
 class Bundle:
@@ -44,10 +41,10 @@ class Bundle:
 
     Args:
         servable: The version.
-        manifest: The notes of its export: config, metrics, library versions, names of the clusters.
+        manifest: Manifest of the export: config, metrics, library versions, names of the clusters.
     """
 
-    def __init__(self, servable: Servable, manifest: dict[str, Any]):
+    def __init__(self, servable: Servable, manifest: dict[str, Any]) -> None:
         self.manifest = manifest
         self._servable = servable
         self._client = _Client(servable)
@@ -74,11 +71,11 @@ class Bundle:
         self.close()
 
     def close(self) -> None:
-        """Frees the bundle; no request may come after."""
+        """Frees the bundle; no request may follow."""
         self._client.close()
 
     def cluster_names(self) -> list[str]:
-        """Returns the names of the clusters: the one at place k belongs to the number k in `Retrieval.cluster_ids`."""
+        """Returns the names of the clusters; `Retrieval.cluster_ids` holds indices into this list."""
         return self._client.cluster_names()
 
     def retrieve(
@@ -88,16 +85,16 @@ class Bundle:
         alpha: Numbers | None = None,
         *,
         times: NumberRows | None = None,
-        request_time: WholeNumbers = schema.UNKNOWN_TIME,
+        request_time: WholeNumbers = UNKNOWN_TIME,
         features: EventFeatures | None = None,
         joint_alpha: Numbers | None = None,
         exclude: TextRows | None = None,
         cluster_quotas: ClusterNumbers | None = None,
         cluster_min: ClusterNumbers | None = None,
         cluster_max: ClusterNumbers | None = None,
-        minimum: Wish | Sequence[Wish] | None = None,
-        maximum: Wish | Sequence[Wish] | None = None,
-        quotas: Wish | Sequence[Wish] | None = None,
+        minimum: NamedNumbers | None = None,
+        maximum: NamedNumbers | None = None,
+        quotas: NamedNumbers | None = None,
     ) -> list[Retrieval]:
         """Returns candidates for every history; arguments, answers and errors are those of `RetrievalClient.retrieve`.
 
@@ -105,11 +102,12 @@ class Bundle:
             histories: [B] sequences of raw item ids, oldest first. Unknown ids carry no signal, none is a cold start.
             num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle.
             alpha: Exponent of the quota merge, for all users or one number each; None asks for the bundle's own merge.
-            times: [B] sequences, when each item of the history was, for a model that reads times.
-            request_time: When the candidates are asked for, for all users or one number each, with `times`.
-            features: Other inputs of events that the model reads, by name, such as `{"dwell": [[3.5, None]]}`.
+            times: [B] sequences, the time of each item of the history, for a model that reads times.
+            request_time: Time of the request, for all users or one number each, with `times`.
+            features: Other inputs of events that the model reads, by name [B] sequences, a number for each item of the
+                history.
             joint_alpha: Instead of `alpha`, the exponent of p(cluster) in the joint merge.
-            exclude: [B] sequences of item ids that must not come back.
+            exclude: [B] sequences of item ids that the list must not hold.
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
             cluster_min: [K] or [B, K], least results of each cluster.
             cluster_max: [K] or [B, K], most results of each cluster; negative for no bound.
@@ -122,7 +120,7 @@ class Bundle:
             [B] results.
 
         Raises:
-            ValueError: Arguments that say nothing a bundle could answer.
+            ValueError: Arguments that no bundle could answer.
             RetrievalError: The bundle refused a request; its `rows` are the histories that it carried.
         """
         return self._client.retrieve(
@@ -147,10 +145,10 @@ class Bundle:
         histories: TextRows,
         *,
         times: NumberRows | None = None,
-        request_time: WholeNumbers = schema.UNKNOWN_TIME,
+        request_time: WholeNumbers = UNKNOWN_TIME,
         features: EventFeatures | None = None,
     ) -> Encoding:
-        """Returns user embeddings `[B, V, D]` and intents `[B, K]` of B histories, B at least 1; inputs as `retrieve`.
+        """Returns user embeddings `[B, V, D]` and intents `[B, K]` of B histories; arguments as those of `retrieve`.
 
         Raises:
             ValueError: No history, or one that is no sequence of text.
@@ -160,33 +158,33 @@ class Bundle:
 
 
 class _Client(RetrievalClient):
-    """The client over a channel that ends in this process, without a time limit."""
+    """The client with a channel to a servable in this process, without a time limit."""
 
-    def __init__(self, servable: Servable):
+    def __init__(self, servable: Servable) -> None:
         self._transport = _Transport(servable)
         super().__init__(str(servable.path), servable.name, timeout=math.inf)
 
 
 class _Transport:
-    """Stands in the place of the module `grpc`."""
+    """Replacement of the module `grpc` for the base class."""
 
-    def __init__(self, servable: Servable):
+    def __init__(self, servable: Servable) -> None:
         self._servable = servable
 
     def insecure_channel(self, target: str, options: object) -> "_Channel":
-        """Returns the channel to the servable; the others are no network."""
+        """Returns the channel to the servable; it has no network, so it needs neither target nor options."""
         del target, options
         return _Channel(self._servable)
 
 
 class _Channel:
-    """A channel that carries Predict; nothing else is asked of a bundle."""
+    """A channel for Predict, the only method that a bundle is asked by."""
 
-    def __init__(self, servable: Servable):
+    def __init__(self, servable: Servable) -> None:
         self._servable = servable
 
     def unary_unary(self, method: str, *serializers: object, **more: object) -> "_Predict":
-        """Returns the method; messages go as they are."""
+        """Returns the method; messages are not serialized."""
         del method, serializers, more
         return _Predict(self._servable)
 
@@ -198,47 +196,47 @@ class _Channel:
 class _Predict:
     """The method Predict of a stub."""
 
-    def __init__(self, servable: Servable):
+    def __init__(self, servable: Servable) -> None:
         self._servable = servable
 
     def __call__(self, request: predict_pb2.PredictRequest, **beside: object) -> predict_pb2.PredictResponse:
-        """Answers a request; neither deadline nor headers mean anything here."""
+        """Answers a request; deadline and headers have no effect."""
         del beside
         try:
             return predict(self._servable, request)
-        except Exception as error:  # as the server does, which also logs what is a bug
+        except Exception as error:  # as the server does
             raise _Refusal(*status_of(error)) from error
 
     def future(self, request: predict_pb2.PredictRequest, **beside: object) -> "_Answer":
-        """Answers one of several requests of a call, when its turn to be received comes."""
+        """Returns an answer that is computed when the client receives it."""
         return _Answer(self, request)
 
 
 class _Answer:
-    """An answer that is made when it is wanted."""
+    """An answer that is computed on demand, in the role of `grpc.Future`."""
 
-    def __init__(self, method: _Predict, request: predict_pb2.PredictRequest):
+    def __init__(self, method: _Predict, request: predict_pb2.PredictRequest) -> None:
         self._method, self._request = method, request
 
     def result(self) -> predict_pb2.PredictResponse:
-        """Returns the answer; raises as the method."""
+        """Returns the answer; raises the errors of the method."""
         return self._method(self._request)
 
     def cancel(self) -> None:
-        """Leaves the answer unmade."""
+        """Does nothing: the answer is not computed without `result`."""
 
 
 class _Refusal(grpc.RpcError):
-    """A refused request, as gRPC tells it."""
+    """A refused request, as an error of gRPC."""
 
-    def __init__(self, code: grpc.StatusCode, details: str):
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(details)
         self._code, self._details = code, details
 
     def code(self) -> grpc.StatusCode:
-        """The status."""
+        """Status code."""
         return self._code
 
     def details(self) -> str:
-        """The words of the bundle."""
+        """Message of the bundle."""
         return self._details

@@ -1,4 +1,4 @@
-"""Records of what was published, when, from where and why: one in every version, and all of them in the base path."""
+"""Records of publications, with time, source and reason: one in every version, and all of them in the base path."""
 
 import contextlib
 import json
@@ -6,28 +6,29 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from serving.bundles import bundle
 from tfdnc.contracts.errors import UserError
 
 RECORD_ASSET = "assets.extra/publication.json"
 """Inside a published version, a JSON object: `version`, `action` (publish or rollback), `time` (UTC), `previous` (the
-version that was the latest until then, null for none), and what the publisher adds: source, run, figures, reason."""
+latest version before, null for none), and the entries of the publisher, such as source, run, figures and reason."""
 
 HISTORY = ".publications.jsonl"
-"""In the base path, where no server reads it: the records of all versions, removed ones included, oldest first."""
+"""In the base path: the records of all versions, also of removed ones, oldest first. Servers ignore this file."""
 
 
-def new_record(version: int, action: str, previous: int | None, note: Mapping) -> dict:
-    """Returns the record of a version that is about to be published."""
+def new_record(version: int, action: str, previous: int | None, note: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the record for the publication of a version."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"version": version, "action": action, "time": now, "previous": previous, **note}
 
 
-def write_record(version_folder: Path, record: Mapping) -> Path:
-    """Writes the record into a version that no server sees yet; returns the file.
+def write_record(version_folder: Path, record: Mapping[str, Any]) -> Path:
+    """Writes the record into a version before servers can see it; returns the file.
 
-    A file that is there is removed first: it may be a hard link to that of another version.
+    An existing file is removed first, because it may be a hard link to the record of another version.
     """
     file = version_folder / RECORD_ASSET
     file.parent.mkdir(exist_ok=True)
@@ -36,8 +37,8 @@ def write_record(version_folder: Path, record: Mapping) -> Path:
     return file
 
 
-def read_record(version_folder: Path) -> dict | None:
-    """Returns the record of a version; None for one that was put there by hand, or by an earlier tfdnc."""
+def read_record(version_folder: Path) -> dict[str, Any] | None:
+    """Returns the record of a version; None for one that was copied by hand, or published by an earlier tfdnc."""
     try:
         return json.loads((version_folder / RECORD_ASSET).read_text())
     except FileNotFoundError:
@@ -47,14 +48,14 @@ def read_record(version_folder: Path) -> dict | None:
 
 
 def update_history(base_path: Path) -> None:
-    """Adds the records that the history lacks, such as that of a publish that was killed after its version was there.
+    """Adds missing records to the history, such as that of a publish that was killed after its rename.
 
-    The whole file is written and renamed, so a reader finds the old history or the new one.
+    The whole file is written and renamed, so a reader sees the old history or the new one.
     """
     known = read_history(base_path)
-    there = {(record["version"], record["time"]) for record in known}
+    existing = {(record["version"], record["time"]) for record in known}
     records = [read_record(folder) for number, folder in sorted(bundle.versions_in(base_path).items())]
-    added = [record for record in records if record and (record["version"], record["time"]) not in there]
+    added = [record for record in records if record and (record["version"], record["time"]) not in existing]
     if added:
         lines = "".join(json.dumps(record) + "\n" for record in known + added)
         partial = base_path / f"{HISTORY}.new"
@@ -65,8 +66,8 @@ def update_history(base_path: Path) -> None:
         partial.rename(base_path / HISTORY)
 
 
-def read_history(base_path: Path) -> list[dict]:
-    """Returns the records of all versions that were ever published into a base path, oldest first.
+def read_history(base_path: Path) -> list[dict[str, Any]]:
+    """Returns the records of all publications into a base path, oldest first.
 
     Raises:
         UserError: A line is no JSON.
@@ -81,14 +82,14 @@ def read_history(base_path: Path) -> list[dict]:
 
 
 def version_before(base_path: Path, version: int) -> int:
-    """Returns the version that a rollback of `version` brings back.
+    """Returns the version that a rollback of `version` restores.
 
-    That is the one which was the latest when `version` was published. For a version that is itself a rollback it is
-    the one before the version which that brought back: two rollbacks go back two versions. Without a record it is
-    the next lower number.
+    It is the version that was the latest when `version` was published. If `version` is itself a rollback, it is the
+    version before the restored one, so that two rollbacks go back two versions. Without a record it is the next lower
+    number.
 
     Raises:
-        UserError: There is none.
+        UserError: No earlier version exists.
     """
     records = {record["version"]: record for record in read_history(base_path)}
     record = records.get(version)

@@ -1,7 +1,7 @@
-"""Puts a version into a model base path that servers watch: whole, verified and under a number, or not at all.
+"""Publication of versions into a model base path that servers watch: complete and verified, or not at all.
 
-A rollback is a publication too: what an earlier version holds, under a new number. Servers that load the latest version
-take it up as any other, and a number never means two things.
+A rollback publishes the files of an earlier version under a new number. Servers that load the latest version load it as
+any other, and the content of a number never changes.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from serving.bundles import bundle, publications
 from tfdnc.contracts.errors import UserError
@@ -23,22 +24,22 @@ def publish(
     check: Callable[[Path], object],
     version: int | None = None,
     keep: int | None = None,
-    note: Mapping | None = None,
+    note: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Copies the version in `source` into `base_path` and returns the folder it got there.
+    """Copies the version in `source` into `base_path` and returns its new folder.
 
-    The copy is written under a name that is no number, checked, forced to the disk, and renamed. A server therefore
-    sees a version that is complete, and what was checked is what it loads, byte for byte. Killed at any moment, a
-    publish leaves nothing that a server looks at; the next one removes what it did leave.
+    The copy is written under a name that is no number, checked, flushed to the disk, and renamed. So a server sees only
+    complete versions, and loads the bytes that were checked. A publish that is killed leaves nothing that a server
+    reads; the next publish removes its remains.
 
     Args:
         source: Folder of one version; it is not changed.
-        base_path: On a local or mounted file system that renames atomically; made if it is not there.
-        check: Called with the folder of the copy; whatever it raises stops the publish.
-        version: Number of the version, None for one more than the highest there.
-        keep: Most versions left in the base path, the oldest go; None removes none. A server loads a version within
-            seconds of seeing it and reads nothing of it afterwards, but a rollback needs the version that it restores.
-        note: What the record of the version says beside number, time and source, see `publications`; JSON.
+        base_path: Folder on a file system that renames atomically; made if it does not exist.
+        check: Called with the folder of the copy; an exception stops the publish.
+        version: Number of the version, None for one more than the highest.
+        keep: Most versions to keep in the base path; older ones are removed. None removes none. A server reads a
+            version only within seconds after it appears, but a rollback needs the files of the restored version.
+        note: Further entries of the record of the version, see `publications`; JSON.
 
     Raises:
         UserError: The version exists, the base path cannot be written or is used by another publish.
@@ -48,7 +49,7 @@ def publish(
         number = _number(base_path, version)
         origin = {"source": str(Path(source).absolute())}
 
-        def fill(partial: Path) -> dict:
+        def fill(partial: Path) -> dict[str, Any]:
             _copy(source, partial, _copy_file)
             check(partial)
             return publications.new_record(number, "publish", latest(base_path), origin | dict(note or {}))
@@ -56,16 +57,16 @@ def publish(
         return _add(base_path, number, fill, keep)
 
 
-def rollback(base_path: Path, to: int | None = None, note: Mapping | None = None) -> tuple[Path, int]:
-    """Publishes again what an earlier version holds; returns the folder it got, and the number of that version.
+def rollback(base_path: Path, to: int | None = None, note: Mapping[str, Any] | None = None) -> tuple[Path, int]:
+    """Publishes the files of an earlier version again; returns the new folder, and the number of the earlier version.
 
-    The files are hard links, or copies where the file system has none, so this takes no time to speak of. They are
-    the files that were verified when the version was published.
+    The files are hard links, which takes almost no time, or copies on a file system without links. They were verified
+    when the earlier version was published.
 
     Args:
-        base_path: With at least two versions.
-        to: Number of the version to bring back; None for the one before the latest, see `publications.version_before`.
-        note: As for `publish`.
+        base_path: Folder with at least two versions.
+        to: Number of the version to restore; None for the one before the latest, see `publications.version_before`.
+        note: See `publish`.
 
     Raises:
         UserError: No such version, or the base path cannot be written or is used by another publish.
@@ -88,7 +89,7 @@ def rollback(base_path: Path, to: int | None = None, note: Mapping | None = None
             )
         number = current + 1
 
-        def fill(partial: Path) -> dict:
+        def fill(partial: Path) -> dict[str, Any]:
             _copy(source, partial, _link_file)
             return publications.new_record(number, "rollback", current, {"restores": restored} | dict(note or {}))
 
@@ -107,8 +108,8 @@ def _base(base_path: Path) -> Path:
     return base_path
 
 
-def _add(base_path: Path, number: int, fill: Callable[[Path], dict], keep: int | None) -> Path:
-    """Makes a version visible once `fill` has written its files and returned its record."""
+def _add(base_path: Path, number: int, fill: Callable[[Path], dict[str, Any]], keep: int | None) -> Path:
+    """Makes a version visible after `fill` has written its files and returned its record."""
     final, partial = base_path / str(number), base_path / f"{_PUBLISHING}{number}"
     try:
         record = fill(partial)
@@ -138,7 +139,7 @@ def _reported(base_path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(base_path: Path) -> Iterator[None]:
-    """Keeps a second publish out; the lock goes with the process, however that ends."""
+    """Excludes a second publish; the operating system releases the lock at the end of the process."""
     base_path.mkdir(parents=True, exist_ok=True)
     with (base_path / _LOCK).open("w") as file:
         try:
@@ -186,7 +187,7 @@ def _link_file(source: str, target: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Returns when the content of a file, or the names in a folder, would survive a power cut."""
+    """Flushes the content of a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -198,7 +199,7 @@ def _remove_oldest(base_path: Path, keep: int, published: Path) -> None:
     versions = bundle.versions_in(base_path)
     for version in sorted(versions)[: max(0, len(versions) - keep)]:
         if versions[version] != published:
-            # First out of sight: a server must not find a version that is half gone.
+            # First a rename: a server must not find a version with half of its files.
             removing = base_path / f"{_REMOVING}{version}"
             versions[version].rename(removing)
             shutil.rmtree(removing)

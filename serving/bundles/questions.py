@@ -1,4 +1,4 @@
-"""Users with what they did and what they did next: the questions that versions of a bundle are compared by."""
+"""Questions for a comparison of versions: users with their histories and the events that followed."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,8 +14,8 @@ class Questions(NamedTuple):
     Attributes:
         histories: [U] item ids, oldest first.
         targets: [U] item ids of the events that followed, at least one each.
-        times: [U] of each history the times of its items, in the unit of the log; None for a log without times.
-        request_times: [U] the time of the first event that followed, likewise.
+        times: [U] times of the items of each history, in the unit of the log; None for a log without times.
+        request_times: [U] times of the first events that followed, likewise.
     """
 
     histories: Sequence[Sequence[str]]
@@ -31,13 +31,14 @@ class Questions(NamedTuple):
         Args:
             rows: Numbers of the users.
             num_candidates: Length of the lists.
-            reads_times: Whether the model reads times.
+            reads_times: True for a model that reads times.
             batch_size: Most users of a request.
         """
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            when = {}
-            if reads_times and self.times is not None and self.request_times is not None:
-                when["times"] = [self.times[row] for row in batch]
-                when["request_time"] = [self.request_times[row] for row in batch]
-            yield messages.retrieve_request([self.histories[row] for row in batch], num_candidates, **when)
+            histories = [self.histories[row] for row in batch]
+            if not reads_times or self.times is None or self.request_times is None:
+                yield messages.retrieve_request(histories, num_candidates)
+                continue
+            times, request_times = [self.times[row] for row in batch], [self.request_times[row] for row in batch]
+            yield messages.retrieve_request(histories, num_candidates, times=times, request_time=request_times)

@@ -1,4 +1,4 @@
-"""Requests with their answers inside a bundle: what a version said when it was exported, to be asked again later."""
+"""Recorded requests inside a bundle, with the answers at export; a later check asks them again."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature
 
 RECORDED_ASSET = "assets.extra/tfdnc_recorded_requests"
-"""TFRecord file of `PredictionLog`, each a `predict_log` with request and response."""
+"""TFRecord file of `PredictionLog`: each is a `predict_log` with request and response."""
 
 UNKNOWN_ITEM = "an item that no log of this bundle has"
 
 _LATER = 1 << 40
-"""Distance by which recorded times are moved: seconds that a float32 could not hold, some days in microseconds."""
+"""Shift of recorded times: in seconds too large for a float32 to keep differences, in microseconds some days."""
 
 _ALPHAS = (contract.BUNDLE_MERGE, 0.0, 0.5, 1.0, 2.0)
 
@@ -40,24 +40,23 @@ def record(
 ) -> int:
     """Loads the version at `path` as a server does, asks every signature, and stores requests and answers in it.
 
-    The answers are those of the loaded files, not of the model in the memory of whoever exported it: what was lost
-    on the way to the disk would otherwise not be found.
+    The loaded files answer, not the model in memory, so that a later check finds errors of saving too.
 
     Args:
         path: A complete version of a tfdnc bundle.
-        histories: Real ones, of different lengths; users without history or with unknown ids are added here.
-        num_candidates: What `serving_default` returns.
-        max_candidates: The most that `retrieve` returns.
-        features: Inputs that the model reads beside the histories. Every request with one of which only differences
-            count is stored a second time, with all of its values moved by a constant and the same answer.
-        known: Of each history the values of these inputs by the names of their tensors.
+        histories: Real histories of different lengths; users without history or with unknown ids are added here.
+        num_candidates: Number of results of `serving_default`.
+        max_candidates: Most results of `retrieve`.
+        features: Inputs that the model reads beside the histories. For inputs of which only differences count, each
+            request is stored a second time, with all values moved by a constant and the same answer.
+        known: Values of these inputs for each history, by the names of their tensors.
 
     Returns:
         The number of requests.
 
     Raises:
         UserError: The version cannot be loaded.
-        ServingError: It does not answer.
+        ServingError: The version refuses a request.
     """
     users = [*zip(histories, known or [{}] * len(histories), strict=True), ([], {}), ([UNKNOWN_ITEM], {})]
     users += [([UNKNOWN_ITEM, *history], {}) for history in histories[:1]]
@@ -82,7 +81,7 @@ def _requests(
     lengths: Sequence[int],
     features: Sequence[Feature],
 ) -> Iterator[predict_pb2.PredictRequest]:
-    """Every signature, for each user alone and for all at once, with lengths, alphas and merges that take turns."""
+    """Yields requests to every signature, for each user alone and for all together, in turn with all merges."""
     turns = zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), itertools.cycle((False, True)), strict=False)
     per_user = [(*user, length, alpha, joint) for user, length, alpha, joint in turns]
     for batch in [[user] for user in per_user] + [per_user]:
@@ -94,17 +93,27 @@ def _requests(
         yield retrieve
         yield encode
         encoding = messages.read_encoding(predict(servable, encode))
-        merges = {"alpha": np.where(joint, -1.0, alpha), "joint_alpha": np.where(joint, alpha, -1.0)}
-        yield messages.search_request(encoding, histories, length, **merges)
+        alphas, joint_alphas = np.where(joint, -1.0, alpha), np.where(joint, alpha, -1.0)
+        yield messages.search_request(encoding, histories, length, alphas, joint_alphas)
         best = [found.item_ids[:1] for found in messages.read_retrievals(predict(servable, retrieve))]
-        controls = _controls(encoding.intent.shape[1], np.array(joint))
-        yield messages.retrieve_request(histories, length, **merges, exclude=best, **controls, **beside)
+        quotas, least, most = _controls(encoding.intent.shape[1], np.array(joint))
+        yield messages.retrieve_request(
+            histories,
+            length,
+            alphas,
+            joint_alpha=joint_alphas,
+            exclude=best,
+            cluster_quotas=quotas,
+            cluster_min=least,
+            cluster_max=most,
+            **beside,
+        )
         yield messages.retrieve_request(histories, length, joint_alpha=alpha, **beside)
         yield messages.describe_request(len(histories))
 
 
 def _move(request: predict_pb2.PredictRequest, rows: Mapping[str, Row]) -> predict_pb2.PredictRequest:
-    """The same request with the known values of some inputs moved, as by a clock with another zero point."""
+    """Returns the request with the known values of some inputs moved, as from a clock with another zero point."""
     moved = predict_pb2.PredictRequest()
     moved.CopyFrom(request)
     for name, row in rows.items():
@@ -114,21 +123,18 @@ def _move(request: predict_pb2.PredictRequest, rows: Mapping[str, Row]) -> predi
     return moved
 
 
-def _controls(num_clusters: int, joint: np.ndarray) -> dict[str, np.ndarray]:
-    """Growing shares of the list, at least one item of the first cluster, at most two of every second one.
+def _controls(num_clusters: int, joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns quotas [B, K] that grow, and bounds [K]: one item of the first cluster, two of every second one.
 
-    Rows that ask for the joint merge, `joint` [B], have no shares: these are a merge of their own.
+    Rows with the joint merge, `joint` [B], have no quotas, because these are another merge.
     """
     clusters = np.arange(num_clusters)
-    return {
-        "cluster_quotas": np.where(joint[:, None], 0, clusters + 1),
-        "cluster_min": np.where(clusters == 0, 1, 0),
-        "cluster_max": np.where(clusters % 2, 2, -1),
-    }
+    quotas = np.where(joint[:, None], 0, clusters + 1)
+    return quotas, np.where(clusters == 0, 1, 0), np.where(clusters % 2, 2, -1)
 
 
 def recorded_vectors(path: Path) -> np.ndarray:
-    """Returns `[users, V, D]`: what the version at `path` has encoded the users of `record` to, in their order."""
+    """Returns the recorded embeddings `[users, V, D]` of the users of `record`, in their order."""
     answers = (log.response.outputs.get(contract.USER_EMBEDDINGS) for log in read_recorded(path))
     return max((tensors.decode(vectors) for vectors in answers if vectors is not None), key=len)
 
@@ -147,7 +153,7 @@ def read_recorded(path: Path) -> list[prediction_log_pb2.PredictLog]:
     """Returns the recorded requests and answers of the version at `path`.
 
     Raises:
-        UserError: There are none, or the file is damaged.
+        UserError: The file is missing, empty or damaged.
     """
     file = path / RECORDED_ASSET
     if not file.is_file():

@@ -1,7 +1,7 @@
-"""Asks a bundle its recorded requests again, or others: in a fresh process, or on a server that runs.
+"""Sends recorded or other requests to a bundle: in a fresh process, or on a running server.
 
-`python -m serving.bundles.replay VERSION_FOLDER ANSWERS [REQUESTS]` is the fresh process: it loads the version as the
-embedded server does, and writes to ANSWERS what it answers to the requests, the recorded ones if none are given.
+`python -m serving.bundles.replay VERSION_FOLDER ANSWERS [REQUESTS]` is the fresh process. It loads the version as the
+embedded server does, and writes the answers to ANSWERS; without REQUESTS it takes the recorded ones.
 """
 
 import signal
@@ -28,30 +28,30 @@ from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 PROCESS_SECONDS = 900.0
-"""After which a fresh process that loads and answers counts as hanging."""
+"""Time limit of a fresh process that loads a version and answers."""
 
 REQUEST_SECONDS = 60.0
 
 
 class Answered(NamedTuple):
-    """Responses to requests, in order, and how long each took."""
+    """Responses to requests, in order, and the seconds of each."""
 
     responses: list[predict_pb2.PredictResponse]
     seconds: list[float]
 
 
 def ask_fresh_process(path: Path, requests: Iterable[predict_pb2.PredictRequest] | None = None) -> Answered:
-    """Returns the answers of the version at `path`, loaded by a process that did not write it.
+    """Returns the answers of the version at `path`, loaded by a fresh process.
 
     Args:
         path: Folder of the version.
         requests: None for the recorded ones.
 
-    A process of its own, because what is wrong with a saved graph may not show where it was made (searchers that
-    share a name, ops that happen to be registered), and because a broken native op takes its process down.
+    The process that exported a graph may not show its faults, such as shared names of searchers or ops that happen to
+    be registered there. A broken native op also ends its process.
 
     Raises:
-        UserError: The version cannot be loaded, refuses a recorded request, hangs, or crashes the process.
+        UserError: The version cannot be loaded, refuses a request, exceeds the time limit, or crashes the process.
     """
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers"
@@ -85,7 +85,7 @@ def _seconds_file(answers: Path) -> Path:
     return answers.with_suffix(".seconds")
 
 
-def _last_words(path: Path, done: subprocess.CompletedProcess) -> str:
+def _last_words(path: Path, done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode == 2:
         return done.stderr.strip().splitlines()[-1]
     how = f"status {done.returncode}"
@@ -106,13 +106,13 @@ def ask_server(
     """Returns the answers of a server, the embedded one or a tensorflow_model_server.
 
     Args:
-        requests: As recorded; their `model_spec` says only which signature to ask.
+        requests: Recorded requests; their `model_spec` names only the signature.
         target: `host:port`.
-        model: The name under which the server has the bundle, and the version or label to ask if it is not to choose.
-        tls: How to encrypt, None for not at all.
+        model: Name of the model on the server, and its version or label; without these the server chooses.
+        tls: Encryption of the connection; None for no encryption.
 
     Raises:
-        UserError: It refused a request, or did not answer.
+        UserError: The server refused a request, or did not answer.
     """
     responses = []
     with connection.connect(grpc, target, tls, connection.Retry(), options={}) as channel:
@@ -161,7 +161,7 @@ def _recorded_requests(path: Path) -> Iterable[predict_pb2.PredictRequest]:
 
 
 def main(arguments: list[str]) -> int:
-    """Answers requests to a version; returns the exit status, 2 after a sentence about a bad version."""
+    """Answers requests to a version; returns the exit status, 2 after a message about a bad version."""
     path, answers, *requests = map(Path, arguments)
     try:
         _answer(path, answers, requests[0] if requests else None)

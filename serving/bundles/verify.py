@@ -1,23 +1,23 @@
-"""Whether a version still answers what it answered when it was exported; used before it is published."""
+"""Verification of a version: it must still give the answers that were recorded at its export."""
 
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tensorflow_serving.apis import predict_pb2
 
 from serving.bundles import bundle, replay
-from serving.bundles.compare import Comparison, compare
+from serving.bundles.answer_equality import Comparison, compare
 from serving.bundles.recorded import read_recorded
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
 RECOVERY = 0.97
-"""Share of the recorded items that the lists of an approximate index must hold again if its manifest does not say how
-much of the exact lists it recovers."""
+"""Required share of the recorded items in the lists of an approximate index, if its manifest has no recovery."""
 
-_MOST_RECOVERY = 0.99  # an index that misses nothing may still end its lists differently where items tie
+_MOST_RECOVERY = 0.99  # even a complete index may end its lists with other tied items
 
 Ask = Callable[[Sequence[predict_pb2.PredictRequest]], Sequence[predict_pb2.PredictResponse]]
 """Requests -> their answers, in the same order."""
@@ -25,14 +25,14 @@ Ask = Callable[[Sequence[predict_pb2.PredictRequest]], Sequence[predict_pb2.Pred
 
 @dataclasses.dataclass(frozen=True)
 class SignatureReport:
-    """What was compared for one signature.
+    """Comparison of the answers of one signature.
 
     Attributes:
-        signature: Its name.
-        requests: How many were replayed.
-        equal: How many answers were the recorded ones: same items at the same places, numbers within the tolerance.
+        signature: Name of the signature.
+        requests: Number of requests.
+        equal: Number of answers with the recorded items at the same ranks, and numbers within the tolerance.
         difference: Largest absolute difference of two numbers.
-        overlap: Smallest share of a request's recorded items that was found again.
+        overlap: Smallest share of the recorded items of a request that its answer holds.
     """
 
     signature: str
@@ -44,11 +44,11 @@ class SignatureReport:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a verification found.
+    """Result of a verification.
 
     Attributes:
-        signatures: One row per signature.
-        mismatch: The first answer that is not what was recorded, in one sentence; "" if the version is verified.
+        signatures: One report per signature.
+        mismatch: Description of the first wrong answer, "" if the version is verified.
     """
 
     signatures: list[SignatureReport]
@@ -59,7 +59,7 @@ def find_version(path: Path) -> Path:
     """Returns the folder of the latest version at `path`, which may be a version itself or a model base path.
 
     Raises:
-        UserError: There is none.
+        UserError: No version exists there.
     """
     versions = bundle.find_versions(path)
     return versions[max(versions)]
@@ -68,12 +68,12 @@ def find_version(path: Path) -> Path:
 def verify(path: Path, ask: Ask | None = None) -> Report:
     """Replays the recorded requests of the version at `path` and compares the answers with the recorded ones.
 
-    Lists of exact bundles must be equal but for ties, other numbers agree within `compare.TOLERANCE`. The lists of a
-    bundle with ScaNN must overlap with the recorded ones as far as its manifest says that they do with exact ones.
+    Lists of exact bundles must be equal except for ties, and numbers must agree within `answer_equality.TOLERANCE`. The
+    lists of a bundle with ScaNN must hold the share of recorded items that its manifest has as its recovery.
 
     Args:
         path: Folder of the version.
-        ask: Who answers; None for a fresh process that loads the version.
+        ask: Function from requests to answers; None for a fresh process that loads the version.
 
     Raises:
         UserError: The manifest or the recorded requests cannot be used, or a request was not answered.
@@ -82,7 +82,7 @@ def verify(path: Path, ask: Ask | None = None) -> Report:
     logs = read_recorded(path)
     answers = ask([log.request for log in logs]) if ask else replay.ask_fresh_process(path).responses
     approximate = bool(manifest.get("uses_scann"))
-    rows = defaultdict(list)
+    rows: defaultdict[str, list[Comparison]] = defaultdict(list)
     mismatch = ""
     for number, (log, answer) in enumerate(zip(logs, answers, strict=True), 1):
         comparison = compare(log.response, answer, approximate)
@@ -96,13 +96,13 @@ def verify(path: Path, ask: Ask | None = None) -> Report:
     return Report([_row(signature, found) for signature, found in rows.items()], mismatch)
 
 
-def check_manifest(path: Path) -> dict:
-    """Returns the manifest of a version after a look at what it says about the graph beside it.
+def check_manifest(path: Path) -> dict[str, Any]:
+    """Returns the manifest of a version, checked against the ops of its graph.
 
-    Whether the libraries fit is not asked here: the process that loads the version does, and it may be elsewhere.
+    The versions of libraries are not checked here but by the process that loads the version, perhaps elsewhere.
 
     Raises:
-        UserError: No manifest, an unknown bundle format, or ScaNN's ops without a word of it.
+        UserError: No manifest, an unknown bundle format, or a manifest that is wrong about ScaNN's ops.
     """
     manifest = bundle.read_manifest(path)
     if not manifest:

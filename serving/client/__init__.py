@@ -1,7 +1,7 @@
 """Clients of a tfdnc bundle, blocking and asyncio, for the embedded server or any tensorflow_model_server.
 
-Importing this imports TensorFlow (about 3 s): the TF Serving stubs need `tensorflow.core.framework`, and Python
-imports the whole package on the way there. A face that must start fast imports this module late.
+Importing this package imports TensorFlow (about 3 s), because the TF Serving stubs need `tensorflow.core.framework`.
+A program that must start fast imports it late.
 """
 
 from serving.client.answers import RetrievalError, Signature, Tensor, VersionStatus

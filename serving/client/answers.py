@@ -1,4 +1,4 @@
-"""What a client gets besides candidates: errors, signatures and version states, read from TF Serving's messages."""
+"""Answers of a client besides candidates: errors, signatures and version states, read from TF Serving's messages."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ class RetrievalError(UserError):
 
     Attributes:
         code: `grpc.StatusCode`.
-        message: What the server said, and what to do about it where a client can tell.
-        rows: Which histories of the call it concerns, None if all.
-        said: The words of the server alone, or of gRPC where no server answered.
+        message: Message of the server, with advice if the client knows some.
+        rows: Histories of the call that it concerns, None if all.
+        said: Message of the server alone, or of gRPC if no server answered.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, rows: range | None = None, said: str | None = None) -> None:
@@ -51,7 +51,7 @@ class Signature:
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """State of one version: `AVAILABLE`, `LOADING`, ..., and what went wrong with it, or ""."""
+    """State of one version: `AVAILABLE`, `LOADING`, ..., and the message of its error, or ""."""
 
     version: int
     state: str

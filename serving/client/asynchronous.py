@@ -1,4 +1,4 @@
-"""The asyncio client: the blocking one, awaited."""
+"""The asyncio client: the methods of the blocking client as coroutines."""
 
 import asyncio
 import collections
@@ -23,14 +23,14 @@ from tfdnc.contracts.schema import UNKNOWN_TIME
 class AsyncRetrievalClient(Client):
     """A connection to a server for the tasks of one event loop, and an async context manager that closes it.
 
-    Make it while the loop runs. A task that is cancelled cancels its requests. `base.Client` says what the client can
-    be made with, `RetrievalClient` what its methods do.
+    Make it while the loop runs. A task that is cancelled cancels its requests. `base.Client` documents the arguments
+    of the client, `RetrievalClient` the methods.
     """
 
     _transport = grpc.aio
 
     def _check_thread(self) -> None:
-        asyncio.get_running_loop()  # outside, gRPC would tie the connection to a loop that never runs
+        asyncio.get_running_loop()  # without one, gRPC would use an event loop that never runs
 
     async def __aenter__(self) -> "AsyncRetrievalClient":
         """Returns the client itself."""
@@ -65,7 +65,7 @@ class AsyncRetrievalClient(Client):
     ) -> list[Retrieval]:
         """Returns candidates for every history; see `RetrievalClient.retrieve`."""
         deadline = self._deadline(timeout)
-        wishes = {
+        asked = {
             "histories": histories,
             "num_candidates": num_candidates,
             "alpha": alpha,
@@ -78,10 +78,10 @@ class AsyncRetrievalClient(Client):
             "cluster_min": cluster_min,
             "cluster_max": cluster_max,
         }
-        named = clusters.given(wishes, minimum=minimum, maximum=maximum, quotas=quotas)
+        named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
         if named:
-            return await self._retrieve_by_name(named, wishes, deadline)
-        answered = await self._predict(self._retrievals(wishes), messages.read_retrievals, deadline)
+            return await self._retrieve_by_name(named, asked, deadline)
+        answered = await self._predict(self._retrievals(asked), messages.read_retrievals, deadline)
         return [result for results in answered for result in results]
 
     async def encode(
@@ -128,15 +128,15 @@ class AsyncRetrievalClient(Client):
             await asyncio.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    async def _retrieve_by_name(self, named: Named, wishes: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
-        """Asks what the clusters are called, then for lists, again if another version has come in between."""
-        named, wishes = self._repeatable(named, wishes)
-        if not wishes["histories"]:
+    async def _retrieve_by_name(self, named: Named, asked: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
+        """Asks for the names of the clusters, then for lists; repeats both if another version made the lists."""
+        controls, asked = self._repeatable(named, asked)
+        if not asked["histories"]:
             return []
         for _ in range(clusters.ATTEMPTS):
             version, names = await self._describe(deadline)
-            numbered = clusters.numbered(named, names, wishes["num_candidates"])
-            parts = self._retrievals(wishes | numbered)
+            numbered = clusters.numbered(controls, names, asked["num_candidates"])
+            parts = self._retrievals(asked | numbered)
             answered = await self._predict(parts, messages.read_versioned, deadline)
             if all(answering == version for answering, _ in answered):
                 return [result for _, results in answered for result in results]
@@ -156,8 +156,9 @@ class AsyncRetrievalClient(Client):
             raise self._refused(error, deadline) from error
 
     async def _predict(self, parts: Iterator[Part], read: Callable[..., Read], deadline: Deadline) -> list[Read]:
-        """Returns what `read` makes of the answers in order, with at most `max_in_flight` requests under way."""
-        results, under_way = [], collections.deque()
+        """Returns the results of `read` for the answers in order, with at most `max_in_flight` concurrent requests."""
+        results: list[Read] = []
+        under_way: collections.deque[tuple[Part, grpc.aio.UnaryUnaryCall]] = collections.deque()
         try:
             for part in parts:
                 if len(under_way) == self._max_in_flight:

@@ -1,4 +1,4 @@
-"""What the blocking and the asyncio client share: how they are made, what they ask, what they say when it fails."""
+"""Base of the blocking and the asyncio client: settings, requests and errors, without any waiting."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ DEFAULT_TIMEOUT = 10.0
 """Seconds."""
 
 POLL_SECONDS = 0.1
-"""Pause between two looks at a model that is not available yet."""
+"""Pause between two status requests for a model that is not available yet."""
 
 UNSEEN = "no server answered"
 
@@ -36,36 +36,36 @@ Metadata = Iterable[tuple[str, str]]
 
 
 class Deadline(NamedTuple):
-    """The end of a call, with all its requests and retries."""
+    """Deadline of a call, with all its requests and retries."""
 
-    seconds: float  # that the call was given
-    ends: float  # on the monotonic clock
+    seconds: float  # time limit of the call
+    ends: float  # time of the monotonic clock
 
 
 class Client:
-    """A connection to a server and everything about it that does no waiting.
+    """A connection to a server, with all methods that do not wait.
 
     Args:
         target: `host:port`, `unix:PATH`, or any other name that gRPC resolves.
-        model_name: Name the model is served under.
+        model_name: Name under which the server has the model.
         version: Version to ask, None for the latest.
         label: Label of the version to ask, such as `stable`; not together with `version`.
-        timeout: Seconds that a call may take, all its requests and retries included, unless the call says otherwise.
-        batch_size: Most histories per request; longer lists are sent as several. A server that batches refuses
-            requests above its own `max_batch_size`.
-        max_in_flight: Most requests of one call that the server has at a time.
-        tls: Encrypts the connection; None does not.
-        retry: What happens when the server is UNAVAILABLE.
+        timeout: Seconds that a call may take, with all its requests and retries. The argument of a call wins over it.
+        batch_size: Most histories per request; longer lists are sent as several requests. A server that batches
+            refuses requests above its own `max_batch_size`.
+        max_in_flight: Most concurrent requests of one call.
+        tls: Encryption of the connection; None for no encryption.
+        retry: Retry policy for a server that is UNAVAILABLE.
         metadata: Headers sent with every request, such as `[("authorization", "Bearer ...")]`, or a function that
             returns them, for tokens that expire.
-        options: gRPC channel arguments by name; they win over what this client sets by itself.
+        options: gRPC channel arguments by name; they win over those that this client sets.
 
     Raises:
         ValueError: Settings that contradict each other.
         UserError: A file of `tls` cannot be read.
     """
 
-    _transport: Any  # `grpc` or `grpc.aio`: both know the same channels and calls
+    _transport: Any  # `grpc` or `grpc.aio`: both make channels by the same functions
 
     def __init__(
         self,
@@ -98,10 +98,10 @@ class Client:
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def _check_thread(self) -> None:
-        """Raises where a client of this kind cannot be made."""
+        """Raises an error if a client of this kind cannot be made in this thread."""
 
-    def _retrievals(self, wishes: dict[str, Any]) -> Iterator[Part]:
-        return self._parts(messages.retrieve_request(**wishes))
+    def _retrievals(self, asked: dict[str, Any]) -> Iterator[Part]:
+        return self._parts(messages.retrieve_request(**asked))
 
     def _encodings(
         self,
@@ -115,20 +115,24 @@ class Client:
             raise ValueError("Expected at least one history, got none.")
         return self._parts(request)
 
-    def _repeatable(self, named: Named, wishes: dict[str, Any]) -> tuple[NamedRows, dict[str, Any]]:
-        """Returns lists for what can be read only once: a call by names may make its request twice.
+    def _repeatable(self, named: Named, asked: dict[str, Any]) -> tuple[NamedRows, dict[str, Any]]:
+        """Returns the arguments with lists in place of iterators: a call by names may make its request twice.
+
+        Args:
+            named: Controls of clusters by name.
+            asked: Arguments of `messages.retrieve_request`.
 
         Raises:
-            ValueError: What no names of clusters could make a request of.
+            ValueError: Arguments that are wrong for any names of clusters.
         """
-        if wishes["num_candidates"] is None:
+        if asked["num_candidates"] is None:
             raise ValueError(f"Expected num_candidates together with {' and '.join(named)}, got None. Say how many.")
         read = {"histories": arguments.text_rows, "exclude": arguments.text_rows, "times": arguments.number_rows}
-        rows = {name: read[name](wishes[name], name) for name in read if wishes[name] is not None}
-        if isinstance(wishes["features"], Mapping):
-            known = wishes["features"].items()
+        rows: dict[str, Any] = {name: read[name](asked[name], name) for name in read if asked[name] is not None}
+        if isinstance(asked["features"], Mapping):
+            known = asked["features"].items()
             rows["features"] = {name: arguments.number_rows(values, f"features[{name!r}]") for name, values in known}
-        lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in wishes.items()}
+        lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in asked.items()}
         return clusters.per_history(named, len(rows["histories"])), lists | rows
 
     def _description(self) -> Iterator[Part]:
@@ -150,18 +154,19 @@ class Client:
         return Deadline(seconds, time.monotonic() + seconds)
 
     def _start(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
-        """Calls `method`, a stub or its `future`, with everything that goes beside the request."""
+        """Calls `method`, a stub or its `future`, with the time left and the headers."""
         headers = self._metadata() if callable(self._metadata) else self._metadata
         try:
             return method(request, timeout=max(deadline.ends - time.monotonic(), 0), metadata=tuple(headers))
         except ValueError as error:
             if "closed" not in str(error):
                 raise
-            # Between two requests of a call another thread has closed the client: as if it had been a moment later.
+            # Another thread has closed the client between two requests of a call. gRPC cancels a running request with
+            # the same message.
             raise RetrievalError(grpc.StatusCode.CANCELLED, "Channel closed!") from error
 
     def _refused(self, error: grpc.RpcError, deadline: Deadline, rows: range | None = None) -> RetrievalError:
-        """Returns the error to raise for one of gRPC's."""
+        """Returns the error to raise for an error of gRPC."""
         message = refusals.explain(error.code(), error.details(), self.target, self._spec, deadline.seconds)
         unreached = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
         if error.code() in unreached and (variable := connection.proxy_variable(self.target)):
@@ -169,7 +174,7 @@ class Client:
         return RetrievalError(error.code(), message, rows, said=error.details())
 
     def _nameless(self, error: RetrievalError) -> RetrievalError:
-        """Returns the error to raise where a model was asked for the names of its clusters."""
+        """Returns the error to raise for a failed request for the names of the clusters."""
         if error.code is not grpc.StatusCode.FAILED_PRECONDITION:
             return error
         advice = "Or give numbers for all clusters: cluster_min, cluster_max, cluster_quotas."
@@ -183,7 +188,7 @@ class Client:
         )
 
     def _check_passing(self, error: RetrievalError) -> None:
-        """Raises `error` if waiting will not mend it."""
+        """Raises `error` unless it may pass while the client waits."""
         passing = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
         if self._spec.version_label:
             passing.add(grpc.StatusCode.INVALID_ARGUMENT)  # no loaded version bears the label yet

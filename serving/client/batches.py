@@ -1,4 +1,4 @@
-"""Many users: one request into several of at most so many rows each, and their answers checked row by row."""
+"""Batches of a call: splits a large request by rows, and checks and joins the answers."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
@@ -14,7 +14,7 @@ Read = TypeVar("Read")
 
 
 class Part(NamedTuple):
-    """A request for some of the `of` histories of a call."""
+    """A request for `rows` out of the `of` histories of a call."""
 
     rows: range
     of: int
@@ -22,15 +22,15 @@ class Part(NamedTuple):
 
     @property
     def concerned(self) -> range | None:
-        """The rows that an error names: None if it is about all of them anyway."""
+        """Rows that an error names; None if it concerns all of them."""
         return self.rows if len(self.rows) < self.of else None
 
 
 def split(request: predict_pb2.PredictRequest, rows: int, batch_size: int) -> Iterator[Part]:
-    """Yields the request itself if it has at most `batch_size` rows, or else parts of that many, in order.
+    """Yields the request itself if it has at most `batch_size` rows, else parts with that many rows, in order.
 
-    Every input of a bundle has a row per history (`bundle.SIGNATURES`), so this needs to know none by name, and it
-    comes after the whole request was found to make sense.
+    Every input of a bundle has a row per history (`bundle.SIGNATURES`), so all inputs are split alike. The whole
+    request has been checked before.
     """
     if rows <= batch_size:
         yield Part(range(rows), rows, request)
@@ -45,7 +45,7 @@ def split(request: predict_pb2.PredictRequest, rows: int, batch_size: int) -> It
 
 
 def _without_padding(array: np.ndarray) -> np.ndarray:
-    """Drops the columns that only longer rows elsewhere needed; one stays."""
+    """Drops columns of padding at the end, which longer rows of other parts need; at least one column stays."""
     if array.dtype != object or array.ndim < 2:
         return array
     used = np.flatnonzero((array != b"").any(axis=0))
@@ -55,7 +55,7 @@ def _without_padding(array: np.ndarray) -> np.ndarray:
 def read_part(
     part: Part, response: predict_pb2.PredictResponse, read: Callable[[predict_pb2.PredictResponse], Read]
 ) -> Read:
-    """Returns what `read` (of `messages`) makes of the answer to `part`.
+    """Returns the result of `read`, a function of `messages`, for the answer to `part`.
 
     Raises:
         RetrievalError: It is not the answer of a tfdnc bundle to this request.

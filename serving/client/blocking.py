@@ -21,7 +21,7 @@ from tfdnc.contracts.schema import UNKNOWN_TIME
 class RetrievalClient(Client):
     """A connection to a server; safe to share between threads, and a context manager that closes it.
 
-    `base.Client` says what it can be made with.
+    `base.Client` documents the arguments.
     """
 
     _transport = grpc
@@ -65,34 +65,34 @@ class RetrievalClient(Client):
             num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle.
             alpha: Exponent of the quota merge (>= 0; 0 shares equally, larger follows the intent more), for all users
                 or one number each; None asks for the bundle's own merge. Needs `num_candidates`.
-            times: [B] sequences, when each item of the history was, for a model that reads times; -1 for an unknown
-                time, an empty sequence for a history of these.
-            request_time: When the candidates are asked for, for all users or one number each, with `times`.
+            times: [B] sequences, the time of each item of the history, for a model that reads times. -1 is an unknown
+                time, an empty sequence stands for a history of unknown times.
+            request_time: Time of the request, for all users or one number each, with `times`.
             features: Other inputs of events that the model reads, such as `{"dwell": [[3.5, None], [12]]}`: by name [B]
-                sequences, a number for each item of the history, None for an unknown one, an empty sequence for a
-                history of these.
+                sequences with a number for each item of the history. None is an unknown number, an empty sequence
+                stands for a history of unknown numbers.
             joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge.
-            exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
+            exclude: [B] sequences of item ids that the list must not hold; the model does not read them.
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
             cluster_min: [K] or [B, K], least results of each cluster.
             cluster_max: [K] or [B, K], most results of each cluster; negative for no bound.
             minimum: Least results of clusters by name, such as `{"Comedy": 0.2}`: a count, or a float as a share of the
-                list. One dict for all users, or [B] of them. The names are asked for first, with every call.
+                list. One dict for all users, or [B] of them. Every such call first asks for the names.
             maximum: Most results of clusters by name, likewise.
             quotas: Weights of clusters by name, likewise.
             timeout: Seconds for the whole call, instead of the client's.
 
-        `messages.retrieve_request` says more of the arguments by number, `clusters.numbered` of those by name.
+        `messages.retrieve_request` documents the arguments by number further, `clusters.numbered` those by name.
 
         Returns:
             [B] results.
 
         Raises:
-            ValueError: Arguments that say nothing a server could answer; nothing was sent.
+            ValueError: Arguments that no server could answer; nothing was sent.
             RetrievalError: A request was not answered; its `rows` are the histories that it carried.
         """
         deadline = self._deadline(timeout)
-        wishes = {
+        asked = {
             "histories": histories,
             "num_candidates": num_candidates,
             "alpha": alpha,
@@ -105,10 +105,10 @@ class RetrievalClient(Client):
             "cluster_min": cluster_min,
             "cluster_max": cluster_max,
         }
-        named = clusters.given(wishes, minimum=minimum, maximum=maximum, quotas=quotas)
+        named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
         if named:
-            return self._retrieve_by_name(named, wishes, deadline)
-        answered = self._predict(self._retrievals(wishes), messages.read_retrievals, deadline)
+            return self._retrieve_by_name(named, asked, deadline)
+        answered = self._predict(self._retrievals(asked), messages.read_retrievals, deadline)
         return [result for results in answered for result in results]
 
     def encode(
@@ -130,10 +130,10 @@ class RetrievalClient(Client):
         return batches.join_encodings(self._predict(parts, messages.read_encoding, deadline))
 
     def cluster_names(self, *, timeout: float | None = None) -> list[str]:
-        """Returns the names of the clusters: the one at place k belongs to the number k in `Retrieval.cluster_ids`.
+        """Returns the names of the clusters; `Retrieval.cluster_ids` holds indices into this list.
 
         Raises:
-            RetrievalError: The request was not answered, or the model is an older bundle, which does not say.
+            RetrievalError: The request was not answered, or the model is an older bundle, which has no names.
         """
         return self._describe(self._deadline(timeout))[1]
 
@@ -148,7 +148,7 @@ class RetrievalClient(Client):
         return answers.read_signatures(response)
 
     def status(self, *, timeout: float | None = None) -> list[VersionStatus]:
-        """Returns the state of every version of the model (or of the one this client asks).
+        """Returns the state of every version of the model, or of the one that this client asks.
 
         Raises:
             RetrievalError: The request was not answered.
@@ -157,10 +157,10 @@ class RetrievalClient(Client):
         return answers.read_status(self._call(self._model.GetModelStatus, self._status_request(), deadline))
 
     def wait_until_available(self, timeout: float = 60.0) -> int:
-        """Waits for the server, and for the version this client asks or any; returns the highest that is available.
+        """Waits for the server and the version that this client asks, or any; returns the highest available version.
 
         Raises:
-            RetrievalError: DEADLINE_EXCEEDED after `timeout` seconds, or what no waiting mends.
+            RetrievalError: DEADLINE_EXCEEDED after `timeout` seconds, or an error that does not pass.
         """
         deadline, seen = time.monotonic() + timeout, UNSEEN
         while (left := deadline - time.monotonic()) > 0:
@@ -176,15 +176,15 @@ class RetrievalClient(Client):
             time.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
 
-    def _retrieve_by_name(self, named: Named, wishes: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
-        """Asks what the clusters are called, then for lists, again if another version has come in between."""
-        named, wishes = self._repeatable(named, wishes)
-        if not wishes["histories"]:
+    def _retrieve_by_name(self, named: Named, asked: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
+        """Asks for the names of the clusters, then for lists; repeats both if another version made the lists."""
+        controls, asked = self._repeatable(named, asked)
+        if not asked["histories"]:
             return []
         for _ in range(clusters.ATTEMPTS):
             version, names = self._describe(deadline)
-            numbered = clusters.numbered(named, names, wishes["num_candidates"])
-            parts = self._retrievals(wishes | numbered)
+            numbered = clusters.numbered(controls, names, asked["num_candidates"])
+            parts = self._retrievals(asked | numbered)
             answered = self._predict(parts, messages.read_versioned, deadline)
             if all(answering == version for answering, _ in answered):
                 return [result for _, results in answered for result in results]
@@ -204,11 +204,12 @@ class RetrievalClient(Client):
             raise self._refused(error, deadline) from error
 
     def _predict(self, parts: Iterator[Part], read: Callable[..., Read], deadline: Deadline) -> list[Read]:
-        """Returns what `read` makes of the answers in order, with at most `max_in_flight` requests under way."""
-        results, under_way = [], collections.deque()
+        """Returns the results of `read` for the answers in order, with at most `max_in_flight` concurrent requests."""
+        results: list[Read] = []
+        under_way: collections.deque[tuple[Part, grpc.Future]] = collections.deque()
         try:
             for part in parts:
-                if part.concerned is None:  # alone: a plain call takes some .2 ms less than a future
+                if part.concerned is None:  # the only request: a plain call is about 0.2 ms faster than a future
                     return [batches.read_part(part, self._call(self._prediction.Predict, part.request, deadline), read)]
                 if len(under_way) == self._max_in_flight:
                     results.append(self._receive(*under_way.popleft(), read, deadline))

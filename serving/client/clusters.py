@@ -1,4 +1,4 @@
-"""Wishes for clusters by name and by share of the list, made into the numbers per cluster that a request carries."""
+"""Controls of clusters by name or share of the list, converted to the numbers per cluster of a request."""
 
 import difflib
 import math
@@ -16,31 +16,33 @@ from tfdnc.contracts import bundle
 
 MINIMUM, MAXIMUM, QUOTAS = "minimum", "maximum", "quotas"
 INPUT_OF = {MINIMUM: bundle.CLUSTER_MIN, MAXIMUM: bundle.CLUSTER_MAX, QUOTAS: bundle.CLUSTER_QUOTAS}
-"""Argument by name -> the input, and argument by number, that it becomes."""
+"""Argument by name -> the input, and argument by number, for which it stands."""
 
-_UNSAID = {MINIMUM: 0, MAXIMUM: -1, QUOTAS: 0}  # what a cluster gets that is not named
+_NEUTRAL = {MINIMUM: 0, MAXIMUM: -1, QUOTAS: 0}  # values of clusters that are not named
 
 ATTEMPTS = 3
-"""Times that a call by names is made: between the names and the lists another version may come."""
+"""Attempts of a call by names: the server may load another version between the names and the lists."""
 
-Wish = Mapping[str | int, float]
+Control = Mapping[str | int, float]
 """Name or number of a cluster -> a count of results, or a share of the list."""
 
-NamedNumbers = Wish | Iterable[Wish]
-"""One wish for all users, or [B]."""
+NamedNumbers = Control | Iterable[Control]
+"""One control for all users, or [B]."""
 
 Named = dict[str, NamedNumbers]
-NamedRows = dict[str, list[Wish]]
-"""By `MINIMUM`, `MAXIMUM` or `QUOTAS`, as they were given, and one for each history."""
+"""`MINIMUM`, `MAXIMUM` or `QUOTAS` -> the argument as given."""
+
+NamedRows = dict[str, list[Control]]
+"""`MINIMUM`, `MAXIMUM` or `QUOTAS` -> [B] controls, one for each history."""
 
 
 def given(by_number: Mapping[str, Any], **by_name: NamedNumbers | None) -> Named:
     """Returns the arguments by name that are not None.
 
     Raises:
-        ValueError: A wish is said by name and by number too.
+        ValueError: A control is given both by name and by number.
     """
-    named = {key: wish for key, wish in by_name.items() if wish is not None}
+    named = {key: control for key, control in by_name.items() if control is not None}
     for key in named:
         if by_number[INPUT_OF[key]] is not None:
             raise ValueError(f"Expected {key} by names or {INPUT_OF[key]} by numbers, got both. Drop one.")
@@ -48,66 +50,66 @@ def given(by_number: Mapping[str, Any], **by_name: NamedNumbers | None) -> Named
 
 
 def per_history(named: Named, rows: int) -> NamedRows:
-    """Returns a wish for each of [B] histories: B is `rows`.
+    """Returns a control for each of `rows` histories.
 
     Raises:
         ValueError: Neither one dict nor an ordered collection of `rows` dicts.
     """
-    return {key: _per_history(wishes, rows, key) for key, wishes in named.items()}
+    return {key: _per_history(controls, rows, key) for key, controls in named.items()}
 
 
-def _per_history(wishes: NamedNumbers, rows: int, key: str) -> list[Wish]:
-    each = [wishes] * rows if isinstance(wishes, Mapping) else arguments.listed(wishes)
-    if each is None or len(each) != rows or not all(isinstance(wish, Mapping) for wish in each):
+def _per_history(controls: NamedNumbers, rows: int, key: str) -> list[Control]:
+    each = [controls] * rows if isinstance(controls, Mapping) else arguments.listed(controls)
+    if each is None or len(each) != rows or not all(isinstance(control, Mapping) for control in each):
         raise ValueError(
             f"Expected {key} as a dict of clusters, or {rows} of these, one per history, got "
-            f"{arguments.shown(wishes if each is None else each)}. Numbers for all clusters go to {INPUT_OF[key]}."
+            f"{arguments.shown(controls if each is None else each)}. Numbers for all clusters go to {INPUT_OF[key]}."
         )
     return each
 
 
 def numbered(named: NamedRows, names: list[str], num_candidates: WholeNumbers) -> dict[str, np.ndarray]:
-    """Returns what `messages.retrieve_request` takes for wishes by name.
+    """Returns the arguments of `messages.retrieve_request` for controls by name.
 
-    A whole number is a count, a float a share in 0..1 of the row's `num_candidates`: as a minimum it is rounded up, as
-    a maximum down, so that both are kept. Quotas are weights of any scale, and clusters they do not name have 0. A name
-    that two clusters bear is refused; a number tells them apart.
+    A whole number is a count, a float is a share in 0..1 of the row's `num_candidates`. A minimum is rounded up and a
+    maximum down, so that the list keeps both. Quotas are weights of any scale; clusters without a name in them have 0.
+    A name of two clusters is refused; their numbers are accepted.
 
     Args:
-        named: Of `per_history`.
-        names: The clusters in order of their numbers.
+        named: Result of `per_history`.
+        names: Names of the clusters, by number.
         num_candidates: One number, or [B].
 
     Returns:
         [B, K] arrays by argument.
 
     Raises:
-        ValueError: An unknown or ambiguous cluster, a value that is neither a count nor a share, or wishes that no
+        ValueError: An unknown or ambiguous cluster, a value that is neither a count nor a share, or controls that no
             list can meet.
     """
     rows = max(map(len, named.values()), default=0)
     lengths = tensor_of(bundle.row_of(bundle.NUM_CANDIDATES), num_candidates, [()] * rows)
     arrays = {}
-    for key, wishes in named.items():
-        arrays[key] = np.full([rows, len(names)], _UNSAID[key], bundle.row_of(INPUT_OF[key]).numpy_dtype)
-        for array, wish, length in zip(arrays[key], wishes, lengths.tolist(), strict=True):
-            for cluster, value in _placed(wish, names, key).items():
+    for key, controls in named.items():
+        arrays[key] = np.full([rows, len(names)], _NEUTRAL[key], bundle.row_of(INPUT_OF[key]).numpy_dtype)
+        for array, control, length in zip(arrays[key], controls, lengths.tolist(), strict=True):
+            for cluster, value in _by_number(control, names, key).items():
                 array[cluster] = _number(key, names[cluster], value, length)
-            if key == QUOTAS and wish and not array.any():
-                raise ValueError(f"Expected {QUOTAS} of which one is above 0, got {dict(wish)!r}. Leave them out.")
+            if key == QUOTAS and control and not array.any():
+                raise ValueError(f"Expected {QUOTAS} of which one is above 0, got {dict(control)!r}. Leave them out.")
     _check(arrays, lengths, names)
     return {INPUT_OF[key]: array for key, array in arrays.items()}
 
 
-def _placed(wish: Wish, names: list[str], key: str) -> dict[int, float]:
+def _by_number(control: Control, names: list[str], key: str) -> dict[int, float]:
     """Returns the values by number of the cluster."""
-    placed = {}
-    for cluster, value in wish.items():
+    values: dict[int, float] = {}
+    for cluster, value in control.items():
         number = _find(cluster, names)
-        if number in placed:
-            raise ValueError(f"Expected every cluster once in {key}, got {names[number]!r} twice: {dict(wish)!r}.")
-        placed[number] = value
-    return placed
+        if number in values:
+            raise ValueError(f"Expected every cluster once in {key}, got {names[number]!r} twice: {dict(control)!r}.")
+        values[number] = value
+    return values
 
 
 def _find(cluster: str | int, names: list[str]) -> int:
@@ -125,15 +127,15 @@ def _find(cluster: str | int, names: list[str]) -> int:
     raise ValueError(f"Expected the name or the number of a cluster, got {cluster!r}.{meant} Known: {known}.")
 
 
-def _number(key: str, name: str, value: Any, length: int) -> float:
-    """Returns a weight, or the count that `value` means for a list of `length`."""
+def _number(key: str, name: str, value: float, length: int) -> float:
+    """Returns a weight, or the count that `value` means in a list of `length`."""
     if isinstance(value, Real) and not isinstance(value, bool):
         if key == QUOTAS and 0 <= value < math.inf:
             return float(value)
         if key != QUOTAS and isinstance(value, Integral) and 0 <= value <= np.iinfo(np.int32).max:
             return int(value)
         if key != QUOTAS and not isinstance(value, Integral) and 0 <= value <= 1:
-            # By way of text: 0.07 of 100 is 7, in binary fractions it would be a little more, and rounded up 8.
+            # From the decimal digits: 0.07 of 100 is 7. The binary fraction is slightly larger and would round up to 8.
             exact = Fraction(str(value)) * length
             return math.ceil(exact) if key == MINIMUM else math.floor(exact)
     expected = "a weight from 0 up" if key == QUOTAS else "a count (a whole number) or a share of the list (0.0 to 1.0)"
@@ -141,7 +143,7 @@ def _number(key: str, name: str, value: Any, length: int) -> float:
 
 
 def _check(arrays: dict[str, np.ndarray], lengths: np.ndarray, names: list[str]) -> None:
-    """Raises for what no list can meet, and for what a request would say nothing by: a row of zeros."""
+    """Raises for controls that no list can meet, and for rows of zeros, which a request cannot express."""
     rounded = "a share is rounded up as a minimum, and down as a maximum"
     minimum, maximum = arrays.get(MINIMUM), arrays.get(MAXIMUM)
     if minimum is not None:

@@ -1,4 +1,4 @@
-"""How a client reaches its server: encryption, retries, and the gRPC channel arguments that follow from them."""
+"""Connection of a client to its server: encryption, retries, and the gRPC channel arguments for them."""
 
 import dataclasses
 import ipaddress
@@ -13,14 +13,14 @@ import grpc
 from tfdnc.contracts.errors import UserError
 
 _MOST_ATTEMPTS = 5
-"""gRPC counts no further."""
+"""Limit of gRPC."""
 
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _EXEMPT_VARIABLES = ("no_grpc_proxy", "no_proxy")
-"""Variables that gRPC looks at, in this order; it knows no capital letters."""
+"""Environment variables that gRPC reads, in this order; it ignores those in capital letters."""
 
 _RETRY_BUFFER_BYTES = 64 << 20
-"""gRPC silently sends a request once only if it is larger than this; its own default is 256 KB, some 100 users."""
+"""Size above which gRPC does not retry a request; its own default is 256 KB, about 100 users."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Tls:
     """Files (PEM) of an encrypted connection.
 
     Attributes:
-        root_certificates: Whom to trust; None for the roots that gRPC brings along.
-        client_key: With `client_certificate`, who we are, for servers that ask (`client_verify`).
+        root_certificates: Trusted root certificates; None for those of gRPC.
+        client_key: Key of the client with its `client_certificate`, for servers that verify clients (`client_verify`).
         client_certificate: See `client_key`.
     """
 
@@ -42,7 +42,7 @@ class Tls:
             raise UserError("Expected a client key and its certificate, got one of them. Give both, or neither.")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Returns what gRPC makes of the files.
+        """Returns the credentials for gRPC, read from the files.
 
         Raises:
             UserError: One of them cannot be read.
@@ -53,11 +53,11 @@ class Tls:
 
 @dataclasses.dataclass(frozen=True)
 class Retry:
-    """When the server is UNAVAILABLE, ask again; every other code is final.
+    """Retry policy for a server that is UNAVAILABLE; every other status code is final.
 
-    gRPC does it, within the deadline of the call: it waits `initial` seconds, `multiplier` times longer after every
-    attempt, `maximum` at most, each give or take 20 % so that clients do not come back in step. A server may ask
-    for another pause, or for none (`grpc-retry-pushback-ms`).
+    gRPC retries within the deadline of the call. It waits `initial` seconds, then `multiplier` times longer after every
+    attempt, at most `maximum`. It varies each pause by 20 %, so that clients do not retry at the same time. A server
+    may ask for another pause, or for none (`grpc-retry-pushback-ms`).
 
     Attributes:
         attempts: Attempts in all, 1 (no retry) to 5.
@@ -78,7 +78,7 @@ class Retry:
             raise ValueError(f"Expected pauses and multiplier above 0, got {self}.")
 
     def arguments(self) -> dict[str, Any]:
-        """Returns the channel arguments that ask gRPC for it."""
+        """Returns the channel arguments for this policy."""
         if self.attempts == 1:
             return {}
         policy = {
@@ -91,16 +91,16 @@ class Retry:
         return {
             "grpc.service_config": json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]}),
             "grpc.per_rpc_retry_buffer_size": _RETRY_BUFFER_BYTES,
-            # A lost connection is tried again after 1 s to 2 min by default; attempts in between would fail unsent.
+            # By default gRPC reconnects after 1 s to 2 min; attempts before that would fail without being sent.
             "grpc.initial_reconnect_backoff_ms": max(int(1000 * self.initial), 1),
             "grpc.max_reconnect_backoff_ms": max(int(1000 * self.maximum), 1),
         }
 
 
 def connect(transport: Any, target: str, tls: Tls | None, retry: Retry, options: dict[str, Any]) -> Any:
-    """Returns a channel of `transport` (`grpc` or `grpc.aio`) to `target`; `options` win over what it sets by itself.
+    """Returns a channel of `transport` (`grpc` or `grpc.aio`) to `target`; `options` win over the defaults.
 
-    This machine is reached directly, others as gRPC does: through the proxy that the environment names.
+    Connections to this machine use no proxy. For other machines gRPC uses the proxy of the environment.
 
     Raises:
         UserError: A file of `tls` cannot be read.
@@ -113,7 +113,7 @@ def connect(transport: Any, target: str, tls: Tls | None, retry: Retry, options:
 
 
 def proxy_variable(target: str) -> str | None:
-    """Returns the environment variable whose proxy gRPC asks for `target`; None if it asks the target itself."""
+    """Returns the environment variable with the proxy that gRPC uses for `target`; None for a direct connection."""
     if target.startswith("unix:") or _is_this_machine(target):
         return None
     exempt = next(filter(None, map(os.environ.get, _EXEMPT_VARIABLES)), "")
@@ -132,7 +132,7 @@ def _is_this_machine(target: str) -> bool:
 
 
 def _host(target: str) -> str:
-    """`127.0.0.1` of `127.0.0.1:8500`, `::1` of `[::1]:8500`, also behind the scheme of a resolver: `dns:///`."""
+    """Returns the host, such as `127.0.0.1` of `127.0.0.1:8500` or `::1` of `dns:///[::1]:8500`."""
     address = re.sub(r"^(dns:(//[^/]*/)?|ipv[46]:)", "", target)
     bracketed = re.match(r"\[(.*)\]", address)
     if bracketed:

@@ -1,25 +1,28 @@
-"""Words of a client about a request that was not answered: what was expected, what came, and what to do."""
+"""Messages of a client about a failed request: the expectation, the answer, and advice."""
 
 import grpc
 from tensorflow_serving.apis import model_pb2
 
 from tfdnc.contracts import bundle as contract
 
-_SIGNATURE_MISSING = 'Serving signature key "'  # TF Serving's words, as are those below
+# Parts of TF Serving's messages.
+_SIGNATURE_MISSING = 'Serving signature key "'
 _NO_LABEL = "Unrecognized servable version label"
-_BESIDE = "history_"  # begins the name of a declared input of events
 _EXTRA, _MISSING = "Sent extra: ", "Missing but required: "
+
+_EVENT_INPUT = "history_"
+"""Prefix of the names of declared inputs of events."""
 
 
 def explain(code: grpc.StatusCode, said: str, target: str, model: model_pb2.ModelSpec, seconds: float) -> str:
     """Returns the message of a `RetrievalError`.
 
     Args:
-        code: Of the answer.
-        said: The words of the server, or of gRPC.
-        target: The server.
-        model: What was asked for.
-        seconds: That the call was given.
+        code: Status code of the answer.
+        said: Message of the server, or of gRPC.
+        target: Address of the server.
+        model: Model that was asked for.
+        seconds: Time limit of the call.
     """
     if code is grpc.StatusCode.UNAVAILABLE:
         return (
@@ -40,7 +43,7 @@ def explain(code: grpc.StatusCode, said: str, target: str, model: model_pb2.Mode
 
 
 def means_other_inputs(said: str) -> bool:
-    """Returns whether a server refuses a request because the signature of its model has other inputs."""
+    """Returns True for a request that was refused because the signature of the model has other inputs."""
     return _EXTRA in said and _MISSING in said
 
 
@@ -53,7 +56,7 @@ def _asked(model: model_pb2.ModelSpec) -> str:
 
 
 def _advice(said: str, model: model_pb2.ModelSpec) -> str:
-    """Advice after the words of the server, if they say that it knows another kind of request."""
+    """Returns advice for a server that expected another kind of request, or ""."""
     if said.startswith(_NO_LABEL):
         return f". Give a label that the server's config file has for model {model.name!r}, or leave the label out."
     if said.startswith(_SIGNATURE_MISSING):
@@ -66,7 +69,7 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times are unknown."
     if contract.HISTORY_TIMES in extra:
         return " This model reads no times: leave out `times` and `request_time`."
-    if _BESIDE in missing + extra:
+    if _EVENT_INPUT in missing + extra:
         return " Give in `features` what the model of this bundle reads, [] for users of whom it is unknown, no more."
     if contract.JOINT_ALPHA in missing + extra:
         return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."

@@ -1,4 +1,4 @@
-"""Messages between a client and a tfdnc bundle: arguments into requests, responses into results."""
+"""Messages between a client and a tfdnc bundle: requests from arguments, and results from responses."""
 
 from serving.messages.answers import (
     Encoding,

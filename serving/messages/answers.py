@@ -1,4 +1,4 @@
-"""Responses of a tfdnc bundle, read into results by the rows of its signatures."""
+"""Responses of a tfdnc bundle, decoded into results by the declarations of its signatures."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ class Retrieval:
     Attributes:
         item_ids: [n] raw item ids.
         scores: float32 [n] merge keys, never increasing.
-        cluster_ids: int32 [n] the cluster each item came from.
+        cluster_ids: int32 [n] cluster of each item.
         quotas: int32 [K] results per cluster.
         intent: float32 [K] probability that the next item is in the cluster.
     """
@@ -30,7 +30,7 @@ class Retrieval:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoding:
-    """The users of one request, as the model encodes them.
+    """Encoded users of one request.
 
     Attributes:
         user_embeddings: float32 [B, V, D].
@@ -42,7 +42,7 @@ class Encoding:
 
 
 class ForeignModelError(ValueError):
-    """The answer lacks what every tfdnc bundle sends: another kind of model has the name."""
+    """An answer without an output that every tfdnc bundle has, so the model is of another kind."""
 
 
 def read_retrievals(response: predict_pb2.PredictResponse) -> list[Retrieval]:

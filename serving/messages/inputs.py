@@ -1,6 +1,6 @@
-"""Arguments of a client into the tensors of a signature: each as its row says, by the shape that it has."""
+"""Tensors of a signature from the arguments of a client, by the shape that a signature declares for each input."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ def tensor_of(row: Row, value: Any, histories: Histories) -> np.ndarray:
     """Returns `value` as the tensor of an input, or the input's neutral values if it is None.
 
     Args:
-        row: The input.
-        value: What a client was given for `row.says`.
-        histories: [B] histories of the request, which say how many rows there are and how many events each has.
+        row: Declaration of the input.
+        value: Value of the argument `row.says`.
+        histories: [B] histories of the request, for the number of rows and the number of events of each.
 
     Raises:
-        ValueError: It is of another kind or shape, or below `row.least`.
+        ValueError: The value is of another kind or shape, or below `row.least`.
     """
     if value is None:
         return row.blank({"B": len(histories)})
@@ -30,15 +30,14 @@ def tensor_of(row: Row, value: Any, histories: Histories) -> np.ndarray:
 def history_array(rows: Histories) -> np.ndarray:
     """Returns rows of text as one object array [B, L], padded with "".
 
-    Every row begins with "": a server that pads requests of different lengths into one batch repeats the first element
-    of a request, which must not be an item. So L is at least 1, also for an empty history, which is answered from
-    the prior.
+    Every row begins with "", so L is at least 1. A server that pads requests of different lengths into one batch
+    repeats the first element of a request, which must not be an item. A row of padding is a cold start.
     """
-    return _pad(rows, max(map(len, rows), default=0), "", np.dtype(object))
+    return _fill(np.full((len(rows), 1 + max(map(len, rows), default=0)), "", object), rows)
 
 
-def _pad(rows: Sequence[Sequence], width: int, neutral: str | float, dtype: np.dtype) -> np.ndarray:
-    array = np.full((len(rows), 1 + width), neutral, dtype)
+def _fill(array: np.ndarray, rows: Iterable[Sequence[Any] | np.ndarray]) -> np.ndarray:
+    """Writes each row of values into a row of `array` [B, L], after its first column, and returns the array."""
     for padded, values in zip(array, rows, strict=True):
         padded[1 : 1 + len(values)] = values
     return array
@@ -53,7 +52,7 @@ def _per_cluster(row: Row, value: Any, histories: Histories) -> np.ndarray:
 
 
 def _per_event(row: Row, value: Any, histories: Histories) -> np.ndarray:
-    """A value beside each item of the history, or none for all items of a user: [B, L], as wide as the histories."""
+    """Returns an array [B, L], as wide as the histories: a value for each item, or none for all items of a user."""
     text = row.dtype == "string"
     rows = arguments.text_rows(value, row.says) if text else arguments.number_rows(value, row.says)
     lengths = [len(history) for history in histories]
@@ -62,15 +61,20 @@ def _per_event(row: Row, value: Any, histories: Histories) -> np.ndarray:
             f"Expected {row.says} for each of {len(lengths)} histories, none or as many as it has items ({lengths}), "
             f"got {[len(given) for given in rows]}."
         )
-    if not text:
-        dtype = row.numpy_dtype.type
-        rows = [[row.neutral if _is_missing(value) else value for value in given] for given in rows]
-        rows = [arguments.per_row(given, len(given), dtype, row.says, row.least) if given else [] for given in rows]
-    return _pad(rows, max(lengths, default=0), row.neutral, row.numpy_dtype)
+    array = row.blank({"B": len(rows), "L": 1 + max(lengths, default=0)})
+    return _fill(array, rows if text else (_numbers(row, given) for given in rows))
+
+
+def _numbers(row: Row, given: list[Any]) -> np.ndarray:
+    """Returns the numbers [T] of a user with T values, with the neutral one in place of missing ones."""
+    if not given:
+        return np.zeros(0, row.numpy_dtype)
+    known = [row.neutral if _is_missing(value) else value for value in given]
+    return arguments.per_row(known, len(known), row.numpy_dtype.type, row.says, row.least)
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a value is None, or NaN, which table tools have in its place."""
+    """Returns True for None and for NaN, by which data frames mark a missing value."""
     return value is None or (isinstance(value, float) and value != value)
 
 
@@ -82,7 +86,7 @@ def _excluded(row: Row, value: Any, histories: Histories) -> np.ndarray:
 
 
 def _as_it_is(row: Row, value: Any, histories: Histories) -> np.ndarray:
-    """What a bundle has answered, and reads again."""
+    """Returns an output of a bundle, which the bundle reads again."""
     return np.asarray(value)
 
 

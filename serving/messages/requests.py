@@ -1,4 +1,4 @@
-"""Requests to a tfdnc bundle: the signature follows from the arguments, and every input of it from its row."""
+"""Requests to a tfdnc bundle: the arguments decide the signature, and its declaration gives the inputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,27 +38,27 @@ def retrieve_request(
 
     Args:
         histories: [B] histories.
-        num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle, and then
-            nothing else may be asked for: the signatures that take more take this too.
+        num_candidates: Results wanted, for all users or one number each; None leaves it to the bundle. Then no other
+            control is allowed, because the signatures with controls need this number.
         alpha: Exponent of the quota merge (>= 0), for all users or one number each; None, or a negative number, asks
             for the bundle's own merge.
-        times: [B] sequences, when each item of the history was, from 0 up in the unit of the log that the model
-            learned from; -1 for an unknown one, an empty sequence for a history of these. Models that read times want
-            it, others refuse it.
-        request_time: When the candidates are asked for, for all users or one number each; -1 for a user without times.
-        features: What `model.inputs` names, by name: [B] sequences, a number for each item of the history; None for an
-            unknown one, an empty sequence for a history of these.
+        times: [B] sequences, the time of each item of the history, from 0 up in the unit of the training log. -1 is an
+            unknown time, an empty sequence stands for a history of unknown times. Models that read times need them,
+            others refuse them.
+        request_time: Time of the request, for all users or one number each; -1 for a user without times.
+        features: Inputs of `model.inputs` by name: [B] sequences with a number for each item of the history. None is an
+            unknown number, an empty sequence stands for a history of unknown numbers.
         joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
-            probability, less spreads the list over more clusters. Negative where a user has another merge.
-        exclude: [B] sequences of item ids that must not come back; they say nothing about the user.
+            probability, less spreads the list over more clusters. Negative for a user with another merge.
+        exclude: [B] sequences of item ids that the list must not hold; the model does not read them.
         cluster_quotas: [K] for all users or [B, K] numbers from 0 up, by which the clusters share the list instead of
-            by `alpha`: counts that add up to `num_candidates` are met as long as the clusters have as many items. 0
-            gives a cluster only what no other can fill; a row of zeros leaves it to the merge.
+            by `alpha`. Counts that add up to `num_candidates` are met if the clusters have as many items. A cluster
+            with 0 gets only results that no other can fill; a row of zeros asks for the bundle's merge.
         cluster_min: [K] or [B, K] whole numbers, least results of each cluster, if it has as many.
         cluster_max: [K] or [B, K] whole numbers, most results of each cluster; negative for no bound.
 
     Raises:
-        ValueError: Arguments that say nothing a server could answer.
+        ValueError: Arguments that no server could answer.
     """
     rows = arguments.text_rows(histories, "histories")
     controls = {
@@ -87,7 +87,7 @@ def encode_request(
     request_time: WholeNumbers = UNKNOWN_TIME,
     features: EventFeatures | None = None,
 ) -> predict_pb2.PredictRequest:
-    """Returns the request for embeddings and intents of [B] histories; their inputs as for `retrieve_request`."""
+    """Returns the request for embeddings and intents of [B] histories; inputs as for `retrieve_request`."""
     rows = arguments.text_rows(histories, "histories")
     declared, known = _declared(times, request_time, features)
     return _request("encode", rows, known, declared)
@@ -100,7 +100,7 @@ def search_request(
     alpha: Numbers | None = None,
     joint_alpha: Numbers | None = None,
 ) -> predict_pb2.PredictRequest:
-    """Returns the request for candidates of [B] users who are encoded already; their histories only exclude.
+    """Returns the request for candidates of [B] encoded users; the histories only exclude items.
 
     Raises:
         ValueError: As for `retrieve_request`.
@@ -116,33 +116,35 @@ def search_request(
 
 
 def describe_request(rows: int = 1) -> predict_pb2.PredictRequest:
-    """Returns the request for the names of the clusters, which every row of the answer repeats."""
+    """Returns the request for the names of the clusters; every row of the answer repeats them."""
     return _request("describe", [[]] * rows, {})
 
 
 def known_arguments(features: Sequence[Feature], users: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the arguments of `retrieve_request` that say what is known of users.
+    """Returns the arguments of `retrieve_request` for the known inputs of users.
 
     Args:
         features: Inputs that the model reads beside the histories.
-        users: [B] of each the values by names of their tensors; what is not in it is unknown.
+        users: [B] values by names of their tensors; a missing name is unknown.
     """
-    known = {}
+    known: dict[str, Any] = {}
+    numbers: dict[str, list[Any]] = {}
     for feature, row in ((one, row) for one in features for row in one.request_rows):
-        unknown = [] if row.shape == bundle.PER_EVENT else row.neutral
+        unknown: Any = [] if row.shape == bundle.PER_EVENT else row.neutral
         values = [user.get(row.name, unknown) for user in users]
         if feature == TIME:
             known[row.says] = values
         else:
-            known.setdefault("features", {})[feature.name] = values
-    return known
+            numbers[feature.name] = values
+    return known | {"features": numbers} if numbers else known
 
 
 def _declared(
     times: NumberRows | None, request_time: WholeNumbers, features: EventFeatures | None
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Returns the inputs that are said beside the histories, and the values of their arguments."""
-    rows, known = [], {}
+    """Returns the inputs that are given beside the histories, and the values of their arguments."""
+    rows: list[Row] = []
+    known: dict[str, Any] = {}
     if times is not None:
         rows += TIME.request_rows
         known |= {"times": times, bundle.REQUEST_TIME: request_time}
@@ -163,9 +165,9 @@ def _request(
     """Returns a request of signature `name` with a tensor for each of its inputs.
 
     Args:
-        name: Of the signature.
+        name: Name of the signature.
         histories: [B] lists of text.
-        given: Values by argument; an input that is not in it gets its neutral values.
+        given: Values by argument; an input without one gets its neutral values.
         features: Inputs that the model reads beside the histories.
     """
     rows, given = bundle.inputs_of(name, features), {bundle.HISTORY: histories, **given}
@@ -181,7 +183,7 @@ def _request(
 
 
 def _check_widths(given: list[Row], inputs: Inputs) -> None:
-    """Raises for numbers of clusters that differ."""
+    """Raises for controls with different numbers of clusters."""
     widths = {row.name: inputs[row.says].shape[1] for row in given if row.shape == bundle.PER_CLUSTER}
     if len(set(widths.values())) > 1:
         raise ValueError(f"Expected as many clusters in {' and '.join(widths)}, got {list(widths.values())}.")
@@ -191,11 +193,11 @@ def _check_one_merge(inputs: Inputs) -> None:
     """Raises if a row asks for the joint merge and for another one."""
     if bundle.JOINT_ALPHA not in inputs:
         return
-    others = {}
+    others: dict[str, np.ndarray] = {}
     if bundle.ALPHA in inputs:
         others[bundle.ALPHA] = inputs[bundle.ALPHA] >= 0
     if bundle.CLUSTER_QUOTAS in inputs:
-        others[bundle.CLUSTER_QUOTAS] = (inputs[bundle.CLUSTER_QUOTAS] > 0).any(axis=1)
+        others[bundle.CLUSTER_QUOTAS] = np.any(inputs[bundle.CLUSTER_QUOTAS] > 0, axis=1)
     for name, asked in others.items():
         both = np.flatnonzero(asked & (inputs[bundle.JOINT_ALPHA] >= 0))
         if len(both):
@@ -206,7 +208,7 @@ def _check_one_merge(inputs: Inputs) -> None:
 
 
 def _check_times(inputs: Inputs, given: Mapping[str, Any]) -> None:
-    """Raises for times of another zero point, and for times of which no model can tell how long ago they were."""
+    """Raises for times below 0, and for times without the time of the request, from which no age follows."""
     if bundle.REQUEST_TIME not in inputs:
         return
     times, requested = inputs["times"], inputs[bundle.REQUEST_TIME]

@@ -108,10 +108,10 @@ class FakeBundle(tf.Module):
     def retrieve_controlled(
         self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max, joint_alpha
     ):
-        wishes = tf.cast(tf.shape(exclude)[1], tf.float32) + tf.reduce_sum(cluster_quotas, axis=1)
+        controls = tf.cast(tf.shape(exclude)[1], tf.float32) + tf.reduce_sum(cluster_quotas, axis=1)
         bounds = tf.reduce_sum(cluster_min, axis=1) + tf.reduce_sum(cluster_max, axis=1)
         asked = alpha + 100 * (joint_alpha + 1)
-        return self._retrieve(history, num_candidates, asked + wishes + tf.cast(bounds, tf.float32))
+        return self._retrieve(history, num_candidates, asked + controls + tf.cast(bounds, tf.float32))
 
     @tf.function(input_signature=inputs_of("search"))
     def search(self, user_embeddings, intent, history, num_candidates, alpha, joint_alpha):

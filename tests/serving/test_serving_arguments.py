@@ -1,4 +1,4 @@
-"""Histories, times and numbers of any library become the same request; what has no order or no text is refused."""
+"""Histories, times and numbers of any library become the same request; values without order or text are refused."""
 
 import numpy as np
 import polars as pl
@@ -91,7 +91,7 @@ def test_a_call_takes_them_too(ask, bundle_server, form):
         (pa.table({"a": [["1"]]}), r"\(Table\). Give the one column"),
     ],
 )
-def test_what_has_no_order_or_no_text_is_refused_with_what_came(histories, sentence):
+def test_values_without_order_or_text_are_refused_and_shown(histories, sentence):
     for request in (retrieve_request, encode_request):
         with pytest.raises(
             ValueError, match="Expected histories to be a sequence of item ids as text for each user, got"
@@ -111,7 +111,7 @@ def test_an_error_inside_a_generator_is_not_taken_for_a_wrong_argument():
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("controls", "sentence"),
     [
         ({"num_candidates": {5, 6}}, r"Expected num_candidates in numbers of int32, got \{5, 6\}"),
         ({"num_candidates": True}, "Expected num_candidates in numbers of int32, got True"),
@@ -127,6 +127,6 @@ def test_an_error_inside_a_generator_is_not_taken_for_a_wrong_argument():
         ),
     ],
 )
-def test_numbers_that_a_request_cannot_hold_are_refused(wishes, sentence):
+def test_numbers_that_a_request_cannot_hold_are_refused(controls, sentence):
     with pytest.raises(ValueError, match=sentence):
-        retrieve_request(ROWS, **wishes)
+        retrieve_request(ROWS, **controls)

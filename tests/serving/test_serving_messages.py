@@ -1,4 +1,4 @@
-"""What a request for candidates says: the signature by what is asked for, and tensors as the signature has them."""
+"""Requests for candidates: the signature follows from the arguments, and the tensors follow the signature."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def inputs_of(request):
 
 
 @pytest.mark.parametrize(
-    ("wishes", "signature"),
+    ("controls", "signature"),
     [
         ({}, "serving_default"),
         ({"num_candidates": 5}, "retrieve"),
@@ -30,13 +30,13 @@ def inputs_of(request):
         ({"num_candidates": 5, "alpha": [1, -1], "joint_alpha": [-1, 0.8]}, "retrieve_controlled"),
     ],
 )
-def test_the_signature_follows_from_what_is_asked_for(wishes, signature):
-    request = retrieve_request(HISTORIES, **wishes)
+def test_the_signature_follows_from_the_arguments(controls, signature):
+    request = retrieve_request(HISTORIES, **controls)
     assert request.model_spec.signature_name == signature
     assert set(request.inputs) == set(bundle.SIGNATURES[signature].input_names)
 
 
-def test_what_is_not_controlled_is_one_column_of_zeros():
+def test_a_control_that_is_not_given_is_one_column_of_zeros():
     inputs = inputs_of(retrieve_request(HISTORIES, 5, exclude=[["1", "7"], []]))
     np.testing.assert_array_equal(inputs[bundle.EXCLUDE], [[b"", b"1", b"7"], [b"", b"", b""]])
     for name, dtype in ((bundle.CLUSTER_QUOTAS, "f"), (bundle.CLUSTER_MIN, "i"), (bundle.CLUSTER_MAX, "i")):
@@ -82,7 +82,7 @@ def test_clusters_are_controlled_for_all_users_or_each():
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("controls", "sentence"),
     [
         ({"alpha": 1.0}, "Expected num_candidates together with"),
         ({"exclude": [[], []]}, "Expected num_candidates together with"),
@@ -125,14 +125,14 @@ def test_clusters_are_controlled_for_all_users_or_each():
         ({"features": {"dwell": [["1", "2"], [3]]}}, r"Expected features\['dwell'\] in numbers of float32"),
     ],
 )
-def test_what_no_server_could_answer_is_refused_before_it_is_sent(wishes, sentence):
+def test_arguments_that_no_server_could_answer_are_refused_before_sending(controls, sentence):
     with pytest.raises(ValueError, match=sentence):
-        retrieve_request(HISTORIES, **wishes)
+        retrieve_request(HISTORIES, **controls)
 
 
-@pytest.mark.parametrize("wishes", [{}, {"num_candidates": 5}, {"num_candidates": 5, "exclude": [["1"], []]}])
-def test_times_stand_beside_their_items_and_what_nobody_knows_is_minus_1(wishes):
-    request = retrieve_request(HISTORIES, **wishes, times=[[10**12, 10**12 + 5], []], request_time=[10**12 + 9, -1])
+@pytest.mark.parametrize("controls", [{}, {"num_candidates": 5}, {"num_candidates": 5, "exclude": [["1"], []]}])
+def test_times_stand_beside_their_items_and_unknown_times_are_minus_1(controls):
+    request = retrieve_request(HISTORIES, **controls, times=[[10**12, 10**12 + 5], []], request_time=[10**12 + 9, -1])
     inputs = inputs_of(request)
     rows = bundle.inputs_of(request.model_spec.signature_name, bundle.TIMES)
     assert set(inputs) == {row.name for row in rows}
@@ -142,10 +142,10 @@ def test_times_stand_beside_their_items_and_what_nobody_knows_is_minus_1(wishes)
     assert inputs[bundle.HISTORY_TIMES].dtype == inputs[bundle.REQUEST_TIME].dtype == np.int64
 
 
-@pytest.mark.parametrize("wishes", [{}, {"num_candidates": 5}, {"num_candidates": 5, "exclude": [["1"], []]}])
-def test_features_stand_beside_their_items_and_a_missing_one_is_unknown(wishes):
+@pytest.mark.parametrize("controls", [{}, {"num_candidates": 5}, {"num_candidates": 5, "exclude": [["1"], []]}])
+def test_features_stand_beside_their_items_and_a_missing_one_is_unknown(controls):
     features = {"dwell": [[0.5, None], [np.nan]], "price": [[], [7]]}
-    request = retrieve_request(HISTORIES, **wishes, times=[[], []], features=features)
+    request = retrieve_request(HISTORIES, **controls, times=[[], []], features=features)
     inputs, unknown = inputs_of(request), np.float32(UNKNOWN_NUMBER)
     np.testing.assert_array_equal(inputs["history_dwell"], np.float32([[unknown, 0.5, unknown], [unknown] * 3]))
     np.testing.assert_array_equal(inputs["history_price"], np.float32([[unknown] * 3, [unknown, 7, unknown]]))

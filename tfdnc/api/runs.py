@@ -23,7 +23,8 @@ from tfdnc.contracts.items import ItemTable, read_columns
 from tfdnc.contracts.plugins import import_plugins
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline import outputs, runner
-from tfdnc.pipeline.engine import Outcome, Station, read_manifest
+from tfdnc.pipeline.engine import Outcome, Station
+from tfdnc.pipeline.manifests import read_manifest
 from tfdnc.pipeline.working import show_work
 
 if TYPE_CHECKING:

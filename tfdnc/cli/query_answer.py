@@ -25,7 +25,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature, model_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.pipeline import stations
-from tfdnc.pipeline.engine import read_manifest
+from tfdnc.pipeline.manifests import read_manifest
 
 _SHOWN_HISTORY = 8
 _SHOWN_PER_CLUSTER = 5

@@ -100,19 +100,19 @@ def _columns(features: Sequence[Feature]) -> list[str]:
     return ["user_id", "items", "test", *(feature.column for feature in features)]
 
 
-def _read(row: dict, items: ItemTable, features: Sequence[Feature]) -> User:
+def _read(row: dict[str, Any], items: ItemTable, features: Sequence[Feature]) -> User:
     id_of = np.empty(len(items.item_ids) + 1, object)
     id_of[items.sequence_indices] = items.item_ids
     ids, test = id_of[np.array(row["items"])].tolist(), row["test"]
     length, held_out = (len(ids), None) if test < 0 else (test, ids[test])
-    known = {}
+    known: dict[str, Any] = {}
     for feature in features:
         known |= _known(feature, row[feature.column], length)
     return User(row["user_id"], ids[:length], known, held_out)
 
 
-def _known(feature: Feature, values: list, length: int) -> dict[str, Any]:
-    """What a client sends of an input, given its values in the whole sequence, of the first `length` events."""
+def _known(feature: Feature, values: list[Any], length: int) -> dict[str, Any]:
+    """Returns the request tensors of an input for the first `length` events, from the values of all events."""
     form = feature.form
     window = form.recorded(pa.array(values, form.arrow).to_numpy(), np.zeros(1, np.int64))
     if form.of_target:

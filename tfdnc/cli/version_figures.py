@@ -11,7 +11,7 @@ from serving.bundles.difference import Difference, Estimate, difference
 from tfdnc.cli import screen
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.operations.next_events import read_questions
-from tfdnc.pipeline.stations import resolve_log_format
+from tfdnc.pipeline.dependencies import resolve_log_format
 
 
 def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoffs: Sequence[int]) -> Difference:

@@ -1,32 +1,33 @@
-"""A whole benchmark of serving: opens the doors of a bundle, puts each under load, and makes figures of the samples."""
+"""A whole benchmark of serving: puts each interface of a bundle under load, and computes figures of the samples."""
 
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tfdnc.contracts import bundle
-from tfdnc.load_test.doors import batching_server, in_process, over_grpc, over_rest
 from tfdnc.load_test.figures import BATCHING, GRPC, IN_PROCESS, REST, figures, rates
+from tfdnc.load_test.interfaces import batching_server, in_process, over_grpc, over_rest
 from tfdnc.load_test.load import Load
 from tfdnc.load_test.measurements import RELOAD_CLIENTS, long_load, measure, reloads
 from tfdnc.load_test.server import ServerProcess
 from tfdnc.load_test.subjects import Subject
 
 BATCHING_PART, REST_PART, LOAD_PART, RELOADS_PART = PARTS = ("batching", "rest", "load", "reloads")
-"""Parts beside the two doors that are always measured; they need a server of our own."""
+"""Optional parts, measured on a server of the benchmark; in process and gRPC are always measured."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and for how long.
+    """Parts and durations of a benchmark.
 
     Attributes:
-        clients: numbers of clients that ask at once.
-        rounds: how often every door is measured under every number of clients.
-        round_seconds: of one such measurement.
-        seconds: of the long load.
-        reloads: how many new versions the server has to load under load.
-        without: the parts that are left out, some of `PARTS`.
+        clients: numbers of concurrent clients.
+        rounds: number of measurements of every interface under every number of clients.
+        round_seconds: duration of one such measurement.
+        seconds: duration of the long load.
+        reloads: number of new versions that the server loads under load.
+        without: parts of `PARTS` that are left out.
     """
 
     clients: Sequence[int]
@@ -37,35 +38,35 @@ class Plan:
     without: Sequence[str] = ()
 
 
-def benchmark(subject: Subject, plan: Plan) -> dict:
+def benchmark(subject: Subject, plan: Plan) -> dict[str, Any]:
     """Measures a bundle in this process and behind servers that are started for it.
 
     Returns:
-        `rates` and `figures` (see `tfdnc.load_test.figures`); `measured`, the samples that they are made from; `load`
+        `rates` and `figures` (see `tfdnc.load_test.figures`); `measured`, the samples behind them; `load`
         and `reloads` (see `tfdnc.load_test.measurements`), None for a part that is left out.
 
     Raises:
-        UserError: a server does not come up, or answers no request.
+        UserError: a server does not start, or answers no request.
     """
     parts, most = set(PARTS) - set(plan.without), max(plan.clients)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(ServerProcess(subject.version))
         callers = max(most, RELOAD_CLIENTS) if RELOADS_PART in parts else most
         asking = stack.enter_context(over_grpc(server.target, subject.requests, bundle.MODEL_NAME, callers))
-        doors: dict[str, Load] = {IN_PROCESS: stack.enter_context(in_process(subject)), GRPC: asking}
+        interfaces: dict[str, Load] = {IN_PROCESS: stack.enter_context(in_process(subject)), GRPC: asking}
         if BATCHING_PART in parts:
             target = stack.enter_context(batching_server(subject)).target
-            doors[BATCHING] = stack.enter_context(over_grpc(target, subject.requests, bundle.MODEL_NAME, most))
+            interfaces[BATCHING] = stack.enter_context(over_grpc(target, subject.requests, bundle.MODEL_NAME, most))
         if REST_PART in parts:
-            doors[REST] = stack.enter_context(over_rest(server, subject.requests, most))
-        measured = _by_turns(doors, plan)
+            interfaces[REST] = stack.enter_context(over_rest(server, subject.requests, most))
+        measured = _by_turns(interfaces, plan)
         load = long_load(server, asking, most, plan.seconds) if LOAD_PART in parts else None
         reloaded = reloads(server, asking, plan.reloads) if RELOADS_PART in parts else None
     return _results(measured, load, reloaded)
 
 
-def benchmark_of_server(subject: Subject, plan: Plan, target: str, model_name: str) -> dict:
-    """Measures a running server of the bundle beside the bundle in this process; results as those of `benchmark`."""
+def benchmark_of_server(subject: Subject, plan: Plan, target: str, model_name: str) -> dict[str, Any]:
+    """Measures a running server of the bundle, and the bundle in this process; results as those of `benchmark`."""
     with (
         in_process(subject) as here,
         over_grpc(target, subject.requests, model_name, max(plan.clients)) as there,
@@ -73,11 +74,13 @@ def benchmark_of_server(subject: Subject, plan: Plan, target: str, model_name: s
         return _results(_by_turns({IN_PROCESS: here, GRPC: there}, plan), None, None)
 
 
-def _by_turns(doors: dict[str, Load], plan: Plan) -> list[dict]:
-    return measure(doors, sorted(set(plan.clients)), plan.rounds, plan.round_seconds)
+def _by_turns(interfaces: dict[str, Load], plan: Plan) -> list[dict[str, Any]]:
+    return measure(interfaces, sorted(set(plan.clients)), plan.rounds, plan.round_seconds)
 
 
-def _results(measured: list[dict], load: dict | None, reloaded: dict | None) -> dict:
+def _results(
+    measured: list[dict[str, Any]], load: dict[str, Any] | None, reloaded: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "rates": rates(measured),
         "figures": figures(measured, load, reloaded),

@@ -1,4 +1,4 @@
-"""A bundle of any size without a log or a training: random weights answer as fast as trained ones, only not as well."""
+"""A synthetic bundle of any size, with random weights, which have the speed of trained ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
 from tfdnc.model.tower import Tower
 
-_TASTES_PER_CLUSTER = 50
+_CENTRES_PER_CLUSTER = 50
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a synthetic bundle is like: N, K, D, L, and the longest list it answers with."""
+    """Size of a synthetic bundle: N, K, D, L, the longest list, index and encoder."""
 
     items: int = 100_000
     clusters: int = 15
@@ -30,7 +30,7 @@ class Size:
 def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
     """Exports a bundle with random weights, and returns the folder of its only version.
 
-    Item vectors are tastes with variations: in pure noise no index finds neighbours as fast as among trained vectors.
+    Item vectors are centres with noise. An index searches trained vectors, which have groups, faster than pure noise.
     """
     rng = np.random.default_rng(seed)
     items = make_items(size)
@@ -45,9 +45,9 @@ def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
         ),
     )
     tower = Tower.make(config.model, config.train, items.offsets, seed=seed)
-    tastes = rng.normal(size=[_TASTES_PER_CLUSTER * size.clusters, size.dim])
-    taste_of_item = items.clusters * _TASTES_PER_CLUSTER + rng.integers(0, _TASTES_PER_CLUSTER, size.items)
-    tower.item_embeddings.assign((tastes[taste_of_item] + rng.normal(0, 0.5, [size.items, size.dim])) / 8)
+    centres = rng.normal(size=[_CENTRES_PER_CLUSTER * size.clusters, size.dim])
+    centre_of_item = items.clusters * _CENTRES_PER_CLUSTER + rng.integers(0, _CENTRES_PER_CLUSTER, size.items)
+    tower.item_embeddings.assign((centres[centre_of_item] + rng.normal(0, 0.5, [size.items, size.dim])) / 8)
     vectors, _ = tower.user_vectors(tf.constant([[1]]))  # builds the layers
     cold_start = rng.normal(size=vectors.shape[1:]).astype(np.float32)
     export_bundle(tower, items, cold_start, config, {"synthetic": vars(size)}, output)
@@ -55,7 +55,7 @@ def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
 
 
 def make_items(size: Size) -> ItemTable:
-    """Items 0..N-1, called by their numbers, in clusters of equal size."""
+    """Returns items with the ids 0..N-1, in clusters of equal size."""
     offsets = _offsets(size)
     ids = [str(row) for row in range(size.items)]
     return ItemTable(
@@ -70,7 +70,7 @@ def make_items(size: Size) -> ItemTable:
 
 
 def make_histories(size: Size, users: int, seed: int = 1) -> list[list[str]]:
-    """Full-length histories of distinct items, most of every user's in a few clusters, as raw item ids."""
+    """Returns full-length histories of distinct raw item ids, each from at most three clusters."""
     rng = np.random.default_rng(seed)
     edges = _offsets(size)
     histories = []

@@ -1,12 +1,13 @@
-"""The process that is one client of a server under load: a closed loop over gRPC or REST, whenever it is told to.
+"""A process that is one client of a server under load: it runs closed loops over gRPC or REST on order.
 
-It talks in lines of JSON. In: first a job `{"target", "path", "requests"}`, the requests as base64; then orders
-`{"start", "from", "end"}` in seconds of the monotonic clock, which all processes share. A path that begins with
-`/v1/` is asked over HTTP, any other is the name of a gRPC method. Out: an empty sample once connected, then a sample
-per order. An order ends at its `end`, or when the next line comes in; the end of the input ends the process.
+It reads and writes lines of JSON. The first input line is a job `{"target", "path", "requests"}`, with the requests in
+base64. The next lines are orders `{"start", "from", "end"}` in seconds of the monotonic clock, which all processes
+share. A path that begins with `/v1/` is a path of HTTP, any other is the name of a gRPC method. The output is an empty
+sample after the connection, then a sample per order. An order ends at its `end`, or with the next input line. The end
+of the input ends the process.
 
-It sends and receives bytes: what a client library makes of them is no part of a server's figures, and the less a
-client computes, the more of the machine is left to what is measured.
+It sends and receives bytes, because the figures of a server exclude the work of a client library. A client that
+computes little also leaves more of the machine to the server.
 """
 
 import base64
@@ -19,34 +20,44 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import grpc
 
 TIMEOUT = 30
-"""Seconds after which a request counts as failed."""
+"""Time limit of a request in seconds."""
 
 _AFTER_FAILURE = 0.01
-"""Seconds of pause after a failed request: a server that refuses at once is not to be flooded."""
+"""Seconds of pause after a failed request, so that a server which refuses at once is not flooded."""
 
-Ask = Callable[[object], str]
-"""Sends one request and returns what went wrong with it, or ""."""
+Request = TypeVar("Request")
+
+Ask = Callable[[Request], str]
+"""Sends one request and returns its error, or ""."""
 
 
-def closed_loop(ask: Ask, requests: Sequence, order: dict, stopped: Callable[[], bool] = lambda: False) -> dict:
-    """Sends one request after the other, each when the one before is answered.
+def closed_loop(
+    ask: Ask[Request],
+    requests: Sequence[Request],
+    order: dict[str, float],
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Sends one request after the other, each after the answer to the one before.
 
     Args:
         ask: sends a request.
-        requests: sent in turn, again and again.
-        order: `start`, before which nothing is sent; `from`, before which answers are not counted; `end`.
-        stopped: asked before every request; True ends the loop before `end`.
+        requests: sent in turn, repeatedly.
+        order: times: requests are sent from `start` to `end`, and answers count from `from` on.
+        stopped: called before every request; True ends the loop before `end`.
 
     Returns:
-        `latencies`, in seconds, of the requests answered between `from` and `end`, `requests` answered at any time,
-        and `errors`, how often each one was seen at any time.
+        `latencies`, in seconds, of the requests answered between `from` and `end`; `requests`, the number of all
+        requests; and `errors`, the number of each error over all requests.
     """
     time.sleep(max(0.0, order["start"] - time.monotonic()))
-    latencies, errors, count = [], Counter(), 0
+    latencies: list[float] = []
+    errors: Counter[str] = Counter()
+    count = 0
     for request in itertools.cycle(requests):
         sent = time.monotonic()
         if sent >= order["end"] or stopped():
@@ -62,8 +73,8 @@ def closed_loop(ask: Ask, requests: Sequence, order: dict, stopped: Callable[[],
     return {"latencies": latencies, "requests": count, "errors": errors}
 
 
-def over_grpc(target: str, path: str) -> Ask:
-    """A client of one gRPC method, with a connection of its own."""
+def over_grpc(target: str, path: str) -> Ask[bytes]:
+    """Returns a client of one gRPC method, with a connection of its own."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     method = grpc.insecure_channel(target, options=options).unary_unary(path)
 
@@ -77,8 +88,8 @@ def over_grpc(target: str, path: str) -> Ask:
     return ask
 
 
-def over_http(target: str, path: str) -> Ask:
-    """A client of one REST path, on a connection that is kept open."""
+def over_http(target: str, path: str) -> Ask[bytes]:
+    """Returns a client of one REST path, with a connection that stays open."""
     connection = http.client.HTTPConnection(target, timeout=TIMEOUT)
 
     def ask(request: bytes) -> str:
@@ -95,7 +106,7 @@ def over_http(target: str, path: str) -> Ask:
 
 
 def main() -> None:
-    """Connects, sends every request once to warm up, and then follows orders."""
+    """Connects, sends every request once as a warm-up, and then carries out orders."""
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=[lines], daemon=True).start()
     job = json.loads(lines.get())

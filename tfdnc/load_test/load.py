@@ -1,4 +1,4 @@
-"""Load: the same requests by a number of clients at once, as processes against a server or as threads in this one."""
+"""Load by concurrent clients: processes that ask a server, or threads in this process."""
 
 import base64
 import json
@@ -9,46 +9,46 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Generic, Protocol
 
 from tfdnc.contracts.errors import UserError
-from tfdnc.load_test.client import Ask, closed_loop
+from tfdnc.load_test.client import Ask, Request, closed_loop
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 RAMP = 0.3
-"""Seconds of load before anything counts: caches are warm and all clients are in their loops."""
+"""Seconds of load before samples count, until caches are warm and all clients run."""
 
 _BEFORE_START = 0.05
-"""Seconds from an order to its start, so that every client has heard it."""
+"""Seconds from an order to its start, so that every client has received it."""
 
 
 class Load(Protocol):
-    """Something that can be put under load."""
+    """An interface that can be put under load."""
 
-    def measure(self, clients: int, seconds: float) -> dict:
-        """Puts it under load by so many clients.
+    def measure(self, clients: int, seconds: float) -> dict[str, Any]:
+        """Measures it under load by some clients for some seconds.
 
         Returns:
-            As `client.closed_loop`, of all clients together, and the `seconds`.
+            The result of `client.closed_loop` for all clients together, and the `seconds`.
 
         Raises:
             UserError: no request was answered.
         """
 
 
-class Threads:
-    """Load on something in this process.
+class Threads(Generic[Request]):
+    """Load on a function in this process.
 
     Args:
         ask: answers one request; called from many threads.
-        requests: what to ask.
+        requests: requests in turn.
     """
 
-    def __init__(self, ask: Ask, requests: Sequence):
+    def __init__(self, ask: Ask[Request], requests: Sequence[Request]) -> None:
         self._ask, self._requests = ask, requests
 
-    def measure(self, clients: int, seconds: float) -> dict:
+    def measure(self, clients: int, seconds: float) -> dict[str, Any]:
         """See `Load`."""
         order = _order(seconds)
         with ThreadPoolExecutor(clients) as pool:
@@ -59,21 +59,21 @@ class Threads:
 
 
 class Processes:
-    """Load on a server by clients in processes of their own: threads of one Python process wait for each other.
+    """Load on a server by clients in processes of their own, because threads of one Python process slow each other.
 
-    A context manager: the processes end with it.
+    It is a context manager, and the processes end with it.
 
     Args:
         target: `host:port` of the server.
         requests: serialised requests, or bodies.
-        clients: the most clients that will be wanted.
+        clients: most clients of a measurement.
         path: gRPC method, or path of the REST API.
 
     Raises:
-        UserError: the server answers no request, with what it said.
+        UserError: the server answers no request; the text has its message.
     """
 
-    def __init__(self, target: str, requests: Sequence[bytes], clients: int, path: str = PREDICT):
+    def __init__(self, target: str, requests: Sequence[bytes], clients: int, path: str = PREDICT) -> None:
         command = [sys.executable, "-m", "tfdnc.load_test.client"]
         pipe = subprocess.PIPE
         self._processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(clients)]
@@ -90,13 +90,13 @@ class Processes:
     def __enter__(self) -> "Processes":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.kill()  # it holds nothing worth saving
+            process.kill()  # it has no data to save
         for process in self._processes:
             process.communicate()
 
-    def measure(self, clients: int, seconds: float) -> dict:
+    def measure(self, clients: int, seconds: float) -> dict[str, Any]:
         """See `Load`."""
         self._start(clients, seconds)
         return self._finish(clients, seconds)
@@ -106,8 +106,8 @@ class Processes:
         self._start(clients, math.inf)
         self._begun = clients, time.monotonic()
 
-    def end(self) -> dict:
-        """Ends what `begin` began, and returns its sample."""
+    def end(self) -> dict[str, Any]:
+        """Ends the load of `begin`, and returns its sample."""
         clients, since = self._begun
         for process in self._processes[:clients]:
             _tell(process, {})
@@ -118,33 +118,34 @@ class Processes:
         for process in self._processes[:clients]:
             _tell(process, order)
 
-    def _finish(self, clients: int, seconds: float) -> dict:
+    def _finish(self, clients: int, seconds: float) -> dict[str, Any]:
         return _together([_hear(process) for process in self._processes[:clients]], seconds)
 
 
-def _order(seconds: float) -> dict:
+def _order(seconds: float) -> dict[str, float]:
     start = time.monotonic() + _BEFORE_START
     return {"start": start, "from": start + RAMP, "end": start + RAMP + seconds}
 
 
-def _turned(requests: Sequence, client: int) -> list:
-    """Every client begins elsewhere: equal requests at equal times would flatter a cache."""
+def _turned(requests: Sequence[Request], client: int) -> list[Request]:
+    """Returns the requests from another first one for every client; equal requests at a time would favour caches."""
     first = client * 7 % len(requests)
     return [*requests[first:], *requests[:first]]
 
 
-def _tell(process: subprocess.Popen, order: dict) -> None:
+def _tell(process: subprocess.Popen[str], order: dict[str, Any]) -> None:
     print(json.dumps(order), file=process.stdin, flush=True)
 
 
-def _hear(process: subprocess.Popen) -> dict:
+def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout  # it is a pipe
     line = process.stdout.readline()
     if not line:
         raise UserError(f"Expected a sample from a client, but its process ended with status {process.wait()}.")
     return json.loads(line)
 
 
-def _together(samples: Sequence[dict], seconds: float) -> dict:
+def _together(samples: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
     together = {
         "seconds": seconds,
         "latencies": [latency for sample in samples for latency in sample["latencies"]],
@@ -157,6 +158,6 @@ def _together(samples: Sequence[dict], seconds: float) -> dict:
     return together
 
 
-def count_errors(samples: Sequence[dict]) -> dict[str, int]:
-    """How often each error was seen in any of the samples."""
+def count_errors(samples: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Returns the number of each error over all samples."""
     return dict(sum((Counter(sample["errors"]) for sample in samples), Counter()))

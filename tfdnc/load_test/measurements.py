@@ -1,8 +1,9 @@
-"""What a benchmark of serving does: every door under every load by turns, then a long load, then reloads under load."""
+"""Measurements of a benchmark of serving: every interface under every load, a long load, and reloads under load."""
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfdnc.load_test.figures import milliseconds
 from tfdnc.load_test.load import Load, Processes, count_errors
@@ -11,45 +12,49 @@ from tfdnc.load_test.server import ServerProcess
 _log = logging.getLogger(__name__)
 
 PARTS = 10
-"""Of the long load, but none shorter than a second: enough to see growth, and each long enough for a p99."""
+"""Most parts of the long load, each of a second or more: enough to show growth, and long enough for a p99."""
 
 RELOAD_CLIENTS = 4
 
 _WARM_UP_SECONDS = 1.0
 
 
-def measure(doors: Mapping[str, Load], counts: Sequence[int], rounds: int, seconds: float) -> list[dict]:
-    """Puts every door under load by every number of clients, `rounds` times.
+def measure(interfaces: Mapping[str, Load], counts: Sequence[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Measures every interface under load by every number of clients, `rounds` times.
 
-    In a round all doors come after each other under the same number of clients, so that noise that comes and goes
-    hits all of them, and every other round turns their order.
+    In a round the interfaces follow each other under the same number of clients, so that temporary noise affects all of
+    them. Every second round has the reverse order.
 
     Args:
-        doors: name -> what is measured.
+        interfaces: name -> interface.
         counts: numbers of clients.
-        rounds: how often everything is measured.
-        seconds: of one measurement.
+        rounds: number of measurements of each pair.
+        seconds: duration of one measurement.
 
     Returns:
-        `door`, `clients` and `rounds`, the samples (see `load.Load`), for every door and number of clients.
+        `interface`, `clients` and `rounds`, the samples (see `load.Load`), for every interface and number of clients.
     """
-    samples = {(door, clients): [] for door in doors for clients in counts}
+    samples: dict[tuple[str, int], list[dict[str, Any]]] = {
+        (interface, clients): [] for interface in interfaces for clients in counts
+    }
     for number in range(rounds):
         for clients in counts:
-            for door in list(doors)[:: -1 if number % 2 else 1]:
-                _log.info("round %d of %d, %s, %d clients", number + 1, rounds, door, clients)
-                samples[door, clients].append(doors[door].measure(clients, seconds))
-    return [{"door": door, "clients": clients, "rounds": done} for (door, clients), done in samples.items()]
+            for interface in list(interfaces)[:: -1 if number % 2 else 1]:
+                _log.info("round %d of %d, %s, %d clients", number + 1, rounds, interface, clients)
+                samples[interface, clients].append(interfaces[interface].measure(clients, seconds))
+    return [
+        {"interface": interface, "clients": clients, "rounds": done} for (interface, clients), done in samples.items()
+    ]
 
 
-def long_load(server: ServerProcess, load: Load, clients: int, seconds: float) -> dict:
-    """Keeps a server under load, and looks after it in `PARTS` parts.
+def long_load(server: ServerProcess, load: Load, clients: int, seconds: float) -> dict[str, Any]:
+    """Keeps a server under load, in at most `PARTS` parts.
 
     Returns:
         `clients`, `seconds`, `requests`, `errors`, `p50` of every part in milliseconds, and `memory` in MB, before
         and after every part.
     """
-    load.measure(clients, _WARM_UP_SECONDS)  # what a server grows by under its first requests is no leak
+    load.measure(clients, _WARM_UP_SECONDS)  # memory that grows with the first requests is no leak
     memory, samples = [server.memory()], []
     parts = max(1, min(PARTS, int(seconds)))
     for number in range(parts):
@@ -65,8 +70,8 @@ def long_load(server: ServerProcess, load: Load, clients: int, seconds: float) -
     }
 
 
-def reloads(server: ServerProcess, load: Processes, times: int) -> dict:
-    """Publishes the version again and again while `RELOAD_CLIENTS` clients ask for the latest one.
+def reloads(server: ServerProcess, load: Processes, times: int) -> dict[str, Any]:
+    """Publishes the version repeatedly while `RELOAD_CLIENTS` clients ask for the latest one.
 
     Returns:
         `reloads`, `clients`, `requests`, `errors`, `seconds` of each reload, `p99` and `slowest` in milliseconds, and
@@ -93,5 +98,5 @@ def reloads(server: ServerProcess, load: Processes, times: int) -> dict:
     }
 
 
-def _counted(samples: Sequence[dict]) -> dict:
+def _counted(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"requests": sum(sample["requests"] for sample in samples), "errors": count_errors(samples)}

@@ -1,8 +1,9 @@
-"""Writes a benchmark of serving to files: Markdown to read, JSON with every latency, a picture of latency by load."""
+"""Files of a benchmark of serving: a page of Markdown, JSON with every latency, a plot of latency by load."""
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tfdnc.load_test.figures import PERCENTILES
 
@@ -18,21 +19,21 @@ NOTES = (
 )
 
 
-def rate_cells(row: dict) -> tuple[str, ...]:
-    """One row of `figures.rates` under `RATE_HEADERS`."""
+def rate_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the cells of a row of `figures.rates` under `RATE_HEADERS`."""
     latencies = (f"{row[f'p{percent}']:.2f}" for percent in PERCENTILES)
-    return (row["door"], str(row["clients"]), f"{row['throughput']:,.0f}", *latencies, f"{row['errors']:,}")
+    return (row["interface"], str(row["clients"]), f"{row['throughput']:,.0f}", *latencies, f"{row['errors']:,}")
 
 
-def figure_cells(row: dict) -> tuple[str, ...]:
-    """One row of `figures.figures` under `FIGURE_HEADERS`."""
+def figure_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the cells of a row of `figures.figures` under `FIGURE_HEADERS`."""
     over_rounds = "" if row["lowest"] == row["highest"] else f"{row['lowest']:.3g} to {row['highest']:.3g}"
     reached = {True: "yes", False: "NO", None: ""}[row["reached"]]
     return (row["figure"], f"{row['value']:.3g}", over_rounds, row["wanted"], reached)
 
 
-def describe(load: dict | None, reloads: dict | None) -> Iterator[str]:
-    """Says in words what the long load and the reloads were like."""
+def describe(load: dict[str, Any] | None, reloads: dict[str, Any] | None) -> Iterator[str]:
+    """Yields sentences about the long load and the reloads."""
     if load:
         first, last, memory = load["p50"][0], load["p50"][-1], load["memory"]
         yield (
@@ -50,14 +51,14 @@ def describe(load: dict | None, reloads: dict | None) -> Iterator[str]:
         yield f"{count:,} times: {error}"
 
 
-def write_pages(folder: Path, machine: dict[str, str], results: dict, notes: Sequence[str]) -> None:
+def write_pages(folder: Path, machine: dict[str, str], results: dict[str, Any], notes: Sequence[str]) -> None:
     """Writes serving.md, .json and .png into `folder`.
 
     Args:
         folder: made if it does not exist.
-        machine: of `pages.describe_machine`.
-        results: `bundle`, what was served in words; `rates` and `figures`, of `figures`; and all that they
-            were made from, for the JSON file.
+        machine: result of `pages.describe_machine`.
+        results: `bundle`, a description; `rates` and `figures` of `tfdnc.load_test.figures`; and the data behind them,
+            for the JSON file.
         notes: sentences below the tables.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def write_pages(folder: Path, machine: dict[str, str], results: dict, notes: Seq
     plot_latency(results["rates"], folder / PLOT)
 
 
-def _markdown(machine: dict[str, str], results: dict, notes: Sequence[str]) -> str:
+def _markdown(machine: dict[str, str], results: dict[str, Any], notes: Sequence[str]) -> str:
     lines = ["# Serving", "", f"    {machine['command']}", ""]
     lines += [f"{machine['date']}; {machine['machine']}; {machine['versions']}. {results['bundle']}", ""]
     lines += [*_table(FIGURE_HEADERS, map(figure_cells, results["figures"])), ""]
@@ -79,18 +80,18 @@ def _table(headers: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[st
         yield f"| {' | '.join(row)} |"
 
 
-def plot_latency(rates: Sequence[dict], file: Path) -> None:
-    """Draws median (solid) and p99 (dashed) against the requests that were answered, a line per door."""
+def plot_latency(rates: Sequence[dict[str, Any]], file: Path) -> None:
+    """Plots median (solid) and p99 (dashed) against requests per second, a line per interface."""
     import matplotlib
 
     matplotlib.use("Agg")  # no display on a server
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    for color, door in enumerate(dict.fromkeys(row["door"] for row in rates)):
-        rows = [row for row in rates if row["door"] == door]
+    for color, interface in enumerate(dict.fromkeys(row["interface"] for row in rates)):
+        rows = [row for row in rates if row["interface"] == interface]
         load = [row["throughput"] for row in rows]
-        axis.plot(load, [row["p50"] for row in rows], f"C{color}o-", markersize=4, label=door)
+        axis.plot(load, [row["p50"] for row in rows], f"C{color}o-", markersize=4, label=interface)
         axis.plot(load, [row["p99"] for row in rows], f"C{color}o--", markersize=3, linewidth=0.8)
         for row in rows:
             axis.annotate(

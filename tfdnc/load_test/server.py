@@ -1,4 +1,4 @@
-"""An embedded server in a process of its own over a private model base path, for as long as a benchmark needs it."""
+"""An embedded server for a benchmark, in a process of its own, with a temporary model base path."""
 
 import shutil
 import socket
@@ -15,7 +15,7 @@ from tfdnc.contracts.bundle import MODEL_NAME
 from tfdnc.contracts.errors import UserError
 
 START_SECONDS = 300.0
-"""How long a server may take until it answers, or until it serves a new version."""
+"""Time limit for the start of a server, and for a new version."""
 
 _POLL_SECONDS = 0.02
 
@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.02
 class ServerProcess:
     """A server of one version, and of the versions that are published to it later.
 
-    A context manager: the process ends with it, and its base path is removed.
+    It is a context manager, which ends the process and removes the base path.
 
     Args:
         version: folder of the version; the base path holds links to it.
@@ -34,10 +34,10 @@ class ServerProcess:
         rest_target: `host:port` of REST.
 
     Raises:
-        UserError: it does not come up, with its last words.
+        UserError: it does not start; the text has the end of its log.
     """
 
-    def __init__(self, version: Path, flags: Sequence[str] = ()):
+    def __init__(self, version: Path, flags: Sequence[str] = ()) -> None:
         self._source = version.resolve()
         self._base_path = Path(tempfile.mkdtemp())
         self.version = 0
@@ -57,7 +57,7 @@ class ServerProcess:
     def __enter__(self) -> "ServerProcess":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if hasattr(self, "_process"):
             self._process.kill()
             self._process.wait()
@@ -65,11 +65,10 @@ class ServerProcess:
         shutil.rmtree(self._base_path)
 
     def publish(self) -> None:
-        """Adds the same version under the next number, waits until the server answers with it and has unloaded the
-        old one, and removes that.
+        """Replaces the version by the same one under the next number, and waits until the server has done so.
 
         Raises:
-            UserError: the server does not serve it.
+            UserError: the server does not serve the new version.
         """
         old = self.version
         self._add_version()
@@ -77,7 +76,7 @@ class ServerProcess:
         (self._base_path / str(old)).unlink()
 
     def memory(self) -> float:
-        """Resident memory of the process, in MB (as Linux counts it)."""
+        """Returns the resident memory of the process in MB, from Linux's `/proc`."""
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
@@ -88,7 +87,7 @@ class ServerProcess:
         (self._base_path / str(self.version)).symlink_to(self._source)
 
     def _wait_until_served(self) -> None:
-        """Waits until the latest version is available and no other one is."""
+        """Waits until the latest version is available, and all others have ended."""
         from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc  # imports TensorFlow
 
         request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": MODEL_NAME})
@@ -119,7 +118,7 @@ class ServerProcess:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; port 0 does not mean "any" to every server."""
+    """Returns unused ports, because not every server chooses one for port 0."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

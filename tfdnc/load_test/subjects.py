@@ -1,4 +1,4 @@
-"""What a benchmark of serving measures: a version of a bundle, and the requests that its clients send."""
+"""Subjects of a benchmark of serving: a version of a bundle, and the requests of its clients."""
 
 import contextlib
 import tempfile
@@ -20,7 +20,7 @@ _SIGNATURE = "retrieve"
 
 
 class Subject(NamedTuple):
-    """A version of a bundle, a sentence about it, and requests of one user each."""
+    """A version of a bundle, a description, and requests of one user each."""
 
     version: Path
     description: str
@@ -31,7 +31,7 @@ def recorded(base_path: Path) -> Subject:
     """Returns the latest version under a base path, with its recorded requests of one user each.
 
     Raises:
-        UserError: no bundle is there, or it has no such request.
+        UserError: no bundle exists there, or it has no such request.
     """
     version = find_version(base_path)
     requests = [log.request for log in read_recorded(version) if _is_one_users(log.request)]
@@ -42,7 +42,7 @@ def recorded(base_path: Path) -> Subject:
 
 @contextlib.contextmanager
 def synthetic(size: Size) -> Iterator[Subject]:
-    """Exports a bundle with random weights, for as long as the context lasts, and makes requests for it."""
+    """Yields a temporary bundle with random weights, and requests for it."""
     requests = [messages.retrieve_request([history], size.max_candidates) for history in make_histories(size, _USERS)]
     description = (
         f"A synthetic bundle with random weights: {size.encoder}, {size.items:,} items, {size.clusters} clusters, "

@@ -12,7 +12,7 @@ from typing import Any
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.station_names import StationName
-from tfdnc.pipeline.engine import MANIFEST, read_manifest
+from tfdnc.pipeline.manifests import MANIFEST, read_manifest
 
 STATIONS = tuple(name for name in StationName if name not in (StationName.JUDGE, StationName.EXPORT))
 _SEED = re.compile(r"^(?P<name>.+)-seed\d+$")

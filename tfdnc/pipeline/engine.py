@@ -1,12 +1,9 @@
-"""Runs one station of the road: skips it when nothing it depends on changed, and never leaves a half-written folder.
+"""The engine of the pipeline: runs one station, skips it if its inputs are unchanged, and leaves no partial folder.
 
-A station reads the folders of the stations before it and writes its own, with a `manifest.json` that says what it was
-made of. The manifest's fingerprint covers the station's settings, its input files and the fingerprints of the stations
-it needs, so a change anywhere upstream reaches every station it concerns, and no other. It also lists the files of the
-station with their sizes: a station with a missing or truncated file did not finish, and runs again.
-
-What another run of the same folder has already made is adopted: its files are hard-linked. That is safe because a
-finished folder is only ever replaced as a whole, never written into, and deleting one name of a file leaves the others.
+A station reads the folders of the stations before it and writes its own folder, with a `manifest.json`. Its fingerprint
+covers the station's settings, its input files and the fingerprints of the stations it needs. So a change of an input
+makes every station out of date that depends on it, and no other. The manifest also lists the files with their sizes: a
+station with a missing or truncated file runs again. A result of another run is adopted, see `adoption`.
 """
 
 import contextlib
@@ -19,26 +16,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.plugins import import_plugins, source_digests
 from tfdnc.contracts.registry import Choice
 from tfdnc.contracts.version import __version__
+from tfdnc.pipeline.adoption import adopt, adopted_folder
 from tfdnc.pipeline.fingerprint import RemoteFile, digest, digests_of
+from tfdnc.pipeline.manifests import MANIFEST, file_sizes, old_folder, read_manifest, replace_folder
 
-MANIFEST = "manifest.json"
 _UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What a running station may touch.
+    """Folders and config of a running station.
 
     Attributes:
         config: the experiment.
         run: folder of the run, with the finished folders of the other stations.
-        output: where the station writes; renamed to its place when the station is done.
+        output: folder to write to; renamed when the station is finished.
     """
 
     config: ExperimentConfig
@@ -48,33 +47,33 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Station:
-    """One station of the road.
+    """One station of the pipeline.
 
     Attributes:
-        name: of the station; also the command that runs it.
-        folder: where in the run it writes.
-        needs: the stations it reads from.
+        name: name of the station, and of the command that runs it.
+        folder: name of its folder in the run.
+        needs: stations whose folders it reads.
         settings: config -> the part of it that the result depends on, JSON-serialisable.
         work: does the work and returns figures, JSON-serialisable.
-        headline: figures -> the one line a person wants to see.
+        headline: figures -> one line for the user.
         files: config, run -> input files that no needed station wrote.
-        choices: config -> the names that `work` looks up in registries. Where one is a plug-in's, the result depends on
-            the source of the plug-ins.
-        check: config -> raises a `UserError` for what else `work` would stumble over, before any station works.
-        resumes: whether `work` can continue in the unfinished `output` of a killed run.
-        seeded: whether the result depends on the config's seed; runs that differ in nothing else share it if not.
-        adopts: whether the result of another run with the same fingerprint is as good as an own one.
-        format: number of the layout of what it writes. A change of the code that changes its output raises it, so that
-            what earlier versions wrote is out of date.
+        choices: config -> names that `work` looks up in registries. If one is of a plug-in, the result depends on the
+            source of the plug-ins.
+        check: config -> raises a `UserError` for other faults on which `work` would fail, before any station works.
+        resumes: True if `work` can continue in the unfinished `output` of a killed run.
+        seeded: True if the result depends on the seed of the config; if not, runs with several seeds share it.
+        adopts: True if the result of another run with the same fingerprint may be taken over.
+        format: number of the format of the output. A change of the output by the code raises it, so that results of
+            earlier versions are out of date.
     """
 
     name: str
     folder: str
     needs: tuple["Station", ...]
-    settings: Callable[[ExperimentConfig], dict]
-    work: Callable[[Workplace], dict]
-    headline: Callable[[dict], str]
-    files: Callable[[ExperimentConfig, Path], list[Path | RemoteFile]] = field(default=lambda config, run: [])
+    settings: Callable[[ExperimentConfig], dict[str, Any]]
+    work: Callable[[Workplace], dict[str, Any]]
+    headline: Callable[[dict[str, Any]], str]
+    files: Callable[[ExperimentConfig, Path], Sequence[Path | RemoteFile]] = field(default=lambda config, run: [])
     choices: Callable[[ExperimentConfig], Sequence[Choice]] = field(default=lambda config: ())
     check: Callable[[ExperimentConfig], object] = field(default=lambda config: None)
     resumes: bool = False
@@ -85,30 +84,30 @@ class Station:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a station ended.
+    """Outcome of a station.
 
     Attributes:
-        figures: what `work` returned, now or when it ran.
-        seconds: how long that took.
-        skipped: whether `work` did not have to run.
-        adopted: whose result was taken over: RUN, or RUN/FOLDER where another station made it; None for an own one.
+        figures: result of `work`, of now or of an earlier time.
+        seconds: duration of `work`.
+        skipped: True if `work` did not have to run.
+        adopted: source of an adopted result: RUN, or RUN/FOLDER of another station; None for an own result.
     """
 
-    figures: dict
+    figures: dict[str, Any]
     seconds: float
     skipped: bool
     adopted: str | None = None
 
     @property
     def effort(self) -> str:
-        """The seconds of the work, or why there was none to do."""
+        """Seconds of the work, or the reason why it was skipped."""
         if not self.skipped:
             return f"{self.seconds:.1f} s"
         return f"adopted from {self.adopted}" if self.adopted else "unchanged"
 
 
 def check_stations(stations: Sequence[Station], config: ExperimentConfig) -> None:
-    """Imports the plug-ins of a config, and looks at everything in it that a station would stumble over later.
+    """Imports the plug-ins of a config, and checks names, options and limits that stations rely on.
 
     Raises:
         UserError: a plug-in cannot be imported, a name is unknown, or its options do not fit it.
@@ -124,7 +123,7 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     """Runs a station, or skips it when a manifest, its own or another run's, shows the result of the same inputs.
 
     Args:
-        station: what to run.
+        station: station to run.
         config: the experiment.
         run: folder of the run.
         force: run although nothing changed, here or elsewhere.
@@ -139,16 +138,16 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
     if finished and finished["fingerprint"] == fingerprint and not force:
         return Outcome(finished["figures"], finished["seconds"], skipped=True)
     output = unfinished_folder(station, run)
-    if station.adopts and not force and (adopted := _adopt(station, run, fingerprint)):
-        shutil.rmtree(output, ignore_errors=True)  # of a killed run: there is nothing left to continue
-        return adopted
+    if station.adopts and not force and (adopted := adopt(run / station.folder, station.name, fingerprint)):
+        shutil.rmtree(output, ignore_errors=True)  # progress of a killed run, no longer needed
+        return Outcome(adopted["figures"], adopted["seconds"], skipped=True, adopted=adopted["adopted"])
 
     _open_output(output, fingerprint, keep=station.resumes and not force)
     started = time.monotonic()
     try:
         figures = station.work(Workplace(config, run, output))
     except UserError:
-        if not station.resumes:  # nothing will continue in it
+        if not station.resumes:  # no later run continues in it
             shutil.rmtree(output)
         raise
     seconds = round(time.monotonic() - started, 2)
@@ -158,25 +157,25 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
         "inputs": inputs,
         "figures": figures,
         "seconds": seconds,
-        "files": {name: size for name, size in _sizes(output).items() if name != _UNFINISHED},
+        "files": {name: size for name, size in file_sizes(output).items() if name != _UNFINISHED},
     }
     (output / MANIFEST).write_text(json.dumps(manifest, indent=1))
     (output / _UNFINISHED).unlink()
-    _replace(output, run / station.folder)
+    replace_folder(output, run / station.folder)
     return Outcome(figures, seconds, skipped=False)
 
 
 def assist(station: Station, config: ExperimentConfig, run: Path, force: bool = False) -> bool:
-    """Takes part in the work of a station that another process runs; what this one writes is thrown away.
+    """Takes part in the work of a station that another process runs; output of this process is removed.
 
     Args:
-        station: one whose `work` several processes do together.
+        station: station whose `work` several processes do together.
         config: the experiment.
         run: folder of the run, common to all of them.
-        force: as the other process has it.
+        force: same value as in the other process.
 
     Returns:
-        False where there is nothing to do, because the station stands.
+        False if the station is up to date, so that there is nothing to do.
 
     Raises:
         UserError: a station it needs has not finished.
@@ -191,18 +190,32 @@ def assist(station: Station, config: ExperimentConfig, run: Path, force: bool = 
 
 
 def unfinished_folder(station: Station, run: Path) -> Path:
-    """Where a station works until it is done."""
+    """Returns the folder of a station until it is finished."""
     return run / f".{station.folder}.unfinished"
 
 
-def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> dict[str, dict]:
+def finished_manifest(station: Station, run: Path) -> dict[str, Any]:
+    """Returns the manifest of a station that another one needs.
+
+    Raises:
+        UserError: the station has not finished.
+    """
+    manifest = read_manifest(run / station.folder)
+    if manifest is None:
+        raise UserError(f"Expected a finished {run / station.folder}, found none: run `tfdnc {station.name}` first.")
+    return manifest
+
+
+def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> dict[str, dict[str, Any]]:
     """Returns the manifests of the leading stations that `run_station` would skip as unchanged, by station name."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     for station in stations:
         manifest = read_manifest(run / station.folder)
+        if manifest is None:
+            break
         try:
-            current = manifest and manifest["fingerprint"] == digest(_inputs(station, config, run))
-        except UserError:  # an input is gone, so nobody can say what it would be made of
+            current = manifest["fingerprint"] == digest(_inputs(station, config, run))
+        except UserError:  # an input is missing, so the station could not be skipped
             current = False
         if not current:
             break
@@ -212,12 +225,12 @@ def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> di
 
 @contextlib.contextmanager
 def lock_run(run: Path) -> Iterator[None]:
-    """Keeps a second process out of a run; the lock goes with the process, however that ends.
+    """Excludes a second process from a run; the operating system releases the lock at the end of the process.
 
-    Work that fails before it has put anything into a new run takes the folder away again.
+    If the work fails before it has written anything into a new run, the folder is removed.
 
     Raises:
-        UserError: another process is at work in the run, or there can be no such folder.
+        UserError: another process works in the run, or the folder cannot be made.
     """
     new = [folder for folder in (run, *run.parents) if not folder.exists()]
     path = run / ".lock"
@@ -245,31 +258,9 @@ def lock_run(run: Path) -> Iterator[None]:
             raise
 
 
-def read_manifest(folder: Path) -> dict | None:
-    """Returns the manifest of a finished station; None if it never finished, or its files are no longer whole."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        listed = manifest["files"]
-        found = _sizes(folder)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, not the JSON this module writes, or just gone
-        return None
-    return manifest if all(found.get(name) == size for name, size in listed.items()) else None
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    """Every file below the folder, with its bytes."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
-    """Everything the station's result depends on."""
-    needed = {}
-    for other in station.needs:
-        manifest = read_manifest(run / other.folder)
-        if manifest is None:
-            raise UserError(f"Expected a finished {run / other.folder}, found none: run `tfdnc {other.name}` first.")
-        needed[other.name] = manifest["fingerprint"]
+def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict[str, Any]:
+    """Returns everything that the result of a station depends on."""
+    needed = {other.name: finished_manifest(other, run)["fingerprint"] for other in station.needs}
     plugins = _plugin_sources(station, config)
     return {
         **({"plugins": plugins} if plugins else {}),
@@ -283,7 +274,7 @@ def _inputs(station: Station, config: ExperimentConfig, run: Path) -> dict:
 
 
 def _plugin_sources(station: Station, config: ExperimentConfig) -> dict[str, str]:
-    """Digests of the plug-ins where the station uses a name of theirs: of all, for one may import another."""
+    """Returns the digests of all plug-ins if the station uses a name of one; a plug-in may import another."""
     if not config.plugins:
         return {}
     import_plugins(config.plugins)
@@ -291,7 +282,7 @@ def _plugin_sources(station: Station, config: ExperimentConfig) -> dict[str, str
 
 
 def _open_output(output: Path, fingerprint: str, keep: bool) -> None:
-    """Makes the unfinished folder; keeps the content of a killed run that had the same inputs."""
+    """Makes the unfinished folder; with `keep`, the content of a killed run with the same inputs stays."""
     note = output / _UNFINISHED
     if keep and note.is_file() and note.read_text() == fingerprint:
         return
@@ -301,81 +292,8 @@ def _open_output(output: Path, fingerprint: str, keep: bool) -> None:
 
 
 def _clear_leftovers(station: Station, run: Path) -> None:
-    """Removes what a killed run left of this station, but for the progress of one that resumes."""
-    for leftover in (_old_folder(run / station.folder), _adopted_folder(station, run)):
+    """Removes hidden folders of a killed run, except the progress of a station that resumes."""
+    for leftover in (old_folder(run / station.folder), adopted_folder(run / station.folder)):
         shutil.rmtree(leftover, ignore_errors=True)
     if not station.resumes:
         shutil.rmtree(unfinished_folder(station, run), ignore_errors=True)
-
-
-def _old_folder(place: Path) -> Path:
-    """Where a finished folder goes for the moment in which another one takes its place."""
-    return place.with_name(f".{place.name}.old")
-
-
-def _adopted_folder(station: Station, run: Path) -> Path:
-    """Where another run's result is gathered until it is whole."""
-    return run / f".{station.folder}.adopted"
-
-
-def _replace(output: Path, place: Path) -> None:
-    """Puts a finished folder in its place; a reader sees the old folder, or none, or the new one."""
-    if place.exists():
-        old = _old_folder(place)
-        place.rename(old)
-        output.rename(place)
-        shutil.rmtree(old)
-    else:
-        output.rename(place)
-
-
-def _adopt(station: Station, run: Path, fingerprint: str) -> Outcome | None:
-    """Takes over a finished folder with this fingerprint, of any station of any run in the same folder of runs."""
-    staging = _adopted_folder(station, run)
-    for folder in _finished_elsewhere(run, fingerprint):
-        manifest = read_manifest(folder)
-        run.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
-            whole = manifest is not None and _link_files(folder, manifest, staging)
-        except FileNotFoundError:  # deleted or replaced meanwhile
-            whole = False
-        if whole:
-            owner = folder.parent.name if folder.name == station.folder else f"{folder.parent.name}/{folder.name}"
-            own = manifest | {"station": station.name, "adopted": owner}
-            (staging / MANIFEST).write_text(json.dumps(own, indent=1))
-            _replace(staging, run / station.folder)
-            return Outcome(manifest["figures"], manifest["seconds"], skipped=True, adopted=owner)
-    shutil.rmtree(staging, ignore_errors=True)
-    return None
-
-
-def _finished_elsewhere(run: Path, fingerprint: str) -> Iterator[Path]:
-    """Folders of finished stations with this fingerprint: of the run itself first, then of its siblings by name."""
-    runs = sorted(run.parent.glob("[!.]*"), key=lambda path: (path.name != run.name, path.name))
-    for sibling in runs:
-        for path in sorted(sibling.glob(f"[!.]*/{MANIFEST}")):  # what is unfinished, or outdated, has a dot
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # as in `read_manifest`
-                if json.loads(path.read_text())["fingerprint"] == fingerprint:
-                    yield path.parent
-
-
-def _link_files(folder: Path, manifest: dict, target: Path) -> bool:
-    """Links the files of a finished station into `target`; False if another result took its place meanwhile."""
-    target.mkdir()
-    for path in sorted(folder.rglob("*")):  # a folder comes before its files
-        name = path.relative_to(folder).as_posix()
-        if path.is_dir():
-            (target / name).mkdir()
-        elif name in manifest["files"]:
-            _link(path, target / name)
-    return _sizes(target) == manifest["files"] and read_manifest(folder) == manifest
-
-
-def _link(path: Path, place: Path) -> None:
-    try:
-        os.link(path, place)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without links
-        shutil.copy2(path, place)

@@ -1,23 +1,25 @@
-"""What tells the inputs of a station from others: digests of settings and of files."""
+"""Fingerprints of a station's inputs: digests of settings and of files."""
 
 import functools
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfdnc.contracts.errors import UserError
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """An input file that is too far away to be read for its digest.
+    """An input file in a remote store, which is not read for its digest.
 
     Attributes:
-        url: of the file.
+        url: URL of the file.
         size: bytes.
-        modified: seconds since 1970; with the size what tells it from a later file of this URL.
+        modified: seconds since 1970; another value or size means another file under this URL.
     """
 
     url: str
@@ -30,10 +32,10 @@ class RemoteFile:
         return self.url.rpartition("/")[2]
 
 
-def digests_of(files: list[Path | RemoteFile]) -> dict[str, str]:
+def digests_of(files: Sequence[Path | RemoteFile]) -> dict[str, str]:
     """Returns the digest of every file by its name; a second file of the same name is "NAME (2)"."""
     digests: dict[str, str] = {}
-    met = Counter()
+    met: Counter[str] = Counter()
     for file in files:
         met[file.name] += 1
         name = f"{file.name} ({met[file.name]})" if met[file.name] > 1 else file.name
@@ -52,12 +54,12 @@ def _file_digest(file: Path | RemoteFile) -> str:
 
 @functools.cache
 def _content_digest(path: Path, size: int, modified: int, inode: int) -> str:
-    """Digest of a file as it was then: a comparison asks for that of one log again for every run, at every ending."""
-    del size, modified, inode  # they tell this content from an earlier one of the same path
+    """Returns the digest of a file, cached, because a comparison needs that of the same log for every run."""
+    del size, modified, inode  # keys of the cache: they change with the content
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest(value: dict) -> str:
-    """Returns the SHA-256 of a dict that JSON can hold, whatever the order of its keys."""
+def digest(value: dict[str, Any]) -> str:
+    """Returns the SHA-256 of a JSON-serialisable dict; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

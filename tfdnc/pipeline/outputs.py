@@ -1,4 +1,4 @@
-"""Outputs of finished stations of a run, read back as a later station, or a user of the Python API, needs them."""
+"""Outputs of finished stations of a run, read for later stations and for the Python API."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ def item_table(run: Path) -> ItemTable:
 
 
 def training_records(config: ExperimentConfig, run: Path, place: Place = ALONE) -> "TrainingRecords":
-    """Returns the training part of every user, or of those in the shards of one of several workers.
+    """Returns the training part of every user, or of the users in the shards of one of several workers.
 
     Raises:
         UserError: as `read_training`.

@@ -1,4 +1,4 @@
-"""Runs the stations of one run, one after the other, and tells an observer what happens."""
+"""Runs the stations of one run, one after the other, and notifies an observer."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,18 +16,18 @@ class Observer:
     """A listener to the stations of a run; this one does nothing."""
 
     def started(self, station: Station) -> None:
-        """Hears that a station begins."""
+        """Called when a station begins."""
 
     def working(self, station: Station) -> AbstractContextManager[object]:
-        """Returns what is open while the station works, such as a display."""
+        """Returns a context that is open while the station works, such as a display."""
         del station
         return nullcontext()
 
     def ended(self, station: Station, outcome: Outcome) -> None:
-        """Hears how a station ended."""
+        """Called when a station ended."""
 
     def followed(self, worked: bool) -> None:
-        """Hears that a worker which is not the chief has trained with the others, or had nothing to do."""
+        """Called when a worker that is not the chief has trained, or had nothing to do."""
 
 
 def run_stations(
@@ -44,7 +44,7 @@ def run_stations(
         run: folder of the run.
         last: name of a station.
         force: run `last`, or all stations, although nothing changed.
-        observer: hears of every station.
+        observer: listener; None for none.
 
     Raises:
         UserError: the config has no such station, a plug-in cannot be imported, TensorFlow would not find files of the
@@ -66,7 +66,7 @@ def run_stations(
 
 
 def _follow(config: ExperimentConfig, run: Path, last: str | None, force: bool, observer: Observer) -> None:
-    """Trains as a worker that is not the chief, which alone writes the run's folder."""
+    """Trains as a worker that is not the chief; the chief alone writes the folder of the run."""
     if last not in (None, stations.TRAIN.name):
         raise UserError(f"Expected several workers for {stations.TRAIN.name} only, not {last}: unset TF_CONFIG.")
     observer.started(stations.TRAIN)
@@ -85,6 +85,6 @@ def _visit(
         observer.started(station)
         with observer.working(station):
             outcome = run_station(station, config, run, force and last in (None, station.name))
-        if station is wanted[0]:  # not before: a run whose input is refused leaves nothing
+        if station is wanted[0]:  # after its work, so that a run with a refused input leaves nothing
             stations.write_config(config, run)
         observer.ended(station, outcome)

@@ -19,10 +19,10 @@ LINE_SECONDS = 15.0
 
 
 def show_work(station: str) -> contextlib.AbstractContextManager[None]:
-    """Shows how far a station is, until the context ends."""
+    """Shows the progress of a station, until the context ends."""
     if station != StationName.TRAIN:
         return last_log_line(station)
-    # Training has a bar of its own, and a terminal has room for one live display at a time.
+    # Training has a bar of its own, and a terminal shows one live display at a time.
     return contextlib.nullcontext() if rich.get_console().is_terminal else _epoch_lines()
 
 
@@ -47,8 +47,8 @@ def _listen(logger: logging.Logger, handler: logging.Handler, stack: contextlib.
 def last_log_line(name: str) -> Iterator[None]:
     """Shows the last log record of the block, or the progress of a step if the record has one.
 
-    On a terminal the line is removed at the end; `beam_jobs.progress` defines steps. Elsewhere there is a line every
-    `LINE_SECONDS` at most: the log of a long job stays short, and a job that hangs is noticed.
+    On a terminal the line is removed at the end; `beam_jobs.progress` defines steps. Elsewhere there is at most one
+    line every `LINE_SECONDS`: the log of a long job stays short, and a job that hangs is noticed.
 
     Args:
         name: name of the work, shown before its first record.

@@ -1,4 +1,4 @@
-"""What lies on disk: the rule for version folders, manifests of other versions, broken SavedModels."""
+"""Bundles on disk: version folders, manifests of other versions, broken SavedModels."""
 
 import importlib
 import json
@@ -29,7 +29,7 @@ def manifest(path, **content):
     file.write_text(json.dumps({"bundle_format": contract.BUNDLE_FORMAT, **content}))
 
 
-def test_numbered_folders_are_versions_and_others_are_passed_over(tmp_path):
+def test_numbered_folders_are_versions_and_others_are_ignored(tmp_path):
     for name in ("1", "00000012", "3"):
         touch(tmp_path / name)
     for name in ("tmp-4", "5.part", "-6", "७", str(2**63)):

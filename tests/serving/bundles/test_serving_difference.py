@@ -64,7 +64,7 @@ def test_one_user_has_no_error():
         ("overlap@2 >= 0.8", 0.75, 0.8, False),
         ("latency_ms <= 1.5 * current", 3.0, 3.0, True),
         ("megabytes < current", 12.0, 10.0, False),
-        ("order@1 >= 0", math.nan, 0.0, False),  # of no common items: nothing shows that it holds
+        ("order@1 >= 0", math.nan, 0.0, False),  # no common items, so NaN
     ],
 )
 def test_a_condition_compares_the_new_figure_with_a_bound(found, text, value, bound, holds):
@@ -76,7 +76,7 @@ def test_a_condition_compares_the_new_figure_with_a_bound(found, text, value, bo
 @pytest.mark.parametrize(
     "text", ["recall >= 0.5", "recal@50 >= 1", "recall@50", "recall@50 == 1", "latency_ms@5 <= 1", "recall@0 >= 0.5"]
 )
-def test_what_is_no_condition_is_refused_with_the_known_figures(text):
+def test_a_text_that_is_no_condition_is_refused_with_the_known_figures(text):
     with pytest.raises(UserError, match=r"recall@M, .*latency_ms"):
         conditions.parse(text)
 

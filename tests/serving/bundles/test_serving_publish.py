@@ -1,4 +1,4 @@
-"""Publishing: what a server may see of a model base path, whenever it looks and whatever happens to the publisher."""
+"""Publishing: servers see complete versions only, at any time and after any failure of the publisher."""
 
 import shutil
 import subprocess
@@ -83,7 +83,7 @@ def test_a_version_folder_is_no_base_path(source):
         publish(source, source, approve)
 
 
-def test_what_is_checked_is_the_copy_before_anybody_can_see_it(source, base):
+def test_the_copy_is_checked_before_servers_can_see_it(source, base):
     publish(source, base, approve)
     seen = []
 
@@ -199,7 +199,7 @@ def test_a_kill_at_any_change_of_the_disk_leaves_whole_versions(source, base):
 
 
 def test_a_rollback_brings_back_the_version_before_under_a_new_number(source, base):
-    """Its files are those of that version, and no number ever means two things."""
+    """Its files are those of that version, and the content of a number never changes."""
     publish(source, base, approve)
     (source / "saved_model.pb").write_text("a better graph")
     publish(source, base, approve, note={"reason": "more recall"})
@@ -213,7 +213,7 @@ def test_a_rollback_brings_back_the_version_before_under_a_new_number(source, ba
         (3, "rollback", "empty lists"),
     ]
     assert (records[2]["restores"], records[2]["previous"]) == (1, 2)
-    assert read_record(base / "1")["version"] == 1  # which shares files with version 3, but not this one
+    assert read_record(base / "1")["version"] == 1  # version 3 shares the other files
 
 
 def test_two_rollbacks_go_back_two_versions(source, base):
@@ -237,7 +237,7 @@ def test_two_rollbacks_go_back_two_versions(source, base):
         ([4, 5], 5, "back from version 5 to version 5"),
     ],
 )
-def test_what_is_not_there_cannot_be_brought_back(source, base, versions, to, message):
+def test_a_missing_version_cannot_be_restored(source, base, versions, to, message):
     base.mkdir(parents=True)
     for version in versions:
         shutil.copytree(source, base / str(version))  # by hand, without a record
@@ -246,8 +246,8 @@ def test_what_is_not_there_cannot_be_brought_back(source, base, versions, to, me
     assert visible(base) == versions
 
 
-def test_a_server_takes_up_what_is_published_and_needs_no_folder_of_a_version_it_holds(half_plus_two, base):
-    """Neither pruning nor a run's next export, which replaces the last one, takes a version from under a server."""
+def test_a_server_loads_a_published_version_and_then_needs_no_folder_of_it(half_plus_two, base):
+    """Neither pruning nor a run's next export, which replaces the last one, removes files that a server still needs."""
     publish(half_plus_two / "1", base, lambda path: Servable.load("half", 1, path).close())
     ones, words = (
         predict_request({"x": np.ones([1, 1], np.float32)}),

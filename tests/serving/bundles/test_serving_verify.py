@@ -1,4 +1,4 @@
-"""Recorded requests: asked again in a fresh process or of a server, and what is found when a version changed."""
+"""Recorded requests: asked again in a fresh process or on a server, and differences of a changed version."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def recorded_but_for(version, change):
     return ask
 
 
-def test_every_signature_is_recorded_for_one_and_for_many_with_odd_users_and_all_kinds_of_wishes(recorded):
+def test_every_signature_is_recorded_for_one_and_for_many_with_odd_users_and_all_kinds_of_controls(recorded):
     requests = [log.request for log in read_recorded(recorded)]
     for signature in bundle.SIGNATURES:
         mine = [request for request in requests if request.model_spec.signature_name == signature]
@@ -121,7 +121,7 @@ def test_a_server_is_asked_under_its_own_name_and_for_a_version_of_its_own(recor
     with pytest.raises(UserError, match="Unrecognized servable version label: canary"):
         ask(model_pb2.ModelSpec(name=bundle.MODEL_NAME, version_label="canary"))
     with pytest.raises(UserError, match="NOT_FOUND: Servable not found for request: Latest"):
-        ask(model_pb2.ModelSpec(name="nobody"))
+        ask(model_pb2.ModelSpec(name="unknown"))
 
 
 def test_a_server_may_want_encryption(recorded, fake_bundle, tmp_path):
@@ -177,7 +177,7 @@ def test_approximate_lists_must_overlap_as_much_as_the_manifest_says(version, mo
 
 
 def test_another_model_under_the_same_manifest_is_found(version, half_plus_two, capsys):
-    """By what the fresh process does; here without the process."""
+    """The work of the fresh process, called here without a process."""
     for name in ("saved_model.pb", "variables"):
         target = version / name
         shutil.rmtree(target) if target.is_dir() else target.unlink()
@@ -205,7 +205,7 @@ def test_a_process_that_fails_is_a_sentence(version, tmp_path, monkeypatch, end,
         verify(version)
 
 
-def test_what_cannot_be_verified_is_refused(version, half_plus_two):
+def test_a_folder_that_cannot_be_verified_is_refused(version, half_plus_two):
     with pytest.raises(UserError, match=r"found none\. Export it with tfdnc"):
         verify(half_plus_two / "2")
     write_manifest(version, uses_scann=True)
@@ -229,5 +229,5 @@ def test_recorded_requests_must_be_there_and_whole(version):
         verify(version)
 
 
-def test_the_latest_version_of_a_base_path_is_the_one_in_question(version):
+def test_the_latest_version_of_a_base_path_is_verified(version):
     assert find_version(version.parent) == find_version(version) == version

@@ -1,4 +1,4 @@
-"""The client: requests and results by the contract of `tfdnc.contracts.bundle`, and errors a person can act on."""
+"""The client: requests and results by the contract of `tfdnc.contracts.bundle`, and errors with advice."""
 
 import inspect
 from concurrent import futures
@@ -72,7 +72,7 @@ def test_version_is_asked_for(bundle_server):
     assert "Expected model 'tfdnc' in version 8 at 127.0.0.1:" in caught.value.message
 
 
-def test_a_model_that_the_server_does_not_have_is_named_with_what_to_do(bundle_server):
+def test_a_model_that_the_server_does_not_have_is_named_with_advice(bundle_server):
     """Only the server's own words came before, "Servable not found for request: Latest(tfdcn)"."""
     with RetrievalClient(bundle_server.address, "tfdcn") as client:
         for ask in (client.status, client.metadata, lambda: client.retrieve([["a"]])):

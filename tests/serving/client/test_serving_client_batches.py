@@ -1,4 +1,4 @@
-"""Many users in one call: parts in flight, answers in order, and whose request failed."""
+"""Many users in one call: concurrent parts, answers in order, and the rows of a failed request."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Clusters by name and by share: what becomes of them in a request, and versions that change in between."""
+"""Controls of clusters by name and by share: their numbers in a request, and a change of versions between calls."""
 
 import numpy as np
 import pytest
@@ -51,10 +51,16 @@ def test_a_share_is_exact_for_every_length_and_percentage():
         np.testing.assert_array_equal(most, percent * lengths // 100)
 
 
-def test_shares_are_of_each_history_and_so_may_the_wishes_be():
+def test_shares_are_of_each_history_and_so_may_the_controls_be():
     assert numbers([10, 20], 2, minimum={"Comedy": 0.5}) == {bundle.CLUSTER_MIN: [[5, 0, 0], [10, 0, 0]]}
     each = [{"Comedy": 0.5}, {"7": 1}]
-    for form in (list, tuple, iter, lambda wishes: np.array(wishes, object), lambda wishes: (wish for wish in wishes)):
+    for form in (
+        list,
+        tuple,
+        iter,
+        lambda controls: np.array(controls, object),
+        lambda controls: (control for control in controls),
+    ):
         assert numbers([10, 20], 2, minimum=form(each)) == numbers([10, 20], 2, minimum=each)
     assert numbers([10, 20], 2, minimum=each) == {bundle.CLUSTER_MIN: [[5, 0, 0], [0, 0, 1]]}
     assert numbers(10, 2, quotas=[{}, {"7": 1}]) == {bundle.CLUSTER_QUOTAS: [[0, 0, 0], [0, 0, 1]]}
@@ -94,7 +100,7 @@ def test_shares_are_of_each_history_and_so_may_the_wishes_be():
         ({"maximum": {0: 0, 1: 0.01, 2: 0}}, "Expected maximum to leave a cluster open, got 0 for all for history 0"),
     ],
 )
-def test_wishes_that_no_list_can_meet_are_refused(named, sentence):
+def test_controls_that_no_list_can_meet_are_refused(named, sentence):
     with pytest.raises(ValueError, match=sentence):
         numbers(**named)
 
@@ -106,7 +112,7 @@ def test_a_name_of_two_clusters_is_refused_and_a_number_tells_them_apart():
     assert numbers(names=twins, minimum={2: 1, "War": 2}) == {bundle.CLUSTER_MIN: [[0, 2, 1]]}
 
 
-def wish_of(request):
+def controls_of(request):
     return {name: tensors.decode(request.inputs[name]).tolist() for name in (bundle.CLUSTER_MIN, bundle.CLUSTER_MAX)}
 
 
@@ -133,15 +139,15 @@ def test_a_call_asks_for_the_names_first_and_sends_numbers(ask):
     names, *parts = script.requests
     assert names.model_spec.signature_name == "describe"
     assert {part.model_spec.signature_name for part in parts} == {"retrieve_controlled"}
-    assert wish_of(parts[0]) == {
+    assert controls_of(parts[0]) == {
         bundle.CLUSTER_MIN: [[2, 0, 0], [4, 0, 0]],
         bundle.CLUSTER_MAX: [[-1, -1, 5], [-1, -1, 10]],
     }
-    assert wish_of(parts[1]) == {bundle.CLUSTER_MIN: [[1, 0, 0]], bundle.CLUSTER_MAX: [[-1, -1, 2]]}
+    assert controls_of(parts[1]) == {bundle.CLUSTER_MIN: [[1, 0, 0]], bundle.CLUSTER_MAX: [[-1, -1, 2]]}
 
 
 @pytest.mark.parametrize("wrong", [7, "Comedy", [1, 2], [{"Comedy": 1}]])
-def test_wishes_that_are_no_dicts_are_refused_before_the_names_are_asked_for(ask, wrong):
+def test_controls_that_are_no_dicts_are_refused_before_the_names_are_asked_for(ask, wrong):
     script = Script(described(7, NAMES))
     with served(script) as target, pytest.raises(ValueError, match="Expected minimum as a dict of clusters, or 2 of"):
         ask(target, "retrieve", [["a"], ["b"]], 10, minimum=wrong)
@@ -152,11 +158,11 @@ def test_another_version_between_names_and_lists_is_asked_again_by_its_own_names
     script = Script(described(7, NAMES), answered_by(8), described(8, NAMES[::-1]), answered_by(8))
     with served(script) as target:
         histories = ([item] for item in "ab")  # which can be read only once
-        wishes = ({"Comedy": 3} for _ in range(2))
-        [first, second] = ask(target, "retrieve", histories, 10, minimum=wishes)
+        controls = ({"Comedy": 3} for _ in range(2))
+        [first, second] = ask(target, "retrieve", histories, 10, minimum=controls)
     assert first.item_ids + second.item_ids == ["a", "b"]
-    assert wish_of(script.requests[1])[bundle.CLUSTER_MIN] == [[3, 0, 0]] * 2
-    assert wish_of(script.requests[3])[bundle.CLUSTER_MIN] == [[0, 0, 3]] * 2
+    assert controls_of(script.requests[1])[bundle.CLUSTER_MIN] == [[3, 0, 0]] * 2
+    assert controls_of(script.requests[3])[bundle.CLUSTER_MIN] == [[0, 0, 3]] * 2
 
 
 def test_names_and_lists_that_never_agree_are_an_error(ask):
@@ -170,7 +176,7 @@ def test_names_and_lists_that_never_agree_are_an_error(ask):
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("controls", "sentence"),
     [
         ({"minimum": {0: 1}}, "Expected num_candidates together with minimum, got None"),
         ({"num_candidates": 5, "maximum": {0: 1}, "cluster_max": [1]}, "maximum by names or cluster_max by numbers"),
@@ -178,18 +184,18 @@ def test_names_and_lists_that_never_agree_are_an_error(ask):
         ({"num_candidates": 5, "minimum": {"x": 1}}, "Known: 'comedy' .0., 'drama' .1."),
     ],
 )
-def test_wishes_by_name_that_say_nothing_are_refused(ask, bundle_server, wishes, sentence):
+def test_controls_by_name_without_meaning_are_refused(ask, bundle_server, controls, sentence):
     with pytest.raises(ValueError, match=sentence):
-        ask(bundle_server.address, "retrieve", [["a"]], **wishes)
+        ask(bundle_server.address, "retrieve", [["a"]], **controls)
 
 
-def test_a_bundle_says_what_its_clusters_are_called(ask, bundle_server):
+def test_a_bundle_answers_the_names_of_its_clusters(ask, bundle_server):
     assert ask(bundle_server.address, "cluster_names") == ["comedy", "drama"]
     [answer] = ask(bundle_server.address, "retrieve", [["a"]], 4, minimum={"drama": 0.5}, maximum={"comedy": 2})
     assert answer.item_ids == ["i0", "i1", "i2", "i3"]
     assert ask(bundle_server.address, "retrieve", [], 4, minimum={"drama": 0.5}) == []
 
 
-def test_a_bundle_that_does_not_say_is_refused_with_what_else_to_do(ask, half_server):
+def test_a_bundle_without_names_is_refused_with_advice(ask, half_server):
     with pytest.raises(RetrievalError, match=r"or export it again\. Or give numbers for all clusters: cluster_min"):
         ask(half_server.address, "retrieve", [["a"]], 4, minimum={"drama": 0.5}, client={"model_name": "half"})

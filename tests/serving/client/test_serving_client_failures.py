@@ -1,4 +1,4 @@
-"""What the clients do with a server that misbehaves: retries, deadlines, headers, wrong answers, cancellation."""
+"""Clients of a faulty server: retries, deadlines, headers, wrong answers, cancellation."""
 
 import asyncio
 import threading
@@ -216,11 +216,11 @@ def test_retries_that_make_no_sense(settings):
         Retry(**settings)
 
 
-NO_PROXY = "http://127.0.0.1:9"  # nothing listens there
+NO_PROXY = "http://127.0.0.1:9"  # a port without a listener
 
 
 @pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
-def test_this_machine_is_asked_directly_whatever_the_proxy(ask, monkeypatch, variable):
+def test_this_machine_is_asked_directly_despite_a_proxy(ask, monkeypatch, variable):
     """gRPC sends a loopback address through the proxy too, where it names another machine."""
     monkeypatch.setenv(variable, NO_PROXY)
     with served(Script(echo)) as target:

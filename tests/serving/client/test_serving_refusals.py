@@ -1,4 +1,4 @@
-"""Words of a client about a refusal: those of the server, and what to do where they tell."""
+"""Messages of a client about a refused request: that of the server, with advice."""
 
 import grpc
 import pytest
@@ -48,19 +48,19 @@ def words(said, code=grpc.StatusCode.INVALID_ARGUMENT, model=MODEL):
         ("Unrecognized servable version label: x", "Give a label that the server's config file has for model 'films'"),
     ],
 )
-def test_the_words_of_the_server_come_first_and_then_what_to_do(said, advice):
+def test_the_message_of_the_server_comes_first_and_then_advice(said, advice):
     message = words(said)
     assert message.startswith(said)
     assert advice in message.removeprefix(said)
 
 
-def test_other_words_of_a_server_stand_alone():
+def test_other_messages_of_a_server_stand_alone():
     assert words("Expected num_candidates in 1..50 in every row.") == "Expected num_candidates in 1..50 in every row."
     assert words(f"{SIZES}Sent extra: {{x}}. Missing but required: {{y}}.").endswith("{y}.")
 
 
 def test_the_sentence_about_inputs_is_that_of_the_server(fake_bundle):
-    """Advice hangs on it; so does the name of a signature."""
+    """Advice depends on this text, and on the name of a signature."""
     servable = Servable.load("films", 7, fake_bundle / "7")
     try:
         with pytest.raises(ServingError) as sizes:
@@ -81,7 +81,7 @@ def test_the_sentence_about_inputs_is_that_of_the_server(fake_bundle):
         (model_pb2.ModelSpec(name="films", version={"value": 7}), "model 'films' in version 7 at"),
     ],
 )
-def test_what_was_not_found_is_named(model, asked):
+def test_a_model_or_version_that_was_not_found_is_named(model, asked):
     message = words("Servable not found for request: Latest(films)", grpc.StatusCode.NOT_FOUND, model)
     assert f"Expected {asked}" in message
     assert "(Servable not found for request: Latest(films))" in message

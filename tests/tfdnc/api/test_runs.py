@@ -1,4 +1,4 @@
-"""Runs from Python, on a run that goes up to its records: what it returns, logs and refuses."""
+"""Runs from Python, on a run up to its records: results, log records and errors."""
 
 import logging
 import subprocess
@@ -97,13 +97,13 @@ def test_batches_and_dataset_are_windows_of_the_records(run):
         (lambda run: run.figures("judge"), "judge"),
     ],
 )
-def test_what_a_run_has_not_made_is_refused_with_the_station_to_run_to(run, ask, station):
+def test_a_missing_output_is_refused_with_the_station_to_run_to(run, ask, station):
     with pytest.raises(
         tfdnc.UserError, match=rf"with a finished station {station}, found none: run .* until '{station}'"
     ):
         ask(run)
 
 
-def test_what_is_no_station_is_refused(run):
+def test_an_unknown_station_is_refused(run):
     with pytest.raises(tfdnc.UserError, match=r"Expected a station among generate, prepare, .*, got 'tarin'"):
         run.figures("tarin")

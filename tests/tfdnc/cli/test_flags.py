@@ -34,7 +34,7 @@ def test_clusters_are_given_by_name_with_counts_and_shares():
     parser = argparse.ArgumentParser()
     add_cluster_flags(parser)
     flags = ["--minimum", "Comedy=0.2", "a=b=3", "--maximum", "7=1.0", "--quotas", "Film noir=2.5"]
-    wishes = cluster_controls(parser.parse_args(flags))
-    assert wishes == {"minimum": {"Comedy": 0.2, "a=b": 3}, "maximum": {"7": 1.0}, "quotas": {"Film noir": 2.5}}
-    assert [type(value) for wish in wishes.values() for value in wish.values()] == [float, int, float, float]
+    controls = cluster_controls(parser.parse_args(flags))
+    assert controls == {"minimum": {"Comedy": 0.2, "a=b": 3}, "maximum": {"7": 1.0}, "quotas": {"Film noir": 2.5}}
+    assert [type(value) for control in controls.values() for value in control.values()] == [float, int, float, float]
     assert cluster_controls(parser.parse_args([])) == {}

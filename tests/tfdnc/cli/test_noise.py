@@ -45,7 +45,7 @@ def passed(*lines):
     return target.getvalue()
 
 
-def test_what_was_kept_is_shown_unless_all_went_well():
+def test_kept_lines_are_shown_unless_the_run_went_well():
     assert passed(MLIR, BROKEN, NO_GPU) == BROKEN + MLIR + NO_GPU
     assert passed(MLIR, BROKEN, NO_GPU, WENT_WELL) == BROKEN
     assert passed(MLIR, b"no end of line", WENT_WELL) == b"no end of line"

@@ -1,4 +1,4 @@
-"""Whose history a query sends, and how it reaches its server."""
+"""The history that a query sends, and its connection to a server."""
 
 import argparse
 import types
@@ -138,7 +138,7 @@ def test_a_model_that_is_loading_is_waited_for(no_pause):
 
 
 @pytest.mark.parametrize(("code", "seconds"), [(grpc.StatusCode.NOT_FOUND, 60), (grpc.StatusCode.UNAVAILABLE, 0)])
-def test_what_no_waiting_mends_ends_at_once(no_pause, code, seconds):
+def test_a_permanent_error_ends_the_wait_at_once(no_pause, code, seconds):
     with pytest.raises(RetrievalError, match=code.name):
         reach.await_model(Server(code), seconds)
 

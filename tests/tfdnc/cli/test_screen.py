@@ -1,4 +1,4 @@
-"""What the command line shows."""
+"""Output of the command line on the screen."""
 
 import io
 import logging
@@ -16,7 +16,7 @@ from tfdnc.pipeline.engine import Outcome, Station
 SIZES = (10, 20, 50, 100)
 
 
-def test_ids_and_titles_are_shown_as_they_are_whatever_brackets_they_hold():
+def test_ids_and_titles_with_brackets_are_shown_unchanged():
     with screen.console.capture() as shown:
         made = screen.table("User [/x] 3", "item", "cluster")
         made.add_row("[/nope] [rec]", "[red]a")
@@ -109,7 +109,7 @@ def test_cold_targets_are_not_mentioned_where_there_are_none(monkeypatch):
 
 
 @pytest.mark.parametrize("missing", ["clusters", "categories"])
-def test_a_report_shows_no_column_for_what_was_not_measured(missing, monkeypatch):
+def test_a_report_shows_no_column_for_missing_figures(missing, monkeypatch):
     header = shown(make_report(**{missing: False}), monkeypatch).splitlines()[3]
     assert ("cover" in header) == (missing != "clusters")
     assert ("ild" in header) == (missing != "categories")

@@ -53,7 +53,7 @@ print("done")
     assert process.stderr.read() == b""
     os.close(ours)
     assert b"reading 1 of 3" in said
-    assert b"?" not in said.replace(b"\x1b[?25", b"")  # which hides and shows the cursor
+    assert b"?" not in said.replace(b"\x1b[?25", b"")  # sequences that hide and show the cursor
 
 
 def test_work_goes_on_when_the_reader_is_gone(tmp_path):

@@ -29,8 +29,8 @@ def sample(*milliseconds, seconds=1.0, errors=None):
     return {"seconds": seconds, "latencies": latencies, "requests": len(latencies), "errors": errors or {}}
 
 
-def row(door, clients, *rounds):
-    return {"door": door, "clients": clients, "rounds": list(rounds)}
+def row(interface, clients, *rounds):
+    return {"interface": interface, "clients": clients, "rounds": list(rounds)}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def measured():
 
 
 def test_rates_are_medians_over_rounds(measured):
-    by_row = {(row["door"], row["clients"]): row for row in rates(measured)}
+    by_row = {(row["interface"], row["clients"]): row for row in rates(measured)}
     in_process = by_row[IN_PROCESS, 1]
     assert in_process["throughput"] == 3
     assert in_process["p50"] == pytest.approx(3.5)  # 2 and 5
@@ -107,8 +107,8 @@ def test_pages_hold_tables_picture_and_every_sample(measured, tmp_path):
     assert (tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")
 
 
-class Door:
-    """Notes who was measured when."""
+class Interface:
+    """Notes the order of measurements."""
 
     def __init__(self, name, notes):
         self.name, self.notes = name, notes
@@ -118,13 +118,13 @@ class Door:
         return sample(1, seconds=seconds)
 
 
-def test_doors_are_neighbours_and_take_turns():
+def test_interfaces_are_neighbours_and_take_turns():
     notes = []
-    measured = measure({name: Door(name, notes) for name in "ab"}, counts=[1, 8], rounds=2, seconds=3)
+    measured = measure({name: Interface(name, notes) for name in "ab"}, counts=[1, 8], rounds=2, seconds=3)
     first = [(1, "a"), (1, "b"), (8, "a"), (8, "b")]
     assert notes == [*first, (1, "b"), (1, "a"), (8, "b"), (8, "a")]
-    assert [(row["door"], row["clients"], len(row["rounds"])) for row in measured] == [
-        (door, clients, 2) for door in "ab" for clients in (1, 8)
+    assert [(row["interface"], row["clients"], len(row["rounds"])) for row in measured] == [
+        (interface, clients, 2) for interface in "ab" for clients in (1, 8)
     ]
 
 
@@ -208,7 +208,7 @@ def test_a_server_that_refuses_is_not_measured(echo):
 
 
 class Server:
-    """A server that grows by 1 MB whenever somebody looks."""
+    """A server that grows by 1 MB per look at its memory."""
 
     def __init__(self):
         self.megabytes, self.published = 100, 0
@@ -221,9 +221,9 @@ class Server:
         self.published += 1
 
 
-def test_a_long_load_is_looked_after_in_parts():
+def test_a_long_load_is_measured_in_parts():
     notes = []
-    load = long_load(Server(), Door("gRPC", notes), clients=8, seconds=300)
+    load = long_load(Server(), Interface("gRPC", notes), clients=8, seconds=300)
     assert notes == [(8, "gRPC")] * 11  # the first one warms up
     assert load["memory"] == list(range(101, 112))
     assert load["p50"] == [pytest.approx(1)] * 10
@@ -233,7 +233,7 @@ def test_a_long_load_is_looked_after_in_parts():
 def test_reloads_happen_under_load():
     server, notes = Server(), []
 
-    class Load(Door):
+    class Load(Interface):
         def begin(self, clients):
             notes.append(f"{clients} clients")
 
@@ -263,7 +263,7 @@ def base_path(tmp_path_factory):
 
 
 def test_the_command_measures_a_synthetic_bundle(base_path, tmp_path, monkeypatch):
-    """All of it but the export, which `base_path` has seen."""
+    """The whole command except the export, which `base_path` tests."""
     made = []
     monkeypatch.setattr(serving_results, "Size", functools.partial(Size, history_length=6, max_candidates=20))
     monkeypatch.setattr(subjects, "make_bundle", lambda size, folder: made.append(size) or base_path / "1")
@@ -274,20 +274,20 @@ def test_the_command_measures_a_synthetic_bundle(base_path, tmp_path, monkeypatc
 
     assert made == [SIZE]
     results = json.loads((tmp_path / "serving.json").read_text())
-    doors = {row["door"]: row["errors"] for row in results["rates"]}
-    assert doors == {IN_PROCESS: 0, GRPC: 0, BATCHING: 0, REST: 0}
+    interfaces = {row["interface"]: row["errors"] for row in results["rates"]}
+    assert interfaces == {IN_PROCESS: 0, GRPC: 0, BATCHING: 0, REST: 0}
     assert results["load"]["errors"] == results["reloads"]["errors"] == {}
     assert results["reloads"]["requests"] > 0
     assert "60 items, 3 clusters" in (tmp_path / "serving.md").read_text()
 
 
-def test_the_command_measures_somebodys_server_with_recorded_requests(base_path, tmp_path):
+def test_the_command_measures_a_running_server_with_recorded_requests(base_path, tmp_path):
     with running(base_path, model_name="theirs") as server:
         target = ["--target", server.address, "--model-name", "theirs"]
         load = ["--clients", "1", "--rounds", "1", "--round-seconds", "0.5"]
         assert main(["benchmark", "serving", str(base_path), *target, *load, "--output", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "serving.json").read_text())
-    assert [(row["door"], row["errors"]) for row in results["rates"]] == [(IN_PROCESS, 0), (GRPC, 0)]
+    assert [(row["interface"], row["errors"]) for row in results["rates"]] == [(IN_PROCESS, 0), (GRPC, 0)]
     assert results["load"] is results["reloads"] is None
 
 
@@ -298,6 +298,6 @@ def test_the_command_measures_somebodys_server_with_recorded_requests(base_path,
         (["nowhere"], "Expected the folder of a bundle, found nothing at nowhere"),
     ],
 )
-def test_what_cannot_be_measured_is_said(arguments, sentence, capsys):
+def test_arguments_that_cannot_be_measured_are_refused(arguments, sentence, capsys):
     assert main(["benchmark", "serving", *arguments]) == 2
     assert sentence in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Adopting what another run has already made."""
+"""Adoption of finished stations of another run."""
 
 import json
 import os
@@ -7,14 +7,15 @@ import shutil
 import pytest
 
 from tfdnc.contracts.config import parse_config
-from tfdnc.pipeline import engine, stations
-from tfdnc.pipeline.engine import Station, read_manifest, run_station
+from tfdnc.pipeline import manifests, stations
+from tfdnc.pipeline.engine import Station, run_station
+from tfdnc.pipeline.manifests import read_manifest
 
 CONFIG = parse_config({"name": "x"})
 
 
 class Work:
-    """Writes a file, one in a folder, and an empty folder; counts how often it was asked to."""
+    """Writes a file, one in a folder, and an empty folder; counts its calls."""
 
     def __init__(self):
         self.calls = 0
@@ -57,7 +58,7 @@ def test_a_sibling_with_the_same_fingerprint_is_adopted_by_links(runs):
     assert visit(make_station(work), runs / "b").adopted is None  # from now on its own
 
 
-def test_the_manifest_says_from_whom_and_is_no_link(runs):
+def test_the_manifest_names_the_source_and_is_no_link(runs):
     visit(make_station(Work()), runs / "a")
     visit(make_station(Work()), runs / "b")
     assert read_manifest(runs / "b/first")["adopted"] == "a"
@@ -82,7 +83,7 @@ def test_another_station_of_the_same_run_can_be_adopted(runs):
     assert visit(make_station(Work(), "judge"), runs / "b").adopted == "a/cluster"
 
 
-def test_where_links_fail_the_files_are_copied(runs, monkeypatch):
+def test_files_are_copied_if_links_fail(runs, monkeypatch):
     def no_links(*_):
         raise OSError("Invalid cross-device link")
 
@@ -94,7 +95,7 @@ def test_where_links_fail_the_files_are_copied(runs, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
-def test_a_damaged_sibling_is_passed_over(runs, damage):
+def test_a_damaged_sibling_is_ignored(runs, damage):
     visit(make_station(Work()), runs / "a")
     damaged = runs / "a/first" / ("manifest.json" if damage == "manifest" else "shards/part")
     damaged.unlink() if damage == "remove" else damaged.write_text("")
@@ -126,7 +127,7 @@ def test_a_folder_that_vanishes_while_it_is_looked_at_is_not_finished(runs, monk
         raise FileNotFoundError(folder)
 
     visit(make_station(Work()), runs / "a")
-    monkeypatch.setattr(engine, "_sizes", vanishing)
+    monkeypatch.setattr(manifests, "file_sizes", vanishing)
     assert read_manifest(runs / "a/first") is None
 
 
@@ -143,13 +144,13 @@ def test_a_sibling_that_vanishes_while_it_is_adopted_is_no_error(runs, monkeypat
             (runs / "a/first/manifest.json").write_text(json.dumps(manifest | {"fingerprint": "another"}))
         link(path, place)
 
-    monkeypatch.setattr(engine.os, "link", meanwhile)
+    monkeypatch.setattr(os, "link", meanwhile)
     outcome = visit(make_station(Work()), runs / "b")
     assert (outcome.skipped, outcome.adopted) == (False, None)
     assert sorted(path.name for path in (runs / "b").iterdir()) == ["first"]
 
 
-def test_what_a_killed_run_left_goes_when_the_finished_result_is_adopted(runs):
+def test_progress_of_a_killed_run_is_removed_when_a_finished_result_is_adopted(runs):
     def killed(place):
         (place.output / "progress").write_text("half")
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Which stations depend on the source of a plug-in."""
+"""Dependence of stations on the source of a plug-in."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def run_all(stations, config, run):
 
 
 def test_an_edit_reaches_the_station_that_uses_a_name_of_it_and_no_other(stations, tmp_path):
-    """A changed encoder of the user's own was unchanged to every station."""
+    """Every station took a changed encoder of the user for unchanged."""
     stations, source = stations
     run = tmp_path / "runs" / "x"
     assert run_all(stations, config("pool"), run) == [False, False]
@@ -59,7 +59,7 @@ def test_an_edit_reaches_the_station_that_uses_a_name_of_it_and_no_other(station
     assert run_all(stations, config("pool"), run) == [True, False]
 
 
-def test_what_uses_none_of_its_names_does_not_depend_on_it(stations, tmp_path):
+def test_a_station_that_uses_none_of_its_names_does_not_depend_on_it(stations, tmp_path):
     """Nor does its result differ from that of a config without the plug-in, so each adopts what the other has."""
     stations, source = stations
     runs = tmp_path / "runs"

@@ -1,4 +1,4 @@
-"""The prepare station: what it depends on, and the line it prints."""
+"""The prepare station: its dependencies, and its headline."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_it_depends_on_every_file_that_is_read_and_no_other(folder):
     ]
 
 
-def test_it_depends_on_what_globs_find_and_on_remote_files_by_their_time(folder, monkeypatch):
+def test_it_depends_on_files_of_globs_and_on_remote_files_by_their_time(folder, monkeypatch):
     from tests.beam_jobs.scheme_fs import BucketFileSystem
 
     store = folder / "store"

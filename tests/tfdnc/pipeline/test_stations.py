@@ -31,7 +31,7 @@ def config(dim=8, seed=1):
 
 
 class CountingWork:
-    """Writes one file, and counts how often it was asked to."""
+    """Writes one file, and counts its calls."""
 
     def __init__(self):
         self.calls = 0
@@ -260,7 +260,7 @@ def test_work_that_is_refused_leaves_neither_a_folder_nor_half_a_station(tmp_pat
     visit(old)
     assert [path.name for path in old.iterdir()] == [".lock"]  # a folder that was there before stays
     visit(tmp_path / "runs" / "half", resumes=True)
-    assert (tmp_path / "runs" / "half" / ".x.unfinished" / "part").exists()  # what can be continued stays
+    assert (tmp_path / "runs" / "half" / ".x.unfinished" / "part").exists()  # a station that resumes keeps its progress
 
 
 def test_a_lock_whose_folder_went_is_no_lock(run, monkeypatch):

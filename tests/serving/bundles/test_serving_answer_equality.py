@@ -1,4 +1,4 @@
-"""When two answers are the same: tolerances, ties, overlaps."""
+"""Equality of two answers: tolerances, ties, overlaps."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors
-from serving.bundles.compare import TOLERANCE, compare
+from serving.bundles.answer_equality import TOLERANCE, compare
 from tfdnc.contracts import bundle
 
 
@@ -54,12 +54,12 @@ def test_numbers_within_the_tolerance_pass_and_the_largest_difference_is_told():
         (answer("abc", [0, 1, 0], [-1.0, -2.0, -3.0]), "num_results differs|scores differs"),
         (answer("abxd", [0, 1, 0, 1], [-1.0, -2.0, -3.0, -4.0], width=7), "its outputs are"),
         (answer("abcd", [0, 1, 1, 1], [-1.0, -2.0, -3.0, -4.0]), "item 'c' came from cluster 1, recorded was 0"),
-        (answer("cbda", [0, 1, 1, 0], [-1.0, -2.0, -3.0, -4.0]), ""),  # neighbours of a cluster: ranks cannot tell
+        (answer("cbda", [0, 1, 1, 0], [-1.0, -2.0, -3.0, -4.0]), ""),  # neighbours of a cluster may swap ranks
         (answer("xbcd", [0, 1, 0, 1], [-1.0, -2.0, -3.0, -4.0]), "item 'a' is missing"),
         (response(y=np.float32([1])), "its outputs are y float32"),
     ],
 )
-def test_what_no_tie_explains_is_a_fault(other, fault):
+def test_a_difference_that_no_tie_explains_is_a_fault(other, fault):
     found = compare(RECORDED, other)
     assert not found.identical
     assert any(word in found.fault for word in fault.split("|"))
@@ -84,7 +84,7 @@ def test_at_the_end_of_a_cluster_a_neighbour_may_take_the_place():
     assert compare(RECORDED, new).fault == ""
 
 
-def test_of_approximate_lists_only_the_overlap_counts():
+def test_only_the_overlap_of_approximate_lists_counts():
     new = answer("axyd", [0, 1, 0, 1], [-1.0, -2.5, -3.5, -4.0])
     found = compare(RECORDED, new, approximate=True)
     assert (found.fault, found.identical, found.overlap) == ("", False, 0.5)

@@ -1,17 +1,18 @@
-"""The doors of a bundle under load: this process, gRPC without and with batching, and REST."""
+"""The interfaces of a bundle under load: this process, gRPC without and with batching, and REST."""
 
 import contextlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors
 from serving.predict import bind_inputs, choose_outputs
 from serving.servable import Servable
 from tfdnc.contracts import bundle
-from tfdnc.load_test.load import Processes, Threads
+from tfdnc.load_test.load import Load, Processes, Threads
 from tfdnc.load_test.server import ServerProcess
 from tfdnc.load_test.subjects import Subject
 
@@ -23,11 +24,11 @@ num_batch_threads { value: 2 }
 
 
 @contextlib.contextmanager
-def in_process(subject: Subject) -> Iterator[Threads]:
-    """Feeds in, arrays out: what is left of a request when everything around the graph is taken away."""
+def in_process(subject: Subject) -> Iterator[Load]:
+    """Yields the load of a servable that runs decoded inputs: a request without everything around the graph."""
     servable = Servable.load(bundle.MODEL_NAME, 1, subject.version)
 
-    def ask(request: tuple[str, Mapping]) -> str:
+    def ask(request: tuple[str, Mapping[str, np.ndarray]]) -> str:
         key, feeds = request
         servable.run(key, feeds, choose_outputs(servable.signature(key), []))
         return ""
@@ -42,21 +43,21 @@ def in_process(subject: Subject) -> Iterator[Threads]:
 
 
 def over_grpc(target: str, requests: Sequence[predict_pb2.PredictRequest], model_name: str, clients: int) -> Processes:
-    """Clients of the gRPC server at `target`, which knows the bundle as `model_name`."""
+    """Returns clients of the gRPC server at `target`, which has the bundle under `model_name`."""
     for request in requests:
         request.model_spec.name = model_name
     return Processes(target, [request.SerializeToString() for request in requests], clients)
 
 
 def over_rest(server: ServerProcess, requests: Sequence[predict_pb2.PredictRequest], clients: int) -> Processes:
-    """Clients of the REST API of a server."""
+    """Returns clients of the REST API of a server."""
     path = f"/v1/models/{bundle.MODEL_NAME}:predict"
     return Processes(server.rest_target, [_as_json(request) for request in requests], clients, path)
 
 
 @contextlib.contextmanager
 def batching_server(subject: Subject) -> Iterator[ServerProcess]:
-    """A server of the subject that batches requests."""
+    """Yields a server of the subject that batches requests."""
     with tempfile.NamedTemporaryFile("w", suffix=".config") as parameters:
         parameters.write(_BATCHING_PARAMETERS)
         parameters.flush()
@@ -66,7 +67,7 @@ def batching_server(subject: Subject) -> Iterator[ServerProcess]:
 
 
 def _as_json(request: predict_pb2.PredictRequest) -> bytes:
-    """The body of the REST API that asks the same, in columns."""
+    """Returns the body of the same request to the REST API, in the columnar format."""
     inputs = {name: tensors.decode(proto) for name, proto in request.inputs.items()}
     columns = {
         name: array.astype(str).tolist() if array.dtype == object else array.tolist() for name, array in inputs.items()

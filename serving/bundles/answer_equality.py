@@ -1,4 +1,4 @@
-"""Compares two answers to one request: numbers within a tolerance, lists of items equal but for ties."""
+"""Equality of two answers to one request: numbers within a tolerance, lists of items except for ties."""
 
 import dataclasses
 from collections import Counter
@@ -11,25 +11,25 @@ from serving import tensors
 from tfdnc.contracts import bundle
 
 TOLERANCE = 1e-4
-"""Numbers agree within this, absolutely or relative to the recorded one. Another processor adds in another order, which
-moves a score of single precision by some 1e-6 of its size; another model moves it by far more."""
+"""Largest difference of equal numbers, absolute or relative to the recorded one. The order of additions on another
+processor changes a float32 score by about 1e-6 of its size; another model changes it by far more."""
 
 _LISTS = set(bundle.SIGNATURES["search"].output_names)
-_BY_ITEM = {bundle.ITEM_IDS, bundle.CLUSTER_IDS, bundle.QUOTAS}  # what depends on how ties fell out
+_BY_ITEM = {bundle.ITEM_IDS, bundle.CLUSTER_IDS, bundle.QUOTAS}  # outputs that depend on the order of ties
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How an answer relates to the recorded one.
+    """Comparison of an answer with the recorded one.
 
     Attributes:
-        fault: What is wrong with it in a few words, "" if it passes.
-        identical: Whether it passes and its lists hold the same items at the same places.
+        fault: Description of the first fault, "" for an answer that passes.
+        identical: True if the answer passes and its lists hold the same items at the same ranks.
         difference: Largest absolute difference of two numbers.
-        listed: Items in the recorded lists.
-        found: How many of them the lists of the answer hold.
+        listed: Number of items in the recorded lists.
+        found: Number of these items in the lists of the answer.
     """
 
     fault: str
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def overlap(self) -> float:
-        """Share of the recorded items that were found again; 1 without lists."""
+        """Share of the recorded items that the answer holds; 1 without lists."""
         return self.found / self.listed if self.listed else 1.0
 
 
@@ -52,8 +52,8 @@ def compare(
     Args:
         recorded: The answer at export.
         answer: The answer now.
-        approximate: Whether an approximate index made the lists. Then no item and no score in them is required, and
-            whether their overlap is enough is for the caller to say.
+        approximate: True for lists of an approximate index. Then items and scores may differ, and the caller judges
+            the overlap.
     """
     old, new = _arrays(recorded), _arrays(answer)
     if _kinds(old) != _kinds(new):
@@ -98,12 +98,12 @@ def _gap(old: np.ndarray, new: np.ndarray) -> float:
 
 
 class _Item(NamedTuple):
-    """Where an item stands in a list."""
+    """Position of an item in a list."""
 
     cluster: int
-    rank: int  # among those of its cluster, 0 is best
+    rank: int  # among the items of its cluster, 0 is best
     score: float
-    on_edge: bool  # last of its cluster, or as good as the last of the list: one tie more, and it is not in the list
+    on_edge: bool  # last of its cluster, or tied with the last of the list, so that a tie may leave it out
 
 
 def _items(arrays: Arrays, row: int) -> dict[bytes, _Item]:
@@ -111,7 +111,9 @@ def _items(arrays: Arrays, row: int) -> dict[bytes, _Item]:
     ids, clusters, scores = (
         arrays[name][row, :count].tolist() for name in (bundle.ITEM_IDS, bundle.CLUSTER_IDS, bundle.SCORES)
     )
-    sizes, seen, items = Counter(clusters), Counter(), {}
+    sizes = Counter(clusters)
+    seen: Counter[int] = Counter()
+    items = {}
     for item_id, cluster, score in zip(ids, clusters, scores, strict=True):
         seen[cluster] += 1
         on_edge = seen[cluster] == sizes[cluster] or _tie(score, scores[-1])
@@ -120,10 +122,10 @@ def _items(arrays: Arrays, row: int) -> dict[bytes, _Item]:
 
 
 def _list_fault(old: dict[bytes, _Item], new: dict[bytes, _Item]) -> str:
-    """What in `new` no tie explains, or "".
+    """Returns a description of the first difference that no tie explains, or "".
 
-    Items that tie may trade places. A merge by quota scores an item by its rank alone, so there a tie does not show
-    in the scores: neighbours inside a cluster may trade places too.
+    Tied items may swap ranks. A merge by quota scores an item by its rank alone, so its scores do not show ties.
+    Therefore neighbours inside a cluster may swap ranks too.
     """
     for item_id, was in old.items():
         now = new.get(item_id)

@@ -1,0 +1,153 @@
+"""Dependencies of a station's result: settings, input files, and names in registries.
+
+Heavy libraries are imported by the functions that need them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic.main import IncEx
+
+from tfdnc.contracts.config import ClusterConfig, ExperimentConfig
+from tfdnc.contracts.data_config import DataConfig, ItemFile
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.registry import Choice
+from tfdnc.contracts.station_names import StationName
+from tfdnc.pipeline.fingerprint import RemoteFile
+
+
+def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
+    """Returns the data section, with the path of the generated log if the config generates one."""
+    if config.generate is None:
+        return config.data
+    from tfdnc.datasets.generate import ITEM_FILE, LOG
+
+    folder = run / StationName.GENERATE.folder
+    items = ItemFile(
+        path=str(folder / ITEM_FILE), title="title", categories="categories", features={"categories": "values"}
+    )
+    return config.data.model_copy(update={"format": "csv", "path": str(folder / LOG), "items": items})
+
+
+def resolve_log_format(config: dict[str, Any]) -> DataConfig:
+    """Returns the data section of a resolved config, such as that of a bundle, for logs of the same format."""
+    data = DataConfig.model_validate(config["data"] | {"items": None})
+    return data.model_copy(update={"format": "csv"}) if config["generate"] else data
+
+
+def log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
+    """Returns the files of the log, and the file of items."""
+    from beam_jobs.item_details import find_details
+    from beam_jobs.logs.log_formats import find_log
+
+    data = resolve_data(config, run)
+    details = find_details(data)
+    files = [*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])]
+    return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
+
+
+def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
+    """Returns the settings function of a station: the named sections, without paths, which do not change the result."""
+
+    def settings(config: ExperimentConfig) -> dict[str, Any]:
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}}
+        if config.data.format != "kuairand":  # other formats do not read this section
+            of_data["kuairand"] = True
+        exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}}
+        dumped = config.model_dump(mode="json", include=set(names), exclude=exclude)
+        return _without_empty_options(dumped)
+
+    return settings
+
+
+def _without_empty_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested settings without empty `options`, so that runs from before there were options stay up to date."""
+    given = {key: value for key, value in settings.items() if (key, value) != ("options", {})}
+    return {key: _without_empty_options(value) if isinstance(value, dict) else value for key, value in given.items()}
+
+
+def train_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the settings of model and training, with merge and list sizes, which decide the best epoch."""
+    settings = sections("model", "train", "merge")(config)
+    train = {key: value for key, value in settings["train"].items() if key != "epochs_from"}  # a reason, no setting
+    if config.train.stop_after is None:
+        del train["stop_after"]  # earlier versions had no such key, and their trainings stay up to date
+    return settings | {"train": train, "candidates": list(config.evaluate.candidates)}
+
+
+def prepare_choices(config: ExperimentConfig) -> list[Choice]:
+    """Returns the log format."""
+    from beam_jobs.logs.log_formats import LOG_FORMATS
+
+    return [Choice(LOG_FORMATS, config.data.format, config.data.options, "data.options")]
+
+
+def clusterer_choices(config: ClusterConfig, section: str) -> list[Choice]:
+    """Returns the clusterer of a section of the config."""
+    from tfdnc.clustering import CLUSTERERS
+
+    return [Choice(CLUSTERERS, config.method, config.options, f"{section}.options")]
+
+
+def previous_item_table(config: ClusterConfig, run: Path) -> list[Path]:
+    """Returns the file that the clusterer reads beside the prepared log, if any.
+
+    Raises:
+        UserError: it is a file of this run, which the station would replace, so that it could never be up to date.
+    """
+    if config.previous is None:
+        return []
+    if config.previous.resolve().is_relative_to(run.resolve()):
+        raise UserError(
+            f"Expected cluster.previous of another run, got {config.previous}, which this run writes itself; give the "
+            "new run another name."
+        )
+    return [config.previous]
+
+
+def judge_config(config: ExperimentConfig) -> ClusterConfig:
+    """Returns the section of the judge, of a config that has one: others have no such station."""
+    assert config.evaluate.judge is not None
+    return config.evaluate.judge
+
+
+def judge_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the settings of a cluster station with the judge's config, which then has the same fingerprint."""
+    judge = judge_config(config).model_dump(mode="json", exclude={"previous"})
+    return {"cluster": _without_empty_options(judge)}
+
+
+def examples_choices(config: ExperimentConfig) -> list[Choice]:
+    """Returns the sampler of negatives."""
+    from tfdnc.contracts.negative_sampling import NEGATIVE_SAMPLERS
+
+    return [Choice(NEGATIVE_SAMPLERS, config.examples.sampler, config.examples.options, "examples.options")]
+
+
+def train_choices(config: ExperimentConfig) -> list[Choice]:
+    """Returns encoder, loss and source of negatives, and the merge that validates."""
+    from tfdnc.model.encoders import USER_ENCODERS
+    from tfdnc.model.losses import LOSSES
+    from tfdnc.training.negative_sources import NEGATIVE_SOURCES
+
+    return [
+        Choice(USER_ENCODERS, config.model.encoder, config.model.options, "model.options"),
+        Choice(LOSSES, config.train.loss, config.train.options, "train.options"),
+        Choice(NEGATIVE_SOURCES, config.train.negatives),
+        *merge_choices(config),
+    ]
+
+
+def merge_choices(config: ExperimentConfig) -> list[Choice]:
+    """Returns the merge."""
+    from tfdnc.retrieval.merge import MERGES
+
+    return [Choice(MERGES, config.merge.method, config.merge.options, "merge.options")]
+
+
+def export_choices(config: ExperimentConfig) -> list[Choice]:
+    """Returns merge and index."""
+    from tfdnc.retrieval.index import INDEXES
+
+    return [*merge_choices(config), Choice(INDEXES, config.export.index)]

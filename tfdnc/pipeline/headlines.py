@@ -1,0 +1,70 @@
+"""Headlines of stations: one line about the figures of each, for the screen and the log."""
+
+from typing import Any
+
+Figures = dict[str, Any]
+
+
+def generated(figures: Figures) -> str:
+    """Returns the line of the generate station."""
+    return f"{figures['events']:,} events of {figures['users']:,} users on {figures['items']:,} items"
+
+
+def prepared(figures: Figures) -> str:
+    """Returns the line of the prepare station: kept events, and dropped rows by reason."""
+    from beam_jobs.item_accounts import headline
+
+    kept = f"{figures['events']:,} events of {figures['users']:,} users on {figures['items']:,} items kept"
+    # Manifests of earlier versions lack the entries that are read with `get`.
+    if days := figures.get("days"):
+        kept += f", {days[0]} to {days[1]}"
+    counts = {"malformed": sum(figures["rows_malformed"].values())}
+    rules = {rule: count for rule, count in figures["rows_filtered"].items() if count}
+    by_rule = ", ".join(f"{count:,} by {rule}" for rule, count in rules.items())
+    counts |= {f"filtered ({by_rule})": sum(rules.values())}
+    gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
+    if joined := figures.get("lines_joined"):
+        kept += f"; {joined:,} lines go on with a row inside quotes"
+    items = figures.get("item_file")
+    return f"{kept}; {headline(items)}" if items else kept
+
+
+def examples(figures: Figures) -> str:
+    """Returns the line of the examples station."""
+    positions, negatives = f"{figures['positions']:,} training positions", figures["negatives"]
+    if not negatives["drawn"] + negatives["empty"]:
+        return f"{positions}, no negatives recorded: none are read"
+    return f"{positions}, {negatives['empty']:,} negatives left empty"
+
+
+def trained(figures: Figures) -> str:
+    """Returns the line of the train station."""
+    parameters, epochs, best = f"{figures['parameters']:,} parameters", figures["epochs"], figures["best_epoch"]
+    if figures.get("stopped_early"):  # manifests of earlier versions lack it
+        return f"{parameters}, stopped after epoch {epochs}: no better for {epochs - best} epochs, best was {best}"
+    if not any(name.startswith("val_") for name in figures):
+        return f"{parameters}, {epochs} epochs on every event: nothing is held out, so there are no test figures"
+    return f"{parameters}, best epoch {best} of {epochs}"
+
+
+def clusters(figures: Figures) -> str:
+    """Returns the line of the cluster and judge stations."""
+    sizes = f"{figures['clusters']} clusters of {figures['smallest']:,} to {figures['largest']:,} items"
+    sizes += f", {figures['cold_items']:,} items cold" if figures["cold_items"] else ""
+    # `category` alone has items without category, `previous` alone has known items.
+    sizes += f", {n:,} items without category" if (n := figures.get("items_without_category")) else ""
+    sizes += f", {figures['known_items']:,} items keep theirs" if "known_items" in figures else ""
+    observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
+    return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
+
+
+def evaluated(figures: Figures) -> str:
+    """Returns the line of the evaluate station: recalls of the configured merge."""
+    recalls = {name: value for name, value in figures["merge"].items() if name.startswith("recall")}
+    return ", ".join(f"{name} {value:.4f}" for name, value in recalls.items())
+
+
+def exported(figures: Figures) -> str:
+    """Returns the line of the export station."""
+    return f"version {figures['version']}, {figures['megabytes']:.1f} MB, index {figures['index']}"
