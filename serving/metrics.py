@@ -45,6 +45,12 @@ class Metrics:
             ("model_name", "API", "entrypoint"),
             _exponential(10, 1.8, 33),
         )
+        self._request_log_count = _Counter(
+            "tensorflow/serving/request_log_count",
+            "The total number of requests logged from the model server sliced down by model_name and status code.",
+            "model_name",
+            "status_code",
+        )
         self._load_attempts = _Counter(
             "tensorflow/cc/saved_model/load_attempt_count",
             "The number of times a SavedModel was requested to be loaded.",
@@ -101,6 +107,10 @@ class Metrics:
         # A client may send any name, and a series is never removed: names that never answered share one series.
         self._request_count.add(1, model if model in self._models else "", status)
 
+    def observe_logged(self, model: str, status: str, requests: int) -> None:
+        """Counts sampled requests by what became of them in the request log; see `RequestLogs`."""
+        self._request_log_count.add(requests, model, status)
+
     def observe_batch(self, thread_pool: str, queued: list[float], rows: int, padded_rows: int) -> None:
         """Measures a batch that is about to run.
 
@@ -134,7 +144,7 @@ class Metrics:
 
     def page(self) -> str:
         """Returns all metrics as text."""
-        counters = (self._load_attempts, self._load_latency, self._request_count)
+        counters = (self._load_attempts, self._load_latency, self._request_count, self._request_log_count)
         histograms = (self._request_latency, self._queuing_latency, self._batch_size, self._padding_size)
         metrics: tuple[_Counter | _Histogram, ...] = (*counters, *histograms)
         return "".join(f"{line}\n" for metric in metrics for line in metric.lines())

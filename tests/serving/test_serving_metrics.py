@@ -1,12 +1,12 @@
 """The metrics: TF Serving's names and labels, in a text that Prometheus' own parser reads, and true numbers."""
 
 import http.client
-import socket
 from concurrent import futures
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rest_client import free_port
 from serving_models import predict_request
 from stubs import Stubs
 from tensorflow_serving.apis import regression_pb2
@@ -42,11 +42,6 @@ def get(port, path):
     content = response.status, response.headers["Content-Type"], response.read().decode()
     connection.close()
     return content
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
