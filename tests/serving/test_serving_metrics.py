@@ -5,7 +5,7 @@ from concurrent import futures
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from metric_pages import labels, samples
 from rest_client import free_port
 from serving_models import predict_request
 from stubs import Stubs
@@ -18,21 +18,6 @@ from tfdnc.contracts.errors import UserError
 
 COUNT, LATENCY = ":tensorflow:serving:request_count", ":tensorflow:serving:request_latency"
 ATTEMPTS, LOADING = (f":tensorflow:cc:saved_model:load_{name}" for name in ("attempt_count", "latency"))
-
-
-def samples(page):
-    """Returns the samples of a page as {(name, labels): value}, and the types of its metrics."""
-    families = list(text_string_to_metric_families(page))
-    values = {
-        (sample.name.removesuffix("_total"), labels(**sample.labels)): sample.value  # the parser's own suffix
-        for family in families
-        for sample in family.samples
-    }
-    return values, {family.name: family.type for family in families}
-
-
-def labels(**values):
-    return tuple(sorted(values.items()))
 
 
 def get(port, path):
