@@ -8,6 +8,7 @@ from serving.batching_parameters import BatchingParameters
 from serving.loaded_version import Load, LoadedVersion
 from serving.manager import ModelManager
 from serving.metrics import Metrics
+from serving.monitoring import monitored, unmonitored
 from serving.options import ServerOptions
 from serving.servable import Servable
 from serving.session_config import session_config
@@ -33,8 +34,8 @@ def manager(options: ServerOptions, metrics: Metrics | None) -> ModelManager:
     repeats = max(options.num_request_iterations_for_warmup, 1)
     load = _load(options, metrics)
     return ModelManager(
-        load=load if metrics is None else metrics.timed(load),
-        warm_up=functools.partial(warm_up, repeats=repeats) if options.enable_model_warmup else lambda servable: None,
+        load=load if metrics is None else monitored(metrics.timed(load), metrics.lists),
+        warm_up=lambda version: warm_up(unmonitored(version), repeats) if options.enable_model_warmup else None,
         max_num_load_retries=options.max_num_load_retries,
         load_retry_interval=options.load_retry_interval_micros / 1e6,
         num_load_threads=max(options.num_load_threads, 1),

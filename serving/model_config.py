@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
+from serving.logging_config import check_logging, logging_config
 from serving.status import invalid_argument
 
 _LOG = logging.getLogger(__name__)
@@ -18,10 +19,21 @@ Policy: TypeAlias = file_system_storage_path_source_pb2.FileSystemStoragePathSou
 Models = dict[str, model_server_config_pb2.ModelConfig]
 
 
-def single_model(name: str, base_path: Path) -> model_server_config_pb2.ModelServerConfig:
-    """Returns the config of a server with one model, whose latest version it serves."""
+def single_model(
+    name: str, base_path: Path, request_log: Path | None = None, request_log_rate: float = 1.0
+) -> model_server_config_pb2.ModelServerConfig:
+    """Returns the config of a server with one model, whose latest version it serves.
+
+    Args:
+        name: Name of the model.
+        base_path: Folder of versions, or a version.
+        request_log: Folder of its request log, None for no log.
+        request_log_rate: Share of its requests to log.
+    """
     config = model_server_config_pb2.ModelServerConfig()
-    config.model_config_list.config.add(name=name, base_path=str(base_path.absolute()), model_platform=PLATFORM)
+    model = config.model_config_list.config.add(name=name, base_path=str(base_path.absolute()), model_platform=PLATFORM)
+    if request_log is not None:
+        model.logging_config.CopyFrom(logging_config(request_log.absolute() / name, request_log_rate))
     return config
 
 
@@ -30,6 +42,7 @@ def models_of(config: model_server_config_pb2.ModelServerConfig) -> Models:
 
     Raises:
         ServingError: INVALID_ARGUMENT: a custom config, or a model that TF Serving or this server would not serve.
+            Or see `check_logging`.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("ModelServer does not yet support custom model config.")
@@ -44,7 +57,7 @@ def models_of(config: model_server_config_pb2.ModelServerConfig) -> Models:
         if platform_of(model) != PLATFORM:
             raise invalid_argument(f"Model {model.name} requests unsupported platform {platform_of(model)}")
         if model.HasField("logging_config"):
-            raise invalid_argument(f"Model {model.name} has a logging_config; this server does not log requests.")
+            check_logging(model.name, model.logging_config)
         models[model.name] = model
     return models
 

@@ -46,6 +46,10 @@ class ServerOptions:
     model_name: Annotated[str, "name that clients ask for, unless there is a model_config_file"] = "default"
     model_base_path: Annotated[Path | None, "folder of numbered versions, or one version"] = None
     model_config_file: Annotated[Path | None, "ModelServerConfig in text format; the two above are ignored"] = None
+    request_log: Annotated[Path | None, "folder of a log of requests; with a model_config_file say logging_config"] = (
+        None
+    )
+    request_log_rate: Annotated[float, "share of the requests to log, from 0 to 1"] = 1.0
     model_config_file_poll_wait_seconds: Annotated[int, "seconds between two readings of that file, 0: only once"] = 0
     file_system_poll_wait_seconds: Annotated[int, "seconds between two looks for new versions, 0: only once"] = 1
     max_num_load_retries: Annotated[int, "how often a version that fails to load is tried again"] = 5
@@ -79,6 +83,12 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if self.model_base_path is None and self.model_config_file is None:
             raise UserError("Expected model_base_path or model_config_file, got neither. Say what to serve.")
+        if self.request_log is not None and self.model_config_file is not None:
+            raise UserError(
+                "Expected no request_log beside model_config_file, got both. Give each model a logging_config instead."
+            )
+        if not 0 <= self.request_log_rate <= 1:
+            raise UserError(f"Expected a request_log_rate from 0 to 1, got {self.request_log_rate:g}. Correct it.")
         if self.batching_parameters_file and not self.enable_batching:
             raise UserError("Expected enable_batching beside batching_parameters_file, it is off. Add it.")
         if (

@@ -25,6 +25,7 @@ from serving.metrics import Metrics
 from serving.model_config import single_model
 from serving.options import ServerOptions
 from serving.parsing import ParsingInterceptor
+from serving.request_log import RequestLogs
 from serving.rest.http_server import RestServer
 from serving.services import ModelService, PredictionService
 from serving.source import ModelSource, Periodic
@@ -63,10 +64,15 @@ class Server:
         self.options = options
         self.metrics = Metrics.configured(options.monitoring_config_file) if options.monitoring_config_file else None
         self.manager = loading.manager(options, self.metrics)
+        tags = tuple(options.saved_model_tags.split(","))
+        self._request_logs = RequestLogs(tags, self.metrics.observe_logged if self.metrics else None)
         self.rest: RestServer | None = None
         try:
             self.source = ModelSource(
-                self.manager, options.model_config_file, options.allow_version_labels_for_unavailable_models
+                self.manager,
+                options.model_config_file,
+                options.allow_version_labels_for_unavailable_models,
+                self._request_logs,
             )
             # Load before binding: a client waits at a bound port, but gets an error at once where none is bound.
             self._load_models()
@@ -76,6 +82,7 @@ class Server:
                 options.enable_signature_method_name_check,
                 self.metrics,
                 options.enable_serialization_as_tensor_content,
+                self._request_logs,
             )
             self._grpc = self._build_grpc(prediction)
             self._health = HealthService(self._grpc) if options.enable_grpc_healthcheck_service else None
@@ -86,6 +93,7 @@ class Server:
             if self.rest is not None:
                 self.rest.stop(0)
             self.manager.close()
+            self._request_logs.close(LAST_SECONDS)
             raise
         self._periodic: list[Periodic] = []
 
@@ -95,7 +103,9 @@ class Server:
             config = text_proto.read(options.model_config_file, model_server_config_pb2.ModelServerConfig())
         elif options.model_base_path:
             bundle.find_versions(options.model_base_path)  # its error says more than a config's
-            config = single_model(options.model_name, options.model_base_path)
+            config = single_model(
+                options.model_name, options.model_base_path, options.request_log, options.request_log_rate
+            )
         else:
             raise AssertionError("unreachable: ServerOptions refuses to have neither")
         try:
@@ -179,8 +189,9 @@ class Server:
         ending = threading.Thread(target=self._end, name="end", daemon=True)
         ending.start()
         ending.join(LAST_SECONDS)
+        logged = self._request_logs.close(max(1.0, deadline + LAST_SECONDS - time.monotonic()))
         _LOG.info("stopped listening on %s", self.address)
-        return not ending.is_alive()
+        return logged and not ending.is_alive()
 
     def _end(self) -> None:
         self.manager.interrupt()

@@ -28,6 +28,7 @@ from serving.loaded_version import LoadedVersion
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.predict import predict
+from serving.request_log import RequestLogs
 from serving.status import invalid_argument, status_of
 
 SIGNATURE_DEF = "signature_def"
@@ -74,6 +75,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         check_method_names: See `Inference`.
         metrics: Counts the RPCs.
         as_content: Write the outputs of Predict as `tensor_content`.
+        request_logs: Samples the calls of Predict; None for no log.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         check_method_names: bool = False,
         metrics: Metrics | None = None,
         as_content: bool = False,
+        request_logs: RequestLogs | None = None,
     ):
         self._manager = manager
+        self._request_logs = request_logs
         self._as_content = as_content
         self._max_tensor_bytes = max_tensor_bytes
         self._check_method_names = check_method_names
@@ -150,7 +154,16 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             tf.errors.OpError: The graph failed on the request.
         """
         with self._manager.lease(request.model_spec) as servable:
-            return predict(servable, request, self._max_tensor_bytes, deadline, abandoned, self._as_content)
+            response = predict(servable, request, self._max_tensor_bytes, deadline, abandoned, self._as_content)
+            self.log(servable, request, response)
+            return response
+
+    def log(
+        self, servable: LoadedVersion, request: predict_pb2.PredictRequest, response: predict_pb2.PredictResponse
+    ) -> None:
+        """Hands a call of Predict that `servable` has answered to the request log, if there is one."""
+        if self._request_logs is not None:
+            self._request_logs.sample(servable, request, response)
 
     def classify(
         self,

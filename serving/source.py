@@ -12,6 +12,7 @@ from serving import text_proto
 from serving.bundles import bundle
 from serving.manager import ModelManager
 from serving.model_config import Models, choose_versions, models_of
+from serving.request_log import RequestLogs
 from serving.status import ServingError, invalid_argument
 from tfdnc.contracts.errors import UserError
 
@@ -28,6 +29,7 @@ class ModelSource:
         manager: Loads and unloads the versions.
         config_file: Read again by `poll_config_file`.
         allow_version_labels_for_unavailable_models: A new label may name a version that is not available.
+        request_logs: Told of the logging configs of the models; None for none.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class ModelSource:
         manager: ModelManager,
         config_file: Path | None = None,
         allow_version_labels_for_unavailable_models: bool = False,
+        request_logs: RequestLogs | None = None,
     ):
-        self._manager, self._config_file = manager, config_file
+        self._manager, self._config_file, self._request_logs = manager, config_file, request_logs
         self._lenient = allow_version_labels_for_unavailable_models
         self._models: Models = {}
         self._lock = threading.Lock()  # held to change the models and to poll the disk
@@ -65,6 +68,11 @@ class ModelSource:
                         grpc.StatusCode.NOT_FOUND,
                         f"Unable to find a numerical version path for servable {name} at: {models[name].base_path}",
                     )
+            if self._request_logs is not None:  # last: it is the one check that also changes something
+                logged = {
+                    name: model.logging_config for name, model in models.items() if model.HasField("logging_config")
+                }
+                self._request_logs.update(logged)
             with self._lock:
                 removed = self._models.keys() - models.keys()
                 self._models = models

@@ -9,10 +9,8 @@ from serving import messages
 from serving.bundles import replay
 from serving.bundles.questions import Questions
 from serving.bundles.verify import check_manifest
+from tfdnc.contracts.bundle import ITEM_IDS_ASSET
 from tfdnc.contracts.errors import UserError
-
-CATALOGUE_ASSET = "assets/item_ids.txt"
-"""Inside a bundle version, the ids of all items that it can list, one per line."""
 
 _BATCH = 32
 _TIMED = 100
@@ -92,7 +90,7 @@ def read_catalogue(path: Path) -> frozenset[str]:
     Raises:
         UserError: The version lacks the file.
     """
-    file = path / CATALOGUE_ASSET
+    file = path / ITEM_IDS_ASSET
     if not file.is_file():
         raise UserError(f"Expected the item ids of a tfdnc bundle in {file}, found no file. Export the version again.")
     return frozenset(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))

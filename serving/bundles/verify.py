@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.bundles import bundle, replay
 from serving.bundles.answer_equality import Comparison, compare
 from serving.bundles.recorded import read_recorded
+from serving.predict import DEFAULT_SIGNATURE
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 
@@ -65,7 +66,7 @@ def find_version(path: Path) -> Path:
     return versions[max(versions)]
 
 
-def verify(path: Path, ask: Ask | None = None) -> Report:
+def verify(path: Path, ask: Ask | None = None, logged: Sequence[prediction_log_pb2.PredictLog] | None = None) -> Report:
     """Replays the recorded requests of the version at `path` and compares the answers with the recorded ones.
 
     Lists of exact bundles must be equal except for ties, and numbers must agree within `answer_equality.TOLERANCE`. The
@@ -74,22 +75,25 @@ def verify(path: Path, ask: Ask | None = None) -> Report:
     Args:
         path: Folder of the version.
         ask: Function from requests to answers; None for a fresh process that loads the version.
+        logged: Requests with their answers instead of the recorded ones, such as those of a request log.
 
     Raises:
         UserError: The manifest or the recorded requests cannot be used, or a request was not answered.
     """
     manifest = check_manifest(path)
-    logs = read_recorded(path)
-    answers = ask([log.request for log in logs]) if ask else replay.ask_fresh_process(path).responses
+    logs = read_recorded(path) if logged is None else logged
+    requests = [log.request for log in logs]
+    answers = ask(requests) if ask else replay.ask_fresh_process(path, None if logged is None else requests).responses
+    kind = "recorded" if logged is None else "logged"
     approximate = bool(manifest.get("uses_scann"))
     rows: defaultdict[str, list[Comparison]] = defaultdict(list)
     mismatch = ""
     for number, (log, answer) in enumerate(zip(logs, answers, strict=True), 1):
         comparison = compare(log.response, answer, approximate)
-        signature = log.request.model_spec.signature_name
+        signature = log.request.model_spec.signature_name or DEFAULT_SIGNATURE
         rows[signature].append(comparison)
         if comparison.fault and not mismatch:
-            mismatch = f"recorded request {number} ({signature}): {comparison.fault}"
+            mismatch = f"{kind} request {number} ({signature}): {comparison.fault}"
     if approximate and not mismatch:
         recovery = manifest.get("joint_recovery", RECOVERY)
         mismatch = _too_little_overlap(rows, min(float(recovery), _MOST_RECOVERY))

@@ -66,7 +66,7 @@ class Application:
     """Answers HTTP requests; may be called from many threads at once.
 
     Args:
-        prediction: Answers classify, regress and metadata.
+        prediction: Answers classify, regress and metadata, and logs what predict answers.
         manager: Holds the models.
         timeout_seconds: Time limit of an answer, None for no limit.
         metrics: Counts the calls, and is shown on its path; None for neither.
@@ -145,6 +145,7 @@ class Application:
                 raise invalid_argument(f"Failed to get input map for signature: {spec.signature_name or 'DEFAULT'}")
             in_rows = requests.fill_predict(document, servable.signatures[key].inputs, request)
             response = predict(servable, request, deadline=deadline)
+            self._prediction.log(servable, request, response)
         return responses.predictions(response.outputs, in_rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> str:

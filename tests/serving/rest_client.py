@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import socket
 
 from serving.rest.http_server import RestServer
 from serving.services import PredictionService
@@ -26,6 +27,11 @@ class Client:
     def post(self, path, body, **headers):
         status, answer, _ = self.ask("POST", path, body, **headers)
         return status, answer
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def rest_server(server, **options):

@@ -36,7 +36,7 @@ FLAGS = {
         monitoring_config_file thread_pool_factory_config_file mixed_precision""",
 }
 VALUES = {int: "1", float: "0.25", bool: "false", str: ""}
-OURS = {"host", "max_message_bytes"}
+OURS = {"host", "max_message_bytes", "request_log", "request_log_rate"}
 
 
 def parsed(*flags):

@@ -1,12 +1,12 @@
 """The metrics: TF Serving's names and labels, in a text that Prometheus' own parser reads, and true numbers."""
 
 import http.client
-import socket
 from concurrent import futures
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from metric_pages import labels, samples
+from rest_client import free_port
 from serving_models import predict_request
 from stubs import Stubs
 from tensorflow_serving.apis import regression_pb2
@@ -20,21 +20,6 @@ COUNT, LATENCY = ":tensorflow:serving:request_count", ":tensorflow:serving:reque
 ATTEMPTS, LOADING = (f":tensorflow:cc:saved_model:load_{name}" for name in ("attempt_count", "latency"))
 
 
-def samples(page):
-    """Returns the samples of a page as {(name, labels): value}, and the types of its metrics."""
-    families = list(text_string_to_metric_families(page))
-    values = {
-        (sample.name.removesuffix("_total"), labels(**sample.labels)): sample.value  # the parser's own suffix
-        for family in families
-        for sample in family.samples
-    }
-    return values, {family.name: family.type for family in families}
-
-
-def labels(**values):
-    return tuple(sorted(values.items()))
-
-
 def get(port, path):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path)
@@ -42,11 +27,6 @@ def get(port, path):
     content = response.status, response.headers["Content-Type"], response.read().decode()
     connection.close()
     return content
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -115,10 +115,6 @@ NEITHER, BOTH = f"Illegal setting neither {TYPE} nor {PLATFORM}", f"Illegal sett
             'name: "a" base_path: "a" model_platform: "tensorflow"',
             "Expected model a to have an absolute path or URI; got base_path()=a",
         ),
-        (
-            'name: "a" base_path: "/a" model_platform: "tensorflow" logging_config {}',
-            "Model a has a logging_config; this server does not log requests.",
-        ),
     ],
 )
 def test_models_that_cannot_be_served_are_refused(fields, message):

@@ -1,6 +1,7 @@
-"""`tfdnc verify`: replays the requests that were recorded when a bundle was exported, and compares the answers."""
+"""`tfdnc verify`: replays requests recorded at export, or those of a request log, and compares the answers."""
 
 import argparse
+from pathlib import Path
 
 from tfdnc.cli import shared_flags
 from tfdnc.cli.flag_types import count
@@ -14,6 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--version", type=count, help="version to ask the server for (default: its own choice)")
     choice.add_argument("--label", help="label of the version to ask the server for, such as canary")
+    parser.add_argument(
+        "--requests",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="files or folders of a request log to ask instead of the recorded requests",
+    )
     shared_flags.add_tls(parser)
 
 
@@ -23,4 +32,4 @@ def run(arguments: argparse.Namespace) -> None:
     from tfdnc.cli.verification import check_version, server_of
 
     path = find_version(arguments.bundle)
-    check_version(path, path, server_of(arguments) if arguments.target else None)
+    check_version(path, path, server_of(arguments) if arguments.target else None, arguments.requests)

@@ -20,6 +20,9 @@ MANIFEST_ASSET = "assets.extra/manifest.json"
 WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
 """Inside a bundle version, a TFRecord file of `PredictionLog`, where TF Serving looks for the requests to replay."""
 
+ITEM_IDS_ASSET = "assets/item_ids.txt"
+"""Inside a bundle version, its item ids, one on each line."""
+
 MODEL_NAME = "tfdnc"
 """Name under which a bundle is served unless told otherwise."""
 

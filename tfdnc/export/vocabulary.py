@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
-
-_ASSET = "item_ids.txt"
 
 
 class ItemVocabulary(tf.Module):
@@ -25,7 +24,7 @@ class ItemVocabulary(tf.Module):
     def __init__(self, item_ids: Sequence[str], folder: Path):
         super().__init__()
         _check(item_ids)
-        asset = folder / _ASSET
+        asset = folder / Path(contract.ITEM_IDS_ASSET).name
         asset.write_text("".join(f"{item_id}\n" for item_id in item_ids), encoding="utf-8", newline="")
         rows = tf.lookup.TextFileInitializer(
             str(asset), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER

@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 import pytest
 import serving_models
+import tensorflow as tf
 import trustme
 from google.protobuf import text_format
-from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.apis import model_pb2, prediction_log_pb2
 
 from serving import server as embedded
 from serving import tensors, tls
@@ -20,6 +21,7 @@ from serving.bundles import verify as verifying
 from serving.bundles.recorded import RECORDED_ASSET, UNKNOWN_ITEM, read_recorded, record, write_recorded
 from serving.bundles.verify import find_version, verify
 from serving.client import Tls
+from tfdnc.cli.main import main
 from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
 
@@ -122,6 +124,46 @@ def test_a_server_is_asked_under_its_own_name_and_for_a_version_of_its_own(recor
         ask(model_pb2.ModelSpec(name=bundle.MODEL_NAME, version_label="canary"))
     with pytest.raises(UserError, match="NOT_FOUND: Servable not found for request: Latest"):
         ask(model_pb2.ModelSpec(name="unknown"))
+
+
+def write_request_log(path, logs):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for log in logs:
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def test_a_server_is_asked_what_a_request_log_holds(recorded, bundle_server, tmp_path, capsys):
+    logs = [log for log in read_recorded(recorded) if log.request.model_spec.signature_name == "retrieve"]
+    logs[0].request.model_spec.name = "a name of then"
+    write_request_log(tmp_path / "log-1.tfrecord", logs[:2])
+    write_request_log(tmp_path / "log-2.tfrecord", logs[2:3])
+    verify = ["verify", str(recorded), "--target", bundle_server.address, "--requests"]
+    assert main([*verify, str(tmp_path)]) == 0
+    assert re.search(r"retrieve +3 +3 ", capsys.readouterr().out)
+    scaled(bundle.SCORES, 1.01)(logs[2].response)
+    write_request_log(tmp_path / "log-2.tfrecord", logs[2:3])
+    assert main([*verify, str(tmp_path)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "does not answer what the request log holds: logged request 3 (retrieve): scores differs" in said
+    write_request_log(tmp_path / "log-2.tfrecord", [])
+    assert main([*verify, str(tmp_path / "log-2.tfrecord")]) == 2
+    assert "Expected calls of Predict in the request log, found none" in capsys.readouterr().err
+
+
+def test_a_fresh_process_is_asked_what_a_request_log_holds(recorded, monkeypatch):
+    """The process itself is in other tests."""
+    [log, *_] = read_recorded(recorded)
+    log.request.model_spec.signature_name = ""  # as of a client that leaves the default signature out
+    asked = []
+
+    def ask(path, requests):
+        asked.append((path, requests))
+        return replay.Answered([log.response], [0.0])
+
+    monkeypatch.setattr(replay, "ask_fresh_process", ask)
+    report = verify(recorded, logged=[log])
+    assert asked == [(recorded, [log.request])]
+    assert [(row.signature, row.equal) for row in report.signatures] == [("serving_default", 1)]
 
 
 def test_a_server_may_want_encryption(recorded, fake_bundle, tmp_path):
