@@ -1,4 +1,4 @@
-"""Small logs, and the shapes in which the tests look at what the jobs wrote."""
+"""Fixtures: small logs, and readers of the jobs' output."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def write_csv(tmp_path):
 
 @pytest.fixture
 def prepare_log(tmp_path):
-    """Runs the job with filters that keep (almost) everything, unless told otherwise."""
+    """Runs the job with filters that keep (almost) everything, unless a test sets others."""
 
     def run(path, runner_args=(), name="prepared", **config):
         config = {"min_item_events": 1, "min_user_events": 3, "num_shards": 2, "max_malformed_share": 0.5, **config}

@@ -1,4 +1,4 @@
-"""Commands that are killed from within at a chosen change of the file system: exactly there, and not about then."""
+"""Commands that are killed by themselves exactly at a chosen change of the file system."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Logs in which every other row has something wrong with it, in every format, and what must become of their rows."""
+"""Logs in every format with one change in every other row, and the expected accounts of their rows."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ _HOSTILE_FIELDS = [
 
 
 def mutate(rng, line, separator):
-    """Returns the row with one thing done to it."""
+    """Returns the row with one change."""
     fields = line.split(separator)
     place, column = rng.integers(len(line) + 1), rng.integers(len(fields))
     match rng.integers(9):
@@ -65,7 +65,7 @@ def mutate(rng, line, separator):
 
 
 def mutated_log(layout, num_rows, seed):
-    """As many mutated rows as sound ones."""
+    """Returns a log of text with as many mutated rows as well-formed ones."""
     rng = np.random.default_rng(seed)
     lines = [",".join(layout.columns).encode()] if layout.header else []
     for row in range(2 * num_rows):
@@ -77,7 +77,7 @@ def mutated_log(layout, num_rows, seed):
 
 
 def mutated_json_lines(num_rows, seed):
-    """As many mutated rows as sound ones, with ids and times as text or as numbers."""
+    """Returns a log in JSON Lines with as many mutated rows as well-formed ones; ids and times are text or numbers."""
     rng = np.random.default_rng(seed)
     lines = []
     for row in range(2 * num_rows):
@@ -89,7 +89,7 @@ def mutated_json_lines(num_rows, seed):
 
 
 def mutated_rows(num_rows, seed):
-    """As many mutated rows as sound ones, {column: bytes or None}."""
+    """Returns rows {column: bytes or None}, as many mutated as well-formed ones."""
     rng = np.random.default_rng(seed)
     rows = []
     for row in range(2 * num_rows):
@@ -111,7 +111,7 @@ _TEXTS = {
 
 
 def write_mutated(kind, folder, num_rows):
-    """Writes a log of that kind; returns its config, the file's name, and what must become of the rows."""
+    """Writes a log of that kind; returns its config, the file's name, and the expected accounts of its rows."""
     if kind == "jsonl":
         data = mutated_json_lines(num_rows, seed=num_rows)
         (folder / "log.jsonl").write_bytes(data)

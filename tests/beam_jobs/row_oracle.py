@@ -1,4 +1,4 @@
-"""What must become of every row of a log, by the plainest Python there is: one row after the other."""
+"""Expected accounts of the rows of a log, from simple Python code that reads row by row."""
 
 import io
 import json
@@ -6,19 +6,19 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-_MARK = b"\xef\xbb\xbf"  # before the first row: how the file is written, and no part of an id
-_STAND_IN = b"\x1f"  # what the job puts in the place of "::"; a row that holds one itself is refused
+_MARK = b"\xef\xbb\xbf"  # before the first row it is no part of an id
+_STAND_IN = b"\x1f"  # the job replaces "::" by it; a row that holds one itself is malformed
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of a file are written.
+    """Layout of the rows of a file.
 
     Attributes:
         columns: name of every column.
         roles: names of the columns of user, item and time.
-        wanted: (rule, column, wanted value, pattern of a well-formed value, complaint about any other).
-        separator: of the columns.
+        wanted: (rule, column, wanted value, pattern of a well-formed value, reason for any other).
+        separator: separator of the columns.
         quotes: whether fields may be quoted.
         header: whether the first line names the columns.
     """
@@ -33,13 +33,13 @@ class Layout:
 
 @dataclass
 class Accounts:
-    """Where the rows went.
+    """Accounts of the rows.
 
     Attributes:
         kept: (user, item, time) of the well-formed rows that count, in the order of the log.
         filtered: rows left out, by rule.
         letters: the dead letters of every file, by its name.
-        lines_joined: lines that go on with a row, inside quotes.
+        lines_joined: lines that continue a row inside quotes.
     """
 
     kept: list[tuple[str, str, int]] = field(default_factory=list)
@@ -54,12 +54,12 @@ class Accounts:
 
     @property
     def num_rows(self) -> int:
-        """All rows."""
+        """Number of all rows."""
         return len(self.kept) + self.filtered.total() + sum(self.reasons.values())
 
 
 def account(files: dict[str, bytes], layout: Layout) -> Accounts:
-    """Returns what becomes of the rows of these files (name -> decompressed bytes), in this order."""
+    """Returns the accounts of the rows of these files (name -> decompressed bytes), in this order."""
     accounts = Accounts()
     for name, data in files.items():
         start = data.index(b"\n") + 1 if layout.header else len(_MARK) if data.startswith(_MARK) else 0
@@ -77,7 +77,7 @@ def account(files: dict[str, bytes], layout: Layout) -> Accounts:
 
 
 def account_json_lines(name: str, data: bytes) -> Accounts:
-    """Returns what becomes of the lines of a file, which are JSON objects with the columns of `Layout()`."""
+    """Returns the accounts of the lines of a file, which are JSON objects with the columns of `Layout()`."""
     accounts, offset = Accounts(), 0
     for line in io.BytesIO(data):
         text = line.removesuffix(b"\n").removesuffix(b"\r")
@@ -89,7 +89,7 @@ def account_json_lines(name: str, data: bytes) -> Accounts:
 
 
 def account_table(name: str, rows: list[dict[str, bytes | None]]) -> Accounts:
-    """Returns what becomes of the rows of a Parquet file with the columns of `Layout()`."""
+    """Returns the accounts of the rows of a Parquet file with the columns of `Layout()`."""
     accounts = Accounts()
     for number, values in enumerate(rows):
         row = {column: value or b"" for column, value in values.items()}
@@ -110,7 +110,7 @@ def filter_users(
     duplicates: str = "keep",
     filter_rounds: int = 1,
 ) -> tuple[dict, Counter]:
-    """Returns {user: [(item, time), ...]} in order of time, and how many rows each rule left out."""
+    """Returns {user: [(item, time), ...]} in order of time, and the number of rows that each rule left out."""
     users, gone = {}, Counter()
     for user, item, time in sorted(kept, key=lambda row: row[2]):  # stable: ties keep the order of the log
         users.setdefault(user, []).append((item, time))
@@ -140,7 +140,7 @@ def filter_users(
 
 
 def _enter(accounts, name, offset, text, row, reason, layout):
-    """Puts one row where it belongs."""
+    """Adds one row to the accounts."""
     if reason:
         shown = text.rstrip(b"\r\n")[:1000].decode("utf-8", "replace")
         letter = {"file": name, "offset": offset, "text": shown, "reason": reason}
@@ -153,7 +153,7 @@ def _enter(accounts, name, offset, text, row, reason, layout):
 
 
 def _json_row(text):
-    """Returns {column: bytes} of a line and None, or why there is no such row."""
+    """Returns {column: bytes} of a line and None, or {} and the reason why it is malformed."""
     try:
         found = json.loads(text.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
@@ -186,13 +186,13 @@ def _records(data, offset, layout):
 
 
 def quoted_records(data, separator, num_columns, quotes="doubled", may_be_row=lambda line: False):
-    """Yields (offset, fields, lines, fault or None) of every record, and of every line that is none, by RFC 4180."""
+    """Yields (offset, fields, lines, fault or None) of every record and malformed line, by RFC 4180."""
     start = 0
     while start < len(data):
         fields, end, fault = _quoted_record(data, start, separator, quotes)
         lines = list(io.BytesIO(data[start:end]))
         if fault:
-            # What may be wrong is said of the first line, and all that follows is read as if the line were not there.
+            # The fault is reported for the first line, and reading continues with the second.
             fault = "a quote that never closes" if len(lines) > 1 else fault
             lines = [next(io.BytesIO(data[start:]))]
             fault = "a quote after a backslash" if quotes == "doubled" and b'\\"' in lines[0] else fault
@@ -206,7 +206,7 @@ def quoted_records(data, separator, num_columns, quotes="doubled", may_be_row=la
 
 
 def _quoted_record(data, place, separator, quotes):
-    """Returns the fields of the record that begins at a place, where it ends, and its fault; character by character."""
+    """Returns the fields, the end and the fault of the record that begins at `place`; reads character by character."""
     text, separator, quote = data.decode("latin-1"), separator, '"'
     fields, field, state = [], "", "begin"
 
@@ -244,7 +244,7 @@ def _quoted_record(data, place, separator, quotes):
 
 
 def _may_be_row(layout):
-    """Returns whether a line inside quotes looks like an event: so many columns, and its time before the next quote."""
+    """Returns a test of lines inside quotes: an event has all columns, and its time before the next quote."""
     at = layout.columns.index(layout.roles[2])
 
     def may_be(line):
@@ -260,7 +260,7 @@ def _is_time(text):
 
 
 def _complaint(row, layout):
-    """Returns why a row is malformed, or None."""
+    """Returns the reason why a row is malformed, or None."""
     user, item, time = (row[role] for role in layout.roles)
     for value, empty in ((user, "empty user id"), (item, "empty item id")):
         if not value:

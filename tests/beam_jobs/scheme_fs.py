@@ -13,7 +13,7 @@ SCHEME = "bucket"
 
 
 class BucketFileSystem(FileSystem):
-    """The narrowest store that Beam's interface allows: no folders, no appending, and renaming does not replace.
+    """Store with the fewest abilities that Beam's interface allows: no folders, appending or replacing by a rename.
 
     Attributes:
         root: folder that holds the objects; set by the test.

@@ -29,7 +29,7 @@ def test_an_empty_text_is_an_unknown_number_and_other_text_is_none(type_):
 
 
 @pytest.mark.parametrize("type_", [pa.float64(), pa.float32()])
-def test_numbers_are_held_to_the_same_rule(type_):
+def test_the_same_rule_holds_for_numbers(type_):
     assert numbers_of(pa.array([3, None, np.nan, -4], type_)).to_pylist() == [3, UNKNOWN, UNKNOWN, -4]
     assert numbers_of(pa.array([np.inf, -np.inf, -1e30], type_)).null_count == 3
 
@@ -103,13 +103,13 @@ def test_a_log_without_the_column_is_refused_with_the_key(prepare_log, write_csv
 
 
 @pytest.mark.parametrize("name", ["item_id", "time", "watch time"])
-def test_names_that_mean_something_else_are_refused(name):
+def test_names_with_another_meaning_are_refused(name):
     with pytest.raises(ValueError, match="events"):
         DataConfig(events={name: "number"})
 
 
-def test_a_sequence_file_says_what_was_declared():
-    """Records of a log are made without its config."""
+def test_a_sequence_file_holds_the_declarations():
+    """The examples job reads them from the file, without the config of the log."""
     declared = log_features(DataConfig(columns={"weight": "stars"}, events=EVENTS))
     assert features_of_file(sequence_schema(declared)) == declared
     stranger = sequence_schema(declared).append(pa.field("more", pa.list_(pa.float32())))
@@ -118,7 +118,7 @@ def test_a_sequence_file_says_what_was_declared():
 
 
 def test_records_have_the_numbers_of_histories_and_never_that_of_a_target(write_csv, prepare_log, write_items):
-    """What is known of an event once it has happened must not be known of the one that is to be predicted."""
+    """Numbers of an event are known only after it, so those of a target must not be in its record."""
     tf = pytest.importorskip("tensorflow")
     rows = [("a", f"i{time}", time, time / 2 if time else "") for time in range(5)]
     log = write_csv(rows, header="user_id,item_id,timestamp,dwell")

@@ -1,4 +1,4 @@
-"""The rules that leave events of a user out: each alone, and all of them against plain Python."""
+"""Rules that leave out events of a user: each alone, and all of them against plain Python."""
 
 import itertools
 import logging
@@ -17,7 +17,7 @@ EVERYTHING = {"min_item_events": 1, "min_user_events": 3}
 
 
 def left_of(rows, frequent=(), **config):
-    """Returns the (user, item, time) rows that the rules leave, and the counts above 0 of what they left out."""
+    """Returns the (user, item, time) rows that the rules leave, and the counts above 0 of events that they left out."""
     user, item, time = zip(*rows, strict=True) if rows else ((), (), ())
     columns = [pa.array(user, pa.string()), pa.array(item, pa.string()), pa.array(time, pa.int64())]
     encoded = [columns[0].dictionary_encode(), columns[1].dictionary_encode(), columns[2]]
@@ -33,14 +33,14 @@ def of_user(user, *items_and_times):
     return [(user, item, time) for item, time in items_and_times]
 
 
-def test_the_cap_keeps_the_latest_events_and_of_equal_times_the_later_rows():
+def test_the_cap_keeps_the_latest_events_and_the_later_rows_at_equal_times():
     rows = of_user("a", ("u", 9), ("v", 1), ("w", 5), ("x", 5), ("y", 5)) + of_user("b", ("u", 1))
     left, left_out = left_of(rows, max_events_per_user=3)
     assert left == of_user("a", ("x", 5), ("y", 5), ("u", 9)) + of_user("b", ("u", 1))
     assert left_out == {"filtered: max_events_per_user": 2}
 
 
-def test_of_equal_events_the_first_stays_wherever_the_others_lie():
+def test_the_first_of_equal_events_stays():
     rows = (
         of_user("a", ("x", 1), ("y", 1), ("x", 2)) + of_user("b", ("x", 1)) + of_user("a", ("y", 1), ("x", 1), ("z", 1))
     )
@@ -48,7 +48,7 @@ def test_of_equal_events_the_first_stays_wherever_the_others_lie():
     assert left == of_user("a", ("x", 1), ("y", 1), ("z", 1), ("x", 2)) + of_user("b", ("x", 1))
     assert left_out == {"filtered: duplicates": 2}
     assert left_of(rows, duplicates="keep") == (rows, {})
-    # Before the cap, which is for machines and not for what was delivered twice.
+    # Duplicates are dropped before the cap, which is for users that are machines.
     left, left_out = left_of(rows, duplicates="drop", max_events_per_user=3)
     assert left == of_user("a", ("y", 1), ("z", 1), ("x", 2)) + of_user("b", ("x", 1))
     assert left_out == {"filtered: duplicates": 2, "filtered: max_events_per_user": 1}
@@ -62,7 +62,7 @@ def test_collapsing_keeps_the_first_of_equal_items_in_a_row():
     assert left_of(rows, repeats="keep") == (rows, {})
 
 
-def test_what_the_item_filter_brings_together_is_a_repeat_too():
+def test_events_that_become_neighbours_by_the_item_filter_are_repeats_too():
     rows = of_user("a", ("x", 1), ("rare", 2), ("x", 3), ("y", 4), ("x", 5))
     left, left_out = left_of(rows, [["x", "y"]], repeats="collapse")
     assert left == of_user("a", ("x", 1), ("y", 4), ("x", 5))
@@ -76,7 +76,7 @@ def test_a_pause_longer_than_the_gap_begins_a_session():
     assert left_out == {}
 
 
-def test_the_gap_is_in_seconds_whatever_the_unit_of_the_log():
+def test_the_gap_is_in_seconds_for_every_unit_of_the_log():
     rows = of_user("a", ("x", 0), ("y", 1500), ("z", 3001))
     assert [user for user, _, _ in left_of(rows, session_gap=1.5, time_unit="ms")[0]] == ["a:1", "a:1", "a:2"]
     assert [user for user, _, _ in left_of(rows, session_gap=1.5)[0]] == ["a:1", "a:2", "a:3"]
@@ -110,7 +110,7 @@ def test_no_events_are_left_of_none(config):
 
 
 def plain(rows, config):
-    """The rules in the plainest Python there is: ({user: [(item, time), ...]}, {rule: events left out})."""
+    """Returns ({user: [(item, time), ...]}, {rule: events left out}) by the rules in simple Python."""
     users, left_out = {}, Counter()
     for user, item, time in sorted(rows, key=lambda row: row[2]):  # stable: ties keep file order
         users.setdefault(user, []).append((item, time))
@@ -175,7 +175,7 @@ def test_the_job_equals_plain_python_and_accounts_for_every_row(random_rows, wri
 
 
 def k_core(rows, min_item_events, min_user_events):
-    """Which of (user, item) numbers `[E, 2]` are in the k-core, and how many rounds changed something on the way."""
+    """Returns the (user, item) numbers of `[E, 2]` in the k-core, and the number of rounds that changed something."""
     left = np.ones(len(rows), bool)
     for changed in itertools.count():
         before = left.sum()
@@ -189,7 +189,7 @@ def k_core(rows, min_item_events, min_user_events):
 def test_enough_rounds_make_a_k_core(write_csv, prepare_log, read_users, seed):
     pairs = np.random.default_rng(seed).integers(0, (70, 60), (230, 2))
     left, changed = k_core(pairs, 3, 3)
-    assert changed > 3  # otherwise few rounds would do
+    assert changed > 3  # otherwise few rounds would be enough
     rows = [(f"u{user}", f"i{item}", time) for time, (user, item) in enumerate(pairs)]
     figures, prepared = prepare_log(write_csv(rows), min_item_events=3, filter_rounds=12)
     expected = {}
@@ -202,14 +202,14 @@ def test_enough_rounds_make_a_k_core(write_csv, prepare_log, read_users, seed):
 @pytest.mark.parametrize(
     ("filter_rounds", "figures", "warned"),
     [
-        (1, {"changed": 1, "converged": False}, False),  # what was asked for, and is the default
+        (1, {"changed": 1, "converged": False}, False),  # the default: one round
         (2, {"changed": 2, "converged": False}, True),
         (3, {"changed": 3, "converged": True}, False),
         (9, {"changed": 3, "converged": True}, False),
     ],
 )
-def test_too_few_rounds_are_warned_of(write_csv, prepare_log, caplog, filter_rounds, figures, warned):
-    # Item a takes user 1 along, hence in round 2 b and user 2, hence in round 3 d.
+def test_too_few_rounds_get_a_warning(write_csv, prepare_log, caplog, filter_rounds, figures, warned):
+    # Without item a user 1 is too short, so round 2 leaves out b and user 2, and round 3 d.
     log = write_csv([(user, item, 0) for user, items in enumerate(["abf", "bdf", "dfff"], 1) for item in items])
     with caplog.at_level(logging.WARNING, "beam_jobs"):
         found, _ = prepare_log(log, min_item_events=2, filter_rounds=filter_rounds)
@@ -217,7 +217,7 @@ def test_too_few_rounds_are_warned_of(write_csv, prepare_log, caplog, filter_rou
     assert ["Raise data.filter_rounds" in message for message in caplog.messages] == [True] * warned
 
 
-def test_a_refusal_names_what_the_rules_left_out(write_csv, prepare_log):
+def test_a_refusal_counts_the_events_that_the_rules_left_out(write_csv, prepare_log):
     rows = of_user("a", *(("x", time) for time in range(9)))
     with pytest.raises(UserError, match=r"3 left out by data.max_events_per_user, 5 left out by data.repeats, 0 of"):
         prepare_log(write_csv(rows), max_events_per_user=6, repeats="collapse")

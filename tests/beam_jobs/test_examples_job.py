@@ -1,4 +1,4 @@
-"""The second job: what the records of every split hold."""
+"""The second job: content of the records of every split."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ def build(write_sequences, write_items, tmp_path):
 
 
 def read(folder, names):
-    """All records of a split as dicts of lists, read by stock TensorFlow."""
+    """Returns all records of a split as dicts of lists, read by TensorFlow."""
     spec = {name: tf.io.RaggedFeature(tf.float32 if name in FLOATS else tf.int64) for name in names}
     files = [str(path) for path in sorted(folder.iterdir())]
     records = [tf.io.parse_single_example(record, spec) for record in tf.data.TFRecordDataset(files)]
@@ -62,7 +62,7 @@ def test_training_records(build):
     assert figures["positions"] == 7
 
 
-def test_weights_of_the_training_part_stand_in_the_training_records_alone(write_sequences, write_items, tmp_path):
+def test_weights_of_the_training_part_are_in_the_training_records_only(write_sequences, write_items, tmp_path):
     def weigh(users):
         return {user: [item / 4 for item in items] for user, items in users.items()}
 
@@ -76,8 +76,8 @@ def test_weights_of_the_training_part_stand_in_the_training_records_alone(write_
 
 
 @pytest.mark.parametrize("weigh", [lambda place: 0, lambda place: float(place == 0 or place > 3)])
-def test_weights_that_let_nothing_be_learned_are_refused(write_sequences, write_items, tmp_path, weigh):
-    """An untrained model was exported. The first event of a user is no target, and the last two are held out."""
+def test_weights_of_0_for_all_targets_are_refused(write_sequences, write_items, tmp_path, weigh):
+    """Regression: an untrained model was exported. The first event of a user is no target, nor are the last two."""
     files = [{"a": [1, 2, 3, 4, 5, 6], "b": [6, 1, 7, 2, 3, 4]}]
     sequences = write_sequences(files, weights=[{user: [*map(weigh, range(6))] for user in "ab"}])
     with pytest.raises(UserError, match=r"weights above 0 in the column of data\.columns\.weight, found 0 for all 6 "):
@@ -112,7 +112,7 @@ def test_held_out_records(build):
     ]
 
 
-def test_a_user_has_a_record_where_it_has_something_of_the_split(write_sequences, write_items, tmp_path):
+def test_a_user_has_a_record_in_the_splits_of_its_events(write_sequences, write_items, tmp_path):
     split_of = {(1, 2, 3): (3, -1, -1), (2, 3, 4, 5): (1, 1, 3), (3, 4): (0, -1, 1), (4, 5, 6): (2, -1, 2)}
     sequences = write_sequences(
         [{"nothing held out": [1, 2, 3], "all": [2, 3, 4, 5]}, {"no training": [3, 4], "no validation": [4, 5, 6]}],
@@ -135,8 +135,8 @@ def test_a_user_has_a_record_where_it_has_something_of_the_split(write_sequences
     }
 
 
-def test_times_further_apart_than_an_int64_are_as_far_apart_as_it_can_say(write_sequences, write_items, tmp_path):
-    """The difference wrapped around to below 0, which no record may hold."""
+def test_a_difference_of_times_is_at_most_the_largest_int64(write_sequences, write_items, tmp_path):
+    """Regression: the difference overflowed to a number below 0, which no record may hold."""
     sequences = write_sequences([{"a": [1, 2, 3, 4]}])
     [path] = sequences.iterdir()
     table = pq.read_table(path)

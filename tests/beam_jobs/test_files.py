@@ -1,4 +1,4 @@
-"""Files on a disk and in a store: whole or not at all, whatever happens to the worker that writes them."""
+"""Files on a disk and in a store: complete or not there, even if the worker that writes them dies."""
 
 import pytest
 from apache_beam.io.filesystems import FileSystems
@@ -25,7 +25,7 @@ def read(path):
         return stream.read()
 
 
-def test_a_file_is_read_as_it_was_written_whatever_its_name(place):
+def test_a_file_of_any_name_is_read_as_it_was_written(place):
     for name in ("a", "b.gz", "c.parquet"):  # nothing is compressed because of its name
         write(join(place, "deep", name), b"content")
         assert read(join(place, "deep", name)) == b"content"
@@ -54,7 +54,7 @@ def test_a_second_attempt_at_the_same_file_leaves_one_whole_file(place):
     assert read(path) == b"content"
 
 
-def test_what_killed_workers_left_is_removed_and_nothing_else(place):
+def test_only_files_of_killed_workers_are_removed(place):
     path = join(place, "a")
     write(path, b"content")
     write(join(place, "deep", "b.tmp-0123456789abcdef"), b"half")
@@ -78,6 +78,6 @@ def test_a_path_on_a_disk_means_the_same_in_every_folder(tmp_path, monkeypatch):
     assert absolute("bucket://there/out") == "bucket://there/out"
 
 
-def test_an_unknown_scheme_names_what_is_missing():
+def test_the_error_for_an_unknown_scheme_asks_for_its_dependency():
     with pytest.raises(ValueError, match="ensure the required dependency is installed"):
         FileSystems.get_filesystem("nowhere://a")

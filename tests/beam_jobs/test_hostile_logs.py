@@ -22,7 +22,7 @@ from tfdnc.pipeline.stations import CLUSTER, EXAMPLES, PREPARE
 
 @pytest.mark.parametrize("num_rows", [400, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_mutated_rows_are_each_in_one_account_whatever_the_chunk_size(tmp_path, read_users, bytes_of, kind, num_rows):
+def test_mutated_rows_are_each_in_one_account_for_every_chunk_size(tmp_path, read_users, bytes_of, kind, num_rows):
     config, name, expected = write_mutated(kind, tmp_path, num_rows)
     config = DataConfig.model_validate({"num_shards": 2, "max_malformed_share": 1, **config})
     users, rare = filter_users(expected.kept, config.min_item_events, config.min_user_events)
@@ -107,14 +107,14 @@ HEADER = b"user_id,item_id,timestamp\n"
         ("log.csv.gz", HEADER, "Expected a whole gzip file at .*log.csv.gz, could not decompress it: Not a gzipped"),
     ],
 )
-def test_a_file_that_is_no_log_is_refused_with_what_was_expected(tmp_path, prepare_log, name, data, message):
+def test_a_file_that_is_no_log_is_refused_with_the_expected_content(tmp_path, prepare_log, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=f"^{message}"):
         prepare_log(tmp_path / name, max_malformed_share=0.01)
 
 
-def test_quotes_as_spark_writes_them_are_refused_or_read_as_the_config_says(prepare_log, read_users, tmp_path):
-    """Six of the nine rows were read, the other three were thought to be text of a row before them."""
+def test_quotes_of_spark_are_refused_or_read_with_the_setting(prepare_log, read_users, tmp_path):
+    """Regression: six of the nine rows were read, the other three were taken for text of the row before."""
     titles = ["cable", '"disk 3.5\\""', "cable"]
     rows = [f"u{user},i{place},{place},{title}\n" for user in range(3) for place, title in enumerate(titles)]
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp,title\n" + "".join(rows))
@@ -157,7 +157,7 @@ def test_movielens_may_begin_with_a_byte_order_mark(tmp_path, prepare_log, read_
 
 @pytest.fixture
 def run_stations_on(tmp_path, read_users):
-    """Takes (user, item, time) rows through prepare, cluster and examples; returns their figures and folders."""
+    """Returns a function that runs prepare, cluster and examples on rows; it returns their figures and folders."""
 
     def go(rows, name="log.csv", **config):
         (tmp_path / name).write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows))
@@ -223,7 +223,7 @@ def test_ids_may_hold_any_character_and_be_very_long(run_stations_on, read_users
     assert set(pq.read_table(run / "cluster" / schema.ITEMS)["item_id"].to_pylist()) == set(marks)
 
 
-def test_a_file_that_lies_there_twice_counts_twice(tmp_path, read_users):
+def test_two_copies_of_a_file_count_twice(tmp_path, read_users):
     rows = "".join(f"7,{video},{video},1,1\n" for video in (1, 2, 3))
     for name in ("log_standard_a.csv", "log_standard_copy_of_a.csv"):
         (tmp_path / name).write_text(f"{','.join(KUAIRAND.columns)}\n{rows}")

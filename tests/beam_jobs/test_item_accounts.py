@@ -34,15 +34,15 @@ def titles(prepared):
     return pq.read_table(prepared / schema.VOCABULARY)["title"].to_pylist()
 
 
-def test_a_join_of_all_items_says_so_and_warns_of_nothing(join, caplog):
+def test_a_join_of_all_items_is_counted_without_a_warning(join, caplog):
     counts, _ = join("item_id,title\na,A\nb,B\nc,C\nd,D\n")
     assert (counts["items"], counts["described"], counts["with"]) == (4, 4, {"title": 4})
     assert headline(counts) == "4 items, 4 described"
     assert "items.csv" not in caplog.text
 
 
-def test_a_partial_join_is_counted_and_warned_of(join, caplog):
-    """3 of 384 items were described, without a warning."""
+def test_a_partial_join_is_counted_and_gets_a_warning(join, caplog):
+    """Regression: 3 of 384 items were described, without a warning."""
     counts, prepared = join("item_id,title\nb,B\n7,x\n8,y\n9,z\n")
     assert (counts["described"], counts["of_other_items"]) == (1, 3)
     assert headline(counts) == "4 items, 1 described; 3 rows of the item file left out"
@@ -50,22 +50,22 @@ def test_a_partial_join_is_counted_and_warned_of(join, caplog):
     assert titles(prepared) == [None, "B", None, None]
 
 
-def test_rows_that_repeat_an_item_are_counted_and_warned_of(join, caplog):
-    """The first of three rows per item was kept without a warning."""
+def test_rows_that_repeat_an_item_are_counted_and_get_a_warning(join, caplog):
+    """Regression: the first of three rows per item was kept without a warning."""
     counts, _ = join("item_id,title\n" + "".join(f"{item},{n}\n" for item in "abcd" for n in range(3)))
     assert (counts["described"], counts["repeated"]) == (4, 8)
     assert headline(counts) == "4 items, 4 described; 8 rows of the item file left out"
     assert "8 rows of items.csv repeat an item: the first row of each item counts" in caplog.text
 
 
-def test_what_only_the_file_knows_is_added_with_its_catalogue_and_left_out_without(join):
+def test_items_of_the_file_alone_are_added_with_catalogue_items_and_else_left_out(join):
     text = "item_id,title\na,A\nb,B\nc,C\nd,D\nz,Z\nz,again\n"
     counts, _ = join(text, catalogue="items")
     assert (counts["added"], counts["repeated"], counts["of_other_items"]) == (1, 1, 0)
     assert headline(counts) == "4 items, 4 described and 1 more; 1 rows of the item file left out"
 
 
-def test_a_named_column_that_says_nothing_is_warned_of(join, caplog):
+def test_a_named_column_without_values_gets_a_warning(join, caplog):
     text = "item_id,title,tag,size\na,A,,\nb,B,,\nc,C,x,\nd,,,\n"
     counts, _ = join(text, categories="tag", features={"tag": "values", "size": "number"})
     assert counts["with"] == {"title": 3, "categories": 1, "feature tag": 1, "feature size": 0}
@@ -93,7 +93,7 @@ def test_malformed_rows_are_dead_letters_with_their_offsets(join, caplog):
     ],
 )
 def test_too_many_malformed_rows_are_refused(join, prepare_log, write_csv, tmp_path, title, reason):
-    """A quote that never closes swallowed every row after it."""
+    """Regression: a quote that never closes hid every row after it."""
     path = tmp_path / "items.csv"
     path.write_text(f"item_id,title\na,A\nb,{title}\nc,C\nd,D\n")
     items = ItemFile(path=path, title="title")
@@ -108,7 +108,7 @@ def test_too_many_malformed_rows_are_refused(join, prepare_log, write_csv, tmp_p
 
 
 def test_a_quoted_text_that_holds_the_row_of_an_item_is_no_text(join):
-    """Two stray quotes, one at the begin and one at the end of a field: one row came of three."""
+    """Regression: two single quotes, at the beginning and the end of fields, made one row of three."""
     counts, prepared = join('item_id,title\na,"Rome\nb,B\nc,Bonn"\nd,"D, or\nD, perhaps"\n')
     assert counts["malformed"] == {"a quoted field that holds a whole row": 3}
     assert titles(prepared) == [None, None, None, "D, or\nD, perhaps"]

@@ -68,7 +68,7 @@ def test_columns_not_named_stay_unknown(tmp_path):
     assert read_details(details, ["a"]) == (["a"], ["A"], [None], [None])
 
 
-def test_the_other_items_of_the_file_follow_if_asked_for(tmp_path):
+def test_the_other_items_of_the_file_follow_on_request(tmp_path):
     path = tmp_path / "items.csv"
     path.write_text("item_id,name,size\nz,Z,9\na,A,1\n,no id,2\nz,again,3\nb,B,4\n")
     items = ItemFile(path=path, title="name", features={"size": "number"})
@@ -84,8 +84,8 @@ def test_a_catalogue_of_the_item_file_needs_one(tmp_path):
 
 
 @pytest.mark.parametrize("rows", ["", "1.0,A\n2.0,B\n"])
-def test_a_file_that_knows_none_of_the_items_is_of_another_log(tmp_path, rows):
-    """Read without a word, it would leave every item without title and category."""
+def test_a_file_without_any_of_the_items_is_refused(tmp_path, rows):
+    """Without this error, every item would lack title and category without a message."""
     path = tmp_path / "items.csv"
     path.write_text(f"item_id,name\n{rows}")
     details = find_details(DataConfig(path=path, items=ItemFile(path=path, title="name")))
@@ -124,7 +124,7 @@ class TestFeatures:
             start, end = name.removeprefix("size=").split("..")
             assert float(start) <= number <= float(end)
 
-    def test_equal_numbers_are_never_told_apart(self):
+    def test_equal_numbers_share_a_feature(self):
         found = make_features([("5",)] * 90 + [("7.5",)] * 10 + [("nan",), ("inf",)], {"size": "number"}, "|", "f")
         assert found == [["size=5..5"]] * 90 + [["size=7.5..7.5"]] * 10 + [[], []]
 

@@ -1,4 +1,4 @@
-"""Item files in every format of logs say the same."""
+"""Item files in every format of logs give the same details."""
 
 import gzip
 import json
@@ -57,8 +57,8 @@ def write(path, **settings):
         ("items.parquet", {}),
     ],
 )
-def test_every_format_says_the_same(tmp_path, name, settings):
-    """All but CSV with commas were answered with a decode error."""
+def test_every_format_gives_the_same_details(tmp_path, name, settings):
+    """Regression: all formats but CSV with commas ended in a decode error."""
     path = tmp_path / name
     write(path, **settings)
     items = ItemFile(path=path, item="sku", title="name", categories="tags", features=FEATURES, **settings)
@@ -75,7 +75,7 @@ def test_every_format_says_the_same(tmp_path, name, settings):
     assert not accounts.malformed
 
 
-def test_rows_of_json_that_say_nothing_readable_are_malformed(tmp_path):
+def test_unreadable_rows_of_json_are_malformed(tmp_path):
     path = tmp_path / "items.jsonl"
     rows = [
         '{"item_id": "a", "title": {"en": "A"}}',
@@ -100,7 +100,7 @@ def test_rows_of_json_that_say_nothing_readable_are_malformed(tmp_path):
 
 
 def test_ids_in_parquet_are_text_or_integers(tmp_path):
-    """7.0 is no id of a log: pandas makes it of 7 where another id is missing."""
+    """7.0 is no id of a log: pandas writes it for 7 in a column with a missing id."""
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": [7.0, None]}), path)
     accounts = ItemAccounts()
@@ -111,7 +111,7 @@ def test_ids_in_parquet_are_text_or_integers(tmp_path):
     ]
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_errors_name_missing_columns(tmp_path):
     path = tmp_path / "items.parquet"
     path.write_text("item_id,title\n")
     with pytest.raises(UserError, match=r"Expected a Parquet file at .*items\.parquet"):
@@ -122,7 +122,7 @@ def test_what_is_not_there_is_named(tmp_path):
 
 
 def test_a_line_of_movies_without_separators_is_malformed(tmp_path):
-    """It ended in a traceback; a line with one separator was counted."""
+    """Regression: it ended in a traceback; a line with one separator was counted."""
     path = tmp_path / "movies.dat"
     path.write_bytes(b"1::One (1999)::Drama\ngarbage\n2::Two\n")
     rows = list(MoviesDat(InputFile(str(path), path.stat().st_size, 0)).read(()))

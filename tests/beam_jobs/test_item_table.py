@@ -1,4 +1,4 @@
-"""The item table as the examples job looks things up in it."""
+"""The item table as arrays for the examples job."""
 
 import pytest
 

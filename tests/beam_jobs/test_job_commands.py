@@ -1,4 +1,4 @@
-"""The jobs from the command line: what they leave behind, and how they fail."""
+"""The jobs from the command line: their output folders and their errors."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ def config(tmp_path, write_csv):
 
 
 def test_both_jobs_in_fresh_processes(config, tmp_path, write_items):
-    # As `__main__` in several processes: whatever a worker unpickles must be importable there.
+    # The module runs as `__main__`, so workers must still be able to import what they unpickle.
     command = [sys.executable, "-m", "beam_jobs.sequences", "--config", config, "--output", tmp_path / "prepared"]
     flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     subprocess.run([*command, *flags], check=True, timeout=120)
@@ -55,7 +55,7 @@ def test_existing_output_is_not_overwritten(config, tmp_path, capsys):
     assert "but it exists; remove it or name another folder" in capsys.readouterr().err
 
 
-def test_what_a_killed_job_left_is_not_in_the_output(config, tmp_path):
+def test_files_of_a_killed_job_are_not_in_the_output(config, tmp_path):
     leftover = tmp_path / ".prepared.unfinished" / schema.SEQUENCES
     leftover.mkdir(parents=True)
     (leftover / "part-00007-of-00009.parquet").write_bytes(b"half")

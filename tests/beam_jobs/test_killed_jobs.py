@@ -1,4 +1,4 @@
-"""A job may be killed at any change it makes on disk: the next run clears what is left and writes the same bytes."""
+"""A job may be killed at any change of the disk: the next run removes its files and writes the same bytes."""
 
 import json
 import multiprocessing
@@ -21,7 +21,7 @@ POINTS = [0.0, 0.35, 0.7, 1.0]
 
 @pytest.fixture(scope="module")
 def processes():
-    """Forks of one process that has imported the jobs: a kill costs a run, and not the imports too."""
+    """Forks one process that has imported the jobs, so that a killed run does not cost the imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["dying", "beam_jobs.sequences", "beam_jobs.examples", "tfdnc.cli.main", "tfdnc.clustering"]
@@ -31,7 +31,7 @@ def processes():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """A log with malformed rows, and an experiment on it."""
+    """Writes a log with malformed rows and the config of an experiment on it."""
     folder = tmp_path_factory.mktemp("input")
     rng = np.random.default_rng(5)
     rows = [f"{user},{item},{time}" for user, item, time in zip(*rng.integers(0, 40, (3, 1500)), strict=True)]
@@ -45,11 +45,11 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def perform(processes, tmp_path_factory):
-    """Runs a command in a process of its own, perhaps killed on the way."""
+    """Runs a command in a process of its own, which may be killed before its end."""
     note = tmp_path_factory.mktemp("notes") / "changes"
 
     def run(command, arguments, folder, die_at=0):
-        """Returns the exit code, the changes if it came to its end, and what it said."""
+        """Returns the exit code, the changes if it was not killed, and its output."""
         process = processes.Process(target=dying.run, args=(command, list(map(str, arguments)), folder, die_at, note))
         process.start()
         process.join(120)
@@ -62,7 +62,7 @@ def perform(processes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(perform, config, tmp_path_factory):
-    """A folder with what the examples job reads: prepare's and cluster's output."""
+    """Makes a folder with the input of the examples job: the output of prepare and cluster."""
     runs = tmp_path_factory.mktemp("runs")
     assert perform("tfdnc.cli.main", ["cluster", config, "--runs", runs], runs)[0] == 0
     return runs / "mine"
@@ -70,7 +70,7 @@ def prepared(perform, config, tmp_path_factory):
 
 @pytest.fixture(params=["sequences", "examples", "tfdnc prepare", "tfdnc examples"])
 def command(request, config, prepared):
-    """Folder to work in -> (module, arguments) of one command."""
+    """Returns a function from the folder to work in to the (module, arguments) of one command."""
 
     def arguments(folder: Path):
         if request.param.startswith("tfdnc"):
@@ -90,7 +90,7 @@ def command(request, config, prepared):
 
 
 def content(folder):
-    """{relative path: bytes} of everything in a folder, without the seconds that manifests measure."""
+    """Returns {relative path: bytes} of all files in a folder, without the seconds in manifests."""
     found = {}
     for path in folder.rglob("*"):
         data = path.read_bytes() if path.is_file() else None
@@ -104,7 +104,7 @@ def content(folder):
 
 
 def kill_and_run_again(perform, command, tmp_path, points):
-    """Kills a command at shares of its way (None: at every change), runs it again, and compares with a quiet run."""
+    """Kills a command at shares of its changes (None: at every change), runs it again, and compares the output."""
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
     quiet.mkdir()
     code, changes, screen = perform(*command(quiet), quiet)
@@ -116,7 +116,7 @@ def kill_and_run_again(perform, command, tmp_path, points):
         killed.mkdir()
         assert perform(*command(killed), killed, die_at)[0] == -signal.SIGKILL
         left = content(killed)
-        # What has its final name is whole; all else has a name that begins with a dot, or lies in such a folder.
+        # A file with its final name is complete; names of others, or of their folders, begin with a dot.
         assert {path: data for path, data in left.items() if not f"/{path}".count("/.")}.items() <= expected.items()
         code, _, screen = perform(*command(killed), killed)
         assert code == (2 if "output" in left else 0), screen  # a finished output is not made again

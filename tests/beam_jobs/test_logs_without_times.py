@@ -1,4 +1,4 @@
-"""A log without times is in order as it stands: file by file, row by row, whatever its format and however it is cut."""
+"""A log without times is in order of its files and rows, in every format and for every size of pieces."""
 
 import json
 
@@ -30,7 +30,7 @@ def write(folder, format_, rows, name):
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl", "parquet"])
 def test_the_order_is_that_of_files_and_rows(tmp_path, prepare_log, read_users, bytes_of, format_):
-    # Of two files the name says which comes first: the larger part, in which rows lie in many pieces.
+    # Files are in order of their names; the first one is larger, and has many pieces.
     paths = [write(tmp_path, format_, rows, name) for name, rows in (("b", ROWS[40:]), ("a", ROWS[:40]))]
     figures, prepared = prepare_log(paths, ["--chunk_bytes=50"], format=format_, **NO_TIMES)
     assert read_users(prepared) == ORDER
@@ -62,7 +62,7 @@ def test_rules_go_by_the_order_of_the_log(tmp_path, prepare_log, read_users):
         ({"split": "time", "validation_from": 1, "test_from": 2}, "to name a column with split: time, got null"),
     ],
 )
-def test_what_reads_times_needs_a_column_of_them(data, message):
+def test_rules_that_read_times_need_a_column_of_times(data, message):
     with pytest.raises(ValueError, match=message):
         DataConfig(path="log.csv", **NO_TIMES, **data)
 
@@ -73,7 +73,7 @@ def test_a_model_that_reads_times_needs_a_column_of_them():
         parse_config(config)
 
 
-def test_the_advice_on_a_log_without_the_column_says_so(tmp_path, prepare_log):
+def test_the_advice_on_a_log_without_the_column_names_null(tmp_path, prepare_log):
     for format_ in ("csv", "parquet"):
         path = write(tmp_path, format_, ROWS, "log")
         with pytest.raises(UserError, match=r"set data.columns.time, or to null if the log has no times and its rows"):

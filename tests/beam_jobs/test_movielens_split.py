@@ -1,4 +1,4 @@
-"""On the real MovieLens-1M, if it is there: the split that published results use."""
+"""The split of MovieLens-1M that published results use, if the data are there."""
 
 import os
 from pathlib import Path

@@ -14,14 +14,14 @@ HELD_OUT = [1, 2]
 
 @pytest.fixture
 def users():
-    """Users of 0 to 40 training events, items repeated at will; item 12 has no event."""
+    """Returns users of 0 to 40 training events with repeated items; item 12 has no event."""
     rng = np.random.default_rng(5)
     return [rng.integers(1, NUM_ITEMS, rng.integers(0, 41)).tolist() for _ in range(30)]
 
 
 @pytest.fixture
 def files(users, write_sequences):
-    """Ten users in the first file, none in the second, the others in the third."""
+    """Writes ten users to the first file, none to the second, the others to the third."""
     named = {f"u{number:02d}": [*items, *HELD_OUT] for number, items in enumerate(users)}
     first = dict(list(named.items())[:10])
     folder = write_sequences([first, {}, {name: named[name] for name in named if name not in first}])
@@ -29,7 +29,7 @@ def files(users, write_sequences):
 
 
 def pairs_of(users, window=WINDOW):
-    """Co-occurrences [N, N] of items 1..N, one pair of events after the other."""
+    """Returns the co-occurrences [N, N] of items 1..N, counted pair by pair."""
     matrix = np.zeros((NUM_ITEMS, NUM_ITEMS), np.int64)
     for items in users:
         for here, item in enumerate(items):

@@ -13,7 +13,7 @@ from tfdnc.contracts.config import ExamplesConfig
 
 @pytest.fixture
 def watch(caplog):
-    """Returns what was announced, and the sum of what was said to be done, of everything logged since."""
+    """Returns a function that gives the announced parts and the sum of the parts done, from all records so far."""
 
     def watched():
         announced, done = Counter(), Counter()
@@ -29,7 +29,7 @@ def watch(caplog):
     return watched
 
 
-def test_both_jobs_reach_what_they_announce(write_csv, prepare_log, write_items, tmp_path, watch):
+def test_both_jobs_complete_the_steps_that_they_announce(write_csv, prepare_log, write_items, tmp_path, watch):
     rows = [(user, f"i{item}", item) for user in range(20) for item in range(5)]
     figures, prepared = prepare_log(write_csv([*rows, ("", "x", 1)]), ["--chunk_bytes=100"], num_shards=4)
     announced, done = watch()
@@ -45,7 +45,7 @@ def test_both_jobs_reach_what_they_announce(write_csv, prepare_log, write_items,
     assert (done["encoding users"], done["encoding positions"]) == (20, more["positions"])
 
 
-def test_a_file_that_is_read_as_one_piece_shows_its_rows_on_the_way(write_csv, prepare_log, watch):
+def test_a_file_that_is_read_as_one_piece_reports_rows_before_its_end(write_csv, prepare_log, watch):
     rows = [(user, f'"i{item}"', item) for user in range(20) for item in range(5)]
     prepare_log(write_csv(rows), ["--chunk_bytes=100"])
     announced, done = watch()

@@ -1,4 +1,4 @@
-"""Events that came twice, and targets that lists leave out."""
+"""Events that are in the log twice, and targets that lists leave out."""
 
 import logging
 
@@ -14,7 +14,7 @@ ONCE = [(f"u{user}", item, day // 4) for user in range(12) for day, item in zip(
 
 
 def read_log(paths, prepare_log, caplog, **config):
-    """Returns the figures and what the accounts had to say."""
+    """Returns the figures and the warnings of the accounts."""
     with caplog.at_level(logging.WARNING, "beam_jobs"):
         figures, _ = prepare_log(paths, **config)
     return figures, " ".join(caplog.messages)
@@ -38,8 +38,10 @@ def test_one_bucket_by_hand():
 
 @pytest.mark.parametrize("chunk_bytes", [100, 1 << 20])
 @pytest.mark.parametrize("copies", [1, 2])
-def test_the_same_export_twice_is_warned_of_and_dropped_on_demand(write_csv, prepare_log, caplog, copies, chunk_bytes):
-    """Day by day a b c a b c: no event followed on its copy, so nothing was collapsed and every recall was 0."""
+def test_an_export_that_is_there_twice_gets_a_warning_or_is_dropped(
+    write_csv, prepare_log, caplog, copies, chunk_bytes
+):
+    """Regression: with days a b c a b c no event followed its copy, so none was collapsed and every recall was 0."""
     paths = [str(write_csv(ONCE, f"day-{copy}.csv")) for copy in range(copies)]
     arguments = (paths, prepare_log, caplog)
     runner_args = [f"--chunk_bytes={chunk_bytes}"]
@@ -63,7 +65,7 @@ def test_the_same_export_twice_is_warned_of_and_dropped_on_demand(write_csv, pre
     ("last", "advice"),
     [("gg", "set data.repeats: collapse."), ("ba", "This log repeats itself")],
 )
-def test_of_targets_that_were_seen_the_message_says_what_helps(write_csv, prepare_log, caplog, last, advice):
+def test_the_warning_about_seen_targets_has_advice(write_csv, prepare_log, caplog, last, advice):
     rows = [(f"u{user}", item, day) for user in range(12) for day, item in enumerate(f"abcdef{last}")]
     _, said = read_log(write_csv(rows), prepare_log, caplog)
     assert "no recall can exceed 0.00" in said

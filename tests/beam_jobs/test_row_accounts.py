@@ -1,4 +1,4 @@
-"""Every row of a log is kept, filtered by a rule, or a dead letter; an oracle that reads row by row says which."""
+"""Every row of a log is kept, filtered by a rule, or a dead letter, as in an oracle that reads row by row."""
 
 import csv
 import gzip
@@ -44,7 +44,7 @@ BAD_TIMES = [
 
 
 def random_log(rng, layout, num_rows):
-    """The bytes of a log in which every rule has something to do."""
+    """Returns the bytes of a log with rows for every rule."""
     lines = [",".join(layout.columns).encode()] if layout.header else []
     for _ in range(num_rows):
         user = IDS[rng.integers(len(IDS))] if rng.random() < 0.3 else str(rng.zipf(1.4) % 60)
@@ -67,7 +67,7 @@ def _write(rng, values, layout):
 
 
 def _spoil(rng, line, values, layout):
-    """Nine rows of ten stay as they are."""
+    """Returns the line, damaged in one of ten cases."""
     user, _, time = layout.roles
     spoiled = [
         b"",
@@ -102,7 +102,7 @@ FORMATS = {
 
 @pytest.fixture(params=FORMATS)
 def make_log(request, tmp_path):
-    """Writes a random log of one format; returns its config and what must become of its rows."""
+    """Returns a function that writes a random log of one format, and returns its config and the expected accounts."""
     layout, names, config = FORMATS[request.param]
 
     def make(seed, num_rows=600):
@@ -120,7 +120,7 @@ def make_log(request, tmp_path):
 
 
 def dead_letters(prepared):
-    """{name of the log file: its letters}."""
+    """Returns {name of the log file: its dead letters}."""
     return {
         path.name.removesuffix(".jsonl"): [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
         for path in (prepared / schema.DEAD_LETTER).iterdir()
@@ -128,7 +128,7 @@ def dead_letters(prepared):
 
 
 def check_accounts(figures, prepared, expected, read_users, seed):
-    """The job's figures and files are those of the oracle, and the counts add up."""
+    """Checks that the job's figures and files are those of the oracle, and that the counts add up."""
     users, rare = filter_users(expected.kept, **RULES[seed % 4])
     assert read_users(prepared) == users
     assert dead_letters(prepared) == expected.letters
@@ -143,17 +143,17 @@ def check_accounts(figures, prepared, expected, read_users, seed):
 
 
 @pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 30))])
-def test_every_row_is_where_the_oracle_puts_it(make_log, tmp_path, read_users, seed):
+def test_every_row_is_in_the_account_of_the_oracle(make_log, tmp_path, read_users, seed):
     config, expected = make_log(seed)
     chunk_bytes = [77, 4000, 1 << 20][seed % 3]
     figures = prepare(DataConfig.model_validate(config), tmp_path / "out", [f"--chunk_bytes={chunk_bytes}"])
     check_accounts(figures, tmp_path / "out", expected, read_users, seed)
-    # The log was worth the test: nothing that can become of a row is missing.
+    # The log has rows for every account and reason.
     assert len(expected.reasons) >= 4
     assert all(figures["rows_filtered"].values())
 
 
-def test_the_accounts_stand_in_the_manifest_of_the_run(make_log, tmp_path, read_users):
+def test_the_accounts_are_in_the_manifest_of_the_run(make_log, tmp_path, read_users):
     data, expected = make_log(0)
     run_station(PREPARE, parse_config({"name": "mine", "data": data}), tmp_path / "runs" / "mine")
     prepared = tmp_path / "runs" / "mine" / "prepare"

@@ -1,4 +1,4 @@
-"""The same bytes whatever the chunk size, the runner's mode and the number of workers."""
+"""The same bytes for every chunk size, mode of the runner and number of workers."""
 
 import apache_beam as beam
 import numpy as np
@@ -42,7 +42,7 @@ def test_both_jobs_write_the_same_bytes(log, prepare_log, write_items, bytes_of,
 
 
 def test_no_thread_flushes_a_stream_while_it_is_written(tmp_path):
-    # That race lost whole blocks of events in one run of fifty; too rare a failure to wait for.
+    # The race lost blocks of events in one run of fifty, which is too rare to be tested by itself.
     before = worker_handlers.DATA_BUFFER_TIME_LIMIT_MS
 
     def build(graph):

@@ -1,4 +1,4 @@
-"""The first job as a whole: a log goes in, sequences, a vocabulary, dead letters and figures come out."""
+"""The first job as a whole: from a log to sequences, a vocabulary, dead letters and figures."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def fn_api_pipeline():
 
 
 def oracle(rows, min_item_events, min_user_events):
-    """The same result by the plainest Python there is: (users, filtered by item rule, filtered by user rule)."""
+    """Returns (users, events filtered by item, events filtered by user), computed in simple Python."""
     items = Counter(item for _, item, _ in rows)
     frequent = [row for row in rows if items[row[1]] >= min_item_events]
     lengths = Counter(user for user, _, _ in frequent)
@@ -91,7 +91,7 @@ def test_counts_add_up(tmp_path, prepare_log):
     ("unit", "days", "year"),
     [("ms", ["2000-04-25", "2003-02-28"], None), ("s", None, 35130), ("us", None, 1970)],
 )
-def test_the_figures_say_when_the_log_was_and_a_warning_in_which_unit_that_would_make_sense(
+def test_the_figures_have_the_days_of_the_log_and_a_warning_suggests_another_unit(
     write_csv, prepare_log, caplog, unit, days, year
 ):
     rows = [(user, item, 956_703_932_000) for user in "abc" for item in "xyz"]
@@ -106,13 +106,13 @@ def test_the_figures_say_when_the_log_was_and_a_warning_in_which_unit_that_would
 
 
 @pytest.mark.parametrize("unit", ["s", "ms"])
-def test_a_clock_that_starts_with_the_log_is_not_warned_of(write_csv, prepare_log, caplog, unit):
-    """Times 1 to 3 in seconds were taken for dates in ticks of a thousand million seconds, and advised to be ms."""
+def test_a_clock_that_starts_with_the_log_gets_no_warning(write_csv, prepare_log, caplog, unit):
+    """Regression: times 1 to 3 in seconds were taken for dates in ticks of 10^9 seconds, with the advice to set ms."""
     prepare_log(write_csv([(user, item, time) for user in "abc" for time, item in enumerate("xyz", 1)]), time_unit=unit)
     assert "unit" not in caplog.text
 
 
-def test_timestamps_that_were_made_of_numbers_by_a_wrong_unit_are_warned_of(write_csv, prepare_log, caplog):
+def test_timestamps_made_from_numbers_of_a_wrong_unit_get_a_warning(write_csv, prepare_log, caplog):
     rows = [(user, item, f"1970-01-19T{time}:00") for user in "abc" for time, item in enumerate("xyz", 10)]
     figures, _ = prepare_log(write_csv(rows), time_unit="iso")
     assert figures["days"] is None
@@ -168,7 +168,7 @@ def test_empty_log_is_an_error(tmp_path, prepare_log, rows):
         prepare_log(path)
 
 
-def test_log_with_nothing_left_is_an_error_that_says_the_counts(write_csv, prepare_log):
+def test_log_with_nothing_left_is_an_error_with_the_counts(write_csv, prepare_log):
     rows = [("a", "x", 1), ("a", "x", 2), ("a", "rare", 3), ("b", "x", 1)]
     with pytest.raises(UserError, match=r"4 rows read, 0 malformed, 1 of items with fewer .* 3 of users with fewer"):
         prepare_log(write_csv(rows), min_item_events=2)

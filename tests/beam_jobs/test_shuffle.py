@@ -24,7 +24,7 @@ def log(write_csv):
 
 
 def test_files_and_engine_give_the_same_bytes(log, prepare_log, bytes_of):
-    # Files with several threads or processes: test_runners.py, as they are the default there.
+    # test_runners.py tests files with several threads and processes, where they are the default.
     expected, prepared = prepare_log(log, [*ENGINE, "--chunk_bytes=100000"], name="engine")
     figures, output = prepare_log(log, [*FILES, "--chunk_bytes=100000"], name="files")
     assert (figures, bytes_of(output)) == (expected, bytes_of(prepared))
@@ -46,7 +46,7 @@ def test_the_runner_holds_no_events(log, prepare_log, monkeypatch):
     assert max(held) < 10_000
 
 
-def test_by_default_files_where_the_runner_keeps_everything_in_memory(tmp_path):
+def test_files_are_the_default_for_the_runner_that_holds_all_elements_in_memory(tmp_path):
     with scratch_folder(tmp_path, options_of([])) as scratch:
         assert Path(scratch).is_dir()
     for elsewhere in ("--runner=PortableRunner", "--runner=FlinkRunner"):
@@ -78,7 +78,7 @@ def test_nothing_is_left_of_the_files_of_a_failed_job(log, prepare_log, tmp_path
     assert not (tmp_path / "prepared" / ".shuffle").exists()
 
 
-def test_a_bundle_that_is_tried_again_has_a_file_of_its_own(tmp_path):
+def test_a_retried_bundle_has_a_file_of_its_own(tmp_path):
     batches = [pa.record_batch({"n": np.arange(start, start + 100)}) for start in (0, 100)]
     packed = [pack(batch) for batch in batches]
     writer = WriteAside(str(tmp_path))
@@ -95,7 +95,7 @@ def test_a_bundle_that_is_tried_again_has_a_file_of_its_own(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_types_of_elements_stay_so_that_coders_do(tmp_path):
+def test_types_of_elements_and_thus_coders_stay(tmp_path):
     with beam.Pipeline(options=options_of([])) as graph:
         tables = graph | beam.Create([(1, b"x")]).with_output_types(tuple[int, bytes])
         assert (tables | SetAside(tmp_path)).element_type == tables.element_type

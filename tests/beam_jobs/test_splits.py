@@ -1,4 +1,4 @@
-"""Which events are trained on and which are targets, by either split."""
+"""Training events and targets of every kind of split."""
 
 import hashlib
 
@@ -22,7 +22,7 @@ def split(times_of_users, **config):
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def test_the_last_two_are_left_out_whatever_their_times():
+def test_the_last_two_are_left_out_at_any_times():
     assert split([[1, 1, 1], [1, 2, 3, 300]]) == [(1, 1, 2), (2, 2, 3)]
 
 
@@ -62,7 +62,7 @@ def prepared(write_csv, prepare_log):
     return prepare_log(write_csv(rows), **BY_TIME)
 
 
-def test_sequences_hold_all_events_and_say_what_they_are_for(prepared):
+def test_sequences_hold_all_events_and_mark_the_split(prepared):
     sequences = pq.read_table(prepared[1] / schema.SEQUENCES).to_pylist()
     expected = {"a": (5, 2, 2, 4), "b": (2, 1, 1, -1), "c": (3, 1, -1, 1), "d": (1, 1, -1, -1)}
     names = ("train_events", "validation", "test")
@@ -97,7 +97,7 @@ def test_a_split_without_one_of_its_parts_is_refused(write_csv, prepare_log, val
 
 
 def test_a_split_that_holds_nothing_out_trains_on_every_event(prepare_log, write_csv):
-    """There is nothing to measure by, and nothing to refuse: such a run is for serving."""
+    """Such a run is for serving: it has no targets to measure by, and is not refused."""
     everything = {"split": "none", "min_user_events": 1}
     assert split([[1, 2, 3], [4]], **everything) == [(3, -1, -1), (1, -1, -1)]
     figures, _ = prepare_log(write_csv([("a", "x", 1), ("a", "y", 2)]), **everything)

@@ -1,4 +1,4 @@
-"""Both jobs read from and write to a store that is no disk, and trust there only what is finished."""
+"""Both jobs with a store that is no disk: they read and write there, and refuse unfinished output."""
 
 import json
 
@@ -44,7 +44,7 @@ def upload(path, target):
 
 
 def contents(place):
-    """Returns {path below the place: bytes}."""
+    """Returns {path below the folder or prefix: bytes}."""
     found = {}
     for path in find_files(place, "**"):
         with open_file(path) as stream:
@@ -52,7 +52,7 @@ def contents(place):
     return found
 
 
-def test_both_jobs_write_to_a_store_what_they_write_to_a_disk(config, tmp_path, write_items):
+def test_both_jobs_write_the_same_bytes_to_a_store_and_to_a_disk(config, tmp_path, write_items):
     assert prepare(config, tmp_path / "prepared") == prepare(config, PREPARED) == 0
     items = write_items([0, 0, 1, 1], vocabulary=tmp_path / "prepared" / schema.VOCABULARY)
     upload(items, ITEMS)
@@ -85,7 +85,7 @@ def test_a_place_with_files_is_not_written_to(config, tmp_path, capsys):
     assert list(contents("bucket://there")) == ["prepared/mine.csv"]
 
 
-def test_what_is_not_finished_is_not_read(config, write_items, capsys):
+def test_unfinished_output_is_not_read(config, write_items, capsys):
     items = write_items([0, 0, 1, 1])
     assert prepare(config, PREPARED) == 0
     BucketFileSystem(None).delete([join(PREPARED, FINISHED)])

@@ -1,4 +1,4 @@
-"""Records written by hand are what stock TensorFlow reads."""
+"""TensorFlow reads the records that are encoded without it."""
 
 import os
 

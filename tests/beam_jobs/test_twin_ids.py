@@ -11,7 +11,7 @@ from beam_jobs.twin_ids import count_twins, without_point
 from tfdnc.contracts.errors import UserError
 
 
-def test_only_integers_with_a_point_lose_it():
+def test_only_integers_lose_their_point():
     ids = ["7", "7.0", "-3.0", "07.00", "7.5", "v7.0", "7.0.0", ".0", "7.", "", "1e3.0"]
     expected = ["7", "7", "-3", "07", "7.5", "v7.0", "7.0.0", ".0", "7.", "", "1e3.0"]
     assert without_point(pa.array(ids)).to_pylist() == expected
@@ -41,12 +41,12 @@ def test_users_that_are_written_in_two_ways_share_a_bucket():
 
 
 def rows_of(share):
-    """40 users with 10 events each; so many of them name items as a table tool names integers beside missing values."""
+    """Returns 40 users with 10 events each; this share of them writes item ids with a point, as some table tools do."""
     return [(f"u{u}", f"{i}.0" if u < 40 * share else i, i) for u in range(40) for i in range(10)]
 
 
 def test_a_log_of_two_spellings_is_refused(write_csv, prepare_log):
-    """`7` and `7.0` were two items, each with half of the events, without a word."""
+    """Regression: `7` and `7.0` were two items, each with half of the events, without a warning."""
     message = r"that 10 items are written in two ways, as 7 and 7.0, .*; 400 of 400 events .*astype\('Int64'\)"
     with pytest.raises(UserError, match=message):
         prepare_log(write_csv(rows_of(0.5)), max_events_per_user=20, filter_rounds=2)
@@ -63,6 +63,6 @@ def test_a_few_ids_of_two_spellings_are_a_warning_and_in_the_figures(write_csv, 
     said = [record.getMessage() for record in caplog.records if "two ways" in record.getMessage()]
     assert ["1 items" in said[0], "41 of 407 events" in said[0], "7 of 407 events" in said[1]] == [True] * 3
     caplog.clear()
-    figures, _ = prepare_log(write_csv(rows_of(1)), name="one")  # one spelling, whichever it is, is no fault
+    figures, _ = prepare_log(write_csv(rows_of(1)), name="one")  # a single spelling with a point is allowed
     assert figures["twin_ids"] == {"items": 0, "users": 0}
     assert "two ways" not in caplog.text

@@ -1,4 +1,4 @@
-"""The pure steps between the log and the sequence files."""
+"""Pure functions between the log and the sequence files."""
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +43,8 @@ def test_ids_sort_numerically_only_if_all_are_integers(ids, expected):
     assert ids.take(pa.array(id_order(ids))).to_pylist() == expected
 
 
-def test_buckets_and_random_keys_are_fixed_forever():
-    # CRC-32 modulo 16, and the first 8 bytes of BLAKE2b: another hash would make other files from one log.
+def test_buckets_and_random_keys_do_not_change():
+    # CRC-32 modulo 16, and the first 8 bytes of BLAKE2b: with another hash a log would give other files.
     assert buckets_of(pa.array(["1", "user", "é"]), 16).tolist() == [7, 9, 14]
     assert random_key("user") == 0x638DD47B9A5CDFAF
 
@@ -63,7 +63,7 @@ def test_split_by_bucket_loses_nothing_and_keeps_file_order():
     pieces = {bucket: unpack(packed) for bucket, packed in split_by_bucket(events_of(rows), 8)}
     for bucket, piece in pieces.items():
         assert rows_of(piece) == [row for row in rows if buckets_of(pa.array([row[0]]), 8)[0] == bucket]
-        # A piece carries the ids that it needs, once.
+        # A piece holds only the ids of its events, each once.
         assert sorted(piece["item"].dictionary.to_pylist()) == sorted({item for _, item, _ in rows_of(piece)})
     assert sum(piece.num_rows for piece in pieces.values()) == len(rows)
 

@@ -78,7 +78,7 @@ class ItemFile(Section):
     item: str = "item_id"
     title: str | None = None
     categories: str | None = None
-    features: dict[str, FeatureKind] = Field({})  # columns for the item tower, see `model.item_features`
+    features: dict[str, FeatureKind] = Field(default={})  # columns for the item tower, see `model.item_features`
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item
 
     def format_of(self, name: str) -> str:
@@ -121,7 +121,7 @@ class DataConfig(Section):
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
-    events: dict[InputName, EventKind] = Field({})  # columns with more that is known of an event, see `model.inputs`
+    events: dict[InputName, EventKind] = Field(default={})  # further columns of an event, see `model.inputs`
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )

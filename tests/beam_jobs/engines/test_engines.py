@@ -1,4 +1,4 @@
-"""The same bytes on engines whose workers share no process, folder or path with us."""
+"""The same bytes on engines whose workers share no process, folder or path with the tests."""
 
 import gzip
 import os
@@ -61,9 +61,9 @@ def test_job_service_with_workers_in_this_process(job_service, tmp_path):
 
 
 @pytest.mark.timeout(180)
-def test_job_service_with_a_worker_pool_elsewhere(job_service, worker_pool, tmp_path, monkeypatch):
+def test_job_service_with_a_separate_worker_pool(job_service, worker_pool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = check(tmp_path.relative_to(tmp_path), ROWS, job_service + worker_pool)  # a path that only we understand
+    outcome = check(tmp_path.relative_to(tmp_path), ROWS, job_service + worker_pool)  # a relative path
     assert outcome.different == []
     first, second = outcome.figures
     assert outcome.files == 4 + 1 + 1 + 3 * 4  # sequences, vocabulary, dead letters, records
@@ -72,7 +72,7 @@ def test_job_service_with_a_worker_pool_elsewhere(job_service, worker_pool, tmp_
 
 
 @pytest.mark.timeout(180)
-def test_prism_with_a_worker_pool_elsewhere(processes, worker_pool, tmp_path):
+def test_prism_with_a_separate_worker_pool(processes, worker_pool, tmp_path):
     program = shutil.which("prism")
     if not program:
         pytest.skip("no prism in the PATH; it is built with Go, see beam_jobs/README.md")
@@ -96,7 +96,7 @@ def assert_truncated_gzip_is_a_sentence(flags, tmp_path, write_csv):
 
 
 def test_all_inputs_of_a_flatten_have_one_coder(tmp_path, monkeypatch):
-    # Flink joins the bytes of collections as they are; other runners recode them and hide the difference.
+    # Flink joins encoded collections; other runners encode them again, which hides the difference.
     graphs, run = [], beam.Pipeline.run
 
     def spy(pipeline):
@@ -130,7 +130,7 @@ def test_a_difference_is_found_and_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["flink", "prism"])
-def test_an_engine_that_cannot_be_had_is_one_sentence(engine, tmp_path, monkeypatch, capsys):
+def test_a_missing_engine_is_one_sentence(engine, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main([engine]) == 2
@@ -166,7 +166,7 @@ def test_waiting_ends_when_a_process_does(tmp_path):
 
 @pytest.fixture
 def maven(tmp_path, monkeypatch):
-    """Returns a function that puts a Maven into the PATH which knows only goals with a word; it returns the calls."""
+    """Returns a function that puts a Maven into the PATH which succeeds only for arguments with a word."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     calls = tmp_path / "calls"
@@ -186,7 +186,7 @@ esac
     return knows
 
 
-def test_flink_is_run_with_the_job_server_of_the_installed_beam_where_maven_has_it(maven):
+def test_flink_is_run_with_the_job_server_of_the_installed_beam_if_maven_has_it(maven):
     calls = maven("beam-runners-flink-1.20-job-server")
     flink = fetch_flink()
     assert flink.job_server == f"org.apache.beam:beam-runners-flink-1.20-job-server:{beam.__version__}"
@@ -195,7 +195,7 @@ def test_flink_is_run_with_the_job_server_of_the_installed_beam_where_maven_has_
     assert len(calls.read_text().splitlines()) == 1
 
 
-def test_flink_is_run_with_an_assembled_job_server_where_maven_has_no_other(maven):
+def test_flink_is_run_with_an_assembled_job_server_if_maven_has_no_other(maven):
     maven("engines/pom.xml")
     flink = fetch_flink()
     assert flink.job_server == "assembled from pom.xml"

@@ -1,4 +1,4 @@
-"""Compressed text: whole, or an error; Python's readers of bzip2 and xz drop what follows a damaged stream."""
+"""Compressed text is read to its end or is an error; Python's readers of bzip2 and xz skip damage."""
 
 import bz2
 import io
@@ -13,7 +13,7 @@ KINDS = [pytest.param(open_bzip2, bz2.compress, id="bzip2"), pytest.param(open_x
 
 
 @pytest.mark.parametrize(("opened", "compress"), KINDS)
-def test_all_streams_are_read_and_any_place_can_be_gone_to(opened, compress):
+def test_all_streams_are_read_and_any_offset_can_be_set(opened, compress):
     stream = opened(io.BytesIO(compress(LINES) + compress(b"") + compress(b"last\n")))
     assert stream.readline() == b"0,a,1\n"
     assert stream.tell() == 6
@@ -27,14 +27,14 @@ def test_all_streams_are_read_and_any_place_can_be_gone_to(opened, compress):
 
 @pytest.mark.parametrize("damage", [b"\0", b"garbage"])
 @pytest.mark.parametrize(("opened", "compress"), KINDS)
-def test_what_cannot_be_decompressed_after_a_stream_is_an_error(opened, compress, damage):
+def test_damage_after_a_stream_is_an_error(opened, compress, damage):
     stream = opened(io.BytesIO(compress(LINES) + damage + compress(LINES)[1:]))
     with pytest.raises((OSError, lzma.LZMAError)):
         stream.read()
 
 
 @pytest.mark.parametrize(("opened", "compress"), KINDS)
-def test_a_stream_that_is_cut_off_is_an_error(opened, compress):
+def test_an_incomplete_stream_is_an_error(opened, compress):
     with pytest.raises(EOFError):
         opened(io.BytesIO(compress(LINES) + compress(LINES)[:-9])).read()
 

@@ -38,7 +38,7 @@ def test_bytes_that_are_no_text_and_nulls_are_no_weights():
 
 
 @pytest.mark.parametrize("type_", [pa.float64(), pa.float32(), pa.int16()])
-def test_numbers_are_held_to_the_same_rule(type_):
+def test_the_same_rule_holds_for_numbers(type_):
     assert weights_of(pa.array([3, -1, None, 0], type_)).to_pylist() == [3, None, None, 0]
     assert weights_of(pa.array([np.nan, np.inf, 1e39])).null_count == 3
 
@@ -55,7 +55,7 @@ def test_a_row_with_a_bad_weight_is_malformed_and_the_others_keep_theirs(parse):
     assert rows.events["time"].to_pylist() == [1, 4]
 
 
-@pytest.mark.parametrize("others", [0, 200])  # alone a bad line is parsed one by one, among many in halves
+@pytest.mark.parametrize("others", [0, 200])  # a single bad line is parsed by itself, among many lines in halves
 def test_a_weight_in_json_lines_is_a_json_number(others):
     weights = ["1", "0.5", "1e-3", "-1", "null", '"2"', "true", "1e39", "NaN", "1" + "0" * 400, "[1]", "-0.0", "3"]
     good = {0: 1, 1: 0.5, 2: np.float32(1e-3), 11: 0, 12: 3}
@@ -95,7 +95,7 @@ def test_parquet_columns_of_other_types_are_refused(prepare_log, tmp_path):
 
 
 def weights_by_user(prepared):
-    """{user: weights} of the sequences."""
+    """Returns {user: weights} of the sequences."""
     users = {}
     for path in sorted((prepared / schema.SEQUENCES).iterdir()):
         assert pq.read_schema(path) == sequence_schema([WEIGHT])
@@ -105,7 +105,7 @@ def weights_by_user(prepared):
 
 @pytest.mark.parametrize("chunk_bytes", [20, 1 << 20])
 def test_a_weight_goes_with_its_event_through_filters_and_sorting(write_csv, prepare_log, chunk_bytes):
-    # The weight says who, when and what it belongs to: 100 * user + time, and .5 for the item that is too rare.
+    # The weight encodes its event: 100 * user + time, and .5 for the item that is too rare.
     rows = [(user, f"i{t % 3}", t, 100 * user + t) for t in (5, 3, 4, 1, 2) for user in (1, 2, 3)]
     rows[2:2] = [(2, "rare", 0, 0.5), (9, "i1", 0, 7)]  # user 9 has too few events
     path = write_csv(rows, header=HEADER)
@@ -113,7 +113,7 @@ def test_a_weight_goes_with_its_event_through_filters_and_sorting(write_csv, pre
     assert weights_by_user(prepared) == {str(user): [100 * user + t for t in range(1, 6)] for user in (1, 2, 3)}
 
 
-def test_rules_of_a_user_take_the_weights_of_the_events_they_take(write_csv, prepare_log):
+def test_rules_of_a_user_leave_out_events_with_their_weights(write_csv, prepare_log):
     # Times 0..9 and 100..109 in turn for items 0 0 1 1 2 2 ...; the weight is the time.
     rows = [("a", (t % 100) // 2, t, t) for t in (*range(10), *range(100, 110))]
     rules = {"max_events_per_user": 19, "session_gap": 50, "repeats": "collapse", "filter_rounds": 2}
@@ -162,14 +162,14 @@ def test_in_every_format_a_weight_stays_beside_the_event_of_its_row(suffix, enco
     sequences = pq.read_table(prepared / schema.SEQUENCES).to_pylist()
     assert len(sequences) > 20  # sessions
     for sequence in sequences:
-        read = (np.array(sequence["weights"]) * 8).astype(int)  # the weight says which row it was
+        read = (np.array(sequence["weights"]) * 8).astype(int)  # the weight encodes the row
         assert {str(user) for user in users[read]} == {sequence["user_id"].split(":")[0]}
         assert [str(item) for item in items[read]] == [ids[item] for item in sequence["items"]]
         assert times[read].tolist() == sequence["times"]
 
 
 def test_weights_change_nothing_but_the_weights(write_csv, prepare_log, read_users):
-    rows = [(user, f"i{t}", t, 0) for t in range(5) for user in "abc"]  # an event that counts nothing is an event
+    rows = [(user, f"i{t}", t, 0) for t in range(5) for user in "abc"]  # events of weight 0 are events
     path = write_csv(rows, header=HEADER)
     plain, weighted = prepare_log(path, name="plain"), prepare_log(path, name="weighted", columns=COLUMNS)
     assert plain[0] == weighted[0]

@@ -1,4 +1,4 @@
-"""Input files: what a path, a glob, a list or a URL names, in which order, and that stores are read like disks."""
+"""Input files: paths, globs, lists and URLs, their order, and stores that are read like disks."""
 
 import bz2
 import gzip
@@ -22,7 +22,7 @@ from tfdnc.contracts.errors import UserError
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working folder, with some files."""
+    """Makes a working folder with some files."""
     for name in ("b/2.csv", "b/1.csv", "a/2.csv", "a/x.txt", "a/deep/1.csv", "a[1].csv", "a1.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -63,13 +63,13 @@ def test_files_come_once_and_in_order_of_their_names(folder, locations, expected
     assert [file.path for file in find_files(locations, "data.path")] == [str(folder / name) for name in expected]
 
 
-def test_a_file_is_known_with_its_size_and_time(folder):
+def test_a_file_has_its_size_and_time(folder):
     [file] = find_files(["b/1.csv"], "data.path")
     assert file == InputFile(str(folder / "b/1.csv"), 7, os.stat("b/1.csv").st_mtime)
     assert (file.name, file.local, file.compressed) == ("1.csv", True, False)
 
 
-def test_files_of_a_folder_are_found_whatever_its_name(folder):
+def test_files_of_a_folder_of_any_name_are_found(folder):
     (folder / "?").mkdir()
     (folder / "?" / "2.csv").touch()
     assert [file.path for file in find_beside("?", "*.csv")] == [str(folder / "?" / "2.csv")]
@@ -94,7 +94,7 @@ def test_a_location_without_files_is_an_error(folder, location, message):
         find_files(["b/1.csv", location], "data.path")
 
 
-def test_the_advice_on_a_folder_is_of_the_format(folder):
+def test_the_advice_on_a_folder_depends_on_the_format(folder):
     for format_ in ("csv", "jsonl", "parquet"):
         with pytest.raises(UserError, match=rf"set data.path to its files, as in b/\*\.{format_}\."):
             find_log(DataConfig(path="b/", format=format_))
@@ -124,7 +124,7 @@ def parquet_bytes():
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-    """A store that no function of Python's own opens; returns how to put an object there."""
+    """Makes a store that Python's own functions cannot open; returns a function that puts an object there."""
     root = tmp_path / "bucket"
     root.mkdir()
     monkeypatch.setattr(BucketFileSystem, "root", root)
@@ -168,7 +168,7 @@ def test_every_format_in_a_store_gives_the_bytes_of_a_csv_on_a_disk(bucket, parq
         assert prepared(data, tmp_path / str(number)) == expected, name
 
 
-def test_a_log_may_be_many_files_and_details_of_items_lie_anywhere(bucket, expected, tmp_path):
+def test_a_log_may_be_many_files_and_the_item_file_may_be_elsewhere(bucket, expected, tmp_path):
     header, *lines = CSV.splitlines()
     for number in range(4):
         part = [header, *lines[number * 9 : number * 9 + 9]]

@@ -1,4 +1,4 @@
-"""JSON Lines: what a row must be, and that no bad line changes what becomes of its neighbours."""
+"""JSON Lines: well-formed and malformed rows; a malformed line does not affect the lines around it."""
 
 import json
 import random
@@ -98,13 +98,13 @@ def test_empty_lines_are_no_rows(block):
     ],
 )
 def test_a_line_is_the_same_row_beside_good_lines_and_beside_bad_ones(line):
-    """Some of these only pyarrow takes for JSON, some only Python."""
+    """Some of these are JSON only to pyarrow, some only to Python."""
     assert outcome(TEXT.parse(line, 0)) == outcome(TEXT.parse(line + b"\n\n", 0))
     assert events(TEXT.parse(line + b"\nbad", 0)) == events(TEXT.parse(line, 0)) == [("a", "b", 1)]
 
 
 def mutated_lines(count, seed):
-    """Rows of which a third has a byte changed, inserted or cut away, and some have fields of another type."""
+    """Returns rows: a third has a byte changed, inserted or removed, and some have fields of another type."""
     rng = random.Random(seed)
     for number in range(count):
         row = {"u": rng.choice([number % 7, f"u{number % 7}", "é"]), "i": number % 11, "t": number, "x": [{"y": None}]}
@@ -146,5 +146,5 @@ def test_mutated_rows_are_all_accounted_for_and_the_same_in_every_block():
         (b"", ""),
     ],
 )
-def test_the_first_values_say_which_fields_are_numbers(lines, expected):
+def test_the_first_values_determine_the_fields_of_numbers(lines, expected):
     assert numbers_in(lines, ("u", "i", "t")) == frozenset(expected)

@@ -1,4 +1,4 @@
-"""KuaiRand's folder of logs: which files and rows are read, what is left out, and what is malformed."""
+"""KuaiRand's folder of logs: the files and rows that are read, left out, or malformed."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ VIDEOS = "video_features_basic_pure.csv"
 
 
 def line(user, video, time, click=1, tab=1, long_view=0):
-    """One row of the 19 columns."""
+    """Returns one row of the 19 columns."""
     return f"{user},{video},20220422,1200,{time},{click},0,0,0,0,0,{long_view},5,9,0,0,0,0,{tab}"
 
 
@@ -85,7 +85,7 @@ def test_only_rows_of_the_tab_count_and_a_row_is_counted_under_the_first_rule(ku
     assert figures["events"] == 6
 
 
-def test_a_value_that_is_no_feedback_and_no_tab_is_malformed(kuairand, prepare_kuairand):
+def test_other_values_of_feedback_and_tab_are_malformed(kuairand, prepare_kuairand):
     bad = [line(7, 4, 4, click=2), line(7, 4, 4, click="1.0"), line(7, 4, 4, click=0, tab="x"), line(7, 4, "", click=2)]
     figures, prepared = prepare_kuairand(kuairand(early=[*(line(7, video, 1) for video in range(9)), *bad]), tab=1)
     assert figures["rows_malformed"] == {
@@ -98,7 +98,7 @@ def test_a_value_that_is_no_feedback_and_no_tab_is_malformed(kuairand, prepare_k
     assert [letter["text"] for letter in letters] == bad
 
 
-def test_a_tab_that_nobody_asked_for_is_not_looked_at(kuairand, prepare_kuairand):
+def test_the_tab_is_not_read_without_the_setting(kuairand, prepare_kuairand):
     figures, _ = prepare_kuairand(kuairand(early=[line(7, video, video, tab="x") for video in range(3)]))
     assert figures["rows_malformed"] == {}
 
@@ -108,7 +108,7 @@ def test_all_standard_logs_are_read_and_no_random_one(kuairand, prepare_kuairand
         late=[line(7, 1, 30), line(7, 2, 5)], early=[line(7, 3, 10)], log_random_4_22_to_5_08_pure=[line(7, 9, 1)]
     )
     figures, prepared = prepare_kuairand(folder)
-    assert read_users(prepared) == {"7": [("2", 5), ("3", 10), ("1", 30)]}  # by time, whatever the file
+    assert read_users(prepared) == {"7": [("2", 5), ("3", 10), ("1", 30)]}  # by time, across the files
     assert figures["rows_read"] == 3
 
 
@@ -142,7 +142,7 @@ def test_the_config_of_the_paper_has_its_filters():
 
 
 def test_equal_times_keep_the_order_of_the_file_names_and_duplicates_stay(kuairand, prepare_kuairand, read_users):
-    # The rows of the late file begin at smaller offsets: what orders them is the file, then the offset.
+    # The rows of the late file have smaller offsets: the order is by file, then by offset.
     early = [line(8, 1, 1)] * 20 + [line(7, video, 5) for video in (3, 1, 1, 2)]
     late = [line(7, video, 5) for video in (9, 1)]
     _, prepared = prepare_kuairand(kuairand(late=late, early=early), ["--chunk_bytes=200"])
@@ -200,7 +200,7 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_same_bytes_whatever_the_chunk_size_and_the_runners_mode(kuairand, prepare_kuairand, bytes_of, mode):
+def test_the_same_bytes_for_every_chunk_size_and_mode_of_the_runner(kuairand, prepare_kuairand, bytes_of, mode):
     clicks = ["2" if n % 40 == 7 else ("1", "1", "", "1", "0")[n % 5] for n in range(150)]
     rows = [line(n % 13, n * 7 % 17, n % 3, click=click) for n, click in enumerate(clicks)]  # many equal times
     folder = kuairand(early=rows[:100], late=rows[100:])
@@ -211,7 +211,7 @@ def test_the_same_bytes_whatever_the_chunk_size_and_the_runners_mode(kuairand, p
     assert {path.name for path in (prepared / schema.DEAD_LETTER).iterdir()} == {f"{EARLY}.jsonl", f"{LATE}.jsonl"}
 
 
-def test_read_piece_counts_every_row_under_one_head_and_places_blocks_by_file(kuairand):
+def test_read_piece_counts_every_row_once_and_numbers_blocks_by_file(kuairand):
     folder = kuairand(
         early=[line(7, 1, 1), line(7, 2, 2, click=0), line(7, 3, "?")], late=[line(7, 4, 1), line(7, 5, 2, tab=0)]
     )
@@ -237,7 +237,7 @@ def test_read_piece_counts_every_row_under_one_head_and_places_blocks_by_file(ku
         assert_that(names, equal_to([(EARLY, "7,3")]), "malformed")
 
 
-def test_errors_say_what_was_expected(kuairand, prepare_kuairand, tmp_path):
+def test_errors_name_the_expected_content(kuairand, prepare_kuairand, tmp_path):
     folder = kuairand()
     with pytest.raises(
         UserError, match=r"Expected log_standard_\*.csv in folder .*data, found none there; set data.pa"

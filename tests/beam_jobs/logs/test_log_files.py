@@ -1,4 +1,4 @@
-"""How a log is found on disk and cut into pieces: every row belongs to exactly one piece."""
+"""Files of a log and their pieces: every row belongs to exactly one piece."""
 
 import bz2
 import gzip
@@ -17,7 +17,7 @@ def pieces_of(log, chunk_bytes):
 
 
 def read_all(log, chunk_bytes):
-    """(user, item, time) of every row, piece after piece."""
+    """Returns (user, item, time) of every row, piece after piece."""
     found = []
     for piece in pieces_of(log, chunk_bytes):
         for rows in read_piece(log, piece, chunk_bytes):
@@ -65,7 +65,7 @@ def test_quoted_line_ends_make_one_piece(tmp_path, chunk_bytes, compress):
     assert read_all(log, chunk_bytes) == rows
 
 
-def test_columns_are_found_by_name_whatever_their_order(tmp_path):
+def test_columns_are_found_by_name_in_any_order(tmp_path):
     path = tmp_path / "log.csv"
     path.write_bytes(b'\xef\xbb\xbftime_ms,"video, id",who\n5,v,w\n')
     columns = ColumnMapping(user="who", item="video, id", time="time_ms")
@@ -98,7 +98,7 @@ def test_a_separator_is_one_character(separator):
     assert DataConfig(path="log.csv", separator=r"\t").separator == "\t"  # unquoted in YAML
 
 
-def test_a_part_without_a_byte_is_a_part_without_rows(tmp_path):
+def test_an_empty_file_is_a_part_without_rows(tmp_path):
     (tmp_path / "part-0.csv").touch()
     (tmp_path / "part-1.csv").write_text("user_id,item_id,timestamp\na,b,1\n")
     (tmp_path / "part-2.csv.gz").write_bytes(gzip.compress(b""))
@@ -119,7 +119,7 @@ def test_a_part_without_a_byte_is_a_part_without_rows(tmp_path):
         ({"path": "not.csv.gz"}, "Expected a whole gzip file at .*not.csv.gz, could not decompress it"),
     ],
 )
-def test_errors_say_what_was_expected(tmp_path, monkeypatch, config, message):
+def test_errors_name_the_expected_content(tmp_path, monkeypatch, config, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.csv").touch()
     (tmp_path / "not.csv.gz").write_text("plain")

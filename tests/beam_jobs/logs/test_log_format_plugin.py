@@ -47,7 +47,7 @@ class Arrows(NamedFiles):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """Of a log of 9 users with 4 events each, in a folder that is not on the Python path."""
+    """Returns the config of a log of 9 users with 4 events each, in a folder that is not on the Python path."""
     (tmp_path / "arrow_log.py").write_text(MODULE)
     lines = [f"{user} -> {item} @ {100 + item}\n" for user in range(9) for item in range(4)]
     (tmp_path / "log.txt").write_text("".join(lines))
@@ -62,14 +62,14 @@ def config(tmp_path, monkeypatch):
 
 
 def test_workers_in_other_processes_read_it(config, tmp_path):
-    """They unpickle the rows of the format, for which they have to import its module first."""
+    """Workers unpickle the rows of the format, so they have to import its module first."""
     modes = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--chunk_bytes=200"]
     figures = prepare(config.data, tmp_path / "prepared", modes)
     assert (figures["users"], figures["events"], figures["rows_read"]) == (9, 36, 36)
     assert len(pq.read_table(tmp_path / "prepared" / schema.SEQUENCES)) == 9
 
 
-def test_an_unknown_format_is_said_with_all_that_are_known(config):
+def test_the_error_for_an_unknown_format_lists_the_known_ones(config):
     with pytest.raises(
         UserError, match="Unknown log format 'arows'; known: arrows, csv, jsonl, kuairand, movielens, pa"
     ):

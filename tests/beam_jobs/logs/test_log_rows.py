@@ -1,4 +1,4 @@
-"""What a row of a log must be, and what is said about one that is not."""
+"""Well-formed rows of text, and the reasons reported for malformed ones."""
 
 import dataclasses
 import io
@@ -26,7 +26,7 @@ def events(rows):
 
 
 def quoted(text, row_format=CSV, offset=0):
-    """All blocks of the slow parser as one (events, malformed)."""
+    """Returns (events, malformed) of all blocks of the parser of quoted text."""
     blocks = list(parse_quoted(io.BytesIO(text), offset, row_format))
     return [e for rows in blocks for e in events(rows)], [m for rows in blocks for m in rows.malformed]
 
@@ -82,7 +82,7 @@ def test_malformed_rows_of_several_kinds_are_reported_in_file_order():
     ]
 
 
-def test_offsets_count_the_bytes_of_the_file_also_where_separators_are_rewritten():
+def test_offsets_count_the_bytes_of_the_file_also_if_separators_are_replaced():
     text = b"1::2::3::4\nbroken\n1::2::3::x\n"
     assert parse_block(text, 0, RATINGS).malformed == [
         (11, b"broken", WRONG_COLUMNS),
@@ -113,7 +113,7 @@ def test_a_quote_that_never_ends_costs_its_line():
     assert good == [("u", "i", 1)] * 60_000
 
 
-def test_lines_that_go_on_with_a_row_are_counted():
+def test_lines_that_continue_a_row_are_counted():
     blocks = list(parse_quoted(io.BytesIO(b'"a\n\nb",c,1\n\nd,e,2\nf,"\n",3'), 0, CSV))
     assert [(rows.num_rows, rows.lines_joined) for rows in blocks] == [(3, 3)]
 
@@ -123,14 +123,14 @@ def test_lines_that_go_on_with_a_row_are_counted():
     [(CSV, b"v,j,2"), (CSV, b"v,j,007"), (dataclasses.replace(CSV, time_unit="iso"), b"v,j,2026-01-02")],
 )
 def test_an_event_inside_quotes_makes_its_record_malformed(row_format, line):
-    """A quote that opens by mistake and one that closes by mistake would hide all events between them."""
+    """Two quotes by mistake, one opening and one closing, would hide all events between them."""
     first = line.replace(b"j", b'"j')
     good, malformed = quoted(b"\n".join([first, line, line.replace(b"j", b'j"')]), row_format)
     assert good == []
     assert [reason for _, _, reason in malformed] == [AMBIGUOUS] * 3
 
 
-def test_the_end_of_a_quoted_text_is_not_taken_for_an_event():
+def test_the_end_of_a_quoted_text_is_no_event():
     text = b'"all that I want\nis a text, one\nof, some, lines\nto the end",item,7\n'
     assert quoted(text) == ([("all that I want\nis a text, one\nof, some, lines\nto the end", "item", 7)], [])
 
@@ -171,7 +171,7 @@ def test_dead_letter_is_one_json_line_and_long_rows_are_cut():
 
 @pytest.mark.parametrize("row_format", [CSV, RATINGS])
 def test_a_nul_costs_its_own_row_and_no_other(row_format):
-    """pyarrow joins a row with a NUL to the next one, once long fields have led it to vector instructions."""
+    """Regression: pyarrow joins a row with a NUL to the next one, if long fields make it use vector instructions."""
     long, short = (
         row_format.separator.join([user, item, b"5", b"1"][-row_format.num_columns :])
         for user, item in ((b"user" * 30, b"item" * 9), (b"5", b"\0"))

@@ -1,4 +1,4 @@
-"""Times of a log, whatever they are written as, become integers of one unit, or null."""
+"""Times of a log in any spelling become integers of one unit, or null."""
 
 import calendar
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,7 +17,7 @@ def microseconds(*texts):
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
-def test_integers_are_taken_as_they_stand(unit):
+def test_integers_stay_unchanged(unit):
     texts = ["7", "007", "-5", "999999999999999999", "1.0", "1600000000.5", "1e3", " 7", "", None, "9" * 19]
     assert times_of_text(pa.array(texts), unit).to_pylist() == [7, 7, -5, 10**18 - 1, *[None] * 7]
     assert complaint(unit) == BAD_TIME
@@ -29,7 +29,7 @@ def test_iso_text_is_read_as_datetime_reads_it():
     for separator in "T ":
         for offset in (None, UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=2))):
             for timespec in ("minutes", "seconds", "milliseconds", "microseconds"):
-                # From year 2 to 9998, so that no offset leaves what `datetime` knows.
+                # From year 2 to 9998, so that every offset stays in the range of `datetime`.
                 moment = datetime(2, 1, 1, tzinfo=offset) + timedelta(
                     seconds=float(rng.uniform(0, 9996 * 365.2 * 86_400))
                 )
@@ -91,7 +91,7 @@ def test_iso_texts_that_need_care(text, expected):
         b"2020-01-01\xff",
     ],
 )
-def test_what_is_no_iso_time_is_null_and_harms_no_other(text):
+def test_other_text_than_iso_times_is_null_and_affects_no_other(text):
     text = text if isinstance(text, bytes) else text.encode()
     assert microseconds(b"1970-01-01", text, None, b"1970-01-02Z", b"1970-01-02T00:00Z") == [
         0,

@@ -1,4 +1,4 @@
-"""Parquet logs: which columns can be read as what, and what a malformed row is."""
+"""Parquet logs: types of columns that can be read, and malformed rows."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ S = 1_000_000
 
 @pytest.fixture
 def find_parquet(tmp_path):
-    """Writes columns as a Parquet file and returns the log that a config makes of it."""
+    """Returns a function that writes columns as a Parquet file and returns the log of a config with it."""
 
     def find(table, row_group_size=None, **config):
         path = tmp_path / "log.parquet"
@@ -56,7 +56,7 @@ IDS = [
     pa.array([7, 8]).dictionary_encode(),
     pa.array(["7", "é"], pa.string_view()),
     pa.array([b"7", b"8"], pa.binary_view()),
-    pa.array([7, -(10**30)], pa.decimal128(38, 0)),  # what Snowflake makes of every integer
+    pa.array([7, -(10**30)], pa.decimal128(38, 0)),  # as Snowflake writes every integer
     pa.array([7, 8], pa.decimal256(50, 0)),
 ]
 
@@ -87,13 +87,13 @@ def test_ids_are_integers_text_or_bytes(find_parquet, ids):
     ],
     ids=str,
 )
-def test_times_are_integers_in_the_unit_or_text_or_know_their_own_unit(find_parquet, time_unit, times):
+def test_times_are_integers_in_the_unit_or_text_or_have_their_own_unit(find_parquet, time_unit, times):
     events, malformed = read(find_parquet(columns(time=times), time_unit=time_unit))
     assert [time for _, _, time in events] == [5, 6]
     assert malformed == []
 
 
-def test_timestamps_become_microseconds_whatever_their_unit(find_parquet):
+def test_timestamps_of_any_unit_become_microseconds(find_parquet):
     day = datetime.date(1969, 12, 31)
     for times in (pa.array([-86_400, 1], pa.timestamp("ms")), pa.array([day, day])):
         events, _ = read(find_parquet(columns(time=times), time_unit="iso"))
@@ -128,7 +128,7 @@ def test_a_decimal_that_is_no_time_is_a_malformed_row(find_parquet):
     assert [json.loads(text)["timestamp"] for _, text, _ in malformed] == [str(10**30), None]
 
 
-def test_a_malformed_row_shows_times_that_python_does_not_know(find_parquet):
+def test_a_malformed_row_shows_times_that_python_cannot_hold(find_parquet):
     times = pa.array([2**62, 1], pa.timestamp("ms"))
     _, [(_, far, reason)] = read(find_parquet(columns(time=times), time_unit="iso"))
     assert reason == BAD_ISO_TIME
@@ -177,7 +177,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
 
 
 def test_a_damaged_page_is_a_sentence_with_the_name_of_the_file(find_parquet, tmp_path):
-    """The footer was sound, so the file was taken for a log, and its rows ended in a traceback."""
+    """Regression: with an undamaged footer the file was accepted, and its rows ended in a traceback."""
     log = find_parquet({"user_id": ["a"] * 999, "item_id": [str(row) for row in range(999)], "timestamp": range(999)})
     path = tmp_path / "log.parquet"
     data = bytearray(path.read_bytes())
@@ -187,7 +187,7 @@ def test_a_damaged_page_is_a_sentence_with_the_name_of_the_file(find_parquet, tm
         read(log)
 
 
-def test_a_column_that_stands_twice_is_refused(tmp_path):
+def test_two_columns_of_one_name_are_refused(tmp_path):
     path = tmp_path / "log.parquet"
     columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"]), pa.array([1])]
     pq.write_table(pa.table(columns, names=["user_id", "item_id", "item_id", "timestamp"]), path)

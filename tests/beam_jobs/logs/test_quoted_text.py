@@ -1,4 +1,4 @@
-"""Quoted text is read to the letter: what is not understood costs its own line, and no line is lost."""
+"""Strict reader of quoted text: a malformed line costs itself only, and no line is lost."""
 
 import io
 import itertools
@@ -24,7 +24,7 @@ from beam_jobs.logs.quoted_text import (
 
 
 def read(text, num_columns, quotes="doubled", is_row=None):
-    """The fields of every record, or the line and its fault; checks that offsets and texts are those of the file."""
+    """Returns the fields of every record, or the line and its fault; checks offsets and texts."""
     layout = QuotedText(b",", num_columns, tuple(range(num_columns)), quotes)
     records = list(read_records(io.BytesIO(text), 0, layout, is_row))
     assert all(text[record.offset :].startswith(record.text) for record in records)
@@ -65,8 +65,8 @@ def test_sound_records(text, records):
     ],
 )
 @pytest.mark.parametrize("good", [b"u,i,1\n", b'"u","i","1"\n', b'u,",i",1\r\n'])
-def test_a_line_that_is_not_understood_costs_no_other(line, fault, good):
-    """Python's csv module made one record of the lines from one stray quote to the next."""
+def test_a_malformed_line_costs_no_other(line, fault, good):
+    """Regression: Python's csv module made one record of all lines between two single quotes."""
     sound = read(good, 3)
     assert read(good + line + good + line + good, 3) == [*sound, (line, fault), *sound, (line, fault), *sound]
 
@@ -77,8 +77,8 @@ def test_a_record_of_several_lines_with_other_columns_costs_each_of_its_lines():
     assert read(text, 3) == [*((line, WRONG_COLUMNS) for line in lines), [b"u", b"i", b"1"]]
 
 
-def test_a_quoted_field_that_holds_a_row_is_not_guessed_at():
-    text = b'u,i,1,"Rome\nu,j,2,Bonn\nv,i,3,3.5"\n'  # is the text "Rome ... 3.5", or are there three rows?
+def test_a_quoted_field_that_holds_a_row_is_malformed():
+    text = b'u,i,1,"Rome\nu,j,2,Bonn\nv,i,3,3.5"\n'  # either one text, "Rome ... 3.5", or three rows
     assert len(read(text, 4)) == 1
     lines = text.splitlines(keepends=True)
     assert read(text, 4, is_row=lines[1].__eq__) == [(line, AMBIGUOUS) for line in lines]
@@ -95,11 +95,11 @@ def test_quotes_escaped_by_a_backslash():
     assert read(doubled, 3, "escaped") == [(doubled, TEXT_AFTER_QUOTE)]
 
 
-def test_quotes_that_are_characters_like_any_other():
+def test_quotes_that_are_ordinary_characters():
     assert read(b'a,3.5" disk,"\n"b,c,d\n', 3, "none") == [[b"a", b'3.5" disk', b'"'], [b'"b', b"c", b"d"]]
 
 
-def test_a_field_may_be_long_but_a_quote_does_not_wait_for_ever(monkeypatch):
+def test_a_field_may_be_long_but_the_search_for_a_closing_quote_ends(monkeypatch):
     assert read(b'a,"' + b"z" * 140_000 + b'"\n', 2) == [[b"a", b"z" * 140_000]]
     monkeypatch.setattr(quoted_text, "LONGEST_RECORD", 1000)
     rows = b"u,1\n" * 1000
@@ -132,7 +132,7 @@ ALPHABET = [b'"', b'"', b'"', b",", b",", b"\n", b"\n", b"\r\n", b"\r", b"\\", b
 
 @pytest.mark.parametrize("quotes", ["doubled", "escaped"])
 @pytest.mark.parametrize("num_columns", [1, 2, 3])
-def test_random_text_is_read_as_one_character_after_the_other_says(quotes, num_columns):
+def test_random_text_is_read_as_by_the_oracle_character_by_character(quotes, num_columns):
     rng = np.random.default_rng(num_columns)
     faults = set()
     for _ in range(1500):
