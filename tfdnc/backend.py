@@ -1,6 +1,6 @@
-"""The one place that imports TensorFlow for training and export: Keras 2 is switched on before it.
+"""Import of TensorFlow for training and export, with Keras 2 switched on before it.
 
-TFRS 0.7.7 works with Keras 2 only, and the switch is read once, when `tensorflow` is imported.
+TFRS 0.7.7 works with Keras 2 only. TensorFlow reads the switch once, when it is imported, so all code imports it here.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Bundles: the names of their files, and their signatures, every tensor and every signature declared once.
+"""Bundles: names of their files, and their signatures, with one declaration per tensor and per signature.
 
 Letters of shapes: B rows of a request, one per user, L columns of the histories, E items to leave out, K clusters, V
 user vectors, D embedding size, M the most results. Every tensor is batch-major, because TF Serving batches only those.
@@ -12,28 +12,28 @@ import numpy as np
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 BUNDLE_FORMAT = 1
-"""Version of the bundle layout below; a server refuses a bundle whose format it does not know."""
+"""Version of the bundle layout below; a server refuses a bundle of an unknown format."""
 
 MANIFEST_ASSET = "assets.extra/manifest.json"
 """Inside a bundle version: config, data hash, metrics, library versions, `bundle_format`, index kind per cluster."""
 
 WARMUP_ASSET = "assets.extra/tf_serving_warmup_requests"
-"""Inside a bundle version, a TFRecord file of `PredictionLog`, where TF Serving looks for the requests to replay."""
+"""Inside a bundle version, a TFRecord file of `PredictionLog`, from which TF Serving replays requests."""
 
 ITEM_IDS_ASSET = "assets/item_ids.txt"
 """Inside a bundle version, its item ids, one on each line."""
 
 MODEL_NAME = "tfdnc"
-"""Name under which a bundle is served unless told otherwise."""
+"""Default name of a served bundle."""
 
 MAX_ROWS = 1024
-"""Most users in one request: a few bytes can ask for millions of cold starts, and memory grows with each."""
+"""Most users in one request: memory grows with each, and a few bytes could request millions of cold starts."""
 
 SCORE_PAD = -1e30
 """Score beyond `num_results`: finite, because REST answers are JSON."""
 
 BUNDLE_MERGE = -1.0
-"""Value of `alpha` and `joint_alpha` that asks for the merge the bundle was exported with."""
+"""Value of `alpha` and `joint_alpha` for the merge of the exported config."""
 
 HISTORY = "history"
 HISTORY_TIMES = "history_times"
@@ -58,7 +58,7 @@ PER_USER = ("B",)
 PER_EVENT = ("B", "L")
 PER_CLUSTER = ("B", "K or 1")
 EXCLUDED = ("B", "E")
-"""Shapes of inputs that say something of a user, of each event of a history, of each cluster, of items to leave out."""
+"""Shapes of inputs: one value per user, per event of a history, per cluster, or per item to leave out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +69,10 @@ class Row:
         name: Of the input or output.
         dtype: TensorFlow's name of it; `string` is bytes in UTF-8.
         shape: A letter per dimension.
-        neutral: Input: the value that says nothing and pads. Output: the value beyond `num_results`. None: there is
-            none, so a request must say it.
+        neutral: Of an input: the value without effect, which pads. Of an output: the value beyond `num_results`. None:
+            there is none, so a request has to send a value.
         meaning: One sentence, for the documents.
-        argument: The argument of a client that the input carries, "" for one of the same name.
+        argument: The argument of a client that the input transmits, "" for one of the same name.
         least: The least value that a request may carry, None for no bound.
     """
 
@@ -86,16 +86,16 @@ class Row:
 
     @property
     def says(self) -> str:
-        """The argument of a client that the input carries."""
+        """The argument of a client that the input transmits."""
         return self.argument or self.name
 
     @property
     def numpy_dtype(self) -> np.dtype:
-        """The dtype of its arrays: text is held as objects."""
+        """The dtype of its arrays; text is an array of objects."""
         return np.dtype(object if self.dtype == "string" else self.dtype)
 
     def blank(self, sizes: Mapping[str, int]) -> np.ndarray:
-        """Returns an array of neutral values; a letter without a size has size 1, which says nothing as well."""
+        """Returns an array of neutral values; a letter without a size has size 1, which has no effect either."""
         if self.neutral is None:
             raise ValueError(f"Expected a value for {self.name}, which has no neutral one.")
         return np.full([sizes.get(letter, 1) for letter in self.shape], self.neutral, self.numpy_dtype)
@@ -120,7 +120,7 @@ class Signature:
 
     @property
     def encodes(self) -> bool:
-        """Whether a model reads the history: the inputs that it reads beside the history belong to the signature."""
+        """True if the model reads the history; then the signature has the other inputs of the model too."""
         return INTENT in self.output_names
 
 
@@ -204,7 +204,7 @@ SIGNATURES = {
         (_HISTORY,), (Row(CLUSTER_NAMES, "string", ("B", "K"), None, "Names of the clusters, every row the same."),)
     ),
 }
-"""Signature by name. Of those that make lists from histories a client takes the first that carries its arguments."""
+"""Signature by name. A client takes the first one that makes lists from histories and has its arguments."""
 
 
 def signature(name: str, features: Iterable[Row] = ()) -> Signature:
@@ -219,7 +219,7 @@ def inputs_of(name: str, features: Iterable[Row] = ()) -> tuple[Row, ...]:
 
 
 def suitable(asked: Iterable[str]) -> str:
-    """Returns the first signature that makes lists from histories and carries every argument of `asked`.
+    """Returns the first signature that makes lists from histories and has every argument of `asked`.
 
     Raises:
         ValueError: There is none.

@@ -43,14 +43,14 @@ def replace_tables(text: str) -> str:
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
     """The first row of each name."""
-    first = {}
+    first: dict[str, Row] = {}
     for row in rows:
         first.setdefault(row.name, row)
     return list(first.values())
 
 
 def _signature_cells() -> Iterator[tuple[str, str, str]]:
-    first = {}  # outputs -> the signature that has them first
+    first: dict[tuple[Row, ...], str] = {}  # outputs -> the first signature that has them
     for name, declared in bundle.SIGNATURES.items():
         before = first.setdefault(declared.outputs, name)
         outputs = _names(declared.outputs) if before == name else f"those of `{before}`"

@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from tfdnc.contracts.bundle import MAX_ROWS
 from tfdnc.contracts.config_errors import explain
-from tfdnc.contracts.data_config import DataConfig, InputName
+from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.contracts.overrides import apply_overrides
 from tfdnc.contracts.plugins import PluginName, locate
-from tfdnc.contracts.section import NO_OPTIONS, Alpha, Exponent, Finite, Options, Positive, Rate, Section, Share, Sizes
+from tfdnc.contracts.section import NO_OPTIONS, Alpha, Exponent, Finite, Options, Positive, Section, Share, Sizes
 from tfdnc.contracts.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
-
-_SETS_READ = {"records": 1, "rotating": 10}
-"""Negative source -> sets of negatives in the records; the others draw their own."""
 
 
 class GenerateConfig(Section):
@@ -34,7 +32,7 @@ class GenerateConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Which cluster an item is in; `method` names an entry of the clusterer registry."""
+    """Assignment of items to clusters; `method` names an entry of the clusterer registry."""
 
     method: str = "word2vec_kmeans"
     num_clusters: Positive = 10
@@ -59,7 +57,7 @@ class ClusterConfig(Section):
 
 
 class ExamplesConfig(Section):
-    """What a positive competes with; `sampler` names an entry of the negative-sampler registry."""
+    """Negatives that a positive competes with; `sampler` names an entry of the negative-sampler registry."""
 
     sampler: str = "in_cluster"
     num_negatives: Positive = 1
@@ -70,114 +68,33 @@ class ExamplesConfig(Section):
 
     @property
     def recorded_negatives(self) -> int:
-        """Negatives of one item in the records, all sets together; one set where no training says how many it reads."""
+        """Negatives of one item in the records, of all sets together; one set where `negative_sets` is open."""
         return self.num_negatives * (1 if self.negative_sets is None else self.negative_sets)
 
 
-class ModelConfig(Section):
-    """The user tower; `encoder` names an entry of the user-encoder registry."""
-
-    encoder: str = "hadamard_per_position"
-    dim: Positive = 64
-    blocks: Positive = 2
-    heads: Positive = 1
-    max_length: Positive = 200
-    dropout: Rate = 0.2
-    feed_forward: Literal["relu", "swiglu"] = "swiglu"  # of the Transformer's blocks; swiglu: Shazeer 2020
-    attention_gate: bool = False  # whether what attention has read passes a gate (Qiu et al. 2025)
-    distance_bias: bool = True  # whether attention has a learned bias for how far back an item is
-    # What tells p(cluster): a `head` of its own or the `partition` function of the items' scores, which sparse logs
-    # need, and for which every request scores all items. auto: partition, for large catalogues head.
-    intent: Literal["auto", "head", "partition"] = "auto"
-    experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
-    interests: Positive = 4  # mind: at most this many; comirec: exactly this many
-    item_features: bool = False  # whether an item's vector adds up embeddings of its features (`data.items.features`)
-    times: bool = False  # whether an item's token says how long after it the next event, or the request, came
-    inputs: tuple[InputName, ...] = ()  # of `data.events`: what a token says beside its item; the others cost nothing
-    options: Options = NO_OPTIONS  # of a plug-in's encoder
-
-    @model_validator(mode="after")
-    def _heads_divide_dim(self) -> "ModelConfig":
-        if self.dim % self.heads:
-            raise ValueError(f"expected dim to be a multiple of heads, not {self.dim} of {self.heads}")
-        return self
-
-
-class TrainConfig(Section):
-    """How the model is trained; `loss` names an entry of the loss registry."""
-
-    loss: str = "in_cluster_softmax"
-    # Where `bce` has its negatives from, an entry of the registry of negative sources. online: drawn anew in every
-    # epoch, as the expectation in Eq. 2 and 3 asks; records: the first set of the records, in every epoch; rotating:
-    # set epoch % `examples.negative_sets`, 10 unless that says otherwise.
-    negatives: str = "online"
-    intent_weight: Finite = 1.0  # 0: none is learned, and p(cluster) is the share of the training events
-    intent_items: Positive = 128  # partition: items drawn per step to stand for a cluster that has more
-    num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
-    negative_exponent: Exponent = 0.0  # of the counts these are drawn by; 0 is uniform
-    calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
-    epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
-    batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: as a log of this size needs
-    random_window: Share = 0.5  # share of epochs in which a long user shows a random window, not the last one
-    hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
-    hidden_inputs: Share = 0.1  # model.inputs: the same for each of them
-    hidden_items: Rate = 0.1  # model.item_features: share of the items that a step knows by their features only
-    learning_rate: Annotated[Finite, Field(gt=0)] = 2e-3
-    final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    beta_2: Share = 0.98
-    stop_after: Positive | None = None  # epochs after which training ends, in the schedule of `epochs`; null: all
-    epochs_from: str | None = None  # run that `stop_after` was found by; `tfdnc run --final` says it
-    validate_every: Positive = 4  # epochs between validations; the best one is kept
-    patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
-    options: Options = NO_OPTIONS  # of a plug-in's loss
-
-    @property
-    def last_epoch(self) -> int:
-        """Number of epochs after which training ends, unless it ends early."""
-        return self.epochs if self.stop_after is None else self.stop_after
-
-    @model_validator(mode="after")
-    def _stop_is_in_the_schedule(self) -> "TrainConfig":
-        if self.stop_after is not None and self.stop_after > self.epochs:
-            raise ValueError(f"expected stop_after of at most epochs, {self.epochs}, got {self.stop_after}")
-        return self
-
-    @property
-    def reads_negatives(self) -> bool:
-        """True for a loss with negatives by the law of `examples`; the others draw items, or score all."""
-        return self.loss == "bce"
-
-    @property
-    def negative_sets(self) -> int:
-        """Sets of negatives that have to be in the records, unless the config says how many are."""
-        return _SETS_READ.get(self.negatives, 0) if self.reads_negatives else 0
-
-
 class MergeConfig(Section):
-    """How K lists become one; `method` names an entry of the merge registry."""
+    """Merge of K lists into one; `method` names an entry of the merge registry."""
 
     method: str = "joint"
-    alpha: Alpha = 1.0  # p(cluster) ** alpha is what quotas follow, and joint multiplies by p(item | cluster)
+    alpha: Alpha = 1.0  # exponent of p(cluster), in quotas and in the joint key
     top_clusters: Positive = 3  # top_clusters: how many clusters share the list equally
-    diversity: Finite = 0.0  # score: lambda, what every earlier result of its cluster costs
+    diversity: Finite = 0.0  # score: lambda, subtracted for every earlier result of the cluster
     options: Options = NO_OPTIONS  # of a plug-in's merge
 
 
 class EvaluateConfig(Section):
-    """What the report measures."""
+    """Figures of the report."""
 
     candidates: Sizes = (10, 20, 50, 100)
     within_cluster: Sizes = (5, 20, 50)
     alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4)  # of quotas
     joint_alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.5)  # of the joint merge, where configured
     floors: Sizes = (1, 2, 3, 4)  # least results of every cluster, of lists of `floor_length` by the configured merge
-    judge: ClusterConfig | None = None  # clusters that lists are judged by where the method itself has only one
+    judge: ClusterConfig | None = None  # clusters in which to measure the lists of a method with one cluster
 
     @property
     def floor_length(self) -> int:
-        """M of the lists with floors: 50, or the longest if that is none of the lengths."""
+        """M of the lists with floors: 50, or the longest length if 50 is not among the lengths."""
         return 50 if 50 in self.candidates else max(self.candidates)
 
 
@@ -185,9 +102,9 @@ class ExportConfig(Section):
     """The serving bundle; `index` names an entry of the index registry."""
 
     index: str = "auto"
-    num_candidates: Positive = 100  # what `serving_default` returns
-    max_candidates: Positive = 500  # the widest answer of `retrieve`
-    recall: Annotated[float, Field(gt=0, lt=1)] = 0.98  # scann, auto: of each cluster's best items, found at least
+    num_candidates: Positive = 100  # results of `serving_default`
+    max_candidates: Positive = 500  # most results of `retrieve`
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.98  # scann, auto: least recall of each cluster's best items
     warmup_batch_sizes: Annotated[tuple[Rows, ...], Field(min_length=1)] = (1, 8)
 
     @model_validator(mode="after")
@@ -200,11 +117,11 @@ class ExportConfig(Section):
 
 
 class ExperimentConfig(Section):
-    """One experiment: every choice that tells its result from another's."""
+    """One experiment: all settings on which its result depends."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # also the name of the run's folder
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1  # TensorFlow keys dropout with int32
-    # Modules with encoders, losses, ... of the user's own, beside this file or on the Python path (docs/python.md).
+    # Modules with further encoders, losses, ..., beside this file or on the Python path (docs/python.md).
     plugins: tuple[PluginName, ...] = ()
     generate: GenerateConfig | None = None
     data: DataConfig = DataConfig()
@@ -251,7 +168,7 @@ class ExperimentConfig(Section):
 def load_config(path: str | Path, set: Sequence[str] = ()) -> ExperimentConfig:
     """Reads a YAML config and applies overrides.
 
-    A config may start with `extends: FILE`, relative to itself: it then holds only what differs from that one.
+    A config may start with `extends: FILE`, relative to itself, and then holds only the keys that differ.
 
     Args:
         path: of the file.
@@ -263,16 +180,16 @@ def load_config(path: str | Path, set: Sequence[str] = ()) -> ExperimentConfig:
     """
     path = Path(path)
     values = apply_overrides(_read(path), set)
-    return parse_config(_with_places(values, path.parent), source=str(path))
+    return parse_config(_with_plugin_folders(values, path.parent), source=str(path))
 
 
-def _with_places(values: dict, folder: Path) -> dict:
-    """`values` of a config in this folder, with the folders of the plug-ins that lie beside it."""
+def _with_plugin_folders(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`values` of a config in this folder, with the folders of the plug-ins beside it."""
     return values | {"plugins": locate(values["plugins"], folder)} if "plugins" in values else values
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
-    """The values of a file, over those of the file it `extends`, if any; `above` are the files that extend it."""
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a file, over those of the file that it `extends`; `above` are the files that extend it."""
     if not path.is_file():
         raise UserError(f"Expected a YAML config at {path}, found no file there.")
     try:
@@ -281,7 +198,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
         raise UserError(f"Expected YAML in UTF-8 in {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"Expected sections and keys in {path}, found {type(values).__name__}.")
-    values = _with_places(values, path.parent)
+    values = _with_plugin_folders(values, path.parent)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -291,7 +208,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict:
     return _overlay(_read(path.parent / base, above), values)
 
 
-def _overlay(base: dict, values: dict) -> dict:
+def _overlay(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """`values` over `base`, section by section; a list replaces a list."""
     nested = {key: _overlay(base[key], value) for key, value in values.items() if _both_sections(base.get(key), value)}
     return base | values | nested
@@ -301,7 +218,7 @@ def _both_sections(one: object, other: object) -> bool:
     return isinstance(one, dict) and isinstance(other, dict)
 
 
-def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
+def parse_config(values: dict[str, Any], source: str = "config") -> ExperimentConfig:
     """Returns the typed config of plain nested `values`, or raises a `UserError` naming every wrong key."""
     try:
         config = ExperimentConfig.model_validate(values)
@@ -316,7 +233,7 @@ def parse_config(values: dict, source: str = "config") -> ExperimentConfig:
 def dump_config(config: ExperimentConfig) -> str:
     """Returns the resolved config, defaults included, as YAML that `load_config` reads back.
 
-    What follows from other keys, as long as nothing else was asked for, stays open: an override of these still decides.
+    A value that follows from other keys stays open, unless the config sets it: an override of those keys still counts.
     """
     values = config.model_dump(mode="json")
     if config.examples.negative_sets == config.train.negative_sets:

@@ -1,56 +1,58 @@
-"""What is said of a config that does not fit its sections: one sentence per place, from what pydantic reports."""
+"""Messages for a config that does not fit its sections: one sentence per key, made from the reports of pydantic."""
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from tfdnc.contracts.section import Section
 
 _KIND = re.compile(r"constrained-\w+|literal\[.*\]|function-\w+\[.*\]|tuple\[.*\]|str|int")
-"""What pydantic adds to the place of a value that may be of several kinds."""
+"""Parts that pydantic adds to the path of a value which may be of several kinds."""
 
 
 def explain(problems: Sequence[Mapping[str, Any]], root: type[Section]) -> list[str]:
-    """Returns one complaint per place: of a value that may be of several kinds, pydantic complains once for each.
+    """Returns one message per key; pydantic reports a value that may be of several kinds once for each kind.
 
     Args:
         problems: `ValidationError.errors()`.
-        root: the section that all others are in.
+        root: the outermost section.
     """
-    of_place = {}
+    by_path: dict[tuple[str | int, ...], list[Mapping[str, Any]]] = {}
     for problem in problems:
-        of_place.setdefault(tuple(key for key in problem["loc"] if not _KIND.fullmatch(str(key))), []).append(problem)
-    return [_complaint(place, about, root) for place, about in of_place.items()]
+        path = tuple(key for key in problem["loc"] if not _KIND.fullmatch(str(key)))
+        by_path.setdefault(path, []).append(problem)
+    return [_complaint(path, about, root) for path, about in by_path.items()]
 
 
-def _complaint(place: tuple, problems: Sequence[Mapping[str, Any]], root: type[Section]) -> str:
-    where = ".".join(map(str, place))
+def _complaint(path: tuple[str | int, ...], problems: Sequence[Mapping[str, Any]], root: type[Section]) -> str:
+    key = ".".join(map(str, path))
     if problems[0]["type"] == "extra_forbidden":
-        known = ", ".join(sorted(_section_at(place[:-1], root).model_fields))
-        return f"unknown key {where!r}; known here: {known}"
+        section = _section_at(path[:-1], root) or root
+        return f"unknown key {key!r}; known here: {', '.join(sorted(section.model_fields))}"
     said = " or ".join(dict.fromkeys(map(_sentence, problems)))
-    # Of keys that do not go together, or are missing, the sentence says which: it needs no dump of their section.
+    # The sentence names keys that are missing or do not go together, so the values of their section are left out.
     problem = problems[0]
-    of_section = problem["type"] == "missing" or (isinstance(problem["input"], dict) and _section_at(place, root))
+    of_section = problem["type"] == "missing" or (isinstance(problem["input"], dict) and _section_at(path, root))
     got = "" if of_section else f", got {problem['input']!r}"
-    return f"{where}: {said}{got}" if where else said
+    return f"{key}: {said}{got}" if key else said
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "model_type":
         return "expected a section with keys"
     if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])  # a sentence of ours
+        return str(problem["ctx"]["error"])  # from a validator of this project
     return problem["msg"][:1].lower() + problem["msg"][1:]
 
 
-def _section_at(place: tuple, root: type[Section]) -> type[Section] | None:
-    """The section that is there, None where a value is."""
+def _section_at(path: tuple[str | int, ...], root: type[Section]) -> type[Section] | None:
+    """The section at a path of keys, None where a value is."""
     section = root
-    for key in place:
-        annotation = section.model_fields[key].annotation
-        # `Section | None` carries the section as its first argument.
-        section = annotation if isinstance(annotation, type) else annotation.__args__[0]
-        if not (isinstance(section, type) and issubclass(section, Section)):
+    for key in path:
+        annotation = section.model_fields[str(key)].annotation
+        # `Section | None` has the section as its first argument.
+        found = annotation if isinstance(annotation, type) else get_args(annotation)[0]
+        if not (isinstance(found, type) and issubclass(found, Section)):
             return None
+        section = found
     return section

@@ -1,4 +1,4 @@
-"""The data section of the config: where the log is, which of its rows count, and what is held out."""
+"""The data section of the config: location of the log, rules for its rows, and the held-out part."""
 
 import os
 import re
@@ -21,11 +21,11 @@ def _as_text(value: object) -> object:
 
 
 Location = Annotated[str, BeforeValidator(_as_text)]
-"""A path or a URL of Beam's FileSystems; a `Path` would make one slash of the two in `gs://bucket`."""
+"""A path or a URL of Beam's FileSystems; text, because a `Path` reduces the `//` of `gs://bucket` to one slash."""
 
 
 def _tab(value: object) -> object:
-    return "\t" if value == r"\t" else value  # YAML turns one into the other between double quotes only
+    return "\t" if value == r"\t" else value  # YAML reads `\t` as a tab between double quotes only
 
 
 def _one_byte(separator: str) -> str:
@@ -51,7 +51,7 @@ class ColumnMapping(Section):
 
     @model_validator(mode="after")
     def _every_name_is_of_one_column(self) -> "ColumnMapping":
-        keys = {}
+        keys: dict[str, str] = {}
         for key, name in self.model_dump(exclude_none=True).items():
             if keys.setdefault(name, key) != key:
                 raise ValueError(f"expected another column for {key} than for {keys[name]}, both are {name!r}")
@@ -62,14 +62,14 @@ InputName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=64)]
 """Name of a declared input: that of its column in the log, and a part of the name of its tensor in requests."""
 
 EventKind = Literal["number"]
-"""What a column of the log holds that is known of an event once it has happened."""
+"""Kind of the values of a column of the log with an input that is known once the event has happened."""
 
 FeatureKind = Literal["value", "values", "number"]
-"""What a column of the item file holds: one value, several (see `separator`), or a number, read by its quantile."""
+"""Kind of a column of the item file: one value, several (see `separator`), or a number, read by its quantile."""
 
 
 class ItemFile(Section):
-    """A file that describes items: for cluster names, clusters given by a category, and the item tower."""
+    """A file that describes items: for names of clusters, for clusters by category, and for the item tower."""
 
     path: Location
     format: Literal["csv", "jsonl", "parquet"] | None = None  # null: by the name; .jsonl, .ndjson, .parquet, else csv
@@ -87,12 +87,12 @@ class ItemFile(Section):
         return self.format or by_name.get(_suffix(name), "csv")
 
     def field_separator_of(self, name: str) -> str:
-        """Returns what separates the fields of the CSV file of this name."""
+        """Returns the separator of the fields of the CSV file of this name."""
         return self.field_separator or _separator_by_name(name)
 
 
 def _suffix(name: str) -> str:
-    """Returns the end of a file's name that says what it holds, compressed or not."""
+    """The ending of a file's name, without the one of a compression."""
     return re.sub(r"\.(gz|bz2|xz)$", "", name.lower()).rpartition(".")[2]
 
 
@@ -101,12 +101,12 @@ def _separator_by_name(name: str) -> str:
 
 
 class KuaiRandRows(Section):
-    """Which rows of a KuaiRand log are events (`data.format: kuairand`)."""
+    """Rules for the rows of a KuaiRand log that are events (`data.format: kuairand`)."""
 
     feedback: Literal[
         "is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_profile_enter", "is_hate"
     ] = "is_click"  # the column that must be 1; blank is unknown, and not counted
-    tab: Annotated[int, Field(ge=0)] | None = None  # the place in the app; none: all of them
+    tab: Annotated[int, Field(ge=0)] | None = None  # tab of the app where the item was shown; null: all of them
 
 
 _NO_CSV = ("jsonl", "parquet", "movielens", "kuairand")
@@ -114,14 +114,14 @@ _NO_CSV = ("jsonl", "parquet", "movielens", "kuairand")
 
 
 class DataConfig(Section):
-    """Where the log is and which of its rows count; `format` names an entry of the log-format registry."""
+    """Location of the log and rules for its rows; `format` names an entry of the log-format registry."""
 
     format: str = "csv"
     # csv, jsonl, parquet: files, by path, glob, URL, or a list of these; movielens: folder with ratings.dat (and
     # movies.dat); kuairand: folder with log_standard_*.csv (and video_features_basic*.csv)
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
-    events: dict[InputName, EventKind] = Field(default={})  # further columns of an event, see `model.inputs`
+    events: dict[InputName, EventKind] = Field(default={})  # columns with inputs of an event, see `model.inputs`
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )
@@ -130,9 +130,9 @@ class DataConfig(Section):
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
     items: ItemFile | None = None
-    catalogue: Literal["log", "items"] = "log"  # items: also what only the item file knows, without an event
+    catalogue: Literal["log", "items"] = "log"  # items: also items of the item file without an event
     duplicates: Literal["keep", "drop"] = "keep"  # drop: of events of one user, item and time the first stays
-    max_events_per_user: Positive | None = None  # the latest ones; a bound for users who are machines
+    max_events_per_user: Positive | None = None  # the latest ones; a bound for users that are machines
     session_gap: Annotated[float, Field(gt=0, le=1e9)] | None = (
         None  # seconds; a longer pause begins a new sequence, "user:n"
     )
@@ -141,10 +141,10 @@ class DataConfig(Section):
     min_user_events: Positive = 5  # of all events, held-out ones included; with leave_last_two at least 3
     filter_rounds: Positive = 1  # ... so many times; enough of them make both hold at once (k-core)
     # leave_last_two: the last event of a user is for testing, the one before for validation; time: see below; none:
-    # every event is for training, and there is nothing to measure by
+    # every event is for training, and nothing is held out to measure on
     split: Literal["leave_last_two", "time", "none"] = "leave_last_two"
-    validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; what is earlier is training
-    test_from: Instant | None = None  # time: from here on test
+    validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; earlier events are training
+    test_from: Instant | None = None  # time: events from this time on are test
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
     options: Options = NO_OPTIONS  # of a plug-in's log format
@@ -152,19 +152,21 @@ class DataConfig(Section):
     @field_validator("path", mode="before")
     @classmethod
     def _path_names_files(cls, path: object) -> object:
+        if path is None:
+            return None
         several = isinstance(path, list | tuple)
-        locations = [_as_text(location) for location in path] if several else [_as_text(path)]
-        if path is not None and not (locations and all(isinstance(one, str) and one for one in locations)):
+        locations = [_as_text(location) for location in (path if isinstance(path, list | tuple) else [path])]
+        if not locations or not all(isinstance(location, str) and location for location in locations):
             raise ValueError("expected a path or a list of paths")
         return tuple(locations) if several else locations[0]
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """What `path` names, as a tuple."""
+        """The entries of `path`, as a tuple."""
         return (self.path,) if isinstance(self.path, str) else self.path or ()
 
     def field_separator_of(self, name: str) -> str:
-        """Returns what separates the fields of the CSV file of this name."""
+        """Returns the separator of the fields of the CSV file of this name."""
         return self.separator or _separator_by_name(name)
 
     @property
@@ -179,7 +181,13 @@ class DataConfig(Section):
 
     @property
     def boundaries(self) -> tuple[int, int]:
-        """The first times of validation and of test in the log's unit, with `split: time`."""
+        """First times of validation and of test in the log's unit.
+
+        Raises:
+            ValueError: the split is not by time.
+        """
+        if self.validation_from is None or self.test_from is None:
+            raise ValueError(f"Expected validation_from and test_from, which split: time has, got split: {self.split}.")
         ticks = self.ticks_per_second
         return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
 

@@ -1,9 +1,9 @@
-"""Declared inputs: what a log knows of an event beside user and item, and the form it has in every file and tensor.
+"""Declared inputs: values of an event in a log beside user and item, and their form in every file and tensor.
 
-An input is declared once. Its column in the sequence files, its TFRecord feature, its dtype in memory and in windows,
-and the inputs of the signatures follow from the declaration, so that no station knows an input by its name. What one
-kind needs and others do not stands in its `Form`; the code that reads columns of a log (`beam_jobs.logs`) and the code
-that brings an input into a token (`tfdnc.model.inputs`) have a registry by kind each.
+An input is declared once. From the declaration follow its column in the sequence files, its TFRecord feature, its dtype
+in memory and the inputs of the signatures. So no station knows an input by its name. Differences between kinds are in
+their `Form`. Two registries by kind complete it: readers of columns of a log (`beam_jobs.logs`) and layers that bring
+an input into a token (`tfdnc.model.inputs`).
 
 Letters: B batch, L history length, E events of a file, S sequences.
 """
@@ -22,7 +22,7 @@ from tfdnc.contracts.data_config import DataConfig
 
 
 class Of(StrEnum):
-    """Owner of an input: what it is known of."""
+    """Owner of an input."""
 
     EVENT = "event"  # known once the event has happened
     USER = "user"
@@ -42,14 +42,23 @@ class Kind(StrEnum):
 
 
 class Form:
-    """Form of an input of events; a kind overrides what is its own."""
+    """Form of an input of events, with the defaults of most kinds.
 
-    arrow = pa.float32()  # of one value, in blocks of events and in sequence files
-    dtype = np.dtype(np.float32)  # in memory and in windows; records hold lists of floats or of int64
+    Attributes:
+        arrow: type of one value, in blocks of events and in sequence files.
+        dtype: of values in memory and in windows; records hold lists of floats or of int64.
+        unknown: the value for "not known".
+        in_held_out: True if histories of held-out targets and of requests have the input, False for training alone.
+        of_target: True if a position of a window reads the value of the next event.
+        relative: True if only differences count, so that any clock may make a request.
+    """
+
+    arrow: pa.DataType = pa.float32()
+    dtype: np.dtype = np.dtype(np.float32)
     unknown: float = schema.UNKNOWN_NUMBER
-    in_held_out = True  # whether the histories of held-out targets and of requests have it; else training alone does
-    of_target = False  # whether a position of a window reads the value of the event after its own
-    relative = False  # whether only differences count, so that a request may be made by any clock
+    in_held_out: bool = True
+    of_target: bool = False
+    relative: bool = False
 
     def event_column(self, name: str) -> str:
         """Column in a block of events."""
@@ -60,11 +69,11 @@ class Form:
         return self.key(name)
 
     def key(self, name: str) -> str:
-        """Name in records, in memory and in windows; that of the target's value in records has "target_" before it."""
+        """Name in records, in memory and in windows; "target_" precedes it for the target's value in records."""
         return f"event_{name}"
 
     def recorded(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Returns what records say of the events, given their values `[E]` and where sequences start `[S]`."""
+        """Returns the values for records `[E]`, given the values of the events `[E]` and the sequence starts `[S]`."""
         del starts
         return values
 
@@ -77,18 +86,18 @@ class Form:
         return (Row(f"history_{name}", self.dtype.name, bundle.PER_EVENT, self.unknown, meaning, argument),)
 
     def asked(self, values: np.ndarray, start: int) -> tuple[list | int, ...]:
-        """Returns what a client sends in the `request_rows` of a user whose window reads `values` `[T]`.
+        """Returns the values of the `request_rows` that a client sends for a user whose window reads `values` `[T]`.
 
         Args:
             values: as held-out records have them.
-            start: time of the first event, which says nothing by itself.
+            start: time of the first event, for inputs of which only differences count.
         """
         del start
         return (values.tolist(),)
 
 
 class TimeForm(Form):
-    """When an event was: records and windows say how much time went by from one event to the next."""
+    """Time of an event; records and windows hold the time elapsed from one event to the next."""
 
     arrow = pa.int64()  # the log's own unit
     dtype = np.dtype(np.int64)
@@ -118,7 +127,7 @@ class TimeForm(Form):
         return elapsed
 
     def request_rows(self, name: str) -> tuple[Row, ...]:
-        """Returns the times of the items, and the time of the request, all by one clock."""
+        """Returns the times of the items, and the time of the request, all of one clock."""
         del name
         return bundle.TIMES
 
@@ -129,7 +138,7 @@ class TimeForm(Form):
 
 
 class WeightForm(Form):
-    """What an event counts in the training loss; no request has it."""
+    """Weight of an event in the training loss; no request has it."""
 
     unknown = 0.0
     in_held_out = False
@@ -148,13 +157,13 @@ class WeightForm(Form):
         return name
 
     def request_rows(self, name: str) -> tuple[Row, ...]:
-        """Returns none."""
+        """Returns no rows."""
         del name
         return ()
 
 
 FORMS: dict[Kind, Form] = {Kind.TIME: TimeForm(), Kind.WEIGHT: WeightForm(), Kind.NUMBER: Form()}
-"""By the kinds that an event can have."""
+"""Form by kind, of the kinds that an input of events can have."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,7 @@ class Feature:
         name: as the config declares it.
         of: its owner.
         kind: of its values.
-        unknown: the value that pads, and says "not known".
+        unknown: the value for "not known", and for padding.
     """
 
     name: str
@@ -175,7 +184,7 @@ class Feature:
 
     @property
     def form(self) -> Form:
-        """What its kind says of it."""
+        """Form of its kind."""
         return FORMS[self.kind]
 
     @property
@@ -215,11 +224,11 @@ def event_feature(name: str, kind: Kind) -> Feature:
 
 
 TIME, WEIGHT = event_feature("time", Kind.TIME), event_feature("weight", Kind.WEIGHT)
-"""The inputs that have a key of their own in `data.columns`."""
+"""The inputs with a key in `data.columns`."""
 
 
 def log_features(config: DataConfig) -> tuple[Feature, ...]:
-    """Returns the inputs that every event of a log has: its time (0 without one), its weight, and `data.events`."""
+    """Returns the inputs of every event of a log: its time (0 without one), its weight, and `data.events`."""
     weighted = config.has_named_columns and config.columns.weight is not None
     declared = (event_feature(name, Kind(kind)) for name, kind in config.events.items())
     return (TIME, *([WEIGHT] if weighted else []), *declared)
@@ -239,7 +248,7 @@ def training_features(config: ExperimentConfig) -> tuple[Feature, ...]:
 # files ------------------------------------------------------------------------------------------------------------
 
 _BUILT_IN = {feature.column: feature for feature in (TIME, WEIGHT)}
-_KIND, _NAME = b"kind", b"name"  # metadata of a field
+_KIND, _NAME = b"kind", b"name"  # keys of the metadata of a column
 
 
 def sequence_schema(features: Iterable[Feature]) -> pa.Schema:
@@ -252,7 +261,7 @@ def sequence_schema(features: Iterable[Feature]) -> pa.Schema:
 
 
 def _field(feature: Feature) -> pa.Field:
-    """The column of an input, which says of itself what was declared."""
+    """The column of an input, with its declaration as metadata."""
     declared = None if feature.column in _BUILT_IN else {_KIND: feature.kind.value, _NAME: feature.name}
     return pa.field(feature.column, pa.list_(feature.form.arrow), metadata=declared)
 
@@ -268,7 +277,7 @@ def features_of_file(layout: pa.Schema) -> tuple[Feature, ...] | None:
 
 
 def _declared(field: pa.Field) -> Feature | None:
-    """The input that a column says it is."""
+    """The input that the metadata of a column declares."""
     declared = field.metadata or {}
     kind, name = declared.get(_KIND, b"").decode(), declared.get(_NAME, b"").decode()
     return event_feature(name, Kind(kind)) if kind in set(FORMS) else None

@@ -1,4 +1,4 @@
-"""The item table with its clusters, read into memory once per station."""
+"""Item table with its clusters, read into memory once per station."""
 
 import io
 import itertools
@@ -19,16 +19,16 @@ from tfdnc.contracts.errors import UserError
 
 @dataclass(frozen=True)
 class ItemTable:
-    """The columns of `schema.ITEM_SCHEMA` that later stations need, row i being item i + 1."""
+    """Columns of `schema.ITEM_SCHEMA` for later stations; row i is item i + 1."""
 
     item_ids: list[str]
     counts: np.ndarray  # [N] int64, events in the training part
     clusters: np.ndarray  # [N] int32, never decreasing
     offsets: tuple[int, ...]  # K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1
     sequence_indices: np.ndarray  # [N] int32, the items' indices in the sequences
-    titles: list[str]  # the id where an item has no title
+    titles: list[str]  # the id for an item without a title
     cluster_names: list[str]  # [K]
-    categories: list[list[str]] | None = None  # [N], empty where an item has none; None where no item has any
+    categories: list[list[str]] | None = None  # [N], empty for an item without; None where no item has any
     cold: np.ndarray | None = None  # [N] bool, see `schema.ITEM_SCHEMA`; None where no item is
     features: list[list[str]] | None = None  # [N] of "column=value"; None where no item has any
 
@@ -38,12 +38,12 @@ class ItemTable:
         return len(self.offsets) - 1
 
     def cluster_prior(self) -> np.ndarray:
-        """`cluster_prior` of these items."""
+        """Returns `cluster_prior` of these items."""
         return cluster_prior(self.counts, self.offsets)
 
 
 def cluster_prior(counts: np.ndarray, offsets: tuple[int, ...]) -> np.ndarray:
-    """Share of the training events in each cluster, `[K]` float64, never 0; arguments as in `ItemTable`."""
+    """Returns each cluster's share of the training events, `[K]` float64, above 0; arguments as in `ItemTable`."""
     events = np.array([np.sum(counts[start:stop]) + 1e-3 for start, stop in itertools.pairwise(offsets)])
     return events / events.sum()
 
@@ -52,7 +52,7 @@ def read_items(folder: Path) -> ItemTable:
     """Reads the output folder of the cluster station.
 
     Raises:
-        UserError: as `read_columns`; or the clusters are described in no way, or not all of them.
+        UserError: as `read_columns`; or the descriptions of clusters are missing, or some of them.
     """
     table = read_columns(folder / schema.ITEMS, schema.ITEM_SCHEMA.names)
     clusters = table["cluster"].to_numpy()
@@ -85,9 +85,11 @@ def read_items(folder: Path) -> ItemTable:
 
 
 def read_columns(
-    path: str | PathLike, names: list[str], open_file: Callable[[str | PathLike], BinaryIO] = io.FileIO
+    path: str | PathLike[str],
+    names: list[str],
+    open_file: Callable[[str | PathLike[str]], BinaryIO] = io.FileIO,
 ) -> pa.Table:
-    """Reads columns of a Parquet file of `schema.ITEM_SCHEMA`, after checking what everybody relies on.
+    """Reads columns of a Parquet file of `schema.ITEM_SCHEMA`, and checks the order of items and clusters.
 
     Args:
         path: of the file.

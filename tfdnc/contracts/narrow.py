@@ -1,4 +1,4 @@
-"""Makes a table of names and figures as narrow as the screen: columns go, names and figures stay whole."""
+"""Drops columns of a table that is wider than the screen; names and figures of the others stay whole."""
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -9,13 +9,13 @@ _ENDLESS = 1 << 16
 
 
 def drop_columns(table: Table, console: Console, width: int | None = None) -> list[str]:
-    """Takes the last columns away until the others fit; returns the headers of what went, from left to right.
+    """Drops the last columns until the others fit; returns their headers, from left to right.
 
-    Names stand in the first column. They keep half the screen for themselves, and go on in a next line only if they
-    are longer. The other columns say by `no_wrap` whether they may.
+    The first column has the names. It may use half the screen; longer names continue on the next line. The other
+    columns wrap unless they have `no_wrap`.
 
     Args:
-        table: is changed.
+        table: the table to change.
         console: that will show it.
         width: of the screen; None for that of the console.
     """
@@ -23,14 +23,15 @@ def drop_columns(table: Table, console: Console, width: int | None = None) -> li
     names = table.columns[0]
     endless = console.options.update_width(_ENDLESS)
 
-    def room() -> int:
+    def spare() -> int:
+        """Width that is left; negative if the table is too wide."""
         return width - Measurement.get(console, endless, table).minimum
 
     widest = max((Measurement.get(console, endless, name).maximum for name in (*names.cells, names.header)), default=0)
     names.overflow, names.no_wrap = "fold", False
-    names.width = min(widest, width // 2)  # a least width alone would not hold when rich makes columns narrow
-    gone: list[str] = []
-    while len(table.columns) > _LEAST_COLUMNS and room() < 0:
-        gone.insert(0, str(table.columns.pop().header))
-    names.width = min(widest, names.width + max(room(), 0))
-    return gone
+    names.width = min(widest, width // 2)  # fixed, because rich ignores a least width when it makes columns narrow
+    dropped: list[str] = []
+    while len(table.columns) > _LEAST_COLUMNS and spare() < 0:
+        dropped.insert(0, str(table.columns.pop().header))
+    names.width = min(widest, names.width + max(spare(), 0))
+    return dropped

@@ -1,12 +1,12 @@
-"""What a positive competes with: negative items, drawn exactly by the law that the config names.
+"""Negative samplers: items for a positive to compete with, drawn exactly from the distribution in the config.
 
 Eq. 3 of Zhang et al. (WWW'23) sets a positive i in C_k against negatives from C_k minus the user's own items I_u.
-Here I_u is the user's *training* items: leaving out the held-out ones too would tell the model that they are special.
+Here I_u is the user's *training* items: without the held-out ones among the negatives, the model could learn them.
 
-A draw is a proposal from the whole pool that is drawn again while it hits I_u. Where I_u holds more than half of the
-pool's probability, the rest of the pool is listed and drawn from directly, so that no draw takes long.
+A draw is a proposal from the whole pool, and is repeated while it hits I_u. Where I_u has more than half of the pool's
+probability, the rest of the pool is listed and drawn from directly, which bounds the time of a draw.
 
-On the ground floor because two rooms draw by one law: the examples job once, the training in every epoch if asked to.
+The module is a contract because two folders draw from it: the examples job once, the training in every epoch.
 """
 
 import itertools
@@ -25,12 +25,12 @@ _CROWDED = 0.5  # share of a pool in I_u from which on the pool is listed
 
 
 class NegativeSampler(Protocol):
-    """What the registry's classes can do.
+    """Interface of the registered classes.
 
     Args:
         offsets: `[K + 1]`; cluster k is the items `offsets[k]..offsets[k + 1] - 1`; together they are 1..N.
         counts: `[N + 1]` training events of every item.
-        config: parameters of the law.
+        config: parameters of the distribution.
     """
 
     def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None: ...
@@ -41,9 +41,9 @@ class NegativeSampler(Protocol):
         """Draws the negatives of one user.
 
         Args:
-            generator: the user's own, so that a draw does not depend on who was drawn for before.
-            targets: `[T]` the items that negatives are wanted for.
-            own: I_u, all training items of the user, none of them ever a negative; repetitions do not matter.
+            generator: one per user, so that a draw does not depend on the draws for other users.
+            targets: `[T]` the items to draw negatives for.
+            own: I_u, all training items of the user, which are never negatives; repetitions do not matter.
             num_negatives: n.
 
         Returns:
@@ -53,24 +53,25 @@ class NegativeSampler(Protocol):
 
 
 NEGATIVE_SAMPLERS: Registry[type[NegativeSampler]] = Registry("negative sampler")
+"""Samplers by name, for `examples.sampler`."""
 
 
 def user_generator(seed: int, user_key: int, epoch: int = -1) -> np.random.Generator:
-    """Returns the random generator of one user: a function of the seed, the user and the epoch, and of nothing else.
+    """Returns the random generator of one user, a function of the seed, the user and the epoch alone.
 
     Args:
         seed: any integer.
-        user_key: 64 bits that stand for the user.
-        epoch: 0 or more has a stream of numbers of its own, and so has -1, the records that serve every epoch.
+        user_key: 64 bits that identify the user.
+        epoch: every number from 0 on has another stream; -1 has the stream of records, which serve every epoch.
     """
     key = np.array([seed % (1 << 64), user_key], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, epoch + 1], np.uint64)))
 
 
 class Pools:
-    """Disjoint ranges of items to draw from, an item with probability ~ count ** exponent inside its range.
+    """Disjoint ranges of items to draw from, with probability ~ count ** exponent inside a range.
 
-    A zero exponent is the uniform law, items without a count included; under any other one these are never drawn.
+    Exponent 0 is the uniform distribution, items without a count included. Other exponents never draw those.
 
     Args:
         offsets: `[G + 1]`; pool g is the items `offsets[g]..offsets[g + 1] - 1`; together they are 1..N.
@@ -82,7 +83,7 @@ class Pools:
         self._offsets, self._sizes = offsets[:-1], np.diff(offsets)
         self._pool_of_item = np.concatenate([[0], np.repeat(np.arange(len(self._sizes)), self._sizes)])
         drawable = (counts > 0) | (exponent == 0)  # a negative power of zero would be infinite
-        drawable[schema.PAD] = False  # which belongs to no pool
+        drawable[schema.PAD] = False  # padding belongs to no pool
         self._weights = np.zeros(len(counts))
         self._weights[drawable] = counts[drawable].astype(np.float64) ** exponent
         self._totals = np.bincount(self._pool_of_item, self._weights, minlength=len(self._sizes))
@@ -96,15 +97,15 @@ class Pools:
     def draw(
         self, generator: np.random.Generator, pools: np.ndarray, own: np.ndarray
     ) -> tuple[np.ndarray, dict[str, int]]:
-        """Draws one item that is not in `own` from every pool asked for.
+        """Draws one item that is not in `own` from each of the given pools.
 
         Args:
             generator: of random numbers.
             pools: `[S]` the pool of every draw.
-            own: `[T]` items never to draw; repetitions do not matter.
+            own: `[T]` items that are never drawn; repetitions do not matter.
 
         Returns:
-            `[S]` items, `PAD` from a pool that has none left; and the counts.
+            `[S]` items, `PAD` from a pool without other items; and the counts.
         """
         own = np.unique(own)
         consumed = np.bincount(self._pool_of_item[own], self._weights[own], minlength=len(self._sizes))
@@ -137,19 +138,19 @@ class Pools:
         return np.where(uniform - column < keep[cells], cells, alias[cells])
 
     def _draw_from_rest(self, generator: np.random.Generator, pool: int, num_draws: int) -> np.ndarray | int:
-        """Draws from the list of a pool's items that can still be drawn; `PAD` if there is none."""
+        """Draws from the list of a pool's items outside `own`; `PAD` if there is none."""
         items = self._offsets[pool] + np.arange(self._sizes[pool])
         items = items[~self._is_own[items] & (self._weights[items] > 0)]
         if not len(items):
             return schema.PAD
         cumulative = np.cumsum(self._weights[items])
-        places = np.searchsorted(cumulative, generator.random(num_draws) * cumulative[-1], side="right")
-        return items[np.minimum(places, len(items) - 1)]  # rounding may reach the end
+        rows = np.searchsorted(cumulative, generator.random(num_draws) * cumulative[-1], side="right")
+        return items[np.minimum(rows, len(items) - 1)]  # rounding may reach the end
 
 
 @NEGATIVE_SAMPLERS.register("in_cluster")
 class InClusterNegatives:
-    """Eq. 3: the negatives of a target come from its own cluster."""
+    """Negatives from the target's own cluster: Eq. 3."""
 
     def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None:
         self._clusters = Pools(offsets, counts, config.popularity_exponent)
@@ -165,7 +166,7 @@ class InClusterNegatives:
 
 @NEGATIVE_SAMPLERS.register("uniform")
 class UniformNegatives:
-    """SASRec: the negatives of a target come from all items."""
+    """Negatives from all items, as in SASRec."""
 
     def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None:
         self._anywhere = Pools(offsets[[0, -1]], counts, config.popularity_exponent)
@@ -181,7 +182,7 @@ class UniformNegatives:
 
 @NEGATIVE_SAMPLERS.register("mixed")
 class MixedNegatives:
-    """The paper's SASRec+: every negative is in-cluster with probability `ratio`, else from all items."""
+    """Negatives that are in-cluster with probability `ratio`, else from all items: the paper's SASRec+."""
 
     def __init__(self, offsets: np.ndarray, counts: np.ndarray, config: ExamplesConfig) -> None:
         self._ratio = config.ratio
@@ -206,7 +207,7 @@ def _alias_tables(offsets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray,
     """Builds Walker's alias table of every pool by Vose's method.
 
     Returns:
-        `keep [N + 1]` probability that a cell stands for its own item, and `alias [N + 1]` the item it else stands for.
+        `keep [N + 1]`, the probability that a cell gives its own item, and `alias [N + 1]`, its other item.
     """
     keep, alias = np.ones(len(weights)), np.arange(len(weights))
     for start, end in itertools.pairwise(offsets.tolist()):
@@ -229,6 +230,6 @@ def _alias_table(scaled: np.ndarray) -> tuple[list[float], list[int]]:
         keep[rich] -= 1 - keep[poor]
         if keep[rich] < 1:
             small.append(large.pop())
-    for cell in small + large:  # exactly one but for rounding
+    for cell in small + large:  # exactly 1, apart from rounding
         keep[cell] = 1.0
     return keep, alias

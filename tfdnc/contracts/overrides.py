@@ -1,8 +1,8 @@
-"""Overrides of single config keys, `section.key=value`: a later one never undoes an earlier one in silence."""
+"""Overrides of single config keys, `section.key=value`; two that contradict each other are an error."""
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.yaml_reader import read_yaml
@@ -14,7 +14,7 @@ class _Override(NamedTuple):
     value: object
 
 
-def apply_overrides(values: dict, overrides: Sequence[str]) -> dict:
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Returns nested `values` with the overrides applied in their order; `values` themselves stay as they are.
 
     A section may be replaced as a whole and then be completed key by key: `--set model={dim: 8} --set model.heads=2`.
@@ -29,8 +29,9 @@ def apply_overrides(values: dict, overrides: Sequence[str]) -> dict:
     parsed = [_parse(text) for text in overrides]
     for first, second in itertools.combinations(parsed, 2):
         if _undoes(second, first):
+            shorter = first.keys if len(first.keys) <= len(second.keys) else second.keys
             raise UserError(
-                f"Expected one value for {'.'.join(min(first.keys, second.keys, key=len))}, got --set {first.text} and "
+                f"Expected one value for {'.'.join(shorter)}, got --set {first.text} and "
                 f"--set {second.text}: leave one of them out."
             )
     for override in parsed:
@@ -62,8 +63,8 @@ def _undoes(later: _Override, earlier: _Override) -> bool:
     return found != later.value
 
 
-def _with(values: dict, keys: tuple[str, ...], override: _Override) -> dict:
-    """`values` with the override's value at `keys`; sections on the way are copied, for YAML aliases share them."""
+def _with(values: dict[str, Any], keys: tuple[str, ...], override: _Override) -> dict[str, Any]:
+    """`values` with the override's value at `keys`; sections above are copied, because YAML aliases share them."""
     key, *inner = keys
     if not inner:
         return values | {key: override.value}

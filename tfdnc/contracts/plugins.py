@@ -1,7 +1,7 @@
-"""Modules of the user's own that a config names under `plugins`: where they lie, their source, and their import.
+"""Plug-ins, the user's modules that a config names under `plugins`: their location, source and import.
 
-A plug-in fills the registries when it is imported. Its source is part of the fingerprint of every station that uses one
-of its names, so source and imported code must be the same: a module that changed since its import is refused.
+An imported plug-in registers its classes. Its source is part of the fingerprint of every station that uses one of its
+names. Source and imported code have to be the same, so a module that changed since its import is refused.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 from tfdnc.contracts.errors import UserError
 
 _imported: dict[str, str] = {}
-"""Digest of the source by plug-in, of all that this process has imported."""
+"""Digest of the source by plug-in, for the plug-ins that this process has imported."""
 
 
 def _without_suffix(plugin: str) -> str:
@@ -32,14 +32,14 @@ PluginName = Annotated[str, Field(pattern=r"^(.*/)?[^\W\d]\w*(\.[^\W\d]\w*)*$"),
 
 
 def locate(plugins: object, folder: Path) -> object:
-    """Returns the value of the key `plugins` with the folder of every module that lies beside the config.
+    """Returns the value of the key `plugins` with the folder of every module beside the config.
 
     Args:
-        plugins: names of modules, perhaps behind a folder relative to the config; what is no list stays as it is.
+        plugins: names of modules, with or without a folder relative to the config; another value than a list is kept.
         folder: of the config.
 
     Returns:
-        `/folder/name` of modules beside the config, or in the folder given; other names are to be on the Python path.
+        `/folder/name` of modules beside the config, or in the given folder; other names are on the Python path.
     """
     if not isinstance(plugins, Iterable) or isinstance(plugins, str):
         return plugins
@@ -64,11 +64,11 @@ def source_digests(plugins: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: a module is missing, or its source changed since this process imported it.
     """
-    return {_Place.of(plugin).module: _digest(plugin) for plugin in plugins}
+    return {_Module.of(plugin).name: _digest(plugin) for plugin in plugins}
 
 
 class WithPlugins:
-    """A value on its way to a worker process, which imports the plug-ins of this process before it reads the value.
+    """A value for a worker process, which imports the plug-ins of this process before it unpickles the value.
 
     Attributes:
         value: anything that `pickle` takes.
@@ -78,81 +78,81 @@ class WithPlugins:
         self.value = value
 
     def __getstate__(self) -> tuple[list[str], bytes]:
-        """The plug-ins, and the value as bytes that cannot be read before their import."""
+        """Returns the plug-ins, and the value as bytes that are unpickled after their import."""
         return list(_imported), pickle.dumps(self.value)
 
     def __setstate__(self, state: tuple[list[str], bytes]) -> None:
-        """Imports the plug-ins, as they are there, and reads the value."""
+        """Imports the plug-ins from the worker's files, and unpickles the value."""
         plugins, value = state
         for plugin in plugins:
             _import(plugin)
         self.value = pickle.loads(value)
 
 
-class _Place(NamedTuple):
-    """The folder that holds a module, None for the Python path, and the dotted name of the module."""
+class _Module(NamedTuple):
+    """The folder of a module, None for the Python path, and its dotted name."""
 
     folder: Path | None
-    module: str
+    name: str
 
     @classmethod
-    def of(cls, plugin: str) -> "_Place":
-        folder, slash, module = plugin.rpartition("/")
-        return cls(Path(folder or slash) if slash else None, module)
+    def of(cls, plugin: str) -> "_Module":
+        folder, slash, name = plugin.rpartition("/")
+        return cls(Path(folder or slash) if slash else None, name)
 
     @property
     def top(self) -> str:
         """Name of the outermost package, or of the module itself."""
-        return self.module.partition(".")[0]
+        return self.name.partition(".")[0]
 
     def __str__(self) -> str:
-        return f"the module {self.module} of `plugins` {f'in {self.folder}' if self.folder else 'on the Python path'}"
+        return f"the module {self.name} of `plugins` {f'in {self.folder}' if self.folder else 'on the Python path'}"
 
 
 def _locate(plugin: str, folder: Path) -> str:
-    place = _Place.of(plugin)
-    if place.folder is not None:
-        return str((folder / place.folder).resolve() / place.module)
-    return str(folder / place.module) if _files_of(folder, place.top) else plugin
+    module = _Module.of(plugin)
+    if module.folder is not None:
+        return str((folder / module.folder).resolve() / module.name)
+    return str(folder / module.name) if _files_of(folder, module.top) else plugin
 
 
 def _import(plugin: str) -> None:
     if plugin in _imported:
         return
-    place = _Place.of(plugin)
-    if place.folder is not None and str(place.folder) not in sys.path:
-        sys.path.append(str(place.folder))  # at the end: a file there must not hide a module of a library
-    importlib.invalidate_caches()  # the module may have been written a moment ago
-    _refuse_another(place)
+    module = _Module.of(plugin)
+    if module.folder is not None and str(module.folder) not in sys.path:
+        sys.path.append(str(module.folder))  # at the end: a file there must not hide a module of a library
+    importlib.invalidate_caches()  # Python may have cached the folder before the module was written
+    _refuse_another(module)
     try:
-        importlib.import_module(place.module)
+        importlib.import_module(module.name)
     except UserError:
         raise
-    except Exception as error:  # whatever the module's own code raises
+    except Exception as error:  # code of the module may raise any exception
         raise UserError(
-            f"Expected to import {place}, but that failed with {type(error).__name__}: {error}. Mend the module, or "
+            f"Expected to import {module}, but that failed with {type(error).__name__}: {error}. Mend the module, or "
             "correct `plugins` in the config."
         ) from error
 
 
-def _refuse_another(place: _Place) -> None:
+def _refuse_another(module: _Module) -> None:
     """Raises a `UserError` if Python would import a module of this name from elsewhere."""
-    spec = _spec(place.top)
-    if place.folder is None or spec is None or spec.origin is None:
+    spec = _spec(module.top)
+    if module.folder is None or spec is None or spec.origin is None:
         return
-    if not Path(spec.origin).resolve().is_relative_to(place.folder.resolve()):
+    if not Path(spec.origin).resolve().is_relative_to(module.folder.resolve()):
         raise UserError(
-            f"Expected {place}, but Python has another one of this name, {spec.origin}: rename yours, or start Python "
+            f"Expected {module}, but Python has another one of this name, {spec.origin}: rename yours, or start Python "
             "anew if that one is a plug-in of another config."
         )
 
 
 def _digest(plugin: str) -> str:
-    place = _Place.of(plugin)
-    found = _source(place)
+    module = _Module.of(plugin)
+    found = _source(module)
     if not found:
         raise UserError(
-            f"Expected {place}, found none: put {place.top}.py beside the config file or on the Python path, or "
+            f"Expected {module}, found none: put {module.top}.py beside the config file or on the Python path, or "
             "correct `plugins` in the config."
         )
     total = hashlib.sha256()
@@ -162,17 +162,17 @@ def _digest(plugin: str) -> str:
     digest = total.hexdigest()
     if _imported.get(plugin, digest) != digest:
         raise UserError(
-            f"Expected {place} as this process imported it, but its source changed since: start Python, or the "
+            f"Expected {module} as this process imported it, but its source changed since: start Python, or the "
             "command, anew."
         )
     return digest
 
 
-def _source(place: _Place) -> dict[str, Path]:
-    """Files that make up a plug-in, by their names inside of it; none where there is no such module."""
-    if place.folder is not None:
-        return _files_of(place.folder, place.top)
-    spec = _spec(place.top)
+def _source(module: _Module) -> dict[str, Path]:
+    """Source files of a plug-in, by their path inside of it; empty if there is no such module."""
+    if module.folder is not None:
+        return _files_of(module.folder, module.top)
+    spec = _spec(module.top)
     if spec is None:
         return {}
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
@@ -184,7 +184,7 @@ def _source(place: _Place) -> dict[str, Path]:
 def _spec(name: str) -> "importlib.machinery.ModuleSpec | None":
     try:
         return importlib.util.find_spec(name)
-    except ValueError:  # of a module that was made by hand, such as `__main__`
+    except ValueError:  # a module without a spec, such as `__main__`
         return None
 
 

@@ -1,4 +1,4 @@
-"""Name -> implementation, for the few kinds of thing a config chooses by name."""
+"""Registry of implementations that a config chooses by name."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -15,10 +15,10 @@ _OURS = ("tfdnc", "beam_jobs", "serving")
 
 
 class Registry(dict[str, T]):
-    """The implementations of one kind, by the name configs use.
+    """Implementations of one kind, by their names in configs.
 
     Args:
-        kind: what they are, for messages.
+        kind: their kind, for messages.
 
     Example:
         >>> MERGES = Registry("merge")
@@ -35,10 +35,10 @@ class Registry(dict[str, T]):
         self._options: dict[str, type[Section]] = {}
 
     def register(self, name: str, options: type[Section] | None = None) -> Callable[[T], T]:
-        """Returns a decorator that files its argument under `name`.
+        """Returns a decorator that registers its argument under `name`.
 
         Args:
-            name: for configs. It is taken once; a module that is imported again replaces what it has registered.
+            name: for configs. It is unique; a module that is imported again replaces its own entry.
             options: type of the key `options` beside the name in a config; None: there are none.
 
         Raises:
@@ -111,11 +111,11 @@ class Choice(NamedTuple):
 
     @property
     def is_foreign(self) -> bool:
-        """Whether a plug-in made what is chosen."""
+        """True if the chosen implementation is that of a plug-in."""
         return self.registry.is_foreign(self.name)
 
 
-def _origin(implementation: Any) -> tuple[str, str]:
-    """Module and name of a class or function; of other objects, those of their type."""
+def _origin(implementation: object) -> tuple[str, str]:
+    """Module and name of a class or function, or of the type of another object."""
     named = implementation if hasattr(implementation, "__qualname__") else type(implementation)
     return named.__module__, named.__qualname__

@@ -1,4 +1,4 @@
-"""The files that pass between stations: names, columns, feature names, dtypes and shapes, written once.
+"""Files between stations: their names, columns, feature names, dtypes and shapes.
 
 Letters: B batch, L history length, K clusters, V user vectors, D embedding size, N items, M candidates, P positions
 with a target, T training events of one user. Item index 0 is padding; items are 1..N. Histories are oldest first.
@@ -7,14 +7,14 @@ with a target, T training events of one user. Item index 0 is padding; items are
 import pyarrow as pa
 
 PAD = 0
-"""Item index that stands for "no item" in histories, negatives and results."""
+"""Item index for "no item" in histories, negatives and results."""
 
 # prepare -> cluster, examples -------------------------------------------------------------------------------------
 
 SEQUENCES = "sequences"
 """Folder of Parquet files, one per user bucket; a row is one user, sorted by user id inside a file.
 
-What a model may see of a user is in the three last columns and nowhere else: `items[:train_events]` to learn from, and
+The three last columns alone define what a model may read of a user. These are `items[:train_events]` for training, and
 `items[:p]` as the history of the target at position p. Weights and declared inputs of events follow in columns of their
 own, see `tfdnc.contracts.features`.
 """
@@ -34,14 +34,14 @@ SEQUENCE_SCHEMA = pa.schema(
 )
 
 VOCABULARY = "vocabulary.parquet"
-"""What prepare knows of every item, in order of `sequence_index` 1..N; those of `data.catalogue: items` come last."""
+"""Every item of the log, in order of `sequence_index` 1..N; those that `data.catalogue: items` adds come last."""
 
 VOCABULARY_SCHEMA = pa.schema(
     [
         ("sequence_index", pa.int32()),
         ("item_id", pa.string()),  # as in the log; the id that clients send and receive
-        ("events", pa.int64()),  # kept events, held-out ones included; 0 of what only the item file knows
-        ("title", pa.string()),  # null where the log came without an item file
+        ("events", pa.int64()),  # kept events, held-out ones included; 0 for items of the item file alone
+        ("title", pa.string()),  # null for a log without an item file
         ("categories", pa.list_(pa.string())),  # null likewise
         ("features", pa.list_(pa.string())),  # null likewise; "column=value", see `beam_jobs.item_features`
     ]
@@ -51,7 +51,7 @@ DEAD_LETTER = "dead_letter"
 """Folder of JSON Lines files: {"file", "offset", "text", "reason"}, one per malformed row.
 
 Offsets are bytes of the (decompressed) text; in Parquet they are numbers of rows, and the text is the row as JSON.
-Files of one name in several folders are told apart by the folders below the one that they share.
+Files of one name in several folders are named with the folders below their common one.
 """
 
 # cluster -> examples, train, evaluate, export ---------------------------------------------------------------------
@@ -59,8 +59,8 @@ Files of one name in several folders are told apart by the folders below the one
 ITEMS = "items.parquet"
 """Item table in order of `item_index` 1..N; items are renumbered so that a cluster is one contiguous index range.
 
-Contiguous ranges turn "the items of cluster k" into a slice: in-cluster softmax needs no gather, and a negative is
-one uniform draw between two offsets.
+With contiguous ranges the items of cluster k are a slice. In-cluster softmax needs no gather, and a negative is one
+uniform draw between two offsets.
 """
 
 ITEM_SCHEMA = pa.schema(
@@ -69,7 +69,7 @@ ITEM_SCHEMA = pa.schema(
         ("sequence_index", pa.int32()),  # the item's index in the sequences
         ("item_id", pa.string()),
         ("cluster", pa.int32()),  # 0..K-1, never decreasing down the table
-        ("cold", pa.bool_()),  # without training events, or new since `cluster.previous`: placed, not clustered
+        ("cold", pa.bool_()),  # without training events, or new since `cluster.previous`: assigned by features
         ("count", pa.int64()),  # events in the training part, whatever their weights
         ("title", pa.string()),
         ("categories", pa.list_(pa.string())),
@@ -85,12 +85,12 @@ CLUSTERS = "clusters.json"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 """Folders of TFRecord files of `tf.train.Example`; the features below are int64 lists, never negative.
 
-What the log knows of its events beside the items is in features named by `features.Feature.key`: `elapsed` (int64,
-time since the user's event before, in the log's own unit; 0 for the first), `weight` (float, training only), and
-`event_NAME` of what `data.events` declares. Training records have `[T]` of each, held-out ones the same of the history,
-and `target_elapsed` `[1]`, the time from its last event to the target, when the request is made.
+Declared inputs of events are in features named by `features.Feature.key`. `elapsed` is int64, the time since the user's
+event before in the log's unit, 0 for the first. `weight` is float, in training records only. `event_NAME` is an input
+of `data.events`. Training records have `[T]` of each, held-out records as many as items in the history. They have also
+`target_elapsed` `[1]`, the time from the last event to the target, which is the time of the request.
 
-A user without a training event has no training record, one without a validation or test target no record there.
+A user without a training event has no training record, and one without a validation or test target no record there.
 """
 
 TRAIN_FEATURES = {
@@ -102,7 +102,7 @@ TRAIN_FEATURES = {
 
 HELD_OUT_FEATURES = {
     "user": "[1] index of the user",
-    "item": "[T] every item before the target, oldest first: the history, and the items that count as seen",
+    "item": "[T] every item before the target, oldest first: the history, and the seen items",
     "target": "[1] the held-out item",
     "target_cluster": "[1] its cluster",
 }
@@ -125,24 +125,24 @@ CHECKPOINT_ITEM_SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
         ("cluster", pa.int32()),
-        ("count", pa.int64()),  # training events; of an item with 0 features are all that was learned
-        ("features", pa.list_(pa.string())),  # "column=value", those that the model has a row for; null without
+        ("count", pa.int64()),  # training events; for an item with 0 only the features are trained
+        ("features", pa.list_(pa.string())),  # "column=value", those with a row in the model; null without features
     ]
 )
 
 CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
-"""In the metadata of that file, as JSON: names of the clusters; names of the features in order of rows, or null."""
+"""Metadata of that file, as JSON: names of the clusters; names of the features in order of rows, or null."""
 
 HISTORY_FILE = "history.json"
 """List of one dict per epoch: losses, and validation figures where the epoch was validated."""
 
 REPORT = "report.json"
-"""What `tfdnc.evaluation.report.evaluate` returns."""
+"""File with the result of `tfdnc.evaluation.report.evaluate`."""
 
 RUN_CONFIG = "config.yaml"
 """In the run's folder: the resolved config, defaults included."""
 
-# train -> whoever watches it ---------------------------------------------------------------------------------------
+# train -> progress displays -----------------------------------------------------------------------------------------
 
 EPOCH_LOG = "epochs.jsonl"
 """In the unfinished folder: one JSON object per finished epoch, with its losses and `cpu_seconds`."""
@@ -150,7 +150,7 @@ EPOCH_LOG = "epochs.jsonl"
 # an event -> the next one, a request -------------------------------------------------------------------------------
 
 UNKNOWN_TIME = -1
-"""Says that a time, or the time between two events, is unknown; no time that is known may be below 0."""
+"""Value of an unknown time, and of an unknown elapsed time; known times are 0 or more."""
 
 UNKNOWN_NUMBER = -1e30
-"""Says that a number is unknown, as does whatever is not above it; finite, because REST requests are JSON."""
+"""Value of an unknown number, as are all numbers not above it; finite, because REST requests are JSON."""

@@ -1,4 +1,4 @@
-"""The base of every section of the config, and the types of values that several sections have."""
+"""Base of every section of the config, and types of values that several sections have."""
 
 import json
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]  # of what is left out
+Rate = Annotated[float, Field(ge=0, lt=1)]  # share that is left out
 Positive = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Alpha = Finite
@@ -15,19 +15,20 @@ Sizes = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class _Options(dict[str, Any]):
-    """A dict with a hash, because sections have one: nothing writes into either."""
+    """A dict with a hash, which frozen sections need; like them it is never changed."""
 
-    def __hash__(self) -> int:  # type: ignore[override]
+    def __hash__(self) -> int:  # type: ignore[override]  # `dict` declares None, because a dict may change
         return hash(json.dumps(self, sort_keys=True))
 
 
 Options = Annotated[dict[str, JsonValue], AfterValidator(_Options)]
-"""Settings that a plug-in's implementation adds to a section; `Registry.register` says how it types them."""
+"""Settings that a plug-in's implementation adds to a section; `Registry.register` takes their types."""
 
 NO_OPTIONS = _Options()
+"""Default of sections with options."""
 
 
 class Section(BaseModel):
-    """Base of every section: immutable, and a typing error in a key is an error."""
+    """Base of every section: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

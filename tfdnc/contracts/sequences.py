@@ -1,4 +1,4 @@
-"""What may be learnt from sequences: the training part of users, as flat arrays."""
+"""Training part of the sequences, as flat arrays."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 
 def training_part(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the training items int32 [E] of one file, user after user, and int64 [users], how many each has."""
+    """Returns the training items `[E]` int32 of one file, user after user, and their number per user, `[users]`."""
     table = pq.read_table(path, columns=["items", "train_events"], page_checksum_verification=True)
     lengths = table["train_events"].to_numpy().astype(np.int64)
     return leading_items(table["items"].combine_chunks(), lengths), lengths
@@ -17,7 +17,7 @@ def training_part(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 def leading_items(items: pa.ListArray, lengths: np.ndarray) -> np.ndarray:
     """Returns the first `lengths` [S] items of every list, int32 [sum of `lengths`], list after list."""
     starts = items.offsets.to_numpy()[:-1].astype(np.int64)
-    # `values`, unlike `flatten`, ignores slicing, so the offsets above point into it directly.
+    # `values`, unlike `flatten`, ignores slicing, so the offsets above are indices into it.
     values = items.values.to_numpy(zero_copy_only=False)
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return values[np.repeat(starts, lengths) + within]

@@ -1,4 +1,4 @@
-"""The shards of a data set: every one of them, or a sentence about what is missing."""
+"""Check that all shards of a data set are there."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ def check_shards(names: Sequence[str], folder: Path | str, suffix: str, advice: 
 
     Args:
         names: of the files found in the folder, in order.
-        folder: to name in the message.
+        folder: for the message.
         suffix: of the files.
-        advice: what to do if they are not all there.
+        advice: remedy, for the message.
 
     Raises:
         UserError: there is none, one is missing, or one is of another data set.

@@ -17,5 +17,5 @@ class StationName(StrEnum):
 
     @property
     def folder(self) -> str:
-        """The folder of a run that the station writes."""
+        """The folder in a run that the station writes."""
         return "bundle" if self is StationName.EXPORT else self.value

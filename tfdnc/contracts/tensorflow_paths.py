@@ -1,4 +1,4 @@
-"""Paths that TensorFlow is handed: it looks for checkpoints and bundles by pattern, not by name."""
+"""Paths for TensorFlow, which reads paths of checkpoints and bundles as patterns."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from tfdnc.contracts.errors import UserError
 
 _PATTERN = "[*?\\"
-"""For `runs [v2]` it looks for `runs v` and `runs 2`; with `*` and `?` it may find another run."""
+"""Characters of patterns: for `runs [v2]` TensorFlow looks for `runs v` and `runs 2`."""
 
 
 def tensorflow_path(path: Path | str) -> str:
-    """Returns a path as TensorFlow can be given it: as it is, or seen from the working folder.
+    """Returns a path that TensorFlow can read: the given one, or the relative one.
 
     Raises:
-        UserError: either has a character that TensorFlow reads as part of a pattern.
+        UserError: both have a character that TensorFlow reads as part of a pattern.
     """
     for text in (str(path), os.path.relpath(path)):
         if not any(character in text for character in _PATTERN):

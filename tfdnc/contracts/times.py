@@ -8,14 +8,18 @@ from pydantic import BeforeValidator
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONG_AGO, FAR_FUTURE = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-"""Between these a time is taken for a date; smaller numbers may be a count of events, larger ones of another unit."""
+"""Bounds of times that are read as dates; smaller numbers may be counts of events, larger ones have another unit."""
 
 _FACTORS = (1, 2, 3, -1, -2, -3)  # powers of 1000 between two of s, ms, us and ns
 
 
 def check_instant(value: object) -> object:
-    """Returns a number as it is, and what is ISO 8601 as text; YAML makes dates of unquoted text by itself."""
-    if isinstance(value, date):  # a datetime is one
+    """Returns a number or ISO 8601 text as it is, and a date of YAML, which is unquoted text, as ISO 8601 text.
+
+    Raises:
+        ValueError: the text is not ISO 8601.
+    """
+    if isinstance(value, date):  # the base of datetime
         return value.isoformat()
     if isinstance(value, str):
         try:
@@ -26,7 +30,7 @@ def check_instant(value: object) -> object:
 
 
 Instant = Annotated[int | str, BeforeValidator(check_instant)]
-"""A number in the log's own unit, or ISO 8601 text, which means UTC unless it names a zone."""
+"""A number in the log's own unit, or ISO 8601 text, in UTC unless it names a zone."""
 
 
 def first_time_from(instant: Instant, ticks_per_second: int) -> int:
@@ -40,13 +44,14 @@ def first_time_from(instant: Instant, ticks_per_second: int) -> int:
 
 
 def misread_by(times: Iterable[int], ticks_per_second: int) -> int | None:
-    """Returns k if all times of a log would be dates, were its ticks 1000 ** k times as long; None if they are some.
+    """Returns k if the times of a log are no dates, but would be in a unit of 1000 ** k times the length.
 
-    None too for what makes sense in no unit: counters and clocks that start with the log begin near 0 in all of them.
+    Returns None if they are dates, or if no unit makes them dates. Counters, and clocks that start with the log, begin
+    near 0 in every unit.
 
     Args:
         times: the first and the last one.
-        ticks_per_second: of the unit that they were read in.
+        ticks_per_second: of the unit in which they were read.
     """
     if _are_dates(times, ticks_per_second):
         return None
@@ -54,12 +59,12 @@ def misread_by(times: Iterable[int], ticks_per_second: int) -> int | None:
 
 
 def _are_dates(times: Iterable[int], ticks_per_second: float) -> bool:
-    """Returns whether an event can have been recorded at each of the times."""
+    """True if every time is between `LONG_AGO` and `FAR_FUTURE`."""
     return all(LONG_AGO.timestamp() <= time / ticks_per_second <= FAR_FUTURE.timestamp() for time in times)
 
 
 def days_of(times: Iterable[int], ticks_per_second: float) -> list[str] | None:
-    """Returns times of a log as dates (UTC), None if one of them is none that an event can have been recorded at."""
+    """Returns times of a log as dates (UTC); None if one is not between `LONG_AGO` and `FAR_FUTURE`."""
     if not _are_dates(times, ticks_per_second):
         return None
     return [datetime.fromtimestamp(time / ticks_per_second, UTC).date().isoformat() for time in times]

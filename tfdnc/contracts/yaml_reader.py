@@ -1,4 +1,4 @@
-"""The one reader of YAML: a key that is given twice is an error, where YAML libraries keep the last one in silence."""
+"""Reader of YAML that refuses a key given twice; YAML libraries keep the last value without a message."""
 
 from collections.abc import Iterator
 
@@ -7,14 +7,14 @@ import yaml
 from tfdnc.contracts.errors import UserError
 
 _TEXT_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "merge", "value")}
-"""Tags of keys that are what is written there; others are compared as values, for 8 and 0x8 are one key."""
+"""Tags of keys that are compared as text. Others are compared as values, because 8 and 0x8 are one key."""
 
 
 def read_yaml(text: str, source: str) -> object:
     """Returns the value of a YAML document, None of an empty one.
 
-    A merge key (`<<`) may bring keys that the mapping has too: its own ones count, as YAML says. Two merge keys in one
-    mapping are a repeated key.
+    A merge key (`<<`) may bring keys that the mapping has too; as in YAML, those of the mapping count. Two merge keys
+    in one mapping are a repeated key.
 
     Args:
         text: the document.
@@ -24,7 +24,7 @@ def read_yaml(text: str, source: str) -> object:
         UserError: the text is no YAML, or a mapping at any depth has a key twice; the error names key and lines.
     """
     try:
-        loader = yaml.SafeLoader(text)  # it refuses control characters at once
+        loader = yaml.SafeLoader(text)  # raises for control characters
         try:
             return _construct(loader, source)
         finally:
@@ -48,21 +48,22 @@ def _construct(loader: yaml.SafeLoader, source: str) -> object:
 def _repeated_keys(root: yaml.Node, loader: yaml.SafeLoader) -> Iterator[tuple[int, int, str]]:
     """Yields the line of a key, the line of its repetition, and its dotted name.
 
-    Of the nodes as they are written: once values are made, merge keys are resolved, and own keys look repeated.
+    Reads the nodes as they are written. In the values merge keys are resolved, and own keys would look repeated.
     """
-    waiting, met = [(root, ())], set()
+    waiting: list[tuple[yaml.Node, tuple[str, ...]]] = [(root, ())]
+    met: set[int] = set()
     while waiting:
         node, path = waiting.pop()
         if id(node) in met:  # an alias
             continue
         met.add(id(node))
         if isinstance(node, yaml.SequenceNode):
-            waiting += [(inner, (*path, str(place))) for place, inner in enumerate(node.value)]
+            waiting += [(inner, (*path, str(index))) for index, inner in enumerate(node.value)]
         elif isinstance(node, yaml.MappingNode):
-            lines = {}
+            lines: dict[object, int] = {}
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode):
-                    continue  # no mapping of ours has one: it is refused when values are made
+                    continue  # `construct_document` refuses it: no mapping of a config has such a key
                 name = key.value if key.tag in _TEXT_TAGS else loader.construct_object(key)
                 line = key.start_mark.line + 1
                 if name in lines:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,11 @@ def export_bundle(
     items: ItemTable,
     cold_start_vectors: np.ndarray,
     config: ExperimentConfig,
-    manifest: dict,
+    manifest: dict[str, Any],
     output: Path,
     version: int = 1,
     users: Users | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Writes `output`/`version`, a SavedModel that TF Serving can load.
 
     Args:
@@ -42,13 +43,13 @@ def export_bundle(
         items: the item table it was trained on.
         cold_start_vectors: `[V, D]` user vectors for requests without a known item.
         config: of the experiment; `merge` and `export` decide what the bundle does.
-        manifest: what else its manifest shall say (data hash, metrics); the bundle's own keys win.
+        manifest: further entries of its manifest (data hash, metrics); those of the bundle take precedence.
         output: the model base path.
         version: number of the version, at least 1.
-        users: on whom an approximate index is tuned and measured; None makes some up.
+        users: users on which an approximate index is tuned and measured; None generates some.
 
     Returns:
-        Figures: version, megabytes, index (how many clusters are searched how), uses_scann, joint_recovery, seconds.
+        Figures: version, megabytes, index (number of clusters by kind of search), uses_scann, joint_recovery, seconds.
 
     Raises:
         UserError: the version exists, or the item table is not the model's.
@@ -57,11 +58,11 @@ def export_bundle(
     final = Path(output) / str(version)
     _check(tower, items, cold_start_vectors, final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    # Not a number, so no server that watches the base path takes it for a version while it is written.
+    # The name is no number, so a server that watches the base path does not take the unfinished folder for a version.
     partial = Path(tempfile.mkdtemp(prefix=f"unfinished-{version}-", dir=final.parent))
     try:
         written = _write(partial, tower, items, cold_start_vectors, config, manifest, users)
-        partial.chmod(0o755)  # mkdtemp is private, servers run as somebody else
+        partial.chmod(0o755)  # mkdtemp makes a private folder, and servers run as another user
         partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -77,7 +78,7 @@ def export_bundle(
     }
 
 
-def _check(tower, items, cold_start_vectors, final):
+def _check(tower: Tower, items: ItemTable, cold_start_vectors: np.ndarray, final: Path) -> None:
     if final.exists():
         raise UserError(f"Expected no version at {final} yet, found one. Export under another version number.")
     if tuple(items.offsets) != tuple(tower.offsets):
@@ -94,8 +95,16 @@ def _check(tower, items, cold_start_vectors, final):
         raise ValueError(f"cold_start_vectors: expected {expected}, got {[num_vectors, dim]}")
 
 
-def _write(folder, tower, items, cold_start_vectors, config, manifest, users):
-    """Writes everything into `folder` and returns the manifest."""
+def _write(
+    folder: Path,
+    tower: Tower,
+    items: ItemTable,
+    cold_start_vectors: np.ndarray,
+    config: ExperimentConfig,
+    manifest: dict[str, Any],
+    users: Users | None,
+) -> dict[str, Any]:
+    """Writes all files of the version into `folder` and returns the manifest."""
     index = INDEXES.resolve(config.export.index)(
         tower.item_embeddings,
         tower.offsets,
@@ -117,14 +126,14 @@ def _write(folder, tower, items, cold_start_vectors, config, manifest, users):
 
 def save_module(module: RetrievalModule, folder: Path) -> None:
     """Saves the module with the signatures of `contracts.bundle`."""
-    # The functions are made here and kept off the module: saving traces every function that hangs on it.
+    # The functions are no attributes of the module, because saving traces every function among its attributes.
     signatures = {name: signature_function(module, name) for name in bundle.SIGNATURES}
-    # Nobody trains a bundle, so gradients stay outside.
+    # A bundle is not trained, so it needs no gradients.
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"], experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
 
 
-def _manifest(config, items, settings):
+def _manifest(config: ExperimentConfig, items: ItemTable, settings: list[dict[str, Any]]) -> dict[str, Any]:
     libraries = {"tensorflow": tf.__version__}
     uses_scann = any(cluster["kind"].startswith("scann") for cluster in settings)
     if uses_scann:
@@ -140,6 +149,6 @@ def _manifest(config, items, settings):
     }
 
 
-def _kinds(manifest):
-    """Kind of searcher -> number of clusters."""
+def _kinds(manifest: dict[str, Any]) -> Counter[str]:
+    """Number of clusters by kind of search."""
     return Counter(cluster["kind"] for cluster in manifest["index"])

@@ -1,6 +1,6 @@
-"""What a request to a bundle must be: every violation is an INVALID_ARGUMENT with one sentence.
+"""Checks of a request to a bundle: every violation is an INVALID_ARGUMENT with one sentence.
 
-Each function returns assertions; put them under `tf.control_dependencies` of what must not run on a bad request.
+Each function returns assertions, for `tf.control_dependencies` of operations that must not run on a bad request.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from tfdnc.retrieval.merge import Controls
 
 
 def check_rows(history: tf.Tensor) -> list[tf.Operation]:
-    """At least one row, and not too many."""
+    """Checks that there is at least one row, and at most `MAX_ROWS`."""
     rows = tf.shape(history)[0]
     message = f"Expected 1 to {bundle.MAX_ROWS} rows in the request."
     return [
@@ -22,13 +22,13 @@ def check_rows(history: tf.Tensor) -> list[tf.Operation]:
 
 
 def check_same_rows(first: tf.Tensor, *others: tf.Tensor | None) -> list[tf.Operation]:
-    """As many rows in all inputs; None stands for an input that the signature lacks."""
+    """Checks that all inputs have the same number of rows; None is an input that the signature lacks."""
     sizes = tf.stack([tf.shape(tensor)[0] for tensor in others if tensor is not None])
     return [tf.debugging.assert_equal(sizes, tf.shape(first)[0], "Expected the same number of rows in every input.")]
 
 
 def check_features(features: Sequence[Feature], given: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
-    """Values of the inputs that the model reads, `given` by names of tensors, as their kinds want them."""
+    """Checks the values of the inputs that the model reads, `given` by names of tensors, by their kinds."""
     checked = [feature for feature in features if feature.kind in _CHECKS]
     return [
         check
@@ -38,7 +38,7 @@ def check_features(features: Sequence[Feature], given: Mapping[str, tf.Tensor]) 
 
 
 def check_times(*times: tf.Tensor) -> list[tf.Operation]:
-    """Times from 0 up, or unknown: a request from another zero point would be answered as one without times."""
+    """Checks that times are unknown, or 0 and more; the model would take lower values for unknown times."""
     message = (
         f"Expected {bundle.HISTORY_TIMES} and {bundle.REQUEST_TIME} from 0 up, or {schema.UNKNOWN_TIME} for an unknown "
         "time. Only differences count: add a constant to all times of the row."
@@ -48,11 +48,11 @@ def check_times(*times: tf.Tensor) -> list[tf.Operation]:
 
 
 _CHECKS: dict[Kind, Callable[..., list[tf.Operation]]] = {Kind.TIME: check_times}
-"""By kind; any number is a number, and what is none is unknown."""
+"""Check by kind; numbers need none, because NaN is unknown."""
 
 
 def check_query(user_embeddings: tf.Tensor, intent: tf.Tensor) -> list[tf.Operation]:
-    """Vectors that can be searched with, and an intent of probabilities."""
+    """Checks that user vectors are finite, and that the intent is one of probabilities."""
     return [
         tf.debugging.assert_all_finite(user_embeddings, "Expected finite user_embeddings."),
         tf.debugging.assert_all_finite(intent, "Expected finite intent."),
@@ -60,29 +60,29 @@ def check_query(user_embeddings: tf.Tensor, intent: tf.Tensor) -> list[tf.Operat
     ]
 
 
-def check_wishes(wishes: Controls, width: int) -> list[tf.Operation]:
-    """A length the answer has room for, and whatever else is asked possible."""
+def check_controls(controls: Controls, width: int) -> list[tf.Operation]:
+    """Checks that lists are at most `width` long, and that the other controls can be met."""
     length = f"Expected {bundle.NUM_CANDIDATES} in 1..{width} in every row."
     checks = [
-        tf.debugging.assert_greater_equal(wishes.num_candidates, 1, length),
-        tf.debugging.assert_less_equal(wishes.num_candidates, width, length),
+        tf.debugging.assert_greater_equal(controls.num_candidates, 1, length),
+        tf.debugging.assert_less_equal(controls.num_candidates, width, length),
     ]
-    joint_name = bundle.ALPHA if wishes.alpha is None else bundle.JOINT_ALPHA  # the only one is called `alpha`
-    for name, alpha in ((bundle.ALPHA, wishes.alpha), (joint_name, wishes.joint_alpha)):
+    joint_name = bundle.ALPHA if controls.alpha is None else bundle.JOINT_ALPHA  # a single alpha has the name `alpha`
+    for name, alpha in ((bundle.ALPHA, controls.alpha), (joint_name, controls.joint_alpha)):
         if alpha is not None:
             message = f"Expected {name} to be a number, negative for the merge the bundle was exported with."
             checks.append(tf.debugging.assert_equal(tf.math.is_nan(alpha), False, message))
-    if wishes.weights is not None:
-        checks += _check_weights(wishes.weights)
-    if wishes.maximum is not None:
-        checks += _check_bounds(wishes)
-    if wishes.joint_alpha is not None:
-        checks += _check_one_merge(wishes)
+    if controls.weights is not None:
+        checks += _check_weights(controls.weights)
+    if controls.minimum is not None and controls.maximum is not None:
+        checks += _check_bounds(controls.minimum, controls.maximum, controls.num_candidates)
+    if controls.joint_alpha is not None:
+        checks += _check_one_merge(controls.joint_alpha, controls.alpha, controls.weights)
     return checks
 
 
 def check_clusters(num_clusters: int, **inputs: tf.Tensor) -> list[tf.Operation]:
-    """A column per cluster, or nothing said: no column, or one of zeros, which TF Serving's batching can pad."""
+    """Checks that controls have a column per cluster, no column, or one of zeros, which TF Serving's batching pads."""
     return [
         tf.debugging.assert_equal(
             tf.reduce_any(tf.shape(tensor)[1] == [0, num_clusters])
@@ -94,34 +94,35 @@ def check_clusters(num_clusters: int, **inputs: tf.Tensor) -> list[tf.Operation]
     ]
 
 
-def _check_weights(weights):
+def _check_weights(weights: tf.Tensor) -> list[tf.Operation]:
     given = tf.reduce_any(weights > 0, axis=1)
     good = tf.reduce_all(tf.math.is_finite(weights), axis=1) & (tf.reduce_all(weights >= 0, axis=1) | ~given)
     message = f"Expected {bundle.CLUSTER_QUOTAS} to be finite and from 0 up, or none above 0 in a row without quotas."
     return [tf.debugging.assert_equal(good, True, message)]
 
 
-def _check_one_merge(wishes):
-    """A row that asks for the joint merge asks for no other."""
-    others = [] if wishes.alpha is None else [(wishes.alpha >= 0, f"an {bundle.ALPHA} of 0 or more")]
-    if wishes.weights is not None:
-        others.append((tf.reduce_any(wishes.weights > 0, axis=1), bundle.CLUSTER_QUOTAS))
+def _check_one_merge(joint_alpha: tf.Tensor, alpha: tf.Tensor | None, weights: tf.Tensor | None) -> list[tf.Operation]:
+    """Checks that a row with the joint merge has no other merge."""
+    others = [] if alpha is None else [(alpha >= 0, f"an {bundle.ALPHA} of 0 or more")]
+    if weights is not None:
+        others.append((tf.reduce_any(weights > 0, axis=1), bundle.CLUSTER_QUOTAS))
     return [
         tf.debugging.assert_equal(
-            (wishes.joint_alpha >= 0) & asked,
+            (joint_alpha >= 0) & given,
             False,
             f"Expected {bundle.JOINT_ALPHA} or {other} in a row, got both: a list has one merge. Make "
             f"{bundle.JOINT_ALPHA} negative where the other counts.",
         )
-        for asked, other in others
+        for given, other in others
     ]
 
 
-def _check_bounds(wishes):
-    minimum = tf.maximum(wishes.minimum, 0)
-    possible = (wishes.maximum < 0) | (minimum <= wishes.maximum)
-    # int64: K bounds of int32 may overflow when they are added.
-    promised = tf.reduce_sum(tf.cast(minimum, tf.int64), axis=1)
+def _check_bounds(minimum: tf.Tensor, maximum: tf.Tensor, num_candidates: tf.Tensor) -> list[tf.Operation]:
+    """Checks that minima are at most the maxima, and that together they fit into the list."""
+    minimum = tf.maximum(minimum, 0)
+    possible = (maximum < 0) | (minimum <= maximum)
+    # int64, because the sum of K bounds may overflow int32.
+    minima = tf.reduce_sum(tf.cast(minimum, tf.int64), axis=1)
     return [
         tf.debugging.assert_equal(
             possible,
@@ -129,8 +130,8 @@ def _check_bounds(wishes):
             f"Expected no {bundle.CLUSTER_MIN} above its {bundle.CLUSTER_MAX}, which is unbounded below 0.",
         ),
         tf.debugging.assert_less_equal(
-            promised,
-            tf.cast(wishes.num_candidates, tf.int64),
+            minima,
+            tf.cast(num_candidates, tf.int64),
             f"Expected the {bundle.CLUSTER_MIN} of a row to add up to at most its {bundle.NUM_CANDIDATES}.",
         ),
     ]

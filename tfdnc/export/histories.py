@@ -1,4 +1,4 @@
-"""Real histories to try a bundle with: of users nobody trained on the end of, from the shortest to the longest."""
+"""Real histories for checks of a bundle: of held-out records, from the shortest to the longest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from tfdnc.training.records import HeldOutRecords
 def sample_histories(
     records: HeldOutRecords, items: ItemTable, count: int, features: Sequence[Feature] = (), start: int = 0
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
-    """Returns the histories of `sample_by_length` as a client knows them.
+    """Returns the histories of `sample_by_length` as a client sends them.
 
     Args:
         records: read with these features.
@@ -23,7 +23,7 @@ def sample_histories(
         start: time of the first event of every history.
 
     Returns:
-        The histories as raw item ids, shortest first; and of each the values of the features by names of their tensors.
+        The histories as raw item ids, shortest first; and for each the values of the features by names of tensors.
     """
     some = sample_by_length(records, count)
     spans = [slice(*some.splits[user : user + 2]) for user in range(len(some.targets))]
@@ -32,8 +32,8 @@ def sample_histories(
 
 
 def _asked(features: Sequence[Feature], values: dict[str, np.ndarray], start: int) -> dict[str, Any]:
-    """Values of one user by names of tensors, given those that a window reads, `[T]` by key."""
-    asked = {}
+    """Values that a client sends for one user, by names of tensors, given those of a window, `[T]` by key."""
+    asked: dict[str, Any] = {}
     for feature in features:
         sent = feature.form.asked(values[feature.key], start)
         asked |= {row.name: value for row, value in zip(feature.request_rows, sent, strict=True)}

@@ -1,5 +1,6 @@
-"""The graph behind a bundle's signatures: raw ids -> user vectors and intent -> candidates -> one list of raw ids."""
+"""Graph of a bundle's signatures: raw ids -> user vectors and intent -> candidates -> one list of raw ids."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.checks import (
     check_clusters,
+    check_controls,
     check_features,
     check_query,
     check_rows,
     check_same_rows,
-    check_wishes,
 )
 from tfdnc.export.recent import recent_inputs
 from tfdnc.export.vocabulary import ItemVocabulary
@@ -23,13 +24,21 @@ from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ClusterIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
 from tfdnc.retrieval.index.seen import clusters_of_items
-from tfdnc.retrieval.merge import BY_RANK, Controls, count_clusters, quota_bounds, reads_partition, select_keys
+from tfdnc.retrieval.merge import (
+    BY_RANK,
+    Candidates,
+    Controls,
+    count_clusters,
+    quota_bounds,
+    reads_partition,
+    select_keys,
+)
 
 Tensors = dict[str, tf.Tensor]
 
 
 class RetrievalModule(tf.Module):
-    """What a bundle answers with; its methods are the signatures and run eagerly too.
+    """Signatures of a bundle, as methods that also run eagerly.
 
     A row without a known item is a cold start: it is answered from the prior p(k), the clusters' shares of the
     training events, with the mean user vectors.
@@ -39,9 +48,9 @@ class RetrievalModule(tf.Module):
         items: the item table the model was trained on.
         index: over the model's items.
         cold_start_vectors: `[V, D]` float32.
-        merge_config: what a request with alpha < 0 gets.
+        merge_config: the merge of requests with alpha < 0.
         export_config: lengths of the lists.
-        asset_folder: for `ItemVocabulary`.
+        asset_folder: folder for the file of `ItemVocabulary`.
     """
 
     def __init__(
@@ -53,9 +62,9 @@ class RetrievalModule(tf.Module):
         merge_config: MergeConfig,
         export_config: ExportConfig,
         asset_folder: Path,
-    ):
+    ) -> None:
         super().__init__()
-        # The model itself stays outside the module: Keras would trace and save its training state and call functions.
+        # The model is no attribute of the module: Keras would trace and save its training state and call functions.
         self._user_vectors = tower.user_vectors
         self._log_intent = tower.log_intent
         self._wanted_vectors = tower.wanted_vectors
@@ -76,14 +85,14 @@ class RetrievalModule(tf.Module):
         self._max_candidates = export_config.max_candidates
 
     def serving_default(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
-        """`retrieve` with the length and the merge of the config; the answer is no wider than that length."""
+        """Retrieves with the length and the merge of the config; the answer is no wider than that length."""
         length = tf.repeat(self._num_candidates, tf.shape(history)[0])
         return self._retrieve(history, features, Controls(length), self._num_candidates)
 
     def retrieve(
         self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, **features: tf.Tensor
     ) -> Tensors:
-        """The best unseen items of every row.
+        """Retrieves the best unseen items of every row.
 
         `contracts.bundle` describes the tensors; `features` are those that the model reads beside the history.
         """
@@ -92,7 +101,7 @@ class RetrievalModule(tf.Module):
     def retrieve_joint(
         self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, **features: tf.Tensor
     ) -> Tensors:
-        """`retrieve` by the joint merge, p(cluster) ** alpha p(item | cluster), where alpha is not negative."""
+        """Retrieves by the joint merge, p(cluster) ** alpha p(item | cluster), where alpha is not negative."""
         return self._retrieve(history, features, Controls(num_candidates, joint_alpha=alpha), self._max_candidates)
 
     def retrieve_controlled(
@@ -107,20 +116,20 @@ class RetrievalModule(tf.Module):
         joint_alpha: tf.Tensor,
         **features: tf.Tensor,
     ) -> Tensors:
-        """`retrieve` without the items of `exclude`, with a merge, weights and bounds of each row's own."""
-        controls = {
+        """Retrieves without the items of `exclude`, with merge, weights and bounds per row."""
+        by_cluster = {
             bundle.CLUSTER_QUOTAS: cluster_quotas,
             bundle.CLUSTER_MIN: cluster_min,
             bundle.CLUSTER_MAX: cluster_max,
         }
-        with tf.control_dependencies(check_clusters(self._num_clusters, **controls)):
-            weights, minimum, maximum = (self._widen(control) for control in controls.values())
+        with tf.control_dependencies(check_clusters(self._num_clusters, **by_cluster)):
+            weights, minimum, maximum = (self._widen(control) for control in by_cluster.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
-        wishes = Controls(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
-        return self._retrieve(history, features, wishes, self._max_candidates, exclude)
+        controls = Controls(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
+        return self._retrieve(history, features, controls, self._max_candidates, exclude)
 
     def encode(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
-        """User vectors and intent only."""
+        """Encodes user vectors and intent, without a search."""
         checks = [*check_rows(history), *check_same_rows(history, history, *features.values())]
         checks += check_features(self._inputs, features)
         with tf.control_dependencies(checks):
@@ -141,23 +150,19 @@ class RetrievalModule(tf.Module):
         alpha: tf.Tensor,
         joint_alpha: tf.Tensor,
     ) -> Tensors:
-        """`retrieve` for user vectors and an intent that the caller brings; the history only excludes."""
-        wishes = Controls(num_candidates, alpha, joint_alpha=joint_alpha)
-        with tf.control_dependencies(check_same_rows(history, user_embeddings, intent, *wishes)):
-            wishes_checks = check_wishes(wishes, self._max_candidates)
-        checks = [
-            *check_rows(history),
-            *check_query(user_embeddings, intent),
-            *wishes_checks,
-        ]
+        """Retrieves for user vectors and an intent of the request; items of the history are left out."""
+        controls = Controls(num_candidates, alpha, joint_alpha=joint_alpha)
+        with tf.control_dependencies(check_same_rows(history, user_embeddings, intent, *controls)):
+            control_checks = check_controls(controls, self._max_candidates)
+        checks = [*check_rows(history), *check_query(user_embeddings, intent), *control_checks]
         with tf.control_dependencies(checks):
             seen = distinct(self._vocabulary.indices(history))
         log_intent = tf.math.log(intent)
-        places = quota_bounds(self._available(seen), log_intent, wishes, self._merge_config)
-        return self._search(user_embeddings, log_intent, seen, places, wishes, self._max_candidates)
+        bounds = quota_bounds(self._available(seen), log_intent, controls, self._merge_config)
+        return self._search(user_embeddings, log_intent, seen, bounds, controls, self._max_candidates)
 
     def describe(self, history: tf.Tensor) -> Tensors:
-        """The names of the clusters, once for every row: a client has no other way to a bundle's manifest."""
+        """Returns the names of the clusters in every row, because clients cannot read the manifest of a bundle."""
         with tf.control_dependencies(check_rows(history)):
             rows = tf.shape(history)[0]
         return {bundle.CLUSTER_NAMES: tf.repeat(self._cluster_names[None], rows, axis=0)}
@@ -173,78 +178,95 @@ class RetrievalModule(tf.Module):
         return dict(zip("KVD", (self._num_clusters, *self._cold_vectors.shape), strict=True))
 
     def default_inputs(self, rows: int) -> dict[str, np.ndarray]:
-        """Inputs that have no neutral value, as for users without a known item."""
+        """Returns values for inputs without a neutral value, as for users without a known item."""
         return {
             bundle.NUM_CANDIDATES: np.full([rows], self._num_candidates, np.int32),
             bundle.USER_EMBEDDINGS: np.repeat(self._cold_vectors.numpy()[None], rows, axis=0),
             bundle.INTENT: np.repeat(np.exp(self._log_prior.numpy())[None], rows, axis=0),
         }
 
-    def _retrieve(self, history, features, wishes, width, exclude=None):
-        same_rows = check_same_rows(history, exclude, *features.values(), *wishes)
+    def _retrieve(
+        self,
+        history: tf.Tensor,
+        features: Mapping[str, tf.Tensor],
+        controls: Controls,
+        width: int,
+        exclude: tf.Tensor | None = None,
+    ) -> Tensors:
+        same_rows = check_same_rows(history, exclude, *features.values(), *controls)
         with tf.control_dependencies([*check_rows(history), *same_rows]):
-            # These compare inputs with each other, which takes as many rows in all.
-            checks = [*check_wishes(wishes, width), *check_features(self._inputs, features)]
+            # These compare inputs with each other, which needs the same number of rows in all.
+            checks = [*check_controls(controls, width), *check_features(self._inputs, features)]
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)
         seen = distinct(left_out)
-        vectors, log_intent, places = self._encode(items, features, self._available(seen), wishes)
-        found = self._search(vectors, log_intent, seen, places, wishes, width)
+        vectors, log_intent, bounds = self._encode(items, features, self._available(seen), controls)
+        found = self._search(vectors, log_intent, seen, bounds, controls, width)
         return found | {bundle.INTENT: tf.exp(log_intent)}
 
-    def _recent(self, items, features):
-        """The last items `[B, W]`, and beside them what the model reads."""
+    def _recent(self, items: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Tensors]:
+        """The last items `[B, W]`, and the other inputs of the model."""
         return recent_inputs(items, self._max_length, self._inputs, features)
 
-    def _encode(self, items, features, available, wishes):
-        """`[B, V, D]` user vectors, those that will be searched with, `[B, K]` log-intent and `[B, K]` `quota_bounds`.
+    def _encode(
+        self, items: tf.Tensor, features: Mapping[str, tf.Tensor], available: tf.Tensor, controls: Controls
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """User vectors of searched clusters `[B, V, D]`, log-intent `[B, K]`, and `quota_bounds` `[B, K]`.
 
-        Where a vector costs an encode of its own and the merge goes by rank, the intent is encoded first: it says
+        If every vector costs a separate encode and the merge goes by rank, the intent is encoded first. It decides
         which clusters get results, and only their vectors are encoded.
         """
         (history, beside), known = self._recent(items, features), _has_items(items)
-        if not self._encode_per_vector or (wishes.alpha is None and self._merge_config.method not in BY_RANK):
+        if not self._encode_per_vector or (controls.alpha is None and self._merge_config.method not in BY_RANK):
             vectors, log_intent = self._user_vectors(history, beside)
             log_intent = self._or_prior(known, log_intent)
-            places = quota_bounds(available, log_intent, wishes, self._merge_config)
+            bounds = quota_bounds(available, log_intent, controls, self._merge_config)
         else:
             log_intent = self._or_prior(known, self._log_intent(history, beside))
-            places = quota_bounds(available, log_intent, wishes, self._merge_config)
-            vectors = self._wanted_vectors(history, known & (places > 0), beside)
-        return self._or_cold(known, vectors), log_intent, places
+            bounds = quota_bounds(available, log_intent, controls, self._merge_config)
+            vectors = self._wanted_vectors(history, known & (bounds > 0), beside)
+        return self._or_cold(known, vectors), log_intent, bounds
 
-    def _widen(self, control):
-        """`[B, K]`, or fewer columns of zeros -> `[B, K]`, zeros where there was nothing."""
+    def _widen(self, control: tf.Tensor) -> tf.Tensor:
+        """`[B, K]`, or fewer columns of zeros -> `[B, K]`, padded with zeros."""
         missing = self._num_clusters - tf.shape(control)[1]
         return tf.ensure_shape(tf.pad(control, [[0, 0], [0, missing]]), [None, self._num_clusters])
 
-    def _or_cold(self, known, vectors):
+    def _or_cold(self, known: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         return tf.where(known[:, :, None], vectors, self._cold_vectors)
 
-    def _or_prior(self, known, log_intent):
+    def _or_prior(self, known: tf.Tensor, log_intent: tf.Tensor) -> tf.Tensor:
         return tf.where(known, log_intent, self._log_prior)
 
-    def _available(self, seen):
-        """Items of every cluster that are not among the distinct `seen` ones `[B, S]`: `[B, K]`."""
+    def _available(self, seen: tf.Tensor) -> tf.Tensor:
+        """Number of items of every cluster that are not among the distinct `seen` ones `[B, S]`: `[B, K]`."""
         counts = count_clusters(clusters_of_items(seen, self._offsets), self._num_clusters)
         return tf.constant(self._index.sizes) - counts
 
-    def _search(self, vectors, log_intent, seen, places, wishes, width):
-        def keys_of(candidates, log_partition):
-            return select_keys(candidates, log_partition, log_intent, wishes, self._merge_config)
+    def _search(
+        self,
+        vectors: tf.Tensor,
+        log_intent: tf.Tensor,
+        seen: tf.Tensor,
+        bounds: tf.Tensor,
+        controls: Controls,
+        width: int,
+    ) -> Tensors:
+        def keys_of(candidates: Candidates, log_partition: tf.Tensor) -> tf.Tensor:
+            return select_keys(candidates, log_partition, log_intent, controls, self._merge_config)
 
         merged = search_list(
             self._index,
             vectors,
             seen,
-            tf.maximum(tf.reduce_max(places, axis=0), 1),  # an approximate searcher cannot look for none
-            self._guess_shares(log_intent, wishes),
-            wishes.num_candidates,
+            tf.maximum(tf.reduce_max(bounds, axis=0), 1),  # an approximate search needs at least one
+            self._guess_shares(log_intent, controls),
+            controls.num_candidates,
             width,
             keys_of,
             per_cluster=self._vectors_per_cluster,
-            with_partition=reads_partition(wishes, self._merge_config),
+            with_partition=reads_partition(controls, self._merge_config),
         )
         return {
             bundle.ITEM_IDS: self._vocabulary.ids(merged.rows),
@@ -254,23 +276,24 @@ class RetrievalModule(tf.Module):
             bundle.QUOTAS: merged.quotas,
         }
 
-    def _guess_shares(self, log_intent, wishes):
-        if wishes.maximum is not None:
-            # A promised result is in the list whatever its key, so keys do not tell whether one is still missing:
-            # everything that a cluster can have in the list is asked for at once.
+    def _guess_shares(self, log_intent: tf.Tensor, controls: Controls) -> tf.Tensor:
+        """Expected share of each cluster in the list, by which the search of a cluster is sized."""
+        if controls.maximum is not None:
+            # A result within a minimum is in the list with any key, so keys do not show that one is missing. Each
+            # cluster is therefore searched once for the most results that it can have.
             return tf.ones_like(log_intent)
         alpha = tf.fill(tf.shape(log_intent)[:1], -1.0)
-        for asked in (wishes.alpha, wishes.joint_alpha):  # of which at most one is not negative
-            alpha = alpha if asked is None else tf.maximum(alpha, asked)
+        for given in (controls.alpha, controls.joint_alpha):  # at most one of them is not negative
+            alpha = alpha if given is None else tf.maximum(alpha, given)
         return expected_shares(log_intent, alpha, self._merge_config)
 
 
 def distinct(items: tf.Tensor) -> tf.Tensor:
-    """`[B, S]` int32 item indices, 0 anywhere -> the same in rising order, with 0 for every repetition."""
+    """`[B, S]` int32 item indices, 0 anywhere -> the same in ascending order, with 0 for every repetition."""
     ordered = tf.sort(tf.pad(items, [[0, 0], [1, 0]]), axis=1)
     return tf.where(ordered[:, 1:] == ordered[:, :-1], 0, ordered[:, 1:])
 
 
-def _has_items(items):
-    """Which rows have a known item: `[B, 1]`."""
+def _has_items(items: tf.Tensor) -> tf.Tensor:
+    """Mask `[B, 1]` of the rows with a known item."""
     return tf.reduce_any(items > 0, axis=1, keepdims=True)

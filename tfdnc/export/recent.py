@@ -1,9 +1,9 @@
-"""What of a request is encoded: the last known items of every row, and beside them the inputs that the model reads."""
+"""Encoded part of a request: the last known items of every row, and the other inputs that the model reads."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from tfdnc.backend import tf
-from tfdnc.contracts.bundle import PER_EVENT
+from tfdnc.contracts.bundle import PER_EVENT, Row
 from tfdnc.contracts.features import Feature, Kind
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
@@ -24,7 +24,7 @@ def recent_inputs(
     """
     rows = {row.name: row for feature in features for row in feature.request_rows}
     width = tf.shape(items)[1]
-    beside = {name: widen(given[name], width, row.neutral) for name, row in rows.items() if row.shape == PER_EVENT}
+    beside = {name: widen(given[name], width, _unknown(row)) for name, row in rows.items() if row.shape == PER_EVENT}
     recent, *moved = last_items(items, max_length, *beside.values())
     tensors = {**given, **dict(zip(beside, moved, strict=True))}
     read = {
@@ -34,35 +34,42 @@ def recent_inputs(
     return recent, read
 
 
+def _unknown(row: Row) -> float:
+    """The value of an input for columns that are missing."""
+    if not isinstance(row.neutral, int | float):
+        raise ValueError(f"Expected a number as the neutral value of {row.name}, got {row.neutral!r}.")
+    return row.neutral
+
+
 def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Moves the items of every row to the left and keeps the last `max_length`, as wide as the longest row needs.
 
     Args:
         items: `[B, L]` int32 item indices, oldest first, 0 anywhere (padding, unknown ids).
         max_length: most items of a row that are kept.
-        others: `[B, L]` what else is known of each item.
+        others: `[B, L]` values beside each item.
 
     Returns:
         `[B, W]` int32, right-padded with 0, 1 <= W <= max_length, and the same of the others.
     """
     known = items > 0
     count = tf.reduce_sum(tf.cast(known, tf.int32), axis=1, keepdims=True)
-    place = tf.cumsum(tf.cast(known, tf.int32), axis=1) - 1 - tf.maximum(count - max_length, 0)
-    where = tf.where(known & (place >= 0))  # [P, 2]
-    target = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(place, where)], axis=1)
+    column = tf.cumsum(tf.cast(known, tf.int32), axis=1) - 1 - tf.maximum(count - max_length, 0)
+    where = tf.where(known & (column >= 0))  # [P, 2]
+    target = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(column, where)], axis=1)
     width = tf.clip_by_value(tf.reduce_max(count), 1, max_length)
     shape = tf.stack([tf.shape(items)[0], width])
     return tuple(tf.scatter_nd(target, tf.gather_nd(values, where), shape) for values in (items, *others))
 
 
 def widen(values: tf.Tensor, width: tf.Tensor, unknown: float) -> tf.Tensor:
-    """`[B, T]` -> `[B, width]`: the first columns, `unknown` where there are no more."""
+    """`[B, T]` -> `[B, width]`: the first columns, and `unknown` in missing ones."""
     missing = tf.maximum(width - tf.shape(values)[1], 0)
     return tf.pad(values[:, :width], [[0, 0], [0, missing]], constant_values=tf.constant(unknown, values.dtype))
 
 
 def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -> tf.Tensor:
-    """Time from every item to the next one, and from the last to the request.
+    """Returns the time elapsed from every item to the next one, and from the last to the request.
 
     Args:
         items: `[B, W]` right-padded with 0.
@@ -70,7 +77,7 @@ def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -
         request_time: `[B]` int64, likewise.
 
     Returns:
-        `[B, W]` int64, `UNKNOWN_TIME` where one of both is, 0 where the clock went backwards.
+        `[B, W]` int64, `UNKNOWN_TIME` where one of the two times is unknown, 0 where the later one is smaller.
     """
     last = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1, keepdims=True) - 1
     following = tf.pad(times[:, 1:], [[0, 0], [0, 1]])
@@ -79,10 +86,10 @@ def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -
 
 
 def own_values(items: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Returns what is known of each item's event by itself, `[B, W]` as it was sent."""
+    """Returns the values of an input that needs no conversion, `[B, W]`."""
     del items
     return values
 
 
 _READERS: dict[Kind, Callable[..., tf.Tensor]] = {Kind.TIME: elapsed_times, Kind.NUMBER: own_values}
-"""By kind: items `[B, W]` and the tensors of the `request_rows` -> what a window reads, `[B, W]`."""
+"""By kind: items `[B, W]` and the tensors of the `request_rows` -> values that a window reads, `[B, W]`."""

@@ -1,4 +1,4 @@
-"""How much of the exact joint list a bundle recovers, and what is done where that is too little."""
+"""Recovery of a bundle: the share of the exact joint list that it finds, and larger samples if that is too small."""
 
 import logging
 
@@ -15,31 +15,30 @@ from tfdnc.retrieval.merge import joint
 _LOG = logging.getLogger(__name__)
 
 REQUIRED = 0.97
-"""Share of the exact list; a joint list divides by log-partitions, which an approximate index only estimates."""
+"""Required share of the exact list; joint keys need log-partitions, which an approximate index only estimates."""
 
-_SAMPLES = (4, 16)  # times as many sampled items, one after the other, until the list is good enough
+_SAMPLES = (4, 16)  # factors of the sampled items, tried in order until the share is large enough
 _BATCH = 8
 
 
 def ensure_joint_recovery(
     index: ClusterIndex, tower: Tower, users: Users | None, length: int, alpha: float = 1.0
 ) -> float:
-    """Measures the joint lists of an index, enlarging its samples until they are good enough.
+    """Measures the joint lists of an index, and enlarges its samples until the recovery is large enough.
 
     Args:
         index: over the tower's items.
-        tower: whose items are searched.
-        users: whose lists are compared; None makes some up.
+        tower: the tower of the items.
+        users: users of the compared lists; None generates some.
         length: M of the lists.
-        alpha: of the joint merge.
+        alpha: exponent of the joint merge.
 
     Returns:
-        Mean share of the exact lists' items that the index lists as well. What stays below `REQUIRED` is logged as a
-        warning.
+        Mean share of the exact lists' items that the index lists too. A share below `REQUIRED` is logged as a warning.
     """
     if index.exhaustive:
         return 1.0
-    users, merge = users or _made_up(tower), MergeConfig(method="joint", alpha=alpha)
+    users, merge = users or _generated(tower), MergeConfig(method="joint", alpha=alpha)
     exact = _lists(ExactIndex(tower.item_embeddings, tower.offsets), users, length, merge)
     recovery = _shared(exact, _lists(index, users, length, merge))
     for factor in _SAMPLES:
@@ -59,11 +58,11 @@ def ensure_joint_recovery(
     return round(recovery, 4)
 
 
-def _lists(index, users, length, merge_config):
+def _lists(index: ClusterIndex, users: Users, length: int, merge_config: MergeConfig) -> np.ndarray:
     """`[Q, M]` rows of the joint lists, -1 beyond their end."""
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def retrieve(vectors, log_intent, seen):
+    def retrieve(vectors: tf.Tensor, log_intent: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         batch = tf.shape(vectors)[0]
         alpha = tf.repeat(merge_config.alpha, batch)
         return search_list(
@@ -83,14 +82,15 @@ def _lists(index, users, length, merge_config):
     return np.concatenate([retrieve(*(tf.constant(column[rows]) for column in columns)).numpy() for rows in batches])
 
 
-def _shared(exact, found):
+def _shared(exact: np.ndarray, found: np.ndarray) -> float:
+    """Mean share of the items of each exact list that are in the found one."""
     pairs = [(one[one >= 0], other) for one, other in zip(exact, found, strict=True)]
     shares = [np.isin(one, other).mean() for one, other in pairs if len(one)]  # a user may have seen every item
     return float(np.mean(shares)) if shares else 1.0
 
 
-def _made_up(tower):
-    """Users next to items, who expect every cluster by the share of the items in it."""
+def _generated(tower: Tower) -> Users:
+    """Users with vectors near those of items, and an intent by the share of the items in each cluster."""
     items, sizes = tower.item_embeddings.numpy(), np.diff(tower.offsets)
     vectors = queries_near(items, count=32)
     if tower.vectors_per_cluster:

@@ -1,4 +1,4 @@
-"""Real users to tune, to measure and to check a bundle on: held-out histories, as the user tower encodes them."""
+"""Held-out users, encoded by the user tower, on which a bundle is tuned, measured and checked."""
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
 _COUNT = 64
-_LARGEST_DIFFERENCE = 0.02  # of a vector's length: bfloat16 rounds to .4 %, and batches of other widths add otherwise
+_LARGEST_DIFFERENCE = (
+    0.02  # of a vector's length: bfloat16 rounds to .4 %, and the width of a batch changes the order of sums
+)
 
 
 def sample_users(model: Tower, records: HeldOutRecords, count: int = _COUNT) -> Users:
@@ -22,7 +24,7 @@ def sample_users(model: Tower, records: HeldOutRecords, count: int = _COUNT) -> 
 
 def encode_users(model: Tower, records: HeldOutRecords) -> Users:
     """Encodes the users of all records as the evaluation does, in their order."""
-    # One batch, because rows of several would have to be padded to one width.
+    # One batch, because the rows of several batches would have to be padded to one width.
     tokens = int(records.splits[-1]) * len(records.targets) + 1
     [batch] = history_batches(records, model.max_length, batch_tokens=tokens)
     order = np.argsort(batch.users)
@@ -34,11 +36,11 @@ def encode_users(model: Tower, records: HeldOutRecords) -> Users:
 def refuse_other_vectors(found: np.ndarray, expected: np.ndarray) -> None:
     """Raises a `UserError` when a bundle encodes users in another way than the evaluation did.
 
-    What only requests have, such as the zero point of their times, shows nowhere else.
+    No other check covers properties of requests alone, such as the zero point of their times.
 
     Args:
-        found: `[Q, V, D]` what the bundle answered.
-        expected: `[Q, V, D]` the same users by the model itself.
+        found: `[Q, V, D]` user vectors of the bundle.
+        expected: `[Q, V, D]` those of the model for the same users.
     """
     lengths = np.maximum(np.linalg.norm(expected, axis=-1), 1e-6)
     apart = (np.linalg.norm(found - expected, axis=-1) / lengths).max()

@@ -1,4 +1,4 @@
-"""Raw item ids in, raw item ids out: the two directions of the item vocabulary inside a bundle."""
+"""Item vocabulary inside a bundle: raw item ids to indices, and rows to raw item ids."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +11,17 @@ from tfdnc.contracts.errors import UserError
 
 
 class ItemVocabulary(tf.Module):
-    """A hash table read from an asset file, and the ids as a string variable.
+    """A hash table from an asset file, and the ids as a string variable.
 
-    Neither puts the ids into the graph, which would make a bundle of a million items slow to load and stop one of
-    more than 2 GB. Both are stock and restore in TF1 sessions and in TF Serving.
+    So the ids are not in the graph: a graph with a million ids loads slowly, and one above 2 GB cannot be saved. Both
+    are standard TensorFlow and work in TF1 sessions and in TF Serving.
 
     Args:
-        item_ids: N distinct ids, id i being item index i + 1.
-        folder: where the asset file is written; it must stay until the bundle is saved, which copies it.
+        item_ids: N distinct ids; id i is item index i + 1.
+        folder: for the asset file, which has to exist until saving the bundle copies it.
     """
 
-    def __init__(self, item_ids: Sequence[str], folder: Path):
+    def __init__(self, item_ids: Sequence[str], folder: Path) -> None:
         super().__init__()
         _check(item_ids)
         asset = folder / Path(contract.ITEM_IDS_ASSET).name
@@ -43,7 +43,7 @@ class ItemVocabulary(tf.Module):
         return tf.where(rows >= 0, tf.gather(self._item_ids, tf.maximum(rows, 0)), "")
 
 
-def _check(item_ids):
+def _check(item_ids: Sequence[str]) -> None:
     if len(set(item_ids)) < len(item_ids):
         raise UserError("Expected distinct item ids in the item table, found repeated ones. Run cluster again.")
     for item_id in item_ids:

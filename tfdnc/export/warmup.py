@@ -1,4 +1,4 @@
-"""Warm-up requests inside a bundle: a server replays them before it lets clients in.
+"""Warm-up requests inside a bundle, which a server replays before it accepts requests.
 
 Executors and ScaNN searchers are built on first use, per signature, and cost 0.2-0.9 s.
 """
@@ -22,9 +22,9 @@ def write_warmup(folder: Path, module: RetrievalModule, items: ItemTable, batch_
 
     Args:
         folder: of the bundle version.
-        module: what is exported.
-        items: the most popular ones make the histories.
-        batch_sizes: those that clients, or the server's batching, will send.
+        module: the exported module.
+        items: the item table; the histories are its most popular items.
+        batch_sizes: rows of the requests of clients, or of the server's batches.
     """
     popular = [items.item_ids[row] for row in (-items.counts).argsort(kind="stable")[:_HISTORY_LENGTH]]
     file = folder / bundle.WARMUP_ASSET
@@ -36,7 +36,7 @@ def write_warmup(folder: Path, module: RetrievalModule, items: ItemTable, batch_
                 writer.write(log.SerializeToString())
 
 
-def _logs(module, histories) -> Iterator[prediction_log_pb2.PredictionLog]:
+def _logs(module: RetrievalModule, histories: list[list[str]]) -> Iterator[prediction_log_pb2.PredictionLog]:
     for signature in bundle.SIGNATURES:
         log = prediction_log_pb2.PredictionLog()
         request = log.predict_log.request

@@ -1,4 +1,4 @@
-"""The items of a training step, and the positions that retrieve one of them: what losses and intents read."""
+"""Inputs of losses and intent models: the items of a training step, and the positions with a target among them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of a stream, so that a resumed training draws the masks it would have drawn."""
+"""Dropout with a mask from a random stream, so that a resumed training draws the masks of an uninterrupted one."""
 
 from tfdnc.backend import tf
 from tfdnc.model.randomness import Stream
@@ -7,13 +7,13 @@ from tfdnc.model.randomness import Stream
 def stateless_dropout(x: tf.Tensor, rate: float, stream: Stream | None) -> tf.Tensor:
     """Zeroes each element of `x` with probability `rate` and scales the rest by 1 / (1 - rate).
 
-    One random byte decides an element, which makes the mask four times cheaper than one random float each; the rate is
-    therefore rounded to a multiple of 1/256, and the scale uses the rounded rate.
+    One random byte decides an element, which is four times cheaper than one random float. The rate is therefore rounded
+    to a multiple of 1/256, and the scale uses the rounded rate.
 
     Args:
         x: tensor of any shape.
         rate: probability of zeroing, in [0, 1).
-        stream: of this place; None returns `x` unchanged.
+        stream: for this mask; None returns `x` unchanged.
     """
     threshold = round(rate * 256)
     if stream is None or threshold == 0:

@@ -1,51 +1,55 @@
-"""Declared inputs in a token: by kind, what a value adds to the token of its item, and how training hides it."""
+"""Declared inputs in a token: a layer per kind, which adds a vector to the token of an item, and hidden values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature, Kind
+from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
-from tfdnc.model.gaps import GapEmbedding
+from tfdnc.model.elapsed import ElapsedEmbedding
 from tfdnc.model.randomness import Stream, substream
 
-_FURTHEST = 8.0  # standard deviations: a value that no training has seen must not drown the item
+_FURTHEST = 8.0  # standard deviations: an extreme value of a request must not dominate the item
 
 
 class TokenInput(Protocol):
     """Layer that reads the inputs of one kind, `[B, L]` in the dtype of its form -> `[B, L, D]`.
 
     Args:
-        feature: what it reads.
+        feature: the input.
         dim: D.
     """
 
-    def __init__(self, feature: Feature, dim: int): ...
+    def __init__(self, feature: Feature, dim: int) -> None: ...
 
     def __call__(self, values: tf.Tensor) -> tf.Tensor:
-        """Returns what is added to the tokens; a value that is not known has an embedding of its own."""
+        """Returns the vectors to add to the tokens; unknown values have a separate embedding."""
 
     stream_path: tuple[str, ...]
     """Names that lead to the stream by which training hides values."""
-
-    measured: bool
-    """Whether it has a `measure`, for the pooled `moments_of` the training part."""
 
     def hidden_share(self, train: TrainConfig) -> float:
         """Returns the share of the windows in which training hides all values, so that requests may lack them too."""
 
 
-class Times(GapEmbedding):
+@runtime_checkable
+class Standardised(Protocol):
+    """A `TokenInput` that standardises its values by the mean and the scale of the training part."""
+
+    def measure(self, moments: np.ndarray) -> None:
+        """Takes mean and scale from the pooled `moments_of` the training part, `[3]`."""
+
+
+class Times(ElapsedEmbedding):
     """Embedding of the time to the next event, or to the request."""
 
-    stream_path = ("times",)
-    measured = False
+    stream_path: tuple[str, ...] = ("times",)
 
-    def __init__(self, feature: Feature, dim: int):
+    def __init__(self, feature: Feature, dim: int) -> None:
         super().__init__(dim, name=feature.key)
 
     def hidden_share(self, train: TrainConfig) -> float:
@@ -54,18 +58,16 @@ class Times(GapEmbedding):
 
 
 class Numbers(keras.layers.Layer):
-    """Standardised number times a direction `[D]`, or an embedding `[D]` of its own where it is not known.
+    """Standardised number times a direction `[D]`, or another embedding `[D]` where it is unknown.
 
     Mean and scale are those of the training part, see `measure`; they are weights, so that a checkpoint holds them.
     """
 
-    measured = True
-
-    def __init__(self, feature: Feature, dim: int):
+    def __init__(self, feature: Feature, dim: int) -> None:
         super().__init__(name=feature.key)
         self._feature = feature
-        self.stream_path = ("inputs", feature.name)
-        # An initializer each: one gives the same numbers every time.
+        self.stream_path: tuple[str, ...] = ("inputs", feature.name)
+        # Two initializers, because one would return the same numbers twice.
         starts = [keras.initializers.RandomNormal(0, 0.02) for _ in range(2)]
         self._direction = self.add_weight(name="direction", shape=[dim], initializer=starts[0])
         self._unknown = self.add_weight(name="unknown", shape=[dim], initializer=starts[1])
@@ -99,21 +101,23 @@ class Numbers(keras.layers.Layer):
 
 
 TOKEN_INPUTS: dict[Kind, type[TokenInput]] = {Kind.TIME: Times, Kind.NUMBER: Numbers}
-"""By kind of what a model can read."""
+"""Layer by kind of the inputs that a model can read."""
 
 
 class TokenInputs(keras.layers.Layer):
-    """All declared inputs that a model reads beside the items.
+    """Sum of all declared inputs that a model reads beside the items.
 
     Args:
-        features: the inputs; their order decides which seed gives which weights.
+        features: the inputs; their order fixes the initial weights of a seed.
         dim: D.
     """
 
-    def __init__(self, features: Sequence[Feature], dim: int, **kwargs):
+    def __init__(self, features: Sequence[Feature], dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.features = tuple(features)
-        self._readers = {feature.key: TOKEN_INPUTS[feature.kind](feature, dim) for feature in features}
+        self.features: tuple[Feature, ...] = tuple(features)
+        self._readers: dict[str, TokenInput] = {
+            feature.key: TOKEN_INPUTS[feature.kind](feature, dim) for feature in features
+        }
 
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:
@@ -127,7 +131,7 @@ class TokenInputs(keras.layers.Layer):
         return tokens
 
     def complete(self, values: Mapping[str, tf.Tensor] | None, history: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the inputs that the model reads, unknown beside `history` `[B, L]` where `values` has none."""
+        """Returns the inputs that the model reads; those not in `values` are unknown for a `history` `[B, L]`."""
         given, shape = values or {}, tf.shape(history)
         return {
             one.key: given[one.key] if one.key in given else tf.fill(shape, tf.constant(one.unknown, one.form.dtype))
@@ -135,7 +139,7 @@ class TokenInputs(keras.layers.Layer):
         }
 
     def hide(self, values: Mapping[str, tf.Tensor], train: TrainConfig, stream: Stream | None) -> dict[str, tf.Tensor]:
-        """Returns the inputs that the model reads, of each those of some windows unknown; without a stream of none."""
+        """Returns the inputs that the model reads, each made unknown in some windows; without a stream in none."""
         hidden = {}
         for feature in self.features:
             reader = self._readers[feature.key]
@@ -146,14 +150,14 @@ class TokenInputs(keras.layers.Layer):
         return hidden
 
     def measure(self, moments: Callable[[Feature], np.ndarray]) -> None:
-        """Takes from the moments of the training part what the inputs need to know of their values."""
+        """Sets mean and scale of the inputs that are standardised, from the moments of the training part."""
         for feature in self.features:
-            if (reader := self._readers[feature.key]).measured:
+            if isinstance(reader := self._readers[feature.key], Standardised):
                 reader.measure(moments(feature))
 
 
 def hide_rows(values: tf.Tensor, share: float, unknown: float, stream: Stream | None) -> tf.Tensor:
-    """Makes all values of a share of the rows `[B, L]` unknown; without a stream hides nothing."""
+    """Returns values `[B, L]` with a share of the rows unknown; without a stream all stay."""
     if stream is None or share == 0:
         return values
     drawn = tf.random.stateless_uniform([tf.shape(values)[0], 1], stream.seed)

@@ -1,6 +1,6 @@
-"""The intent model: which cluster the next item is in, learned by a head of its own or read off the items' scores.
+"""Intent models: probability of the next item's cluster, from a separate head or from the scores of the items.
 
-All take intent states `[P, D]`, which no task prompt has touched, and give logits `[P, K]`.
+All map intent states `[P, D]`, which depend on no task prompt, to logits `[P, K]`.
 """
 
 import itertools
@@ -9,31 +9,31 @@ from typing import Any
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.items import cluster_prior
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.layers import Dense
 from tfdnc.model.losses.draws import draw_from_pools
 from tfdnc.model.randomness import Stream
 
 AUTO_ITEMS = 20_000
-"""`model.intent: auto` is `partition` for catalogues of at most so many items: a request scores all of them once."""
+"""Largest catalogue for which `model.intent: auto` is `partition`: every request scores all items once."""
 
-_EXPONENT = 0.5  # of the counts that items are drawn by: on the log below, uniform draws reach .319, 1 the same
+_EXPONENT = 0.5  # of the counts by which items are drawn; on the log below, exponents 0 and 1 reach .319
 
 
 def make_intent(
     config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], product_dtype: tf.DType
 ) -> keras.layers.Layer:
-    """Returns the intent model that `config.intent` asks for; with one cluster, which leaves nothing to learn, a head.
+    """Returns the intent model of `config.intent`; with one cluster, where there is nothing to learn, a head.
 
-    One that is not to be learned (`intent_weight` 0) is the prior.
+    With `intent_weight` 0 it is the prior, which is not trained.
 
     Args:
         config: `intent` and `dim`.
         train: `intent_items` and `intent_weight`.
         offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
-        product_dtype: of products with many items.
+        product_dtype: dtype of products with many items.
     """
     num_clusters, num_items = len(offsets) - 1, offsets[-1]
     if train.intent_weight == 0:
@@ -45,61 +45,61 @@ def make_intent(
 
 
 class HeadIntent(keras.layers.Layer):
-    """Two layers of its own: the paper's separate intent model, on the shared trunk.
+    """Two layers on the shared trunk: the separate intent model of the paper.
 
     In a full softmax the share of a cluster is a sum of exp(score) over its hundreds of items. A linear map of the same
-    state to K numbers cannot follow that, and costs the retrieval that shares the state (MovieLens-1M, `dnc_naive`
-    after 20 of 40 epochs: validation R@20 .404 with one layer, .416 with two).
+    state to K numbers cannot represent that, and training it harms retrieval, which shares the state. On MovieLens-1M,
+    `dnc_naive` after 20 of 40 epochs has validation R@20 .404 with one layer and .416 with two.
     """
 
-    def __init__(self, dim: int, num_clusters: int, **kwargs: Any):
+    def __init__(self, dim: int, num_clusters: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._inner = Dense(dim, 4 * dim, tf.float32, name="inner")
         self._outer = Dense(4 * dim, num_clusters, tf.float32, name="outer")
 
     def call(self, states: tf.Tensor, catalogue: Catalogue, stream: Stream | None = None) -> tf.Tensor:
-        """Logits of the next item's cluster; reads the states alone."""
+        """Returns logits of the next item's cluster, from the states alone."""
         del catalogue, stream
         return self._outer(tf.nn.relu(self._inner(states)))
 
 
 class PriorIntent(keras.layers.Layer):
-    """The share of the training events in each cluster, whoever asks: a head that nobody trained would be noise."""
+    """Share of the training events in each cluster, the same for all users; an untrained head would be noise."""
 
     def call(self, states: tf.Tensor, catalogue: Catalogue, stream: Stream | None = None) -> tf.Tensor:
-        """Logits of the next item's cluster; reads the counts alone."""
+        """Returns logits of the next item's cluster, from the counts alone."""
         del stream
         prior = cluster_prior(catalogue.counts, catalogue.offsets)
         return tf.repeat(tf.constant(np.log(prior), tf.float32)[None], tf.shape(states)[0], axis=0)
 
 
 class PartitionIntent(keras.layers.Layer):
-    """p(k) ~ exp(b_k) sum over i in C_k of exp(h . v_i): what a softmax over all items says of a cluster (ours).
+    """p(k) ~ exp(b_k) sum over i in C_k of exp(h . v_i): the share of a cluster in a softmax over all items (ours).
 
-    A head learns p(k) from K classes alone, and where users have few events it learns them by heart. The items' own
-    vectors do not let it, and they learn from it how clusters lie to each other. With one user vector and the loss
-    `in_cluster_softmax` the sum of both losses is that of the full softmax, and the joint merge is its list.
+    A head is trained on K classes alone, and overfits where users have few events. The item vectors prevent that, and
+    this loss trains them to separate clusters. With one user vector and the loss `in_cluster_softmax` the sum of both
+    losses is that of the full softmax, and the joint merge gives its list.
 
-    In training, a cluster of more than `drawn` items is estimated from as many draws. On MovieLens-1M cut down to nine
-    events a user, with clusters of 56 to 634 items, 96 draws do as well as all items (validation R@20 .325 and .327; a
-    head .306).
+    In training, a cluster of more than `drawn` items is estimated from `drawn` samples. On MovieLens-1M cut down to
+    nine events a user, with clusters of 56 to 634 items, 96 samples are as good as all items: validation R@20 .325 and
+    .327. A head has .306.
 
     Args:
         num_clusters: K.
-        drawn: items that stand for a larger cluster in a training step.
-        product_dtype: of the product of states and items.
+        drawn: items sampled from a larger cluster in a training step.
+        product_dtype: dtype of the product of states and items.
     """
 
-    def __init__(self, num_clusters: int, drawn: int, product_dtype: tf.DType, **kwargs: Any):
+    def __init__(self, num_clusters: int, drawn: int, product_dtype: tf.DType, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._drawn = drawn
         self._product_dtype = product_dtype
         self._bias = self.add_weight(name="bias", shape=[num_clusters], initializer="zeros")
 
     def call(self, states: tf.Tensor, catalogue: Catalogue, stream: Stream | None = None) -> tf.Tensor:
-        """Logits of the next item's cluster; `stream` draws as losses do, None scores every item."""
+        """Returns logits of the next item's cluster; with a `stream` on sampled items, without on all items."""
         if stream is None:
-            # One cluster after the other: the scores of thousands of users and all items would not fit.
+            # One cluster after the other: the scores of thousands of users and all items would not fit into memory.
             bounds = itertools.pairwise(catalogue.offsets)
             scores = [self._scores(states, catalogue.embeddings[start:stop]) for start, stop in bounds]
         else:
@@ -108,15 +108,15 @@ class PartitionIntent(keras.layers.Layer):
             scores = tf.split(scores, sizes, axis=1)
         return tf.stack([tf.reduce_logsumexp(own, axis=1) for own in scores], axis=1) + self._bias
 
-    def _scores(self, states, vectors):
+    def _scores(self, states: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         """`[P, D]`, `[n, D]` -> `[P, n]` float32."""
         product = tf.matmul(
             tf.cast(states, self._product_dtype), tf.cast(vectors, self._product_dtype), transpose_b=True
         )
         return tf.cast(product, tf.float32)
 
-    def _draw(self, catalogue, stream):
-        """Rows that stand for the clusters, how many each cluster has, and the log of how often each is drawn."""
+    def _draw(self, catalogue: Catalogue, stream: Stream) -> tuple[tf.Tensor, list[int], tf.Tensor]:
+        """Rows of sampled items, their number in each cluster, and the log of the expected draws of each row."""
         draws = draw_from_pools(catalogue.counts, catalogue.offsets, self._drawn, _EXPONENT, stream)
         rows, sizes, log_expected = [], [], []
         for (start, stop), drawn in zip(itertools.pairwise(catalogue.offsets), draws, strict=True):

@@ -1,4 +1,4 @@
-"""The item tower: an embedding per item and, in training with features, the sum of one per feature."""
+"""Item tower: an embedding per item, plus in training with features the embeddings of its features."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,44 +15,47 @@ from tfdnc.model.randomness import Stream
 
 @dataclass(frozen=True)
 class FeatureMatrix:
-    """`[N, F]`, which features each item has, as the entries that are not 0, row after row."""
+    """Features of each item as a sparse matrix `[N, F]`: its entries that are not 0, row after row."""
 
-    places: np.ndarray  # [E, 2] int64
-    weights: np.ndarray  # [E] float32: 1 / sqrt(n) for n values of one column, so that a column counts about alike
+    positions: np.ndarray  # [E, 2] int64, row and column of each entry
+    weights: (
+        np.ndarray
+    )  # [E] float32: 1 / sqrt(n) for n values of one column, so that all columns have about the same weight
     names: list[str]  # [F] "column=value"
     num_items: int  # N
 
     @classmethod
     def of(cls, features: Sequence[Sequence[str]], names: list[str]) -> "FeatureMatrix":
-        """The matrix of `[N]` lists of "column=value"; columns are in the order of `names`, other features left out."""
+        """Returns the matrix of `[N]` lists of "column=value", with a column per name and without other features."""
         column_of = {name: column for column, name in enumerate(names)}
-        places, weights = [], []
+        positions: list[tuple[int, int]] = []
+        weights: list[float] = []
         for row, own in enumerate(features):
             used = sorted(name for name in own if name in column_of)
             kinds = Counter(_kind(name) for name in used)
-            places += [(row, column_of[name]) for name in used]
+            positions += [(row, column_of[name]) for name in used]
             weights += [kinds[_kind(name)] ** -0.5 for name in used]
-        return cls(np.array(places, np.int64).reshape(-1, 2), np.array(weights, np.float32), names, len(features))
+        return cls(np.array(positions, np.int64).reshape(-1, 2), np.array(weights, np.float32), names, len(features))
 
     def lists(self) -> list[list[str]]:
-        """The features of every item: `[N]` lists, from which `of` makes this matrix again."""
-        lists = [[] for _ in range(self.num_items)]
-        for row, column in self.places.tolist():
+        """Returns the features of every item: `[N]` lists, from which `of` makes this matrix again."""
+        lists: list[list[str]] = [[] for _ in range(self.num_items)]
+        for row, column in self.positions.tolist():
             lists[row].append(self.names[column])
         return lists
 
     def tensor(self) -> tf.SparseTensor:
-        """The matrix for TensorFlow; times the `[F, D]` rows of the features it is their share of the item vectors."""
-        return tf.SparseTensor(self.places, self.weights, [self.num_items, len(self.names)])
+        """Returns the matrix as a tensor; its product with the `[F, D]` feature rows is their share of item vectors."""
+        return tf.SparseTensor(self.positions, self.weights, [self.num_items, len(self.names)])
 
 
 def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> FeatureMatrix:
-    """Returns the features that two trained items or more have.
+    """Returns the features that at least two trained items have.
 
-    One that a single item has says no more than which item it is; one that only untrained items have, nothing.
+    A feature of a single item only identifies that item, and a feature of untrained items alone is never trained.
 
     Args:
-        features: `[N]` lists of "column=value"; None where the log came without.
+        features: `[N]` lists of "column=value"; None for a log without features.
         counts: `[N]` training events of each item.
 
     Raises:
@@ -71,29 +74,29 @@ def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> Feat
 
 
 def _kind(name: str) -> str:
-    """The column that a feature is of."""
+    """The column of a feature."""
     return name.partition("=")[0]
 
 
 class ItemEmbeddings(keras.layers.Layer):
-    """Item vectors that are one embedding per item, as requests read them.
+    """Item vectors with one embedding per item and nothing else, as requests read them.
 
     Args:
         num_items: N.
         dim: D.
-        initial: `[N, D]` to start from; None for small random ones.
+        initial: `[N, D]` initial values; None for small random ones.
     """
 
-    def __init__(self, num_items: int, dim: int, initial: np.ndarray | tf.Tensor | None = None, **kwargs: Any):
+    def __init__(self, num_items: int, dim: int, initial: np.ndarray | tf.Tensor | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.embeddings = self.add_weight(
+        self.embeddings: tf.Variable = self.add_weight(
             name="embeddings", shape=[num_items, dim], initializer=keras.initializers.RandomNormal(0, 0.02)
         )
         if initial is not None:
             self.embeddings.assign(initial)
 
     def vectors(self, stream: Stream | None = None) -> tf.Tensor:
-        """Item vectors `[N, D]`; `stream` is that of a training step, None outside."""
+        """Returns the item vectors `[N, D]`; `stream` is that of a training step, None outside."""
         del stream
         return tf.convert_to_tensor(self.embeddings)
 
@@ -101,31 +104,31 @@ class ItemEmbeddings(keras.layers.Layer):
 class FeaturedItems(ItemEmbeddings):
     """Item vectors with the features of items: v_i = e_i + sum over its features f of w_if x_f.
 
-    An item without training events has v_i = sum w_if x_f: its e_i was never trained. So that features alone learn to
-    stand for an item, e_i is left out for some of the items in every training step (DropoutNet, Volkovs et al. 2017).
-    The paper calls the features of an item x_i (section 2.1) and does not say how they enter.
+    An item without training events has v_i = sum w_if x_f, because its e_i was never trained. To train features to
+    represent an item alone, every training step leaves out e_i of some items (DropoutNet, Volkovs et al. 2017). The
+    paper calls the features of an item x_i (section 2.1) and does not describe their use.
 
     Args:
         dim: D.
-        features: of N items.
+        features: features of N items.
         counts: `[N]` training events of each item.
         hidden: share of the items whose embedding is left out of a training step.
     """
 
-    def __init__(self, dim: int, features: FeatureMatrix, counts: np.ndarray, hidden: float, **kwargs: Any):
+    def __init__(self, dim: int, features: FeatureMatrix, counts: np.ndarray, hidden: float, **kwargs: Any) -> None:
         super().__init__(len(counts), dim, **kwargs)
-        self.features = features
+        self.features: FeatureMatrix = features
         self._matrix = features.tensor()
         self._trained = (np.asarray(counts) > 0).astype(np.float32)[:, None]
         self._hidden = hidden
-        self.feature_rows = self.add_weight(
+        self.feature_rows: tf.Variable = self.add_weight(
             name="feature_rows",
             shape=[len(features.names), dim],
             initializer=keras.initializers.RandomNormal(0, 0.02),
         )
 
     def vectors(self, stream: Stream | None = None) -> tf.Tensor:
-        """Item vectors `[N, D]`; without a stream no embedding is left out."""
+        """Returns the item vectors `[N, D]`; without a stream no embedding is left out."""
         known = tf.constant(self._trained)
         if stream is not None and self._hidden > 0:
             drawn = tf.random.stateless_uniform(known.shape, stream.seed)
@@ -135,31 +138,30 @@ class FeaturedItems(ItemEmbeddings):
 
 
 class TrainedItems:
-    """The items that targets compete with where features stand for those without training events.
+    """Items that compete with targets in a model with features: those with training events.
 
-    As negatives of every position and targets of none, these would teach the features of new items that nobody wants
-    them.
+    Items without events are never targets. As negatives they would train the features of new items towards low scores.
 
     Args:
         counts: `[N]` training events of each item.
         offsets: K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1.
     """
 
-    def __init__(self, counts: np.ndarray, offsets: tuple[int, ...]):
+    def __init__(self, counts: np.ndarray, offsets: tuple[int, ...]) -> None:
         kept = np.asarray(counts) > 0
-        kept[np.array(offsets[:-1])] = True  # a cluster of none has nothing to be a softmax of
+        kept[np.array(offsets[:-1])] = True  # a softmax needs at least one item in every cluster
         self._rows = np.flatnonzero(kept)
         self._counts = np.asarray(counts)[kept]
         self._offsets = tuple(int(kept[:offset].sum()) for offset in offsets)
-        places = np.zeros(len(kept) + 1, np.int64)  # item index -> that among the kept ones, 0 for the others
-        places[self._rows + 1] = 1 + np.arange(len(self._rows))
-        self._places = places
+        new_indices = np.zeros(len(kept) + 1, np.int64)  # item index -> index among the kept items, 0 for the others
+        new_indices[self._rows + 1] = 1 + np.arange(len(self._rows))
+        self._new_indices = new_indices
 
     def catalogue(self, vectors: tf.Tensor) -> Catalogue:
-        """The catalogue of these items, of item vectors `[N, D]`."""
+        """Returns the catalogue of these items, given the item vectors `[N, D]` of all."""
         return Catalogue(tf.gather(vectors, self._rows), self._offsets, self._counts)
 
     def targets(self, targets: Targets) -> Targets:
-        """Targets with the item indices of that catalogue; negatives that are not in it count as padding."""
-        places = tf.constant(self._places)
-        return targets._replace(items=tf.gather(places, targets.items), negatives=tf.gather(places, targets.negatives))
+        """Returns targets with the item indices of that catalogue; negatives outside it become padding."""
+        new = tf.constant(self._new_indices)
+        return targets._replace(items=tf.gather(new, targets.items), negatives=tf.gather(new, targets.negatives))

@@ -1,4 +1,4 @@
-"""Layers that several parts of the model are built from: a linear map, and layer normalisation."""
+"""Layers that several parts of the model use: a linear map, and layer normalisation."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from tfdnc.backend import keras, tf
 class LayerNorm(keras.layers.Layer):
     """Layer normalisation over the last axis, in float32."""
 
-    def __init__(self, dim: int, epsilon: float = 1e-6, **kwargs: Any):
+    def __init__(self, dim: int, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._epsilon = epsilon
         self._scale = self.add_weight(name="scale", shape=[dim], initializer="ones")
         self._shift = self.add_weight(name="shift", shape=[dim], initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns `[..., D]` normalised states."""
+        """Returns the normalised states `[..., D]`."""
         mean = tf.reduce_mean(x, axis=-1, keepdims=True)
         centred = x - mean
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
@@ -25,7 +25,7 @@ class LayerNorm(keras.layers.Layer):
 class Dense(keras.layers.Layer):
     """A linear map whose product runs in `compute_dtype` and whose result is float32."""
 
-    def __init__(self, inputs: int, outputs: int, compute_dtype: tf.DType, **kwargs: Any):
+    def __init__(self, inputs: int, outputs: int, compute_dtype: tf.DType, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._product_dtype = compute_dtype
         self._kernel = self.add_weight(name="kernel", shape=[inputs, outputs], initializer="glorot_uniform")

@@ -1,4 +1,4 @@
-"""In which precision the matrix products of a training run on this machine."""
+"""Precision of the matrix products of a training on this machine."""
 
 from tfdnc.backend import tf
 

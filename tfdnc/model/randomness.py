@@ -1,4 +1,4 @@
-"""Named streams of random numbers: each place of a model draws from its own, and no two places share one."""
+"""Named streams of random numbers: every random operation of a model draws from another one."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from tfdnc.backend import tf
 
 @dataclass(frozen=True)
 class Stream:
-    """The random numbers of one place of a model in one training step.
+    """Random numbers of one operation of a model in one training step.
 
-    Two streams are the same only if they have the same seed, the same step and the same path: the first two are kept
-    exactly, the path as 64 bits of a hash. A stream is drawn from once; two draws of one place have two names.
+    Two streams are the same only if they have the same seed, the same step and the same path. Seed and step are kept
+    exactly, the path as 64 bits of a hash. A stream is drawn from once; a second draw needs another name.
 
     Attributes:
         moment: scalar int64, the seed of the run in the upper 31 bits and the step in the lower 32.
-        path: names that lead from the model down to the place.
+        path: names from the model down to the operation.
     """
 
     moment: tf.Tensor
@@ -33,7 +33,7 @@ class Stream:
 
 
 def substream(stream: Stream | None, *names: str | int) -> Stream | None:
-    """Returns the stream of a place inside the place of `stream`; None, outside of training, stays None."""
+    """Returns the stream of a component inside that of `stream`; None, outside of training, stays None."""
     return None if stream is None else Stream(stream.moment, (*stream.path, *names))
 
 

@@ -1,10 +1,10 @@
-"""The retriever: a TFRS model that trains a tower, on any loss and with an intent model of its own."""
+"""Retriever: a TFRS model that trains a tower with any loss, and an intent model beside it."""
 
 import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.features import WEIGHT
+from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Targets
 from tfdnc.model.encoders import TrainingStates, Windows
 from tfdnc.model.item_tower import FeaturedItems, TrainedItems
@@ -17,42 +17,42 @@ from tfdnc.model.tower import Tower, rows_of
 class Retriever(tfrs.Model):
     """Training of a tower as one Keras model; K = 1 is the classic single retriever.
 
-    Nothing in it is read after training: evaluation and export take its `tower`.
+    Evaluation and export read its `tower` alone.
 
     Args:
-        tower: what is trained.
+        tower: the tower to train.
         train: loss, intent weight, and precision of the matrix products.
         seed: fixes dropout, and the items that losses draw.
     """
 
-    def __init__(self, tower: Tower, train: TrainConfig, seed: int):
+    def __init__(self, tower: Tower, train: TrainConfig, seed: int) -> None:
         super().__init__(name="retriever")
-        self.tower = tower
+        self.tower: Tower = tower
         self._seed = seed
         self._train_config = train
-        self.distribute_reduction_method = "first"  # what a step returns is of all replicas; Keras would sum it up
+        self.distribute_reduction_method = "first"  # a step returns figures of all replicas; Keras would sum them
         self._loss_function = LOSSES.resolve(train.loss)
         self._intent_weight = train.intent_weight
         self._product_dtype = resolve_precision(train.precision)
         featured = isinstance(tower.items, FeaturedItems)
         self._trained_items = TrainedItems(tower.counts, tower.offsets) if featured else None
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
-        # Where there is no intent to learn there is no loss to show either.
+        # Without an intent to train there is no intent loss to show.
         self._learns_intent = tower.intent.trainable
         if self._learns_intent:
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Mean retrieval loss over trained positions plus `intent_weight` times that of intent over all with a target.
+        """Returns the mean retrieval loss of trained positions plus `intent_weight` times the mean intent loss.
 
-        Positions count by their `weight` where the batch has one. With one cluster or `intent_weight` 0 there is no
-        intent loss, and what only it reads is not computed.
+        The intent loss is over all positions with a target. Means are weighted by `weight` where the batch has one.
+        With one cluster or `intent_weight` 0 there is no intent loss, and its inputs are not computed.
 
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
                 padded; of a log with weights also `weight` `[B, L]` float32; and `[B, L]` of every declared input that
                 the tower reads by its key, such as `elapsed` int64, the time from each history item to its target.
-            training: switches dropout on, and makes the items that losses draw differ from step to step.
+            training: True switches dropout on, and losses draw other items in every step.
         """
         stream = self.stream_of(self.optimizer.iterations) if training else None
         items = self._item_vectors(stream)
@@ -75,7 +75,7 @@ class Retriever(tfrs.Model):
             substream(stream, "loss"),
         )
         loss = _mean(losses, _weights(inputs, where), self._retrieval_loss)
-        if not self._learns_intent:  # nobody reads the intent states then, and TensorFlow prunes what computes them
+        if not self._learns_intent:  # without a reader of the intent states TensorFlow prunes their computation
             return loss
 
         where = tf.where(inputs["target"] > 0)
@@ -86,16 +86,16 @@ class Retriever(tfrs.Model):
         return loss + self._intent_weight * intent_loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """As `tfrs.Model`, whose `loss` is that of the last batch: here all figures are means over the epoch so far.
+        """Trains on a batch and returns means over the epoch so far; `tfrs.Model` returns the loss of the last batch.
 
-        The mean is over positions by their weights, those of all replicas; `loss` is what the two others make of it.
+        A mean is over the positions of all replicas by their weights; `loss` is computed from the two other means.
         """
         super().train_step(inputs)
         figures = {metric.name: metric.result() for metric in self.metrics}
         return figures | {"loss": figures["retrieval_loss"] + self._intent_weight * figures.get("intent_loss", 0.0)}
 
     def training_states(self, inputs: dict[str, tf.Tensor], stream: Stream | None) -> TrainingStates:
-        """States of a batch, and which of its positions have a retrieval loss.
+        """Returns the states of a batch, and the positions with a retrieval loss.
 
         Args:
             inputs: as `compute_loss` takes them.
@@ -103,10 +103,10 @@ class Retriever(tfrs.Model):
         """
         return self._training_states(inputs, self._item_vectors(stream), stream)
 
-    def _item_vectors(self, stream):
+    def _item_vectors(self, stream: Stream | None) -> tf.Tensor:
         return self.tower.item_vectors(substream(stream, "items"))
 
-    def _training_states(self, inputs, items, stream):
+    def _training_states(self, inputs: dict[str, tf.Tensor], items: tf.Tensor, stream: Stream | None) -> TrainingStates:
         beside = self.tower.inputs.hide(inputs, self._train_config, stream)
         windows = Windows(
             users=inputs["user"],
@@ -119,28 +119,28 @@ class Retriever(tfrs.Model):
         return self.tower.encoder.training_states(windows, substream(stream, "encoder"))
 
     def stream_of(self, step: tf.Tensor) -> Stream:
-        """The stream of everything random in one training step; each of R replicas counts R to a step."""
+        """Returns the stream of all random numbers in one step; with R replicas a step has R streams, one each."""
         replicas = _replicas()
         replica = tf.cast(replicas.replica_id_in_sync_group, tf.int64)
         return Stream.at(self._seed, tf.cast(step, tf.int64) * replicas.num_replicas_in_sync + replica)
 
 
-def _negatives(negatives, where):
-    """`[B, L, n]` at positions `[P, 2]` -> `[P, n]`; TensorFlow gathers nothing from what is empty."""
+def _negatives(negatives: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
+    """`[B, L, n]` at positions `[P, 2]` -> `[P, n]`; n = 0 apart: TensorFlow cannot gather from an empty tensor."""
     count = negatives.shape[2]
     return tf.zeros([tf.shape(where)[0], 0], tf.int32) if count == 0 else tf.gather_nd(negatives, where)
 
 
-def _weights(inputs, where):
-    """Weights of positions, `[P]` of `where` `[P, 2]`; None where the log has none."""
+def _weights(inputs: dict[str, tf.Tensor], where: tf.Tensor) -> tf.Tensor | None:
+    """Weights `[P]` of positions `[P, 2]`; None for a log without weights."""
     return tf.gather_nd(inputs[WEIGHT.key], where) if WEIGHT.key in inputs else None
 
 
-def _mean(losses, weights, metric):
-    """This replica's share of the mean of `[P]` over all replicas, which the sum of their gradients is that of.
+def _mean(losses: tf.Tensor, weights: tf.Tensor | None, metric: keras.metrics.Mean) -> tf.Tensor:
+    """This replica's share of the mean loss over all replicas, whose gradients Keras sums.
 
-    It is the mean by `weights` `[P]`, or of equal ones where they are None; 0 where nothing has a weight. Alone, the
-    share is the mean. `metric` counts the mean of all replicas by the weights of all of them.
+    The mean is weighted by `weights` `[P]`, equal ones if None, and 0 if all are 0. For a single replica the share is
+    the mean. `metric` is updated with the mean of all replicas, weighted by the sum of their weights.
     """
     total = tf.cast(tf.size(losses), tf.float32) if weights is None else tf.reduce_sum(weights)
     weighted = losses if weights is None else weights * losses
@@ -150,11 +150,11 @@ def _mean(losses, weights, metric):
     return share
 
 
-def _over_replicas(value):
+def _over_replicas(value: tf.Tensor) -> tf.Tensor:
     """Sum of a scalar over all replicas."""
     replicas = _replicas()
     return value if replicas.num_replicas_in_sync == 1 else replicas.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def _replicas():
+def _replicas() -> tf.distribute.ReplicaContext:
     return tf.distribute.get_replica_context()

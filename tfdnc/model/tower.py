@@ -1,4 +1,4 @@
-"""The tower: encodes histories, says the log-intent, and owns the variables that a request reads."""
+"""Tower: encodes histories, computes the log-intent, and owns the variables that a request reads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -6,9 +6,9 @@ from typing import Self
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, Feature
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.encoders import USER_ENCODERS, Encoder, Histories
 from tfdnc.model.inputs import TokenInputs
@@ -19,9 +19,9 @@ from tfdnc.model.randomness import Stream
 
 
 class Tower(keras.layers.Layer):
-    """User encoder, item vectors and intent model: all that evaluation, export and a request need of a model.
+    """User encoder, item vectors and intent model: the part of a model that evaluation, export and requests use.
 
-    `Tower.make` builds one from a config. It knows neither losses nor optimisers: `Retriever` trains it.
+    `Tower.make` builds one from a config. It has no losses and no optimiser: `Retriever` trains it.
 
     Args:
         offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
@@ -30,7 +30,7 @@ class Tower(keras.layers.Layer):
         items: the item vectors.
         encoder: the user encoder.
         intent: one of `tfdnc.model.intent`.
-        inputs: what tokens say beside the items.
+        inputs: declared inputs in the tokens, beside the items.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Tower(keras.layers.Layer):
         encoder: Encoder,
         intent: keras.layers.Layer,
         inputs: TokenInputs,
-    ):
+    ) -> None:
         super().__init__(name="tower")
-        self.offsets = offsets
-        self.counts = counts
-        self.max_length = max_length
-        self.items = items
-        self.encoder = encoder
-        self.intent = intent
-        self.inputs = inputs
+        self.offsets: tuple[int, ...] = offsets
+        self.counts: np.ndarray = counts
+        self.max_length: int = max_length
+        self.items: ItemEmbeddings = items
+        self.encoder: Encoder = encoder
+        self.intent: keras.layers.Layer = intent
+        self.inputs: TokenInputs = inputs
 
     @classmethod
     def make(
@@ -64,21 +64,21 @@ class Tower(keras.layers.Layer):
         features: FeatureMatrix | None = None,
         inputs: Sequence[Feature] | None = None,
     ) -> Self:
-        """Builds a tower with random weights; the order of its parts decides which seed gives which weights.
+        """Builds a tower with random weights; the order in which its parts are made fixes the weights of a seed.
 
         Args:
             config: of the model.
-            train: precision of the matrix products, and what the intent and the item features need of it.
+            train: precision of the matrix products, and settings of the intent and the item features.
             offsets: as of the class.
             seed: fixes initial weights.
-            counts: as of the class: what some encoders start from; None is uniform.
+            counts: as of the class, initial values for some encoders; None is uniform.
             num_users: users in the training records; 0 outside training.
-            features: what `config.item_features` reads; None elsewhere.
-            inputs: declared inputs that the model reads, see `features.model_features`; None is times alone, if
-                `config.times`.
+            features: item features with `config.item_features`; None without.
+            inputs: declared inputs that the model reads, see `features.model_features`; None is times with
+                `config.times`, and nothing without.
 
         Raises:
-            UserError: inputs with an encoder that reads no order, or features with one that gives the vectors.
+            UserError: inputs with an encoder that reads no order, or features with one that fixes item vectors.
         """
         keras.utils.set_random_seed(seed)
         offsets = tuple(int(offset) for offset in offsets)
@@ -93,6 +93,7 @@ class Tower(keras.layers.Layer):
         initial = encoder.initial_items(counts, config.dim)
         if initial is not None and features is not None:
             raise UserError(f"Expected no model.item_features with {config.encoder}, whose item vectors are given.")
+        items: ItemEmbeddings
         if features is None:
             items = ItemEmbeddings(num_items, config.dim, initial, name="items")
         else:
@@ -101,7 +102,7 @@ class Tower(keras.layers.Layer):
         made_encoder = encoder(config, num_clusters, num_users, dtype, name="encoder")
         token_inputs = TokenInputs(inputs, config.dim, name="inputs")
         intent = make_intent(config, train, offsets, dtype)
-        # One cluster leaves no intent to learn, a weight of 0 asks for none.
+        # With one cluster there is no intent to learn, and with a weight of 0 it is not learned.
         intent.trainable = num_clusters > 1 and train.intent_weight > 0
         return cls(offsets, counts, config.max_length, items, made_encoder, intent, token_inputs)
 
@@ -117,17 +118,17 @@ class Tower(keras.layers.Layer):
 
     @property
     def vectors_per_cluster(self) -> bool:
-        """Whether user vector k searches cluster k only; otherwise every vector searches every cluster."""
+        """True if user vector k searches cluster k only; otherwise every vector searches every cluster."""
         return self.encoder.vectors_per_cluster
 
     @property
     def encode_per_vector(self) -> bool:
-        """Whether every user vector costs an encode of its own, so that it pays to say which are wanted."""
+        """True if every user vector costs a separate encode, so that encoding only the wanted ones saves time."""
         return self.encoder.encode_per_vector
 
     @property
     def reads_times(self) -> bool:
-        """Whether times say something to this model."""
+        """True for a model that reads times."""
         return TIME in self.inputs.features
 
     @property
@@ -137,12 +138,12 @@ class Tower(keras.layers.Layer):
 
     @property
     def item_embeddings(self) -> tf.Variable:
-        """Embeddings `[N, D]` of the items; the item vectors themselves, unless features are still apart."""
+        """Embeddings `[N, D]` of the items; they are the item vectors, unless the model has features."""
         return self.items.embeddings
 
     @property
     def serving_variables(self) -> list[tf.Variable]:
-        """Everything `user_vectors` and a search read, what training leaves alone included.
+        """Variables that `user_vectors` and a search read, those that are not trained included.
 
         Raises:
             ValueError: the item vectors are not plain embeddings; see `served`.
@@ -152,17 +153,18 @@ class Tower(keras.layers.Layer):
         return [self.item_embeddings, *self.inputs.variables, *self.encoder.variables, *self.intent.variables]
 
     def served(self) -> Self:
-        """The tower as evaluation and export read it: with item vectors that are plain embeddings.
+        """Returns the tower for evaluation and export, whose item vectors are plain embeddings.
 
-        A tower with features gives another one, which has the sums as they are now and shares everything else.
+        A tower with features returns another one, with the present sums as embeddings; all other parts are shared.
         """
         if not isinstance(self.items, FeaturedItems):
             return self
-        items = ItemEmbeddings(*self.item_embeddings.shape, self.item_vectors(), name="items")
+        num_items, dim = self.item_embeddings.shape
+        items = ItemEmbeddings(num_items, dim, self.item_vectors(), name="items")
         return type(self)(self.offsets, self.counts, self.max_length, items, self.encoder, self.intent, self.inputs)
 
     def item_vectors(self, stream: Stream | None = None) -> tf.Tensor:
-        """Item vectors `[N, D]`: what tokens are made of, and what user vectors are compared with.
+        """Returns the item vectors `[N, D]`, of which tokens are made, and with which user vectors are compared.
 
         Args:
             stream: of a training step; None leaves no embedding out.
@@ -170,16 +172,16 @@ class Tower(keras.layers.Layer):
         return self.items.vectors(stream)
 
     def catalogue(self, items: tf.Tensor) -> Catalogue:
-        """The catalogue of all items with these vectors `[N, D]`."""
+        """Returns the catalogue of all items with these vectors `[N, D]`."""
         return Catalogue(items, self.offsets, self.counts)
 
     def tokens(self, items: tf.Tensor, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None) -> tf.Tensor:
-        """Input of the encoder `[B, L, D]`: item vectors times sqrt(D), plus what the declared inputs add.
+        """Returns the input of the encoder `[B, L, D]`: item vectors times sqrt(D), plus the declared inputs.
 
         Args:
             items: `[N, D]` item vectors.
             history: `[B, L]` int32 item indices, padded with 0.
-            inputs: `[B, L]` of each that the model reads, by `Feature.key`; None for none.
+            inputs: `[B, L]` of each input that the model reads, by `Feature.key`; None for none.
         """
         return self.inputs(rows_of(items, history) * items.shape[1] ** 0.5, inputs or {})
 
@@ -191,7 +193,7 @@ class Tower(keras.layers.Layer):
         Args:
             history: `[B, L]` int32 item indices, oldest first, right-padded with 0, L <= max_length.
             inputs: `[B, L]` beside each item by `Feature.key`, such as `elapsed`, the time to the next item, from the
-                last to the request; what is not in it is unknown, and what the model does not read is left aside.
+                last to the request. Missing inputs are unknown, and those that the model does not read are ignored.
 
         Returns:
             `[B, V, D]` user vectors (V is K with `vectors_per_cluster`, else any number) and `[B, K]` log p(cluster of
@@ -202,17 +204,17 @@ class Tower(keras.layers.Layer):
         return vectors.retrieval, self._log_intent(vectors.intent, histories.items)
 
     def log_intent(self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None) -> tf.Tensor:
-        """The `[B, K]` of `user_vectors` alone; of encoders with `encode_per_vector`."""
+        """Returns the `[B, K]` of `user_vectors` alone; for encoders with `encode_per_vector`."""
         histories = self._histories(history, inputs)
         return self._log_intent(self.encoder.intent_state(histories), histories.items)
 
     def wanted_vectors(
         self, history: tf.Tensor, wanted: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None
     ) -> tf.Tensor:
-        """The `[B, K, D]` of `user_vectors` where `wanted` `[B, K]` bool, zeros elsewhere; encoders as `log_intent`."""
+        """Returns user vectors `[B, K, D]` where `wanted` `[B, K]` is True, else zeros; encoders as `log_intent`."""
         return self.encoder.wanted_vectors(self._histories(history, inputs), wanted)
 
-    def _histories(self, history, inputs):
+    def _histories(self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None) -> Histories:
         inputs = self.inputs.complete(inputs, history)
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
         rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
@@ -220,14 +222,14 @@ class Tower(keras.layers.Layer):
         items = self.item_vectors()
         return Histories(self.tokens(items, history, inputs), clusters, lengths, items, inputs)
 
-    def _log_intent(self, states, items):
+    def _log_intent(self, states: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return tf.nn.log_softmax(self.intent(states, self.catalogue(items)))
 
 
 def rows_of(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Item vectors `[N, D]`, `[B, L]` item indices -> `[B, L, D]`; padding gets those of some item, which is not read.
+    """Item vectors `[N, D]`, `[B, L]` item indices -> `[B, L, D]`; padding gets the vector of item 1, never read.
 
-    Of a tensor: a gather on the variable itself (ResourceGather) switches it to copy-on-read for good, and the exact
-    index would then copy the whole item matrix once per cluster and request.
+    Takes a tensor, not a variable: a gather on the variable (ResourceGather) switches it to copy-on-read permanently.
+    The exact index would then copy the whole item matrix once per cluster and request.
     """
     return tf.gather(vectors, tf.maximum(items - 1, 0))

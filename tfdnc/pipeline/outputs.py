@@ -8,7 +8,7 @@ from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.features import model_features, training_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.station_names import StationName
-from tfdnc.training.workers import ALONE, Place
+from tfdnc.training.workers import ALONE, WorkerIndex
 
 if TYPE_CHECKING:
     from tfdnc.model.tower import Tower
@@ -20,15 +20,15 @@ def item_table(run: Path) -> ItemTable:
     return read_items(run / StationName.CLUSTER.folder)
 
 
-def training_records(config: ExperimentConfig, run: Path, place: Place = ALONE) -> "TrainingRecords":
-    """Returns the training part of every user, or of the users in the shards of one of several workers.
+def training_records(config: ExperimentConfig, run: Path, worker: WorkerIndex = ALONE) -> "TrainingRecords":
+    """Returns the training part of every user, or of those in the shards of one of several workers.
 
     Raises:
         UserError: as `read_training`.
     """
     from tfdnc.training.records import read_training
 
-    return read_training(run / StationName.EXAMPLES.folder / schema.TRAIN, place, training_features(config))
+    return read_training(run / StationName.EXAMPLES.folder / schema.TRAIN, worker, training_features(config))
 
 
 def held_out_records(config: ExperimentConfig, run: Path, split: str) -> "HeldOutRecords":

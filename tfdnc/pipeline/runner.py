@@ -9,7 +9,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.engine import Outcome, Station, assist, check_stations, lock_run, run_station
-from tfdnc.training.workers import this_place
+from tfdnc.training.workers import this_worker
 
 
 class Observer:
@@ -58,7 +58,7 @@ def run_stations(
         raise UserError(f"Expected a config with a section for {last}, this one has the stations {', '.join(names)}.")
     wanted = wanted[: names.index(last) + 1 if last else None]
     check_stations(wanted, config)
-    if not this_place().is_chief:
+    if not this_worker().is_chief:
         _follow(config, run, last, force, observer)
         return
     with lock_run(run):

@@ -69,15 +69,15 @@ def _train(place: Workplace) -> dict[str, Any]:
     from tfdnc.evaluation.report import validation_objective, validator
     from tfdnc.training.team import Team
     from tfdnc.training.train import train
-    from tfdnc.training.workers import this_place
+    from tfdnc.training.workers import this_worker
 
-    team = Team(this_place())
+    team = Team(this_worker())
     config, run = place.config, place.run
     _refuse_times_below_0(config, finished_manifest(PREPARE, run)["figures"])  # model.times may be new since then
     items = outputs.item_table(run)
     held_out = config.data.split != "none"
     validate = validator(config, outputs.held_out_records(config, run, schema.VALIDATION)) if held_out else None
-    records = outputs.training_records(config, run, team.place)
+    records = outputs.training_records(config, run, team.worker)
     common = unfinished_folder(TRAIN, place.run)
     return train(config, items, records, validate, validation_objective(config), place.output, team, common)
 

@@ -1,1 +1,1 @@
-"""From training records to a checkpoint: reading, batching, `model.fit`, and resuming a killed run."""
+"""Training, from records to a checkpoint: reading, batching, `model.fit`, and resuming a killed run."""

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tfdnc.backend import keras, tf
 from tfdnc.contracts import schema
@@ -23,21 +24,40 @@ Logs = dict[str, float]
 """Figures of an epoch by name; callbacks add theirs to it."""
 
 
+class EpochCallback(keras.callbacks.Callback):
+    """Base of callbacks at the end of an epoch: Keras declares its logs as optional, and always passes them."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Calls `end_epoch`."""
+        if logs is None:
+            raise ValueError("Expected the logs of the epoch, as `model.fit` passes them, got None.")
+        self.end_epoch(epoch, logs)
+
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
+        """Acts on a finished epoch.
+
+        Args:
+            epoch: number of the epoch, from 0 on.
+            logs: its figures; a callback may add its own.
+        """
+        raise NotImplementedError
+
+
 class TrainingState:
-    """Everything that a resumed run must find again: variables, epoch counter, best value so far, log.
+    """State that a resumed run continues from: variables, epoch counter, best value so far, log.
 
     Args:
         model: a compiled model all of whose variables exist.
         folder: where this process writes checkpoints and the epoch log while the training runs.
-        common: where they lie for all workers to read: the folder of the chief.
+        common: the folder of the chief, from which all workers read them.
     """
 
-    def __init__(self, model: keras.Model, folder: Path, common: Path):
-        self.model = model
-        self.history: list[dict] = []
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self.best_epoch = tf.Variable(0, dtype=tf.int64)
-        self.best_value = tf.Variable(float("-inf"), dtype=tf.float64)
+    def __init__(self, model: keras.Model, folder: Path, common: Path) -> None:
+        self.model: keras.Model = model
+        self.history: list[dict[str, Any]] = []
+        self.epoch: tf.Variable = tf.Variable(0, dtype=tf.int64)
+        self.best_epoch: tf.Variable = tf.Variable(0, dtype=tf.int64)
+        self.best_value: tf.Variable = tf.Variable(float("-inf"), dtype=tf.float64)
         self._folder, self._common = folder, common
         self._checkpoint = tf.train.Checkpoint(
             model=model,
@@ -54,13 +74,13 @@ class TrainingState:
         """Restores the newest checkpoint if there is one; returns the number of finished epochs.
 
         Raises:
-            UserError: what a killed training has left is damaged.
+            UserError: the files of a killed training are damaged.
         """
         try:
             finished = self._restore()
             if finished != len(self.history):
                 raise ValueError(f"{schema.EPOCH_LOG} has {len(self.history)} epochs of {finished}")
-        except (tf.errors.OpError, IndexError, ValueError) as error:  # TensorFlow has all three for a damaged file
+        except (tf.errors.OpError, IndexError, ValueError) as error:  # the errors of TensorFlow for a damaged file
             raise UserError(
                 f"Expected a whole checkpoint and {schema.EPOCH_LOG} of the killed training in {self._common}, could "
                 f"not restore them: {_first_line(error)}. Remove that folder to train from the start."
@@ -68,24 +88,25 @@ class TrainingState:
         return finished
 
     def _restore(self) -> int:
-        # Not `latest_checkpoint`, to which a checkpoint with a missing file is none.
+        # `latest_checkpoint` would find no checkpoint where one of its files is missing.
         state = tf.train.get_checkpoint_state(tensorflow_path(self._common / _CHECKPOINTS))
         if state is not None:
             self._checkpoint.restore(state.model_checkpoint_path)
         finished = int(self.epoch.numpy())
         log = self._common / schema.EPOCH_LOG
         lines = log.read_text().splitlines() if log.is_file() else []
-        # A run killed between log and checkpoint has logged an epoch that will be trained again.
+        # A run killed between log and checkpoint has logged one epoch more, which is trained again.
         self.history = [json.loads(line) for line in lines[:finished]]
         whole = self._folder / f".{schema.EPOCH_LOG}"  # renamed: another worker may be reading the old one
         whole.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
         whole.replace(self._folder / schema.EPOCH_LOG)
         return finished
 
-    def finish_epoch(self, entry: dict) -> None:
-        """Puts a finished epoch on disk: log first, checkpoint last.
+    def finish_epoch(self, entry: dict[str, Any]) -> None:
+        """Writes a finished epoch to disk: log first, checkpoint last.
 
-        Every worker does, for a checkpoint sums up the metrics of all; only the chief's lies in the common folder.
+        Every worker has to call it, because a checkpoint sums the metrics of all. Only the chief writes to the common
+        folder.
         """
         self.history.append(entry)
         with (self._folder / schema.EPOCH_LOG).open("a") as log:
@@ -94,14 +115,14 @@ class TrainingState:
         self._manager.save()
 
     def is_over(self, epochs: int, objective: str, patience: int | None) -> bool:
-        """Whether all `epochs` are behind, or `patience` validations since the best one, unless that is None."""
+        """True after all `epochs`, or after `patience` validations without a better one; None has no such end."""
         if len(self.history) >= epochs:
             return True
         since = self.history[int(self.best_epoch.numpy()) :]
         return patience is not None and sum(f"val_{objective}" in entry for entry in since) >= patience
 
     def discard_checkpoints(self) -> None:
-        """Removes what only a resumed run needs."""
+        """Removes the files that only a resumed run needs."""
         shutil.rmtree(self._folder / _CHECKPOINTS, ignore_errors=True)
         (self._folder / schema.EPOCH_LOG).unlink(missing_ok=True)
 
@@ -110,29 +131,29 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-class CpuTime(keras.callbacks.Callback):
-    """Adds `cpu_seconds`, what the epoch cost all workers on all cores without its validation, to every epoch's logs.
+class CpuTime(EpochCallback):
+    """Adds `cpu_seconds` to the logs of every epoch: the CPU time of all workers, without validation.
 
-    CPU time, because the wall clock of a machine that does other work says nothing about a method.
+    On a machine that does other work, wall-clock time would not measure the method.
     """
 
-    def __init__(self, team: Team):
+    def __init__(self, team: Team) -> None:
         super().__init__()
         self._team = team
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Notes the time."""
+        """Reads the CPU time at the start."""
         self._began = time.process_time()
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Must run before the callbacks that cost time themselves."""
-        logs["cpu_seconds"] = float(self._team.everybodys([time.process_time() - self._began]).sum())
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
+        """Adds the time; has to run before the callbacks that cost time themselves."""
+        logs["cpu_seconds"] = float(self._team.gather([time.process_time() - self._began]).sum())
 
 
-class RefuseDivergence(keras.callbacks.Callback):
+class RefuseDivergence(EpochCallback):
     """Ends a training whose loss is no longer a number, before its weights are kept."""
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
         """Raises a `UserError` for a loss that is infinite or not a number."""
         diverged = [name for name, value in logs.items() if name.endswith("loss") and not math.isfinite(value)]
         if diverged:
@@ -142,44 +163,44 @@ class RefuseDivergence(keras.callbacks.Callback):
             )
 
 
-class Validation(keras.callbacks.Callback):
+class Validation(EpochCallback):
     """Adds validation figures, named `val_*`, to the logs of every n-th epoch and of the last one.
 
-    Every worker finds them on the same weights, and takes the chief's: if another machine rounds otherwise, all still
-    agree on the best epoch, whose weights they write together.
+    Every worker computes them on the same weights and then uses those of the chief. So all agree on the best epoch,
+    whose weights they write together, even if another machine rounds differently.
     """
 
-    def __init__(self, validate: Callable[[Tower], dict[str, float]], every: int, epochs: int, team: Team):
+    def __init__(self, validate: Callable[[Tower], dict[str, float]], every: int, epochs: int, team: Team) -> None:
         super().__init__()
         self._validate = validate
         self._team = team
         self._every = every
         self._epochs = epochs
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Runs before the callbacks that read the figures from `logs`."""
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
+        """Validates; has to run before the callbacks that read the figures from `logs`."""
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
             figures = self._validate(self.model.tower)
-            chiefs = self._team.everybodys(list(figures.values()))[0]
+            chiefs = self._team.gather(list(figures.values()))[0]
             logs.update({f"val_{name}": value for name, value in zip(figures, chiefs.tolist(), strict=True)})
 
 
-class BestWeights(keras.callbacks.Callback):
+class BestWeights(EpochCallback):
     """Keeps the weights of the epoch with the largest validation objective.
 
     Args:
-        state: of the training; it remembers which epoch that is.
+        state: of the training; holds the best epoch.
         objective: name of the figure, without `val_`.
-        save: writes the model as it is now.
+        save: writes the present weights.
     """
 
-    def __init__(self, state: TrainingState, objective: str, save: Callable[[], None]):
+    def __init__(self, state: TrainingState, objective: str, save: Callable[[], None]) -> None:
         super().__init__()
         self._state = state
         self._objective = f"val_{objective}"
         self._save = save
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
         """Writes the weights when the objective improved."""
         value = logs.get(self._objective)
         if value is not None and value > self._state.best_value.numpy():
@@ -188,7 +209,7 @@ class BestWeights(keras.callbacks.Callback):
             self._save()
 
 
-class LastWeights(keras.callbacks.Callback):
+class LastWeights(EpochCallback):
     """Keeps the weights of the last epoch, for a training without validation.
 
     Args:
@@ -196,43 +217,44 @@ class LastWeights(keras.callbacks.Callback):
         save: writes the model as it is now.
     """
 
-    def __init__(self, last: int, save: Callable[[], None]):
+    def __init__(self, last: int, save: Callable[[], None]) -> None:
         super().__init__()
         self._last = last
         self._save = save
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
         """Writes the weights after the last epoch."""
+        del logs
         if epoch + 1 == self._last:
             self._save()
 
 
-class Checkpoint(keras.callbacks.Callback):
+class Checkpoint(EpochCallback):
     """Records a finished epoch in the training state."""
 
-    def __init__(self, state: TrainingState):
+    def __init__(self, state: TrainingState) -> None:
         super().__init__()
         self._state = state
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
         """Saves logs and variables."""
         figures = {name: float(value) for name, value in logs.items()}
         self._state.finish_epoch({"epoch": epoch + 1, **figures})
 
 
-class EarlyStop(keras.callbacks.Callback):
+class EarlyStop(EpochCallback):
     """Ends a training that no longer gets better.
 
-    The one of Keras counts from the start of `fit`: a resumed training would wait longer than an uninterrupted one.
+    The callback of Keras counts from the start of `fit`: a resumed training would end later than an uninterrupted one.
 
     Args:
-        is_over: tells it from what `Checkpoint`, before this, has recorded.
+        is_over: decides by the epochs that `Checkpoint`, which runs before this, has recorded.
     """
 
-    def __init__(self, is_over: Callable[[], bool]):
+    def __init__(self, is_over: Callable[[], bool]) -> None:
         super().__init__()
         self._is_over = is_over
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Asks after every epoch."""
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
+        """Stops `model.fit` if the training is over."""
         self.model.stop_training = self._is_over()

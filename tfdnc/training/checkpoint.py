@@ -1,6 +1,6 @@
-"""The checkpoint of a training: the tower's variables and a table of the items they are of.
+"""Checkpoint of a training: the tower's variables and a table of its items.
 
-The table makes the weights readable by another run, whose items have other numbers and maybe other clusters.
+With the table another run can read the weights by item id; its items may have other indices and other clusters.
 """
 
 import functools
@@ -32,13 +32,13 @@ from tfdnc.model.tower import Tower
 
 _PREFIX, _SUFFIX = "tower/", "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's key in the file
 _EMBEDDINGS, _FEATURE_ROWS = "items/embeddings", "items/feature_rows"
-# What TensorFlow has for a file that is missing, damaged or of something else.
+# Errors of TensorFlow for a file that is missing, damaged or of another kind.
 _DAMAGE = (tf.errors.OpError, IndexError, ValueError, AssertionError)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a train station has learned, in NumPy; row i of what has N rows is of item `item_ids[i]`.
+    """Weights of a finished train station, in NumPy; row i of arrays with N rows is item `item_ids[i]`.
 
     Attributes:
         item_ids: `[N]` ids of the log.
@@ -46,9 +46,9 @@ class Checkpoint:
         cluster_names: `[K]`.
         counts: `[N]` int64 training events; the embedding of an item with 0 was not trained where there are features.
         embeddings: `[N, D]` float32, without the share of the features.
-        features: which features each item has; None for a model without.
-        feature_rows: `[F, D]` float32, one row per name of `features`; None likewise.
-        variables: all others by name, such as `encoder/task_embeddings`.
+        features: features of each item; None for a model without.
+        feature_rows: `[F, D]` float32, one row per name of `features`; None for a model without.
+        variables: all other variables by name, such as `encoder/task_embeddings`.
     """
 
     item_ids: list[str]
@@ -61,7 +61,7 @@ class Checkpoint:
     variables: dict[str, np.ndarray]
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Rows of these items, -1 for those that it does not know: int64 of the same length."""
+        """Returns the rows of these items, -1 for unknown ones: int64 of the same length."""
         return np.array([self._row_of.get(item, -1) for item in item_ids], np.int64)
 
     @functools.cached_property
@@ -77,14 +77,14 @@ class Checkpoint:
 
     @property
     def item_vectors(self) -> np.ndarray:
-        """Item vectors `[N, D]` as they are served: both together, and of untrained items the share of the features."""
+        """Item vectors `[N, D]` as they are served: embeddings plus features; of untrained items the features alone."""
         if self.features is None:
             return self.embeddings
         return self.embeddings * (self.counts > 0)[:, None].astype(np.float32) + self.feature_share
 
 
 def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
-    """Writes the weights of a compiled model, what its optimiser remembers, and the table of its items.
+    """Writes the weights of a compiled model, the state of its optimiser, and the table of its items.
 
     With several workers every worker has to call it.
 
@@ -104,13 +104,13 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
         ),
     )
     pq.write_table(table, folder / CHECKPOINT_ITEMS)
-    # Both are written after the same epoch, so that another run can go on where this one was.
+    # Both are written after the same epoch, so that another run can continue from it.
     checkpoint = tf.train.Checkpoint(tower=model.tower, optimizer=model.optimizer)
     checkpoint.write(tensorflow_path(folder / WEIGHTS))
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Reads what a train station has learned, without its config.
+    """Reads the checkpoint of a train station, without its config.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or of an earlier version.
@@ -144,10 +144,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
     """Returns the tower with the best weights of a finished train station, its item vectors plain embeddings.
 
-    Matrix products run in float32 whatever the training used: evaluation and serving then agree on every machine.
+    Matrix products run in float32 also after a training in bfloat16, so evaluation and serving agree on every machine.
 
     Raises:
-        UserError: the weights are damaged, or those of another model.
+        UserError: the weights are damaged, or belong to another model.
     """
     settings = config.train.model_copy(update={"precision": "float32"})
     features = feature_matrix(items.features, items.counts) if config.model.item_features else None
@@ -165,7 +165,7 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
 
 
 def _read_variables(folder: Path) -> dict[str, np.ndarray]:
-    """Name -> value of the tower's variables; attributes that Python calls private are in the names like all others."""
+    """Values of the tower's variables by name; names omit the leading underscore of private attributes."""
     reader = tf.train.load_checkpoint(tensorflow_path(folder / WEIGHTS))
     keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(_PREFIX) and key.endswith(_SUFFIX)]
     return {_name(key): reader.get_tensor(key) for key in sorted(keys)}

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from tfdnc.backend import keras, tf
-from tfdnc.training.callbacks import Logs
+from tfdnc.backend import tf
+from tfdnc.training.callbacks import EpochCallback, Logs
 
 
-class Curves(keras.callbacks.Callback):
-    """Writes what an epoch logs, and the learning rate after it, with the names and epoch numbers of the history.
+class Curves(EpochCallback):
+    """Writes the figures of an epoch, and the learning rate after it, with the names and epoch numbers of the history.
 
-    The callback of Keras counts epochs from 0: epoch 4 of the history, and the best one of the summary, was its 3. A
-    context manager, so that a training that fails closes the file.
+    The callback of Keras counts epochs from 0, so its epoch 3 would be epoch 4 of the history. As a context manager it
+    closes the file of a training that fails.
 
     Args:
-        folder: made if it is not there.
+        folder: for the files; created if it is missing.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         super().__init__()
         self._writer = tf.summary.create_file_writer(str(folder))
 
@@ -26,8 +26,8 @@ class Curves(keras.callbacks.Callback):
     def __exit__(self, *error: object) -> None:
         self._writer.close()
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Runs after the callbacks that add figures to `logs`."""
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
+        """Writes the figures; has to run after the callbacks that add some to `logs`."""
         with self._writer.as_default(step=epoch + 1):
             for name, value in (logs | {"learning_rate": self.model.optimizer.learning_rate}).items():
                 tf.summary.scalar(name, value)

@@ -6,8 +6,7 @@ import time
 import rich
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tfdnc.backend import keras
-from tfdnc.training.callbacks import Logs
+from tfdnc.training.callbacks import EpochCallback, Logs
 
 _log = logging.getLogger(__name__)
 
@@ -19,13 +18,13 @@ def epoch_display(steps: int, first_epoch: int, epochs: int, objective: str) -> 
     return EpochLines(epochs, objective)
 
 
-class EpochLines(keras.callbacks.Callback):
+class EpochLines(EpochCallback):
     """A log record for every epoch: its mean losses, its validation figure if it was validated, and its seconds.
 
-    Does nothing as a context manager.
+    As a context manager, like `ProgressBar`, it does nothing.
     """
 
-    def __init__(self, epochs: int, objective: str):
+    def __init__(self, epochs: int, objective: str) -> None:
         super().__init__()
         self._epochs = epochs
         self._objective = objective
@@ -37,23 +36,23 @@ class EpochLines(keras.callbacks.Callback):
         pass
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Notes the time."""
+        """Reads the clock at the start."""
         self._began = time.monotonic()
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
         """Logs the line."""
         seconds = f"{time.monotonic() - self._began:.1f} s"
         parts = [f"epoch {epoch + 1}/{self._epochs}", _losses(logs), _validated(self._objective, logs), seconds]
         _log.info("  ".join(filter(None, parts)))
 
 
-class ProgressBar(keras.callbacks.Callback):
+class ProgressBar(EpochCallback):
     """One bar over all steps with the epoch's mean losses and the last validation figure.
 
-    A context manager, so that a training that fails gives the terminal back.
+    As a context manager it restores the terminal after a training that fails.
     """
 
-    def __init__(self, steps: int, first_epoch: int, epochs: int, objective: str):
+    def __init__(self, steps: int, first_epoch: int, epochs: int, objective: str) -> None:
         super().__init__()
         self._objective = objective
         self._epochs = epochs
@@ -81,19 +80,19 @@ class ProgressBar(keras.callbacks.Callback):
         """Advances by one step."""
         self._progress.update(self._task, advance=1)
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
         """Shows the epoch's mean losses."""
         self._validated = _validated(self._objective, logs) or self._validated
         figures = "  ".join(filter(None, (_losses(logs), self._validated)))
         self._progress.update(self._task, epoch=f"{epoch + 1}/{self._epochs}", figures=figures)
 
 
-def _losses(logs: dict[str, float]) -> str:
+def _losses(logs: Logs) -> str:
     names = ("retrieval_loss", "intent_loss")
     return "  ".join(f"{name.removesuffix('_loss')} {logs[name]:.3f}" for name in names if name in logs)
 
 
-def _validated(objective: str, logs: dict[str, float]) -> str:
-    """The figure that picks the best epoch; nothing of an epoch that was not validated."""
+def _validated(objective: str, logs: Logs) -> str:
+    """The figure that picks the best epoch; "" for an epoch without validation."""
     value = logs.get(f"val_{objective}")
     return "" if value is None else f"{objective} {value:.4f}"

@@ -1,4 +1,4 @@
-"""The learning rate: linear warm-up, then a cosine down to a share of the peak."""
+"""Learning rate: linear warm-up, then a cosine down to a share of the peak."""
 
 import math
 
@@ -15,7 +15,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         final_share: in [0, 1].
     """
 
-    def __init__(self, peak: float, warmup_steps: int, total_steps: int, final_share: float):
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int, final_share: float) -> None:
         self._settings = {
             "peak": peak,
             "warmup_steps": warmup_steps,
@@ -31,6 +31,6 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         cosine = final + (1.0 - final) * 0.5 * (1.0 + tf.cos(math.pi * progress))
         return peak * cosine * tf.minimum(1.0, (step + 1.0) / max(1, warmup))
 
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
+    def get_config(self) -> dict[str, float]:
+        """Returns the constructor's arguments."""
         return dict(self._settings)

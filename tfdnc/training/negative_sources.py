@@ -1,7 +1,7 @@
-"""Sources of the negatives of a batch: drawn while the model trains, or out of the records, as the config says.
+"""Sources of the negatives of a batch: drawn during the training, or read from the records.
 
-All sources follow the law of `examples.sampler` and never give a user's own training items. They differ in how often a
-position meets the same negatives again: never, in every R-th epoch, or in every epoch.
+All sources follow the distribution of `examples.sampler` and never return a user's own training items. They differ in
+the repetition of the negatives of a position: never, in every R-th epoch, or in every epoch.
 """
 
 from typing import Protocol
@@ -17,28 +17,28 @@ from tfdnc.training.records import TrainingRecords
 
 
 class NegativeSource(Protocol):
-    """What the registry's classes can do.
+    """Interface of the registered classes.
 
     Args:
-        config: the experiment; `examples` holds the law, n and R.
+        config: the experiment; `examples` has the distribution, n and R.
         items: the item table.
         records: the training part of every user.
     """
 
-    def __init__(self, config: ExperimentConfig, items: ItemTable, records: TrainingRecords): ...
+    def __init__(self, config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> None: ...
 
     @property
     def num_negatives(self) -> int:
-        """The n of `of_windows`."""
+        """Negatives per target, the n of `of_windows`."""
 
     def of_windows(self, epoch: int, rows: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Returns the negatives of one batch in one epoch.
 
         Args:
             epoch: 0, 1, ...
-            rows: `[B]` whose windows they are, as rows of the records.
-            first: `[B]` the event that is the first target of the window.
-            positions: `[B]` how many targets it has.
+            rows: `[B]` row of the records of each window.
+            first: `[B]` event that is the first target of the window.
+            positions: `[B]` number of targets of the window.
 
         Returns:
             `[B, L, n]` int32, padded with 0 on the right, and 0 where there is none to draw.
@@ -49,15 +49,15 @@ NEGATIVE_SOURCES: Registry[type[NegativeSource]] = Registry("negative source")
 
 
 def negative_source(config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> NegativeSource:
-    """Returns the source that the config names; one of no negatives at all where the loss reads none."""
+    """Returns the source that the config names, or `NoNegatives` where the loss reads none."""
     source = NEGATIVE_SOURCES.resolve(config.train.negatives)
     return source(config, items, records) if config.train.reads_negatives else NoNegatives()
 
 
 class NoNegatives:
-    """For losses that compete with items which they draw or score themselves."""
+    """No negatives, for losses that draw or score the competing items themselves."""
 
-    num_negatives = 0
+    num_negatives: int = 0
 
     def of_windows(self, epoch: int, rows: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """See `NegativeSource`."""
@@ -66,9 +66,9 @@ class NoNegatives:
 
 @NEGATIVE_SOURCES.register("rotating")
 class RotatingNegatives:
-    """Set epoch % R of the records: what fresh negatives are worth, for disk instead of time."""
+    """Set epoch % R of the records: nearly fresh negatives, for space on disk instead of time in training."""
 
-    def __init__(self, config: ExperimentConfig, items: ItemTable, records: TrainingRecords):
+    def __init__(self, config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> None:
         del items
         examples, found = config.examples, records.negatives.shape[1]
         if found != examples.recorded_negatives:
@@ -76,7 +76,7 @@ class RotatingNegatives:
                 f"Expected {examples.negative_sets} sets of {examples.num_negatives} negatives per item in the "
                 f"records, found {found} negatives: run the examples station again."
             )
-        self.num_negatives = examples.num_negatives if found else 0
+        self.num_negatives: int = examples.num_negatives if found else 0
         self._num_sets = max(1, examples.negative_sets or 0)
         self._negatives = records.negatives
 
@@ -100,10 +100,10 @@ class RecordedNegatives(RotatingNegatives):
 
 @NEGATIVE_SOURCES.register("online")
 class OnlineNegatives:
-    """Drawn anew in every epoch: a function of (seed, user, epoch), whatever the batches and the workers."""
+    """Negatives drawn anew in every epoch, as a function of (seed, user, epoch), not of batches or workers."""
 
-    def __init__(self, config: ExperimentConfig, items: ItemTable, records: TrainingRecords):
-        self.num_negatives = config.examples.num_negatives
+    def __init__(self, config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> None:
+        self.num_negatives: int = config.examples.num_negatives
         self._seed, self._records = config.seed, records
         make_sampler = NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
         self._sampler = make_sampler(1 + np.array(items.offsets), np.concatenate([[0], items.counts]), config.examples)
@@ -112,9 +112,9 @@ class OnlineNegatives:
         """See `NegativeSource`."""
         records = self._records
         negatives = np.zeros((len(rows), positions.max(), self.num_negatives), np.int32)
-        for place, (row, start, count) in enumerate(zip(rows, first, positions, strict=True)):
+        for index, (row, start, count) in enumerate(zip(rows, first, positions, strict=True)):
             own = records.items[records.splits[row] : records.splits[row + 1]]
             generator = user_generator(self._seed, records.users[row], epoch)
             targets = records.items[start : start + count]
-            negatives[place, :count], _ = self._sampler.draw(generator, targets, own, self.num_negatives)
+            negatives[index, :count], _ = self._sampler.draw(generator, targets, own, self.num_negatives)
         return negatives

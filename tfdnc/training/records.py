@@ -1,9 +1,9 @@
 """Reads the TFRecords of the examples job into flat arrays with row splits.
 
-Records are batched before they are parsed (about ten times faster than one by one) and kept in memory: an event costs
-8 + 4 R n bytes with R sets of n negatives, 0.16 GB for 20 million events with none, 8 bytes more for a model that reads
-times, 4 for a number, and while it is read twice that at most. A log of 100 million events (.8 GB) is better read by
-several workers, each of which keeps its own shards.
+Records are batched before they are parsed (about ten times faster than one by one) and kept in memory. An event costs
+8 + 4 R n bytes with R sets of n negatives: 0.16 GB for 20 million events with none. Times cost 8 bytes more, a number
+4. While it is read, an event costs at most twice that. A log of 100 million events (.8 GB) is better read by several
+workers, each of which keeps its own shards.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,17 +18,17 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature
 from tfdnc.contracts.shards import check_shards
-from tfdnc.training.workers import ALONE, Place
+from tfdnc.training.workers import ALONE, WorkerIndex
 
-_PARSE_BATCH = 256  # of 64 to 1024 the fastest, by a third: what it parses still fits a cache
+_PARSE_BATCH = 256  # the fastest of 64 to 1024, by a third: the parsed values still fit into a cache
 
 
 NOTHING: Mapping[str, np.ndarray] = MappingProxyType({})
-"""Inputs of records that were read without any."""
+"""No inputs beside the items."""
 
 
 class TrainingRecords(NamedTuple):
-    """The training part of every user who has one; row u is events splits[u] .. splits[u + 1] - 1."""
+    """The training part of every user with one; row u is events splits[u] .. splits[u + 1] - 1."""
 
     items: np.ndarray  # [E] int32
     clusters: np.ndarray  # [E] int32
@@ -39,28 +39,30 @@ class TrainingRecords(NamedTuple):
 
 
 class HeldOutRecords(NamedTuple):
-    """One held-out target per user who has one, with everything before it: at least one item."""
+    """The held-out target of every user with one, and all items before it: at least one."""
 
     items: np.ndarray  # [E] int32 histories, oldest first
     splits: np.ndarray  # [users + 1] int64
     targets: np.ndarray  # [users] int32
     target_clusters: np.ndarray  # [users] int32
-    features: Mapping[str, np.ndarray] = NOTHING  # [E] likewise; the last event of a history has what the target brings
+    features: Mapping[str, np.ndarray] = (
+        NOTHING  # [E] likewise; the last event of a history has the value of the target
+    )
 
 
-def read_training(folder: Path, place: Place = ALONE, features: Sequence[Feature] = ()) -> TrainingRecords:
-    """Reads the shards of `folder` in order: all of them, or of several workers every worker its own.
+def read_training(folder: Path, worker: WorkerIndex = ALONE, features: Sequence[Feature] = ()) -> TrainingRecords:
+    """Reads the shards of `folder` in order: all of them, or those of one worker of several.
 
     Args:
         folder: of the training records.
-        place: which worker reads.
-        features: inputs of events to read too.
+        worker: the worker that reads.
+        features: inputs of events to read as well.
 
     Raises:
         UserError: a shard is missing, truncated or damaged, there are fewer than workers, or the features do not fit
             together.
     """
-    columns = _read(_shards(folder, place), _dtypes(schema.TRAIN_FEATURES, features))
+    columns = _read(_shards(folder, worker), _dtypes(schema.TRAIN_FEATURES, features))
     items, lengths = columns["item"]
     clusters, negatives = (columns[name][0] for name in ("cluster", "negatives"))
     if len(clusters) != len(items) or len(negatives) % max(1, len(items)):
@@ -102,14 +104,14 @@ def whole_histories(records: TrainingRecords, features: Sequence[Feature] = ()) 
 
 
 def _dtypes(fixed: Iterable[str], features: Sequence[Feature]) -> dict[str, np.dtype]:
-    """Names of the features to read, and what to keep their values as."""
+    """Dtypes in memory of the features to read, by name."""
     return dict.fromkeys(fixed, np.dtype(np.int32)) | {feature.key: feature.form.dtype for feature in features}
 
 
-def _beside(feature: Feature, columns: dict, folder: Path) -> np.ndarray:
+def _beside(feature: Feature, columns: Mapping[str, tuple[np.ndarray, np.ndarray]], folder: Path) -> np.ndarray:
     """Values of an input `[E]`, each beside the event at whose position a window reads it.
 
-    Of an input of the target, that is the event before: the last one of a user has none, which no position reads.
+    An input of the target is beside the event before it. No position reads the value beside the last event of a user.
     """
     values, events = columns[feature.key][0], len(columns["item"][0])
     if len(values) != events:
@@ -120,21 +122,21 @@ def _beside(feature: Feature, columns: dict, folder: Path) -> np.ndarray:
     return np.append(values[1:], values[:1]) if feature.form.of_target else values
 
 
-def _shards(folder: Path, place: Place = ALONE) -> list[str]:
-    """The shards that one worker reads: every count-th."""
+def _shards(folder: Path, worker: WorkerIndex = ALONE) -> list[str]:
+    """The shards that one worker reads: every n-th of n workers."""
     files = sorted(folder.glob("*.tfrecord"))
     check_shards([file.name for file in files], folder, "tfrecord", "run the examples station first")
-    if len(files) < place.count:
+    if len(files) < worker.count:
         raise UserError(
-            f"Expected at least one shard per worker in {folder}, found {len(files)} for {place.count} workers: start "
+            f"Expected at least one shard per worker in {folder}, found {len(files)} for {worker.count} workers: start "
             "fewer, or raise data.num_shards."
         )
-    return [str(file) for file in files[place.index :: place.count]]
+    return [str(file) for file in files[worker.index :: worker.count]]
 
 
 def _read(files: list[str], dtypes: dict[str, np.dtype]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Feature name -> (flat values of its dtype, values per record)."""
-    chunks = {name: ([], []) for name in dtypes}
+    chunks: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {name: ([], []) for name in dtypes}
     for parsed in _parsed(files, dtypes):
         for name, parts in parsed.items():
             for chunk, part in zip(chunks[name], parts, strict=True):
@@ -144,17 +146,21 @@ def _read(files: list[str], dtypes: dict[str, np.dtype]) -> dict[str, tuple[np.n
             f"Expected records in {', '.join(files)}, found none: make them again, or start fewer workers if these are "
             "the shards of one of several."
         )
-    # One feature at a time, so that only that one is twice in memory.
-    return {name: tuple(map(np.concatenate, chunks.pop(name))) for name in dtypes}
+    return {name: _joined(*chunks.pop(name)) for name in dtypes}
+
+
+def _joined(values: list[np.ndarray], lengths: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One feature as two arrays; called for one feature at a time, so that only that one is twice in memory."""
+    return np.concatenate(values), np.concatenate(lengths)
 
 
 def _parsed(files: list[str], dtypes: dict[str, np.dtype]) -> Iterator[dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-    """Chunks of records: feature name -> (flat values as of `_read`, values per record)."""
-    # A feature that no record has comes out as empty lists.
+    """Yields chunks of records: feature name -> (flat values as of `_read`, values per record)."""
+    # A feature that no record has is read as empty lists.
     lists = {name: tf.float32 if dtype.kind == "f" else tf.int64 for name, dtype in dtypes.items()}
     spec = {name: tf.io.RaggedFeature(dtype) for name, dtype in lists.items()}
 
-    def parse(serialized):
+    def parse(serialized: tf.Tensor) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
         parsed = tf.io.parse_example(serialized, spec)
         return {name: (tf.cast(of.flat_values, dtypes[name]), of.row_lengths()) for name, of in parsed.items()}
 

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ from tfdnc.training.records import TrainingRecords
 from tfdnc.training.team import Team
 
 Validate = Callable[[Tower], dict[str, float]]
+"""Tower -> figures on validation targets, by name."""
 
 
 def train(
@@ -50,13 +52,13 @@ def train(
     output: Path,
     team: Team | None = None,
     common: Path | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Trains a retriever and writes the checkpoint of its best epoch.
 
-    Everything an epoch does is a function of (config, epoch), and the state after every epoch is checkpointed in
-    `output`: calling this again on the `output` of a killed call continues after its last whole epoch.
+    Every epoch is a function of (config, epoch), and the state after it is checkpointed in `output`. Another call with
+    the `output` of a killed one continues after its last whole epoch.
 
-    Several workers call it at the same time, with the same arguments but for `records` and `output`.
+    Several workers call it at the same time; only their `records` and `output` differ.
 
     Args:
         config: the experiment.
@@ -64,17 +66,16 @@ def train(
         records: the training part of every user, or of those in this worker's shards.
         validate: tower -> figures on validation targets; None where none are held out, and the last epoch is kept.
         objective: the figure that picks the best epoch; larger is better.
-        output: folder for weights, history, TensorBoard logs and checkpoints; of the chief's, everything counts, of
-            another worker's, nothing.
+        output: folder for weights, history, TensorBoard logs and checkpoints. Only the chief's is read again.
         team: the workers; None is this process alone.
-        common: the chief's `output`, where all workers find the checkpoint to continue from; None is `output`.
+        common: the chief's `output`, with the checkpoint from which all workers continue; None is `output`.
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
-        figures, and whether training stopped early for want of a better one.
+        figures, and whether training stopped early because validation no longer improved.
 
     Raises:
-        UserError: nobody has an event to predict, a loss diverged, or workers do not belong together.
+        UserError: no user has an event to predict, a loss diverged, or workers do not belong together.
     """
     team = team or Team()
     settings = config.train
@@ -83,26 +84,26 @@ def train(
     save = functools.partial(write_checkpoint, output, model, items)
     state = TrainingState(model, output, common or output)
     first_epoch = state.restore()
-    if (team.everybodys([first_epoch]) != first_epoch).any():
+    if (team.gather([first_epoch]) != first_epoch).any():
         raise UserError("Expected the same checkpoint for every worker: is the folder of runs common to all of them?")
     last_epoch = settings.last_epoch
     is_over = functools.partial(state.is_over, last_epoch, objective, settings.patience if validate else None)
     if not is_over():
         with contextlib.ExitStack() as displays:
-            callbacks = [
+            callbacks: list[keras.callbacks.Callback] = [
                 CpuTime(team),
                 RefuseDivergence(),
                 *_kept_weights(validate, settings, objective, state, save, team),
             ]
-            if team.place.is_chief:
+            if team.worker.is_chief:
                 callbacks += [
                     displays.enter_context(epoch_display(steps, first_epoch, last_epoch, objective)),
                     displays.enter_context(Curves(output / "tensorboard")),
                 ]
-            # After the others: an epoch counts as done when everything about it is on disk.
+            # After the others: an epoch is done when all its files are on disk.
             callbacks += [Checkpoint(state), EarlyStop(is_over)]
             _fit(model, batches, first_epoch, last_epoch, callbacks, team)
-    if not state.history:  # no epoch was asked for: the initial weights are the model
+    if not state.history:  # the config has no epochs: the initial weights are the model
         save()
         figures = validate(model.tower) if validate else {}
         state.history = [{"epoch": 0, "cpu_seconds": 0.0, **{f"val_{name}": value for name, value in figures.items()}}]
@@ -141,10 +142,10 @@ def _kept_weights(
 def assemble(
     config: ExperimentConfig, items: ItemTable, records: TrainingRecords, team: Team | None = None
 ) -> tuple[Retriever, TrainingBatches]:
-    """Returns the compiled model of an experiment, all its variables made, and the batches that it trains on.
+    """Returns the compiled model of an experiment, with all its variables, and the batches that it trains on.
 
     Raises:
-        UserError: nobody has an event to predict, no item has a feature that the config asks for, or workers do not
+        UserError: no user has an event to predict, no item has a feature that the config asks for, or workers do not
             belong together.
     """
     team = team or Team()
@@ -167,7 +168,7 @@ def assemble(
 
 def _moments(records: TrainingRecords, team: Team, feature: Feature) -> np.ndarray:
     """Count, mean and squared differences `[3]` of the known values of an input, in the shards of all workers."""
-    return pool_moments(team.everybodys(moments_of(records.features[feature.key]).tolist()))
+    return pool_moments(team.gather(moments_of(records.features[feature.key]).tolist()))
 
 
 def make_batches(
@@ -176,19 +177,19 @@ def make_batches(
     """Returns the batches that an experiment trains on, as many for every worker, and the number of users of all.
 
     Raises:
-        UserError: nobody has an event to predict, or workers do not belong together.
+        UserError: no user has an event to predict, or workers do not belong together.
     """
     team = team or Team()
     negatives = negative_source(config, items, records)
-    batches = TrainingBatches(records, negatives, config.train, config.model.max_length, config.seed, team.place)
+    batches = TrainingBatches(records, negatives, config.train, config.model.max_length, config.seed, team.worker)
     return batches, _agree(config, records, batches, team)
 
 
 def _agree(config: ExperimentConfig, records: TrainingRecords, batches: TrainingBatches, team: Team) -> int:
-    """Gives every worker as many batches as the one that needs most; returns the number of users of all of them."""
+    """Gives every worker as many batches as the one with most; returns the number of users of all workers."""
     sections = {"seed", "examples", "model", "train", "merge", "evaluate"}
     digest = zlib.crc32(config.model_dump_json(include=sections).encode())
-    steps, users, digests = team.everybodys([batches.steps_per_epoch, records.users.max() + 1, digest]).T
+    steps, users, digests = team.gather([batches.steps_per_epoch, records.users.max() + 1, digest]).T
     if (digests != digest).any():
         raise UserError(
             "Expected the same config on every worker, got different ones: start all with the same command."
@@ -206,7 +207,7 @@ def _fit(
     team: Team,
 ) -> None:
     """`model.fit` for the epochs that are left."""
-    # Every worker makes its own batches; a dataset handed to `fit` as it is would be divided among them once more.
+    # Every worker makes its own batches; `fit` would divide a plain dataset among the workers once more.
     dataset = team.strategy.distribute_datasets_from_function(lambda _: batches.dataset(first_epoch, epochs))
     try:
         model.fit(
@@ -225,9 +226,9 @@ def _fit(
 
 
 def _create_variables(model: Retriever, batches: TrainingBatches) -> None:
-    """Makes every model and optimizer variable exist, so that a checkpoint restores into all of them.
+    """Creates all variables of the model and the optimizer, so that a checkpoint restores into all of them.
 
-    Called by each replica: a metric counts in no other place.
+    Runs in each replica, because metrics may be updated in a replica only.
     """
     model.compute_loss({name: value[:1] for name, value in next(batches.epoch(0)).items()})
     model.optimizer.build(model.trainable_variables)

@@ -1,29 +1,36 @@
-"""Which of several processes that train one model this is; without TensorFlow, because the command line asks first."""
+"""Index of this process among the workers that train one model, for the command line too: without TensorFlow."""
 
 import json
 import os
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from tfdnc.contracts.errors import UserError
 
 
-class Place(NamedTuple):
-    """One process among those that train together."""
+@dataclass(frozen=True)
+class WorkerIndex:
+    """Index of one worker, and the number of workers.
 
-    index: int  # 0 is the chief, the one that writes
+    Attributes:
+        index: 0 is the chief, the worker that writes.
+        count: number of the workers that train together.
+    """
+
+    index: int
     count: int
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes checkpoints and the station's folder."""
+        """True for the worker that writes checkpoints and the station's folder."""
         return self.index == 0
 
 
-ALONE = Place(0, 1)
+ALONE = WorkerIndex(0, 1)
+"""The only worker of a training."""
 
 
-def this_place() -> Place:
-    """Returns this process's place in TensorFlow's `TF_CONFIG`; `ALONE` without one.
+def this_worker() -> WorkerIndex:
+    """Returns the index of this process in TensorFlow's `TF_CONFIG`; `ALONE` without one.
 
     Raises:
         UserError: TF_CONFIG is not the JSON that TensorFlow documents, or names other tasks than chief and worker.
@@ -46,4 +53,4 @@ def this_place() -> Place:
         raise UserError(
             f"Expected tasks chief and worker only in TF_CONFIG, and this process among them, got {text!r}."
         )
-    return Place(index, sum(map(len, hosts.values())))
+    return WorkerIndex(index, sum(map(len, hosts.values())))

@@ -5,7 +5,7 @@ import pytest
 
 from tests.tfdnc.small_scann import shrink
 from tfdnc.backend import tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.export import recovery
 from tfdnc.export.users import sample_users
 from tfdnc.model.tower import Tower

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ModelConfig
+from tfdnc.contracts.model_config import ModelConfig
 from tfdnc.model.encoders import USER_ENCODERS, Encoder, UserEncoder
 
 METHODS = ["initial_items", "training_states", "user_vectors", "intent_state", "wanted_vectors"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.intent import AUTO_ITEMS, HeadIntent, PartitionIntent, make_intent
 from tfdnc.model.randomness import Stream

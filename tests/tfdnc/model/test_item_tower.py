@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, TrainedItems, feature_matrix
 from tfdnc.model.losses import LOSSES
@@ -55,14 +55,14 @@ def test_features_of_two_trained_items_count_and_columns_of_several_values_are_s
     matrix = feature_matrix(FEATURES, COUNTS)
     assert matrix.names == ["genre=a", "genre=b", "year=1"]
     dense = np.zeros_like(MATRIX)
-    dense[tuple(matrix.places.T)] = matrix.weights
+    dense[tuple(matrix.positions.T)] = matrix.weights
     np.testing.assert_allclose(dense, MATRIX, rtol=1e-6)
 
 
 def test_the_lists_of_a_matrix_make_it_again():
     matrix = feature_matrix(FEATURES, COUNTS)
     again = FeatureMatrix.of(matrix.lists(), matrix.names)
-    np.testing.assert_array_equal(again.places, matrix.places)
+    np.testing.assert_array_equal(again.positions, matrix.positions)
     np.testing.assert_array_equal(again.weights, matrix.weights)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower

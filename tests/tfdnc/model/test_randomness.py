@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.randomness import Stream, substream
 from tfdnc.model.retriever import Retriever

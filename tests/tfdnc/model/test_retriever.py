@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.encoders import USER_ENCODERS, Windows
 from tfdnc.model.encoders.interests import _number_of_interests
 from tfdnc.model.encoders.simple import fold_in

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.losses import softmax as softmax_module

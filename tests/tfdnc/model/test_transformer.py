@@ -7,9 +7,9 @@ import pytest
 
 from tfdnc.backend import keras, tf
 from tfdnc.model.dropout import stateless_dropout
-from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets
+from tfdnc.model.elapsed import NUM_BUCKETS, elapsed_buckets
 from tfdnc.model.randomness import Stream, substream
-from tfdnc.model.transformer import AgeBias, Ages, BiasTable, Transformer
+from tfdnc.model.transformer import BiasTable, ElapsedBias, PositionTimes, Transformer
 
 B, L, D = 3, 7, 8
 
@@ -70,27 +70,27 @@ def test_biases_that_were_never_trained_change_nothing(tokens):
         np.testing.assert_allclose(expected, found, atol=1e-6)
 
 
-def test_a_bias_is_that_of_the_distance_and_of_the_age_when_the_position_asks(tokens):
+def test_a_bias_is_that_of_the_distance_and_of_the_time_elapsed_until_the_query(tokens):
     trunk = plain_trunk(distances=3, times=True)
     trunk._distance_bias.variables[0].assign([[1.0], [2.0], [4.0]])
     trunk._time_bias.variables[0].assign(10.0 * tf.range(65, dtype=tf.float32)[:, None])
-    places = tf.range(3)[None]
-    ages = Ages.of(tf.constant([[5, 0, 3], [5, -1, 3]], tf.int64))
-    mask = (trunk._mask(places, places) + trunk._bias_by_age(places, places, ages))[:, 0].numpy()
-    # The first row was there at 0, 5, 5 and asks at 5, 5, 8: ages 5; 5, 0; 8, 3, 3.
+    positions = tf.range(3)[None]
+    times = PositionTimes.of(tf.constant([[5, 0, 3], [5, -1, 3]], tf.int64))
+    mask = (trunk._mask(positions, positions) + trunk._bias_by_time(positions, positions, times))[:, 0].numpy()
+    # In the first row events are at 0, 5, 5 and queries at 5, 5, 8. Elapsed are 5; 5, 0; 8, 3, 3.
     buckets = np.array([[4, 0, 0], [4, 1, 0], [5, 3, 3]])
     distances = np.array([[1, 0, 0], [2, 1, 0], [4, 2, 1]])
     lower = np.tril(np.ones([3, 3], bool))
     np.testing.assert_array_equal(mask[0][lower], (10 * buckets + distances)[lower])
-    np.testing.assert_array_equal(mask[1][lower], distances[lower])  # one time unknown: all of them
+    np.testing.assert_array_equal(mask[1][lower], distances[lower])  # one time unknown: no bias by time
     assert (mask[:, ~lower] < -1e8).all()
 
 
 @pytest.mark.parametrize("batch", [1, B])
-def test_a_bias_learns_what_all_places_that_have_it_ask_for(batch):
+def test_the_gradient_of_a_bias_sums_over_all_positions_that_use_it(batch):
     rng = np.random.default_rng(4)
     table = BiasTable(5, heads=2)
-    numbers = rng.integers(0, 4, [batch, L, L])  # nobody has the last one
+    numbers = rng.integers(0, 4, [batch, L, L])  # the last row is not used
     upstream = rng.normal(size=[batch, 2, L, L]).astype(np.float32)
     with tf.GradientTape() as tape:
         biases = table(tf.constant(numbers))
@@ -100,33 +100,33 @@ def test_a_bias_learns_what_all_places_that_have_it_ask_for(batch):
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
-def test_the_bias_of_an_age_is_that_of_its_power_of_two():
-    table = AgeBias(heads=2)
+def test_the_bias_of_an_elapsed_time_is_that_of_its_power_of_two():
+    table = ElapsedBias(heads=2)
     table.variables[0].assign(tf.random.stateless_normal([NUM_BUCKETS, 2], seed=[3, 4]))
-    ages = tf.constant([[[-(2**62), -1, 0, 1, 2], [3, 4, 2**24 - 1, 2**53 - 1, 2**63 - 1]]], tf.int64)
+    elapsed = tf.constant([[[-(2**62), -1, 0, 1, 2], [3, 4, 2**24 - 1, 2**53 - 1, 2**63 - 1]]], tf.int64)
     with tf.GradientTape() as tape:
-        biases = table(ages)
+        biases = table(elapsed)
         total = tf.reduce_sum(biases)
-    rows, buckets = table.variables[0].numpy(), gap_buckets(ages)[0].numpy()
+    rows, buckets = table.variables[0].numpy(), elapsed_buckets(elapsed)[0].numpy()
     np.testing.assert_array_equal(biases[0], rows[buckets].transpose(2, 0, 1))
     often = np.bincount(buckets.ravel(), minlength=NUM_BUCKETS)
     gradient = tf.convert_to_tensor(tape.gradient(total, table.variables[0]))
     np.testing.assert_array_equal(gradient, np.stack([often, often], axis=1))
 
 
-def test_a_query_is_biased_as_the_position_it_stands_in(tokens):
+def test_a_query_has_the_biases_of_its_position(tokens):
     trunk = biased_trunk(2).func
-    ages, places = Ages.of(ELAPSED), tf.range(L)[None]
-    by_age = trunk._bias_by_age(places, places, ages)
-    causal, asked = (trunk._mask(places, places, strictly) + by_age for strictly in (False, True))
+    times, positions = PositionTimes.of(ELAPSED), tf.range(L)[None]
+    by_time = trunk._bias_by_time(positions, positions, times)
+    causal, asked = (trunk._mask(positions, positions, strictly) + by_time for strictly in (False, True))
     below = np.broadcast_to(np.tril(np.ones([L, L], bool), -1), causal.shape)
     np.testing.assert_array_equal(asked.numpy()[below], causal.numpy()[below])
     assert (asked.numpy()[~below] < -1e8).all()
     own = np.diagonal(causal.numpy(), axis1=2, axis2=3)
-    np.testing.assert_allclose(trunk._bias_of_own(places, ages).numpy()[..., 0], own, rtol=1e-6)
+    np.testing.assert_allclose(trunk._bias_of_own(positions, times).numpy()[..., 0], own, rtol=1e-6)
 
 
-def test_queries_in_the_places_of_the_prefix_need_not_say_what_they_reach(trunk, tokens):
+def test_queries_at_the_positions_of_the_prefix_need_no_reach(trunk, tokens):
     np.testing.assert_array_equal(trunk(tokens, tokens).queries, trunk(tokens, tokens, tf.range(L)[None]).queries)
 
 

@@ -12,9 +12,9 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.cli.main import main
 from tfdnc.contracts import schema
-from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import read_items
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 from tfdnc.page import item_map, result_tables, runs

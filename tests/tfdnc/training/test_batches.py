@@ -8,7 +8,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.training.batches import TrainingBatches, fit_batch_tokens, history_batches
 from tfdnc.training.negative_sources import RecordedNegatives
 from tfdnc.training.records import HeldOutRecords, TrainingRecords
-from tfdnc.training.workers import ALONE, Place
+from tfdnc.training.workers import ALONE, WorkerIndex
 
 LENGTHS = [1, 2, 3, 5, 8, 8, 13, 40]
 
@@ -151,8 +151,8 @@ def test_workers_draw_other_windows_and_the_first_those_of_a_process_alone():
     def drawn(place):
         return windows(make_batches(random_window=1.0, lengths=[40] * 20, place=place))
 
-    assert drawn(Place(0, 2)) == drawn(ALONE)
-    assert drawn(Place(1, 2)) != drawn(ALONE)
+    assert drawn(WorkerIndex(0, 2)) == drawn(ALONE)
+    assert drawn(WorkerIndex(1, 2)) != drawn(ALONE)
 
 
 def test_a_log_without_any_target_is_refused():

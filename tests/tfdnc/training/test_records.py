@@ -8,7 +8,7 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, WEIGHT, Kind, event_feature
 from tfdnc.training.records import read_held_out, read_training
-from tfdnc.training.workers import Place
+from tfdnc.training.workers import WorkerIndex
 
 DWELL = event_feature("dwell", Kind.NUMBER)
 
@@ -69,11 +69,11 @@ def test_every_worker_reads_its_own_shards(tmp_path):
     folder = tmp_path / schema.TRAIN
     for user, items in enumerate(([4, 5], [7], [1])):
         write(folder, user, [{"user": [user], "item": items, "cluster": items, "negatives": items}], num_shards=3)
-    first, second = (read_training(folder, Place(index, 2)) for index in range(2))
+    first, second = (read_training(folder, WorkerIndex(index, 2)) for index in range(2))
     assert (first.users.tolist(), first.items.tolist(), first.splits.tolist()) == ([0, 2], [4, 5, 1], [0, 2, 3])
     assert (second.users.tolist(), second.items.tolist()) == ([1], [7])
     with pytest.raises(UserError, match=r"at least one shard per worker in .*, found 3 for 4 workers"):
-        read_training(folder, Place(0, 4))
+        read_training(folder, WorkerIndex(0, 4))
 
 
 def test_shards_without_a_record_are_refused(tmp_path):
@@ -81,7 +81,7 @@ def test_shards_without_a_record_are_refused(tmp_path):
     write(folder, 0, [{"user": [0], "item": [4, 5], "cluster": [0, 0], "negatives": []}], num_shards=2)
     write(folder, 1, [], num_shards=2)
     with pytest.raises(UserError, match=r"Expected records in .*-00001-of-00002.*, found none.*start fewer workers"):
-        read_training(folder, Place(1, 2))
+        read_training(folder, WorkerIndex(1, 2))
 
 
 def test_records_without_negatives(tmp_path):

@@ -24,7 +24,7 @@ from tfdnc.training.checkpoint import load_trained
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.negative_sources import NEGATIVE_SOURCES
 from tfdnc.training.records import read_training
-from tfdnc.training.workers import ALONE, Place, this_place
+from tfdnc.training.workers import ALONE, WorkerIndex, this_worker
 
 CONFIG = Path(__file__).parents[2] / "data" / "small.yaml"
 SETTINGS = [
@@ -73,7 +73,7 @@ def runs(tmp_path):
 def double_batches(config, items, run):
     """The training of one process whose every batch is that of both workers: model, and losses of every epoch."""
     workers = []
-    for place in (Place(0, 2), Place(1, 2)):
+    for place in (WorkerIndex(0, 2), WorkerIndex(1, 2)):
         records = read_training(run / "examples" / schema.TRAIN, place)
         negatives = NEGATIVE_SOURCES.resolve(config.train.negatives)(config, items, records)
         batches = TrainingBatches(records, negatives, config.train, config.model.max_length, config.seed, place)
@@ -167,21 +167,21 @@ def test_a_killed_worker_ends_all_and_all_continue_to_the_same_bits(runs, tmp_pa
 @pytest.mark.parametrize(
     ("cluster", "task", "place"),
     [
-        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 1}, Place(1, 2)),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 1}, WorkerIndex(1, 2)),
         ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, ALONE),
-        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "worker", "index": 1}, Place(2, 3)),
-        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "chief", "index": 0}, Place(0, 3)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "worker", "index": 1}, WorkerIndex(2, 3)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "chief", "index": 0}, WorkerIndex(0, 3)),
     ],
 )
 def test_the_chief_comes_first(monkeypatch, cluster, task, place):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-    assert this_place() == place
+    assert this_worker() == place
     assert place.is_chief == (place.index == 0)
 
 
 def test_without_tf_config_a_process_is_alone(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert this_place() == ALONE
+    assert this_worker() == ALONE
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_without_tf_config_a_process_is_alone(monkeypatch):
 def test_another_tf_config_is_refused(monkeypatch, text, message):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match=message):
-        this_place()
+        this_worker()
 
 
 def test_several_workers_only_train(monkeypatch, tmp_path):

@@ -1,7 +1,8 @@
-"""What turns a history into user vectors: the contract of all user encoders.
+"""Contract of all user encoders, which make user vectors of a history.
 
-An encoder answers two questions: which states train on which positions of a window, and which V user vectors a history
-gives. V = K vectors search one cluster each; any other number searches every cluster, and the best score counts.
+An encoder gives the states that are trained at the positions of a window, and the V user vectors of a history. With
+`vectors_per_cluster` V is K and each vector searches one cluster; other vectors search every cluster, and the best
+score of an item counts.
 """
 
 from collections.abc import Mapping
@@ -11,14 +12,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.config import ModelConfig
 from tfdnc.contracts.features import TIME
+from tfdnc.contracts.model_config import ModelConfig
 from tfdnc.contracts.registry import Registry
 from tfdnc.model.randomness import Stream
 
 
 class Windows(NamedTuple):
-    """A batch of training windows; what their tokens say of the inputs is in them already."""
+    """A batch of training windows; their tokens include the declared inputs."""
 
     users: tf.Tensor  # [B] int32 numbers of the windows' users
     tokens: tf.Tensor  # [B, L, D] item embeddings of the histories
@@ -49,7 +50,7 @@ class Histories(NamedTuple):
 
 
 class TrainingStates(NamedTuple):
-    """Retrieval and intent states of one batch, with the positions they belong to."""
+    """Retrieval and intent states of one batch, and the positions that are trained."""
 
     retrieval: tf.Tensor  # [B, L, D]
     trained: tf.Tensor  # [B, L] bool: positions whose retrieval state has a loss
@@ -57,7 +58,7 @@ class TrainingStates(NamedTuple):
 
 
 class UserVectors(NamedTuple):
-    """What a history is turned into."""
+    """Vectors of a history, for retrieval and for the intent."""
 
     retrieval: tf.Tensor  # [B, V, D]
     intent: tf.Tensor  # [B, D]
@@ -65,45 +66,49 @@ class UserVectors(NamedTuple):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """All that a tower and a training ask of a user encoder.
+    """Interface of a user encoder for the tower and the training.
 
-    Built as `encoder(config, num_clusters, num_users, compute_dtype, name=...)`; `UserEncoder`, a base with defaults,
-    describes these. All variables exist then, and all that is random in training comes from the stream it is given.
+    The constructor, described at `UserEncoder`, a base with defaults, creates all variables. All random numbers of a
+    training come from the stream that is passed.
     """
 
     vectors_per_cluster: ClassVar[bool]
-    """Whether V = K and vector k searches cluster k only; otherwise every vector searches every cluster."""
+    """True if V = K and vector k searches cluster k only; otherwise every vector searches every cluster."""
 
     reads_order: ClassVar[bool]
-    """Whether a token may say more than which item it is; else tokens have to be item embeddings times sqrt(D)."""
+    """True if tokens may hold more than the item; False if they have to be item embeddings times sqrt(D)."""
 
     encode_per_vector: ClassVar[bool]
-    """Whether every vector costs an encode of its own: `intent_state` and `wanted_vectors` are called only then."""
+    """True if every vector costs a separate encode: only then `intent_state` and `wanted_vectors` are called."""
+
+    def __init__(
+        self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, *, name: str
+    ) -> None: ...
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """All weights, those that training leaves alone included."""
+        """All weights, those that are not trained included."""
 
     @staticmethod
     def initial_items(counts: np.ndarray, dim: int) -> np.ndarray | None:
-        """Item embeddings `[N, D]` to start from, given the `[N]` training events; None for small random ones."""
+        """Returns initial item embeddings `[N, D]`, given the `[N]` training events; None for small random ones."""
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
-        """States of every position of a batch, each trained to score its target.
+        """Returns the states of every position of a batch, each trained to score its target.
 
         Args:
             windows: the batch, padded on the right.
-            stream: of everything random in it; None, outside of training, switches dropout off.
+            stream: of all random numbers; None, outside of training, switches dropout off.
         """
 
     def user_vectors(self, histories: Histories) -> UserVectors:
-        """User vectors of a batch of histories: what the last position would be trained as, for every vector."""
+        """Returns the user vectors of a batch of histories: the state of the last position, for every vector."""
 
     def intent_state(self, histories: Histories) -> tf.Tensor:
-        """The `intent` of `user_vectors`, `[B, D]`, and nothing else."""
+        """Returns the `intent` of `user_vectors`, `[B, D]`, alone."""
 
     def wanted_vectors(self, histories: Histories, wanted: tf.Tensor) -> tf.Tensor:
-        """The `retrieval` of `user_vectors`, `[B, V, D]`, where `wanted` `[B, V]` bool, zeros elsewhere."""
+        """Returns the `retrieval` of `user_vectors`, `[B, V, D]`, where `wanted` `[B, V]` is True, else zeros."""
 
 
 USER_ENCODERS: Registry[type[Encoder]] = Registry("user encoder")
@@ -115,7 +120,7 @@ class UserEncoder(keras.layers.Layer):
     Args:
         config: widths and counts.
         num_clusters: K.
-        num_users: users with a row in whatever the encoder keeps per user; 0 outside training.
+        num_users: number of users, for encoders with weights per user; 0 outside training.
         compute_dtype: dtype of the matrix products.
     """
 
@@ -123,7 +128,9 @@ class UserEncoder(keras.layers.Layer):
     reads_order: ClassVar[bool] = True
     encode_per_vector: ClassVar[bool] = False
 
-    def __init__(self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any):
+    def __init__(
+        self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._config = config
         self._num_clusters = num_clusters
@@ -132,8 +139,9 @@ class UserEncoder(keras.layers.Layer):
 
     @staticmethod
     def initial_items(counts: np.ndarray, dim: int) -> np.ndarray | None:
-        """None: small random ones."""
+        """Returns None: small random ones."""
         del counts, dim
+        return None
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """See `Encoder`."""
@@ -144,16 +152,16 @@ class UserEncoder(keras.layers.Layer):
         raise NotImplementedError
 
     def intent_state(self, histories: Histories) -> tf.Tensor:
-        """See `Encoder`; of those with `encode_per_vector`."""
+        """See `Encoder`; for those with `encode_per_vector`."""
         raise NotImplementedError
 
     def wanted_vectors(self, histories: Histories, wanted: tf.Tensor) -> tf.Tensor:
-        """See `Encoder`; of those with `encode_per_vector`."""
+        """See `Encoder`; for those with `encode_per_vector`."""
         raise NotImplementedError
 
 
 def position_embeddings(encoder: UserEncoder, config: ModelConfig) -> tf.Variable:
-    """Adds the weight `[max_length, D]` to an encoder."""
+    """Adds a weight `[max_length, D]` to an encoder and returns it."""
     return encoder.add_weight(
         name="positions",
         shape=[config.max_length, config.dim],

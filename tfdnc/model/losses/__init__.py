@@ -1,4 +1,4 @@
-"""What a positive must beat: the training losses, as pure functions of user states and item embeddings."""
+"""Training losses, as pure functions of user states and item embeddings."""
 
 from tfdnc.model.losses.base import LOSSES, Loss
 from tfdnc.model.losses.binary import binary_cross_entropy, generalised_bce, in_cluster_generalised_bce

@@ -1,40 +1,41 @@
-"""What all losses share: their arguments, their registry, and the walk over the clusters of the targets.
+"""Common parts of all losses: their arguments, their registry, and the partition of positions by cluster.
 
 Every loss takes the same arguments and returns one value per position `[P]`, so a config can name any of them:
 
-    states: `[P, D]` user states, one per position that has a target.
+    states: `[P, D]` user states, one per position with a target.
     targets: a `Targets` of P positions.
     catalogue: the `Catalogue` they are retrieved from.
-    train: the settings of losses that have some.
+    train: settings of some losses.
     dtype: dtype of the large matrix products; logits are float32 afterwards.
-    stream: of random numbers, for losses that draw items. None, outside of training, stands for one constant stream.
+    stream: random numbers for losses that draw items. None, outside of training, is one constant stream.
 """
 
 import itertools
 from collections.abc import Callable
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.contracts.registry import Registry
 from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.randomness import Stream
 
 Loss = Callable[[tf.Tensor, Targets, Catalogue, TrainConfig, tf.DType, Stream | None], tf.Tensor]
 LOSSES: Registry[Loss] = Registry("loss")
+"""Losses by name, for `train.loss`."""
 
 PoolLoss = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """`(k, states [P_k, D], labels [P_k] rows inside cluster k, embeddings [n_k, D]) -> losses [P_k]`."""
 
 
 def by_cluster(pool_loss: PoolLoss, states: tf.Tensor, targets: Targets, catalogue: Catalogue) -> tf.Tensor:
-    """Applies `pool_loss` to the positions of each cluster and its items alone: `[P]`, in order of the positions.
+    """Applies `pool_loss` to the positions and the items of each cluster: `[P]`, in order of the positions.
 
     Positions are partitioned by cluster, so K products of `[P_k, D] x [D, n_k]` replace one `[P, D] x [D, N]`.
     """
     offsets = catalogue.offsets
     clusters = tf.cast(targets.clusters, tf.int32)
     num_clusters = len(offsets) - 1
-    places = tf.dynamic_partition(tf.range(tf.size(clusters)), clusters, num_clusters)
+    positions = tf.dynamic_partition(tf.range(tf.size(clusters)), clusters, num_clusters)
     states_of = tf.dynamic_partition(states, clusters, num_clusters)
     items_of = tf.dynamic_partition(targets.items - 1, clusters, num_clusters)
     sizes = [stop - start for start, stop in itertools.pairwise(offsets)]
@@ -42,4 +43,4 @@ def by_cluster(pool_loss: PoolLoss, states: tf.Tensor, targets: Targets, catalog
         pool_loss(k, states_of[k], items_of[k] - offsets[k], embeddings)
         for k, embeddings in enumerate(tf.split(catalogue.embeddings, sizes))
     ]
-    return tf.dynamic_stitch(places, losses)
+    return tf.dynamic_stitch(positions, losses)

@@ -1,10 +1,10 @@
-"""Binary losses: each score is the logit of "this is the next item", on negatives of the records or of the step."""
+"""Binary losses: each score is the logit of "this is the next item", on given negatives or on drawn items."""
 
 import math
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.draws import draw_from_pools, score_draws
@@ -22,8 +22,8 @@ def binary_cross_entropy(
 ) -> tf.Tensor:
     """-log s(r+) - mean over negatives of log(1 - s(r-)), r = state . item: Eq. 2, or Eq. 3 on in-cluster negatives.
 
-    The law of the negatives is that of `examples.sampler`, which decides which equation it is. A padded
-    negative (exhausted cluster) carries no weight. log(1 - s(r)) = log s(-r) is the stable form.
+    The distribution of the negatives is that of `examples.sampler`, which decides between the two equations. A padded
+    negative (exhausted cluster) has no weight. log(1 - s(r)) = log s(-r) is the stable form.
 
     Raises:
         UserError: the batches hold no negatives.
@@ -57,7 +57,7 @@ def generalised_bce(
     A catalogue of at most n items is scored whole.
 
     Raises:
-        UserError: `negative_exponent` is not 0; beta corrects for how many negatives there are, not for which.
+        UserError: `negative_exponent` is not 0; beta corrects for the number of negatives, not for their choice.
     """
     [rows] = _draw_uniformly(catalogue, (0, catalogue.offsets[-1]), train, stream)
     embeddings = tf.convert_to_tensor(catalogue.embeddings)
@@ -91,11 +91,11 @@ def in_cluster_generalised_bce(
 
 
 def prior_logit(pool: int) -> float:
-    """The logit of one item in a pool of so many, 0 where there is nothing to choose: what to add to a score of 0.
+    """Returns the logit of one item in a pool of so many, to add to every score; 0 for a pool of one item.
 
-    A score that is its own logit makes every item of an untrained model as likely as not. Hundreds of negatives then
-    pull all scores down first, by way of popularity, and 40 epochs on MovieLens-1M do not lead out of that again
-    (R@10 .035, most popular items .037). The order of items is the same with and without it.
+    Without it, every item of an untrained model has probability 1/2. Hundreds of negatives then first lower all scores,
+    mostly through popularity, and training does not recover: after 40 epochs on MovieLens-1M R@10 is .035, against .037
+    of the most popular items. The order of items is the same with and without it.
     """
     return -math.log(max(pool - 1, 1))
 
@@ -111,12 +111,12 @@ def calibrated_bce(
 ) -> tf.Tensor:
     """beta softplus(-r+) + sum over the n real negatives of softplus(r-), with beta of `positive_weight`.
 
-    This is -[beta log s(r+) + sum log(1 - s(r-))] without a logarithm of a power of s, which Petrov & Macdonald need
-    float64 for. They divide it by n + 1; the sum has gradients of the size of a softmax's.
+    This is -[beta log s(r+) + sum log(1 - s(r-))] without a logarithm of a power of s, for which Petrov & Macdonald
+    need float64. They divide it by n + 1; the gradients of the sum have the size of those of a softmax.
 
-    Draws are shared, so a position may draw its own target: that draw is left out, and n is what remains, everywhere.
-    Given n, the remaining draws are uniform on the items that are not the target, as the paper wants them, and t = 1 is
-    calibrated to the last digit. Where none remain, the positive stands alone.
+    Draws are shared, so a position may draw its own target. That draw is left out, and n is the number of the others.
+    Given n, they are uniform on the items that are not the target, as the paper assumes, and t = 1 is exactly
+    calibrated. If there are none, the loss is that of the positive.
 
     Args:
         states: `[P, D]`.
@@ -125,10 +125,10 @@ def calibrated_bce(
         rows: `[draws]` int32, rows of uniform draws inside the pool, or each of its rows once.
         calibration: t.
         dtype: dtype of the product.
-        shift: added to every score before it is a logit.
+        shift: added to every score, which gives its logit.
 
     Returns:
-        `[P]`; 0 in a pool of one item, which leaves nothing to tell apart.
+        `[P]`; 0 in a pool of one item, which has no negatives.
     """
     scores = score_draws(states, labels, embeddings, rows, dtype)
     real = tf.reduce_sum(tf.cast(~scores.hit, tf.float32), axis=-1)
@@ -138,7 +138,9 @@ def calibrated_bce(
 
 
 def positive_weight(real: tf.Tensor, pool: int, calibration: float) -> tf.Tensor:
-    """beta = a (t (1 - 1 / a) + 1 / a) = 1 - t (1 - a), a = n / (pool - 1) the share of negatives that are scored.
+    """Returns beta = a (t (1 - 1 / a) + 1 / a) = 1 - t (1 - a), with a = n / (pool - 1).
+
+    a is the share of the negatives that are scored.
 
     With t = 0 the loss is plain BCE, whose s(r) is too large where a is small; with t = 1, s(r) is the probability of
     the item. a is at most 1; a pool of one item has beta 0.
@@ -153,7 +155,9 @@ def positive_weight(real: tf.Tensor, pool: int, calibration: float) -> tf.Tensor
     return 1 - calibration * (1 - tf.minimum(real / (pool - 1), 1.0))
 
 
-def _draw_uniformly(catalogue, offsets, train, stream):
+def _draw_uniformly(
+    catalogue: Catalogue, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None
+) -> list[tf.Tensor]:
     """Rows of n draws per pool, or all rows of a pool of at most n."""
     if train.negative_exponent != 0:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The items that stand for a whole pool (the catalogue, or a cluster) in one step, and how states score them."""
+"""Items that are sampled from a pool (the catalogue, or a cluster) in one step, and their scores."""
 
 import itertools
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from tfdnc.model.randomness import Stream
 
 
 class Proposal(NamedTuple):
-    """The distribution q that items of one pool are drawn from."""
+    """Distribution q from which items of one pool are drawn."""
 
     cumulative: np.ndarray  # [pool] float64, ends with 1
     log_q: np.ndarray  # [pool] float64, finite
@@ -20,11 +20,11 @@ class Draws(NamedTuple):
     """n draws with replacement from one pool, shared by all its positions of a step."""
 
     rows: tf.Tensor  # [n] int32, rows inside the pool
-    log_expected: tf.Tensor  # [n] float32, log(n q): the log of how often the row is drawn on average
+    log_expected: tf.Tensor  # [n] float32, log(n q): the log of the expected number of draws of the row
 
 
 class DrawnScores(NamedTuple):
-    """What P states give their own target and the draws."""
+    """Scores of P states for their own target and for the draws."""
 
     positive: tf.Tensor  # [P] float32
     drawn: tf.Tensor  # [P, n] float32
@@ -32,10 +32,9 @@ class DrawnScores(NamedTuple):
 
 
 def make_proposal(counts: np.ndarray, exponent: float) -> Proposal:
-    """q(i) ~ max(count_i, 1) ** exponent; exponent 0 is uniform.
+    """Returns q(i) ~ max(count_i, 1) ** exponent; exponent 0 is uniform.
 
-    Counts are raised to at least 1, so that an item without training events can be drawn, and its log q is finite,
-    whatever the exponent.
+    Counts are at least 1, so that items without training events can be drawn, and log q is finite for every exponent.
     """
     logits = exponent * np.log(np.maximum(np.asarray(counts, np.float64), 1))
     log_q = logits - np.logaddexp.reduce(logits)
@@ -46,7 +45,7 @@ def make_proposal(counts: np.ndarray, exponent: float) -> Proposal:
 def draw(proposal: Proposal, uniforms: tf.Tensor) -> Draws:
     """Turns uniforms `[n]` float64 in [0, 1) into n draws from `proposal`.
 
-    float32 would not do: its steps of 1e-7 are a tenth of the probability of an item among a million.
+    The steps of float32, 1e-7, would be too large: a tenth of the probability of an item among a million.
     """
     rows = tf.searchsorted(tf.constant(proposal.cumulative), uniforms, side="right")
     log_n = tf.math.log(tf.cast(tf.size(uniforms), tf.float32))
@@ -56,7 +55,7 @@ def draw(proposal: Proposal, uniforms: tf.Tensor) -> Draws:
 def draw_from_pools(
     counts: np.ndarray, offsets: tuple[int, ...], n: int, exponent: float, stream: Stream | None
 ) -> list[Draws | None]:
-    """n draws from each pool; None for a pool of at most n items, which is cheaper and exact when scored whole.
+    """Returns n draws from each pool, and None for a pool of at most n items: to score it whole is exact and cheaper.
 
     Args:
         counts: `[N]` training events of each item.
@@ -76,7 +75,7 @@ def draw_from_pools(
 def score_draws(
     states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, rows: tf.Tensor, dtype: tf.DType
 ) -> DrawnScores:
-    """Scores r = state . item of every state's own target and of the shared draws.
+    """Returns the scores r = state . item of every state's own target and of the shared draws.
 
     Args:
         states: `[P, D]`.

@@ -1,7 +1,7 @@
-"""Softmax losses: the target against all items or those of its cluster, every one of them or a sample."""
+"""Softmax losses: the target against all items, or those of its cluster, or a sample of them."""
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import TrainConfig
+from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.draws import Draws, draw_from_pools, score_draws
@@ -17,7 +17,7 @@ def full_softmax(
     dtype: tf.DType,
     stream: Stream | None,
 ) -> tf.Tensor:
-    """-log softmax over all N items (Klenitskiy & Vasilev 2023): the strong form of the single retriever."""
+    """-log softmax over all N items (Klenitskiy & Vasilev 2023), a strong single retriever."""
     del train, stream
     return cross_entropy(states, targets.items - 1, catalogue.embeddings, dtype)
 
@@ -96,10 +96,10 @@ def sampled_cross_entropy(
 ) -> tf.Tensor:
     """-log of exp(r+) / (exp(r+) + sum over draws j that are not the target of exp(r_j) / (n q_j)): `[P]`.
 
-    A draw counts 1 / (n q) times, the inverse of how often it comes up (Bengio & Senecal 2008; the log q correction of
-    Yi et al. 2019). The target itself is always there, so it enters as it is, and draws that hit it are left out: the
-    denominator is then on average the sum over the whole pool, for any n and q. The loss and its gradient, functions
-    of that denominator's inverse or log, approach those of `cross_entropy` as n grows.
+    A draw has the weight 1 / (n q), the inverse of its expected number of draws (Bengio & Senecal 2008; the log q
+    correction of Yi et al. 2019). The target is always included with weight 1, and draws that hit it are left out. The
+    expected denominator is then the sum over the whole pool, for any n and q. The loss and its gradient depend on the
+    log and the inverse of the denominator, and approach those of `cross_entropy` as n grows.
 
     Args:
         states: `[P, D]`.
@@ -115,8 +115,10 @@ def sampled_cross_entropy(
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.zeros_like(labels), logits=logits)
 
 
-def _cross_entropy_on(draws, states, labels, embeddings, dtype):
-    """Cross entropy on the draws, or on the whole pool where there are none."""
+def _cross_entropy_on(
+    draws: Draws | None, states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, dtype: tf.DType
+) -> tf.Tensor:
+    """Cross entropy on the draws, or on the whole pool if they are None."""
     if draws is None:
         return cross_entropy(states, labels, embeddings, dtype)
     return sampled_cross_entropy(states, labels, embeddings, draws, dtype)

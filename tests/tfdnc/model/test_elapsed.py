@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import ModelConfig, TrainConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.export.checks import check_times
 from tfdnc.export.recent import elapsed_times, last_items, widen
+from tfdnc.model.elapsed import NUM_BUCKETS, elapsed_buckets
 from tfdnc.model.encoders import USER_ENCODERS
-from tfdnc.model.gaps import NUM_BUCKETS, gap_buckets
 from tfdnc.model.inputs import hide_rows
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
@@ -40,7 +40,7 @@ def make(encoder="hadamard_per_position", hidden_times=0.0, **model):
     ],
 )
 def test_there_is_a_bucket_for_unknown_for_none_and_for_every_power_of_two(elapsed, bucket):
-    assert int(gap_buckets(tf.constant(elapsed, tf.int64))) == bucket < NUM_BUCKETS
+    assert int(elapsed_buckets(tf.constant(elapsed, tf.int64))) == bucket < NUM_BUCKETS
 
 
 def test_a_share_of_the_windows_is_trained_without_times():
