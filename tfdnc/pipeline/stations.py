@@ -168,7 +168,7 @@ def _sections(*names: str) -> Callable[[ExperimentConfig], dict]:
 
     def settings(config: ExperimentConfig) -> dict:
         unused = {} if config.data.format == "kuairand" else {"kuairand": True}  # what another format does not read
-        exclude = {"data": {"path": True, "items": {"path"}, **unused}, "cluster": {"previous"}}
+        exclude = {"data": {"path": True, "items": {"path"}, **unused}, "cluster": {"previous"}, "train": {"initial"}}
         dumped = config.model_dump(mode="json", include=set(names), exclude=exclude)
         return _without_empty_options(dumped)
 
@@ -209,6 +209,25 @@ def _item_table_before(config: ClusterConfig, run: Path) -> list[Path]:
             "new run another name."
         )
     return [config.previous]
+
+
+def _initial_weights(config: ExperimentConfig, run: Path) -> list[Path]:
+    """The checkpoint that the training starts from, if any."""
+    initial = config.train.initial
+    if initial is None:
+        return []
+    if initial.resolve() == run.resolve():  # as with cluster.previous
+        raise UserError(
+            f"Expected train.initial of another run, got {initial}, which this run writes itself; give the new run "
+            "another name."
+        )
+    files = sorted((initial / TRAIN.folder).glob(f"{schema.WEIGHTS}.*"))
+    if not files:
+        raise UserError(
+            f"Expected the folder of a trained run in train.initial, found no weights in {initial / TRAIN.folder}; "
+            "name another run, or train that one first."
+        )
+    return files
 
 
 def _judge_settings(config: ExperimentConfig) -> dict:
@@ -351,6 +370,7 @@ TRAIN = Station(
     StationName.TRAIN.folder,
     needs=(EXAMPLES,),
     settings=_train_settings,
+    files=_initial_weights,
     work=_train,
     choices=_train_choices,
     headline=_trained,

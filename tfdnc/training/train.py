@@ -36,6 +36,7 @@ from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.negative_sources import negative_source
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.team import Team
+from tfdnc.training.warm_start import start_from
 
 Validate = Callable[[Tower], dict[str, float]]
 
@@ -73,7 +74,8 @@ def train(
         figures, and whether training stopped early for want of a better one.
 
     Raises:
-        UserError: nobody has an event to predict, a loss diverged, or workers do not belong together.
+        UserError: nobody has an event to predict, a loss diverged, workers do not belong together, or the weights of
+            `train.initial` do not fit.
     """
     team = team or Team()
     settings = config.train
@@ -84,6 +86,8 @@ def train(
     first_epoch = state.restore()
     if (team.everybodys([first_epoch]) != first_epoch).any():
         raise UserError("Expected the same checkpoint for every worker: is the folder of runs common to all of them?")
+    if settings.initial is not None and first_epoch == 0:  # the checkpoint of a killed training has gone on from there
+        start_from(settings.initial, config, model, items)
     is_over = functools.partial(state.is_over, settings.epochs, objective, settings.patience)
     if not is_over():
         with contextlib.ExitStack() as displays:
