@@ -35,6 +35,9 @@ _LEAST_SHARE = 0.9
 _USERS = "encoder/users"  # a row per user of one log: another log has other users at these numbers
 _ENCODER = "encoder/"
 
+_NO_SIZES = {"dropout", "intent", "item_features", "inputs"}
+"""Keys of the model section that change no variable of the encoder."""
+
 Shape = tuple[int, ...]
 
 _log = logging.getLogger(__name__)
@@ -115,6 +118,8 @@ def rows_by_name(names: Sequence[str], known: Sequence[str], values: np.ndarray)
 
 def fitting(initial: Mapping[str, np.ndarray], own: Mapping[str, Shape]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the variables that can be taken by name, and the names of those that start as new ones.
+
+    Mean and scale of a number are taken too: its direction was learned with them.
 
     Args:
         initial: variables of the initial run, without those that have a row per item or feature.
@@ -226,5 +231,6 @@ def _advice(run: Path, config: ExperimentConfig) -> str:
     file = run / RUN_CONFIG
     theirs = read_yaml(file.read_text(encoding="utf-8"), str(file)).get("model", {}) if file.is_file() else {}
     own = config.model.model_dump(mode="json")
-    keys = [f"model.{key}: {theirs[key]}" for key in own if key in theirs and theirs[key] != own[key]]
+    sizes = own.keys() & theirs.keys() - _NO_SIZES
+    keys = [f"model.{key}: {theirs[key]}" for key in own if key in sizes and theirs[key] != own[key]]
     return f"Set {', '.join(keys)}." if keys else "Take the model section of that run, or train without train.initial."

@@ -115,7 +115,8 @@ class UserEncoder(keras.layers.Layer):
     Args:
         config: widths and counts.
         num_clusters: K.
-        num_users: users with a row in whatever the encoder keeps per user; 0 outside training.
+        num_users: users with a row in whatever the encoder keeps per user; 0 outside training. A weight of them is
+            named `users`: a warm start leaves it as it was made.
         compute_dtype: dtype of the matrix products.
     """
 
