@@ -14,7 +14,9 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.contracts.overrides import apply_overrides
 from tfdnc.contracts.plugins import PluginName, locate
+from tfdnc.contracts.schema import ITEMS
 from tfdnc.contracts.section import NO_OPTIONS, Alpha, Exponent, Finite, Options, Positive, Section, Share, Sizes
+from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -133,6 +135,11 @@ class ExperimentConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _initial_run_decides_the_clusters(cls, values: object) -> object:
+        return _with_initial_clusters(values) if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _times_are_there(self) -> "ExperimentConfig":
         if self.model.times and not self.data.has_times:
@@ -163,6 +170,21 @@ class ExperimentConfig(Section):
         if self.model.item_features and not named:
             raise ValueError("expected columns in data.items.features for model.item_features")
         return self
+
+
+def _with_initial_clusters(values: dict) -> dict:
+    """Returns `values` of a config with the clusters of the run `train.initial`, unless they ask for others.
+
+    Weights of a cluster fit the cluster of the same number only.
+    """
+    train, cluster = values.get("train"), values.get("cluster") or {}
+    initial = train.get("initial") if isinstance(train, dict) else None
+    if not isinstance(initial, str | Path) or not isinstance(cluster, dict):  # a wrong type is refused as such
+        return values
+    if cluster.get("method", "previous") != "previous" or cluster.get("previous") is not None:
+        return values
+    table = Path(initial) / StationName.CLUSTER.folder / ITEMS
+    return values | {"cluster": cluster | {"method": "previous", "previous": str(table)}}
 
 
 def load_config(path: str | Path, set: Sequence[str] = ()) -> ExperimentConfig:

@@ -1,5 +1,6 @@
 """Sections of the config about the model and its training."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -68,6 +69,7 @@ class TrainConfig(Section):
     validate_every: Positive = 4  # epochs between validations; the best one is kept
     patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
+    initial: Path | None = None  # folder of a finished run, whose weights are the start; it decides the clusters too
     options: Options = NO_OPTIONS  # of a plug-in's loss
 
     @property

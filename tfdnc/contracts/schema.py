@@ -133,6 +133,9 @@ CHECKPOINT_ITEM_SCHEMA = pa.schema(
 CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
 """Metadata of that file, as JSON: names of the clusters; names of the features in order of rows, or null."""
 
+CHECKPOINT_TRAINED = b"tfdnc.trained"
+"""Likewise: names of the variables that the optimiser trains, in its order; its moments have that order too."""
+
 HISTORY_FILE = "history.json"
 """List of one dict per epoch: losses, and validation figures where the epoch was validated."""
 

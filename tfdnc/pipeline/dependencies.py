@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic.main import IncEx
 
+from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, ExperimentConfig
 from tfdnc.contracts.data_config import DataConfig, ItemFile
 from tfdnc.contracts.errors import UserError
@@ -54,7 +55,7 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
         of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}}
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
-        exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}}
+        exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
         dumped = config.model_dump(mode="json", include=set(names), exclude=exclude)
         return _without_empty_options(dumped)
 
@@ -104,6 +105,30 @@ def previous_item_table(config: ClusterConfig, run: Path) -> list[Path]:
             "new run another name."
         )
     return [config.previous]
+
+
+def initial_weights(config: ExperimentConfig, run: Path) -> list[Path]:
+    """Returns the files of the checkpoint that the training starts from, if any.
+
+    Raises:
+        UserError: it is the run itself, or has no weights.
+    """
+    initial = config.train.initial
+    if initial is None:
+        return []
+    if initial.resolve() == run.resolve():  # as with cluster.previous
+        raise UserError(
+            f"Expected train.initial of another run, got {initial}, which this run writes itself; give the new run "
+            "another name."
+        )
+    folder = initial / StationName.TRAIN.folder
+    files = sorted(folder.glob(f"{schema.WEIGHTS}.*"))
+    if not files:
+        raise UserError(
+            f"Expected the folder of a trained run in train.initial, found no weights in {folder}; name another run, "
+            "or train that one first."
+        )
+    return files
 
 
 def judge_config(config: ExperimentConfig) -> ClusterConfig:

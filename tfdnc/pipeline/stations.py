@@ -201,6 +201,7 @@ TRAIN = Station(
     needs=(EXAMPLES,),
     settings=dependencies.train_settings,
     work=_train,
+    files=dependencies.initial_weights,
     choices=dependencies.train_choices,
     headline=headlines.trained,
     resumes=True,

@@ -23,6 +23,7 @@ from tfdnc.contracts.schema import (
     CHECKPOINT_FEATURES,
     CHECKPOINT_ITEM_SCHEMA,
     CHECKPOINT_ITEMS,
+    CHECKPOINT_TRAINED,
     WEIGHTS,
 )
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
@@ -31,7 +32,10 @@ from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 
 _PREFIX, _SUFFIX = "tower/", "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's key in the file
-_EMBEDDINGS, _FEATURE_ROWS = "items/embeddings", "items/feature_rows"
+_OPTIMIZER = "optimizer/_variables/"  # the iteration, then two moments of every trained variable
+EMBEDDINGS, FEATURE_ROWS = "items/embeddings", "items/feature_rows"
+"""Names of the variables that have a row per item, and per feature of items."""
+
 # Errors of TensorFlow for a file that is missing, damaged or of another kind.
 _DAMAGE = (tf.errors.OpError, IndexError, ValueError, AssertionError)
 
@@ -100,6 +104,7 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
             {
                 CHECKPOINT_CLUSTERS: json.dumps(items.cluster_names),
                 CHECKPOINT_FEATURES: json.dumps(features.names if features else None),
+                CHECKPOINT_TRAINED: json.dumps(_trained_names(model)),
             }
         ),
     )
@@ -120,15 +125,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         metadata = pq.read_schema(folder / CHECKPOINT_ITEMS).metadata
         cluster_names, names = (json.loads(metadata[key]) for key in (CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES))
         variables = _read_variables(folder)
-        embeddings, rows = variables.pop(_EMBEDDINGS), variables.pop(_FEATURE_ROWS, None)
+        embeddings, rows = variables.pop(EMBEDDINGS), variables.pop(FEATURE_ROWS, None)
         counts = (len(embeddings), None if rows is None else len(rows))
         if counts != (expected := (table.num_rows, None if names is None else len(names))):
             raise ValueError(f"weights of {counts} items and features, a table of {expected}")
     except (*_DAMAGE, OSError, pa.ArrowException, KeyError, TypeError) as error:
-        raise UserError(
-            f"Expected weights and their items, {WEIGHTS} and {CHECKPOINT_ITEMS}, in {folder}, could not read them: "
-            f"{error}. Train again."
-        ) from error
+        raise _unreadable(folder, error) from error
     return Checkpoint(
         item_ids=table["item_id"].to_pylist(),
         clusters=table["cluster"].to_numpy(),
@@ -162,6 +164,68 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
     except _DAMAGE as error:
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
     return tower.served()
+
+
+def named_variables(tower: Tower) -> dict[str, tf.Variable]:
+    """Returns the variables of a tower by the names that they have in its checkpoint."""
+    view, found, seen, waiting = tf.train.TrackableView(tower), {}, set(), [(tower, "")]
+    for node, name in waiting:  # grows: breadth first, as TensorFlow names what is reached in several ways
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, tf.Variable):
+            found[name] = node
+        else:
+            waiting += [(child, f"{name}/{key.lstrip('_')}".lstrip("/")) for key, child in view.children(node).items()]
+    return found
+
+
+def optimizer_moments(model: Retriever) -> dict[str, list[tf.Variable]]:
+    """Returns the two moments of Adam by the name of the variable that they are of.
+
+    The order is that of `Adam.build`: the step number, then both moments of every trained variable.
+    """
+    moments = list(model.optimizer.variables)[1:]
+    return {
+        name: moments[2 * place : 2 * place + 2] for place, name in enumerate(_trained_names(model)) if name is not None
+    }
+
+
+def _trained_names(model: Retriever) -> list[str | None]:
+    """Names of the variables that training changes, in order; null outside of the tower, as in a plug-in's loss."""
+    names = {variable.ref(): name for name, variable in named_variables(model.tower).items()}
+    return [names.get(variable.ref()) for variable in model.trainable_variables]
+
+
+def read_moments(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Reads what the optimiser of a train station, Adam, remembers.
+
+    Returns:
+        Both moments by the name of their variable, as of `named_variables`; nothing where the checkpoint does not say
+        whose they are, because an earlier version or another optimiser wrote it.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged.
+    """
+    try:
+        metadata = pq.read_schema(folder / CHECKPOINT_ITEMS).metadata
+        reader = tf.train.load_checkpoint(tensorflow_path(folder / WEIGHTS))
+        names = json.loads(metadata.get(CHECKPOINT_TRAINED, b"[]"))
+        held = sum(key.startswith(_OPTIMIZER) for key in reader.get_variable_to_shape_map())
+        if held != 2 * len(names):
+            return {}
+        moments = [reader.get_tensor(f"{_OPTIMIZER}{1 + number}{_SUFFIX}") for number in range(held)]
+        pairs = zip(names, moments[::2], moments[1::2], strict=True)
+        return {name: (first, second) for name, first, second in pairs if name is not None}
+    except (*_DAMAGE, OSError, pa.ArrowException) as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"Expected weights and their items, {WEIGHTS} and {CHECKPOINT_ITEMS}, in {folder}, could not read them: "
+        f"{error}. Train again."
+    )
 
 
 def _read_variables(folder: Path) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.negative_sources import negative_source
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.team import Team
+from tfdnc.training.warm_start import start_from
 
 Validate = Callable[[Tower], dict[str, float]]
 """Tower -> figures on validation targets, by name."""
@@ -75,7 +76,8 @@ def train(
         figures, and whether training stopped early because validation no longer improved.
 
     Raises:
-        UserError: no user has an event to predict, a loss diverged, or workers do not belong together.
+        UserError: no user has an event to predict, a loss diverged, workers do not belong together, or the weights of
+            `train.initial` do not fit.
     """
     team = team or Team()
     settings = config.train
@@ -86,6 +88,8 @@ def train(
     first_epoch = state.restore()
     if (team.gather([first_epoch]) != first_epoch).any():
         raise UserError("Expected the same checkpoint for every worker: is the folder of runs common to all of them?")
+    if settings.initial is not None and first_epoch == 0:  # a killed training continues from its checkpoint
+        start_from(settings.initial, config, model, items)
     last_epoch = settings.last_epoch
     is_over = functools.partial(state.is_over, last_epoch, objective, settings.patience if validate else None)
     if not is_over():

@@ -120,7 +120,8 @@ class UserEncoder(keras.layers.Layer):
     Args:
         config: widths and counts.
         num_clusters: K.
-        num_users: number of users, for encoders with weights per user; 0 outside training.
+        num_users: number of users, for encoders with weights per user; 0 outside training. Such a weight is named
+            `users`, and a warm start leaves it as it was made.
         compute_dtype: dtype of the matrix products.
     """
 
