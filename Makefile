@@ -21,6 +21,7 @@ coverage: $(VENV)/.installed  ## the suite again, which takes longer then, and t
 lint: $(VENV)/.installed
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/mypy
 
 slow: $(VENV)/.installed  ## checks on real data: TFDNC_ML1M=folder with ratings.dat
 	$(RUN)/python -m pytest -m slow

@@ -58,6 +58,8 @@ DEV = [
     "polars>=1.30,<3",  # the plain script that developer_benchmarks/data_jobs.py compares the data jobs with
     "scipy>=1.13",  # oracles of the tests
     "trustme>=1.1",  # certificates for the tests of encrypted connections
+    "mypy>=2.4,<2.5",  # types of the three packages; new minors find more
+    "types-PyYAML>=6",  # PyYAML brings no types
     "ruff>=0.17,<0.18",  # lint and format; new minors move the rules
 ]
 

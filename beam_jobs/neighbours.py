@@ -110,7 +110,7 @@ class SumFile(beam.DoFn):
         figures: counts of neighbours.
     """
 
-    def __init__(self, vectors: Path, window: int, rows: int):
+    def __init__(self, vectors: Path, window: int, rows: int) -> None:
         self._path, self._window, self._rows = vectors, window, rows
 
     def setup(self) -> None:
@@ -167,7 +167,7 @@ def neighbour_sums(items: np.ndarray, lengths: np.ndarray, vectors: np.ndarray, 
 class AddSums(beam.CombineFn):
     """Adds the `Sums` of one range; the accumulator holds the whole range, int64 [rows, D]."""
 
-    def __init__(self, rows: int, width: int):
+    def __init__(self, rows: int, width: int) -> None:
         self._shape = rows, width
 
     def create_accumulator(self) -> np.ndarray:

@@ -57,7 +57,7 @@ class SetAside(beam.PTransform):
         scratch: folder for the tables; None leaves the elements unchanged.
     """
 
-    def __init__(self, scratch: str | None):
+    def __init__(self, scratch: str | None) -> None:
         super().__init__()
         self._scratch = scratch
 
@@ -74,7 +74,7 @@ class WriteAside(beam.DoFn):
     No pointer refers to the file of a failed bundle, so a bundle that is tried again yields no table twice.
     """
 
-    def __init__(self, scratch: str):
+    def __init__(self, scratch: str) -> None:
         self._scratch = scratch
         self._file: BinaryIO | None = None
 

@@ -36,7 +36,7 @@ class Lists:
 class Varints:
     """Non-negative integers `[V]`, encoded at once; several features may share them by different cuts."""
 
-    def __init__(self, values: np.ndarray):
+    def __init__(self, values: np.ndarray) -> None:
         self._data, self._edges = encode_varints(values)
 
     def lists(self, starts: np.ndarray, ends: np.ndarray) -> Lists:
@@ -53,7 +53,7 @@ def scalars(values: np.ndarray) -> Lists:
 class Floats:
     """Numbers `[V]`, encoded at once as float32; several features may share them by different cuts."""
 
-    def __init__(self, values: np.ndarray):
+    def __init__(self, values: np.ndarray) -> None:
         self._data = values.astype("<f4").tobytes()
 
     def lists(self, starts: np.ndarray, ends: np.ndarray) -> Lists:

@@ -35,7 +35,7 @@ class Log:
         events: `[U]` number of lines of each user.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.lines = path.read_bytes().splitlines(keepends=True)
         users, items, _, times = zip(*(line.split(b"::") for line in self.lines), strict=True)
         self.user, events = np.unique(users, return_inverse=True, return_counts=True)[1:]

@@ -46,7 +46,7 @@ class SyntheticData:
         users: the users.
     """
 
-    def __init__(self, num_items: int, num_clusters: int, uneven: bool):
+    def __init__(self, num_items: int, num_clusters: int, uneven: bool) -> None:
         rng = np.random.default_rng(0)
         shares = rng.pareto(1.0, num_clusters) + 0.001 if uneven else np.ones(num_clusters)
         self.sizes = np.maximum(1, (num_items * shares / shares.sum()).astype(int))
@@ -81,7 +81,7 @@ class SyntheticData:
 class SearchModule(tf.Module):
     """The search of a bundle without its tower and its vocabulary."""
 
-    def __init__(self, items: tf.Variable, index: ClusterIndex):
+    def __init__(self, items: tf.Variable, index: ClusterIndex) -> None:
         super().__init__()
         self.items, self.index = items, index
 

@@ -214,7 +214,7 @@ class HandWritten:
         step: batch -> loss, after one training step.
     """
 
-    def __init__(self, model: Retriever, config: ExperimentConfig, batches: TrainingBatches):
+    def __init__(self, model: Retriever, config: ExperimentConfig, batches: TrainingBatches) -> None:
         self._weights = copy_weights(model)
         self._settings = Settings(model.tower.offsets, config.model.dropout, resolve_precision(config.train.precision))
         self._loss: Loss = sasrec_loss if self._weights.tasks is None else divide_and_conquer_loss

@@ -92,7 +92,7 @@ class BatchScheduler(Generic[K]):
         process: Called in a thread with the kind and the tasks of a batch; sets all their answers, never raises.
     """
 
-    def __init__(self, parameters: BatchingParameters, process: Callable[[K, list[Task]], None]):
+    def __init__(self, parameters: BatchingParameters, process: Callable[[K, list[Task]], None]) -> None:
         self._parameters, self._process = parameters, process
         self._timeout = parameters.batch_timeout_micros / 1e6
         self._queues: dict[K, collections.deque[_Batch]] = {}  # without empty queues and empty batches

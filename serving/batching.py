@@ -49,7 +49,7 @@ class BatchingServable:
         metrics: Measures every batch; None for no measurement.
     """
 
-    def __init__(self, servable: LoadedVersion, parameters: BatchingParameters, metrics: Metrics | None = None):
+    def __init__(self, servable: LoadedVersion, parameters: BatchingParameters, metrics: Metrics | None = None) -> None:
         self.name, self.version, self.path = servable.name, servable.version, servable.path
         self.signatures, self.signature = servable.signatures, servable.signature
         self._servable, self._parameters, self._metrics = servable, parameters, metrics

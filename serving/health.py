@@ -30,7 +30,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
     lock. A client that leaves while the server stops would block that server for ever.
     """
 
-    def __init__(self, server: grpc.Server):
+    def __init__(self, server: grpc.Server) -> None:
         """Adds the service to a server that is not started."""
         self._lock = threading.Lock()  # never held while a response is sent
         self._stopping = False
@@ -82,7 +82,9 @@ class _Method:
         non_blocking: Give `call` a callback that sends responses, now or later, instead of sending its result.
     """
 
-    def __init__(self, call: Callable[..., object], threads: futures.ThreadPoolExecutor, non_blocking: bool = False):
+    def __init__(
+        self, call: Callable[..., object], threads: futures.ThreadPoolExecutor, non_blocking: bool = False
+    ) -> None:
         self._call = call
         self.experimental_thread_pool = threads
         self.experimental_non_blocking = non_blocking

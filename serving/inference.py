@@ -39,7 +39,7 @@ class Inference:
         check_method_names: bool = False,
         deadline: float | None = None,
         abandoned: deadlines.Abandoned | None = None,
-    ):
+    ) -> None:
         self._servable, self._max_tensor_bytes = servable, max_tensor_bytes
         self._check_method_names = check_method_names
         self._deadline, self._abandoned = deadline, abandoned

@@ -20,7 +20,7 @@ class KnownItems:
         hashes: [N] hashes of the ids, in any order.
     """
 
-    def __init__(self, hashes: npt.NDArray[np.int64]):
+    def __init__(self, hashes: npt.NDArray[np.int64]) -> None:
         self._hashes = np.sort(hashes)
 
     @classmethod

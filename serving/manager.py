@@ -44,7 +44,7 @@ class ModelManager:
         load_retry_interval: float = 60.0,
         num_load_threads: int = 1,
         num_unload_threads: int = 1,
-    ):
+    ) -> None:
         self._load_servable, self._warm_up = load, warm_up
         self._max_num_load_retries, self._load_retry_interval = max_num_load_retries, load_retry_interval
         self._loaders = futures.ThreadPoolExecutor(num_load_threads, thread_name_prefix="load")

@@ -15,7 +15,7 @@ class _Metric(abc.ABC, Generic[Series]):
 
     kind = ""
 
-    def __init__(self, name: str, text: str, labels: tuple[str, ...]):
+    def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
         self._name = ":" + name.replace("/", ":")
         self._text, self._labels = text, labels
         self._lock = threading.Lock()
@@ -58,7 +58,7 @@ class Counter(_Metric[int]):
 
     kind = "counter"
 
-    def __init__(self, name: str, text: str, *labels: str):
+    def __init__(self, name: str, text: str, *labels: str) -> None:
         super().__init__(name, text, labels)
 
     def add(self, amount: int, *values: str) -> None:
@@ -88,7 +88,7 @@ class Histogram(_Metric[tuple[list[int], float]]):
 
     kind = "histogram"
 
-    def __init__(self, name: str, text: str, labels: tuple[str, ...], limits: Sequence[float]):
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], limits: Sequence[float]) -> None:
         super().__init__(name, text, labels)
         self._limits = limits
 

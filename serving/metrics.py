@@ -31,7 +31,7 @@ class Metrics:
         lists: What versions of bundles answer.
     """
 
-    def __init__(self, path: str = DEFAULT_PATH):
+    def __init__(self, path: str = DEFAULT_PATH) -> None:
         self.path = path
         self.lists = ListMetrics()
         self._models: set[str] = set()

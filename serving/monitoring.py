@@ -59,7 +59,7 @@ class MonitoredVersion:
         servable: As given.
     """
 
-    def __init__(self, servable: LoadedVersion, metrics: ListMetrics, with_lists: set[str]):
+    def __init__(self, servable: LoadedVersion, metrics: ListMetrics, with_lists: set[str]) -> None:
         self.name, self.version, self.path = servable.name, servable.version, servable.path
         self.signatures, self.signature = servable.signatures, servable.signature
         self.interrupt = servable.interrupt
@@ -132,7 +132,7 @@ class MonitoredVersion:
     def _count(self, waiting: list[tuple]) -> None:
         """Counts answers, all or none of them: everything is read before anything is counted."""
         observations = list(itertools.starmap(Observation, waiting))
-        histories = [seen.history for seen in observations if seen.signature in self._with_histories]
+        histories = [_history_of(seen) for seen in observations if seen.signature in self._with_histories]
         answers = [seen for seen in observations if seen.signature in self._with_lists]
         read = read_histories(histories, self._known) if histories else None
         lists = read_lists(answers) if answers else None
@@ -160,3 +160,9 @@ def _known_items(version: Path) -> KnownItems | None:
     except OSError:  # the graph has its own copy: the version can answer
         _LOG.exception("unknown ids are not counted: the item ids of %s cannot be read", version)
         return None
+
+
+def _history_of(seen: Observation) -> np.ndarray:
+    if seen.history is None:
+        raise ValueError(f"Expected a history in a request to {seen.signature}, found none.")
+    return seen.history

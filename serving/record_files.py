@@ -39,7 +39,7 @@ class RecordFiles:
         max_bytes: int = MAX_BYTES,
         max_seconds: float = MAX_SECONDS,
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ) -> None:
         self._prefix, self._max_bytes, self._max_seconds, self._clock = prefix, max_bytes, max_seconds, clock
         self._writer: tf.io.TFRecordWriter | None = None
         self._partial, self._bytes, self._due = Path(), 0, 0.0

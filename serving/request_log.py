@@ -62,7 +62,7 @@ class RequestLogs:
         observe: Observe | None = None,
         max_queued_bytes: int = MAX_QUEUED_BYTES,
         files: Callable[[Path], RecordFiles] = RecordFiles,
-    ):
+    ) -> None:
         self._tags, self._observe, self._max_queued_bytes, self._make_files = tags, observe, max_queued_bytes, files
         self._configs: dict[str, logging_config_pb2.LoggingConfig] = {}
         self._tasks: queue.SimpleQueue[_Record | _Keep | None] = queue.SimpleQueue()

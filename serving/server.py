@@ -60,7 +60,7 @@ class Server:
         UserError: Nothing to serve, a model that cannot be loaded, or an address that cannot be bound.
     """
 
-    def __init__(self, options: ServerOptions):
+    def __init__(self, options: ServerOptions) -> None:
         self.options = options
         self.metrics = Metrics.configured(options.monitoring_config_file) if options.monitoring_config_file else None
         self.manager = loading.manager(options, self.metrics)

@@ -86,7 +86,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         metrics: Metrics | None = None,
         as_content: bool = False,
         request_logs: RequestLogs | None = None,
-    ):
+    ) -> None:
         self._manager = manager
         self._request_logs = request_logs
         self._as_content = as_content
@@ -252,7 +252,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         reload: Replaces the models by those of a config; see `ModelSource.reload`.
     """
 
-    def __init__(self, manager: ModelManager, reload: Callable[[model_server_config_pb2.ModelServerConfig], None]):
+    def __init__(
+        self, manager: ModelManager, reload: Callable[[model_server_config_pb2.ModelServerConfig], None]
+    ) -> None:
         self._manager = manager
         self._reload_config = reload
 

@@ -38,7 +38,7 @@ class ModelSource:
         config_file: Path | None = None,
         allow_version_labels_for_unavailable_models: bool = False,
         request_logs: RequestLogs | None = None,
-    ):
+    ) -> None:
         self._manager, self._config_file, self._request_logs = manager, config_file, request_logs
         self._lenient = allow_version_labels_for_unavailable_models
         self._models: Models = {}
@@ -149,7 +149,7 @@ class Periodic:
         name: Name of the thread.
     """
 
-    def __init__(self, call: Callable[[], None], seconds: float, name: str):
+    def __init__(self, call: Callable[[], None], seconds: float, name: str) -> None:
         self._call, self._seconds = call, seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

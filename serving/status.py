@@ -22,7 +22,7 @@ class ServingError(Exception):
         message: The sentence for the client.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str):
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

@@ -30,7 +30,7 @@ class Processes:
         folder: working folder of the processes, and folder of their logs, `NAME.log`.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 

@@ -28,7 +28,7 @@ class WholeStreams(io.RawIOBase):
         padding: bytes that may stand between two streams.
     """
 
-    def __init__(self, stored: BinaryIO, decompressor: Callable[[], Decompressor], padding: bytes = b""):
+    def __init__(self, stored: BinaryIO, decompressor: Callable[[], Decompressor], padding: bytes = b"") -> None:
         super().__init__()
         self._stored, self._decompressor, self._padding = stored, decompressor, padding
         self._stream: Decompressor | None

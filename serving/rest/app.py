@@ -86,7 +86,7 @@ class Application:
         metrics: Metrics | None,
         max_body_bytes: int,
         cors: bool = False,
-    ):
+    ) -> None:
         self._prediction, self._manager = prediction, manager
         self.headers: list[tuple[str, str]] = [("Content-Type", _JSON), *(_CORS_HEADERS if cors else ())]
         self._timeout, self._metrics, self._max_body_bytes = timeout_seconds, metrics, max_body_bytes

@@ -46,6 +46,7 @@ def channel_class(headers: list[tuple[str, str]], max_body_bytes: int) -> type[c
         """
 
         error_task_class = ErrorTask
+        close_when_flushed: bool  # of waitress
         refused_body = False
         _dropping_since: float | None = None
         _dropped = 0

@@ -62,7 +62,7 @@ class RestServer:
         metrics: Metrics | None,
         max_body_bytes: int,
         cors: bool = False,
-    ):
+    ) -> None:
         self._app = Application(prediction, manager, timeout_seconds, metrics, max_body_bytes, cors)
         self._max_body_bytes = max_body_bytes
         self._socket = _bind(host, port)

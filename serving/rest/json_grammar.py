@@ -73,7 +73,7 @@ class Reader:
         integer: Callable[[str], int | float],
         decimal: Callable[[str], float],
         members: Callable[[list[tuple[str, object]]], dict[str, object]],
-    ):
+    ) -> None:
         self._body = body + b"\0"  # so that there is always a next byte
         self._at = start
         self._integer, self._decimal, self._members = integer, decimal, members

@@ -25,7 +25,7 @@ class Repeated(dict[str, object]):
         pairs: Keys and values in the order of the document.
     """
 
-    def __init__(self, pairs: list[tuple[str, object]]):
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(reversed(pairs))
         self._pairs = pairs
 

@@ -168,7 +168,7 @@ def _listed(shape: list[int]) -> str:
 class _Column:
     """The values of one input, and the shape that all of its rows must have; None before the first row."""
 
-    def __init__(self, dtype: int):
+    def __init__(self, dtype: int) -> None:
         self._kind = values.kind_of(dtype)
         self._values: list[object] = []
         self.shape: list[int] | None = None

@@ -60,7 +60,7 @@ def _pieces(value: object) -> Iterator[str]:
 class _Level:
     """A list or an object of which some members are written; the members of a list have no key."""
 
-    def __init__(self, value: dict[str, object] | list[object]):
+    def __init__(self, value: dict[str, object] | list[object]) -> None:
         self.is_object = isinstance(value, dict)
         self.opening, self.closing = "{}" if self.is_object else "[]"
         self.members: Iterator[tuple[str | None, object]] = (

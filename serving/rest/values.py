@@ -79,7 +79,7 @@ class Kind:
         field: Name of the typed field.
     """
 
-    def __init__(self, dtype: int, field: str, types: tuple[type, ...]):
+    def __init__(self, dtype: int, field: str, types: tuple[type, ...]) -> None:
         self.dtype, self.field, self._types = dtype, field, frozenset(types)
 
     def convert(self, value: object) -> object:
@@ -104,7 +104,7 @@ class Kind:
 
 
 class _Integers(Kind):
-    def __init__(self, dtype: int, field: str, bounds: type[np.integer]):
+    def __init__(self, dtype: int, field: str, bounds: type[np.integer]) -> None:
         super().__init__(dtype, field, (int,))
         self._low, self._high = np.iinfo(bounds).min, np.iinfo(bounds).max
 
@@ -132,7 +132,7 @@ class _Strings(Kind):
 
 
 class _Unreadable(Kind):
-    def __init__(self, dtype: int):
+    def __init__(self, dtype: int) -> None:
         super().__init__(dtype, "", ())
 
     def convert(self, value: object) -> object:

@@ -35,7 +35,7 @@ class Worker:
         UserError: the method refuses to train, or the process died.
     """
 
-    def __init__(self, config: ExperimentConfig, run: Path, steps: int):
+    def __init__(self, config: ExperimentConfig, run: Path, steps: int) -> None:
         self.description: dict[str, Any]
         self._name = config.name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process

@@ -40,7 +40,7 @@ class Trainer:
         steps: training steps of a round.
     """
 
-    def __init__(self, config: ExperimentConfig, items: ItemTable, examples: Path, steps: int):
+    def __init__(self, config: ExperimentConfig, items: ItemTable, examples: Path, steps: int) -> None:
         self._steps = steps
         self._items = items
         records = read_training(examples / schema.TRAIN, features=training_features(config))

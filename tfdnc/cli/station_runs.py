@@ -24,7 +24,7 @@ class _Screen(runner.Observer):
         last: name of the station that was asked for; None for all.
     """
 
-    def __init__(self, run: Path, last: str | None):
+    def __init__(self, run: Path, last: str | None) -> None:
         self._run, self._last = run, last
 
     def started(self, station: Station) -> None:

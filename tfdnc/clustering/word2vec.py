@@ -79,7 +79,7 @@ class _Corpus:
     It also logs the progress, because gensim reports whole epochs only, which may be long.
     """
 
-    def __init__(self, log: TrainingLog, warm: np.ndarray, epochs: int):
+    def __init__(self, log: TrainingLog, warm: np.ndarray, epochs: int) -> None:
         self._token_of = np.full(log.num_items + 1, -1, dtype=np.int32)
         self._token_of[warm + 1] = np.arange(len(warm))
         self._log, self._epochs = log, epochs

@@ -59,7 +59,7 @@ class LineLog:
         last_task: the task after which an experiment is finished.
     """
 
-    def __init__(self, console: Console, total: int, finished: int, last_task: str):
+    def __init__(self, console: Console, total: int, finished: int, last_task: str) -> None:
         self._console = console
         self._total = total
         self._finished = finished
@@ -119,7 +119,7 @@ class LiveTable(LineLog):
         runs: Path,
         lanes: int,
         pace: Mapping[str, float],
-    ):
+    ) -> None:
         super().__init__(console, len(experiments), len(finished), last_task)
         self._unfinished = {one.name: one for one in experiments if one.name not in finished}
         self._stations = {one.name: stations_of(one.config) for one in experiments}

@@ -62,7 +62,7 @@ class Evaluator:
             by score alone put the same items into them as without a judge.
     """
 
-    def __init__(self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None):
+    def __init__(self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None) -> None:
         self._model = model
         self._merge = merge
         self._width = width
@@ -123,7 +123,9 @@ class Evaluator:
         alpha, least = tf.constant(config.alpha, tf.float32), tf.constant(floor or 0)
         return lambda found: self._graphs[key](*found[:3], alpha, least)
 
-    def _find(self, seen, targets, target_clusters, *inputs):
+    def _find(
+        self, seen: tf.Tensor, targets: tf.Tensor, target_clusters: tf.Tensor, *inputs: Any
+    ) -> "_Found":  # inputs: those of `Tower.user_vectors`
         vectors, log_intent = self._model.user_vectors(*inputs)
         # A judged model has one cluster, so its vector per cluster is the vector for all.
         per_cluster = self._model.vectors_per_cluster and not self._judge

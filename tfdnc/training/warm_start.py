@@ -229,7 +229,8 @@ def _shape(variables: Mapping[str, np.ndarray], name: str) -> Shape | None:
 def _advice(run: Path, config: ExperimentConfig) -> str:
     """Says which keys of the model section to set as the initial run has them."""
     file = run / RUN_CONFIG
-    theirs = read_yaml(file.read_text(encoding="utf-8"), str(file)).get("model", {}) if file.is_file() else {}
+    values = read_yaml(file.read_text(encoding="utf-8"), str(file)) if file.is_file() else {}
+    theirs = values.get("model", {}) if isinstance(values, dict) else {}
     own = config.model.model_dump(mode="json")
     sizes = own.keys() & theirs.keys() - _NO_SIZES
     keys = [f"model.{key}: {theirs[key]}" for key in own if key in sizes and theirs[key] != own[key]]

@@ -40,7 +40,7 @@ class ClusterIndex(tf.Module):
         max_k: int = 500,
         users: Users | None = None,
         recall: float = 0.98,
-    ):
+    ) -> None:
         super().__init__()
         self._offsets = np.asarray(offsets, np.int32)
         self._sizes = np.diff(self._offsets)

@@ -103,7 +103,7 @@ class Stopwatch:
         queries: `[Q, I, D]`, of which the first `_TIMED` are timed.
     """
 
-    def __init__(self, fetch: Fetch, queries: np.ndarray):
+    def __init__(self, fetch: Fetch, queries: np.ndarray) -> None:
         singles = tf.split(tf.constant(queries[:_TIMED]), len(queries[:_TIMED]))
         self._count = len(singles)
         self._ask = tf.function(

@@ -64,7 +64,7 @@ class Calibration(NamedTuple):
 class Efforts:
     """Efforts of C searchers in one table; a look-up of 20 ops per searcher was a third of a request's ops."""
 
-    def __init__(self, calibrations: list[Calibration]):
+    def __init__(self, calibrations: list[Calibration]) -> None:
         sizes = np.array([calibration.size for calibration in calibrations])
         steps = np.ceil(_STEP ** np.arange(1 + np.ceil(np.log(sizes.max()) / np.log(_STEP))))
         self._widths = np.unique(steps).astype(np.int32)  # 1 .. at least the largest size

@@ -19,7 +19,7 @@ class ExactSearcher:
     exhaustive = True
     calibration = None
 
-    def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec):
+    def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> None:
         self.settings: dict[str, Any] = {"kind": "exact", "items": spec.size}
         self._items = items
         self._start, self._size = spec.start, spec.size

@@ -27,7 +27,9 @@ class PartitionEstimate(tf.Module):
         count: m, number of items sampled from each; a cluster of at most m items gets its exact partition.
     """
 
-    def __init__(self, items: tf.Tensor | tf.Variable, specs: list[ClusterSpec], clusters: list[int], count: int):
+    def __init__(
+        self, items: tf.Tensor | tf.Variable, specs: list[ClusterSpec], clusters: list[int], count: int
+    ) -> None:
         super().__init__()
         self._clusters, self._num_clusters = clusters, len(specs)
         estimated = [specs[k] for k in clusters]

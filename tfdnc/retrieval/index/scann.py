@@ -66,7 +66,7 @@ class ScannSearcher(tf.Module):
 
     exhaustive = False
 
-    def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec):
+    def __init__(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> None:
         super().__init__()
         self._ops = scann_ops()
         self._size, self._max_k = spec.size, spec.max_k
@@ -129,7 +129,7 @@ class _Built(tf.saved_model.experimental.TrackableResource):
     state of 15 clusters was a third of all ops of a request.
     """
 
-    def __init__(self, ops: ModuleType, name: str, state: list[tf.Variable]):
+    def __init__(self, ops: ModuleType, name: str, state: list[tf.Variable]) -> None:
         super().__init__()
         self._ops, self._name, self._state = ops, name, state
         self._initialize()
