@@ -1,4 +1,4 @@
-"""What a request may control: whom to leave out, how clusters share the list, and which vectors are encoded for it."""
+"""Controls of a request: excluded items, shares of the clusters in the list, and the vectors that are encoded."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_who_controls_nothing_gets_the_answer_of_retrieve(module, alpha, none):
     assert_same(controlled, plain(module, alpha=alpha))
 
 
-def test_excluded_items_do_not_come_back_and_say_nothing_about_the_user(module):
+def test_excluded_items_do_not_come_back_and_do_not_change_the_user(module):
     before = plain(module)
     excluded = [item.decode() for item in before[bundle.ITEM_IDS][0, :3]]
     after = ask(module, exclude=[*excluded, "", "nobody knows", excluded[0]])
@@ -82,7 +82,7 @@ def test_excluded_items_do_not_come_back_and_say_nothing_about_the_user(module):
 def test_quotas_that_add_up_to_the_length_are_met_until_a_cluster_is_exhausted(module):
     answer = ask(module, rows=[[], film(*range(6))], quotas=(1, 2, 3, 4))
     np.testing.assert_array_equal(answer[bundle.QUOTAS][0], [1, 2, 3, 4])
-    # The second user has seen the first two clusters: their 3 seats go to the others in proportion.
+    # The second user has seen the first two clusters: their 3 results go to the others in proportion.
     np.testing.assert_array_equal(answer[bundle.QUOTAS][1], [0, 0, 4, 6])
 
 
@@ -104,7 +104,7 @@ def test_a_cluster_may_be_shut_out_and_the_list_end_early(module):
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("controls", "sentence"),
     [
         ({"minimum": (0, 4, 4, 3)}, "Expected the cluster_min of a row to add up to at most its num_candidates."),
         ({"minimum": (0, 3, 0, 0), "maximum": (-1, 2, -1, -1)}, "Expected no cluster_min above its cluster_max"),
@@ -124,9 +124,9 @@ def test_a_cluster_may_be_shut_out_and_the_list_end_early(module):
         ({"joint": 1.0, "quotas": (1, 2, 3, 4)}, "Expected joint_alpha or cluster_quotas in a row, got both"),
     ],
 )
-def test_what_cannot_be_is_an_invalid_argument_with_a_sentence(module, wishes, sentence):
+def test_impossible_controls_are_an_invalid_argument_with_a_sentence(module, controls, sentence):
     with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
-        ask(module, **wishes)
+        ask(module, **controls)
 
 
 @pytest.fixture(scope="module", params=["hadamard_literal", "prefix"])
@@ -136,14 +136,14 @@ def literal(request, tmp_path_factory):
 
 @pytest.mark.parametrize("alpha", [-1.0, 0.0, 1.0, 8.0, np.inf])
 @pytest.mark.parametrize("num_candidates", [1, 3, 10, 50])
-def test_encoding_only_what_gets_a_seat_changes_no_answer(literal, alpha, num_candidates, monkeypatch):
+def test_encoding_only_clusters_with_results_changes_no_answer(literal, alpha, num_candidates, monkeypatch):
     wanted = []
     encode = literal._wanted_vectors
     monkeypatch.setattr(literal, "_wanted_vectors", lambda *args: wanted.append(args[1].numpy()) or encode(*args))
     skipping = plain(literal, num_candidates=num_candidates, alpha=alpha)
     monkeypatch.setattr(literal, "_encode_per_vector", False)
     assert_same(skipping, plain(literal, num_candidates=num_candidates, alpha=alpha))
-    # Nobody is encoded for a cluster without a seat, nor a user without a known item at all.
+    # No vector is encoded for a cluster without results, nor for a user without a known item.
     known = np.array([True, False, True, False, True])[:, None]
     np.testing.assert_array_equal(wanted[0], (skipping[bundle.QUOTAS] > 0) & known)
 

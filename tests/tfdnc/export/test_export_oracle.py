@@ -1,4 +1,4 @@
-"""Every combination of wishes against an oracle in NumPy that reads the contract: keys, bounds, what is left out."""
+"""Every combination of controls against an oracle in NumPy that reads the contract: keys, bounds, excluded items."""
 
 import itertools
 
@@ -19,7 +19,7 @@ CLUSTERS = np.repeat(np.arange(K), SIZES)
 MERGES = ("bundle", "quota", "joint", "weights")
 BUNDLES = {
     "joint": ("hadamard_per_position", MergeConfig(method="joint", alpha=0.8)),
-    "quota": ("hadamard_literal", MergeConfig(method="quota", alpha=1.5)),  # encodes only what gets a seat
+    "quota": ("hadamard_literal", MergeConfig(method="quota", alpha=1.5)),  # encodes only clusters with results
     "score": ("transformer", MergeConfig(method="score")),
 }
 
@@ -44,7 +44,7 @@ def draw_rows(rng):
     for merge, *which in itertools.product(MERGES, *[(False, True)] * 3):
         excludes, has_minimum, has_maximum = which
         minimum = rng.integers(0, 4, K) if has_minimum else np.zeros(K, int)
-        room = minimum + rng.integers(0, 6, K) + (np.arange(K) == 3)  # a row of zeros would say nothing
+        most = minimum + rng.integers(0, 6, K) + (np.arange(K) == 3)  # a row of zeros would have no effect
         weights = rng.choice([0.0, 0.9, 2.3, 3.1], K) + (np.arange(K) == 2) * 4.7  # without ties of quotients
         yield {
             "history": film(*rng.integers(0, N, rng.integers(0, 9))),
@@ -54,7 +54,7 @@ def draw_rows(rng):
             "joint": float(rng.choice([0.0, 0.5, 1.0])) if merge == "joint" else -1.0,
             "weights": weights if merge == "weights" else np.zeros(K),
             "minimum": minimum,
-            "maximum": np.where(rng.random(K) < 0.3, -1, room) if has_maximum else np.zeros(K, int),
+            "maximum": np.where(rng.random(K) < 0.3, -1, most) if has_maximum else np.zeros(K, int),
         }
 
 
@@ -107,7 +107,7 @@ def expected(row, vectors, intent, item_vectors, merge):
     return [i for i in order if i in chosen]
 
 
-def test_all_wishes_of_a_row_are_kept_at_once(bundle):
+def test_all_controls_of_a_row_hold_at_once(bundle):
     """`exclude` or bounds beside the joint alpha could not be asked for."""
     module, merge, item_vectors = bundle
     rows = [row for seed in range(3) for row in draw_rows(np.random.default_rng(seed))]
@@ -128,9 +128,9 @@ def test_all_wishes_of_a_row_are_kept_at_once(bundle):
 def test_users_who_bring_their_vectors_may_ask_for_the_joint_merge(bundle, joint):
     module, _, _ = bundle
     history = tf.constant(history_array([film(0, 7, 25), film(9), []]))
-    wishes = {contract.NUM_CANDIDATES: tf.constant([20, 5, 9]), contract.ALPHA: tf.constant([joint, -1.0, joint])}
-    by_history = module.retrieve_joint(history=history, **wishes)
-    asked = wishes | {contract.JOINT_ALPHA: wishes[contract.ALPHA], contract.ALPHA: tf.fill([3], -1.0)}
+    controls = {contract.NUM_CANDIDATES: tf.constant([20, 5, 9]), contract.ALPHA: tf.constant([joint, -1.0, joint])}
+    by_history = module.retrieve_joint(history=history, **controls)
+    asked = controls | {contract.JOINT_ALPHA: controls[contract.ALPHA], contract.ALPHA: tf.fill([3], -1.0)}
     answer = module.search(**module.encode(history), history=history, **asked)
     for name in (contract.ITEM_IDS, contract.QUOTAS, contract.NUM_RESULTS):
         np.testing.assert_array_equal(answer[name], by_history[name])
