@@ -1,4 +1,4 @@
-"""What every test relies on."""
+"""Fixtures and the order of tests."""
 
 import logging
 import os
@@ -12,14 +12,14 @@ from readme import commands, follow, set_up
 from xdist.scheduler import LoadScopeScheduling
 
 LONGEST_FIRST = (
-    *("test_methods", "test_export", "test_retriever", "test_readme", "test_road", "test_compare", "test_train"),
-    *("test_benchmark_serving", "test_killed_jobs", "test_features_road", "test_workers", "test_evaluation"),
-    *("test_time_split_road", "test_serving_robustness", "test_benchmark"),
+    *("test_methods", "test_export", "test_retriever", "test_readme", "test_end_to_end", "test_compare", "test_train"),
+    *("test_benchmark_serving", "test_killed_jobs", "test_features_end_to_end", "test_workers", "test_evaluation"),
+    *("test_time_split_end_to_end", "test_serving_robustness", "test_benchmark"),
 )
 """Files that take longest, by `--durations`: begun first, so that no core has one of them left at the end."""
 
 
-SHARES_README = ("tests/test_readme.py", "tests/test_times_road.py", "tests/test_python_docs.py")
+SHARES_README = ("tests/test_readme.py", "tests/test_times_end_to_end.py", "tests/test_python_docs.py")
 """Files that read the one folder of `readme_folder`."""
 
 

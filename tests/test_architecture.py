@@ -1,4 +1,4 @@
-"""The picture of docs/architecture.md: which room may import which."""
+"""Import rules of docs/architecture.md: the folders that each folder may import."""
 
 import ast
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONTRACTS = "tfdnc.contracts"
 
-# Room -> the rooms it may import, beside itself and the contracts. A room is a folder, or a file beside the folders.
-HOUSE = {
+# Folder, or file beside the folders -> the folders it may import, beside itself and the contracts.
+IMPORTS = {
     "tfdnc": {"tfdnc.api", "serving.client", "serving.messages", "serving.bundles"},
     "tfdnc.contracts": set(),
     "beam_jobs": {"beam_jobs.logs"},
@@ -59,7 +59,7 @@ HOUSE = {
 }
 
 
-def room_of(module):
+def folder_of(module):
     """The folder of a module, or the module itself where it lies beside the folders."""
     package, *rest = module.split(".")
     below = rest and ((ROOT / package / rest[0]).is_dir() or package == "tfdnc")
@@ -92,7 +92,7 @@ def module_of(path):
 def files():
     for package in ("tfdnc", "beam_jobs", "serving"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            yield path, room_of(module_of(path))
+            yield path, folder_of(module_of(path))
 
 
 def circles(imports):
@@ -111,24 +111,24 @@ def circles(imports):
 
 
 def test_every_room_is_in_the_picture():
-    """The command line is the top floor: it may import every room."""
-    assert {room for _, room in files()} == {*HOUSE, "tfdnc.cli"}
+    """The command line is not in the table, because it may import every folder."""
+    assert {folder for _, folder in files()} == {*IMPORTS, "tfdnc.cli"}
 
 
-@pytest.mark.parametrize("room", HOUSE)
-def test_a_room_imports_what_the_picture_says(room):
-    allowed = HOUSE[room] | {room, CONTRACTS}
+@pytest.mark.parametrize("folder", IMPORTS)
+def test_a_folder_imports_what_the_picture_says(folder):
+    allowed = IMPORTS[folder] | {folder, CONTRACTS}
     for path, of in files():
-        if of == room:
-            foreign = {name for name in modules_of(path) if room_of(name) not in allowed and name not in allowed}
+        if of == folder:
+            foreign = {name for name in modules_of(path) if folder_of(name) not in allowed and name not in allowed}
             assert not foreign, path
 
 
 def test_no_permission_is_out_of_date():
-    for room, allowed in HOUSE.items():
-        used = {name for path, of in files() if of == room for name in modules_of(path)}
-        used |= {room_of(name) for name in used}
-        assert allowed <= used, room
+    for folder, allowed in IMPORTS.items():
+        used = {name for path, of in files() if of == folder for name in modules_of(path)}
+        used |= {folder_of(name) for name in used}
+        assert allowed <= used, folder
 
 
 def test_a_circle_of_imports_is_found():

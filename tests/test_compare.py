@@ -67,7 +67,7 @@ def command(place):
 
 @pytest.fixture(scope="module")
 def screens(place, command):
-    """What two runs of the command print after a first one was killed as soon as a training had begun.
+    """Output of two runs of the command, after a first one was killed as soon as a training had begun.
 
     The second has nothing to do, and does so in this process.
     """

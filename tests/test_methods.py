@@ -1,6 +1,6 @@
-"""One contract for every method of configs/ml1m: the whole road on a planted log, and a bundle that answers alike.
+"""One contract for every method of configs/ml1m: the pipeline on a planted log, and a bundle with the same answers.
 
-The log has three disjoint tastes, and a user has one of them: whoever learns anything recommends from the right third.
+The log has three disjoint tastes, and a user has one of them: a trained model recommends from the right third.
 Methods share the stations they have in common, and all bundles are loaded by one fresh process.
 """
 
@@ -94,7 +94,7 @@ LEARNING = [name for name, config in METHODS.items() if config.train.epochs]
 
 
 class Road:
-    """Sends methods down the road, each when it is asked for; what another one has made is adopted."""
+    """Runs methods through the pipeline, each on first use; finished stations of another one are adopted."""
 
     def __init__(self, folder):
         self._folder = folder
@@ -102,10 +102,10 @@ class Road:
 
     def __getitem__(self, name):
         if name not in self._runs:
-            self._runs[name] = self._travel(METHODS[name], self._folder / name, name in EXPORTED)
+            self._runs[name] = self._run(METHODS[name], self._folder / name, name in EXPORTED)
         return self._runs[name]
 
-    def _travel(self, config, folder, export):
+    def _run(self, config, folder, export):
         folder.mkdir()
         with pytest.MonkeyPatch.context() as patch:
             if config.model.encoder != ALL_SIGNATURES:
@@ -153,18 +153,18 @@ class Exported:
         self.long, self.short = int(lengths.argmax()), int(lengths.argmin())
         plain = self.histories[self.short]
         self.odd = {"empty": [], "unknown": ["nobody", "knows"], "mixed": ["nobody", *plain[:2], "", *plain[2:]]}
-        everybody = range(len(self.histories))
-        whoever = self.history_inputs(everybody, [[]])
-        encoded = self.module.encode(**{name: tf.constant(value) for name, value in whoever.items()})
+        all_users = range(len(self.histories))
+        all_inputs = self.history_inputs(all_users, [[]])
+        encoded = self.module.encode(**{name: tf.constant(value) for name, value in all_inputs.items()})
         bring = {name: value.numpy()[:-1] for name, value in encoded.items()}
         bring[bundle.HISTORY] = strings(self.histories)
         self.requests = {
-            "all": ("retrieve", self.history_inputs(everybody) | wishes(len(everybody))),
-            "odd": ("retrieve", self.history_inputs([], [*self.odd.values(), plain]) | wishes(4)),
-            "long": ("retrieve", self.history_inputs([self.long]) | wishes(1)),
-            "short": ("retrieve", self.history_inputs([self.short]) | wishes(1)),
-            "encode": ("encode", whoever),
-            "search": ("search", bring | wishes(len(everybody), bundle.JOINT_ALPHA)),
+            "all": ("retrieve", self.history_inputs(all_users) | controls(len(all_users))),
+            "odd": ("retrieve", self.history_inputs([], [*self.odd.values(), plain]) | controls(4)),
+            "long": ("retrieve", self.history_inputs([self.long]) | controls(1)),
+            "short": ("retrieve", self.history_inputs([self.short]) | controls(1)),
+            "encode": ("encode", all_inputs),
+            "search": ("search", bring | controls(len(all_users), bundle.JOINT_ALPHA)),
         }
 
     def history_inputs(self, users, more=()):
@@ -190,7 +190,7 @@ def strings(histories):
     return np.array([row + [""] * (width - len(row)) for row in histories], dtype=object)
 
 
-def wishes(batch, *others):
+def controls(batch, *others):
     """Nothing but a length: `ALPHA`, and the `others`, are not asked for."""
     unsaid = {name: np.full([batch], -1, np.float32) for name in (bundle.ALPHA, *others)}
     return {bundle.NUM_CANDIDATES: np.full([batch], LENGTH, np.int32)} | unsaid
@@ -315,7 +315,7 @@ def test_unknown_ids_carry_no_signal_and_empty_histories_are_answered(served):
     np.testing.assert_allclose(answer[bundle.INTENT][empty], served.case.items.cluster_prior(), rtol=1e-5)
 
 
-def test_everybody_gets_the_vectors_of_the_method(served):
+def test_all_users_get_the_vectors_of_the_method(served):
     config, clusters = METHODS[served.name], served.case.items.num_clusters
     vectors = served.answers["encode"][bundle.USER_EMBEDDINGS]
     interests = config.model.interests if config.model.encoder in ("mind", "comirec") else 1

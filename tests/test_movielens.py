@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
     return Path(os.environ.get("TFDNC_RUNS") or tmp_path_factory.mktemp("runs"))
 
 
-def travel(config, runs, *settings):
+def run_config(config, runs, *settings):
     """`tfdnc run` on the real log; returns the folder of the run."""
     command = [sys.executable, "-m", "tfdnc.cli.main", "run", ROOT / "configs" / "ml1m" / f"{config}.yaml"]
     overrides = [part for setting in (f"data.path={DATA}", *settings) for part in ("--set", setting)]
@@ -46,7 +46,7 @@ def travel(config, runs, *settings):
 
 @pytest.mark.parametrize("config", sorted(FLOORS))
 def test_recall_reaches_its_floor(config, runs):
-    run = travel(config, runs)
+    run = run_config(config, runs)
     report = json.loads((run / "evaluate" / "report.json").read_text())
     for part, floors in FLOORS[config].items():
         for name, floor in floors.items():
@@ -62,7 +62,7 @@ def test_every_cluster_answers_with_its_own_items_in_a_fresh_server(index, runs)
     from tfdnc.training.checkpoint import load_trained
     from tfdnc.training.records import read_held_out
 
-    run = travel("dnc", runs, f"export.index={index}")
+    run = run_config("dnc", runs, f"export.index={index}")
     manifest = json.loads(next((run / "bundle").glob("*/assets.extra/manifest.json")).read_text())
     assert manifest["uses_scann"] == (index == "scann")
     items = read_items(run / "cluster")

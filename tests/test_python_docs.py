@@ -22,7 +22,7 @@ def blocks(language, marked):
 
 
 def python(code, folder, **environment):
-    """What a fresh process prints."""
+    """Output of a fresh process."""
     command = [sys.executable, "-c", code]
     options = {"cwd": folder, "env": os.environ | environment, "timeout": 400, "check": False}
     done = subprocess.run(command, capture_output=True, text=True, **options)

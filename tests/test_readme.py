@@ -17,7 +17,7 @@ EXEMPT = {
     "tfdnc sweep negatives configs/ml1m": "reads MovieLens-1M",
     "tfdnc run configs/ml1m": "reads MovieLens-1M",
     "tfdnc compare configs/ml1m": "reads MovieLens-1M",
-    "tfdnc report runs/ml1m-dnc": "reads runs on MovieLens-1M; tests/test_road.py writes a page",
+    "tfdnc report runs/ml1m-dnc": "reads runs on MovieLens-1M; tests/test_end_to_end.py writes a page",
     "tfdnc examples CONFIG": "several machines; tests/tfdnc/training/test_workers.py trains with two workers",
     "TF_CONFIG=": "several machines; tests/tfdnc/training/test_workers.py trains with two workers",
     "tfdnc benchmark training": "reads MovieLens-1M, and measures for minutes",

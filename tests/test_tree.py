@@ -24,10 +24,15 @@ def imported_by(source):
 
 @pytest.mark.parametrize(
     "line",
-    ["import test_road", "import tests.test_road", "from tests import test_road as road", "from test_road import run"],
+    [
+        "import test_methods",
+        "import tests.test_methods",
+        "from tests import test_methods as methods",
+        "from test_methods import run",
+    ],
 )
 def test_every_way_to_import_a_test_file_is_found(line):
-    assert "test_road" in imported_by(f"def helper():\n    {line}")
+    assert "test_methods" in imported_by(f"def helper():\n    {line}")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))

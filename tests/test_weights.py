@@ -45,4 +45,4 @@ def test_every_target_of_a_batch_has_the_weight_of_its_event(split, tmp_path):
         assert all(len(set(mine[here])) == 1 for mine, here in zip(owner, filled, strict=True))  # a user per row
         positions += filled.sum()
     trained = (times < BY_TIME["validation_from"]).sum() if split else 900 - 2 * 30
-    assert positions == trained - 30  # the first event of a user is nobody's target
+    assert positions == trained - 30  # the first event of a user is no target

@@ -1,4 +1,4 @@
-"""The law of the negatives: exact, never the user's own, the same in every run; whoever draws them, and when."""
+"""Distribution of the negatives: exact, never the user's own, the same in every run and for every caller."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from tfdnc.training.records import TrainingRecords
 CLUSTER = np.repeat([0, 1, 2], [4, 8, 8])
 COUNTS = np.array([5, 1, 2, 0, 9, 1, 4, 2, 2, 7, 3, 0, 1, 1, 1, 30, 2, 2, 6, 1])
 OFFSETS = np.array([1, 5, 13, 21])
-LEAST_P = 1e-6  # of a chi-square that is believed: seeds are fixed, and a wrong law has far less
+LEAST_P = 1e-6  # least p of a chi-square: seeds are fixed, and a wrong distribution has far less
 OWN_ITEMS = [
     [6, 14],  # rejection
     [5, 6, 7, 8, 9, 13],  # more than half of a cluster: listed
@@ -35,7 +35,7 @@ def draw(one, generator, items, n):
     return one.draw(generator, np.array(items), np.array(items), n)
 
 
-def law(name, own, target, exponent, ratio):
+def distribution(name, own, target, exponent, ratio):
     """Probability `[21]` of every item index as the negative of `target`."""
 
     def inside(pool):
@@ -51,7 +51,7 @@ def law(name, own, target, exponent, ratio):
 
 
 def p_value(observed, probability):
-    """Of the chi-square test of counts `[21]` against a law; 0 where something impossible was drawn."""
+    """p of the chi-square test of counts `[21]` against a distribution; 0 if an impossible item was drawn."""
     possible = probability > 0
     if observed[~possible].any():
         return 0.0
@@ -61,13 +61,13 @@ def p_value(observed, probability):
 @pytest.mark.parametrize("name", ["in_cluster", "uniform", "mixed"])
 @pytest.mark.parametrize("exponent", [0.0, 0.75, 1.0, -0.5])
 @pytest.mark.parametrize("own", OWN_ITEMS)
-def test_draws_follow_the_law_and_are_never_the_users_own(name, exponent, own):
+def test_draws_follow_the_distribution_and_are_never_the_users_own(name, exponent, own):
     drawn, counts = draw(sampler(name, popularity_exponent=exponent, ratio=0.3), user_generator(1, 7), own, 20_000)
     assert drawn.shape == (len(own), 20_000)
     assert not np.isin(drawn, own).any()
     assert counts[EMPTY] == 0
     for row, target in zip(drawn, own, strict=True):
-        assert p_value(np.bincount(row, minlength=21), law(name, own, target, exponent, 0.3)) > LEAST_P
+        assert p_value(np.bincount(row, minlength=21), distribution(name, own, target, exponent, 0.3)) > LEAST_P
 
 
 ITEMS = ItemTable([], COUNTS, CLUSTER, tuple(OFFSETS - 1), np.arange(20), [], [])
@@ -103,16 +103,16 @@ def joined(dataset):
 
 
 @pytest.mark.parametrize("own", OWN_ITEMS)
-@pytest.mark.parametrize(("law_name", "exponent"), [("in_cluster", 0.0), ("uniform", 0.75), ("mixed", 0.75)])
+@pytest.mark.parametrize(("sampler", "exponent"), [("in_cluster", 0.0), ("uniform", 0.75), ("mixed", 0.75)])
 @pytest.mark.parametrize("name", ["records", "rotating", "online"])
-def test_whatever_the_source_batches_hold_negatives_of_the_law(name, law_name, exponent, own):
-    made = source(name, own, sampler=law_name, popularity_exponent=exponent, ratio=0.3)
+def test_batches_of_every_source_hold_negatives_of_the_distribution(name, sampler, exponent, own):
+    made = source(name, own, sampler=sampler, popularity_exponent=exponent, ratio=0.3)
     epochs = list(trained_on(made, [0] if name == "records" else range(3)))
     for place, target in enumerate(own[1:]):
         drawn = np.concatenate([negatives[:, place].ravel() for _, negatives in epochs])
         assert all((targets[:, place] == target).all() for targets, _ in epochs)
         assert not np.isin(drawn, own).any()
-        assert p_value(np.bincount(drawn, minlength=21), law(law_name, own, target, exponent, 0.3)) > LEAST_P
+        assert p_value(np.bincount(drawn, minlength=21), distribution(sampler, own, target, exponent, 0.3)) > LEAST_P
 
 
 @pytest.mark.parametrize("name", ["records", "rotating", "online"])
@@ -126,18 +126,19 @@ def test_whatever_the_source_batches_hold_negatives_of_the_law(name, law_name, e
         {"popularity_exponent": 0.0},
     ],
 )
-def test_another_law_would_be_noticed(name, wrong):
+def test_another_distribution_would_be_noticed(name, wrong):
     right = {"sampler": "mixed", "popularity_exponent": 0.75, "ratio": 0.3}
     made = source(name, [6, 14], **right | wrong)
     drawn = np.concatenate([negatives for _, negatives in trained_on(made, [0] if name == "records" else range(3))])
-    assert p_value(np.bincount(drawn[:, 0].ravel(), minlength=21), law("mixed", [6, 14], 14, 0.75, 0.3)) < LEAST_P
+    counts = np.bincount(drawn[:, 0].ravel(), minlength=21)
+    assert p_value(counts, distribution("mixed", [6, 14], 14, 0.75, 0.3)) < LEAST_P
 
 
 def test_a_users_own_items_would_be_noticed(monkeypatch):
     made = source("online", [6, 14], sampler="uniform")
     monkeypatch.setattr(made[0]._sampler, "draw", lambda generator, targets, own, n: careless(generator, targets, n))
     drawn = np.concatenate([negatives for _, negatives in trained_on(made, range(3))])
-    assert p_value(np.bincount(drawn.ravel(), minlength=21), law("uniform", [6, 14], 14, 0, 0)) < LEAST_P
+    assert p_value(np.bincount(drawn.ravel(), minlength=21), distribution("uniform", [6, 14], 14, 0, 0)) < LEAST_P
 
 
 def careless(generator, targets, n):
@@ -160,7 +161,7 @@ def test_online_negatives_are_a_function_of_seed_user_and_epoch():
     def drawn(rows, epoch):
         return one.of_windows(epoch, np.array(rows), records.splits[rows] + 1, np.full(len(rows), 3))
 
-    np.testing.assert_array_equal(drawn([4, 2], 6), drawn([2, 9, 4], 6)[[2, 0]])  # whoever else is in the batch
+    np.testing.assert_array_equal(drawn([4, 2], 6), drawn([2, 9, 4], 6)[[2, 0]])  # for any other users in the batch
     assert (drawn([4, 2], 6) != drawn([4, 2], 7)).any()
     assert (drawn([4], 6) != drawn([2], 6)).any()
     other, *_ = source("online", own, seed=2, sampler="uniform")
@@ -192,7 +193,7 @@ def test_records_with_another_number_of_negatives_are_refused():
         NEGATIVE_SOURCES.resolve("rotating")(other, ITEMS, records)
 
 
-def test_untrained_items_are_negatives_under_the_uniform_law_only():
+def test_untrained_items_are_negatives_under_the_uniform_distribution_only():
     items = [1, 5]
     assert {4, 12} <= set(draw(sampler("uniform"), user_generator(0, 0), items, 500)[0].ravel())
     popular = draw(sampler("uniform", popularity_exponent=0.5), user_generator(0, 0), items, 500)[0]
@@ -200,7 +201,7 @@ def test_untrained_items_are_negatives_under_the_uniform_law_only():
 
 
 @pytest.mark.parametrize("exponent", [-10, 10])
-def test_the_steepest_laws_do_not_overflow(exponent):
+def test_the_steepest_distributions_do_not_overflow(exponent):
     config = ExamplesConfig(sampler="uniform", popularity_exponent=exponent)
     steep = NEGATIVE_SAMPLERS.resolve("uniform")(np.array([1, 5]), np.array([0, 10**9, 10**9, 1, 1]), config)
     drawn, _ = draw(steep, user_generator(1, 1), [1, 3], 1000)
@@ -227,7 +228,7 @@ def test_negatives_depend_on_seed_and_user_only():
     items = np.arange(1, 20, 3)
     one = sampler("mixed")
     first = draw(one, user_generator(1, 5), items, 4)[0]
-    draw(one, user_generator(1, 6), [2, 4, 6], 4)  # somebody else in between
+    draw(one, user_generator(1, 6), [2, 4, 6], 4)  # another user in between
     np.testing.assert_array_equal(first, draw(one, user_generator(1, 5), items, 4)[0])
     assert (first != draw(one, user_generator(2, 5), items, 4)[0]).any()
     assert (first != draw(one, user_generator(1, 6), items, 4)[0]).any()

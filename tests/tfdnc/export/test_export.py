@@ -337,7 +337,7 @@ def test_the_manifest_says_what_the_bundle_is(cases):
     kinds = [*["scann_brute_force"] * 2, "scann_hashing", "scann_tree_hashing"]
     assert [cluster["kind"] for cluster in case.manifest["index"]] == kinds
     assert [cluster["items"] for cluster in case.manifest["index"]] == list(case.sizes)
-    assert min(rung["recall"] for rung in case.manifest["index"][-1]["effort"]) >= 0.98
+    assert min(effort["recall"] for effort in case.manifest["index"][-1]["effort"]) >= 0.98
     assert 0.97 <= case.manifest["joint_recovery"] <= 1
     assert cases["exact"].manifest["joint_recovery"] == 1
     assert case.manifest["bundle_format"] == contract.BUNDLE_FORMAT

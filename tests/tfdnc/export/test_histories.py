@@ -1,4 +1,4 @@
-"""Which held-out histories a bundle is tried with."""
+"""Held-out histories with which a bundle is checked."""
 
 import itertools
 from types import SimpleNamespace
@@ -19,8 +19,8 @@ def records(lengths, **features):
     """User u has the items u + 1, u + 2, ..."""
     items = [np.arange(user + 1, user + 1 + length) for user, length in enumerate(lengths)]
     splits = np.cumsum([0, *lengths])
-    nobody = np.zeros(len(lengths), np.int32)
-    return HeldOutRecords(np.concatenate(items).astype(np.int32), splits, nobody, nobody, features)
+    zeros = np.zeros(len(lengths), np.int32)
+    return HeldOutRecords(np.concatenate(items).astype(np.int32), splits, zeros, zeros, features)
 
 
 def test_the_shortest_and_the_longest_and_some_between_are_picked_as_raw_ids():

@@ -1,4 +1,4 @@
-"""What an approximate bundle says of its joint lists, and the users that it is measured on."""
+"""Measured recovery of joint lists by an approximate bundle, and the users that it is measured on."""
 
 import numpy as np
 import pytest

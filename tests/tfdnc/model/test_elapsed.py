@@ -102,7 +102,7 @@ def test_encoders_that_read_no_order_refuse_times(encoder):
 
 
 def test_a_request_gives_times_and_the_graph_the_time_that_went_by():
-    items = tf.constant([[0, 4, 0, 6, 9], [7, 0, 0, 0, 0], [0, 0, 0, 0, 0]])  # 0: padding, or an id nobody knows
+    items = tf.constant([[0, 4, 0, 6, 9], [7, 0, 0, 0, 0], [0, 0, 0, 0, 0]])  # 0: padding, or an unknown id
     times = tf.constant([[-1, 10, 15, 15, 40], [100, -1, -1, -1, -1], [-1, -1, -1, -1, -1]], tf.int64)
     recent, when = last_items(items, 2, times)
     np.testing.assert_array_equal(recent, [[6, 9], [7, 0], [0, 0]])

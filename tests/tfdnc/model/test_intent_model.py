@@ -50,7 +50,7 @@ def test_a_prior_is_the_share_of_the_training_events_for_every_state():
     shares = tf.nn.softmax(intent(STATES, CATALOGUE._replace(counts=counts))).numpy()
     events = np.bincount(CLUSTERS, weights=counts)
     np.testing.assert_allclose(shares, np.tile(events / events.sum(), [6, 1]), atol=1e-4)
-    assert (shares > 0).all()  # nobody bought there yet: no reason to divide by 0
+    assert (shares > 0).all()  # a cluster without events must not divide by 0
 
 
 def test_a_partition_sums_up_the_items_of_each_cluster():

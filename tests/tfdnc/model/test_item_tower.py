@@ -133,8 +133,8 @@ class TestTrainedItems:
 
 
 @pytest.mark.parametrize("loss", ["bce", "in_cluster_softmax", "softmax"])
-def test_training_says_nothing_against_cold_items(loss):
-    """As negatives of everybody they would teach "year=9" that nobody wants it."""
+def test_training_does_not_lower_the_scores_of_cold_items(loss):
+    """As negatives of all positions they would lower the scores of "year=9"."""
     features = [[*own, "year=9"] if row in (1, 3) else own for row, own in enumerate(FEATURES)]
     model = make(loss=loss, features=feature_matrix(features, COUNTS))
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""What weights of events do to a training step, under every loss and for every kind of position."""
+"""Effect of event weights on a training step, under every loss and for every kind of position."""
 
 import functools
 

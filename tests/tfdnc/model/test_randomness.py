@@ -91,7 +91,7 @@ def test_a_step_is_the_same_for_the_same_seed_and_far_beyond_a_million_steps_ano
     assert len({*first, *far, *last, *drawn_in(make_model(2, encoder="transformer"), 0)}) == 4 * len(first)
 
 
-def test_the_places_of_a_very_large_model_have_streams_of_their_own():
+def test_all_operations_of_a_very_large_model_have_different_streams():
     root = Stream.at(1, 7)
     experts = [
         substream(root, "expert", expert, "block", block, stream, place)

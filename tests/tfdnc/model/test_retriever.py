@@ -357,7 +357,7 @@ def test_item_counts_ranks_by_count():
     np.testing.assert_array_equal(np.argsort(-scores, axis=1), [np.argsort(-COUNTS)] * 2)
 
 
-def test_a_prefix_prompt_stands_before_the_first_item():
+def test_a_prefix_prompt_is_before_the_first_item():
     """Eq. 4: e_k = Transformer([t_k; s_1, ..., s_L])."""
     model = make("prefix")
     encoder, tokens = model.tower.encoder, model.tower.tokens(model.tower.item_vectors(), histories([3, 9, 17]))

@@ -86,7 +86,7 @@ def test_a_column_without_a_number_is_refused():
 
 
 def test_each_input_is_hidden_in_windows_of_its_own():
-    """What requests may lack one by one is trained one by one."""
+    """Inputs are hidden one by one, because requests may lack them one by one."""
     inputs = TokenInputs((TIME, DWELL, PRICE), 4)
     shape = [2000, 2]
     values = {"elapsed": tf.ones(shape, tf.int64), "event_dwell": tf.ones(shape), "event_price": tf.ones(shape)}

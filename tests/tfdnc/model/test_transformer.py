@@ -195,7 +195,7 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
     assert len(np.unique(dropped)) == 2
 
 
-def test_dropout_differs_between_places_and_elements():
+def test_dropout_differs_between_operations_and_elements():
     x, streams = tf.ones([64, 64]), [substream(Stream.at(3, 4), name) for name in ("one", "other")]
     one, other = (stateless_dropout(x, 0.5, stream).numpy() != 0 for stream in streams)
     assert np.mean(one == other) == pytest.approx(0.5, abs=0.05)

@@ -21,12 +21,12 @@ def make_records(lengths=LENGTHS):
     return TrainingRecords(events, events % 7, negatives, splits, users)
 
 
-def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS, place=ALONE, **more):
+def make_batches(random_window=0.0, batch_tokens=40, max_length=10, seed=1, lengths=LENGTHS, worker=ALONE, **more):
     train = {"random_window": random_window, "batch_tokens": batch_tokens, "loss": "bce", "negatives": "records"}
     config = parse_config({"name": "x", "examples": {"num_negatives": 2}, "train": train})
     records = make_records(lengths)._replace(**more)
     negatives = RecordedNegatives(config, None, records)
-    return TrainingBatches(records, negatives, config.train, max_length, seed, place)
+    return TrainingBatches(records, negatives, config.train, max_length, seed, worker)
 
 
 def windows(batches, epoch=0):
@@ -148,8 +148,8 @@ def test_workers_take_more_and_smaller_steps_over_the_same_windows():
 
 
 def test_workers_draw_other_windows_and_the_first_those_of_a_process_alone():
-    def drawn(place):
-        return windows(make_batches(random_window=1.0, lengths=[40] * 20, place=place))
+    def drawn(worker):
+        return windows(make_batches(random_window=1.0, lengths=[40] * 20, worker=worker))
 
     assert drawn(WorkerIndex(0, 2)) == drawn(ALONE)
     assert drawn(WorkerIndex(1, 2)) != drawn(ALONE)
@@ -174,8 +174,8 @@ def test_history_batches_give_the_recent_items_and_all_that_was_seen():
 
 
 def test_history_batches_give_the_inputs_of_the_recent_items():
-    splits, nobody = np.array([0, 3, 10]), np.zeros(2, np.int32)
+    splits, zeros = np.array([0, 3, 10]), np.zeros(2, np.int32)
     times = {"elapsed": np.arange(1, 11) * 10**10}
-    records = HeldOutRecords(np.arange(1, 11, dtype=np.int32), splits, nobody, nobody, times)
+    records = HeldOutRecords(np.arange(1, 11, dtype=np.int32), splits, zeros, zeros, times)
     for batch in history_batches(records, max_length=5):
         np.testing.assert_array_equal(batch.features["elapsed"], batch.history.astype(np.int64) * 10**10)

@@ -128,7 +128,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """What a training that died in its fourth epoch leaves."""
+    """Files of a training that was killed in its fourth epoch."""
     folder = tmp_path_factory.mktemp("killed")
     with pytest.raises(Killed):
         run(folder, validate=Validator(die_at=2))

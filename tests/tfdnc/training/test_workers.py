@@ -37,13 +37,13 @@ SETTINGS = [
 ]
 
 
-def tfdnc(*arguments, place=None, ports=()):
+def tfdnc(*arguments, worker=None, ports=()):
     """Starts a command, as one of several workers or alone."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    if place is not None:
+    if worker is not None:
         hosts = [f"127.0.0.1:{port}" for port in ports]
         environment["TF_CONFIG"] = json.dumps(
-            {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": place}}
+            {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": worker}}
         )
     overrides = [word for setting in SETTINGS for word in ("--set", setting)]
     command = [sys.executable, "-m", "tfdnc.cli.main", *map(str, arguments), *overrides]
@@ -56,7 +56,7 @@ def start_workers(runs):
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
-    return [tfdnc("train", CONFIG, "--runs", runs, place=place, ports=ports) for place in (0, 1)]
+    return [tfdnc("train", CONFIG, "--runs", runs, worker=worker, ports=ports) for worker in (0, 1)]
 
 
 def ended(process):
@@ -73,10 +73,10 @@ def runs(tmp_path):
 def double_batches(config, items, run):
     """The training of one process whose every batch is that of both workers: model, and losses of every epoch."""
     workers = []
-    for place in (WorkerIndex(0, 2), WorkerIndex(1, 2)):
-        records = read_training(run / "examples" / schema.TRAIN, place)
+    for worker in (WorkerIndex(0, 2), WorkerIndex(1, 2)):
+        records = read_training(run / "examples" / schema.TRAIN, worker)
         negatives = NEGATIVE_SOURCES.resolve(config.train.negatives)(config, items, records)
-        batches = TrainingBatches(records, negatives, config.train, config.model.max_length, config.seed, place)
+        batches = TrainingBatches(records, negatives, config.train, config.model.max_length, config.seed, worker)
         workers.append(batches)
     steps = max(batches.steps_per_epoch for batches in workers)
     for batches in workers:
@@ -133,7 +133,7 @@ def test_two_workers_train_what_one_process_trains_on_double_batches(runs):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-4)
 
     # What stands is not trained again.
-    status, screen = ended(tfdnc("train", CONFIG, "--runs", runs, place=1, ports=[1, 2]))
+    status, screen = ended(tfdnc("train", CONFIG, "--runs", runs, worker=1, ports=[1, 2]))
     assert (status, "the chief's training stands" in screen) == (0, True)
 
 
@@ -165,7 +165,7 @@ def test_a_killed_worker_ends_all_and_all_continue_to_the_same_bits(runs, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("cluster", "task", "place"),
+    ("cluster", "task", "worker"),
     [
         ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 1}, WorkerIndex(1, 2)),
         ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, ALONE),
@@ -173,10 +173,10 @@ def test_a_killed_worker_ends_all_and_all_continue_to_the_same_bits(runs, tmp_pa
         ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "chief", "index": 0}, WorkerIndex(0, 3)),
     ],
 )
-def test_the_chief_comes_first(monkeypatch, cluster, task, place):
+def test_the_chief_comes_first(monkeypatch, cluster, task, worker):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-    assert this_worker() == place
-    assert place.is_chief == (place.index == 0)
+    assert this_worker() == worker
+    assert worker.is_chief == (worker.index == 0)
 
 
 def test_without_tf_config_a_process_is_alone(monkeypatch):
@@ -200,6 +200,6 @@ def test_another_tf_config_is_refused(monkeypatch, text, message):
 
 
 def test_several_workers_only_train(monkeypatch, tmp_path):
-    done = ended(tfdnc("prepare", CONFIG, "--runs", tmp_path, place=1, ports=[1, 2]))
+    done = ended(tfdnc("prepare", CONFIG, "--runs", tmp_path, worker=1, ports=[1, 2]))
     assert (done[0], "Expected several workers for train only, not prepare" in done[1]) == (2, True)
     assert not any(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The whole road on a small log: from `tfdnc run` to an answer over gRPC, as a user travels it."""
+"""End to end on a small log: from `tfdnc run` to an answer over gRPC, as a user runs it."""
 
 import json
 import os
@@ -237,8 +237,8 @@ def test_a_run_ends_with_the_commands_that_serve_and_ask(ran, run, server, capsy
 def test_a_query_asks_for_clusters_and_excludes_beside_the_joint_merge(run, server, capsys):
     """`--exclude` beside `--joint-alpha` was refused; clusters had numbers only."""
     query = ["query", "--run", str(run), "--target", server.address, "--num-candidates", "7", "--user", "1"]
-    wishes = ["--exclude", "5", "--joint-alpha", "1", "--maximum", "0=0.2", "1=0", "--minimum", "3=2"]
-    assert main([*query, *wishes]) == 0
+    controls = ["--exclude", "5", "--joint-alpha", "1", "--maximum", "0=0.2", "1=0", "--minimum", "3=2"]
+    assert main([*query, *controls]) == 0
     screen = capsys.readouterr().out
     assert "7 candidates by joint, alpha 1" in screen
     names = json.loads(next(run.glob("bundle/*/assets.extra/manifest.json")).read_text())["cluster_names"]

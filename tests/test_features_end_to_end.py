@@ -1,4 +1,4 @@
-"""Items that nobody met before, found by their features: from the item file to the answer of a server."""
+"""End to end with new items, found by their features: from the item file to the answer of a server."""
 
 import json
 
@@ -68,7 +68,7 @@ def cold_targets(run):
 def test_features_find_targets_that_were_in_no_training_history(runs):
     with_features, without = cold_targets(runs[True]), cold_targets(runs[False])
     assert with_features["targets"] == without["targets"] == USERS
-    # Seven items of a user's taste are left, six of them new; a list of ten has room for them all.
+    # Seven items of a user's taste are left, six of them new; a list of ten has a result for each of them.
     assert with_features["recall@10"] > 0.8
     assert without["recall@10"] < 0.6
 

@@ -1,4 +1,4 @@
-"""The whole road on a log that is split by time: not every user has a part in training, validation and test."""
+"""End to end on a log that is split by time: not every user has a part in training, validation and test."""
 
 import json
 
@@ -34,7 +34,7 @@ export: {{index: exact, num_candidates: 5, max_candidates: 20, warmup_batch_size
 
 
 def make_log():
-    """Users of three tastes who come and go between January and May; from April on everybody knows "hit" too."""
+    """Users of three tastes who come and go between January and May; from April on all of them know "hit" too."""
     rng = np.random.default_rng(4)
     for user in range(150):
         first_day, last_day = np.sort(rng.integers(0, 150, 2))
@@ -65,7 +65,7 @@ def test_there_are_users_of_every_kind(sequences):
     assert kinds >= {(False, False, True), (False, False, False)}
 
 
-def test_nobody_learns_from_what_came_later(run, sequences):
+def test_no_model_learns_from_later_events(run, sequences):
     boundary = 59 * DAY  # the first of March
     trained = [i for row in sequences for i, t in zip(row["items"], row["times"], strict=True) if t < boundary]
     counts = dict(zip(*np.unique(trained, return_counts=True), strict=True))

@@ -1,4 +1,4 @@
-"""A model that reads times on the whole road: from the log's column to the request's, as a user travels it."""
+"""End to end with a model that reads times: from the column of the log to the times of a request."""
 
 import json
 

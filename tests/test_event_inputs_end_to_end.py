@@ -1,4 +1,4 @@
-"""A declared number of events on the whole road: `data.events: {dwell: number}`, `model.inputs: [dwell]`, no more.
+"""End to end with a declared number of events: `data.events: {dwell: number}`, `model.inputs: [dwell]`, no more.
 
 After an event with a dwell above 0 a user takes one of the first hundred items, after one below 0 one of the others.
 So half of what can be known of the next item stands in this column, and nowhere else.
