@@ -67,7 +67,7 @@ def run_command(
 def _local_folder(output: Path) -> Iterator[str]:
     """Yields an empty folder, locked by this process, that becomes `output` when the block ends without an error.
 
-    Its name is fixed, so the next job removes what a killed one left there. The lock ends with its process.
+    Its name is fixed, so the next job removes the files of a killed one. The lock ends with its process.
     """
     temporary = output.with_name(f".{output.name}.unfinished")
     temporary.mkdir(parents=True, exist_ok=True)

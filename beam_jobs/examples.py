@@ -68,8 +68,8 @@ def build_examples(
     Returns:
         - `records`: number per split.
         - `positions`: number of training items, each with a row of negatives.
-        - `negatives`: number of those that were `drawn`, of these by the `exact` method, of `redrawn` proposals, and
-          of `empty` entries (`PAD`), which are not among the drawn ones.
+        - `negatives`: number of `drawn` negatives, of those that the `exact` method drew, of `redrawn` proposals, and
+          of `empty` entries (`PAD`), which the first does not count.
         - `weights`, of a log with weights: number of training `targets`, and of those with a weight above 0
           (`weighted`).
         - `sha256`: per split, of its shards one after the other.
