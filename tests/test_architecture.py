@@ -45,7 +45,7 @@ HOUSE = {
     },
     "tfdnc.comparison": {"tfdnc.pipeline.engine"},
     "tfdnc.page": {
-        *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.engine", "tfdnc.training"),
+        *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.manifests", "tfdnc.training"),
     },
     "tfdnc.benchmark": {"tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
     "tfdnc.load_test": {

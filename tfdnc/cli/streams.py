@@ -26,7 +26,7 @@ class LenientStream:
         lost: error by which output was lost, although the stream had a reader; None if no output was lost.
     """
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.lost: OSError | None = None
         if hasattr(stream, "reconfigure"):
