@@ -18,7 +18,7 @@ import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import loading, text_proto, tls
+from serving import addresses, loading, text_proto, tls
 from serving.bundles import bundle
 from serving.health import HealthService
 from serving.metrics import Metrics
@@ -150,14 +150,14 @@ class Server:
         else:
             listen = self._grpc.add_insecure_port
         if self.options.grpc_socket_path:
-            _listen(listen, f"unix:{self.options.grpc_socket_path}")
-        return _listen(listen, _address(self.options.host, self.options.port))
+            addresses.listen(listen, f"unix:{self.options.grpc_socket_path}")
+        return addresses.listen(listen, addresses.join(self.options.host, self.options.port))
 
     @property
     def address(self) -> str:
         """`host:port`, as a client on this machine writes it."""
         host = self.options.host
-        return _address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), self.port)
+        return addresses.join({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), self.port)
 
     def start(self) -> None:
         """Begins to answer requests, and to look for new versions."""
@@ -199,27 +199,6 @@ class Server:
         for periodic in self._periodic:
             periodic.stop()
         self.manager.wait_until_unloaded()
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _listen(listen: Callable[[str], int], address: str) -> int:
-    try:
-        bound = listen(address)
-    except RuntimeError as error:
-        raise _cannot_listen(address) from error
-    if not bound:  # how grpcio before 1.60 reports it
-        raise _cannot_listen(address)
-    return bound
-
-
-def _cannot_listen(address: str) -> UserError:
-    return UserError(
-        f"Expected to listen on {address}, the system refused. Stop what uses the address, choose another one, "
-        "let port 0 pick a free one, or check the key and the certificate if there are any."
-    )
 
 
 # `Any`: a flag has the type of its field of `ServerOptions`.

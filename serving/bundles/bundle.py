@@ -74,8 +74,8 @@ def check(path: Path) -> None:
     """Checks that this process can serve the version at `path`, and registers ScaNN's ops if its graph has any.
 
     Raises:
-        UserError: No SavedModel there, a path that TensorFlow reads as a pattern, one that cannot be read, a bundle
-            format this server does not know, a bundle made for other library versions, or ScaNN's ops without ScaNN.
+        UserError: No readable SavedModel, or a path that TensorFlow reads as a pattern; an unknown bundle format, other
+            versions of libraries, or ScaNN's ops without ScaNN.
     """
     tensorflow_path(path)
     saved_model = path / SAVED_MODEL

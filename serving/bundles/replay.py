@@ -65,7 +65,7 @@ def ask_fresh_process(path: Path, requests: Iterable[predict_pb2.PredictRequest]
                 f"Expected {path} to answer within {PROCESS_SECONDS:g} s, it did not. Do not serve it; export again."
             ) from error
         if done.returncode:
-            raise UserError(_last_words(path, done))
+            raise UserError(_end_message(path, done))
         seconds = [float(line) for line in _seconds_file(answers).read_text().split()]
         return Answered(list(map(predict_pb2.PredictResponse.FromString, _read(answers))), seconds)
 
@@ -85,7 +85,7 @@ def _seconds_file(answers: Path) -> Path:
     return answers.with_suffix(".seconds")
 
 
-def _last_words(path: Path, done: subprocess.CompletedProcess[str]) -> str:
+def _end_message(path: Path, done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode == 2:
         return done.stderr.strip().splitlines()[-1]
     how = f"status {done.returncode}"

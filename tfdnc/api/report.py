@@ -1,4 +1,4 @@
-"""The report of an evaluation as typed data: a plain dict, whose keys and values a type checker knows."""
+"""The report of an evaluation as typed data: a plain dict with declared keys and values."""
 
 from typing import Any, TypedDict
 
@@ -12,26 +12,26 @@ class Tuned(TypedDict):
     alpha: float
     objective: str  # name of the figure that picked it
     validation: float  # its value there
-    figures: Figures  # of the test set
+    figures: Figures  # figures of the test set
 
 
 class Report(TypedDict):
-    """The content of `report.json`; `tfdnc.evaluation.report.evaluate` says how each figure is measured."""
+    """The content of `report.json`; `tfdnc.evaluation.report.evaluate` documents the figures."""
 
-    users: int  # with a test target
-    seen_targets: float  # share of the targets that no list can hold
-    judged_by: str | None  # whose clusters the figures speak of; None where there is only one
+    users: int  # number of users with a test target
+    seen_targets: float  # share of the targets that no list can hold, because the user has seen them
+    judged_by: str | None  # source of the clusters behind the figures; None with one cluster
     merge_method: str
-    merge: Figures  # of the configured merge
-    without_times: Figures | None  # of requests without times; None for a model that reads none
-    alpha_curve: list[Figures]  # of quota(alpha), each with `alpha`
-    joint_curve: list[Figures]  # of joint(alpha), each with `alpha`
-    floor_curve: list[Figures]  # with at least `floor` results of every cluster
+    merge: Figures  # figures of the configured merge
+    without_times: Figures | None  # figures of requests without times; None for a model that reads none
+    alpha_curve: list[Figures]  # figures of quota(alpha), each with `alpha`
+    joint_curve: list[Figures]  # figures of joint(alpha), each with `alpha`
+    floor_curve: list[Figures]  # figures of lists with at least `floor` results of every cluster
     tuned: Tuned | None
     within_cluster: Figures  # `recall@m` with the target's cluster given
     out_of_cluster: Figures  # `recall@m` among the target and the items of all other clusters
     within_cluster_by_cluster: list[dict[str, Any]]  # `cluster`, `name`, `targets`, `recall@m`
     intent: Figures  # accuracy and log-likelihood of the intent model; {} with one cluster
-    calibration: dict[str, Any] | None  # of the intent model
-    popularity: Figures  # of the lists of the most popular unseen items
+    calibration: dict[str, Any] | None  # calibration of the intent model
+    popularity: Figures  # figures of lists of the most popular unseen items
     cold_targets: dict[str, Any] | None  # `targets`, `recall@m` and `within_cluster` of targets that are cold items

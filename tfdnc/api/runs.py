@@ -1,6 +1,6 @@
-"""Runs from Python: go up to a station, and read what the stations have left in the folder.
+"""Runs from Python: run up to a station, and read the outputs of the stations.
 
-TensorFlow is imported by what needs it: records, batches and the retriever.
+Only records, batches, tower and retriever import TensorFlow.
 """
 
 import json
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pyarrow as pa
 import rich
@@ -43,9 +43,9 @@ def run(
 ) -> "Run":
     """Runs the stations of an experiment in the folder `runs`/NAME, and returns that run.
 
-    As on the command line, a station whose inputs are unchanged is skipped, one that another run in `runs` has already
-    made is adopted, and a training that was killed goes on. Progress is a bar on a terminal; elsewhere every station
-    and epoch is a log record of `tfdnc`, at INFO.
+    As on the command line, a station with unchanged inputs is skipped, a result of another run in `runs` is adopted,
+    and a killed training resumes. Progress is a bar on a terminal; elsewhere every station and epoch is a log record of
+    `tfdnc`, at INFO.
 
     Args:
         config: the experiment.
@@ -55,7 +55,7 @@ def run(
         force: run the last station, or all, although nothing changed.
 
     Raises:
-        UserError: the config has no such station, a plug-in cannot be imported, another process is at work in the run,
+        UserError: the config has no such station, a plug-in cannot be imported, another process works in the run,
             or a station refuses its input.
     """
     folder = Path(runs) / config.name
@@ -64,7 +64,7 @@ def run(
 
 
 def open_run(folder: str | PathLike[str]) -> "Run":
-    """Returns a run that the command line or `run` has made, such as `runs/mine`.
+    """Returns an existing run of the command line or of `run`, such as `runs/mine`.
 
     Raises:
         UserError: the folder is no run.
@@ -76,14 +76,14 @@ def open_run(folder: str | PathLike[str]) -> "Run":
 
 
 class Run:
-    """A run: its config, and what its finished stations have left, read when it is asked for.
+    """A run: its config, and the outputs of its finished stations, read on demand.
 
-    Everything but `figures`, `report`, `history`, `tower` and `retriever` is read once. An output of a station that has
-    not finished is a `UserError` that says how far to run.
+    Items and training records are read once. The output of an unfinished station raises a `UserError`, which names the
+    station to run.
 
     Args:
-        folder: of the run.
-        config: the experiment, as the stations ran it.
+        folder: folder of the run.
+        config: config of the run.
     """
 
     def __init__(self, folder: Path, config: ExperimentConfig) -> None:
@@ -93,11 +93,11 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 
-    def figures(self, station: str) -> dict:
-        """Returns the figures of a finished station, as its manifest has them.
+    def figures(self, station: str) -> dict[str, Any]:
+        """Returns the figures of a finished station, from its manifest.
 
         Raises:
-            UserError: there is no such station, it has not finished, or its files are damaged.
+            UserError: the station is unknown, it has not finished, or its files are damaged.
         """
         if station not in list(StationName):
             raise UserError(f"Expected a station among {', '.join(StationName)}, got {station!r}.")
@@ -111,7 +111,7 @@ class Run:
 
     @cached_property
     def items(self) -> ItemTable:
-        """The items with their clusters; row i is item i + 1."""
+        """Items with their clusters; row i is item i + 1."""
         self.figures(StationName.CLUSTER)
         return outputs.item_table(self.folder)
 
@@ -131,8 +131,8 @@ class Run:
         """Returns the records of a split as flat arrays: row u is events splits[u] .. splits[u + 1] - 1.
 
         Args:
-            split: train, the training part of every user; validation or test, a held-out target for every user who has
-                one, with everything before it.
+            split: train, the training part of every user; validation or test, the held-out target of every user who has
+                one, with all events before it.
         """
         if split not in (schema.TRAIN, schema.VALIDATION, schema.TEST):
             raise UserError(f"Expected train, validation or test, got {split!r}.")
@@ -143,14 +143,14 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        """The number of batches of an epoch, the same in every one."""
+        """Number of batches of an epoch, the same for every epoch."""
         return self._training_batches.steps_per_epoch
 
     def batches(self, epoch: int = 0) -> "Iterator[Batch]":
         """Yields the batches of an epoch in their order, as NumPy arrays by name.
 
-        They are those that the train station trains on: windows, order and negatives are functions of the seed and the
-        epoch. `TrainingBatches.epoch` gives names and shapes.
+        They are the batches of the train station: windows, order and negatives are functions of the seed and the epoch.
+        `TrainingBatches.epoch` documents names and shapes.
 
         Args:
             epoch: 0, 1, ...
@@ -158,16 +158,16 @@ class Run:
         yield from self._training_batches.epoch(epoch)
 
     def training_dataset(self, epochs: int = 1, first_epoch: int = 0) -> "tf.data.Dataset":
-        """Returns the same batches, of one or several epochs one after the other, for `retriever.fit`.
+        """Returns the same batches of one or several consecutive epochs, for `retriever.fit`.
 
         Args:
-            epochs: how many. Of more than one, `fit` needs `steps_per_epoch`.
-            first_epoch: where they begin.
+            epochs: number of epochs. With more than one, `fit` needs `steps_per_epoch`.
+            first_epoch: number of the first epoch.
         """
         return self._training_batches.dataset(first_epoch, first_epoch + epochs)
 
     def tower(self) -> "Tower":
-        """Returns the tower with the weights of the train station: it encodes users, `user_vectors`."""
+        """Returns the tower with the weights of the train station; its `user_vectors` encodes users."""
         self.figures(StationName.TRAIN)
         import_plugins(self.config.plugins)
         return outputs.trained_tower(self.config, self.folder, self.items)
@@ -175,7 +175,7 @@ class Run:
     def retriever(self) -> "Retriever":
         """Returns a new retriever, a Keras model that trains its `tower`.
 
-        It is compiled as the train station does, which another `compile` replaces.
+        It is compiled as in the train station; another `compile` replaces that.
         """
         records = self.records("train")
         import_plugins(self.config.plugins)
@@ -184,20 +184,21 @@ class Run:
         return assemble(self.config, self.items, records)[0]
 
     def validate(self, tower: "Tower") -> dict[str, float]:
-        """Returns the figures of a tower's lists on the validation targets, as training has them after an epoch."""
+        """Returns the figures of a tower's lists on the validation targets, as in training after an epoch."""
         from tfdnc.evaluation.report import validator
 
         return validator(self.config, self.records("validation"))(tower)
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """The epochs of the train station: losses and, where the epoch was validated, `val_` figures."""
+        """Epochs of the train station: losses and, for validated epochs, `val_` figures."""
         self.figures(StationName.TRAIN)
         return json.loads((self.folder / StationName.TRAIN.folder / schema.HISTORY_FILE).read_text())
 
     @property
     def report(self) -> Report:
-        """The figures of the evaluate station, a dict whose keys are typed."""
+        """Figures of the evaluate station, a dict with typed keys."""
+        # The manifest is JSON, and the evaluate station writes this type.
         return self.figures(StationName.EVALUATE)  # type: ignore[return-value]
 
     def bundle(self) -> "Bundle":

@@ -10,7 +10,7 @@ _PARTS = ["batching", "rest", "load", "reloads"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the bundle or the shape of a synthetic one, the server, and the size of the measurement."""
+    """Adds the bundle or the sizes of a synthetic one, the server, and the size of the measurement."""
     parser.add_argument("bundle", type=Path, nargs="?", help="folder with numbered versions (default: a synthetic one)")
     parser.add_argument("--target", metavar="HOST:PORT", help="measure this server of the bundle, and start none")
     shared_flags.add_model_name(parser, "name that --target has for it")

@@ -3,6 +3,7 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tfdnc.cli import screen, shared_flags
 from tfdnc.cli.flag_types import count
@@ -43,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     screen.console.print(f"Published {source} as {final}", soft_wrap=True)
 
 
-def _require(arguments: argparse.Namespace, source: Path, current: int | None) -> dict:
-    """Returns what the record says about the conditions; raises a `UserError` for those that do not hold."""
+def _require(arguments: argparse.Namespace, source: Path, current: int | None) -> dict[str, Any]:
+    """Returns the entries of the record about the conditions; raises a `UserError` if one does not hold."""
     from serving.bundles import conditions
     from serving.bundles.bundle import versions_in
     from tfdnc.cli.version_figures import compare_versions, show

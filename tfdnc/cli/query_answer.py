@@ -42,7 +42,7 @@ def query(arguments: argparse.Namespace) -> None:
     # The bundle's own config is read, because a later command may have rewritten that of the run.
     manifest = read_bundle_manifest(find_version(run / stations.EXPORT.folder))
     items = read_items(run / stations.CLUSTER.folder)
-    if manifest["cluster_names"] != items.cluster_names:  # the names on the screen would be wrong
+    if manifest["cluster_names"] != items.cluster_names:  # the screen would show wrong names
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
     features = _inputs_of(manifest["config"])
     user = find_user(arguments, run, items, features)

@@ -85,7 +85,7 @@ def _of_log(run: Path, items: ItemTable, features: Sequence[Feature], user_id: s
 
 def _first(run: Path, items: ItemTable, features: Sequence[Feature]) -> User:
     sequences = ds.dataset(_sequences(run))
-    for rows in (ds.field("test") > 0, None):  # one with a history and a test target, else any
+    for rows in (ds.field("test") > 0, None):  # a user with a history and a test target, else any user
         found = sequences.head(1, columns=_columns(features), filter=rows).to_pylist()
         if found:
             return _read(found[0], items, features)

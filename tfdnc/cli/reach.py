@@ -65,9 +65,9 @@ def other_bundle(target: str, run: Path, difference: str, newest: bool) -> UserE
 
     Args:
         target: address of the server.
-        run: whose items and clusters the screen would show.
-        difference: from the bundle of the run, as a clause about the server.
-        newest: the run was not named, but taken as the newest.
+        run: run with the items and clusters for the screen.
+        difference: difference from the bundle of the run, as a clause about the server.
+        newest: True if the run was taken as the newest one, without `--run`.
     """
     taken = f" Without --run the newest run is taken, {run}." if newest else ""
     return UserError(

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import shlex
 from pathlib import Path
+from typing import Any
 
 from tfdnc.benchmark import pages
 from tfdnc.cli import screen
@@ -27,7 +28,7 @@ def benchmark_serving(arguments: argparse.Namespace) -> None:
     screen.console.print(f"serving.md, .json and .png are in {arguments.output}", soft_wrap=True)
 
 
-def _measure(arguments: argparse.Namespace) -> dict:
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     plan = Plan(
         clients=arguments.clients,
         rounds=arguments.rounds,
@@ -46,7 +47,7 @@ def _measure(arguments: argparse.Namespace) -> dict:
         return {"bundle": subject.description, **results}
 
 
-def _show(output: Path, results: dict, notes: list[str]) -> None:
+def _show(output: Path, results: dict[str, Any], notes: list[str]) -> None:
     screen.console.print(results["bundle"], soft_wrap=True)
     for title, headers, cells, rows in (
         ("Latency by load", report.RATE_HEADERS, report.rate_cells, results["rates"]),
@@ -61,7 +62,7 @@ def _show(output: Path, results: dict, notes: list[str]) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command again, but for where files lie and who was asked."""
+    """Returns the command line, without paths and addresses of this machine."""
     words = ["tfdnc", "benchmark", "serving", *(["BUNDLE"] if arguments.bundle else [])]
     words += ["--target", "HOST:PORT"] if arguments.target else []
     sizes = [] if arguments.bundle else ["items", "clusters", "dim", "index", "encoder"]

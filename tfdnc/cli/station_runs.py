@@ -12,7 +12,7 @@ from tfdnc.pipeline.working import show_work
 
 
 def run_stations(config: ExperimentConfig, run: Path, last: str | None = None, force: bool = False) -> None:
-    """Runs the stations up to `last`, or all, as `runner.run_stations`, and shows what they found."""
+    """Runs the stations up to `last`, or all, as `runner.run_stations`, and shows their figures."""
     runner.run_stations(config, run, last, force, _Screen(run, last))
 
 
@@ -21,7 +21,7 @@ class _Screen(runner.Observer):
 
     Args:
         run: folder of the run.
-        last: name of the station that was asked for; None for all.
+        last: name of the requested station; None for all.
     """
 
     def __init__(self, run: Path, last: str | None) -> None:

@@ -80,8 +80,8 @@ class Processes:
         try:
             for client, process in enumerate(self._processes):
                 encoded = [base64.b64encode(request).decode() for request in _turned(requests, client)]
-                _tell(process, {"target": target, "path": path, "requests": encoded})
-                if errors := _hear(process)["errors"]:
+                _send(process, {"target": target, "path": path, "requests": encoded})
+                if errors := _receive(process)["errors"]:
                     raise UserError(f"Expected answers from {target}{path}, got {next(iter(errors))}")
         except BaseException:
             self.__exit__()
@@ -110,16 +110,16 @@ class Processes:
         """Ends the load of `begin`, and returns its sample."""
         clients, since = self._begun
         for process in self._processes[:clients]:
-            _tell(process, {})
+            _send(process, {})
         return self._finish(clients, time.monotonic() - since)
 
     def _start(self, clients: int, seconds: float) -> None:
         order = _order(seconds)
         for process in self._processes[:clients]:
-            _tell(process, order)
+            _send(process, order)
 
     def _finish(self, clients: int, seconds: float) -> dict[str, Any]:
-        return _together([_hear(process) for process in self._processes[:clients]], seconds)
+        return _together([_receive(process) for process in self._processes[:clients]], seconds)
 
 
 def _order(seconds: float) -> dict[str, float]:
@@ -133,11 +133,11 @@ def _turned(requests: Sequence[Request], client: int) -> list[Request]:
     return [*requests[first:], *requests[:first]]
 
 
-def _tell(process: subprocess.Popen[str], order: dict[str, Any]) -> None:
+def _send(process: subprocess.Popen[str], order: dict[str, Any]) -> None:
     print(json.dumps(order), file=process.stdin, flush=True)
 
 
-def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _receive(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout  # it is a pipe
     line = process.stdout.readline()
     if not line:

@@ -43,12 +43,12 @@ class ServerProcess:
         self.version = 0
         ports = _free_ports(2)
         self.target, self.rest_target = (f"127.0.0.1:{port}" for port in ports)
-        self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         try:
             self._add_version()
             command = [sys.executable, "-m", "serving", f"--model_base_path={self._base_path}", *flags]
             command += [f"--model_name={MODEL_NAME}", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
-            self._process = subprocess.Popen(command, stdout=self._words, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
             self._wait_until_served()
         except BaseException:
             self.__exit__()
@@ -61,7 +61,7 @@ class ServerProcess:
         if hasattr(self, "_process"):
             self._process.kill()
             self._process.wait()
-        self._words.close()
+        self._log.close()
         shutil.rmtree(self._base_path)
 
     def publish(self) -> None:
@@ -80,7 +80,7 @@ class ServerProcess:
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
-        raise UserError(f"Expected the server to live, but it ended: {self._last_words()}")
+        raise UserError(f"Expected the server to live, but it ended: {self._end_of_log()}")
 
     def _add_version(self) -> None:
         self.version += 1
@@ -109,12 +109,12 @@ class ServerProcess:
                 time.sleep(_POLL_SECONDS)
         raise UserError(
             f"Expected the server to serve version {self.version} after at most {START_SECONDS:.0f} s, it did not: "
-            f"{self._last_words()}"
+            f"{self._end_of_log()}"
         )
 
-    def _last_words(self) -> str:
-        self._words.seek(0)
-        return "".join(self._words.readlines()[-5:]).strip() or "it said nothing"
+    def _end_of_log(self) -> str:
+        self._log.seek(0)
+        return "".join(self._log.readlines()[-5:]).strip() or "it said nothing"
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A log as questions: for each user the events up to a time as the history, and those after it as what came next."""
+"""Questions from a log: for each user, the events before a time as the history, and the next events as targets."""
 
 import logging
 import tempfile
@@ -19,17 +19,16 @@ _log = logging.getLogger(__name__)
 
 
 def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, most_users: int) -> Questions:
-    """Reads a log by the rules of a config, and returns what users did next.
+    """Reads a log by the rules of a config, and returns histories with the next events.
 
-    Items that a user has seen before count as history only: no list holds them. Users without a history, or without
-    new items afterwards, are left out.
+    Items that a user has seen before count as history only, because no list holds them. Users without a history, or
+    without new items afterwards, are left out.
 
     Args:
-        data: Says format, columns and unit of the log, and which rows count; limits of rare items and users are not
-            applied.
+        data: Format, columns, unit and row filters of the log; limits of rare items and users are not applied.
         log: Paths, globs or URLs of its files.
-        since: Events from here on came next; None for the last event of each user.
-        most_users: If there are more users, this many are drawn, the same ones in every call.
+        since: Time of the first next event; None for the last event of each user.
+        most_users: Most users; from more of them a sample is drawn, the same in every call.
 
     Raises:
         UserError: The log cannot be read, has no times but `since` is given, or no user is left.

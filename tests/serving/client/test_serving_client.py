@@ -10,6 +10,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, messages, tensors
+from serving.bundles.in_process import Bundle
 from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError, Tensor, VersionStatus
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
@@ -172,6 +173,14 @@ def test_both_clients_show_the_same_typed_arguments(method):
     for parameter in list(blocking.parameters.values())[1:]:
         assert parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         assert parameter.annotation is not parameter.empty
+
+
+@pytest.mark.parametrize("method", ["retrieve", "encode"])
+def test_a_bundle_in_process_has_the_arguments_of_a_client(method):
+    """Declared inputs of events could not be sent to one."""
+    own, client = (dict(inspect.signature(getattr(one, method)).parameters) for one in (Bundle, RetrievalClient))
+    del client["timeout"]  # nothing is waited for
+    assert list(own.values()) == list(client.values())
 
 
 def test_every_input_of_a_list_is_an_argument_of_the_clients():
