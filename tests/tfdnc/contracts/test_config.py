@@ -200,7 +200,7 @@ def test_yaml_dates_are_times_and_read_back(tmp_path):
         ({"validation_from": 5, "test_from": 6}, "with split: time, and with no other"),
         ({"split": "time", "validation_from": 6, "test_from": 6}, "validation_from before test_from"),
         ({"split": "time", "validation_from": "may", "test_from": 6}, "time in ISO 8601"),
-        ({"split": "random"}, "'leave_last_two' or 'time'"),
+        ({"split": "random"}, "'leave_last_two', 'time' or 'none'"),
         ({"session_gap": 0}, "greater than 0"),
     ],
 )
