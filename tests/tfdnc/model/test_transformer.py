@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import keras, tf
+from tfdnc.model.attention_bias import BiasTable, ElapsedBias, PositionTimes
 from tfdnc.model.dropout import stateless_dropout
 from tfdnc.model.elapsed import NUM_BUCKETS, elapsed_buckets
 from tfdnc.model.randomness import Stream, substream
-from tfdnc.model.transformer import BiasTable, ElapsedBias, PositionTimes, Transformer
+from tfdnc.model.transformer import Transformer
 
 B, L, D = 3, 7, 8
 
