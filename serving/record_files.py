@@ -46,7 +46,7 @@ class RecordFiles:
 
     @property
     def due(self) -> float | None:
-        """When the file that is being written is to be finished, by `clock`; None if there is none."""
+        """Time by `clock` at which the file in work is to be finished; None for no file."""
         return None if self._writer is None else self._due
 
     def write(self, record: bytes) -> None:

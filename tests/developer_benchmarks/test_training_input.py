@@ -1,4 +1,4 @@
-"""What the benchmark of the training input reads is a whole data set, several times as long."""
+"""The benchmark of the training input reads a whole data set, several times as long."""
 
 import numpy as np
 

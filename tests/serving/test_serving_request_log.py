@@ -30,7 +30,7 @@ TEN_BYTES = b"0123456789"
 
 
 class Version:
-    """What the log reads of a loaded version."""
+    """The part of a loaded version that the log reads."""
 
     name = "half"
 

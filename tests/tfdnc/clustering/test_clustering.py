@@ -153,9 +153,9 @@ def test_some_users_are_whole_users_of_every_file_picked_by_the_seed(prepared, t
     some = log.some_users(0.3, seed=1)
     parts = list(some.parts())
     assert [len(lengths) for _, lengths in parts] == pytest.approx([30, 30], abs=12)
-    everybody = {tuple(user) for items, _ in log.parts() for user in items.reshape(-1, 8).tolist()}
+    users = {tuple(user) for items, _ in log.parts() for user in items.reshape(-1, 8).tolist()}
     read = [tuple(user) for items, _ in parts for user in items.reshape(-1, 8).tolist()]
-    assert set(read) <= everybody
+    assert set(read) <= users
     assert some.counts.tolist() == np.bincount(np.ravel(read), minlength=21)[1:].tolist()
     assert [items.tolist() for items, _ in log.some_users(0.3, seed=1).parts()] == [
         items.tolist() for items, _ in parts

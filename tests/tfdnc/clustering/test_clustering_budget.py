@@ -1,4 +1,4 @@
-"""What a budget of trained words allows Word2Vec, on counts that can be checked by hand."""
+"""Word2Vec within a budget of trained words, on counts that can be checked by hand."""
 
 import numpy as np
 import pytest

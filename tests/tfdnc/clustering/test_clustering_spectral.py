@@ -14,7 +14,7 @@ SPECTRAL = TINY.model_copy(update={"method": "spectral_kmeans"})
 
 @pytest.fixture
 def co_occurrences():
-    """Three groups of eight items, which meet each other now and then; the last item met nobody."""
+    """Three groups of eight items, which meet each other now and then; the last item is alone."""
     rng = np.random.default_rng(0)
     groups = np.arange(24) // 8
     mean = np.where(groups[:, None] == groups, 12, 1) * np.outer(*[1 + np.arange(24) % 8] * 2)

@@ -1,4 +1,4 @@
-"""Running jobs: order, parallelism, failures, and that nobody is left behind."""
+"""Running jobs: order, parallelism, failures, and that no process is left behind."""
 
 import os
 import signal

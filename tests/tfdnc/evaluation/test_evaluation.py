@@ -92,7 +92,7 @@ def _scores_of(model, history):
 
 
 def oracle_list(model, history, merge):
-    """Rows of one user's list: full sort for the joint merge, seat by seat for the quotas."""
+    """Rows of one user's list: full sort for the joint merge, result by result for the quotas."""
     scores, log_intent = scores_of(model, history)
     unseen = np.setdiff1d(np.arange(N), history - 1)
     if merge.method == "joint":
@@ -102,7 +102,7 @@ def oracle_list(model, history, merge):
     queues = {k: sorted(unseen[CLUSTERS[unseen] == k], key=lambda row: -scores[row]) for k in range(K)}
     given, result = np.zeros(K), []
     while len(result) < WIDTH and any(queues.values()):
-        # Webster: the next seat goes to the largest weight per (seats + 1/2).
+        # Webster: the next result goes to the largest weight per (results + 1/2).
         claims = [np.exp(merge.alpha * log_intent[k]) / (given[k] + 0.5) if queues[k] else -1 for k in range(K)]
         k = int(np.argmax(claims))
         result.append(queues[k].pop(0))

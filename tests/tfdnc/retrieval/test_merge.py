@@ -204,13 +204,13 @@ def test_rows_choose_their_merge_and_their_length():
     candidates, log_intent = make_candidates(3), make_log_intent(3)
     config = MergeConfig(method="joint", alpha=1.0)
     partition = np.zeros([3, K], np.float32)
-    wishes = Controls(num_candidates=tf.constant([5, 10, 1]), alpha=tf.constant([0.0, -1.0, 2.0]))
-    assert reads_partition(wishes, config)
-    keys = select_keys(candidates, partition, log_intent, wishes, config)
+    controls = Controls(num_candidates=tf.constant([5, 10, 1]), alpha=tf.constant([0.0, -1.0, 2.0]))
+    assert reads_partition(controls, config)
+    keys = select_keys(candidates, partition, log_intent, controls, config)
     np.testing.assert_array_equal(keys[0], keys_of("equal", candidates, log_intent)[0])
     np.testing.assert_array_equal(keys[1], keys_of("joint", candidates, log_intent)[1])
     np.testing.assert_array_equal(keys[2], keys_of("quota", candidates, log_intent, alpha=2.0)[2])
-    merged = merge(candidates, keys, wishes.num_candidates, 12, K)
+    merged = merge(candidates, keys, controls.num_candidates, 12, K)
     np.testing.assert_array_equal(merged.num_results, [5, 10, 1])
     np.testing.assert_array_equal(merged.quotas.numpy().sum(axis=1), [5, 10, 1])
 
@@ -221,8 +221,8 @@ def test_rows_ask_for_the_joint_merge_whatever_is_configured(method):
     config = MergeConfig(method=method, alpha=2.0)
     partition = np.random.default_rng(2).normal(3, 1, size=(4, K)).astype(np.float32)
     asked, by_quota = tf.constant([0.5, -1.0, np.inf, 0.5]), tf.constant([-1.0, -1.0, -1.0, 1.0])
-    wishes = Controls(tf.constant([5] * 4), alpha=by_quota, joint_alpha=asked)
-    keys = select_keys(candidates, partition, log_intent, wishes, config)
+    controls = Controls(tf.constant([5] * 4), alpha=by_quota, joint_alpha=asked)
+    keys = select_keys(candidates, partition, log_intent, controls, config)
     for row, expected in enumerate(
         [
             keys_of("joint", candidates, log_intent, 0.5, partition),
@@ -232,21 +232,21 @@ def test_rows_ask_for_the_joint_merge_whatever_is_configured(method):
         ]
     ):
         np.testing.assert_array_equal(keys[row], expected[row])
-    assert reads_partition(wishes, config)
-    nobody = Controls(tf.constant([5] * 4), joint_alpha=tf.fill([4], -1.0))
-    assert bool(reads_partition(nobody, config)) == (method == "joint")
+    assert reads_partition(controls, config)
+    nothing = Controls(tf.constant([5] * 4), joint_alpha=tf.fill([4], -1.0))
+    assert bool(reads_partition(nothing, config)) == (method == "joint")
 
 
 @pytest.mark.parametrize("method", ["quota", "joint"])
 def test_the_configured_merge_uses_the_configured_alpha(method):
     candidates, log_intent = make_candidates(1), make_log_intent(1)
     config = MergeConfig(method=method, alpha=2.5)
-    for wishes in (Controls(tf.constant([5])), Controls(tf.constant([5]), alpha=tf.constant([-1.0]))):
-        keys = select_keys(candidates, np.zeros([1, K], np.float32), log_intent, wishes, config)
+    for controls in (Controls(tf.constant([5])), Controls(tf.constant([5]), alpha=tf.constant([-1.0]))):
+        keys = select_keys(candidates, np.zeros([1, K], np.float32), log_intent, controls, config)
         np.testing.assert_array_equal(keys, keys_of(method, candidates, log_intent, alpha=2.5))
 
 
-def random_wishes(rng, batch, available):
+def random_controls(rng, batch, available):
     """Rows that ask for anything at all: alpha or not, weights with zeros or not, bounds that can be kept or not."""
     weights = rng.choice([0.0, 0.5, 1.0, 7.0], size=[batch, K]).astype(np.float32)
     weights[:, -1] = 1.0
@@ -263,14 +263,14 @@ def random_wishes(rng, batch, available):
     )
 
 
-def choose(keys, wishes, row):
-    """Which columns belong in a list, by the words of the contract: first the promised, then the best allowed."""
-    minimum, maximum = wishes.minimum[row].numpy()[CLUSTERS], wishes.maximum[row].numpy()[CLUSTERS]
+def choose(keys, controls, row):
+    """Columns that belong in a list, by the words of the contract: first the promised, then the best allowed."""
+    minimum, maximum = controls.minimum[row].numpy()[CLUSTERS], controls.maximum[row].numpy()[CLUSTERS]
     allowed = (keys > -np.inf) & ((maximum < 0) | (maximum > RANKS))
     by_key = sorted(np.flatnonzero(allowed), key=lambda column: (-keys[column], column))
     promised = [column for column in by_key if RANKS[column] < minimum[column]]
     rest = [column for column in by_key if RANKS[column] >= minimum[column]]
-    chosen = set((promised + rest)[: int(wishes.num_candidates[row])])
+    chosen = set((promised + rest)[: int(controls.num_candidates[row])])
     return [column for column in by_key if column in chosen]
 
 
@@ -279,12 +279,13 @@ def test_bounds_decide_who_is_in_and_the_keys_the_order(method):
     rng = np.random.default_rng(5)
     available = (1, 0, 2, 20, 3, 30)
     candidates, log_intent = make_candidates(20, available=available), make_log_intent(20)
-    wishes, config, partition = random_wishes(rng, 20, available), MergeConfig(method=method), np.zeros([20, K], "f")
-    free = select_keys(candidates, partition, log_intent, wishes._replace(minimum=None, maximum=None), config).numpy()
-    keys = select_keys(candidates, partition, log_intent, wishes, config)
-    rows = merge(candidates, keys, wishes.num_candidates, C, K).rows.numpy()
+    controls, config = random_controls(rng, 20, available), MergeConfig(method=method)
+    partition = np.zeros([20, K], np.float32)
+    free = select_keys(candidates, partition, log_intent, controls._replace(minimum=None, maximum=None), config).numpy()
+    keys = select_keys(candidates, partition, log_intent, controls, config)
+    rows = merge(candidates, keys, controls.num_candidates, C, K).rows.numpy()
     for row in range(20):
-        expected = choose(free[row], wishes, row)
+        expected = choose(free[row], controls, row)
         np.testing.assert_array_equal(rows[row, : len(expected)], expected)
         assert (rows[row, len(expected) :] == -1).all()
 
@@ -292,8 +293,8 @@ def test_bounds_decide_who_is_in_and_the_keys_the_order(method):
 def test_weights_share_the_list_whatever_alpha_and_absolute_quotas_are_met():
     candidates, log_intent = make_candidates(3), make_log_intent(3)
     weights = np.array([[0, 0, 2, 10, 8, 0], [0, 0, 0.2, 1, 0.8, 0], [-1] * 6], np.float32)
-    wishes = Controls(tf.constant([20] * 3), alpha=tf.constant([0.0, 3.0, 0.0]), weights=tf.constant(weights))
-    keys = select_keys(candidates, np.zeros([3, K], np.float32), log_intent, wishes, MergeConfig(method="joint"))
+    controls = Controls(tf.constant([20] * 3), alpha=tf.constant([0.0, 3.0, 0.0]), weights=tf.constant(weights))
+    keys = select_keys(candidates, np.zeros([3, K], np.float32), log_intent, controls, MergeConfig(method="joint"))
     quotas = quotas_of(candidates, keys, 20)
     np.testing.assert_array_equal(quotas[:2], [[0, 0, 2, 10, 8, 0]] * 2)
     np.testing.assert_array_equal(quotas[2], quotas_of(candidates, keys_of("equal", candidates, log_intent), 20)[2])
@@ -303,9 +304,9 @@ def test_a_weight_of_zero_only_fills_what_is_left_and_a_maximum_of_zero_nothing(
     candidates, log_intent = make_candidates(2), make_log_intent(2)
     weights = tf.constant([[0.0, 0, 1, 0, 0, 0]] * 2)
     minimum, maximum = tf.fill([2, K], -1), tf.constant([[-1] * 6, [0, 0, -1, 0, 0, 0]])
-    wishes = Controls(tf.constant([12] * 2), None, weights, minimum, maximum)
-    keys = select_keys(candidates, np.zeros([2, K], np.float32), log_intent, wishes, MergeConfig())
-    merged = merge(candidates, keys, wishes.num_candidates, C, K)
+    controls = Controls(tf.constant([12] * 2), None, weights, minimum, maximum)
+    keys = select_keys(candidates, np.zeros([2, K], np.float32), log_intent, controls, MergeConfig())
+    merged = merge(candidates, keys, controls.num_candidates, C, K)
     np.testing.assert_array_equal(merged.num_results, [12, 7])
     assert (merged.clusters.numpy()[:, :7] == 2).all()
 
@@ -315,21 +316,21 @@ def test_seats_are_the_quotas_where_the_merge_goes_by_rank_and_never_fewer(metho
     rng = np.random.default_rng(6)
     for available in (SIZES, (1, 0, 2, 20, 3, 30), (0,) * 6):
         candidates, log_intent = make_candidates(20, available=available), make_log_intent(20)
-        everything = random_wishes(rng, 20, available)
+        everything = random_controls(rng, 20, available)
         unbounded = Controls(everything.num_candidates, everything.alpha)
         joint = Controls(everything.num_candidates, joint_alpha=everything.joint_alpha)
-        for wishes in (everything, unbounded, joint, Controls(everything.num_candidates)):
+        for controls in (everything, unbounded, joint, Controls(everything.num_candidates)):
             config = MergeConfig(method=method, top_clusters=2, alpha=2.0)
-            keys = select_keys(candidates, np.zeros([20, K], np.float32), log_intent, wishes, config)
-            quotas = merge(candidates, keys, wishes.num_candidates, C, K).quotas.numpy()
-            got = bounds_of(tf.constant([available] * 20), tf.constant(log_intent), wishes, config).numpy()
+            keys = select_keys(candidates, np.zeros([20, K], np.float32), log_intent, controls, config)
+            quotas = merge(candidates, keys, controls.num_candidates, C, K).quotas.numpy()
+            got = bounds_of(tf.constant([available] * 20), tf.constant(log_intent), controls, config).numpy()
             by_rank = np.full(20, method in BY_RANK)
-            if wishes.joint_alpha is not None:
-                by_rank &= wishes.joint_alpha.numpy() < 0
-            if wishes.alpha is not None:
-                by_rank |= wishes.alpha.numpy() >= 0
-            if wishes.weights is not None:
-                by_rank |= (wishes.weights.numpy() > 0).any(axis=1)
+            if controls.joint_alpha is not None:
+                by_rank &= controls.joint_alpha.numpy() < 0
+            if controls.alpha is not None:
+                by_rank |= controls.alpha.numpy() >= 0
+            if controls.weights is not None:
+                by_rank |= (controls.weights.numpy() > 0).any(axis=1)
             np.testing.assert_array_equal(got[by_rank], quotas[by_rank])
             assert (got >= quotas).all()
             assert (got <= available).all()
