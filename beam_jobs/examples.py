@@ -31,7 +31,7 @@ from beam_jobs.tfrecord import Lists, Varints, encode_examples, encoded, scalars
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExamplesConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import WEIGHT, features_of_file
+from tfdnc.contracts.features import TIME, WEIGHT, features_of_file
 from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, NegativeSampler, user_generator
 from tfdnc.contracts.plugins import WithPlugins
 from tfdnc.contracts.shards import check_shards
@@ -52,6 +52,7 @@ def build_examples(
     seed: int,
     output: str | PathLike,
     runner_args: Sequence[str] = (),
+    train_from: int | None = None,
 ) -> dict:
     """Writes the records of every user: at most one per split.
 
@@ -67,6 +68,7 @@ def build_examples(
         output: folder to fill with `train/`, `validation/` and `test/`, one shard per sequence file, on a disk or in a
             store; finished when this function has returned, and not before.
         runner_args: flags for Beam.
+        train_from: time of the log; records then say which events are earlier, and no training targets. None: none is.
 
     Returns:
         `records` per split; `positions`: training items, each of which has a row of negatives; `negatives`: how many
@@ -90,7 +92,7 @@ def build_examples(
             pipeline
             | "Shards" >> beam.Create(shards)
             | "Spread" >> beam.Reshuffle()
-            | "Encode" >> beam.ParDo(EncodeShard(item_table, config, seed, output, len(shards)))
+            | "Encode" >> beam.ParDo(EncodeShard(item_table, config, seed, output, len(shards), train_from))
         )
         once = pipeline | "Once" >> beam.Create([None])
         return once | "Sum" >> beam.Map(lambda _, counts: add_counts(counts), AsIter(counts))
@@ -147,8 +149,11 @@ def _users_of(sequences: pa.Table) -> dict[str, np.ndarray]:
 class EncodeShard(beam.DoFn):
     """Turns a sequence file into one shard of every split; gives the counts."""
 
-    def __init__(self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int):
+    def __init__(
+        self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int, train_from: int | None
+    ):
         self._item_table, self._sent, self._seed = item_table, WithPlugins(config), seed
+        self._train_from = train_from
         self._output, self._num_shards = output, num_shards
 
     def setup(self):
@@ -168,6 +173,7 @@ class EncodeShard(beam.DoFn):
             self._sampler,
             self._sent.value.recorded_negatives,
             self._seed,
+            self._train_from,
         )
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():
@@ -188,6 +194,7 @@ def encode_users(
     sampler: NegativeSampler,
     num_negatives: int,
     seed: int,
+    train_from: int | None = None,
 ) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
     """Encodes the users of one file.
 
@@ -198,6 +205,7 @@ def encode_users(
         sampler: of the negatives.
         num_negatives: of every training item, all sets together.
         seed: of the negatives.
+        train_from: as of `build_examples`.
 
     Returns:
         The features of every split, and the counts.
@@ -226,6 +234,9 @@ def encode_users(
         ),
         **{feature.key: packed[feature].lists(train_starts, train_ends) for feature in inputs},
     }
+    if train_from is not None:
+        earlier = np.concatenate([[0], np.cumsum(values[TIME] < train_from, dtype=np.int64)])
+        features[schema.TRAIN][schema.FIRST_TARGET] = scalars(earlier[train_ends] - earlier[train_starts])
     if WEIGHT in inputs:
         counts |= count_weights(values[WEIGHT], train_starts + 1, train_ends)  # the first event is no target
     held_out = [feature for feature in inputs if feature.form.in_held_out]
@@ -314,7 +325,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def job(flags, config, output, runner_args):
         refuse_unfinished(parent(flags.sequences))
-        return build_examples(flags.sequences, flags.items, config.examples, config.seed, output, runner_args)
+        inputs = flags.sequences, flags.items, config.examples, config.seed
+        return build_examples(*inputs, output, runner_args, config.data.first_trained)
 
     return run_command(parser, argv, job)
 

@@ -62,7 +62,9 @@ def _examples(place: Workplace) -> dict:
 
     sequences = place.run / PREPARE.folder / schema.SEQUENCES
     item_table = place.run / CLUSTER.folder / schema.ITEMS
-    return build_examples(sequences, item_table, place.config.examples, place.config.seed, place.output)
+    config = place.config
+    first_trained = config.data.first_trained
+    return build_examples(sequences, item_table, config.examples, config.seed, place.output, train_from=first_trained)
 
 
 def _train(place: Workplace) -> dict:
@@ -168,7 +170,11 @@ def _sections(*names: str) -> Callable[[ExperimentConfig], dict]:
 
     def settings(config: ExperimentConfig) -> dict:
         unused = {} if config.data.format == "kuairand" else {"kuairand": True}  # what another format does not read
-        exclude = {"data": {"path": True, "items": {"path"}, **unused}, "cluster": {"previous"}, "train": {"initial"}}
+        exclude = {
+            "data": {"path": True, "items": {"path"}, "train_from": True, **unused},  # the examples read train_from
+            "cluster": {"previous"},
+            "train": {"initial"},
+        }
         dumped = config.model_dump(mode="json", include=set(names), exclude=exclude)
         return _without_empty_options(dumped)
 
@@ -179,6 +185,11 @@ def _without_empty_options(settings: dict) -> dict:
     """Settings, section in section, without options that are not there: they say nothing, as before there were any."""
     said = {key: value for key, value in settings.items() if (key, value) != ("options", {})}
     return {key: _without_empty_options(value) if isinstance(value, dict) else value for key, value in said.items()}
+
+
+def _examples_settings(config: ExperimentConfig) -> dict:
+    first = config.data.first_trained
+    return _sections("examples")(config) | ({} if first is None else {"train_from": first})
 
 
 def _train_settings(config: ExperimentConfig) -> dict:
@@ -360,7 +371,7 @@ EXAMPLES = Station(
     StationName.EXAMPLES,
     StationName.EXAMPLES.folder,
     needs=(PREPARE, CLUSTER),
-    settings=_sections("examples"),
+    settings=_examples_settings,
     work=_examples,
     choices=_examples_choices,
     headline=_examples_headline,
