@@ -49,6 +49,7 @@ def build_examples(
     seed: int,
     output: str | PathLike[str],
     runner_args: Sequence[str] = (),
+    train_from: int | None = None,
 ) -> dict[str, Any]:
     """Writes the records of every user: at most one per split.
 
@@ -64,6 +65,8 @@ def build_examples(
         output: folder to fill with `train/`, `validation/` and `test/`, one shard per sequence file, on a disk or in a
             store; complete only when this function has returned.
         runner_args: flags for Beam.
+        train_from: time of the log; earlier events are no training targets, and the records say how many they are.
+            None: all events are targets.
 
     Returns:
         - `records`: number per split.
@@ -90,7 +93,7 @@ def build_examples(
             pipeline
             | "Shards" >> beam.Create(shards)
             | "Spread" >> beam.Reshuffle()
-            | "Encode" >> beam.ParDo(EncodeShard(item_table, config, seed, output, len(shards)))
+            | "Encode" >> beam.ParDo(EncodeShard(item_table, config, seed, output, len(shards), train_from))
         )
         once = pipeline | "Once" >> beam.Create([None])
         return once | "Sum" >> beam.Map(lambda _, counts: add_counts(counts), AsIter(counts))
@@ -141,8 +144,11 @@ def find_shards(sequences: str) -> tuple[list[Shard], dict[str, int]]:
 class EncodeShard(beam.DoFn):
     """Turns a sequence file into one shard of every split; its output is the counts."""
 
-    def __init__(self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int) -> None:
+    def __init__(
+        self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int, train_from: int | None
+    ) -> None:
         self._item_table, self._sent, self._seed = item_table, WithPlugins(config), seed
+        self._train_from = train_from
         self._output, self._num_shards = output, num_shards
 
     def setup(self) -> None:
@@ -162,6 +168,7 @@ class EncodeShard(beam.DoFn):
             self._sampler,
             self._sent.value.recorded_negatives,
             self._seed,
+            self._train_from,
         )
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():
@@ -211,7 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def job(flags: argparse.Namespace, config: ExperimentConfig, output: str, runner_args: list[str]) -> dict[str, Any]:
         refuse_unfinished(parent(flags.sequences))
-        return build_examples(flags.sequences, flags.items, config.examples, config.seed, output, runner_args)
+        inputs = flags.sequences, flags.items, config.examples, config.seed
+        return build_examples(*inputs, output, runner_args, config.data.first_trained)
 
     return run_command(parser, argv, job)
 

@@ -12,7 +12,7 @@ from beam_jobs.logs.event_weights import count_weights
 from beam_jobs.tfrecord import Lists, Varints, encoded, scalars
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import WEIGHT, features_of_file
+from tfdnc.contracts.features import TIME, WEIGHT, features_of_file
 from tfdnc.contracts.negative_sampling import EMPTY, EXACT, REDRAWN, NegativeSampler, user_generator
 
 SPLITS = (schema.TRAIN, schema.VALIDATION, schema.TEST)
@@ -35,6 +35,7 @@ def encode_users(
     sampler: NegativeSampler,
     num_negatives: int,
     seed: int,
+    train_from: int | None = None,
 ) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
     """Encodes the users of one file.
 
@@ -45,6 +46,7 @@ def encode_users(
         sampler: draws the negatives.
         num_negatives: number of negatives per training item, of all sets together, R n.
         seed: seed of the negatives.
+        train_from: time before which events are no training targets; None for no such time.
 
     Returns:
         The features of every split, and the counts.
@@ -78,6 +80,9 @@ def encode_users(
         ),
         **{feature.key: packed[feature].lists(train_starts, train_ends) for feature in inputs},
     }
+    if train_from is not None:
+        earlier = np.concatenate([[0], np.cumsum(values[TIME] < train_from, dtype=np.int64)])
+        features[schema.TRAIN][schema.FIRST_TARGET] = scalars(earlier[train_ends] - earlier[train_starts])
     if WEIGHT in inputs:
         counts |= count_weights(values[WEIGHT], train_starts + 1, train_ends)  # the first event is no target
     held_out = [feature for feature in inputs if feature.form.in_held_out]

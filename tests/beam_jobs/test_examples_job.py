@@ -62,6 +62,15 @@ def test_training_records(build):
     assert figures["positions"] == 7
 
 
+def test_with_train_from_a_record_says_how_many_events_are_earlier(write_sequences, write_items, tmp_path):
+    """Times of a user's events are 0, 1, 4, 9; training parts have two, one and four."""
+    sequences, items = write_sequences(FILES), write_items(CLUSTERS, order=ORDER)
+    build_examples(sequences, items, ExamplesConfig(), 1, tmp_path / "examples", train_from=4)
+    records = read(tmp_path / "examples" / schema.TRAIN, [*schema.TRAIN_FEATURES, schema.FIRST_TARGET])
+    assert [record[schema.FIRST_TARGET] for record in records] == [[2], [1], [2]]
+    assert [len(record["item"]) for record in records] == [2, 1, 4]  # the history keeps the earlier ones
+
+
 def test_weights_of_the_training_part_are_in_the_training_records_only(write_sequences, write_items, tmp_path):
     def weigh(users):
         return {user: [item / 4 for item in items] for user, items in users.items()}

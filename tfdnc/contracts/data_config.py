@@ -145,6 +145,7 @@ class DataConfig(Section):
     split: Literal["leave_last_two", "time", "none"] = "leave_last_two"
     validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; earlier events are training
     test_from: Instant | None = None  # time: events from this time on are test
+    train_from: Instant | None = None  # the loss counts events from here on; earlier ones stay in the histories
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
     options: Options = NO_OPTIONS  # of a plug-in's log format
@@ -192,6 +193,11 @@ class DataConfig(Section):
         return first_time_from(self.validation_from, ticks), first_time_from(self.test_from, ticks)
 
     @property
+    def first_trained(self) -> int | None:
+        """The first time whose events are training targets, in the log's unit; None: all are."""
+        return None if self.train_from is None else first_time_from(self.train_from, self.ticks_per_second)
+
+    @property
     def has_named_columns(self) -> bool:
         """True for a log whose columns have the names of `columns`; MovieLens and KuaiRand bring their own."""
         return self.format not in ("movielens", "kuairand")
@@ -207,6 +213,7 @@ class DataConfig(Section):
             "split: time": self.split == "time",
             "session_gap": self.session_gap is not None,
             "duplicates: drop": self.duplicates == "drop",
+            "train_from": self.train_from is not None,
         }
         for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
             raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")

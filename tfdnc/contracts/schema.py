@@ -100,6 +100,9 @@ TRAIN_FEATURES = {
     "negatives": "[T * R * n] row j: R sets of n negatives for target item[j]; 0 where its cluster has none left",
 }
 
+FIRST_TARGET = "first_target"
+"""With `data.train_from` a training record also has this `[1]`: how many of the T items are earlier, and no targets."""
+
 HELD_OUT_FEATURES = {
     "user": "[1] index of the user",
     "item": "[T] every item before the target, oldest first: the history, and the seen items",

@@ -52,7 +52,8 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
     """Returns the settings function of a station: the named sections, without paths, which do not change the result."""
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}}
+        # Only the examples read `train_from`; see `examples_settings`.
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True}
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
@@ -66,6 +67,12 @@ def _without_empty_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns nested settings without empty `options`, so that runs from before there were options stay up to date."""
     given = {key: value for key, value in settings.items() if (key, value) != ("options", {})}
     return {key: _without_empty_options(value) if isinstance(value, dict) else value for key, value in given.items()}
+
+
+def examples_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the settings of the examples, with the time before which events are no targets, if there is one."""
+    first = config.data.first_trained
+    return sections("examples")(config) | ({} if first is None else {"train_from": first})
 
 
 def train_settings(config: ExperimentConfig) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def training_records(config: ExperimentConfig, run: Path, worker: WorkerIndex = 
     """
     from tfdnc.training.records import read_training
 
-    return read_training(run / StationName.EXAMPLES.folder / schema.TRAIN, worker, training_features(config))
+    folder, partly = run / StationName.EXAMPLES.folder / schema.TRAIN, config.data.train_from is not None
+    return read_training(folder, worker, training_features(config), partly)
 
 
 def held_out_records(config: ExperimentConfig, run: Path, split: str) -> "HeldOutRecords":

@@ -62,7 +62,9 @@ def _examples(place: Workplace) -> dict[str, Any]:
 
     sequences = place.run / PREPARE.folder / schema.SEQUENCES
     item_table = place.run / CLUSTER.folder / schema.ITEMS
-    return build_examples(sequences, item_table, place.config.examples, place.config.seed, place.output)
+    config = place.config
+    first_trained = config.data.first_trained
+    return build_examples(sequences, item_table, config.examples, config.seed, place.output, train_from=first_trained)
 
 
 def _train(place: Workplace) -> dict[str, Any]:
@@ -190,7 +192,7 @@ EXAMPLES = Station(
     StationName.EXAMPLES,
     StationName.EXAMPLES.folder,
     needs=(PREPARE, CLUSTER),
-    settings=dependencies.sections("examples"),
+    settings=dependencies.examples_settings,
     work=_examples,
     choices=dependencies.examples_choices,
     headline=headlines.examples,

@@ -54,7 +54,8 @@ class TrainingBatches:
     """Batches of every epoch.
 
     Args:
-        records: the training part of every user; users with fewer than two events have no target and are left out.
+        records: the training part of every user; users with fewer than two events, or with no target that counts, are
+            left out.
         negatives: source of negatives for these records.
         config: `batch_tokens` and `random_window`.
         max_length: L, the most positions of a window.
@@ -80,12 +81,15 @@ class TrainingBatches:
         self._seed = seed
         self._worker = worker
         events = np.diff(records.splits)
-        self._rows = np.flatnonzero(events >= 2)
+        first_targets = np.zeros(len(events), np.int64) if records.first_targets is None else records.first_targets
+        self._rows = np.flatnonzero((events >= 2) & (first_targets < events))
         if not len(self._rows):
+            since = "" if records.first_targets is None else ", one of them since data.train_from"
             raise UserError(
-                "Expected users with at least two training events, found none: there is nothing to predict."
+                f"Expected users with at least two training events{since}, found none: there is nothing to predict."
             )
         self._positions = np.minimum(events[self._rows] - 1, max_length)  # positions with a target in a window
+        self._least_starts = np.maximum(first_targets[self._rows] - self._positions, 0)  # with a target that counts
         tokens = fit_batch_tokens(self._positions) if config.batch_tokens == "auto" else config.batch_tokens
         self._cuts = _token_cuts(np.sort(self._positions)[::-1], tokens)
 
@@ -155,9 +159,9 @@ class TrainingBatches:
         return _Plan(starts, order, rng.permutation(self.steps_per_epoch))
 
     def _window_starts(self, rng: np.random.Generator) -> np.ndarray:
-        """First event of each user's window: the last window, or with share `random_window` any window."""
+        """First event of each user's window: the last one, or with share `random_window` any window with a target."""
         first, stop = self._records.splits[self._rows], self._records.splits[self._rows + 1]
-        last_start = stop - (self._positions + 1)
+        last_start, first = stop - (self._positions + 1), first + self._least_starts
         anywhere = first + np.floor(rng.random(len(first)) * (last_start - first + 1)).astype(np.int64)
         return np.where(rng.random(len(first)) < self._config.random_window, anywhere, last_start)
 

@@ -16,7 +16,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import Feature
+from tfdnc.contracts.features import WEIGHT, Feature
 from tfdnc.contracts.shards import check_shards
 from tfdnc.training.workers import ALONE, WorkerIndex
 
@@ -36,6 +36,7 @@ class TrainingRecords(NamedTuple):
     splits: np.ndarray  # [users + 1] int64
     users: np.ndarray  # [users] int32, number of the user among those of all shards
     features: Mapping[str, np.ndarray] = NOTHING  # [E] by `Feature.key`, beside the event where a window reads it
+    first_targets: np.ndarray | None = None  # [users], earlier events of a user are no targets; None: all but the first
 
 
 class HeldOutRecords(NamedTuple):
@@ -50,19 +51,23 @@ class HeldOutRecords(NamedTuple):
     )
 
 
-def read_training(folder: Path, worker: WorkerIndex = ALONE, features: Sequence[Feature] = ()) -> TrainingRecords:
+def read_training(
+    folder: Path, worker: WorkerIndex = ALONE, features: Sequence[Feature] = (), partly: bool = False
+) -> TrainingRecords:
     """Reads the shards of `folder` in order: all of them, or those of one worker of several.
 
     Args:
         folder: of the training records.
         worker: the worker that reads.
         features: inputs of events to read as well.
+        partly: True for records that mark events as no targets, as with `data.train_from`; these get weight 0.
 
     Raises:
         UserError: a shard is missing, truncated or damaged, there are fewer than workers, or the features do not fit
             together.
     """
-    columns = _read(_shards(folder, worker), _dtypes(schema.TRAIN_FEATURES, features))
+    names = (*schema.TRAIN_FEATURES, *([schema.FIRST_TARGET] if partly else []))
+    columns = _read(_shards(folder, worker), _dtypes(names, features))
     items, lengths = columns["item"]
     clusters, negatives = (columns[name][0] for name in ("cluster", "negatives"))
     if len(clusters) != len(items) or len(negatives) % max(1, len(items)):
@@ -72,7 +77,16 @@ def read_training(folder: Path, worker: WorkerIndex = ALONE, features: Sequence[
         )
     negatives = negatives.reshape(len(items), len(negatives) // max(1, len(items)))
     values = {feature.key: _beside(feature, columns, folder) for feature in features}
-    return TrainingRecords(items, clusters, negatives, _splits(lengths), columns["user"][0], values)
+    splits = _splits(lengths)
+    first_targets = columns[schema.FIRST_TARGET][0] if partly else None
+    if first_targets is not None:
+        if len(first_targets) != len(lengths):
+            raise UserError(
+                f"Expected {schema.FIRST_TARGET} in each of {len(lengths)} records in {folder}, as data.train_from "
+                f"needs it, found {len(first_targets)}. Run the examples station again."
+            )
+        values[WEIGHT.key] = values.get(WEIGHT.key, np.float32(1)) * _counting(splits, first_targets)
+    return TrainingRecords(items, clusters, negatives, splits, columns["user"][0], values, first_targets)
 
 
 def read_held_out(folder: Path, features: Sequence[Feature] = ()) -> HeldOutRecords:
@@ -120,6 +134,12 @@ def _beside(feature: Feature, columns: Mapping[str, tuple[np.ndarray, np.ndarray
             "of another log, or of an earlier version. Run the examples station again (--force)."
         )
     return np.append(values[1:], values[:1]) if feature.form.of_target else values
+
+
+def _counting(splits: np.ndarray, first_targets: np.ndarray) -> np.ndarray:
+    """Returns 1 beside every event whose next one is a target that counts, else 0: float32 `[E]`."""
+    own = np.arange(splits[-1]) - np.repeat(splits[:-1], np.diff(splits))
+    return (own + 1 >= np.repeat(first_targets, np.diff(splits))).astype(np.float32)
 
 
 def _shards(folder: Path, worker: WorkerIndex = ALONE) -> list[str]:

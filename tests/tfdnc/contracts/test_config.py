@@ -202,6 +202,7 @@ def test_yaml_dates_are_times_and_read_back(tmp_path):
         ({"split": "time", "validation_from": "may", "test_from": 6}, "time in ISO 8601"),
         ({"split": "random"}, "'leave_last_two', 'time' or 'none'"),
         ({"session_gap": 0}, "greater than 0"),
+        ({"train_from": 5, "columns": {"time": None}}, "columns.time to name a column with train_from"),
     ],
 )
 def test_a_split_or_a_rule_that_cannot_be_is_refused(data, complaint):

@@ -5,7 +5,7 @@ import pytest
 from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.pipeline.engine import Workplace, run_station
-from tfdnc.pipeline.stations import PREPARE, TRAIN
+from tfdnc.pipeline.stations import EXAMPLES, PREPARE, TRAIN
 
 
 def config(data):
@@ -44,6 +44,13 @@ def test_it_depends_on_files_of_globs_and_on_remote_files_by_their_time(folder, 
     here, there, last = PREPARE.files(config(data), folder)
     assert (here, last) == (folder / "a.csv", folder / "c.csv")
     assert (there.url, there.size, there.modified > 0) == ("bucket://shop/b.csv", len(header), True)
+
+
+def test_where_training_begins_concerns_the_examples_and_not_the_prepared_log():
+    """Another day trains on other events of one log."""
+    days = [config({"train_from": day, "time_unit": "ms"}) for day in (None, "1970-01-01T00:00:01", "1970-01-02")]
+    assert len({str(PREPARE.settings(day)) for day in days}) == 1
+    assert [EXAMPLES.settings(day).get("train_from") for day in days] == [None, 1_000, 86_400_000]
 
 
 def test_options_of_a_format_matter_to_that_format_only():

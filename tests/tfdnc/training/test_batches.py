@@ -47,6 +47,20 @@ def test_a_window_is_the_end_of_the_sequence_and_users_without_a_target_are_left
     assert windows(make_batches()) == sorted(expected)
 
 
+@pytest.mark.parametrize("random_window", [0.0, 1.0])
+def test_every_window_has_a_target_that_counts_and_other_users_are_left_out(random_window):
+    """Windows of ten positions: of 13 events with the last target at 12, of 40 with the first one at 20."""
+    first_targets = np.array([0, 2, 3, 5, 8, 8, 12, 20])  # but for the last two, as many as events: none counts
+    batches = make_batches(random_window, first_targets=first_targets)
+    starts = np.cumsum([0, *LENGTHS])
+    for epoch in range(20):
+        short, long = windows(batches, epoch)
+        assert short == list(range(starts[6] + 3, starts[6] + 14))
+        assert long[-1] >= starts[7] + 20 + 1
+    with pytest.raises(UserError, match=r"two training events, one of them since data\.train_from, found none"):
+        make_batches(first_targets=np.array(LENGTHS))
+
+
 def test_targets_clusters_and_negatives_belong_to_the_next_event():
     for batch in make_batches().epoch(0):
         filled = batch["history"] > 0

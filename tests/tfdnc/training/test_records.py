@@ -59,6 +59,32 @@ def test_a_weight_of_training_records_stands_beside_the_event_before(tmp_path):
     assert (weights.dtype, weights.shape) == (np.float32, (3,))
 
 
+@pytest.mark.parametrize(("features", "expected"), [((), [0, 1, 0, 0]), ([WEIGHT], [0, 3, 0, 0])])
+def test_targets_before_the_first_one_that_counts_have_weight_0(tmp_path, features, expected):
+    """Beside the event before, where a window reads it; no position reads that of a user's last event."""
+    for shard, (weights, first) in enumerate((([1.0, 2.0, 3.0], 2), ([4.0, 5.0, 5.0], 3))):
+        record = {
+            "user": [shard],
+            "item": [1, 2, 3],
+            "cluster": [0, 0, 0],
+            "negatives": [],
+            schema.FIRST_TARGET: [first],
+        }
+        write(tmp_path / schema.TRAIN, shard, [record | {WEIGHT.key: weights}])
+    records = read_training(tmp_path / schema.TRAIN, features=features, partly=True)
+    weights = records.features[WEIGHT.key]
+    np.testing.assert_array_equal(records.first_targets, [2, 3])
+    np.testing.assert_array_equal(weights[[0, 1, 3, 4]], expected)
+    assert weights.dtype == np.float32
+
+
+def test_records_that_do_not_say_which_targets_count_are_refused(training_folder):
+    with pytest.raises(
+        UserError, match=r"Expected first_target in each of 2 records .* Run the examples station again"
+    ):
+        read_training(training_folder, partly=True)
+
+
 @pytest.mark.parametrize("weights", [([0.5, 0.0], None), ([0.5, 0.0], [1.0, 1.0])])
 def test_weights_of_some_events_only_are_refused(tmp_path, weights):
     with pytest.raises(UserError, match=r"weight of each of the 3 items .* found [24]: .*Run the examples station"):
