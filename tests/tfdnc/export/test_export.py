@@ -193,12 +193,46 @@ def test_the_joint_list_is_the_exact_sort_by_probability(cases, answers, bundle,
         np.testing.assert_allclose(answer[contract.SCORES][row, : len(order)], keys[order], rtol=1e-4)
 
 
+def is_hashed(case):
+    return any("hashing" in cluster["kind"] for cluster in case.manifest["index"])
+
+
+def compare_hashed(served, expected):
+    """Hashing rounds a query to 8 bits: one that another graph rounds in its last bit may find some other items.
+
+    The rest of a cluster is then estimated from other items, which moves all scores of that cluster.
+    """
+    for row, count in enumerate(expected[contract.NUM_RESULTS]):
+        found, wanted = (
+            {
+                item: (cluster, score)
+                for item, cluster, score in zip(
+                    of[contract.ITEM_IDS][row, :count],
+                    of[contract.CLUSTER_IDS][row, :count],
+                    of[contract.SCORES][row, :count],
+                    strict=True,
+                )
+            }
+            for of in (served, expected)
+        )
+        common = found.keys() & wanted.keys()
+        assert len(common) >= 0.9 * count
+        assert all(found[item][0] == wanted[item][0] for item in common)
+        np.testing.assert_allclose(
+            [found[item][1] for item in common], [wanted[item][1] for item in common], atol=0.05, rtol=0
+        )
+
+
 def test_a_served_answer_equals_the_in_process_answer(served):
     for name in ("histories", "default", "encode", "search", "per row", "joint", "controlled"):
         signature, inputs = (REQUESTS | {"search": ("search", served.case.search_each_cluster())})[name]
         expected = getattr(served.case.module, signature)(**{k: tf.constant(v) for k, v in inputs.items()})
         assert set(expected) == set(served.answers[name]) == set(contract.SIGNATURES[signature].output_names)
-        for output, value in served.answers[name].items():
+        compared = served.answers[name]
+        if is_hashed(served.case) and contract.ITEM_IDS in compared:
+            compared = {output: compared[output] for output in {contract.INTENT, contract.NUM_RESULTS} & set(compared)}
+            compare_hashed(served.answers[name], {output: tensor.numpy() for output, tensor in expected.items()})
+        for output, value in compared.items():
             if value.dtype == np.float32:
                 np.testing.assert_allclose(value, expected[output].numpy(), rtol=1e-4, atol=1e-5, err_msg=output)
             else:
