@@ -43,7 +43,7 @@ def followed(readme_folder):
 def test_the_page_works_as_it_stands(followed):
     """In the folder of README's own run, whose stations are unchanged from Python, too."""
     folder, printed, logged = followed
-    assert "Expected a config with a section for deploy" in printed
+    assert "Expected `until` to be a station of generate, prepare" in printed
     for station in ("prepare", "cluster", "examples", "train", "evaluate", "export"):
         assert f"tfdnc.api.runs:{station}: unchanged, " in logged
     assert "tfdnc.training.display:epoch 1/" in logged  # of the encoder of the page

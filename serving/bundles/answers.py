@@ -11,6 +11,7 @@ from serving.bundles.questions import Questions
 from serving.bundles.verify import check_manifest
 from tfdnc.contracts.bundle import ITEM_IDS_ASSET
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import manifest_features
 
 _BATCH = 32
 _TIMED = 100
@@ -53,19 +54,23 @@ def ask(path: Path, questions: Questions, num_candidates: int) -> Answers:
     """
     manifest = check_manifest(path)
     config = manifest["config"]
-    most, reads_times = config["export"]["max_candidates"], config["model"]["times"]
+    most, features = config["export"]["max_candidates"], manifest_features(config)
     if num_candidates > most:
         raise UserError(
             f"Expected lists of at most {most} items from {path}, asked were {num_candidates}: lower the cut-off, or "
             "export with a larger export.max_candidates."
         )
-    if reads_times and questions.times is None:
-        raise UserError(f"Expected a log with times for {path}, whose model reads them. Name the column of the times.")
+    missing = [feature.name for feature in features if feature not in questions.features]
+    if missing:
+        raise UserError(
+            f"Expected a log with {', '.join(missing)} of every event for {path}, whose model reads them. Name their "
+            "columns in the config of the newer bundle."
+        )
     users = range(len(questions.histories))
     timed = [users[number % len(users)] for number in range(_WARM_UP + _TIMED)]
     requests = [
-        *questions.requests(timed, num_candidates, reads_times, 1),
-        *questions.requests(users, num_candidates, reads_times, _BATCH),
+        *questions.requests(timed, num_candidates, features, 1),
+        *questions.requests(users, num_candidates, features, _BATCH),
     ]
     answered = replay.ask_fresh_process(path, requests)
     retrievals = [one for response in answered.responses[len(timed) :] for one in messages.read_retrievals(response)]

@@ -62,6 +62,11 @@ def versions_in(base_path: Path) -> dict[int, Path]:
     return {int(child.name): child for child in sorted(base_path.iterdir()) if _is_version(child)}
 
 
+def models_in(base_path: Path) -> dict[int, Path]:
+    """Returns the versions of `versions_in` that hold a SavedModel; a numbered folder without one is no model."""
+    return {number: path for number, path in versions_in(base_path).items() if (path / SAVED_MODEL).is_file()}
+
+
 def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit() and int(name) < 2**63  # versions are int64 in TF Serving's messages
 

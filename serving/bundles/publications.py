@@ -39,12 +39,11 @@ def write_record(version_folder: Path, record: Mapping[str, Any]) -> Path:
 
 def read_record(version_folder: Path) -> dict[str, Any] | None:
     """Returns the record of a version; None for one that was copied by hand, or published by an earlier tfdnc."""
+    file = version_folder / RECORD_ASSET
     try:
-        return json.loads((version_folder / RECORD_ASSET).read_text())
+        return _record(file.read_text(), file)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UserError(f"Expected JSON in {version_folder / RECORD_ASSET}, could not read it: {error}.") from error
 
 
 def update_history(base_path: Path) -> None:
@@ -54,7 +53,7 @@ def update_history(base_path: Path) -> None:
     """
     known = read_history(base_path)
     existing = {(record["version"], record["time"]) for record in known}
-    records = [read_record(folder) for number, folder in sorted(bundle.versions_in(base_path).items())]
+    records = [read_record(folder) for _, folder in sorted(bundle.models_in(base_path).items())]
     added = [record for record in records if record and (record["version"], record["time"]) not in existing]
     if added:
         lines = "".join(json.dumps(record) + "\n" for record in known + added)
@@ -70,15 +69,29 @@ def read_history(base_path: Path) -> list[dict[str, Any]]:
     """Returns the records of all publications into a base path, oldest first.
 
     Raises:
-        UserError: A line is no JSON.
+        UserError: A line is no record.
     """
+    file = base_path / HISTORY
     with contextlib.suppress(FileNotFoundError):
-        file = base_path / HISTORY
-        try:
-            return [json.loads(line) for line in file.read_text().splitlines()]
-        except ValueError as error:
-            raise UserError(f"Expected a JSON object per line in {file}, could not read one: {error}.") from error
+        return [_record(line, file) for line in file.read_text().splitlines()]
     return []
+
+
+def _record(text: str, file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError:
+        record = None
+    kinds = {"version": int, "action": str, "time": str, "previous": int | None}
+    whole = isinstance(record, dict) and all(
+        key in record and isinstance(record[key], kind) for key, kind in kinds.items()
+    )
+    if not whole or (record["action"] == "rollback" and not isinstance(record.get("restores"), int)):
+        raise UserError(
+            f"Expected records of publications in {file}, JSON objects with {', '.join(kinds)}; found {text[:80]!r}. "
+            "Remove that line, or the file: nothing was published."
+        )
+    return record
 
 
 def version_before(base_path: Path, version: int) -> int:
@@ -95,7 +108,7 @@ def version_before(base_path: Path, version: int) -> int:
     record = records.get(version)
     if record and record["action"] == "rollback":
         return version_before(base_path, record["restores"])
-    lower = [number for number in bundle.versions_in(base_path) if number < version]
+    lower = [number for number in bundle.models_in(base_path) if number < version]
     previous = record["previous"] if record else max(lower, default=None)
     if previous is None:
         raise UserError(f"Expected a version before {version} in {base_path}, found none: nothing can be brought back.")

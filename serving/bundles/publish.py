@@ -46,6 +46,7 @@ def publish(
     """
     base_path = _base(base_path)
     with _reported(base_path), _locked(base_path):
+        publications.update_history(base_path)  # also makes sure that every record can be read
         number = _number(base_path, version)
         origin = {"source": str(Path(source).absolute())}
 
@@ -76,18 +77,19 @@ def rollback(base_path: Path, to: int | None = None, note: Mapping[str, Any] | N
         raise UserError(f"Expected a model base path with versions at {base_path}, found none.")
     with _reported(base_path), _locked(base_path):
         publications.update_history(base_path)
-        current = latest(base_path)
+        models = bundle.models_in(base_path)
+        current = max(models, default=None)
         if current is None:
             raise UserError(f"Expected versions in {base_path}, found none: there is nothing to go back to.")
         restored = publications.version_before(base_path, current) if to is None else to
-        source = bundle.versions_in(base_path).get(restored)
+        source = models.get(restored)
         if source is None or restored == current:
-            there = ", ".join(map(str, sorted(bundle.versions_in(base_path))))
+            there = ", ".join(map(str, sorted(models)))
             raise UserError(
                 f"Expected to go back from version {current} to version {restored} of {base_path}, but it has "
                 f"versions {there}. Name one with --to, or publish the bundle again; --keep leaves more versions."
             )
-        number = current + 1
+        number = _number(base_path, None)
 
         def fill(partial: Path) -> dict[str, Any]:
             _copy(source, partial, _link_file)
@@ -97,8 +99,8 @@ def rollback(base_path: Path, to: int | None = None, note: Mapping[str, Any] | N
 
 
 def latest(base_path: Path) -> int | None:
-    """Returns the highest version in a base path, None for none."""
-    return max(bundle.versions_in(base_path), default=None)
+    """Returns the highest version with a model in a base path, None for none."""
+    return max(bundle.models_in(base_path), default=None)
 
 
 def _base(base_path: Path) -> Path:
@@ -119,10 +121,16 @@ def _add(base_path: Path, number: int, fill: Callable[[Path], dict[str, Any]], k
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _sync(base_path)
-    publications.update_history(base_path)
-    if keep is not None:
-        _remove_oldest(base_path, keep, final)
+    try:
+        _sync(base_path)
+        publications.update_history(base_path)
+        if keep is not None:
+            _remove_oldest(base_path, keep, final)
+    except OSError as error:
+        raise UserError(
+            f"Version {number} is published as {final}, but afterwards the system refused to update the history or to "
+            f"remove an old version: {error}. The next publish does both again."
+        ) from error
     return final
 
 
@@ -153,16 +161,26 @@ def _locked(base_path: Path) -> Iterator[None]:
 def _remove_leftovers(base_path: Path) -> None:
     for prefix in (_PUBLISHING, _REMOVING):
         for path in base_path.glob(f"{prefix}*"):
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder with its content; of a link, which may be put there by hand, the link only."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _number(base_path: Path, version: int | None) -> int:
-    existing = bundle.versions_in(base_path)
+    # Removed versions count too: clients and logs may still name them.
+    published = (record["version"] for record in publications.read_history(base_path))
+    existing = {*bundle.versions_in(base_path), *published}
     if version is None:
         return 1 + max(existing, default=0)
     if version in existing:
         raise UserError(
-            f"Expected a version that {base_path} does not have yet, but it has {version}, and a version never "
+            f"Expected a version that {base_path} never had, but it has, or had, {version}, and a version never "
             f"changes. Leave the number out to publish version {1 + max(existing)}."
         )
     return version
@@ -202,4 +220,4 @@ def _remove_oldest(base_path: Path, keep: int, published: Path) -> None:
             # First a rename: a server must not find a version with half of its files.
             removing = base_path / f"{_REMOVING}{version}"
             versions[version].rename(removing)
-            shutil.rmtree(removing)
+            _remove(removing)

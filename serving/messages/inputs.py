@@ -1,5 +1,6 @@
 """Tensors of a signature from the arguments of a client, by the shape that a signature declares for each input."""
 
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -70,7 +71,20 @@ def _numbers(row: Row, given: list[Any]) -> np.ndarray:
     if not given:
         return np.zeros(0, row.numpy_dtype)
     known = [row.neutral if _is_missing(value) else value for value in given]
+    if row.numpy_dtype.kind == "f":
+        _check_range(row, known)
     return arguments.per_row(known, len(known), row.numpy_dtype.type, row.says, row.least)
+
+
+def _check_range(row: Row, known: Sequence[Any]) -> None:
+    """Raises a `ValueError` for numbers that a float32 does not hold, infinite ones included."""
+    limit = float(np.finfo(row.numpy_dtype).max)
+    beyond = [value for value in known if isinstance(value, numbers.Real) and not abs(float(value)) <= limit]
+    if beyond:
+        raise ValueError(
+            f"Expected finite numbers of at most {limit:.3g} in {row.says}, got {beyond[0]!r}. Give None for an "
+            "unknown one."
+        )
 
 
 def _is_missing(value: Any) -> bool:

@@ -151,3 +151,10 @@ def test_features_stand_beside_their_items_and_a_missing_one_is_unknown(controls
     np.testing.assert_array_equal(inputs["history_price"], np.float32([[unknown] * 3, [unknown, 7, unknown]]))
     assert inputs["history_dwell"].dtype == np.float32
     assert {bundle.HISTORY_TIMES, bundle.REQUEST_TIME} < set(inputs)
+
+
+@pytest.mark.parametrize("number", [float("inf"), -float("inf"), 1e300, np.float32("inf")])
+def test_a_number_that_a_float_cannot_hold_is_refused(number):
+    """It was sent, and swamped all other inputs of the user: the list was nonsense, without an error."""
+    with pytest.raises(ValueError, match=r"Expected finite numbers of at most 3.4e\+38 in features\['dwell'\]"):
+        retrieve_request([["a"]], 5, features={"dwell": [[number]]})

@@ -58,6 +58,8 @@ def run(
         UserError: the config has no such station, a plug-in cannot be imported, another process works in the run,
             or a station refuses its input.
     """
+    if until is not None and until not in list(StationName):
+        raise UserError(f"Expected `until` to be a station of {', '.join(StationName)}, or None, got {until!r}.")
     folder = Path(runs) / config.name
     runner.run_stations(config, folder, until, force, _Progress())
     return Run(folder, config)

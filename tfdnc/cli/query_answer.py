@@ -20,9 +20,8 @@ from tfdnc.cli.cluster_flags import cluster_controls
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
-from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import Feature, model_features
+from tfdnc.contracts.features import Feature, manifest_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.manifests import read_manifest
@@ -44,7 +43,7 @@ def query(arguments: argparse.Namespace) -> None:
     items = read_items(run / stations.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the screen would show wrong names
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
-    features = _inputs_of(manifest["config"])
+    features = manifest_features(manifest["config"])
     user = find_user(arguments, run, items, features)
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     with (
@@ -67,13 +66,6 @@ def query(arguments: argparse.Namespace) -> None:
         raise other_bundle(target, run, difference, newest=not arguments.run)
     _show_user(run, user, items)
     _show_answer(answer, user, items, _merge_of(arguments))
-
-
-def _inputs_of(config: dict[str, Any]) -> tuple[Feature, ...]:
-    """Returns the inputs of a bundle's model; other parts of its config may be of another release."""
-    data, model = config["data"].get("events", {}), config["model"].get("inputs", [])  # earlier releases had none
-    values = {"data": {"events": data}, "model": {"inputs": model, "times": config["model"]["times"]}}
-    return model_features(parse_config({"name": config["name"], **values}, "the bundle's manifest"))
 
 
 def _ask(client: RetrievalClient, user: User, features: Sequence[Feature], arguments: argparse.Namespace) -> Retrieval:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.dataset as ds
 
 from tfdnc.cli import screen
 from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, Feature
+from tfdnc.contracts.features import TIME, Feature, asked_inputs
 from tfdnc.contracts.items import ItemTable
 from tfdnc.pipeline import stations
 
@@ -107,15 +106,5 @@ def _read(row: dict[str, Any], items: ItemTable, features: Sequence[Feature]) ->
     length, held_out = (len(ids), None) if test < 0 else (test, ids[test])
     known: dict[str, Any] = {}
     for feature in features:
-        known |= _known(feature, row[feature.column], length)
+        known |= asked_inputs(feature, row[feature.column], length)
     return User(row["user_id"], ids[:length], known, held_out)
-
-
-def _known(feature: Feature, values: list[Any], length: int) -> dict[str, Any]:
-    """Returns the request tensors of an input for the first `length` events, from the values of all events."""
-    form = feature.form
-    window = form.recorded(pa.array(values, form.arrow).to_numpy(), np.zeros(1, np.int64))
-    if form.of_target:
-        window = np.append(window[1:], window.dtype.type(0))
-    sent = form.asked(window[:length], start=values[0])
-    return {row.name: value for row, value in zip(feature.request_rows, sent, strict=True)}

@@ -21,6 +21,12 @@ def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoff
         UserError: The log cannot be read, or a version does not answer.
     """
     data: DataConfig = resolve_log_format(read_manifest(new)["config"])
+    for version in (old, new):
+        if read_manifest(version).get("epochs_from"):
+            line = (
+                f"{version} was trained on every event of its log: recall on these events says nothing about new ones."
+            )
+            screen.console.print(line, soft_wrap=True)
     questions = read_questions(data, arguments.log, arguments.since, arguments.users)
     before, after = (answers.ask(version, questions, max(cutoffs)) for version in (old, new))
     return difference(questions, before, after, cutoffs)

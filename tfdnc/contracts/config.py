@@ -200,6 +200,8 @@ def load_config(path: str | Path, set: Sequence[str] = ()) -> ExperimentConfig:
         UserError: the file is missing or not YAML, a key is given twice, here, in a file it extends or by two
             overrides, a key is unknown (the known ones are listed), a value has the wrong type.
     """
+    if isinstance(set, str):
+        raise UserError(f"Expected a list of overrides, such as ['train.epochs=2'], got the text {set!r}.")
     path = Path(path)
     values = apply_overrides(_read(path), set)
     return parse_config(_with_plugin_folders(values, path.parent), source=str(path))

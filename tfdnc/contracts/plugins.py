@@ -128,7 +128,7 @@ def _import(plugin: str) -> None:
         importlib.import_module(module.name)
     except UserError:
         raise
-    except Exception as error:  # code of the module may raise any exception
+    except (Exception, SystemExit) as error:  # code of the module may raise any exception, or end the process
         raise UserError(
             f"Expected to import {module}, but that failed with {type(error).__name__}: {error}. Mend the module, or "
             "correct `plugins` in the config."

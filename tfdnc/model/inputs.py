@@ -80,7 +80,7 @@ class Numbers(keras.layers.Layer):
 
     def call(self, values: tf.Tensor) -> tf.Tensor:
         """`[B, L]` float32 -> `[B, L, D]`."""
-        known = (values > UNKNOWN_NUMBER)[:, :, None]  # NaN is not
+        known = ((values > UNKNOWN_NUMBER) & tf.math.is_finite(values))[:, :, None]  # NaN and infinity are not
         standard = tf.clip_by_value((values - self._mean) / self._scale, -_FURTHEST, _FURTHEST)[:, :, None]
         return tf.where(known, tf.where(known, standard, 0.0) * self._direction, tf.convert_to_tensor(self._unknown))
 

@@ -4,6 +4,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from serving.bundles.questions import Questions
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import TIME, asked_inputs, log_features
 from tfdnc.contracts.times import Instant, first_time_from
 
 _log = logging.getLogger(__name__)
@@ -37,20 +39,26 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
 
     if since is not None and not data.has_times:
         raise UserError(f"Expected a log with times, to take the events from {since} on; data.columns.time is null.")
+    in_requests = (feature for feature in log_features(data) if feature.form.in_held_out)
+    features = tuple(feature for feature in in_requests if feature != TIME or data.has_times)
     with tempfile.TemporaryDirectory(prefix="tfdnc-") as folder:
         prepare(_whole_log(data, log), folder)
         ids = pq.read_table(f"{folder}/{schema.VOCABULARY}", columns=["item_id"])["item_id"].to_pylist()
         files = sorted((Path(folder) / schema.SEQUENCES).glob("*.parquet"))
-        sequences = pa.concat_tables([pq.read_table(file, columns=["items", "times"]) for file in files])
+        columns = dict.fromkeys(["items", "times", *(feature.column for feature in features)])
+        sequences = pa.concat_tables([pq.read_table(file, columns=list(columns)) for file in files])
     start = None if since is None else first_time_from(since, data.ticks_per_second)
     rows = [row for row in range(sequences.num_rows) if len(sequences["items"][row]) > 1]
     rng = np.random.default_rng(0)
-    found = []
+    found: list[tuple[list[int], list[int], dict[str, Any]]] = []
     for row in rng.permutation(rows):
-        items, times = (sequences[name][int(row)].as_py() for name in ("items", "times"))
-        asked = _cut(items, times, start)
-        if asked:
-            found.append(asked)
+        [event] = sequences.slice(int(row), 1).to_pylist()
+        edge, targets = _cut(event["items"], event["times"], start)
+        if targets:
+            known: dict[str, Any] = {}
+            for feature in features:
+                known |= asked_inputs(feature, event[feature.column], edge)
+            found.append((event["items"][:edge], targets, known))
         if len(found) == most_users:
             break
     if not found:
@@ -58,13 +66,12 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
             f"Expected users in {', '.join(log)} with a history and with new items "
             f"{'at the end' if since is None else f'from {since} on'}, found none."
         )
-    _log.info("%d users, %d next events", len(found), sum(len(targets) for _, targets, _, _ in found))
-    histories, targets, history_times, request_times = zip(*found, strict=True)
+    _log.info("%d users, %d next events", len(found), sum(len(targets) for _, targets, _ in found))
     return Questions(
-        histories=[[ids[item - 1] for item in items] for items in histories],
-        targets=[[ids[item - 1] for item in items] for items in targets],
-        times=list(history_times) if data.has_times else None,
-        request_times=list(request_times) if data.has_times else None,
+        histories=[[ids[item - 1] for item in history] for history, _, _ in found],
+        targets=[[ids[item - 1] for item in targets] for _, targets, _ in found],
+        known=[known for _, _, known in found],
+        features=features,
     )
 
 
@@ -85,11 +92,8 @@ def _whole_log(data: DataConfig, log: Sequence[str]) -> DataConfig:
     return DataConfig.model_validate(data.model_dump() | everything)
 
 
-def _cut(items: list[int], times: list[int], start: int | None) -> tuple[list[int], list[int], list[int], int] | None:
-    """Returns history, targets, times of the history and time of the request; None without a history or targets."""
+def _cut(items: list[int], times: list[int], start: int | None) -> tuple[int, list[int]]:
+    """Returns the length of the history, and the targets: none without a history or without new items."""
     edge = len(items) - 1 if start is None else int(np.searchsorted(times, start))
     seen = set(items[:edge])
-    targets = [item for item in items[edge:] if item not in seen]
-    if not edge or not targets:
-        return None
-    return items[:edge], targets, times[:edge], times[edge]
+    return edge, [item for item in items[edge:] if item not in seen] if edge else []

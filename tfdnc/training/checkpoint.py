@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -114,12 +115,13 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
     checkpoint.write(tensorflow_path(folder / WEIGHTS))
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
     """Reads the checkpoint of a train station, without its config.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or of an earlier version.
     """
+    folder = Path(folder)
     try:
         table = pq.read_table(folder / CHECKPOINT_ITEMS, schema=CHECKPOINT_ITEM_SCHEMA)
         metadata = pq.read_schema(folder / CHECKPOINT_ITEMS).metadata

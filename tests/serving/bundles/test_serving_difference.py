@@ -14,7 +14,7 @@ from tfdnc.contracts.errors import UserError
 
 OLD = Answers(Path("1"), [["a", "b"], ["c", "d"]], [["x", "x"], ["y", "y"]], frozenset("abcde"), 2.0, 10.0)
 NEW = Answers(Path("2"), [["b", "n"], ["d", "c"]], [["x", "z"], ["y", "y"]], frozenset("bcdmn"), 3.0, 12.0)
-QUESTIONS = Questions(histories=[["q"], ["q"]], targets=[["a", "n"], ["d"]])
+QUESTIONS = Questions(histories=[["q"], ["q"]], targets=[["a", "n"], ["d"]], known=[{}, {}], features=())
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def test_versions_count_up_and_are_whole_copies(source, base):
 def test_a_version_is_never_replaced(source, base):
     publish(source, base, approve, version=12)
     (base / "12").rename(base / "0012")  # the same number to a server
-    with pytest.raises(UserError, match=r"it has 12.*publish version 13"):
+    with pytest.raises(UserError, match=r"or had, 12.*publish version 13"):
         publish(source, base, approve, version=12)
     assert visible(base) == [12]
 
@@ -120,8 +120,9 @@ def test_keep_removes_the_oldest_and_never_what_was_just_published(source, base)
     assert visible(base) == [1, 2, 3, 4]  # without keep, all stay
     publish(source, base, approve, keep=2)
     assert visible(base) == [4, 5]
-    publish(source, base, approve, version=1, keep=1)
-    assert visible(base) == [1, 5]
+    publish(source, base, approve, version=9)
+    publish(source, base, approve, version=7, keep=1)
+    assert visible(base) == [7, 9]
     assert hidden(base) == [HISTORY, ".publish.lock"]
 
 
@@ -270,3 +271,43 @@ def test_a_server_loads_a_published_version_and_then_needs_no_folder_of_it(half_
         server.source.poll()
         until_available(server, "half", 3)
         assert ask(ones).outputs["y"].float_val[:] == [2.5]
+
+
+def test_a_folder_without_a_model_is_never_brought_back(source, base):
+    """It became the latest version, which no server could load."""
+    publish(source, base, approve)
+    (base / "5").mkdir()
+    publish(source, base, approve)
+    assert rollback(base) == (base / "7", 1)
+    with pytest.raises(UserError, match="but it has versions 1, 6, 7"):
+        rollback(base, to=5)
+
+
+def test_a_number_is_not_used_again_for_a_version_that_was_removed(source, base):
+    for _ in range(3):
+        publish(source, base, approve)
+    shutil.rmtree(base / "3")
+    assert publish(source, base, approve) == base / "4"
+    with pytest.raises(UserError, match="or had, 3"):
+        publish(source, base, approve, version=3)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "null", "{}", '{"version": 1}', "{"])
+def test_a_damaged_history_stops_a_publish_before_anything_is_published(source, base, damage):
+    """Each attempt used to add a version, and then to fail."""
+    publish(source, base, approve)
+    history = base / HISTORY
+    history.write_text(f"{damage}\n{history.read_text()}")
+    for work in (lambda: publish(source, base, approve), lambda: rollback(base)):
+        with pytest.raises(UserError, match=r"Expected records of publications in .*Remove that line"):
+            work()
+    assert visible(base) == [1]
+
+
+def test_versions_that_are_links_are_removed_as_links(source, base):
+    base.mkdir(parents=True)
+    (base / "1").symlink_to(source)
+    (base / ".publishing-x").write_text("put here by hand")
+    assert publish(source, base, approve, keep=1) == base / "2"
+    assert (visible(base), hidden(base)) == ([2], [HISTORY, ".publish.lock"])
+    assert content(source) == FILES

@@ -12,7 +12,7 @@ from serving.bundles.questions import Questions
 from tfdnc.cli import version_figures
 from tfdnc.cli.main import main
 
-QUESTIONS = Questions(histories=[["q"], ["q"]], targets=[["a"], ["d"]])
+QUESTIONS = Questions(histories=[["q"], ["q"]], targets=[["a"], ["d"]], known=[{}, {}], features=())
 OLD = Answers(Path("1"), [["a", "b"], ["c", "d"]], [["x", "x"], ["y", "y"]], frozenset("abcd"), 2.0, 10.0)
 NEW = Answers(Path("2"), [["b", "a"], ["c", "n"]], [["x", "x"], ["y", "y"]], frozenset("abcdn"), 3.0, 12.0)
 

@@ -28,8 +28,9 @@ def log(tmp_path_factory):
 
 def asked(questions):
     """Rows in order of the histories, because users are drawn."""
-    columns = (questions.histories, questions.targets, questions.times, questions.request_times)
-    return sorted(zip(*columns, strict=True))
+    times = ([known["history_times"], known["request_time"]] for known in questions.known)
+    rows = zip(questions.histories, questions.targets, times, strict=True)
+    return sorted((history, targets, *when) for history, targets, when in rows)
 
 
 def test_without_a_time_the_last_event_of_a_user_comes_next(log):
@@ -55,7 +56,8 @@ def test_the_same_users_are_drawn_every_time(log):
 def test_a_log_without_times_has_an_order_only(log):
     config = DataConfig(columns={"time": None})
     questions = read_questions(config, [str(log)], None, 10)
-    assert (questions.times, questions.request_times) == (None, None)
+    assert questions.features == ()
+    assert set(map(len, questions.known)) == {0}
     with pytest.raises(UserError, match=r"Expected a log with times"):
         read_questions(config, [str(log)], 20, 10)
 
@@ -63,3 +65,14 @@ def test_a_log_without_times_has_an_order_only(log):
 def test_a_log_without_next_events_is_refused(log):
     with pytest.raises(UserError, match="with a history and with new items from 60 on, found none"):
         read_questions(DataConfig(), [str(log)], 60, 10)
+
+
+def test_numbers_of_events_are_asked_with_the_history(log, tmp_path):
+    """Only of the history: those of the next event are not known when the request is made. Empty is unknown."""
+    path = tmp_path / "dwell.csv"
+    rows = [f"{row},{dwell}" for row, dwell in zip(LOG.splitlines()[1:], [3, "", 5, 6, 7, 8, 9, 1, 2], strict=True)]
+    path.write_text("\n".join(["user_id,item_id,timestamp,dwell", *rows]))
+    questions = read_questions(DataConfig(events={"dwell": "number"}), [str(path)], 30, 10)
+    assert [feature.name for feature in questions.features] == ["time", "dwell"]
+    [(history, known)] = zip(questions.histories, questions.known, strict=True)
+    assert (history, known["history_dwell"]) == (["tea", "rice"], [3.0, pytest.approx(-1e30)])
