@@ -153,7 +153,10 @@ class ExperimentConfig(Section):
         for name in self.model.inputs:
             if name not in self.data.events:
                 declared = ", ".join(self.data.events) or "nothing"
-                raise ValueError(f"expected model.inputs to name keys of data.events, got {name}; it has {declared}")
+                raise ValueError(
+                    f"expected model.inputs to name keys of data.events, got {name}; data.events declares {declared}. "
+                    f"Add {name} there, such as `{name}: number`, or take it out of model.inputs"
+                )
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,15 @@ _KIND = re.compile(r"constrained-\w+|literal\[.*\]|function-\w+\[.*\]|tuple\[.*\
 """Parts that pydantic adds to the path of a value which may be of several kinds."""
 
 
+_SENTENCES = {
+    "tuple_type": "input should be a list",
+    "list_type": "input should be a list",
+    "dict_type": "input should be a mapping, a line `key: value` for each",
+    "path_type": "input should be a path",
+}
+"""By type of pydantic's error."""
+
+
 def explain(problems: Sequence[Mapping[str, Any]], root: type[Section]) -> list[str]:
     """Returns one message per key; pydantic reports a value that may be of several kinds once for each kind.
 
@@ -42,6 +51,8 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         return "expected a section with keys"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])  # from a validator of this project
+    if problem["type"] in _SENTENCES:  # pydantic says it in words of Python
+        return _SENTENCES[problem["type"]]
     return problem["msg"][:1].lower() + problem["msg"][1:]
 
 

@@ -102,14 +102,20 @@ def previous_item_table(config: ClusterConfig, run: Path) -> list[Path]:
     """Returns the file that the clusterer reads beside the prepared log, if any.
 
     Raises:
-        UserError: it is a file of this run, which the station would replace, so that it could never be up to date.
+        UserError: it is missing, or a file of this run, which the station would replace, so that it could never be up
+            to date.
     """
     if config.previous is None:
         return []
     if config.previous.resolve().is_relative_to(run.resolve()):
         raise UserError(
             f"Expected cluster.previous of another run, got {config.previous}, which this run writes itself; give the "
-            "new run another name."
+            "new run another name. It follows from train.initial where the config does not name it."
+        )
+    if not config.previous.is_file():
+        raise UserError(
+            f"Expected the item table of an earlier run in cluster.previous, found no file {config.previous}. Name "
+            "another run, there or in train.initial, from which it follows."
         )
     return [config.previous]
 

@@ -6,6 +6,7 @@ from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.engine import standing
+from tfdnc.pipeline.manifests import read_manifest
 
 SUFFIX = "-final"
 """Of the name of the run."""
@@ -29,9 +30,10 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
         raise UserError("Expected a data.split that holds events out with --final, got none: it trains on all already.")
     trained = standing(stations.stations_of(config), config, run).get(stations.TRAIN.name)
     if trained is None:
+        found = "one of another config or log" if read_manifest(run / stations.TRAIN.folder) else "none"
         raise UserError(
-            f"Expected a trained run at {run} that is up to date for this config, for the number of epochs: run it "
-            "without --final first."
+            f"Expected a trained run at {run} that is up to date for this config, for the number of epochs; found "
+            f"{found}. Run it without --final first."
         )
     best = trained["figures"]["best_epoch"]
     values = config.model_dump(mode="json")

@@ -39,6 +39,10 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"modle": {}}, r"unknown key 'modle'; known here: .*model"),
         ({"model": {"dmi": 3}}, r"unknown key 'model.dmi'; known here: .*dim, distance_bias, dropout"),
         ({"generate": {"people": 3}}, r"unknown key 'generate.people'; known here: .*users"),
+        ({"model": {"inputs": "stars"}}, "model.inputs: input should be a list, got 'stars'"),
+        ({"data": {"events": "stars"}}, "data.events: input should be a mapping"),
+        ({"train": {"initial": 5}}, "train.initial: input should be a path, got 5"),
+        ({"model": {"inputs": ["stars"]}}, "data.events declares nothing. Add stars there"),
         ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
         (
             {"data": {"kuairand": {"feedback": "clicks"}}},

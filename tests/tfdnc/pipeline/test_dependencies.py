@@ -1,0 +1,22 @@
+"""Input files of stations: refused with the key that names them."""
+
+from pathlib import Path
+
+import pytest
+
+from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.pipeline.dependencies import previous_item_table
+
+
+def test_an_item_table_of_an_earlier_run_must_be_there(tmp_path):
+    """The message named the file alone, which `train.initial` may have chosen."""
+    config = ClusterConfig(method="previous", previous=Path("runs/nope/cluster/items.parquet"))
+    with pytest.raises(UserError, match=r"in cluster.previous, found no file runs/nope.*in train.initial"):
+        previous_item_table(config, tmp_path)
+
+
+def test_a_run_does_not_follow_itself(tmp_path):
+    config = ClusterConfig(method="previous", previous=tmp_path / "cluster" / "items.parquet")
+    with pytest.raises(UserError, match=r"which this run writes itself.*follows from train.initial"):
+        previous_item_table(config, tmp_path)
