@@ -11,7 +11,7 @@ from serving.bundles.questions import Questions
 from serving.bundles.verify import check_manifest
 from tfdnc.contracts.bundle import ITEM_IDS_ASSET
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import manifest_features
+from tfdnc.contracts.request_inputs import manifest_features
 
 _BATCH = 32
 _TIMED = 100

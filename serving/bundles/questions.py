@@ -15,7 +15,7 @@ class Questions(NamedTuple):
     Attributes:
         histories: [U] item ids, oldest first.
         targets: [U] item ids of the events that followed, at least one each.
-        known: [U] inputs of events that the log has, by names of tensors, see `features.asked_inputs`.
+        known: [U] inputs of events that the log has, by names of tensors, see `request_inputs.asked_inputs`.
         features: The inputs of the log.
     """
 

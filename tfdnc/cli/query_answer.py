@@ -21,8 +21,9 @@ from tfdnc.cli.query_user import User, find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import Feature, manifest_features
+from tfdnc.contracts.features import Feature
 from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.contracts.request_inputs import manifest_features
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.manifests import read_manifest
 

@@ -11,8 +11,9 @@ import pyarrow.dataset as ds
 from tfdnc.cli import screen
 from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, Feature, asked_inputs
+from tfdnc.contracts.features import TIME, Feature
 from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.request_inputs import asked_inputs
 from tfdnc.pipeline import stations
 
 _SHOWN_UNKNOWN = 8

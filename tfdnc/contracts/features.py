@@ -8,17 +8,16 @@ an input into a token (`tfdnc.model.inputs`).
 Letters: B batch, L history length, E events of a file, S sequences.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.bundle import Row
-from tfdnc.contracts.config import ExperimentConfig, parse_config
+from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.data_config import DataConfig
 
 
@@ -239,29 +238,6 @@ def model_features(config: ExperimentConfig) -> tuple[Feature, ...]:
     """Returns the inputs that the model reads: times with `model.times`, and what `model.inputs` names."""
     read = {*([TIME.name] if config.model.times else []), *config.model.inputs}
     return tuple(feature for feature in log_features(config.data) if feature.name in read and feature != WEIGHT)
-
-
-def manifest_features(config: Mapping[str, Any]) -> tuple[Feature, ...]:
-    """Returns the inputs of a bundle's model, from the config in its manifest, which may be of another release."""
-    data, model = config["data"].get("events", {}), config["model"].get("inputs", [])  # earlier releases had none
-    values = {"data": {"events": data}, "model": {"inputs": model, "times": config["model"]["times"]}}
-    return model_features(parse_config({"name": config["name"], **values}, "the bundle's manifest"))
-
-
-def asked_inputs(feature: Feature, values: Sequence[Any], length: int) -> dict[str, Any]:
-    """Returns the values of a request by names of tensors, for the first `length` events of a sequence.
-
-    Args:
-        feature: an input of events.
-        values: [T] of all events of the sequence, as the sequence files have them, T > length or the same.
-        length: number of events of the history; a request is made at the time of the next event, or of the last.
-    """
-    form = feature.form
-    window = form.recorded(pa.array(values, form.arrow).to_numpy(), np.zeros(1, np.int64))
-    if form.of_target:
-        window = np.append(window[1:], window.dtype.type(0))
-    sent = form.asked(window[:length], start=values[0])
-    return {row.name: value for row, value in zip(feature.request_rows, sent, strict=True)}
 
 
 def training_features(config: ExperimentConfig) -> tuple[Feature, ...]:

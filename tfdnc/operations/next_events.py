@@ -14,7 +14,8 @@ from serving.bundles.questions import Questions
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, asked_inputs, log_features
+from tfdnc.contracts.features import TIME, log_features
+from tfdnc.contracts.request_inputs import asked_inputs
 from tfdnc.contracts.times import Instant, first_time_from
 
 _log = logging.getLogger(__name__)
