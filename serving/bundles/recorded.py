@@ -1,13 +1,13 @@
 """Recorded requests inside a bundle, with the answers at export; a later check asks them again."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import messages, tensors
@@ -143,10 +143,15 @@ def write_recorded(path: Path, pairs: Sequence[tuple[predict_pb2.PredictRequest,
     """Stores requests with their answers in the version at `path`."""
     file = path / RECORDED_ASSET
     file.parent.mkdir(exist_ok=True)
+    logs = (prediction_log_pb2.PredictLog(request=request, response=response) for request, response in pairs)
+    write_messages(file, (prediction_log_pb2.PredictionLog(predict_log=log) for log in logs))
+
+
+def write_messages(file: Path, protos: Iterable[Message]) -> None:
+    """Writes protocol buffers as the records of a TFRecord file."""
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for request, response in pairs:
-            log = prediction_log_pb2.PredictLog(request=request, response=response)
-            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+        for message in protos:
+            writer.write(message.SerializeToString())
 
 
 def read_recorded(path: Path) -> list[prediction_log_pb2.PredictLog]:

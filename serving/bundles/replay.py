@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 import grpc
 import tensorflow as tf
-from google.protobuf.message import Message
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from serving.bundles import bundle
-from serving.bundles.recorded import read_recorded
+from serving.bundles.recorded import read_recorded, write_messages
 from serving.client import connection
 from serving.predict import predict
 from serving.servable import Servable
@@ -43,12 +42,12 @@ class Answered(NamedTuple):
 def ask_fresh_process(path: Path, requests: Iterable[predict_pb2.PredictRequest] | None = None) -> Answered:
     """Returns the answers of the version at `path`, loaded by a fresh process.
 
+    The process that exported a graph may not show its faults, such as shared names of searchers or ops that happen to
+    be registered there. A broken native op also ends its process.
+
     Args:
         path: Folder of the version.
         requests: None for the recorded ones.
-
-    The process that exported a graph may not show its faults, such as shared names of searchers or ops that happen to
-    be registered there. A broken native op also ends its process.
 
     Raises:
         UserError: The version cannot be loaded, refuses a request, exceeds the time limit, or crashes the process.
@@ -57,7 +56,9 @@ def ask_fresh_process(path: Path, requests: Iterable[predict_pb2.PredictRequest]
         answers = Path(folder) / "answers"
         command = [sys.executable, "-m", __name__, str(path), str(answers)]
         if requests is not None:
-            command.append(str(_write(Path(folder) / "requests", requests)))
+            asked = Path(folder) / "requests"
+            write_messages(asked, requests)
+            command.append(str(asked))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
@@ -68,13 +69,6 @@ def ask_fresh_process(path: Path, requests: Iterable[predict_pb2.PredictRequest]
             raise UserError(_end_message(path, done))
         seconds = [float(line) for line in _seconds_file(answers).read_text().split()]
         return Answered(list(map(predict_pb2.PredictResponse.FromString, _read(answers))), seconds)
-
-
-def _write(file: Path, messages: Iterable[Message]) -> Path:
-    with tf.io.TFRecordWriter(str(file)) as writer:
-        for message in messages:
-            writer.write(message.SerializeToString())
-    return file
 
 
 def _read(file: Path) -> Iterable[bytes]:
@@ -152,7 +146,7 @@ def _answer(path: Path, answers: Path, requests: Path | None) -> None:
             kind = "" if requests else "recorded "
             raise UserError(_refused(number, request, path, code.name, message, kind)) from error
         seconds.append(time.perf_counter() - started)
-    _write(answers, responses)
+    write_messages(answers, responses)
     _seconds_file(answers).write_text("\n".join(map(repr, seconds)))
 
 

@@ -20,9 +20,10 @@ def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoff
     Raises:
         UserError: The log cannot be read, or a version does not answer.
     """
-    data: DataConfig = resolve_log_format(read_manifest(new)["config"])
-    for version in (old, new):
-        if read_manifest(version).get("epochs_from"):
+    manifests = {version: read_manifest(version) for version in (old, new)}
+    data: DataConfig = resolve_log_format(manifests[new]["config"])
+    for version, manifest in manifests.items():
+        if manifest.get("epochs_from"):
             line = (
                 f"{version} was trained on every event of its log: recall on these events says nothing about new ones."
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from serving.bundles.questions import Questions
@@ -49,7 +50,7 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
         columns = dict.fromkeys(["items", "times", *(feature.column for feature in features)])
         sequences = pa.concat_tables([pq.read_table(file, columns=list(columns)) for file in files])
     start = None if since is None else first_time_from(since, data.ticks_per_second)
-    rows = [row for row in range(sequences.num_rows) if len(sequences["items"][row]) > 1]
+    rows = np.flatnonzero(pc.list_value_length(sequences["items"]).to_numpy() > 1)
     rng = np.random.default_rng(0)
     found: list[tuple[list[int], list[int], dict[str, Any]]] = []
     for row in rng.permutation(rows):
