@@ -235,10 +235,13 @@ class TestPrevious:
             cluster = {"method": "previous", "previous": str(path)}
             return parse_config({"name": "x", "cluster": cluster, "evaluate": {"judge": cluster}})
 
-        one, other = config("one/items.parquet"), config("other/items.parquet")
+        table, run = tmp_path / "one" / schema.ITEMS, tmp_path / "run"
+        table.parent.mkdir()
+        table.touch()
+        one, other = config(table), config("other/items.parquet")
         for station in (stations.CLUSTER, stations.JUDGE):
             assert station.settings(one) == station.settings(other)
-            assert [str(path) for path in station.files(one, tmp_path)] == ["one/items.parquet"]
+            assert station.files(one, run) == [table]
         assert stations.CLUSTER.files(parse_config({"name": "x"}), tmp_path) == []
 
     def test_the_table_of_the_run_itself_is_refused(self, tmp_path):
@@ -246,4 +249,6 @@ class TestPrevious:
         config = parse_config({"name": "x", "cluster": {"method": "previous", "previous": str(table)}})
         with pytest.raises(UserError, match=r"cluster\.previous of another run, got .* give the new run another name"):
             stations.CLUSTER.files(config, tmp_path / "runs" / "x")
+        table.parent.mkdir(parents=True)
+        table.touch()
         assert stations.CLUSTER.files(config, tmp_path / "runs" / "xy") == [table]
