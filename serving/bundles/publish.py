@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def publish(
     version: int | None = None,
     keep: int | None = None,
     note: Mapping[str, Any] | None = None,
+    held: Collection[int] = (),
 ) -> Path:
     """Copies the version in `source` into `base_path` and returns its new folder.
 
@@ -40,6 +41,7 @@ def publish(
         keep: Most versions to keep in the base path; older ones are removed. None removes none. A server reads a
             version only within seconds after it appears, but a rollback needs the files of the restored version.
         note: Further entries of the record of the version, see `publications`; JSON.
+        held: Numbers that `keep` must not remove, such as those that a models.config lists.
 
     Raises:
         UserError: The version exists, the base path cannot be written or is used by another publish.
@@ -55,7 +57,7 @@ def publish(
             check(partial)
             return publications.new_record(number, "publish", latest(base_path), origin | dict(note or {}))
 
-        return _add(base_path, number, fill, keep)
+        return _add(base_path, number, fill, keep, held)
 
 
 def rollback(base_path: Path, to: int | None = None, note: Mapping[str, Any] | None = None) -> tuple[Path, int]:
@@ -110,7 +112,13 @@ def _base(base_path: Path) -> Path:
     return base_path
 
 
-def _add(base_path: Path, number: int, fill: Callable[[Path], dict[str, Any]], keep: int | None) -> Path:
+def _add(
+    base_path: Path,
+    number: int,
+    fill: Callable[[Path], dict[str, Any]],
+    keep: int | None,
+    held: Collection[int] = (),
+) -> Path:
     """Makes a version visible after `fill` has written its files and returned its record."""
     final, partial = base_path / str(number), base_path / f"{_PUBLISHING}{number}"
     try:
@@ -125,7 +133,7 @@ def _add(base_path: Path, number: int, fill: Callable[[Path], dict[str, Any]], k
         _sync(base_path)
         publications.update_history(base_path)
         if keep is not None:
-            _remove_oldest(base_path, keep, final)
+            _remove_oldest(base_path, keep, {number, *held})
     except OSError as error:
         raise UserError(
             f"Version {number} is published as {final}, but afterwards the system refused to update the history or to "
@@ -213,10 +221,10 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_oldest(base_path: Path, keep: int, published: Path) -> None:
+def _remove_oldest(base_path: Path, keep: int, held: Collection[int]) -> None:
     versions = bundle.versions_in(base_path)
     for version in sorted(versions)[: max(0, len(versions) - keep)]:
-        if versions[version] != published:
+        if version not in held:
             # First a rename: a server must not find a version with half of its files.
             removing = base_path / f"{_REMOVING}{version}"
             versions[version].rename(removing)

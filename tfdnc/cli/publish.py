@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tfdnc.cli import screen, shared_flags
+from tfdnc.cli import label, screen, shared_flags
 from tfdnc.cli.flag_types import count
 from tfdnc.contracts.errors import UserError
 from tfdnc.pipeline.working import last_log_line
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="publish only if this holds on --log, such as 'recall@50 >= 0.98 * current'; may be given several times",
     )
     shared_flags.add_next_events(parser, required=False)
+    label.add_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,14 +35,17 @@ def run(arguments: argparse.Namespace) -> None:
     from serving.bundles.verify import find_version
     from tfdnc.cli.verification import check_version
 
+    label.check_flags(arguments)
+    held = label.listed_versions(arguments)
     source = find_version(arguments.bundle)
     note = {"reason": arguments.reason} if arguments.reason else {}
     current = latest(arguments.base_path) if arguments.base_path.is_dir() else None
     if arguments.require:
         note |= _require(arguments, source, current)
     check = partial(check_version, source)
-    final = publish(source, arguments.base_path, check, arguments.version, arguments.keep, note)
+    final = publish(source, arguments.base_path, check, arguments.version, arguments.keep, note, held)
     screen.console.print(f"Published {source} as {final}", soft_wrap=True)
+    label.move_to(arguments, int(final.name))
 
 
 def _require(arguments: argparse.Namespace, source: Path, current: int | None) -> dict[str, Any]:

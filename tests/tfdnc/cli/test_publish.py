@@ -116,3 +116,26 @@ def test_a_rollback_says_what_is_back(bundle, compared, capsys):
     assert main(["rollback", str(bundle.with_name("models")), "--reason", "empty lists"]) == 0
     assert "Version 1 is back as version 3" in capsys.readouterr().out.replace("\n", " ")
     assert read_history(bundle.with_name("models"))[-1]["reason"] == "empty lists"
+
+
+def test_a_label_moves_with_a_version_and_back(bundle, compared, capsys):
+    models, config = bundle.with_name("models"), bundle.with_name("models.config")
+    config.write_text(
+        f'model_config_list {{ config {{ name: "tfdnc" base_path: "{models}" model_platform: "tensorflow" '
+        "model_version_policy { specific { versions: 1 } } } }"
+    )
+    labelled = ["--label", "stable", "--models-config", str(config), "--wait", "0"]
+    assert publish(bundle) == 0
+    assert publish(bundle, *labelled, "--keep", "1") == 0
+    assert sorted(path.name for path in models.glob("[0-9]*")) == ["1", "2"]  # servers hold 1 until the label moves
+    assert "stable is version 2; servers hold 2" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["rollback", str(models), *labelled]) == 0
+    assert "stable is version 3; servers hold 3" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["label", str(config), "canary=2", "--wait", "0"]) == 0
+    assert "canary is version 2; servers hold 2, 3" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_label_without_a_file_is_refused_before_anything_is_published(bundle, compared, capsys):
+    assert publish(bundle, "--label", "stable") == 2
+    assert "Expected --models-config with --label" in capsys.readouterr().err
+    assert not bundle.with_name("models").exists()
