@@ -46,6 +46,7 @@ IMPORTS = {
     "tfdnc.comparison": {"tfdnc.pipeline.engine"},
     "tfdnc.page": {
         *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.manifests", "tfdnc.training"),
+        "serving.bundles",
     },
     "tfdnc.benchmark": {"tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
     "tfdnc.load_test": {

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cutoffs", type=count, nargs="+", default=[10, 50, 100], metavar="M", help="default: 10 50 100"
     )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures as JSON")
+    parser.add_argument("--page", type=Path, metavar="FILE.html", help="write the figures as one HTML page")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -35,3 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
         content = {"old": str(old), "new": str(new), **dataclasses.asdict(found)}
         arguments.output.write_text(json.dumps(content, indent=1))
         screen.console.print(f"The figures are in {arguments.output}", soft_wrap=True)
+    if arguments.page:
+        from tfdnc.page.difference import write_difference
+
+        write_difference(found, str(old), str(new), arguments.page)
+        screen.console.print(f"The page is {arguments.page}", soft_wrap=True)

@@ -87,4 +87,4 @@ def _label(text: str) -> tuple[str, int]:
     name, sign, number = text.partition("=")
     if not (name and sign):
         raise argparse.ArgumentTypeError(f"expected LABEL=VERSION, such as stable=12, got {text!r}")
-    return name, count(number)
+    return name, int(count(number))

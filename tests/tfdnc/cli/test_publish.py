@@ -100,7 +100,8 @@ def test_conditions_are_checked_before_anything_is_compared(bundle, compared, ca
 def test_a_difference_is_a_table_and_a_file(bundle, compared, capsys, tmp_path):
     file = tmp_path / "diff.json"
     arguments = ["diff", str(bundle), str(bundle), "--log", "a.csv", "b.csv", "--cutoffs", "1", "2"]
-    assert main([*arguments, "--output", str(file)]) == 0
+    page = tmp_path / "diff.html"
+    assert main([*arguments, "--output", str(file), "--page", str(page)]) == 0
     shown = capsys.readouterr().out
     assert "2 users, 2 next events" in shown
     assert "recall@2" in shown
@@ -108,6 +109,9 @@ def test_a_difference_is_a_table_and_a_file(bundle, compared, capsys, tmp_path):
     assert [row["recall"] for row in content["cutoffs"]] == [[[0.5, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.5, 0.5]]]
     assert content["cluster_shares"] == {"x": [0.5, 0.5], "y": [0.5, 0.5]}
     assert content["new"] == str(bundle / "1")
+    text = page.read_text()
+    assert "recall@2" in text
+    assert "-0.5000" in text
 
 
 def test_a_rollback_says_what_is_back(bundle, compared, capsys):
