@@ -93,7 +93,8 @@ def module_of(path):
 def files():
     for package in ("tfdnc", "beam_jobs", "serving"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            yield path, folder_of(module_of(path))
+            if path.parent.name != "deploy":  # examples for other programs
+                yield path, folder_of(module_of(path))
 
 
 def circles(imports):

@@ -46,6 +46,8 @@ def rows_of_clusters(found: Difference) -> list[Row]:
 
 
 def _recall(cutoff: int, old: Estimate, new: Estimate, change: Estimate) -> Row:
+    if math.isnan(change.mean):  # the users of a request log have no next items
+        return Row(f"recall@{cutoff}", "-", "-", "-")
     return Row(f"recall@{cutoff}", _estimate(old), _estimate(new), f"{change.mean:+.4f} ± {change.error:.4f}")
 
 

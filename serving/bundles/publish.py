@@ -21,7 +21,7 @@ _PUBLISHING, _REMOVING, _LOCK = ".publishing-", ".removing-", ".publish.lock"  #
 def publish(
     source: Path,
     base_path: Path,
-    check: Callable[[Path], object],
+    finish: Callable[[Path], object],
     version: int | None = None,
     keep: int | None = None,
     note: Mapping[str, Any] | None = None,
@@ -36,7 +36,7 @@ def publish(
     Args:
         source: Folder of one version; it is not changed.
         base_path: Folder on a file system that renames atomically; made if it does not exist.
-        check: Called with the folder of the copy; an exception stops the publish.
+        finish: Called with the folder of the copy, to complete and to check it; an exception stops the publish.
         version: Number of the version, None for one more than the highest.
         keep: Most versions to keep in the base path; older ones are removed. None removes none. A server reads a
             version only within seconds after it appears, but a rollback needs the files of the restored version.
@@ -53,8 +53,8 @@ def publish(
         origin = {"source": str(Path(source).absolute())}
 
         def fill(partial: Path) -> dict[str, Any]:
-            _copy(source, partial, _copy_file)
-            check(partial)
+            shutil.copytree(source, partial, copy_function=shutil.copy2)
+            finish(partial)
             return publications.new_record(number, "publish", latest(base_path), origin | dict(note or {}))
 
         return _add(base_path, number, fill, keep, held)
@@ -94,7 +94,7 @@ def rollback(base_path: Path, to: int | None = None, note: Mapping[str, Any] | N
         number = _number(base_path, None)
 
         def fill(partial: Path) -> dict[str, Any]:
-            _copy(source, partial, _link_file)
+            shutil.copytree(source, partial, copy_function=_link_file)
             return publications.new_record(number, "rollback", current, {"restores": restored} | dict(note or {}))
 
         return _add(base_path, number, fill, keep=None), restored
@@ -123,8 +123,9 @@ def _add(
     final, partial = base_path / str(number), base_path / f"{_PUBLISHING}{number}"
     try:
         record = fill(partial)
-        _sync(publications.write_record(partial, record))
-        _sync(partial / publications.RECORD_ASSET.split("/")[0])
+        publications.write_record(partial, record)
+        for path in (partial, *partial.rglob("*")):
+            _sync(path)
         partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -194,22 +195,11 @@ def _number(base_path: Path, version: int | None) -> int:
     return version
 
 
-def _copy(source: Path, target: Path, copy_file: Callable[[str, str], object]) -> None:
-    shutil.copytree(source, target, copy_function=copy_file)
-    for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
-        _sync(folder)
-
-
-def _copy_file(source: str, target: str) -> None:
-    shutil.copy2(source, target)
-    _sync(Path(target))
-
-
 def _link_file(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without links
-        _copy_file(source, target)
+        shutil.copy2(source, target)
 
 
 def _sync(path: Path) -> None:

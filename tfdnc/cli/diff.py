@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the two bundles, the log, and the lengths of the lists."""
     for name in ("old", "new"):
         parser.add_argument(name, type=Path, help="a version, or folder with numbered versions (the latest)")
-    shared_flags.add_next_events(parser, required=True)
+    shared_flags.add_questions(parser, required=True)
     parser.add_argument(
         "--cutoffs", type=count, nargs="+", default=[10, 50, 100], metavar="M", help="default: 10 50 100"
     )

@@ -1,33 +1,41 @@
 """Two versions of a bundle on a log: the questions, the answers, and their figures on the screen."""
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from serving.bundles import answers, difference_rows
 from serving.bundles.bundle import read_manifest
 from serving.bundles.difference import Difference, difference
+from serving.bundles.logged_questions import read_logged_questions
 from tfdnc.cli import screen
 from tfdnc.contracts.data_config import DataConfig
+from tfdnc.contracts.request_inputs import manifest_features
 from tfdnc.operations.next_events import read_questions
 from tfdnc.pipeline.dependencies import resolve_log_format
 
 
 def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoffs: Sequence[int]) -> Difference:
-    """Returns the figures of two versions on the log of the flags of `shared_flags.add_next_events`.
+    """Returns the figures of two versions on the log of the flags of `shared_flags.add_questions`.
 
     Raises:
         UserError: The log cannot be read, or a version does not answer.
     """
     manifests = {version: read_manifest(version) for version in (old, new)}
-    data: DataConfig = resolve_log_format(manifests[new]["config"])
     for version, manifest in manifests.items():
-        if manifest.get("epochs_from"):
+        if manifest.get("epochs_from") and arguments.log:
             line = (
                 f"{version} was trained on every event of its log: recall on these events says nothing about new ones."
             )
             screen.console.print(line, soft_wrap=True)
-    questions = read_questions(data, arguments.log, arguments.since, arguments.users)
+    if arguments.requests:
+        read = [manifest_features(manifest["config"]) for manifest in manifests.values()]
+        features = list(dict.fromkeys(itertools.chain(*read)))
+        questions = read_logged_questions(arguments.requests, features, arguments.users)
+    else:
+        data: DataConfig = resolve_log_format(manifests[new]["config"])
+        questions = read_questions(data, arguments.log, arguments.since, arguments.users)
     before, after = (answers.ask(version, questions, max(cutoffs)) for version in (old, new))
     return difference(questions, before, after, cutoffs)
 

@@ -1,5 +1,6 @@
 """The page of `tfdnc diff`: figures of two versions on the same users, as charts and tables."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,10 +53,13 @@ def _charts(found: Difference, names: tuple[str, str]) -> list[Chart]:
     change_lines = [_mean_line(lengths, changes, _COLORS[1]), *_errors(lengths, changes, _COLORS[1])]
     common = [(float(row.cutoff), row.overlap) for row in found.cutoffs]
     common_marks = [Mark(*point, 2, f"{point[1]:.4f} at {point[0]:g}", "small") for point in common]
+    shared = draw("Share of items in both lists", "length of the list", [Line(common, 2)], common_marks)
+    if not found.targets:
+        return [shared]
     return [
         draw("Recall", "length of the list", lines, marks),
         draw("Change of recall, by user", "length of the list", change_lines, change_marks, [Line([(0, 0.0)])]),
-        draw("Share of items in both lists", "length of the list", [Line(common, 2)], common_marks),
+        shared,
     ]
 
 
@@ -68,5 +72,5 @@ def _errors(lengths: Sequence[float], estimates: Sequence[Estimate], color: int)
     return [
         Line([(length, one.mean - one.error), (length, one.mean + one.error)], color)
         for length, one in zip(lengths, estimates, strict=True)
-        if one.error == one.error  # no NaN
+        if not math.isnan(one.error)
     ]

@@ -86,7 +86,7 @@ def test_the_first_version_has_nothing_to_be_compared_with(bundle, compared, cap
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--require", "recall@2 >= current"], "Expected --log with --require"),
+        (["--require", "recall@2 >= current"], "Expected --log or --requests with --require"),
         (["--require", "x"], "Expected a condition"),
     ],
 )
