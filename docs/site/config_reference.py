@@ -42,9 +42,9 @@ def page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key that a config may have. A config is a YAML file; what it leaves out has its default. `--set section.key=value`",
-        "overrides one key, and `extends: FILE` begins with another config. `runs/NAME/config.yaml` is the config of a run with",
-        "all defaults. Keys of a method have no effect with another method.",
+        "Every key that a config may have. A config is a YAML file; what it leaves out has its default.",
+        "`--set section.key=value` overrides one key, and `extends: FILE` begins with another config.",
+        "`runs/NAME/config.yaml` is the config of a run with all defaults. Keys of a method have no effect with another.",
         "",
         "| type | meaning |",
         "| --- | --- |",
@@ -62,11 +62,8 @@ def sections(section: type[Section], path: str = "") -> Iterator[tuple[str, type
     """Yields a section and those in it, each once, with their paths."""
     yield path, section
     for name, field in section.model_fields.items():
-        inner = [
-            kind for kind in _alternatives(field.annotation) if isinstance(kind, type) and issubclass(kind, Section)
-        ]
-        for kind in inner:
-            if path or name != "judge":  # the section of the judge is that of the clusters
+        for kind in _alternatives(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, Section) and name != "judge":  # it has the keys of `cluster`
                 yield from sections(kind, f"{path}.{name}".strip("."))
 
 
