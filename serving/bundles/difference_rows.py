@@ -48,11 +48,12 @@ def rows_of_clusters(found: Difference) -> list[Row]:
 def _recall(cutoff: int, old: Estimate, new: Estimate, change: Estimate) -> Row:
     if math.isnan(change.mean):  # the users of a request log have no next items
         return Row(f"recall@{cutoff}", "-", "-", "-")
-    return Row(f"recall@{cutoff}", _estimate(old), _estimate(new), f"{change.mean:+.4f} ± {change.error:.4f}")
+    return Row(f"recall@{cutoff}", _estimate(old), _estimate(new), _estimate(change, "+"))
 
 
-def _estimate(value: Estimate) -> str:
-    return f"{value.mean:.4f} ± {value.error:.4f}"
+def _estimate(value: Estimate, sign: str = "") -> str:
+    mean = f"{value.mean:{sign}.4f}"
+    return mean if math.isnan(value.error) else f"{mean} ± {value.error:.4f}"  # one user has no error
 
 
 def _share(value: float) -> str:
