@@ -57,6 +57,7 @@ DEV = [
     "prometheus-client>=0.20",  # its parser reads our metrics page in the tests
     "polars>=1.30,<3",  # the plain script that developer_benchmarks/data_jobs.py compares the data jobs with
     "scipy>=1.13",  # oracles of the tests
+    "selenium>=4.20,<5",  # the page of `tfdnc explore` in a browser, where there is one
     "trustme>=1.1",  # certificates for the tests of encrypted connections
     "mkdocs-material>=9.7,<10",  # the site of `make docs`
     "mkdocstrings-python>=2,<3",  # its API pages, from docstrings

@@ -48,6 +48,9 @@ IMPORTS = {
         *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.manifests", "tfdnc.training"),
         "serving.bundles",
     },
+    "tfdnc.explore": {
+        *("serving.bundles", "serving.client", "serving.messages", "tfdnc.operations", "tfdnc.page", "tfdnc.training"),
+    },
     "tfdnc.benchmark": {"tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
     "tfdnc.load_test": {
         "serving",
