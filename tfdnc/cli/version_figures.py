@@ -21,7 +21,9 @@ def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoff
         UserError: The log cannot be read, or a version does not answer.
     """
     manifests = {version: read_manifest(version) for version in (old, new)}
-    data: DataConfig = resolve_log_format(manifests[new]["config"])
+    formats = {version: resolve_log_format(manifest["config"]) for version, manifest in manifests.items()}
+    allows_seen = any(data.allows_seen for data in formats.values())  # both are measured on the same next events
+    data: DataConfig = formats[new].model_copy(update={"seen": "allow" if allows_seen else "exclude"})
     for version, manifest in manifests.items():
         if manifest.get("epochs_from"):
             line = (
