@@ -7,7 +7,7 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, tensors
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.messages.answers import Encoding
 from serving.messages.inputs import Histories, tensor_of
 from tfdnc.contracts import bundle
@@ -31,6 +31,7 @@ def retrieve_request(
     cluster_quotas: ClusterNumbers | None = None,
     cluster_min: ClusterNumbers | None = None,
     cluster_max: ClusterNumbers | None = None,
+    seen: Words | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
 
@@ -56,6 +57,8 @@ def retrieve_request(
             with 0 gets only results that no other can fill; a row of zeros asks for the bundle's merge.
         cluster_min: [K] or [B, K] whole numbers, least results of each cluster, if it has as many.
         cluster_max: [K] or [B, K] whole numbers, most results of each cluster; negative for no bound.
+        seen: Items of the history in the list, "allow" or "exclude", for all users or one word each; None, or "", asks
+            for the bundle's own rule.
 
     Raises:
         ValueError: Arguments that no server could answer.
@@ -68,13 +71,15 @@ def retrieve_request(
         bundle.CLUSTER_MIN: cluster_min,
         bundle.CLUSTER_MAX: cluster_max,
         bundle.JOINT_ALPHA: joint_alpha,
+        bundle.SEEN: seen,
     }
     given = {name: value for name, value in controls.items() if value is not None}
     if num_candidates is not None:
         given[bundle.NUM_CANDIDATES] = num_candidates
     elif given:
         raise ValueError(
-            "Expected num_candidates together with alpha, exclude and what clusters get, got these alone. "
+            "Expected num_candidates together with alpha, exclude, seen and what clusters get, got these "
+            "alone. "
             "Say how many results you want."
         )
     declared, known = _declared(times, request_time, features)
@@ -101,6 +106,8 @@ def search_request(
     joint_alpha: Numbers | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates of [B] encoded users; the histories only exclude items.
+
+    A user with an empty history gets the list that `seen: "allow"` asks for.
 
     Raises:
         ValueError: As for `retrieve_request`.

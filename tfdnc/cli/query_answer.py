@@ -72,6 +72,8 @@ def query(arguments: argparse.Namespace) -> None:
 
 def _ask(client: RetrievalClient, user: User, features: Sequence[Feature], arguments: argparse.Namespace) -> Retrieval:
     controls: dict[str, Any] = {"exclude": [arguments.exclude]} if arguments.exclude else {}
+    if arguments.seen is not None:
+        controls["seen"] = arguments.seen
     if arguments.joint_alpha is not None:
         controls["joint_alpha"] = arguments.joint_alpha
     controls |= cluster_controls(arguments)

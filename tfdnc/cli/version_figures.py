@@ -34,7 +34,9 @@ def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoff
         features = list(dict.fromkeys(itertools.chain(*read)))
         questions = read_logged_questions(arguments.requests, features, arguments.users)
     else:
-        data: DataConfig = resolve_log_format(manifests[new]["config"])
+        formats = {version: resolve_log_format(manifest["config"]) for version, manifest in manifests.items()}
+        allows_seen = any(data.allows_seen for data in formats.values())  # both are measured on the same next events
+        data: DataConfig = formats[new].model_copy(update={"seen": "allow" if allows_seen else "exclude"})
         questions = read_questions(data, arguments.log, arguments.since, arguments.users)
     before, after = (answers.ask(version, questions, max(cutoffs)) for version in (old, new))
     return difference(questions, before, after, cutoffs)

@@ -116,7 +116,9 @@ def _write(
     alpha = config.merge.alpha if config.merge.method == "joint" else 1.0
     recovery = ensure_joint_recovery(index, tower, users, config.export.max_candidates, alpha)
     with tempfile.TemporaryDirectory() as assets:
-        module = RetrievalModule(tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
+        module = RetrievalModule(
+            tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets), config.data.seen
+        )
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}

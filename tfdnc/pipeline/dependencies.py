@@ -52,8 +52,8 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
     """Returns the settings function of a station: the named sections, without paths, which do not change the result."""
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
-        # Only the examples read `train_from`; see `examples_settings`.
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True}
+        # Of the stations with this section none reads `train_from` and `seen`; see `examples_settings`.
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True, "seen": True}
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
@@ -69,10 +69,22 @@ def _without_empty_options(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: _without_empty_options(value) if isinstance(value, dict) else value for key, value in given.items()}
 
 
+def generate_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the settings of a generated log; earlier versions had none with repeats, and their logs stay."""
+    settings = sections("generate")(config)
+    if config.generate is not None and not config.generate.repeats:
+        del settings["generate"]["repeats"]
+    return settings
+
+
 def examples_settings(config: ExperimentConfig) -> dict[str, Any]:
-    """Returns the settings of the examples, with the time before which events are no targets, if there is one."""
+    """Returns the settings of the examples, with the time before which events are no targets, if there is one.
+
+    With `data.seen: allow` negatives, validation, report and bundle differ: the examples and all that follow.
+    """
     first = config.data.first_trained
-    return sections("examples")(config) | ({} if first is None else {"train_from": first})
+    settings = sections("examples")(config) | ({} if first is None else {"train_from": first})
+    return settings | ({"seen": config.data.seen} if config.data.allows_seen else {})
 
 
 def train_settings(config: ExperimentConfig) -> dict[str, Any]:
