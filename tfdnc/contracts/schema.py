@@ -9,6 +9,9 @@ import pyarrow as pa
 PAD = 0
 """Item index for "no item" in histories, negatives and results."""
 
+KEPT_READS = ".kept_reads"
+"""Folder in that of all runs, see `beam_jobs.kept_reads`."""
+
 # prepare -> cluster, examples -------------------------------------------------------------------------------------
 
 SEQUENCES = "sequences"

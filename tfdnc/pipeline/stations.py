@@ -39,7 +39,8 @@ def _generate(place: Workplace) -> dict[str, Any]:
 def _prepare(place: Workplace) -> dict[str, Any]:
     from beam_jobs.sequences import prepare
 
-    figures = prepare(dependencies.resolve_data(place.config, place.run), place.output)
+    data, kept = dependencies.resolve_data(place.config, place.run), dependencies.kept_reads(place.config, place.run)
+    figures = prepare(data, place.output, kept=kept)
     _refuse_times_below_0(place.config, figures)
     return figures
 
