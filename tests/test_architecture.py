@@ -34,13 +34,17 @@ IMPORTS = {
         *("tfdnc.datasets", "tfdnc.clustering", "tfdnc.training", "tfdnc.model", "tfdnc.retrieval"),
         *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
     },
-    "tfdnc.operations": {"beam_jobs", "serving.bundles"},
+    "tfdnc.operations": {
+        *("beam_jobs", "beam_jobs.logs", "serving.bundles", "tfdnc.clustering", "tfdnc.training", "tfdnc.model"),
+        *("tfdnc.export", "tfdnc.pipeline"),
+    },
     "tfdnc.api": {
         "tfdnc.backend",
         "tfdnc.model",
         "tfdnc.training",
         "tfdnc.evaluation",
         "tfdnc.pipeline",
+        "tfdnc.operations",
         "serving.bundles",
     },
     "tfdnc.comparison": {"tfdnc.pipeline.engine"},

@@ -156,6 +156,27 @@ RUN_CONFIG = "config.yaml"
 EPOCH_LOG = "epochs.jsonl"
 """In the unfinished folder: one JSON object per finished epoch, with its losses and `cpu_seconds`."""
 
+# refresh -> refresh, query ------------------------------------------------------------------------------------------
+
+VERSION_ITEMS = "assets.extra/items.parquet"
+"""Inside a refreshed version of a bundle: its items in order of their indices, first the listed ones by cluster.
+
+A version without this file has the items of the cluster station, all of them listed.
+"""
+
+VERSION_ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("cluster", pa.int32()),
+        ("cold", pa.bool_()),  # as of `ITEM_SCHEMA`; True for items that a refresh has added
+        ("count", pa.int64()),  # training events
+        ("title", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("features", pa.list_(pa.string())),
+        ("listed", pa.bool_()),  # False: the item has left, and is understood in histories only
+    ]
+)
+
 # an event -> the next one, a request -------------------------------------------------------------------------------
 
 UNKNOWN_TIME = -1

@@ -133,8 +133,18 @@ class FeaturedItems(ItemEmbeddings):
         if stream is not None and self._hidden > 0:
             drawn = tf.random.stateless_uniform(known.shape, stream.seed)
             known *= tf.cast(drawn >= self._hidden, tf.float32)
-        share = tf.sparse.sparse_dense_matmul(self._matrix, tf.convert_to_tensor(self.feature_rows))
-        return tf.convert_to_tensor(self.embeddings) * known + share
+        return tf.convert_to_tensor(self.embeddings) * known + self._share(self._matrix)
+
+    def share_of(self, features: Sequence[Sequence[str]]) -> tf.Tensor:
+        """Returns the share of features in the vectors of items, `[n, D]`; unknown features have none.
+
+        Args:
+            features: `[n]` lists of "column=value".
+        """
+        return self._share(FeatureMatrix.of(features, self.features.names).tensor())
+
+    def _share(self, matrix: tf.SparseTensor) -> tf.Tensor:
+        return tf.sparse.sparse_dense_matmul(matrix, tf.convert_to_tensor(self.feature_rows))
 
 
 class TrainedItems:

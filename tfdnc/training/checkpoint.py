@@ -148,6 +148,15 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
 def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
     """Returns the tower with the best weights of a finished train station, its item vectors plain embeddings.
 
+    Raises:
+        UserError: as `load_tower`.
+    """
+    return load_tower(config, items, folder).served()
+
+
+def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
+    """Returns the tower with the best weights of a finished train station, features of items apart.
+
     Matrix products run in float32 also after a training in bfloat16, so evaluation and serving agree on every machine.
 
     Raises:
@@ -165,7 +174,7 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
         status.assert_existing_objects_matched()
     except _DAMAGE as error:
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
-    return tower.served()
+    return tower
 
 
 def named_variables(tower: Tower) -> dict[str, tf.Variable]:

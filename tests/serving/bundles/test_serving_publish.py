@@ -151,34 +151,20 @@ def test_two_publishers_do_not_meet(source, base):
 
 
 KILLED = """
-import os, signal, shutil, sys
+import shutil, sys
 from pathlib import Path
-from serving.bundles import bundle, publications
+from serving.bundles import bundle
 from serving.bundles.publish import publish, rollback
-from tests.beam_jobs.dying import changes_disk
+from tests.beam_jobs.dying import fork
 
 source, base = map(Path, sys.argv[1:3])
 ACTIONS = {"publish": lambda folder: publish(source, folder, lambda path: None, keep=2), "rollback": rollback}
-
-def run(action, folder, die_at):
-    changes = []
-    def watch(event, arguments):
-        if changes_disk(event, arguments, folder):
-            changes.append(event)
-            if len(changes) == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-    child = os.fork()
-    if child == 0:
-        sys.addaudithook(watch)
-        ACTIONS[action](folder)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 for action in ACTIONS:
     for die_at in range(1, 200):
         folder = base.with_name(f"{action}-{die_at}")
         shutil.copytree(base, folder)
-        status = run(action, folder, die_at)
+        status = fork(ACTIONS[action], folder, die_at)
         print(action, status, *sorted(bundle.versions_in(folder)), folder, flush=True)
         if status == 0:
             break
