@@ -142,6 +142,9 @@ CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
 CHECKPOINT_TRAINED = b"tfdnc.trained"
 """Likewise: names of the variables that the optimiser trains, in its order; its moments have that order too."""
 
+CHECKPOINT_ROWS = b"tfdnc.rows"
+"""Likewise, of an optimiser with one number per row of some variables: `number` of these, the last; `beta_2`."""
+
 HISTORY_FILE = "history.json"
 """List of one dict per epoch: losses, and validation figures where the epoch was validated."""
 

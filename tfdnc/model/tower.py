@@ -259,7 +259,7 @@ class Tower(keras.layers.Layer):
 def rows_of(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     """Item vectors `[N, D]`, `[B, L]` item indices -> `[B, L, D]`; padding gets the vector of item 1, never read.
 
-    Takes a tensor, not a variable: a gather on the variable (ResourceGather) switches it to copy-on-read permanently.
-    The exact index would then copy the whole item matrix once per cluster and request.
+    Requests pass a tensor, not a variable: a gather on the variable (ResourceGather) switches it to copy-on-read
+    permanently. The exact index would then copy the whole item matrix once per cluster and request.
     """
     return tf.gather(vectors, tf.maximum(items - 1, 0))

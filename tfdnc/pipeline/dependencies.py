@@ -135,6 +135,8 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     train = {key: value for key, value in settings["train"].items() if key != "epochs_from"}  # a reason, no setting
     if config.train.stop_after is None:
         del train["stop_after"]  # earlier versions had no such key, and their trainings stay up to date
+    if config.train.optimizer == "auto":
+        del train["optimizer"]  # likewise
     return settings | {"train": train, "candidates": list(config.evaluate.candidates)}
 
 
@@ -218,15 +220,17 @@ def examples_choices(config: ExperimentConfig) -> list[Choice]:
 
 
 def train_choices(config: ExperimentConfig) -> list[Choice]:
-    """Returns encoder, loss and source of negatives, and the merge that validates."""
+    """Returns encoder, loss, source of negatives and optimiser, and the merge that validates."""
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
     from tfdnc.training.negative_sources import NEGATIVE_SOURCES
+    from tfdnc.training.optimizers import OPTIMIZERS
 
     return [
         Choice(USER_ENCODERS, config.model.encoder, config.model.options, "model.options"),
         Choice(LOSSES, config.train.loss, config.train.options, "train.options"),
         Choice(NEGATIVE_SOURCES, config.train.negatives),
+        Choice(OPTIMIZERS, config.train.optimizer),
         *merge_choices(config),
     ]
 
