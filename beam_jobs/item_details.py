@@ -72,7 +72,7 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     files = find_files([config.items.path], "data.items.path")
     if len(files) > 1:
         raise UserError(f"Expected one file at {config.items.path}, found {len(files)}; set data.items.path to one.")
-    return _described_by(files[0], config.items)
+    return describe_file(files[0], config.items)
 
 
 def _beside_the_log(config: DataConfig) -> DetailsFile | None:
@@ -94,14 +94,19 @@ def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     header, _ = read_header(videos[0])
     features = {name: kind for name, kind in _VIDEO_FEATURES.items() if name in header}
     tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", features=features, separator=",")
-    return _described_by(videos[0], tags)
+    return describe_file(videos[0], tags)
 
 
-def _described_by(file: InputFile, items: ItemFile) -> DetailsFile:
+def describe_file(file: InputFile, items: ItemFile, key: str = "data.items.features") -> DetailsFile:
+    """Returns an item file with the columns that `items` names; `key` of the config names those of its features.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column.
+    """
     keys = {"item": items.item, "title": items.title, "categories": items.categories}
     named = {key: name for key, name in keys.items() if name is not None}
     columns = [(name, f"set data.items.{key}") for key, name in named.items()]
-    columns += [(name, "set data.items.features") for name in items.features]
+    columns += [(name, f"set {key}") for name in items.features]
     rows = _FORMATS[items.format_of(file.name)](file, columns, items)
     return DetailsFile(file, rows, tuple(named)[1:], items.features, items.separator)
 
@@ -155,7 +160,7 @@ def read_details(
         size = len(item_ids)
         return Details(item_ids, [None] * size, [None] * size, [None] * size)
     accounts = ItemAccounts() if accounts is None else accounts
-    known = _read_rows(details, item_ids, more, accounts)
+    known = read_rows(details, item_ids, more, accounts)
     sound = accounts.counts[ROWS] > len(accounts.malformed) or not accounts.malformed
     if item_ids and sound and not accounts.counts[DESCRIBED]:
         raise UserError(
@@ -181,7 +186,7 @@ def read_details(
     return found
 
 
-def _read_rows(
+def read_rows(
     details: DetailsFile, item_ids: list[str], more: bool, accounts: ItemAccounts
 ) -> dict[str, list[Value] | None]:
     """Returns item id -> the values of its first row, without the id; None for an item without a row."""

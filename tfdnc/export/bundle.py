@@ -7,6 +7,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle
+from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
@@ -24,6 +26,7 @@ from tfdnc.export.warmup import write_warmup
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.retrieval.index.users import Users
+from tfdnc.retrieval.rules.planes import build_planes
 
 
 def export_bundle(
@@ -35,6 +38,7 @@ def export_bundle(
     output: Path,
     version: int = 1,
     users: Users | None = None,
+    attributes: Sequence[Attribute] = (),
 ) -> dict[str, Any]:
     """Writes `output`/`version`, a SavedModel that TF Serving can load.
 
@@ -47,6 +51,7 @@ def export_bundle(
         output: the model base path.
         version: number of the version, at least 1.
         users: users on which an approximate index is tuned and measured; None generates some.
+        attributes: columns of the items, in order of the item table, by which requests may filter.
 
     Returns:
         Figures: version, megabytes, index (number of clusters by kind of search), uses_scann, joint_recovery, seconds.
@@ -61,7 +66,7 @@ def export_bundle(
     # The name is no number, so a server that watches the base path does not take the unfinished folder for a version.
     partial = Path(tempfile.mkdtemp(prefix=f"unfinished-{version}-", dir=final.parent))
     try:
-        written = _write(partial, tower, items, cold_start_vectors, config, manifest, users)
+        written = _write(partial, tower, items, cold_start_vectors, config, manifest, users, attributes)
         partial.chmod(0o755)  # mkdtemp makes a private folder, and servers run as another user
         partial.rename(final)
     except BaseException:
@@ -103,6 +108,7 @@ def _write(
     config: ExperimentConfig,
     manifest: dict[str, Any],
     users: Users | None,
+    attributes: Sequence[Attribute],
 ) -> dict[str, Any]:
     """Writes all files of the version into `folder` and returns the manifest."""
     index = INDEXES.resolve(config.export.index)(
@@ -115,11 +121,15 @@ def _write(
     )
     alpha = config.merge.alpha if config.merge.method == "joint" else 1.0
     recovery = ensure_joint_recovery(index, tower, users, config.export.max_candidates, alpha)
+    planes = build_planes(attributes, items.offsets) if attributes else None
     with tempfile.TemporaryDirectory() as assets:
-        module = RetrievalModule(tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
+        made = (tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
+        module = RetrievalModule(*made) if planes is None else RetrievalModule(*made, planes)
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}
+    if planes is not None:
+        content |= {"attributes": planes.described(), "attribute_bytes_per_item": round(planes.bytes_per_item, 3)}
     (folder / bundle.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
     return content
 
@@ -127,7 +137,7 @@ def _write(
 def save_module(module: RetrievalModule, folder: Path) -> None:
     """Saves the module with the signatures of `contracts.bundle`."""
     # The functions are no attributes of the module, because saving traces every function among its attributes.
-    signatures = {name: signature_function(module, name) for name in bundle.SIGNATURES}
+    signatures = {name: signature_function(module, name) for name in bundle.signatures_of(module.has_rules)}
     # A bundle is not trained, so it needs no gradients.
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"], experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)

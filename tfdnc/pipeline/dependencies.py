@@ -5,7 +5,7 @@ Heavy libraries are imported by the functions that need them.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.main import IncEx
 
@@ -16,6 +16,9 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.registry import Choice
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.fingerprint import RemoteFile
+
+if TYPE_CHECKING:
+    from beam_jobs.logs.inputs import InputFile
 
 
 def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
@@ -45,7 +48,11 @@ def log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
     data = resolve_data(config, run)
     details = find_details(data)
     files = [*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])]
-    return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
+    return [_as_dependency(file) for file in files]
+
+
+def _as_dependency(file: "InputFile") -> Path | RemoteFile:
+    return Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified)
 
 
 def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
@@ -67,6 +74,37 @@ def _without_empty_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns nested settings without empty `options`, so that runs from before there were options stay up to date."""
     given = {key: value for key, value in settings.items() if (key, value) != ("options", {})}
     return {key: _without_empty_options(value) if isinstance(value, dict) else value for key, value in given.items()}
+
+
+def evaluate_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns merge and figures, with the attributes if lists are measured under conditions."""
+    settings = sections("merge", "evaluate")(config)
+    if config.evaluate.where:
+        return settings | {"attributes": config.export.attributes}
+    del settings["evaluate"]["where"]  # earlier versions had no such key, and their reports stay up to date
+    return settings
+
+
+def export_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns merge and bundle, without attributes where there are none, as in earlier versions."""
+    settings = sections("merge", "export")(config)
+    if not config.export.attributes:
+        del settings["export"]["attributes"]
+    return settings
+
+
+def item_file(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
+    """Returns the item file, if the bundle has attributes."""
+    if not config.export.attributes:
+        return []
+    from beam_jobs.item_attributes import find_attributes
+
+    return [_as_dependency(find_attributes(resolve_data(config, run), config.export.attributes).file)]
+
+
+def filter_file(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
+    """Returns the item file, if lists are measured under conditions."""
+    return item_file(config, run) if config.evaluate.where else []
 
 
 def examples_settings(config: ExperimentConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfdnc.contracts import schema
+from tfdnc.contracts.attributes import example_rules
 from tfdnc.contracts.config import ExperimentConfig, dump_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import model_features
@@ -121,12 +122,14 @@ def _export(place: Workplace) -> dict[str, Any]:
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
     users = sample_users(model, histories)
-    figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
+    attributes = outputs.attributes(config, run, items.item_ids)
+    figures = export_bundle(model, items, vectors, config, extra, place.output, version, users, attributes)
     start = prepared["figures"]["times"][0]  # requests have times of the log's clock
     features = model_features(config)
     asked, known = sample_histories(histories, items, _RECORDED_HISTORIES, features, start)
     sizes = config.export.num_candidates, config.export.max_candidates
-    recorded = record(place.output / str(version), asked, *sizes, features, known)
+    rules = example_rules(attributes)
+    recorded = record(place.output / str(version), asked, *sizes, features, known, rules)
     expected = encode_users(model, sample_by_length(histories, _RECORDED_HISTORIES)).vectors
     refuse_other_vectors(recorded_vectors(place.output / str(version))[: len(expected)], expected)
     return figures | {"recorded_requests": recorded}
@@ -213,7 +216,8 @@ EVALUATE = Station(
     StationName.EVALUATE,
     StationName.EVALUATE.folder,
     needs=(TRAIN,),
-    settings=dependencies.sections("merge", "evaluate"),
+    settings=dependencies.evaluate_settings,
+    files=dependencies.filter_file,
     work=_evaluate,
     choices=dependencies.merge_choices,
     headline=headlines.evaluated,
@@ -222,7 +226,8 @@ EXPORT = Station(
     StationName.EXPORT,
     StationName.EXPORT.folder,
     needs=(TRAIN,),  # not EVALUATE: its figures, if any, go into the manifest, but do not change the model
-    settings=dependencies.sections("merge", "export"),
+    settings=dependencies.export_settings,
+    files=dependencies.item_file,
     work=_export,
     choices=dependencies.export_choices,
     headline=headlines.exported,
