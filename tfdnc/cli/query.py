@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-candidates", type=count, default=50, help="length of the list (default: 50)")
     _add_server(parser)
     parser.add_argument("--exclude", nargs="+", metavar="ITEM", help="item ids that must not come back")
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        metavar="CONDITION",
+        help='conditions on attributes of the bundle, such as in_stock=true "price<=20" "brand!=acme"',
+    )
+    parser.add_argument("--allow", nargs="+", metavar="ITEM", help="the only item ids that may come back")
     add_cluster_flags(parser)
 
 

@@ -109,7 +109,7 @@ class ConditionTable(tf.Module):
         """Fails with a sentence about the first condition that is not known."""
         at = tf.where(~good)[0]
         text, name = tf.gather_nd(where, at), tf.gather_nd(column, at)
-        known = self._known.lookup(name)
+        known = tf.where(tf.strings.regex_full_match(text, CONDITION), self._known.lookup(name), "")
         advice = tf.where(known == "", f"Columns: {self._columns_text}.", tf.strings.join([name, ": ", known, "."]))
         message = tf.strings.join(["Expected a condition on an attribute of this bundle, got ", text, ". ", advice])
         return tf.debugging.Assert(False, [message])

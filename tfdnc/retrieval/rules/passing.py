@@ -36,12 +36,13 @@ class Passing(NamedTuple):
         index = tf.stack([tf.broadcast_to(self.rule[:, None], tf.shape(position)), position // WORD], axis=2)
         return known & has_bit(tf.gather_nd(self.words, index), position)
 
-    def of_cluster(self, cluster: int) -> tf.Tensor:
-        """Returns `[B, n]` bool, True for the items of a cluster that pass."""
-        start, stop = (int(word) for word in self.layout.first_words[cluster : cluster + 2])
-        size = int(self.layout.offsets[cluster + 1] - self.layout.offsets[cluster])
-        flags = tf.gather(_BITS_OF_BYTES, _bytes(self.words[:, start:stop]))  # [R, 8 words, 8]
-        return tf.gather(tf.reshape(flags, [-1, (stop - start) * WORD])[:, :size], self.rule)
+    def of_clusters(self) -> list[tf.Tensor]:
+        """Returns `[B, n]` bool of every cluster, True for its items that pass."""
+        flags = tf.gather(_BITS_OF_BYTES, _bytes(self.words))  # [R, 8 W, 8]
+        of_rows = tf.gather(tf.reshape(flags, [-1, self.layout.num_words * WORD]), self.rule)
+        starts = self.layout.first_words[:-1] * WORD
+        sizes = self.layout.offsets[1:] - self.layout.offsets[:-1]
+        return [of_rows[:, start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
     def rows_of(self, rule: tf.Tensor | int, wanted: tf.Tensor) -> tf.Tensor:
         """Returns `[P]` int32 rows, ascending, of the items of wanted clusters (`[K]` bool) that pass a rule."""

@@ -37,7 +37,7 @@ def passing(attributes, tmp_path_factory):
     def run(where, allowed, only):
         found = rules.passing(where, allowed, only)
         rows = tf.broadcast_to(tf.range(N), [tf.shape(where)[0], N])
-        masks = tf.concat([found.of_cluster(k) for k in range(K)], axis=1)
+        masks = tf.concat(found.of_clusters(), axis=1)
         return (
             found.contains(rows, tf.constant(CLUSTERS)),
             masks,
@@ -97,6 +97,7 @@ def _columns(conditions):
         ("days>=nan", "days: numbers between"),
         ("cluster=horror", "cluster: drama, comedy, empty, war = peace."),
         ("cheap", "got cheap. Columns: brand"),
+        ("price", "got price. Columns: brand"),
     ],
 )
 def test_unknown_conditions_are_refused_with_the_known_ones(passing, condition, message):
