@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--clusters", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=INDEXES.names())
+    parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=list(INDEXES.names()))
     parser.add_argument("--merges", nargs="+", default=list(_MERGES), choices=_MERGES)
     arguments = parser.parse_args()
     data = SyntheticData(arguments.items, arguments.clusters, uneven=False)
