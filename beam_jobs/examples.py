@@ -50,6 +50,7 @@ def build_examples(
     output: str | PathLike[str],
     runner_args: Sequence[str] = (),
     train_from: int | None = None,
+    allows_seen: bool = False,
 ) -> dict[str, Any]:
     """Writes the records of every user: at most one per split.
 
@@ -67,6 +68,7 @@ def build_examples(
         runner_args: flags for Beam.
         train_from: time of the log; earlier events are no training targets, and the records say how many they are.
             None: all events are targets.
+        allows_seen: whether lists may hold items of the history; then a user's own items may be negatives too.
 
     Returns:
         - `records`: number per split.
@@ -88,12 +90,11 @@ def build_examples(
     shards, expected = find_shards(sequences)
     _log.info("%d records in %d files", sum(expected.values()), len(shards), extra=steps(encoding=len(shards)))
 
+    encode = EncodeShard(item_table, config, seed, output, len(shards), train_from, allows_seen)
+
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         counts = (
-            pipeline
-            | "Shards" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
-            | "Encode" >> beam.ParDo(EncodeShard(item_table, config, seed, output, len(shards), train_from))
+            pipeline | "Shards" >> beam.Create(shards) | "Spread" >> beam.Reshuffle() | "Encode" >> beam.ParDo(encode)
         )
         once = pipeline | "Once" >> beam.Create([None])
         return once | "Sum" >> beam.Map(lambda _, counts: add_counts(counts), AsIter(counts))
@@ -145,10 +146,17 @@ class EncodeShard(beam.DoFn):
     """Turns a sequence file into one shard of every split; its output is the counts."""
 
     def __init__(
-        self, item_table: str, config: ExamplesConfig, seed: int, output: str, num_shards: int, train_from: int | None
+        self,
+        item_table: str,
+        config: ExamplesConfig,
+        seed: int,
+        output: str,
+        num_shards: int,
+        train_from: int | None,
+        allows_seen: bool,
     ) -> None:
         self._item_table, self._sent, self._seed = item_table, WithPlugins(config), seed
-        self._train_from = train_from
+        self._train_from, self._allows_seen = train_from, allows_seen
         self._output, self._num_shards = output, num_shards
 
     def setup(self) -> None:
@@ -169,6 +177,7 @@ class EncodeShard(beam.DoFn):
             self._sent.value.recorded_negatives,
             self._seed,
             self._train_from,
+            self._allows_seen,
         )
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():
@@ -219,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def job(flags: argparse.Namespace, config: ExperimentConfig, output: str, runner_args: list[str]) -> dict[str, Any]:
         refuse_unfinished(parent(flags.sequences))
         inputs = flags.sequences, flags.items, config.examples, config.seed
-        return build_examples(*inputs, output, runner_args, config.data.first_trained)
+        return build_examples(*inputs, output, runner_args, config.data.first_trained, config.data.allows_seen)
 
     return run_command(parser, argv, job)
 

@@ -13,7 +13,14 @@ from beam_jobs.tfrecord import Lists, Varints, encoded, scalars
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, WEIGHT, features_of_file
-from tfdnc.contracts.negative_sampling import EMPTY, EXACT, REDRAWN, NegativeSampler, user_generator
+from tfdnc.contracts.negative_sampling import (
+    EMPTY,
+    EXACT,
+    REDRAWN,
+    NegativeSampler,
+    draw_negatives,
+    user_generator,
+)
 
 SPLITS = (schema.TRAIN, schema.VALIDATION, schema.TEST)
 
@@ -36,6 +43,7 @@ def encode_users(
     num_negatives: int,
     seed: int,
     train_from: int | None = None,
+    allows_seen: bool = False,
 ) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
     """Encodes the users of one file.
 
@@ -47,6 +55,7 @@ def encode_users(
         num_negatives: number of negatives per training item, of all sets together, R n.
         seed: seed of the negatives.
         train_from: time before which events are no training targets; None for no such time.
+        allows_seen: whether a user's own items may be negatives, see `draw_negatives`.
 
     Returns:
         The features of every split, and the counts.
@@ -68,7 +77,7 @@ def encode_users(
     learners = users[schema.TRAIN]
     train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
     ids = user_ids.take(pa.array(learners)).to_pylist()
-    negatives, counts = _draw(ids, items, train_starts, train_ends, sampler, num_negatives, seed)
+    negatives, counts = _draw(ids, items, train_starts, train_ends, sampler, num_negatives, seed, allows_seen)
     negative_edges = np.concatenate([[0], np.cumsum([drawn.size for drawn in negatives], dtype=np.int64)])
     features: dict[str, dict[str, Lists]] = {}
     features[schema.TRAIN] = {
@@ -109,13 +118,15 @@ def _draw(
     sampler: NegativeSampler,
     num_negatives: int,
     seed: int,
+    allows_seen: bool,
 ) -> tuple[list[np.ndarray], dict[str, int]]:
     """Returns the negatives `[T, R n]` of every user's training part, and the counts."""
     negatives = []
     counts = {"positions": int((ends - starts).sum()), REDRAWN: 0, EXACT: 0, EMPTY: 0}
     for user_id, start, end in zip(user_ids, starts.tolist(), ends.tolist(), strict=True):
         own = items[start:end]
-        drawn, more = sampler.draw(user_generator(seed, random_key(user_id)), own, own, num_negatives)
+        generator = user_generator(seed, random_key(user_id))
+        drawn, more = draw_negatives(sampler, generator, own, own, num_negatives, allows_seen)
         negatives.append(drawn)
         for name, count in more.items():
             counts[name] += count

@@ -66,7 +66,7 @@ def repetition_figures(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_repetitions(figures: dict[str, Any], config: DataConfig) -> None:
-    """Logs a warning if a part of the log seems to be there twice, or if lists leave out most targets."""
+    """Logs a warning if a part of the log seems to be there twice, or if lists or rules leave out many targets."""
     events, equal = figures["events"], figures["equal_events"]
     first, last = figures["times"]
     if equal and equal >= _TWICE * events and first < last:  # if all times are equal, equal events are no sign of that
@@ -75,8 +75,15 @@ def warn_of_repetitions(figures: dict[str, Any], config: DataConfig) -> None:
             "data.duplicates: drop leaves one of each.",
             *(equal, events),
         )
+    collapsed = figures["rows_filtered"].get("repeats", 0)  # a rule that is off has no count
+    if collapsed and config.allows_seen:
+        _log.warning(
+            "%d events were dropped because they repeat the event before, while data.seen: allow asks for lists with "
+            "such items: nothing is trained or measured on them. Set data.repeats: keep.",
+            collapsed,
+        )
     seen, users = figures["seen_targets"]["test"], figures["split"]["test"]["users"]
-    if users >= _FEW and seen["seen"] >= _MANY * users:
+    if not config.allows_seen and users >= _FEW and seen["seen"] >= _MANY * users:
         _log.warning(
             "%d of %d test targets are items that the user's history holds already. Lists leave these out, so that no "
             "recall can exceed %.2f. %s",
@@ -90,4 +97,4 @@ def _advice_on_seen(seen: dict[str, int], config: DataConfig) -> str:
         return "Most of them are events that came twice: set data.duplicates: drop."
     if seen["in_a_row"] >= _MANY * seen["seen"] and config.repeats == "keep":
         return "Most of them repeat the event before: set data.repeats: collapse."
-    return "This log repeats itself: its users come back to items, which these lists are not made for."
+    return "This log repeats itself: if lists should hold such items again, set data.seen: allow."

@@ -4,7 +4,7 @@ The truth value of a collection is never used: that of an array is an error, and
 """
 
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,6 +26,9 @@ Numbers = float | Iterable[float]
 
 ClusterNumbers = Iterable[float] | Iterable[Iterable[float]]
 """[K] numbers for all users, or [B, K]."""
+
+Words = str | Iterable[str]
+"""One word for all users, or [B]."""
 
 _UNORDERED = "Sets and dicts say nothing about the order: give a list."
 _TABLE = "Give the one column of the table that holds them."
@@ -114,6 +117,20 @@ def per_row(value: Any, rows: int, dtype: type, name: str, least: int | None = N
     if np.any(np.isnan(array)):
         raise ValueError(f"Expected {name} in numbers, got {shown(value)}.")
     return np.broadcast_to(array, (rows,))
+
+
+def word_per_row(value: Any, rows: int, choices: Sequence[str], name: str) -> np.ndarray:
+    """Returns `value` as an array of text [rows], repeated if it is a single word.
+
+    Raises:
+        ValueError: Neither one of `choices` nor one of them for each row.
+    """
+    words = [value] * rows if isinstance(value, str) else listed(value)
+    if words is None or not all(word in choices for word in words):
+        raise ValueError(f"Expected {name} as one of {', '.join(map(repr, choices))}, got {shown(value)}.")
+    if len(words) != rows:
+        raise ValueError(f"Expected one {name} or {rows}, one per history, got {len(words)}.")
+    return np.array(words, object)
 
 
 def per_cluster(value: Any, rows: int, dtype: type, name: str, least: int | None = None) -> np.ndarray:

@@ -46,6 +46,10 @@ IMPORTS = {
     "tfdnc.comparison": {"tfdnc.pipeline.engine"},
     "tfdnc.page": {
         *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.manifests", "tfdnc.training"),
+        "serving.bundles",
+    },
+    "tfdnc.explore": {
+        *("serving.bundles", "serving.client", "serving.messages", "tfdnc.operations", "tfdnc.page", "tfdnc.training"),
     },
     "tfdnc.benchmark": {"tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
     "tfdnc.load_test": {
@@ -92,7 +96,8 @@ def module_of(path):
 def files():
     for package in ("tfdnc", "beam_jobs", "serving"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            yield path, folder_of(module_of(path))
+            if path.parent.name != "deploy":  # examples for other programs
+                yield path, folder_of(module_of(path))
 
 
 def circles(imports):

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import predict_pb2
 
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.bundles import bundle
 from serving.bundles.verify import check_manifest
 from serving.client.blocking import RetrievalClient
@@ -92,6 +92,7 @@ class Bundle:
         cluster_quotas: ClusterNumbers | None = None,
         cluster_min: ClusterNumbers | None = None,
         cluster_max: ClusterNumbers | None = None,
+        seen: Words | None = None,
         minimum: NamedNumbers | None = None,
         maximum: NamedNumbers | None = None,
         quotas: NamedNumbers | None = None,
@@ -111,6 +112,7 @@ class Bundle:
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
             cluster_min: [K] or [B, K], least results of each cluster.
             cluster_max: [K] or [B, K], most results of each cluster; negative for no bound.
+            seen: "allow" or "exclude" items of the history; None asks for the bundle's own rule.
             minimum: Least results of clusters by name, such as `{"Comedy": 0.2}`: a count, or a float as a share of the
                 list. One dict for all users, or [B] of them.
             maximum: Most results of clusters by name, likewise.
@@ -135,6 +137,7 @@ class Bundle:
             cluster_quotas=cluster_quotas,
             cluster_min=cluster_min,
             cluster_max=cluster_max,
+            seen=seen,
             minimum=minimum,
             maximum=maximum,
             quotas=quotas,

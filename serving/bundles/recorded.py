@@ -110,6 +110,7 @@ def _requests(
             cluster_quotas=quotas,
             cluster_min=least,
             cluster_max=most,
+            seen=[seen for _, seen in zip(histories, itertools.cycle(("", *contract.SEEN_RULES)), strict=False)],
             **beside,
         )
         yield messages.retrieve_request(histories, length, joint_alpha=alpha, **beside)

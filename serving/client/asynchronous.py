@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from serving import messages
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
@@ -59,6 +59,7 @@ class AsyncRetrievalClient(Client):
         cluster_quotas: ClusterNumbers | None = None,
         cluster_min: ClusterNumbers | None = None,
         cluster_max: ClusterNumbers | None = None,
+        seen: Words | None = None,
         minimum: NamedNumbers | None = None,
         maximum: NamedNumbers | None = None,
         quotas: NamedNumbers | None = None,
@@ -84,6 +85,7 @@ class AsyncRetrievalClient(Client):
             "where": where,
             "forbid": forbid,
             "allow": allow,
+            "seen": seen,
         }
         named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
         if named:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from serving import messages
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
@@ -53,6 +53,7 @@ class RetrievalClient(Client):
         cluster_quotas: ClusterNumbers | None = None,
         cluster_min: ClusterNumbers | None = None,
         cluster_max: ClusterNumbers | None = None,
+        seen: Words | None = None,
         minimum: NamedNumbers | None = None,
         maximum: NamedNumbers | None = None,
         quotas: NamedNumbers | None = None,
@@ -80,6 +81,8 @@ class RetrievalClient(Client):
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
             cluster_min: [K] or [B, K], least results of each cluster.
             cluster_max: [K] or [B, K], most results of each cluster; negative for no bound.
+            seen: "allow" for lists that may hold items of the history, "exclude" for lists without, for all users or
+                one each; None, or "", asks for the bundle's own rule. Excluded items never come back.
             minimum: Least results of clusters by name, such as `{"Comedy": 0.2}`: a count, or a float as a share of the
                 list. One dict for all users, or [B] of them. Every such call first asks for the names.
             maximum: Most results of clusters by name, likewise.
@@ -116,6 +119,7 @@ class RetrievalClient(Client):
             "where": where,
             "forbid": forbid,
             "allow": allow,
+            "seen": seen,
         }
         named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
         if named:

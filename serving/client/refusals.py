@@ -76,6 +76,6 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         return " This model reads no times: leave out `times` and `request_time`."
     if _EVENT_INPUT in missing + extra:
         return " Give in `features` what the model of this bundle reads, [] for users of whom it is unknown, no more."
-    if contract.JOINT_ALPHA in missing + extra:
+    if any(name in missing + extra for name in (contract.JOINT_ALPHA, contract.SEEN)):
         return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."
     return ""

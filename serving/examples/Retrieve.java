@@ -28,7 +28,7 @@ public class Retrieve {
             """.formatted(history) : """
             {"signature_name": "retrieve_filtered", "instances": [
               {"history": [%s], "where": [%s], "num_candidates": 10, "alpha": 1.0, "joint_alpha": -1.0,
-               "allow": [""], "exclude": [""], "cluster_quotas": [0.0], "cluster_min": [0], "cluster_max": [0]}]}
+               "allow": [""], "exclude": [""], "seen": "", "cluster_quotas": [0.0], "cluster_min": [0], "cluster_max": [0]}]}
             """.formatted(history, list(arguments, where + 1, arguments.length));
         HttpRequest request = HttpRequest.newBuilder(URI.create("http://" + arguments[0] + "/v1/models/tfdnc:predict"))
             .timeout(Duration.ofSeconds(10))

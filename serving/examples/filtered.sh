@@ -9,7 +9,7 @@ exec curl --silent --show-error --fail-with-body --max-time 10 "http://${1:-127.
   "signature_name": "retrieve_filtered",
   "instances": [
     {"history": ["2858", "260", "1196"], "num_candidates": 10, "alpha": -1.0, "joint_alpha": -1.0,
-     "where": ["in_stock=true", "price<=20", "brand!=acme"], "allow": [""], "exclude": [""],
+     "where": ["in_stock=true", "price<=20", "brand!=acme"], "allow": [""], "exclude": [""], "seen": "",
      "cluster_quotas": [0.0], "cluster_min": [0], "cluster_max": [0]}
   ]
 }'

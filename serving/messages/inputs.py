@@ -45,6 +45,8 @@ def _fill(array: np.ndarray, rows: Iterable[Sequence[Any] | np.ndarray]) -> np.n
 
 
 def _per_user(row: Row, value: Any, histories: Histories) -> np.ndarray:
+    if row.choices:
+        return arguments.word_per_row(value, len(histories), [*row.choices, str(row.neutral)], row.says)
     return arguments.per_row(value, len(histories), row.numpy_dtype.type, row.says, row.least)
 
 

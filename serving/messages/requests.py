@@ -7,7 +7,7 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, tensors
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers
+from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.messages.answers import Encoding
 from serving.messages.inputs import Histories, tensor_of
 from serving.messages.rules import AllowedRows, Rules, allowed_rows, condition_rows
@@ -35,6 +35,7 @@ def retrieve_request(
     where: Rules | None = None,
     forbid: Rules | None = None,
     allow: AllowedRows | None = None,
+    seen: Words | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
 
@@ -65,6 +66,8 @@ def retrieve_request(
             One rule for all users, or [B]; None for a user without. The column `cluster` has the names of clusters.
         forbid: Rule of values that no result has, likewise, without ranges.
         allow: [B] sequences of the only item ids that may come back; None for a user without.
+        seen: Items of the history in the list, "allow" or "exclude", for all users or one word each; None, or "", asks
+            for the bundle's own rule.
 
     Raises:
         ValueError: Arguments that no server could answer.
@@ -79,13 +82,14 @@ def retrieve_request(
         bundle.JOINT_ALPHA: joint_alpha,
         bundle.WHERE: condition_rows(where, forbid, len(rows)),
         bundle.ALLOW: allowed_rows(allow, len(rows)),
+        bundle.SEEN: seen,
     }
     given = {name: value for name, value in controls.items() if value is not None}
     if num_candidates is not None:
         given[bundle.NUM_CANDIDATES] = num_candidates
     elif given:
         raise ValueError(
-            "Expected num_candidates together with alpha, exclude, rules and what clusters get, got these alone. "
+            "Expected num_candidates together with alpha, exclude, seen, rules and what clusters get, got these alone. "
             "Say how many results you want."
         )
     declared, known = _declared(times, request_time, features)
@@ -112,6 +116,8 @@ def search_request(
     joint_alpha: Numbers | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates of [B] encoded users; the histories only exclude items.
+
+    A user with an empty history gets the list that `seen: "allow"` asks for.
 
     Raises:
         ValueError: As for `retrieve_request`.

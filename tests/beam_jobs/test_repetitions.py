@@ -63,13 +63,23 @@ def test_an_export_that_is_there_twice_gets_a_warning_or_is_dropped(
 
 @pytest.mark.parametrize(
     ("last", "advice"),
-    [("gg", "set data.repeats: collapse."), ("ba", "This log repeats itself")],
+    [("gg", "set data.repeats: collapse."), ("ba", "set data.seen: allow.")],
 )
 def test_the_warning_about_seen_targets_has_advice(write_csv, prepare_log, caplog, last, advice):
     rows = [(f"u{user}", item, day) for user in range(12) for day, item in enumerate(f"abcdef{last}")]
     _, said = read_log(write_csv(rows), prepare_log, caplog)
     assert "no recall can exceed 0.00" in said
     assert advice in said
+    caplog.clear()
+    _, said = read_log(write_csv(rows), prepare_log, caplog, seen="allow", name="allowed")
+    assert said == ""  # lists do not leave them out
+
+
+def test_dropped_repetitions_get_a_hint_where_lists_may_hold_them(write_csv, prepare_log, caplog):
+    rows = [(f"u{user}", item, day) for user in range(12) for day, item in enumerate("abbcdefg")]
+    _, said = read_log(write_csv(rows), prepare_log, caplog, seen="allow", repeats="collapse")
+    assert "12 events were dropped because they repeat the event before, while data.seen: allow" in said
+    assert "Set data.repeats: keep." in said
 
 
 def test_without_times_no_event_equals_another():

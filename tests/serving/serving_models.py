@@ -60,7 +60,7 @@ def inputs_of(signature):
 class FakeBundle(tf.Module):
     """Obeys the signatures of `bundle.SIGNATURES`: all users get i0, i1, ...; scores start at the row's alpha.
 
-    Where a signature takes `joint_alpha`, it counts a hundredfold, and -1 nothing.
+    Where a signature takes `joint_alpha`, it counts a hundredfold, and -1 nothing; `seen: "allow"` counts a thousand.
     """
 
     def __init__(self, cluster_names=("comedy", "drama")):
@@ -106,11 +106,11 @@ class FakeBundle(tf.Module):
 
     @tf.function(input_signature=inputs_of("retrieve_controlled"))
     def retrieve_controlled(
-        self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max, joint_alpha
+        self, history, num_candidates, alpha, exclude, cluster_quotas, cluster_min, cluster_max, joint_alpha, seen
     ):
         controls = tf.cast(tf.shape(exclude)[1], tf.float32) + tf.reduce_sum(cluster_quotas, axis=1)
         bounds = tf.reduce_sum(cluster_min, axis=1) + tf.reduce_sum(cluster_max, axis=1)
-        asked = alpha + 100 * (joint_alpha + 1)
+        asked = alpha + 100 * (joint_alpha + 1) + 1000 * tf.cast(seen == "allow", tf.float32)
         return self._retrieve(history, num_candidates, asked + controls + tf.cast(bounds, tf.float32))
 
     @tf.function(input_signature=inputs_of("search"))

@@ -25,6 +25,7 @@ def inputs_of(request):
         ({"num_candidates": 5, "joint_alpha": 0.8}, "retrieve_joint"),
         ({"num_candidates": 5, "exclude": [["1"], []]}, "retrieve_controlled"),
         ({"num_candidates": 5, "cluster_max": [1, 2]}, "retrieve_controlled"),
+        ({"num_candidates": 5, "seen": "allow"}, "retrieve_controlled"),
         ({"num_candidates": 5, "cluster_max": [1, 2], "joint_alpha": 0.8}, "retrieve_controlled"),
         ({"num_candidates": 5, "exclude": [["1"], []], "joint_alpha": 0.8}, "retrieve_controlled"),
         ({"num_candidates": 5, "alpha": [1, -1], "joint_alpha": [-1, 0.8]}, "retrieve_controlled"),
@@ -44,6 +45,15 @@ def test_a_control_that_is_not_given_is_one_column_of_zeros():
         assert inputs[name].dtype.kind == dtype
     np.testing.assert_array_equal(inputs[bundle.ALPHA], [-1, -1])
     np.testing.assert_array_equal(inputs[bundle.JOINT_ALPHA], [-1, -1])
+
+
+def test_seen_is_a_word_for_all_users_or_each():
+    def words(**controls):
+        return inputs_of(retrieve_request(HISTORIES, 5, exclude=[["1"], []], **controls))[bundle.SEEN].tolist()
+
+    assert words() == [b"", b""]
+    assert words(seen="allow") == [b"allow", b"allow"]
+    assert words(seen=np.array(["exclude", ""])) == [b"exclude", b""]
 
 
 def test_every_history_may_have_a_merge_of_its_own_and_bounds_beside_it():
@@ -87,6 +97,10 @@ def test_clusters_are_controlled_for_all_users_or_each():
         ({"alpha": 1.0}, "Expected num_candidates together with"),
         ({"exclude": [[], []]}, "Expected num_candidates together with"),
         ({"joint_alpha": 1.0}, "Expected num_candidates together with"),
+        ({"seen": "allow"}, "Expected num_candidates together with"),
+        ({"num_candidates": 5, "seen": "all"}, "Expected seen as one of 'exclude', 'allow', '', got 'all'"),
+        ({"num_candidates": 5, "seen": [True, False]}, "Expected seen as one of"),
+        ({"num_candidates": 5, "seen": ["allow"]}, "Expected one seen or 2, one per history, got 1"),
         ({"num_candidates": 5, "alpha": 1.0, "joint_alpha": 1.0}, "joint_alpha or alpha .* got both for history 0"),
         ({"num_candidates": 5, "alpha": [-1, 0], "joint_alpha": 0}, "joint_alpha or alpha .* got both for history 1"),
         (

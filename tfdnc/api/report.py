@@ -19,7 +19,10 @@ class Report(TypedDict):
     """The content of `report.json`; `tfdnc.evaluation.report.evaluate` documents the figures."""
 
     users: int  # number of users with a test target
-    seen_targets: float  # share of the targets that no list can hold, because the user has seen them
+    seen: str  # `data.seen`: "exclude", or "allow" where lists may hold items of the history
+    seen_targets: float  # share of the targets that the user had seen before
+    new_targets: dict[str, Any] | None  # `targets`, `recall@m` and `within_cluster` of targets that are new to the user
+    repeated_targets: dict[str, Any] | None  # the same of targets that the user had seen before
     judged_by: str | None  # source of the clusters behind the figures; None with one cluster
     merge_method: str
     merge: Figures  # figures of the configured merge

@@ -6,6 +6,7 @@ from pathlib import Path
 from tfdnc.cli import shared_flags
 from tfdnc.cli.cluster_flags import add_cluster_flags
 from tfdnc.cli.flag_types import at_least_zero, count
+from tfdnc.contracts.bundle import SEEN_RULES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-candidates", type=count, default=50, help="length of the list (default: 50)")
     _add_server(parser)
     parser.add_argument("--exclude", nargs="+", metavar="ITEM", help="item ids that must not come back")
+    parser.add_argument(
+        "--seen", choices=SEEN_RULES, help="items of the history in the list (default: the bundle's own rule)"
+    )
     parser.add_argument(
         "--where",
         nargs="+",

@@ -67,7 +67,8 @@ def show_report(report: dict[str, Any], path: Path, curves: str | None = None) -
     columns = {f"recall@{m}": f"R@{m}" for m in sizes} | {f"ndcg@{sizes[0]}": f"NDCG@{sizes[0]}"}
     spread = {"coverage": "cover", "entropy": "entropy", "gini": "gini", "ild": "ild"}
     columns |= {f"{name}@{last}": text for name, text in spread.items() if f"{name}@{last}" in report["merge"]}
-    title = f"Test set: {report['users']:,} users, all unseen items ranked"
+    ranked = "all items ranked, seen ones too" if _allows_seen(report) else "all unseen items ranked"
+    title = f"Test set: {report['users']:,} users, {ranked}"
     curve = {} if curves else _curve_rows(report)
     rows = _summary_rows(report) | curve | _ceiling_row(report)
     _show_figures(table_of_figures(title, "merge", *columns.values()), rows, columns, path)
@@ -116,13 +117,30 @@ def _notes(report: dict[str, Any], last: int) -> Iterator[str]:
         tuned = report["tuned"]
         picked = f"{tuned['objective']} on validation, {tuned['validation']:.4f}"
         yield f"quota*: alpha {tuned['alpha']:g}, picked by {picked}."
-    if report["seen_targets"]:
-        share = f"{report['seen_targets']:.1%}"
-        yield f"{share} of the targets had been seen by their users before; no list contains those."
+    yield from _notes_on_seen(report, last)
     if report["cold_targets"]:
         cold = report["cold_targets"]
         recall = f"R@{last} {cold[f'recall@{last}']:.4f}"
         yield f"{cold['targets']:,} targets are cold items (no training event, or new to the clusters): {recall}."
+
+
+def _allows_seen(report: dict[str, Any]) -> bool:
+    return report.get("seen") == "allow"  # a report of an earlier version has no such key
+
+
+def _notes_on_seen(report: dict[str, Any], last: int) -> Iterator[str]:
+    """Yields the share of the repeated targets, and their recall where lists may hold them."""
+    if not report["seen_targets"]:
+        return
+    share = f"{report['seen_targets']:.1%} of the targets had been seen by their users before"
+    if not _allows_seen(report):
+        yield f"{share}; no list contains those."
+        return
+    parts = {"new": report["new_targets"], "repeated": report["repeated_targets"]}
+    figures = (
+        f"{part[f'recall@{last}']:.4f} of {part['targets']:,} {name} ones" for name, part in parts.items() if part
+    )
+    yield f"{share}, and lists may contain those: R@{last} {', '.join(figures)}."
 
 
 def _show_within_clusters(report: dict[str, Any], path: Path) -> None:

@@ -81,7 +81,7 @@ def _lists_table(rows: Sequence[Row], sizes: Sequence[int], users: int | None) -
     columns += [Column("cpu_seconds", "CPU s", shows="round"), Column("seeds", "n", shows="round")]
     return Table(
         "lists",
-        "Recall and NDCG of the whole list, all unseen items ranked (paper, Table 2)",
+        "Recall and NDCG of the whole list, all items ranked that it may hold (paper, Table 2)",
         used(columns, rows),
         rows,
         [_SEEDS_NOTE, *_error_note(rows, users), *_variant_notes(rows), *_paper_note(rows)],

@@ -7,6 +7,7 @@ Every tensor is batch-major, because TF Serving batches only those.
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -36,6 +37,11 @@ SCORE_PAD = -1e30
 BUNDLE_MERGE = -1.0
 """Value of `alpha` and `joint_alpha` for the merge of the exported config."""
 
+SeenRule = Literal["exclude", "allow"]
+"""Whether lists hold items of the user's history."""
+
+SEEN_RULES: tuple[SeenRule, ...] = get_args(SeenRule)
+
 HISTORY = "history"
 HISTORY_TIMES = "history_times"
 REQUEST_TIME = "request_time"
@@ -43,6 +49,7 @@ NUM_CANDIDATES = "num_candidates"
 ALPHA = "alpha"
 JOINT_ALPHA = "joint_alpha"
 EXCLUDE = "exclude"
+SEEN = "seen"
 CLUSTER_QUOTAS = "cluster_quotas"
 CLUSTER_MIN = "cluster_min"
 CLUSTER_MAX = "cluster_max"
@@ -81,6 +88,7 @@ class Row:
         meaning: One sentence, for the documents.
         argument: The argument of a client that the input transmits, "" for one of the same name.
         least: The least value that a request may carry, None for no bound.
+        choices: Of text: the values that a request may carry beside the neutral one, () for any.
     """
 
     name: str
@@ -90,6 +98,7 @@ class Row:
     meaning: str
     argument: str = ""
     least: int | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def says(self) -> str:
@@ -136,8 +145,8 @@ _HISTORY = Row(
     "string",
     PER_EVENT,
     "",
-    "Raw item ids, oldest first; unknown ids are ignored. `search` only leaves these items out, `describe` only counts "
-    "the rows.",
+    "Raw item ids, oldest first; unknown ids are ignored. `search` only leaves these items out, under any rule of "
+    "`seen`; `describe` only counts the rows.",
 )
 _NUM_CANDIDATES = Row(NUM_CANDIDATES, "int32", PER_USER, None, "Results wanted, 1 to `export.max_candidates`.", least=1)
 _ALPHA = Row(
@@ -157,6 +166,14 @@ _JOINT_ALPHA = Row(
 )
 _EXCLUDE = Row(
     EXCLUDE, "string", EXCLUDED, "", "Raw ids of items that must not come back; they say nothing about the user."
+)
+_SEEN = Row(
+    SEEN,
+    "string",
+    PER_USER,
+    "",
+    'Items of the history in the list: "exclude" or "allow"; "": the rule that the bundle was exported with.',
+    choices=SEEN_RULES,
 )
 _CLUSTER_QUOTAS = Row(
     CLUSTER_QUOTAS,
@@ -212,7 +229,7 @@ SIGNATURES = {
     "retrieve": Signature(_ASKED, _RETRIEVED),
     "retrieve_joint": Signature((*_ASKED[:-1], dataclasses.replace(_ALPHA, argument=JOINT_ALPHA)), _RETRIEVED),
     "retrieve_controlled": Signature(
-        (*_ASKED, _EXCLUDE, _CLUSTER_QUOTAS, _CLUSTER_MIN, _CLUSTER_MAX, _JOINT_ALPHA), _RETRIEVED
+        (*_ASKED, _EXCLUDE, _CLUSTER_QUOTAS, _CLUSTER_MIN, _CLUSTER_MAX, _JOINT_ALPHA, _SEEN), _RETRIEVED
     ),
     "encode": Signature((_HISTORY,), (_USER_EMBEDDINGS, _INTENT)),
     "search": Signature((_USER_EMBEDDINGS, _INTENT, *_ASKED, _JOINT_ALPHA), _LIST),

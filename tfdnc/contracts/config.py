@@ -36,6 +36,7 @@ class GenerateConfig(Section):
     interests_per_user: Positive = 3
     mean_events: Positive = 40
     popularity_exponent: Exponent = 0.9  # Zipf exponent of item popularity inside a group
+    repeats: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the events that return to an earlier item of the user
 
 
 class ClusterConfig(Section):

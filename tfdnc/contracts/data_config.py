@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from tfdnc.contracts.bundle import SeenRule
 from tfdnc.contracts.section import NO_OPTIONS, Options, Positive, Section, Share
 from tfdnc.contracts.times import Instant, first_time_from
 
@@ -137,6 +138,7 @@ class DataConfig(Section):
         None  # seconds; a longer pause begins a new sequence, "user:n"
     )
     repeats: Literal["keep", "collapse"] = "keep"  # collapse: of events of one item in a row the first stays
+    seen: SeenRule = "exclude"  # allow: lists may hold items of the user's history
     min_item_events: Positive = 5  # items are filtered first, then users (sessions, if there is a gap) ...
     min_user_events: Positive = 5  # of all events, held-out ones included; with leave_last_two at least 3
     filter_rounds: Positive = 1  # ... so many times; enough of them make both hold at once (k-core)
@@ -196,6 +198,11 @@ class DataConfig(Section):
     def first_trained(self) -> int | None:
         """The first time whose events are training targets, in the log's unit; None: all are."""
         return None if self.train_from is None else first_time_from(self.train_from, self.ticks_per_second)
+
+    @property
+    def allows_seen(self) -> bool:
+        """True if lists may hold items of the user's history."""
+        return self.seen == "allow"
 
     @property
     def has_named_columns(self) -> bool:

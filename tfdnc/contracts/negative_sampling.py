@@ -2,6 +2,7 @@
 
 Eq. 3 of Zhang et al. (WWW'23) sets a positive i in C_k against negatives from C_k minus the user's own items I_u.
 Here I_u is the user's *training* items: without the held-out ones among the negatives, the model could learn them.
+With `data.seen: allow` I_u is the target alone, see `draw_negatives`.
 
 A draw is a proposal from the whole pool, and is repeated while it hits I_u. Where I_u has more than half of the pool's
 probability, the rest of the pool is listed and drawn from directly, which bounds the time of a draw.
@@ -66,6 +67,42 @@ def user_generator(seed: int, user_key: int, epoch: int = -1) -> np.random.Gener
     """
     key = np.array([seed % (1 << 64), user_key], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, epoch + 1], np.uint64)))
+
+
+def draw_negatives(
+    sampler: NegativeSampler,
+    generator: np.random.Generator,
+    targets: np.ndarray,
+    own: np.ndarray,
+    num_negatives: int,
+    allows_seen: bool,
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Draws the negatives of one user under the rule of `data.seen`.
+
+    Where lists may hold items of the history, the model must learn to rank these too. So every item but the target
+    itself may then be its negative: without that, scores of a user's own items would only ever grow.
+
+    Args:
+        sampler: distribution of the negatives.
+        generator: as for `NegativeSampler.draw`, like the other arguments.
+        targets: `[T]`.
+        own: I_u.
+        num_negatives: n.
+        allows_seen: `DataConfig.allows_seen`.
+
+    Returns:
+        As `NegativeSampler.draw`.
+    """
+    if not allows_seen:
+        return sampler.draw(generator, targets, own, num_negatives)
+    negatives, counts = sampler.draw(generator, targets, targets[:0], num_negatives)
+    # A whole row is drawn again, so that it follows the distribution without the target exactly.
+    for row in np.flatnonzero((negatives == targets[:, None]).any(axis=1)):
+        target = targets[row : row + 1]
+        negatives[row], more = sampler.draw(generator, target, target, num_negatives)
+        for name, count in more.items():
+            counts[name] += count
+    return negatives, counts
 
 
 class Pools:

@@ -12,7 +12,8 @@ The model of the log, against which results can be judged:
 - Inside a group, a user's events are a random walk. With probability `FOLLOW`, the next item is a little further on the
   ring than the user's last item *of that group*. Otherwise it is any item of the group, drawn by popularity. So the
   last item of a group predicts the next one, even after events in other groups.
-- No user has an item twice.
+- No user has an item twice, unless `repeats` is above 0. Then an event returns with this probability to the item of one
+  of the user's events, each as likely as another. All other events are of items that the user has not had.
 """
 
 import csv
@@ -179,6 +180,7 @@ def _walk(
     cumulative = np.cumsum(rng.dirichlet(np.full(config.interests_per_user, DIRICHLET), users), axis=1)  # [users, I]
     seen = np.zeros((users, config.items), dtype=bool)
     last_items = np.full((users, config.groups), -1)  # last item of the user in each group
+    had = np.empty((users, lengths.max()), dtype=np.int32)  # items of the user's events
     group = np.empty(users, dtype=np.int64)
     events = []
     for step in range(lengths.max()):
@@ -187,8 +189,13 @@ def _walk(
         chosen = (cumulative[moving] < rng.random((len(moving), 1))).sum(axis=1).clip(max=config.interests_per_user - 1)
         group[moving] = interests[moving, chosen]
         items = _next_items(active, group[active], last_items, seen, catalogue, rng)
+        if config.repeats and step:
+            returning = np.flatnonzero(rng.random(len(active)) < config.repeats)
+            earlier = (rng.random(len(returning)) * step).astype(np.int64)
+            items[returning] = had[active[returning], earlier]
+        had[active, step] = items
         seen[active, items] = True
-        # If a group is exhausted, the item is of another group, and the user continues in that one.
+        # If a group is exhausted, or the user returns to an item, the user continues in the group of the item.
         group[active] = np.searchsorted(catalogue.first, items, side="right") - 1
         last_items[active, group[active]] = items
         events.append((active, items, np.full(len(active), step)))

@@ -1,7 +1,8 @@
 """Ranks every held-out target with the code that serves: user vectors, exact index, merge (paper, section 3.1.2).
 
 The split decides the validation target and the test target of a user: the last item but one and the last, unless
-`data.split` differs. A user without a target is not in the records. A list has exactly M of the user's unseen items.
+`data.split` differs. A user without a target is not in the records. A list has exactly M of the user's unseen items, or
+with `data.seen: allow` of all items.
 """
 
 import functools
@@ -32,8 +33,8 @@ class Retrieved(NamedTuple):
     """Lists, ranks and intents, from which the report is computed."""
 
     lists: list[Lists]  # by the configured merge, then by each further merge, then by each floor
-    within_ranks: np.ndarray  # [U] rank of the target among the unseen items of its own cluster
-    outside_ranks: np.ndarray  # [U] rank of the target among itself and the unseen items of all other clusters
+    within_ranks: np.ndarray  # [U] rank of the target among the items of its own cluster that a list may hold
+    outside_ranks: np.ndarray  # [U] rank of the target among itself and such items of all other clusters
     log_intent: np.ndarray  # [U, K], over the model's own clusters
 
 
@@ -60,13 +61,17 @@ class Evaluator:
         width: M, the longest list; shorter lists are its prefixes, because no merge key depends on M.
         judge: other clusters for a model with one cluster. Lists are then in the judge's item rows and clusters. Merges
             by score alone put the same items into them as without a judge.
+        allows_seen: whether lists may hold items of the history.
     """
 
-    def __init__(self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None) -> None:
+    def __init__(
+        self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None, allows_seen: bool = False
+    ) -> None:
         self._model = model
         self._merge = merge
         self._width = width
         self._judge = judge
+        self._allows_seen = allows_seen
         self._offsets = judge.items.offsets if judge else model.offsets
         vector = tf.TensorSpec([None], tf.int32)
         self._search = _graph(self._find, tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs)
@@ -98,7 +103,7 @@ class Evaluator:
             outside_ranks=np.full(count, metrics.NOT_FOUND),
             log_intent=np.zeros([count, self._model.num_clusters], np.float32),
         )
-        for batch in history_batches(records, self._model.max_length):
+        for batch in history_batches(records, self._model.max_length, allows_seen=self._allows_seen):
             users = batch.users
             seen = self._judge.indices[batch.seen] if self._judge else batch.seen
             found = self._search(seen, judged.targets[users], judged.target_clusters[users], *batch.inputs)

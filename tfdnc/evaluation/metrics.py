@@ -95,7 +95,7 @@ def gini(counts: np.ndarray) -> float:
 
 
 def popularity_lists(counts: np.ndarray, histories: np.ndarray, splits: np.ndarray, m: int) -> np.ndarray:
-    """Returns the m most popular items that each user has not seen; ties go to the lower row.
+    """Returns the m most popular items that are not in a user's history; ties go to the lower row.
 
     Args:
         counts: `[N]` training events of item row 0..N-1.

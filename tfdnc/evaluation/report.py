@@ -48,7 +48,7 @@ def validator(config: ExperimentConfig, records: HeldOutRecords) -> Callable[[To
 
     @functools.cache  # one compiled graph for the whole training
     def evaluator_of(model: Tower) -> Evaluator:
-        return Evaluator(model, config.merge, max(sizes))
+        return Evaluator(model, config.merge, max(sizes), allows_seen=config.data.allows_seen)
 
     def validate(model: Tower) -> dict[str, float]:
         retrieved = evaluator_of(model).retrieve(records)
@@ -84,7 +84,10 @@ def evaluate(
         A JSON-serialisable report. "Clusters" are those of `judged_by`; m runs over `evaluate.candidates`.
 
         `users`: number of test users.
-        `seen_targets`: share of the targets that no list can contain, because the user had seen them before.
+        `seen`: `data.seen`, the rule of all lists. The unseen items below are all items where it is "allow".
+        `seen_targets`: share of the targets that the user had seen before; no list holds them if `seen` is "exclude".
+        `new_targets`, `repeated_targets`: figures of users whose target is new to them, and of those who had it before:
+            their number `targets`, `recall@m` of the configured merge, and `within_cluster`; None without such users.
         `judged_by`: "own clusters"; or the judge, such as "word2vec_kmeans, 10 clusters"; None where there is one
             cluster only and no judge.
         `merge_method`, `merge`: the configured merge and its figures. These are `recall@m` and `ndcg@m`; `coverage@m`
@@ -131,7 +134,7 @@ def evaluate(
     length = settings.floor_length
     floors = [floor for floor in settings.floors if floor * items.num_clusters <= length] if informed else []
     width = max(*settings.candidates, *settings.within_cluster)
-    evaluator = Evaluator(model, configured, width, judge)
+    evaluator = Evaluator(model, configured, width, judge, config.data.allows_seen)
     retrieved = evaluator.retrieve(test, quotas + joints, floors, length)
     sets = category_sets(listed.categories) if listed.categories else None
     figures = functools.partial(
@@ -148,12 +151,17 @@ def evaluate(
         [{"alpha": alpha, **figures(next(lists))} for alpha in each] for each in (alphas, joint_alphas)
     )
     floor_curve = [{"floor": floor, **figures(next(lists), sizes=[length])} for floor in floors]
+    of_targets = functools.partial(_of_targets, records=records, retrieved=retrieved, settings=settings)
+    repeated = metrics.seen(test.items, test.splits, test.targets)
     intent = {}
     if items.num_clusters > 1:
         intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
         "users": len(test.targets),
-        "seen_targets": float(np.mean(metrics.seen(test.items, test.splits, test.targets))),
+        "seen": config.data.seen,
+        "seen_targets": float(np.mean(repeated)),
+        "new_targets": of_targets(~repeated),
+        "repeated_targets": of_targets(repeated),
         "judged_by": _judged_by(settings, listed, judge),
         "merge_method": config.merge.method,
         "merge": merged,
@@ -167,8 +175,8 @@ def evaluate(
         "within_cluster_by_cluster": _by_cluster(retrieved, records, listed, settings.within_cluster),
         "intent": intent,
         "calibration": calibration(retrieved.log_intent, test.target_clusters) if informed else None,
-        "popularity": _popularity(listed, records, figures, settings.candidates),
-        "cold_targets": _cold_targets(items, test, records, retrieved, settings),
+        "popularity": _popularity(listed, records, figures, settings.candidates, config.data.allows_seen),
+        "cold_targets": None if items.cold is None else of_targets(items.cold[test.targets - 1]),
     }
 
 
@@ -207,24 +215,26 @@ def _tune(
 
 
 def _popularity(
-    listed: ItemTable, records: HeldOutRecords, figures: _ListFigures, sizes: Sequence[int]
+    listed: ItemTable, records: HeldOutRecords, figures: _ListFigures, sizes: Sequence[int], allows_seen: bool
 ) -> dict[str, float]:
-    rows = metrics.popularity_lists(listed.counts, records.items, records.splits, max(sizes))
+    left_out = (records.items[:0], np.zeros_like(records.splits)) if allows_seen else (records.items, records.splits)
+    rows = metrics.popularity_lists(listed.counts, *left_out, max(sizes))
     clusters = np.where(rows >= 0, listed.clusters[rows], -1)
-    rank = metrics.popularity_ranks(listed.counts, records.items, records.splits, records.targets)
+    rank = metrics.popularity_ranks(listed.counts, *left_out, records.targets)
     return figures(Lists(rows, clusters)) | ranking_figures(rank, sizes)  # ties count against the target
 
 
-def _cold_targets(
-    items: ItemTable, test: HeldOutRecords, records: HeldOutRecords, retrieved: Retrieved, settings: EvaluateConfig
+def _of_targets(
+    chosen: np.ndarray, records: HeldOutRecords, retrieved: Retrieved, settings: EvaluateConfig
 ) -> dict[str, Any] | None:
-    if items.cold is None or not (cold := items.cold[test.targets - 1]).any():
+    """Returns the figures of the users that the mask `chosen` `[U]` names, None if it names none."""
+    if not chosen.any():
         return None
     rank = metrics.ranks(retrieved.lists[0].rows, records.targets - 1)
     return {
-        "targets": int(cold.sum()),
-        **recalls(rank[cold], settings.candidates),
-        "within_cluster": recalls(retrieved.within_ranks[cold], settings.within_cluster),
+        "targets": int(chosen.sum()),
+        **recalls(rank[chosen], settings.candidates),
+        "within_cluster": recalls(retrieved.within_ranks[chosen], settings.within_cluster),
     }
 
 

@@ -124,7 +124,7 @@ def _write(
     planes = build_planes(attributes, items.offsets) if attributes else None
     with tempfile.TemporaryDirectory() as assets:
         made = (tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets))
-        module = RetrievalModule(*made) if planes is None else RetrievalModule(*made, planes)
+        module = RetrievalModule(*made, config.data.seen, planes)
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle, schema
+from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.features import Feature, Kind
 from tfdnc.retrieval.merge import Controls
 
@@ -49,6 +50,14 @@ def check_times(*times: tf.Tensor) -> list[tf.Operation]:
 
 _CHECKS: dict[Kind, Callable[..., list[tf.Operation]]] = {Kind.TIME: check_times}
 """Check by kind; numbers need none, because NaN is unknown."""
+
+
+def check_choices(row: Row, values: tf.Tensor) -> list[tf.Operation]:
+    """Checks that text is one of the choices of an input, or its neutral value."""
+    known = [choice for choice in (row.neutral, *row.choices) if choice is not None]
+    message = f"Expected {row.name} to be one of {', '.join(map(repr, known))} in every row."
+    good = tf.reduce_any(values[..., None] == tf.constant(known, tf.string), axis=-1)
+    return [tf.debugging.assert_equal(good, True, message)]
 
 
 def check_query(user_embeddings: tf.Tensor, intent: tf.Tensor) -> list[tf.Operation]:

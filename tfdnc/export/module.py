@@ -7,10 +7,11 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle
-from tfdnc.contracts.bundle import Row
+from tfdnc.contracts.bundle import Row, SeenRule
 from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.checks import (
+    check_choices,
     check_clusters,
     check_controls,
     check_features,
@@ -54,6 +55,7 @@ class RetrievalModule(tf.Module):
         merge_config: the merge of requests with alpha < 0.
         export_config: lengths of the lists.
         asset_folder: folder for the files of `ItemVocabulary` and `Rules`.
+        seen: the rule for items of the history, of requests that ask for no other.
         planes: attributes of the items; None for a bundle without rules.
     """
 
@@ -66,6 +68,7 @@ class RetrievalModule(tf.Module):
         merge_config: MergeConfig,
         export_config: ExportConfig,
         asset_folder: Path,
+        seen: SeenRule = "exclude",
         planes: Planes | None = None,
     ) -> None:
         super().__init__()
@@ -85,6 +88,7 @@ class RetrievalModule(tf.Module):
         self._index = index
         self._cold_vectors = tf.constant(cold_start_vectors, tf.float32)
         self._log_prior = tf.constant(np.log(items.cluster_prior()), tf.float32)
+        self._allows_seen = seen == "allow"
         self._merge_config = merge_config
         self._num_candidates = export_config.num_candidates
         self._max_candidates = export_config.max_candidates
@@ -100,7 +104,7 @@ class RetrievalModule(tf.Module):
     def retrieve(
         self, history: tf.Tensor, num_candidates: tf.Tensor, alpha: tf.Tensor, **features: tf.Tensor
     ) -> Tensors:
-        """Retrieves the best unseen items of every row.
+        """Retrieves the best items of every row, by the rule of `data.seen`: unseen ones, or any.
 
         `contracts.bundle` describes the tensors; `features` are those that the model reads beside the history.
         """
@@ -122,10 +126,11 @@ class RetrievalModule(tf.Module):
         cluster_min: tf.Tensor,
         cluster_max: tf.Tensor,
         joint_alpha: tf.Tensor,
+        seen: tf.Tensor,
         passing: Passing | None = None,
         **features: tf.Tensor,
     ) -> Tensors:
-        """Retrieves without the items of `exclude`, with merge, weights and bounds per row.
+        """Retrieves without the items of `exclude`, with merge, weights, bounds and rule for seen items per row.
 
         `passing` is no tensor of the signature: `retrieve_filtered` gives it.
         """
@@ -138,7 +143,7 @@ class RetrievalModule(tf.Module):
             weights, minimum, maximum = (self._widen(control) for control in by_cluster.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
         controls = Controls(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
-        return self._retrieve(history, features, controls, self._max_candidates, exclude, passing)
+        return self._retrieve(history, features, controls, self._max_candidates, exclude, seen, passing)
 
     def retrieve_filtered(self, where: tf.Tensor, allow: tf.Tensor, **controlled: tf.Tensor) -> Tensors:
         """Retrieves as `retrieve_controlled` from the items that pass the conditions and are allowed, per row."""
@@ -170,7 +175,7 @@ class RetrievalModule(tf.Module):
         alpha: tf.Tensor,
         joint_alpha: tf.Tensor,
     ) -> Tensors:
-        """Retrieves for user vectors and an intent of the request; items of the history are left out."""
+        """Retrieves for user vectors and an intent of the request; items of `history` are left out under any rule."""
         controls = Controls(num_candidates, alpha, joint_alpha=joint_alpha)
         with tf.control_dependencies(check_same_rows(history, user_embeddings, intent, *controls)):
             control_checks = check_controls(controls, self._max_candidates)
@@ -229,19 +234,30 @@ class RetrievalModule(tf.Module):
         controls: Controls,
         width: int,
         exclude: tf.Tensor | None = None,
+        rule: tf.Tensor | None = None,
         passing: Passing | None = None,
     ) -> Tensors:
-        same_rows = check_same_rows(history, exclude, *features.values(), *controls)
+        same_rows = check_same_rows(history, exclude, rule, *features.values(), *controls)
         with tf.control_dependencies([*check_rows(history), *same_rows]):
             # These compare inputs with each other, which needs the same number of rows in all.
             checks = [*check_controls(controls, width), *check_features(self._inputs, features)]
+            checks += [] if rule is None else check_choices(bundle.row_of(bundle.SEEN), rule)
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
-        left_out = items if exclude is None else tf.concat([items, self._vocabulary.indices(exclude)], axis=1)
+        left_out = self._seen(items, rule)
+        if exclude is not None:
+            left_out = tf.concat([left_out, self._vocabulary.indices(exclude)], axis=1)
         seen = distinct(left_out)
         vectors, log_intent, bounds = self._encode(items, features, self._available(seen, passing), controls)
         found = self._search(vectors, log_intent, seen, bounds, controls, width, passing)
         return found | {bundle.INTENT: tf.exp(log_intent)}
+
+    def _seen(self, items: tf.Tensor, rule: tf.Tensor | None) -> tf.Tensor:
+        """`[B, S]` items of the history that the lists leave out, 0 anywhere; `rule` is that of each row, if given."""
+        if rule is None:
+            return tf.zeros_like(items[:, :1]) if self._allows_seen else items
+        allowed = (rule == "allow") | ((rule == "") & self._allows_seen)
+        return tf.where(allowed[:, None], 0, items)
 
     def _recent(self, items: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Tensors]:
         """The last items `[B, W]`, and the other inputs of the model."""

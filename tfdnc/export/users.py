@@ -16,17 +16,23 @@ _LARGEST_DIFFERENCE = (
 )
 
 
-def sample_users(model: Tower, records: HeldOutRecords, count: int = _COUNT) -> Users:
-    """Encodes at most `count` users, evenly spread over the records."""
+def sample_users(model: Tower, records: HeldOutRecords, allows_seen: bool = False, count: int = _COUNT) -> Users:
+    """Encodes at most `count` users, evenly spread over the records; see `encode_users`."""
     drawn = np.unique(np.linspace(0, len(records.targets) - 1, count).astype(int))
-    return encode_users(model, take_users(records, drawn))
+    return encode_users(model, take_users(records, drawn), allows_seen)
 
 
-def encode_users(model: Tower, records: HeldOutRecords) -> Users:
-    """Encodes the users of all records as the evaluation does, in their order."""
+def encode_users(model: Tower, records: HeldOutRecords, allows_seen: bool = False) -> Users:
+    """Encodes the users of all records as the evaluation does, in their order.
+
+    Args:
+        model: tower of the items.
+        records: of the users.
+        allows_seen: whether lists may hold items of the history.
+    """
     # One batch, because the rows of several batches would have to be padded to one width.
     tokens = int(records.splits[-1]) * len(records.targets) + 1
-    [batch] = history_batches(records, model.max_length, batch_tokens=tokens)
+    [batch] = history_batches(records, model.max_length, batch_tokens=tokens, allows_seen=allows_seen)
     order = np.argsort(batch.users)
     history, inputs = tf.nest.map_structure(tf.constant, batch.inputs)
     vectors, log_intent = (tensor.numpy()[order] for tensor in model.user_vectors(history, inputs))

@@ -25,11 +25,11 @@ _log = logging.getLogger(__name__)
 def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, most_users: int) -> Questions:
     """Reads a log by the rules of a config, and returns histories with the next events.
 
-    Items that a user has seen before count as history only, because no list holds them. Users without a history, or
-    without new items afterwards, are left out.
+    Items that a user has seen before count as history only, unless `data.seen` allows them in lists. Users without a
+    history, or without next events, are left out.
 
     Args:
-        data: Format, columns, unit and row filters of the log; limits of rare items and users are not applied.
+        data: Format, columns, unit, row filters and `seen` of the log; limits of rare items and users are not applied.
         log: Paths, globs or URLs of its files.
         since: Time of the first next event; None for the last event of each user.
         most_users: Most users; from more of them a sample is drawn, the same in every call.
@@ -55,7 +55,7 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
     found: list[tuple[list[int], list[int], dict[str, Any]]] = []
     for row in rng.permutation(rows):
         [event] = sequences.slice(int(row), 1).to_pylist()
-        edge, targets = _cut(event["items"], event["times"], start)
+        edge, targets = _cut(event["items"], event["times"], start, data.allows_seen)
         if targets:
             known: dict[str, Any] = {}
             for feature in features:
@@ -64,8 +64,9 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
         if len(found) == most_users:
             break
     if not found:
+        wanted = "items" if data.allows_seen else "new items"
         raise UserError(
-            f"Expected users in {', '.join(log)} with a history and with new items "
+            f"Expected users in {', '.join(log)} with a history and with {wanted} "
             f"{'at the end' if since is None else f'from {since} on'}, found none."
         )
     _log.info("%d users, %d next events", len(found), sum(len(targets) for _, targets, _ in found))
@@ -94,8 +95,8 @@ def _whole_log(data: DataConfig, log: Sequence[str]) -> DataConfig:
     return DataConfig.model_validate(data.model_dump() | everything)
 
 
-def _cut(items: list[int], times: list[int], start: int | None) -> tuple[int, list[int]]:
-    """Returns the length of the history, and the targets: none without a history or without new items."""
+def _cut(items: list[int], times: list[int], start: int | None, allows_seen: bool) -> tuple[int, list[int]]:
+    """Returns the length of the history, and the targets: none without a history or without next items."""
     edge = len(items) - 1 if start is None else int(np.searchsorted(times, start))
-    seen = set(items[:edge])
+    seen = set() if allows_seen else set(items[:edge])
     return edge, [item for item in items[edge:] if item not in seen] if edge else []

@@ -59,8 +59,8 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
     """Returns the settings function of a station: the named sections, without paths, which do not change the result."""
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
-        # Only the examples read `train_from`; see `examples_settings`.
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True}
+        # Of the stations with this section none reads `train_from` and `seen`; see `examples_settings`.
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True, "seen": True}
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
@@ -107,10 +107,22 @@ def filter_file(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
     return item_file(config, run) if config.evaluate.where else []
 
 
+def generate_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the settings of a generated log; earlier versions had none with repeats, and their logs stay."""
+    settings = sections("generate")(config)
+    if config.generate is not None and not config.generate.repeats:
+        del settings["generate"]["repeats"]
+    return settings
+
+
 def examples_settings(config: ExperimentConfig) -> dict[str, Any]:
-    """Returns the settings of the examples, with the time before which events are no targets, if there is one."""
+    """Returns the settings of the examples, with the time before which events are no targets, if there is one.
+
+    With `data.seen: allow` negatives, validation, report and bundle differ: the examples and all that follow.
+    """
     first = config.data.first_trained
-    return sections("examples")(config) | ({} if first is None else {"train_from": first})
+    settings = sections("examples")(config) | ({} if first is None else {"train_from": first})
+    return settings | ({"seen": config.data.seen} if config.data.allows_seen else {})
 
 
 def train_settings(config: ExperimentConfig) -> dict[str, Any]:

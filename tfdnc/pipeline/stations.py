@@ -63,9 +63,12 @@ def _examples(place: Workplace) -> dict[str, Any]:
 
     sequences = place.run / PREPARE.folder / schema.SEQUENCES
     item_table = place.run / CLUSTER.folder / schema.ITEMS
-    config = place.config
-    first_trained = config.data.first_trained
-    return build_examples(sequences, item_table, config.examples, config.seed, place.output, train_from=first_trained)
+    config, data = place.config, place.config.data
+    return build_examples(
+        *(sequences, item_table, config.examples, config.seed, place.output),
+        train_from=data.first_trained,
+        allows_seen=data.allows_seen,
+    )
 
 
 def _train(place: Workplace) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def _export(place: Workplace) -> dict[str, Any]:
         "epochs_from": config.train.epochs_from,
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
-    users = sample_users(model, histories)
+    users = sample_users(model, histories, config.data.allows_seen)
     attributes = outputs.attributes(config, run, items.item_ids)
     figures = export_bundle(model, items, vectors, config, extra, place.output, version, users, attributes)
     start = prepared["figures"]["times"][0]  # requests have times of the log's clock
@@ -155,7 +158,7 @@ GENERATE = Station(
     StationName.GENERATE,
     StationName.GENERATE.folder,
     needs=(),
-    settings=dependencies.sections("generate"),
+    settings=dependencies.generate_settings,
     work=_generate,
     headline=headlines.generated,
 )

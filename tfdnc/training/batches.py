@@ -42,7 +42,8 @@ class HistoryBatch(NamedTuple):
     users: np.ndarray  # [B] rows of the records
     history: np.ndarray  # [B, L] int32 last items, right-padded with 0
     features: dict[str, np.ndarray]  # [B, L] of every input that the records have, likewise
-    seen: np.ndarray  # [B, S] int32 all items before the target, right-padded with 0
+    # [B, S] int32 items that lists leave out: all before the target, or none where these are allowed; padded with 0
+    seen: np.ndarray
 
     @property
     def inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -187,13 +188,22 @@ class TrainingBatches:
         }
 
 
-def history_batches(records: HeldOutRecords, max_length: int, batch_tokens: int = 50_000) -> Iterator[HistoryBatch]:
-    """Yields batches of held-out histories of similar length: the last `max_length` items of users."""
+def history_batches(
+    records: HeldOutRecords, max_length: int, batch_tokens: int = 50_000, allows_seen: bool = False
+) -> Iterator[HistoryBatch]:
+    """Yields batches of held-out histories of similar length: the last `max_length` items of users.
+
+    Args:
+        records: of U users.
+        max_length: L.
+        batch_tokens: most padded positions of a batch.
+        allows_seen: whether lists may hold items of the history.
+    """
     lengths = np.diff(records.splits)
     order = np.argsort(-lengths, kind="stable")
     for start, stop in itertools.pairwise(_token_cuts(lengths[order], batch_tokens)):
         users = order[start:stop]
-        seen = _padded(records.items, records.splits[users], lengths[users])
+        seen = _padded(records.items, records.splits[users], np.zeros_like(users) if allows_seen else lengths[users])
         recent = np.minimum(lengths[users], max_length)
         first = records.splits[users + 1] - recent
         features = {key: _padded(values, first, recent) for key, values in records.features.items()}

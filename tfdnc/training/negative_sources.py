@@ -1,7 +1,8 @@
 """Sources of the negatives of a batch: drawn during the training, or read from the records.
 
-All sources follow the distribution of `examples.sampler` and never return a user's own training items. They differ in
-the repetition of the negatives of a position: never, in every R-th epoch, or in every epoch.
+All sources follow the distribution of `examples.sampler` and never return a user's own training items, or with
+`data.seen: allow` never the target. They differ in the repetition of the negatives of a position: never, in every R-th
+epoch, or in every epoch.
 """
 
 from typing import Protocol
@@ -11,7 +12,7 @@ import numpy as np
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.negative_sampling import NEGATIVE_SAMPLERS, user_generator
+from tfdnc.contracts.negative_sampling import NEGATIVE_SAMPLERS, draw_negatives, user_generator
 from tfdnc.contracts.registry import Registry
 from tfdnc.training.records import TrainingRecords
 
@@ -104,7 +105,7 @@ class OnlineNegatives:
 
     def __init__(self, config: ExperimentConfig, items: ItemTable, records: TrainingRecords) -> None:
         self.num_negatives: int = config.examples.num_negatives
-        self._seed, self._records = config.seed, records
+        self._seed, self._records, self._allows_seen = config.seed, records, config.data.allows_seen
         make_sampler = NEGATIVE_SAMPLERS.resolve(config.examples.sampler)
         self._sampler = make_sampler(1 + np.array(items.offsets), np.concatenate([[0], items.counts]), config.examples)
 
@@ -116,5 +117,7 @@ class OnlineNegatives:
             own = records.items[records.splits[row] : records.splits[row + 1]]
             generator = user_generator(self._seed, records.users[row], epoch)
             targets = records.items[start : start + count]
-            negatives[index, :count], _ = self._sampler.draw(generator, targets, own, self.num_negatives)
+            negatives[index, :count], _ = draw_negatives(
+                self._sampler, generator, targets, own, self.num_negatives, self._allows_seen
+            )
         return negatives

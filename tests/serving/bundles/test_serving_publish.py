@@ -126,6 +126,13 @@ def test_keep_removes_the_oldest_and_never_what_was_just_published(source, base)
     assert hidden(base) == [HISTORY, ".publish.lock"]
 
 
+def test_keep_leaves_versions_that_servers_hold(source, base):
+    for _ in range(3):
+        publish(source, base, approve)
+    publish(source, base, approve, keep=1, held=[2])
+    assert visible(base) == [2, 4]
+
+
 def test_two_publishers_do_not_meet(source, base):
     inside, done = threading.Event(), threading.Event()
 

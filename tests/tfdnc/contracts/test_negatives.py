@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 from tfdnc.contracts.config import ExamplesConfig, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, user_generator
+from tfdnc.contracts.negative_sampling import EMPTY, EXACT, NEGATIVE_SAMPLERS, REDRAWN, draw_negatives, user_generator
 from tfdnc.contracts.schema import PAD
 from tfdnc.pipeline import stations
 from tfdnc.training.batches import TrainingBatches
@@ -68,6 +68,19 @@ def test_draws_follow_the_distribution_and_are_never_the_users_own(name, exponen
     assert counts[EMPTY] == 0
     for row, target in zip(drawn, own, strict=True):
         assert p_value(np.bincount(row, minlength=21), distribution(name, own, target, exponent, 0.3)) > LEAST_P
+
+
+@pytest.mark.parametrize("name", ["in_cluster", "uniform", "mixed"])
+@pytest.mark.parametrize("exponent", [0.0, 0.75])
+def test_where_lists_may_hold_seen_items_only_the_target_is_no_negative(name, exponent):
+    own, one = np.array([5, 6, 7, 5, 16]), sampler(name, popularity_exponent=exponent, ratio=0.3)
+    drawn, counts = draw_negatives(one, user_generator(1, 7), own, own, 20_000, allows_seen=True)
+    assert counts[EMPTY] == 0
+    for row, target in zip(drawn, own, strict=True):
+        assert p_value(np.bincount(row, minlength=21), distribution(name, [target], target, exponent, 0.3)) > LEAST_P
+    lonely = NEGATIVE_SAMPLERS.resolve("in_cluster")(np.array([1, 2, 21]), np.ones(21), ExamplesConfig())
+    drawn, counts = draw_negatives(lonely, user_generator(1, 7), own[:1] - 4, own, 3, allows_seen=True)
+    assert (drawn.tolist(), counts[EMPTY]) == ([[PAD] * 3], 3)
 
 
 ITEMS = ItemTable([], COUNTS, CLUSTER, tuple(OFFSETS - 1), np.arange(20), [], [])

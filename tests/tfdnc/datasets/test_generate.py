@@ -56,6 +56,13 @@ def test_a_user_meets_no_item_twice_and_no_second_twice(log):
     assert len(np.unique(log[:, [0, 2]], axis=0)) == len(log)
 
 
+def test_users_return_to_items_as_often_as_asked(tmp_path):
+    generate_log(GenerateConfig(users=300, items=600, groups=3, repeats=0.6), 1, tmp_path)
+    rows = np.loadtxt(tmp_path / LOG, delimiter=",", skiprows=1, dtype=np.int64)
+    returns = len(rows) - len(np.unique(rows[:, :2], axis=0))
+    assert 0.57 < returns / (len(rows) - 300) < 0.63  # the first event of a user cannot be one
+
+
 def test_lengths_vary_around_the_mean(log):
     lengths = np.bincount(log[:, 0])[1:]
     assert lengths.min() >= 5

@@ -41,10 +41,12 @@ def make_model(encoder="hadamard_per_position", offsets=OFFSETS):
     return model
 
 
-def make_records(users=40):
+def make_records(users=40, repeats=False):
+    """Histories and next items: new ones, or with `repeats` any."""
     rng = np.random.default_rng(1)
     histories = [rng.choice(np.arange(1, N + 1), rng.integers(1, 9), replace=False) for _ in range(users)]
-    targets = np.array([rng.choice(np.setdiff1d(np.arange(1, N + 1), history)) for history in histories], np.int32)
+    had = [[] if repeats else history for history in histories]
+    targets = np.array([rng.choice(np.setdiff1d(np.arange(1, N + 1), history)) for history in had], np.int32)
     splits = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
     return HeldOutRecords(np.concatenate(histories).astype(np.int32), splits, targets, CLUSTERS[targets - 1])
 
@@ -91,10 +93,10 @@ def _scores_of(model, history):
     return np.einsum("nd,nd->n", model.item_embeddings.numpy(), vectors[CLUSTERS]), log_intent[0].numpy()
 
 
-def oracle_list(model, history, merge):
+def oracle_list(model, history, merge, allows_seen=False):
     """Rows of one user's list: full sort for the joint merge, result by result for the quotas."""
     scores, log_intent = scores_of(model, history)
-    unseen = np.setdiff1d(np.arange(N), history - 1)
+    unseen = np.setdiff1d(np.arange(N), [] if allows_seen else history - 1)
     if merge.method == "joint":
         log_partition = np.array([np.log(np.sum(np.exp(scores[k == CLUSTERS]))) for k in range(K)])
         keys = log_intent[CLUSTERS] + scores - log_partition[CLUSTERS]
@@ -110,13 +112,16 @@ def oracle_list(model, history, merge):
     return np.array(result)
 
 
-@pytest.mark.parametrize("encoder", ["transformer", "hadamard_per_position", "hadamard_literal"])
-def test_lists_and_places_equal_the_oracle(encoder):
-    model, records = make_model(encoder), make_records()
-    retrieved = Evaluator(model, MERGES[0], WIDTH).retrieve(records, MERGES[1:])
+@pytest.mark.parametrize(
+    ("encoder", "allows_seen"),
+    [("transformer", False), ("hadamard_per_position", False), ("hadamard_literal", False), ("transformer", True)],
+)
+def test_lists_and_places_equal_the_oracle(encoder, allows_seen):
+    model, records = make_model(encoder), make_records(repeats=allows_seen)
+    retrieved = Evaluator(model, MERGES[0], WIDTH, allows_seen=allows_seen).retrieve(records, MERGES[1:])
     for merge, lists in zip(MERGES, retrieved.lists, strict=True):
         for user in range(len(records.targets)):
-            expected = oracle_list(model, history_of(records, user), merge)
+            expected = oracle_list(model, history_of(records, user), merge, allows_seen)
             found = lists.rows[user]
             np.testing.assert_array_equal(found[: len(expected)], expected)
             assert set(found[len(expected) :]) <= {-1}
@@ -124,13 +129,14 @@ def test_lists_and_places_equal_the_oracle(encoder):
     for user, target in enumerate(records.targets):
         history = history_of(records, user)
         scores, log_intent = scores_of(model, history)
-        rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] == CLUSTERS), history - 1)
+        had = [] if allows_seen else history - 1
+        rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] == CLUSTERS), had)
         place = int(np.sum(scores[rivals] > scores[target - 1]))
         expected = place if place < WIDTH else metrics.NOT_FOUND
         assert retrieved.within_ranks[user] == expected
         log_partition = np.array([np.log(np.sum(np.exp(scores[k == CLUSTERS]))) for k in range(K)])
         keys = log_intent[CLUSTERS] + scores - log_partition[CLUSTERS]
-        rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] != CLUSTERS), history - 1)
+        rivals = np.setdiff1d(np.flatnonzero(CLUSTERS[target - 1] != CLUSTERS), had)
         place = int(np.sum(keys[rivals] >= keys[target - 1]))
         assert retrieved.outside_ranks[user] == (place if place < WIDTH else metrics.NOT_FOUND)
         np.testing.assert_allclose(retrieved.log_intent[user], log_intent, atol=1e-5)
@@ -144,6 +150,31 @@ def test_a_target_seen_before_is_never_found():
     assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
     assert np.all(retrieved.within_ranks == metrics.NOT_FOUND)
     assert evaluate(make_config(), make_model(), make_items(), records, records)["seen_targets"] == 1.0
+
+
+def test_the_report_tells_new_targets_from_repeated_ones():
+    model, items, records = make_model(), make_items(), make_records(repeats=True)
+    had = np.array([target in history_of(records, user) for user, target in enumerate(records.targets)])
+    reports = {}
+    for seen in ("exclude", "allow"):
+        config = make_config()
+        config = config.model_copy(update={"data": config.data.model_copy(update={"seen": seen})})
+        report = reports[seen] = evaluate(config, model, items, records, records)
+        new, repeated = report["new_targets"], report["repeated_targets"]
+        assert (report["seen"], report["seen_targets"]) == (seen, np.mean(had))
+        assert (new["targets"], repeated["targets"]) == (np.sum(~had), np.sum(had))
+        lists = [oracle_list(model, history_of(records, u), MERGES[0], seen == "allow")[:10] for u in range(40)]
+        hits = np.array([target - 1 in row for target, row in zip(records.targets, lists, strict=True)])
+        for figures, chosen in ((new, ~had), (repeated, had), (report["merge"], had | ~had)):
+            assert figures["recall@10"] == pytest.approx(np.mean(hits[chosen]))
+        # Items are popular in order of their rows.
+        gone = [np.sum(history_of(records, u) < t) for u, t in enumerate(records.targets)]
+        ranks = records.targets - 1 - (gone if seen == "exclude" else np.zeros_like(gone))
+        found = [rank < 10 and (seen == "allow" or not one) for rank, one in zip(ranks, had, strict=True)]
+        assert report["popularity"]["recall@10"] == pytest.approx(np.mean(found))
+    assert 0 < np.sum(had) < 40
+    assert reports["exclude"]["repeated_targets"]["recall@10"] == 0 < reports["allow"]["repeated_targets"]["recall@10"]
+    assert evaluate(make_config(), model, items, make_records(), make_records())["repeated_targets"] is None
 
 
 def make_config(merge="joint", **evaluate_settings):

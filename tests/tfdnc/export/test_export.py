@@ -60,6 +60,7 @@ def controlled_inputs(rows):
         contract.CLUSTER_MIN: np.zeros([3, 1], np.int32),
         contract.CLUSTER_MAX: np.zeros([3, 1], np.int32),
         contract.JOINT_ALPHA: np.float32([0.5, -1, -1]),
+        contract.SEEN: np.array(["exclude", "", "exclude"], object),
     }
 
 
@@ -86,6 +87,10 @@ REQUESTS = {
     "joint": ("retrieve_joint", retrieve_inputs([film(0, 7, 25), LONG, []] * 2, 40, [0.7, 0.7, 0.7, -1, 0, np.inf])),
     "joint, all": ("retrieve_joint", retrieve_inputs([film(0, 7, 25), LONG], MAX_CANDIDATES, 0.7)),
     "controlled": ("retrieve_controlled", controlled_inputs([film(0, 7, 25), [], LONG])),
+    "seen ones too": (
+        "retrieve_controlled",
+        controlled_inputs([film(0, 7, 25), LONG, LONG]) | {contract.SEEN: np.array(["allow"] * 3, object)},
+    ),
     "none": ("retrieve", retrieve_inputs([film(1), film(2)], num_candidates=[0, 3])),
     "too many": ("retrieve", retrieve_inputs([film(1)], num_candidates=MAX_CANDIDATES + 1)),
     "alpha is NaN": ("retrieve", retrieve_inputs([film(1)], alpha=np.nan)),

@@ -15,13 +15,13 @@ K = len(SIZES)
 ROWS = [film(0, 7, 25, 7), [], film(*range(6)), ["nobody knows"], film(*range(60))]
 
 
-def make_module(folder, encoder, merge=None):
+def make_module(folder, encoder, merge=None, seen="exclude"):
     items = make_items(SIZES)
     tower = make_tower(items, encoder)
     cold_vectors = np.random.default_rng(1).normal(size=[K, DIM])
     index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
-    return RetrievalModule(tower, items, index, cold_vectors, merge or MergeConfig(), export, folder)
+    return RetrievalModule(tower, items, index, cold_vectors, merge or MergeConfig(), export, folder, seen)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,9 @@ def module(tmp_path_factory):
     return make_module(tmp_path_factory.mktemp("assets"), "hadamard_per_position")
 
 
-def ask(module, rows=ROWS, num_candidates=10, alpha=-1.0, exclude=(), quotas=(), minimum=(), maximum=(), joint=-1.0):
+def ask(
+    module, rows=ROWS, num_candidates=10, alpha=-1.0, exclude=(), quotas=(), minimum=(), maximum=(), joint=-1.0, seen=""
+):
     """The answer to a request that controls every row alike; () is not given."""
 
     def alike(values, dtype):
@@ -41,6 +43,7 @@ def ask(module, rows=ROWS, num_candidates=10, alpha=-1.0, exclude=(), quotas=(),
         bundle.CLUSTER_MIN: alike(minimum, np.int32),
         bundle.CLUSTER_MAX: alike(maximum, np.int32),
         bundle.JOINT_ALPHA: np.broadcast_to(np.float32(joint), [len(rows)]),
+        bundle.SEEN: np.broadcast_to(np.array(seen, object), [len(rows)]),
     }
     answer = module.retrieve_controlled(**{name: tf.constant(value) for name, value in inputs.items()})
     return {name: value.numpy() for name, value in answer.items()}
@@ -77,6 +80,25 @@ def test_excluded_items_do_not_come_back_and_say_nothing_about_the_user(module):
         left = [item for item in longer[bundle.ITEM_IDS][row] if item and item.decode() not in excluded][:10]
         np.testing.assert_array_equal(after[bundle.ITEM_IDS][row, : len(left)], left)
         assert after[bundle.NUM_RESULTS][row] == len(left)
+
+
+def test_the_rule_of_the_bundle_counts_where_a_row_asks_for_none(module, tmp_path):
+    allowing = make_module(tmp_path, "hadamard_per_position", seen="allow")
+    rows = [film(0, 7, 25, 7)] * 3
+    asked = {"rows": rows, "num_candidates": 40, "seen": ["exclude", "allow", ""]}
+    (excluded, allowed, by_rule), other = ask(module, **asked)[bundle.ITEM_IDS], ask(allowing, **asked)[bundle.ITEM_IDS]
+    assert {film(row)[0].encode() for row in (0, 7, 25)} & {*allowed} - {*excluded}
+    np.testing.assert_array_equal(by_rule, excluded)
+    np.testing.assert_array_equal(other, [excluded, allowed, allowed])
+    np.testing.assert_array_equal(plain(allowing, rows[:1], num_candidates=40)[bundle.ITEM_IDS], [allowed])
+
+
+def test_excluded_items_do_not_come_back_where_seen_ones_may(module):
+    rows, chosen = [film(0, 7, 25)], film(7)[0]
+    before = ask(module, rows, MAX_CANDIDATES, seen="allow")
+    after = ask(module, rows, MAX_CANDIDATES, exclude=[chosen], seen="allow")
+    assert chosen.encode() in before[bundle.ITEM_IDS][0]
+    assert {*after[bundle.ITEM_IDS][0]} == {*before[bundle.ITEM_IDS][0]} - {chosen.encode()} | {b""}
 
 
 def test_quotas_that_add_up_to_the_length_are_met_until_a_cluster_is_exhausted(module):
@@ -122,6 +144,8 @@ def test_a_cluster_may_be_shut_out_and_the_list_end_early(module):
         ({"joint": 0.0, "alpha": 0.0}, "Expected joint_alpha or an alpha of 0 or more in a row, got both"),
         ({"joint": [-1, -1, 1, -1, -1], "alpha": 1.0}, "Expected joint_alpha or an alpha of 0 or more"),
         ({"joint": 1.0, "quotas": (1, 2, 3, 4)}, "Expected joint_alpha or cluster_quotas in a row, got both"),
+        ({"seen": "perhaps"}, "Expected seen to be one of '', 'exclude', 'allow' in every row."),
+        ({"seen": ["", "allow", "exclude", "Allow", ""]}, "Expected seen to be one of"),
     ],
 )
 def test_what_cannot_be_is_an_invalid_argument_with_a_sentence(module, controls, sentence):

@@ -1,4 +1,4 @@
-"""Every combination of controls against an oracle in NumPy for the contract: keys, bounds, excluded items."""
+"""Every combination of controls against an oracle in NumPy for the contract: keys, bounds, excluded and seen items."""
 
 import itertools
 
@@ -18,16 +18,16 @@ K, N = len(SIZES), sum(SIZES)
 CLUSTERS = np.repeat(np.arange(K), SIZES)
 MERGES = ("bundle", "quota", "joint", "weights")
 BUNDLES = {
-    "joint": ("hadamard_per_position", MergeConfig(method="joint", alpha=0.8)),
-    "quota": ("hadamard_literal", MergeConfig(method="quota", alpha=1.5)),  # encodes only for clusters with a result
-    "score": ("transformer", MergeConfig(method="score")),
+    "joint": ("hadamard_per_position", MergeConfig(method="joint", alpha=0.8), "exclude"),
+    "quota": ("hadamard_literal", MergeConfig(method="quota", alpha=1.5), "allow"),  # encodes for clusters with results
+    "score": ("transformer", MergeConfig(method="score"), "exclude"),
 }
 
 
 @pytest.fixture(scope="module", params=BUNDLES, ids=str)
 def bundle(request, tmp_path_factory):
-    """The module behind a bundle's signatures, its configured merge, and its item vectors `[N, D]`."""
-    encoder, merge = BUNDLES[request.param]
+    """The module behind a bundle's signatures, its merge and its rule for seen items, its item vectors `[N, D]`."""
+    encoder, merge, seen = BUNDLES[request.param]
     items = make_items(SIZES)
     tower = make_tower(items, encoder)
     vectors = tower.user_vectors(tf.constant([[1]]))[0].shape[1]
@@ -35,8 +35,8 @@ def bundle(request, tmp_path_factory):
     index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES)
     folder = tmp_path_factory.mktemp("assets")
-    module = RetrievalModule(tower, items, index, cold, merge, export, folder)
-    return module, merge, tower.item_embeddings.numpy()
+    module = RetrievalModule(tower, items, index, cold, merge, export, folder, seen)
+    return module, merge, seen, tower.item_embeddings.numpy()
 
 
 def draw_rows(rng):
@@ -55,6 +55,7 @@ def draw_rows(rng):
             "weights": weights if merge == "weights" else np.zeros(K),
             "minimum": minimum,
             "maximum": np.where(rng.random(K) < 0.3, -1, upper) if has_maximum else np.zeros(K, int),
+            "seen": str(rng.choice(["", "exclude", "allow"])),
         }
 
 
@@ -69,6 +70,7 @@ def request_of(rows):
         contract.CLUSTER_MIN: np.int32(columns["minimum"]),
         contract.CLUSTER_MAX: np.int32(columns["maximum"]),
         contract.JOINT_ALPHA: np.float32(columns["joint"]),
+        contract.SEEN: np.array(columns["seen"], object),
     }
 
 
@@ -87,11 +89,12 @@ def keys_of(scores, intent, ranks, row, merge):
     return scores
 
 
-def expected(row, vectors, intent, item_vectors, merge):
+def expected(row, vectors, intent, item_vectors, merge, seen):
     """Item rows of the list: first the promised, then the best that no maximum forbids; in the order of the keys."""
     of_cluster = np.broadcast_to(vectors, [K, vectors.shape[-1]])[CLUSTERS]
     scores = np.einsum("nd,nd->n", item_vectors, of_cluster).astype(np.float64)
-    gone = {int(text.split()[1]) for text in row["history"] + row["exclude"]}
+    had = row["history"] if (row["seen"] or seen) == "exclude" else []
+    gone = {int(text.split()[1]) for text in had + row["exclude"]}
     there = np.array([item not in gone for item in range(N)])
     ranks = np.zeros(N)
     for k in range(K):
@@ -109,7 +112,7 @@ def expected(row, vectors, intent, item_vectors, merge):
 
 def test_all_controls_of_a_row_hold_together(bundle):
     """`exclude` or bounds beside the joint alpha could not be asked for."""
-    module, merge, item_vectors = bundle
+    module, merge, seen, item_vectors = bundle
     rows = [row for seed in range(3) for row in draw_rows(np.random.default_rng(seed))]
     request = request_of(rows)
     answer = module.retrieve_controlled(**{name: tf.constant(value) for name, value in request.items()})
@@ -117,7 +120,7 @@ def test_all_controls_of_a_row_hold_together(bundle):
     encoded = {name: value.numpy() for name, value in encoded.items()}
     for place, row in enumerate(rows):
         vectors, intent = (encoded[name][place] for name in (contract.USER_EMBEDDINGS, contract.INTENT))
-        items = expected(row, vectors, intent, item_vectors, merge)
+        items = expected(row, vectors, intent, item_vectors, merge, seen)
         count = int(answer[contract.NUM_RESULTS][place])
         found = [text.decode() for text in answer[contract.ITEM_IDS][place, :count].numpy()]
         assert found == film(*items), row
@@ -126,12 +129,13 @@ def test_all_controls_of_a_row_hold_together(bundle):
 
 @pytest.mark.parametrize("joint", [0.0, 0.5, 1.0])
 def test_users_who_bring_their_vectors_may_ask_for_the_joint_merge(bundle, joint):
-    module, _, _ = bundle
+    module, _, seen, _ = bundle
     history = tf.constant(history_array([film(0, 7, 25), film(9), []]))
     controls = {contract.NUM_CANDIDATES: tf.constant([20, 5, 9]), contract.ALPHA: tf.constant([joint, -1.0, joint])}
     by_history = module.retrieve_joint(history=history, **controls)
     asked = controls | {contract.JOINT_ALPHA: controls[contract.ALPHA], contract.ALPHA: tf.fill([3], -1.0)}
-    answer = module.search(**module.encode(history), history=history, **asked)
+    left_out = history if seen == "exclude" else tf.fill([3, 1], "")  # `search` itself knows no other rule
+    answer = module.search(**module.encode(history), history=left_out, **asked)
     for name in (contract.ITEM_IDS, contract.QUOTAS, contract.NUM_RESULTS):
         np.testing.assert_array_equal(answer[name], by_history[name])
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected joint_alpha or an alpha of 0 or more in a row"):
@@ -139,6 +143,6 @@ def test_users_who_bring_their_vectors_may_ask_for_the_joint_merge(bundle, joint
 
 
 def test_a_bundle_says_what_its_clusters_are_called(bundle):
-    module, _, _ = bundle
+    module, _, _, _ = bundle
     names = module.describe(tf.constant([["", "x"], ["", ""]]))[contract.CLUSTER_NAMES].numpy()
     assert names.tolist() == [[f"cluster {k}".encode() for k in range(K)]] * 2

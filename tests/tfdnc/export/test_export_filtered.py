@@ -29,9 +29,9 @@ ATTRIBUTES = draw_attributes(np.random.default_rng(5), N)
 @pytest.fixture
 def filtering(bundle, tmp_path):
     """The bundle of the controls, with attributes."""
-    module, merge, item_vectors = bundle
+    module, *others = bundle
     module._rules = Rules(build_planes(ATTRIBUTES, np.concatenate([[0], np.cumsum(SIZES)])), NAMES, tmp_path)
-    yield module, merge, item_vectors
+    yield module, *others
     module._rules = None
 
 
@@ -45,7 +45,7 @@ def draw_filtered(rng):
 
 
 def check_filtered(filtering, seeds):
-    module, merge, item_vectors = filtering
+    module, merge, rule, item_vectors = filtering
     rows, rules, allowed, masks = zip(
         *itertools.chain.from_iterable(draw_filtered(np.random.default_rng(seed)) for seed in seeds), strict=True
     )
@@ -61,7 +61,7 @@ def check_filtered(filtering, seeds):
         for place, (row, mask) in enumerate(zip(rows[part], masks[part], strict=True)):
             vectors, intent = (encoded[name][place] for name in (contract.USER_EMBEDDINGS, contract.INTENT))
             gone = row | {"exclude": [*row["exclude"], *film(*np.flatnonzero(~mask))]}
-            items = expected(gone, vectors, intent, item_vectors, merge)
+            items = expected(gone, vectors, intent, item_vectors, merge, rule)
             found = [text.decode() for text in answer[contract.ITEM_IDS][place, : answer[contract.NUM_RESULTS][place]]]
             assert found == film(*items), (row, rules[start + place])
             np.testing.assert_array_equal(answer[contract.QUOTAS][place], np.bincount(CLUSTERS[items], minlength=K))
@@ -87,7 +87,7 @@ def test_ten_thousand_filters_equal_excluding_every_other_item(filtering):
     ],
 )
 def test_bad_rules_are_refused(filtering, change, message):
-    module, _, _ = filtering
+    module, *_ = filtering
     row = next(draw_rows(np.random.default_rng(0)))
     request = request_of([row]) | {contract.WHERE: [[""]], contract.ALLOW: [[""]]} | change
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -147,6 +147,6 @@ def test_a_saved_bundle_filters(saved, kind):
 
 
 def test_a_bundle_without_attributes_has_the_signatures_of_before(bundle):
-    module, _, _ = bundle
+    module, *_ = bundle
     assert not module.has_rules
     assert contract.signatures_of(module.has_rules) == contract.SIGNATURES

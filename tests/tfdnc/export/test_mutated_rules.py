@@ -56,7 +56,7 @@ def ask(tmp_path_factory):
         ExportConfig(num_candidates=10, max_candidates=MAX_CANDIDATES),
     )
     folder, planes = tmp_path_factory.mktemp("assets"), build_planes(ATTRIBUTES, items.offsets)
-    module = RetrievalModule(tower, items, index, np.zeros([1, DIM]), MergeConfig(), export, folder, planes)
+    module = RetrievalModule(tower, items, index, np.zeros([1, DIM]), MergeConfig(), export, folder, planes=planes)
     graph = signature_function(module, "retrieve_filtered").get_concrete_function()
     inputs = example_inputs(module, "retrieve_filtered", [["film 0 é"]])
     inputs[contract.NUM_CANDIDATES] = np.int32([MAX_CANDIDATES])

@@ -121,7 +121,7 @@ def test_the_document_has_the_tables_of_the_rows():
 def test_the_tables_show_a_row(boost):
     changed = bundle_tables.replace_tables(DOCUMENT.read_text(encoding="utf-8"))
     assert "| `boost` | float32 [B, K or 1] | `0.5` | Made up for this test. |" in changed
-    assert "`joint_alpha`, `boost` |" in changed
+    assert "`seen`, `boost` |" in changed
     with pytest.raises(UserError, match="Expected the lines"):
         bundle_tables.replace_tables("a document without marks")
 

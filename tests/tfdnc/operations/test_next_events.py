@@ -47,6 +47,11 @@ def test_events_from_a_time_on_come_next_but_those_of_items_seen_before(log):
     assert asked(questions) == [(["tea"], ["rice", "salt"], [10], 20)]
 
 
+def test_items_seen_before_come_next_where_lists_may_hold_them(log):
+    questions = read_questions(DataConfig(seen="allow"), [str(log)], 20, 10)
+    assert asked(questions) == [(["salt"], ["salt"], [1], 50), (["tea"], ["rice", "tea", "salt"], [10], 20)]
+
+
 def test_the_same_users_are_drawn_every_time(log):
     one, again = (read_questions(DataConfig(), [str(log)], None, 1) for _ in range(2))
     assert len(one.histories) == 1
