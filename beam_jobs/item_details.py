@@ -72,7 +72,7 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     files = find_files([config.items.path], "data.items.path")
     if len(files) > 1:
         raise UserError(f"Expected one file at {config.items.path}, found {len(files)}; set data.items.path to one.")
-    return _described_by(files[0], config.items)
+    return describe_file(files[0], config.items)
 
 
 def find_new_details(config: DataConfig, path: str) -> DetailsFile:
@@ -85,7 +85,7 @@ def find_new_details(config: DataConfig, path: str) -> DetailsFile:
     if len(files) > 1:
         raise UserError(f"Expected one item file at {path}, found {len(files)}.")
     if config.items is not None:
-        return _described_by(files[0], config.items)
+        return describe_file(files[0], config.items)
     if config.format not in _OF_DATA_SETS:
         raise UserError(
             "Expected a config that says how its item file is read, but this one has no data.items: name the columns "
@@ -117,17 +117,22 @@ def _videos(file: InputFile) -> DetailsFile:
     header, _ = read_header(file)
     features = {name: kind for name, kind in _VIDEO_FEATURES.items() if name in header}
     tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", features=features, separator=",")
-    return _described_by(file, tags)
+    return describe_file(file, tags)
 
 
 _OF_DATA_SETS: dict[str, Callable[[InputFile], DetailsFile]] = {"movielens": _movies, "kuairand": _videos}
 
 
-def _described_by(file: InputFile, items: ItemFile) -> DetailsFile:
+def describe_file(file: InputFile, items: ItemFile, key: str = "data.items.features") -> DetailsFile:
+    """Returns an item file with the columns that `items` names; `key` of the config names those of its features.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column.
+    """
     keys = {"item": items.item, "title": items.title, "categories": items.categories}
     named = {key: name for key, name in keys.items() if name is not None}
     columns = [(name, f"set data.items.{key}") for key, name in named.items()]
-    columns += [(name, "set data.items.features") for name in items.features]
+    columns += [(name, f"set {key}") for name in items.features]
     rows = _FORMATS[items.format_of(file.name)](file, columns, items)
     return DetailsFile(file, rows, tuple(named)[1:], items.features, items.separator)
 
@@ -181,7 +186,7 @@ def read_details(
         size = len(item_ids)
         return Details(item_ids, [None] * size, [None] * size, [None] * size)
     accounts = ItemAccounts() if accounts is None else accounts
-    found = _details_of(_read_rows(details, item_ids, more, accounts), details)
+    found = _details_of(read_rows(details, item_ids, more, accounts), details)
     _count_values(found, details, len(item_ids), accounts)
     return found
 
@@ -198,7 +203,7 @@ def read_catalogue(details: DetailsFile, known: list[str], ranges: Ranges, accou
     Raises:
         UserError: as `read_details`.
     """
-    rows = _read_rows(details, known, True, accounts)
+    rows = read_rows(details, known, True, accounts)
     return _details_of({item_id: row for item_id, row in rows.items() if row is not None}, details, ranges)
 
 
@@ -221,7 +226,7 @@ def _details_of(known: Mapping[str, list[Value] | None], details: DetailsFile, r
     )
 
 
-def _read_rows(
+def read_rows(
     details: DetailsFile, item_ids: list[str], more: bool, accounts: ItemAccounts
 ) -> dict[str, list[Value] | None]:
     """Returns item id -> the values of its first row, without the id; None for an item without a row.

@@ -37,6 +37,7 @@ def record(
     max_candidates: int,
     features: Sequence[Feature] = (),
     known: Sequence[Mapping[str, Any]] | None = None,
+    rules: Sequence[Sequence[str]] = (),
 ) -> int:
     """Loads the version at `path` as a server does, asks every signature, and stores requests and answers in it.
 
@@ -50,6 +51,7 @@ def record(
         features: Inputs that the model reads beside the histories. For inputs of which only differences count, each
             request is stored a second time, with all values moved by a constant and the same answer.
         known: Values of these inputs for each history, by the names of their tensors.
+        rules: Conditions that the bundle knows, to be asked in turn; none for a bundle without attributes.
 
     Returns:
         The number of requests.
@@ -64,7 +66,7 @@ def record(
     try:
         pairs = [
             (request, predict(servable, request))
-            for request in _requests(servable, users, (max_candidates, num_candidates, 1), features)
+            for request in _requests(servable, users, (max_candidates, num_candidates, 1), features, rules)
         ]
     finally:
         servable.close()
@@ -80,8 +82,10 @@ def _requests(
     users: list[tuple[Sequence[str], Mapping[str, Any]]],
     lengths: Sequence[int],
     features: Sequence[Feature],
+    rules: Sequence[Sequence[str]],
 ) -> Iterator[predict_pb2.PredictRequest]:
     """Yields requests to every signature, for each user alone and for all together, in turn with all merges."""
+    asked = itertools.cycle(rules)
     turns = zip(users, itertools.cycle(lengths), itertools.cycle(_ALPHAS), itertools.cycle((False, True)), strict=False)
     per_user = [(*user, length, alpha, joint) for user, length, alpha, joint in turns]
     for batch in [[user] for user in per_user] + [per_user]:
@@ -111,6 +115,12 @@ def _requests(
         )
         yield messages.retrieve_request(histories, length, joint_alpha=alpha, **beside)
         yield messages.describe_request(len(histories))
+        if rules:
+            where = [list(next(asked)) for _ in histories]
+            yield messages.retrieve_request(
+                histories, length, alphas, joint_alpha=joint_alphas, cluster_max=most, where=where, **beside
+            )
+            yield messages.describe_rules_request(len(histories))
 
 
 def _move(request: predict_pb2.PredictRequest, rows: Mapping[str, Row]) -> predict_pb2.PredictRequest:

@@ -17,6 +17,7 @@ from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
 from serving.client.batches import Part, Read
 from serving.client.clusters import Named, NamedNumbers
 from serving.messages import Encoding, Retrieval
+from serving.messages.rules import AllowedRows, Rules
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
@@ -62,6 +63,9 @@ class AsyncRetrievalClient(Client):
         minimum: NamedNumbers | None = None,
         maximum: NamedNumbers | None = None,
         quotas: NamedNumbers | None = None,
+        where: Rules | None = None,
+        forbid: Rules | None = None,
+        allow: AllowedRows | None = None,
         timeout: float | None = None,
     ) -> list[Retrieval]:
         """Returns candidates for every history; see `RetrievalClient.retrieve`."""
@@ -78,6 +82,9 @@ class AsyncRetrievalClient(Client):
             "cluster_quotas": cluster_quotas,
             "cluster_min": cluster_min,
             "cluster_max": cluster_max,
+            "where": where,
+            "forbid": forbid,
+            "allow": allow,
             "seen": seen,
         }
         named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
@@ -102,6 +109,12 @@ class AsyncRetrievalClient(Client):
     async def cluster_names(self, *, timeout: float | None = None) -> list[str]:
         """Returns the names of the clusters; see `RetrievalClient.cluster_names`."""
         return (await self._describe(self._deadline(timeout)))[1]
+
+    async def known_conditions(self, *, timeout: float | None = None) -> list[str]:
+        """Returns the conditions that `where` may have; see `RetrievalClient.known_conditions`."""
+        deadline = self._deadline(timeout)
+        [known] = await self._predict(self._rules_description(), messages.read_known_conditions, deadline)
+        return known
 
     async def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """Returns the signatures of the model by name; see `RetrievalClient.metadata`."""

@@ -132,11 +132,16 @@ class Client:
         if isinstance(asked["features"], Mapping):
             known = asked["features"].items()
             rows["features"] = {name: arguments.number_rows(values, f"features[{name!r}]") for name, values in known}
+        if asked["allow"] is not None:
+            rows["allow"] = [None if one is None else list(one) for one in arguments.listed(asked["allow"]) or ()]
         lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in asked.items()}
         return clusters.per_history(named, len(rows["histories"])), lists | rows
 
     def _description(self) -> Iterator[Part]:
         return self._parts(messages.describe_request())
+
+    def _rules_description(self) -> Iterator[Part]:
+        return self._parts(messages.describe_rules_request())
 
     def _parts(self, request: predict_pb2.PredictRequest) -> Iterator[Part]:
         request.model_spec.MergeFrom(self._spec)

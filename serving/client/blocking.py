@@ -15,6 +15,7 @@ from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
 from serving.client.batches import Part, Read
 from serving.client.clusters import Named, NamedNumbers
 from serving.messages import Encoding, Retrieval
+from serving.messages.rules import AllowedRows, Rules
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
@@ -56,6 +57,9 @@ class RetrievalClient(Client):
         minimum: NamedNumbers | None = None,
         maximum: NamedNumbers | None = None,
         quotas: NamedNumbers | None = None,
+        where: Rules | None = None,
+        forbid: Rules | None = None,
+        allow: AllowedRows | None = None,
         timeout: float | None = None,
     ) -> list[Retrieval]:
         """Returns candidates for every history.
@@ -83,6 +87,11 @@ class RetrievalClient(Client):
                 list. One dict for all users, or [B] of them. Every such call first asks for the names.
             maximum: Most results of clusters by name, likewise.
             quotas: Weights of clusters by name, likewise.
+            where: Rule that every result meets, such as `{"in_stock": True, "brand": ["a", "b"], "price": (None, 20)}`:
+                by column of the bundle's attributes a value, alternatives, or a range (least, most). Or conditions as
+                text, `["in_stock=true"]`. One rule for all users, or [B]; the column `cluster` has names of clusters.
+            forbid: Values that no result has, likewise, without ranges.
+            allow: [B] sequences of the only item ids that may come back; None for a user of whom all may.
             timeout: Seconds for the whole call, instead of the client's.
 
         `messages.retrieve_request` documents the arguments by number further, `clusters.numbered` those by name.
@@ -107,6 +116,9 @@ class RetrievalClient(Client):
             "cluster_quotas": cluster_quotas,
             "cluster_min": cluster_min,
             "cluster_max": cluster_max,
+            "where": where,
+            "forbid": forbid,
+            "allow": allow,
             "seen": seen,
         }
         named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
@@ -140,6 +152,16 @@ class RetrievalClient(Client):
             RetrievalError: The request was not answered, or the model is an older bundle, which has no names.
         """
         return self._describe(self._deadline(timeout))[1]
+
+    def known_conditions(self, *, timeout: float | None = None) -> list[str]:
+        """Returns the conditions that `where` may have, such as `in_stock=true`, and the ends of columns of numbers.
+
+        Raises:
+            RetrievalError: The request was not answered, or the bundle has no attributes.
+        """
+        deadline = self._deadline(timeout)
+        [known] = self._predict(self._rules_description(), messages.read_known_conditions, deadline)
+        return known
 
     def metadata(self, *, timeout: float | None = None) -> dict[str, Signature]:
         """Returns the signatures of the model by name.

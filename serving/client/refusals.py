@@ -59,6 +59,11 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
     """Returns advice for a server that expected another kind of request, or ""."""
     if said.startswith(_NO_LABEL):
         return f". Give a label that the server's config file has for model {model.name!r}, or leave the label out."
+    if said.startswith(_SIGNATURE_MISSING) and any(f'"{name}"' in said for name in contract.RULE_SIGNATURES):
+        return (
+            f" The bundle of model {model.name!r} has no attributes, so it knows no rules: name columns of the item "
+            "file in export.attributes and export it again."
+        )
     if said.startswith(_SIGNATURE_MISSING):
         return (
             f" Model {model.name!r} is no tfdnc bundle, or one that was exported by an older tfdnc: ask for the model "

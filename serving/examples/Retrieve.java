@@ -1,4 +1,7 @@
-// Candidates for one user over REST, with nothing but the JDK (17): java Retrieve.java HOST:PORT ITEM...
+// Candidates for one user over REST, with nothing but the JDK (17):
+//
+//     java Retrieve.java HOST:PORT ITEM...
+//     java Retrieve.java HOST:PORT ITEM... --where in_stock=true "price<=20" "brand!=acme"
 //
 // Prints {"predictions": [{"item_ids": [...], "num_results": 10, ...}]}; ends with status 1 and the server's error
 // otherwise. For gRPC, generate stubs from TF Serving's own .proto files: the request is a PredictRequest with the same
@@ -18,10 +21,15 @@ public class Retrieve {
             System.err.println("Expected HOST:PORT and at least one item id.");
             System.exit(2);
         }
-        String history = Arrays.stream(arguments).skip(1).map(Retrieve::quoted).collect(Collectors.joining(", "));
-        String body = """
+        int where = Arrays.asList(arguments).indexOf("--where");
+        String history = list(arguments, 1, where < 0 ? arguments.length : where);
+        String body = where < 0 ? """
             {"signature_name": "retrieve", "instances": [{"history": [%s], "num_candidates": 10, "alpha": 1.0}]}
-            """.formatted(history);
+            """.formatted(history) : """
+            {"signature_name": "retrieve_filtered", "instances": [
+              {"history": [%s], "where": [%s], "num_candidates": 10, "alpha": 1.0, "joint_alpha": -1.0,
+               "allow": [""], "exclude": [""], "seen": "", "cluster_quotas": [0.0], "cluster_min": [0], "cluster_max": [0]}]}
+            """.formatted(history, list(arguments, where + 1, arguments.length));
         HttpRequest request = HttpRequest.newBuilder(URI.create("http://" + arguments[0] + "/v1/models/tfdnc:predict"))
             .timeout(Duration.ofSeconds(10))
             .header("Content-Type", "application/json")
@@ -39,8 +47,13 @@ public class Retrieve {
         System.out.println(answer.body());
     }
 
-    /** Returns an item id as a JSON string. */
-    private static String quoted(String item) {
-        return '"' + item.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
+    /** Returns some of the arguments as the elements of a JSON list. */
+    private static String list(String[] arguments, int from, int to) {
+        return Arrays.stream(arguments, from, to).map(Retrieve::quoted).collect(Collectors.joining(", "));
+    }
+
+    /** Returns a text as a JSON string. */
+    private static String quoted(String text) {
+        return '"' + text.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
     }
 }

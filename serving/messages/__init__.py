@@ -6,12 +6,14 @@ from serving.messages.answers import (
     Retrieval,
     read_cluster_names,
     read_encoding,
+    read_known_conditions,
     read_retrievals,
     read_versioned,
 )
 from serving.messages.inputs import history_array, tensor_of
 from serving.messages.requests import (
     describe_request,
+    describe_rules_request,
     encode_request,
     known_arguments,
     retrieve_request,
@@ -23,11 +25,13 @@ __all__ = [
     "ForeignModelError",
     "Retrieval",
     "describe_request",
+    "describe_rules_request",
     "encode_request",
     "history_array",
     "known_arguments",
     "read_cluster_names",
     "read_encoding",
+    "read_known_conditions",
     "read_retrievals",
     "read_versioned",
     "retrieve_request",

@@ -81,6 +81,16 @@ def read_cluster_names(response: predict_pb2.PredictResponse) -> tuple[int, list
     return response.model_spec.version.value, [name.decode() for name in names.tolist()]
 
 
+def read_known_conditions(response: predict_pb2.PredictResponse) -> list[str]:
+    """Returns the conditions that a bundle with attributes knows.
+
+    Raises:
+        ForeignModelError: An output is missing.
+    """
+    known = _outputs(response, "describe_rules")[bundle.KNOWN_CONDITIONS][0]
+    return [condition.decode() for condition in known.tolist()]
+
+
 def read_encoding(response: predict_pb2.PredictResponse) -> Encoding:
     """Returns the results of an encode response.
 
@@ -92,7 +102,7 @@ def read_encoding(response: predict_pb2.PredictResponse) -> Encoding:
 
 
 def _outputs(response: predict_pb2.PredictResponse, signature: str) -> dict[str, np.ndarray]:
-    wanted = bundle.SIGNATURES[signature].output_names
+    wanted = bundle.signature(signature).output_names
     missing = [name for name in wanted if name not in response.outputs]
     if missing:
         raise ForeignModelError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from serving import arguments
-from tfdnc.contracts.bundle import EXCLUDED, PER_CLUSTER, PER_EVENT, PER_USER, Row
+from tfdnc.contracts.bundle import ALLOWED, CONDITIONS, EXCLUDED, PER_CLUSTER, PER_EVENT, PER_USER, Row
 
 Histories = Sequence[Sequence[str]]
 
@@ -101,6 +101,11 @@ def _excluded(row: Row, value: Any, histories: Histories) -> np.ndarray:
     return history_array(rows)
 
 
+def _texts(row: Row, value: Any, histories: Histories) -> np.ndarray:
+    """Returns rows of text that `rules` has read."""
+    return history_array(value)
+
+
 def _as_it_is(row: Row, value: Any, histories: Histories) -> np.ndarray:
     """Returns an output of a bundle, which the bundle reads again."""
     return np.asarray(value)
@@ -111,4 +116,6 @@ _READERS: dict[tuple[str, ...], Callable[[Row, Any, Histories], np.ndarray]] = {
     PER_EVENT: _per_event,
     PER_CLUSTER: _per_cluster,
     EXCLUDED: _excluded,
+    CONDITIONS: _texts,
+    ALLOWED: _texts,
 }

@@ -10,6 +10,7 @@ from serving import arguments, tensors
 from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.messages.answers import Encoding
 from serving.messages.inputs import Histories, tensor_of
+from serving.messages.rules import AllowedRows, Rules, allowed_rows, condition_rows
 from tfdnc.contracts import bundle
 from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.features import TIME, Feature, Kind, event_feature
@@ -31,6 +32,9 @@ def retrieve_request(
     cluster_quotas: ClusterNumbers | None = None,
     cluster_min: ClusterNumbers | None = None,
     cluster_max: ClusterNumbers | None = None,
+    where: Rules | None = None,
+    forbid: Rules | None = None,
+    allow: AllowedRows | None = None,
     seen: Words | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
@@ -57,6 +61,11 @@ def retrieve_request(
             with 0 gets only results that no other can fill; a row of zeros asks for the bundle's merge.
         cluster_min: [K] or [B, K] whole numbers, least results of each cluster, if it has as many.
         cluster_max: [K] or [B, K] whole numbers, most results of each cluster; negative for no bound.
+        where: Rule that every result meets, such as `{"in_stock": True, "brand": ["a", "b"], "price": (None, 20)}`: by
+            column of the bundle's attributes a value, alternatives, or a range (least, most). Or conditions as text.
+            One rule for all users, or [B]; None for a user without. The column `cluster` has the names of clusters.
+        forbid: Rule of values that no result has, likewise, without ranges.
+        allow: [B] sequences of the only item ids that may come back; None for a user without.
         seen: Items of the history in the list, "allow" or "exclude", for all users or one word each; None, or "", asks
             for the bundle's own rule.
 
@@ -71,6 +80,8 @@ def retrieve_request(
         bundle.CLUSTER_MIN: cluster_min,
         bundle.CLUSTER_MAX: cluster_max,
         bundle.JOINT_ALPHA: joint_alpha,
+        bundle.WHERE: condition_rows(where, forbid, len(rows)),
+        bundle.ALLOW: allowed_rows(allow, len(rows)),
         bundle.SEEN: seen,
     }
     given = {name: value for name, value in controls.items() if value is not None}
@@ -78,8 +89,7 @@ def retrieve_request(
         given[bundle.NUM_CANDIDATES] = num_candidates
     elif given:
         raise ValueError(
-            "Expected num_candidates together with alpha, exclude, seen and what clusters get, got these "
-            "alone. "
+            "Expected num_candidates together with alpha, exclude, seen, rules and what clusters get, got these alone. "
             "Say how many results you want."
         )
     declared, known = _declared(times, request_time, features)
@@ -125,6 +135,11 @@ def search_request(
 def describe_request(rows: int = 1) -> predict_pb2.PredictRequest:
     """Returns the request for the names of the clusters; every row of the answer repeats them."""
     return _request("describe", [[]] * rows, {})
+
+
+def describe_rules_request(rows: int = 1) -> predict_pb2.PredictRequest:
+    """Returns the request for the known conditions; every row of the answer repeats them."""
+    return _request("describe_rules", [[]] * rows, {})
 
 
 def known_arguments(features: Sequence[Feature], users: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

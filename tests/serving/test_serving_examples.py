@@ -15,6 +15,9 @@ from tfdnc.contracts import bundle
 EXAMPLES = Path(serving.__file__).parent / "examples"
 
 
+RULES = ["in_stock=true", "price<=20", "brand!=acme"]
+
+
 def needs(program):
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
@@ -47,6 +50,8 @@ def peer():
     [
         pytest.param(["sh", "retrieve.sh"], [], [["2858", "260", "1196"], ["1", "", ""]], marks=needs("curl")),
         pytest.param(["java", "Retrieve.java"], ['a "b"\\', "c"], [['a "b"\\', "c"]], marks=needs("javac")),
+        pytest.param(["sh", "filtered.sh"], [], [["2858", "260", "1196"]], marks=needs("curl")),
+        pytest.param(["java", "Retrieve.java"], ["a", "--where", *RULES], [["a"]], marks=needs("javac")),
     ],
 )
 def test_examples(peer, command, arguments, histories):
@@ -60,7 +65,8 @@ def test_examples(peer, command, arguments, histories):
     assert (path, kind) == (f"/v1/models/{bundle.MODEL_NAME}:predict", "application/json")
     assert [instance["history"] for instance in body["instances"]] == histories
     for instance in body["instances"]:
-        assert set(instance) == set(bundle.SIGNATURES[body["signature_name"]].input_names)
+        assert set(instance) == set(bundle.signature(body["signature_name"]).input_names)
+        assert instance.get("where", RULES) == RULES  # those of the documents
     peer.reply = (503, '{"error": "busy"}')
     refused = run()
     assert refused.returncode

@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seen", choices=SEEN_RULES, help="items of the history in the list (default: the bundle's own rule)"
     )
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        metavar="CONDITION",
+        help='conditions on attributes of the bundle, such as in_stock=true "price<=20" "brand!=acme"',
+    )
+    parser.add_argument("--allow", nargs="+", metavar="ITEM", help="the only item ids that may come back")
     add_cluster_flags(parser)
 
 

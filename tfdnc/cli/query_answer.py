@@ -72,6 +72,8 @@ def query(arguments: argparse.Namespace) -> None:
 
 def _ask(client: RetrievalClient, user: User, features: Sequence[Feature], arguments: argparse.Namespace) -> Retrieval:
     controls: dict[str, Any] = {"exclude": [arguments.exclude]} if arguments.exclude else {}
+    controls |= {"where": arguments.where} if arguments.where else {}
+    controls |= {"allow": [arguments.allow]} if arguments.allow else {}
     if arguments.seen is not None:
         controls["seen"] = arguments.seen
     if arguments.joint_alpha is not None:
@@ -80,7 +82,7 @@ def _ask(client: RetrievalClient, user: User, features: Sequence[Feature], argum
     controls |= known_arguments(features, [user.known])
     try:
         [answer] = client.retrieve([user.history], arguments.num_candidates, arguments.alpha, **controls)
-    except ValueError as error:  # an unknown cluster, or bounds that contradict each other
+    except ValueError as error:  # an unknown cluster, bounds that contradict each other, no condition
         raise UserError(str(error)) from error
     return answer
 

@@ -1,7 +1,8 @@
 """Bundles: names of their files, and their signatures, with one declaration per tensor and per signature.
 
-Letters of shapes: B rows of a request, one per user, L columns of the histories, E items to leave out, K clusters, V
-user vectors, D embedding size, M the most results. Every tensor is batch-major, because TF Serving batches only those.
+Letters of shapes: B rows of a request, one per user, L columns of the histories, E items to leave out, C conditions, A
+items that are allowed, K clusters, V user vectors, D embedding size, M the most results, Q conditions that are known.
+Every tensor is batch-major, because TF Serving batches only those.
 """
 
 import dataclasses
@@ -60,12 +61,18 @@ CLUSTER_IDS = "cluster_ids"
 NUM_RESULTS = "num_results"
 QUOTAS = "quotas"
 CLUSTER_NAMES = "cluster_names"
+WHERE = "where"
+ALLOW = "allow"
+KNOWN_CONDITIONS = "known_conditions"
 
 PER_USER = ("B",)
 PER_EVENT = ("B", "L")
 PER_CLUSTER = ("B", "K or 1")
 EXCLUDED = ("B", "E")
-"""Shapes of inputs: one value per user, per event of a history, per cluster, or per item to leave out."""
+ALLOWED = ("B", "A")
+CONDITIONS = ("B", "C")
+"""Shapes of inputs: one value per user, per event of a history, per cluster, per item to leave out or to allow, or per
+condition."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +187,15 @@ _CLUSTER_MIN = Row(
     CLUSTER_MIN, "int32", PER_CLUSTER, 0, "Least results of a cluster, if it has as many; negative: no bound."
 )
 _CLUSTER_MAX = Row(CLUSTER_MAX, "int32", PER_CLUSTER, 0, "Most results of a cluster; negative: no bound.")
+_WHERE = Row(
+    WHERE,
+    "string",
+    CONDITIONS,
+    "",
+    "Conditions that every result meets, such as `in_stock=true`, `brand!=acme` or `price<=20`. `=` of one column are "
+    "alternatives, all else must hold together; one that the bundle does not know is INVALID_ARGUMENT.",
+)
+_ALLOW = Row(ALLOW, "string", ALLOWED, "", "Raw ids of the only items that may come back; none: all may.")
 _USER_EMBEDDINGS = Row(USER_EMBEDDINGS, "float32", ("B", "V", "D"), None, "User vectors.")
 _INTENT = Row(INTENT, "float32", ("B", "K"), None, "Probability that the next item is in the cluster.")
 
@@ -223,10 +239,33 @@ SIGNATURES = {
 }
 """Signature by name. A client takes the first one that makes lists from histories and has its arguments."""
 
+RULE_SIGNATURES = {
+    "retrieve_filtered": Signature((*SIGNATURES["retrieve_controlled"].inputs, _WHERE, _ALLOW), _RETRIEVED),
+    "describe_rules": Signature(
+        (_HISTORY,),
+        (
+            Row(
+                KNOWN_CONDITIONS,
+                "string",
+                ("B", "Q"),
+                None,
+                "Every condition with `=` that the bundle knows, and the least and the largest number of each column "
+                "of numbers as `price>=1` and `price<=99`; every row the same.",
+            ),
+        ),
+    ),
+}
+"""The same of bundles with attributes (`export.attributes`), which have these signatures too."""
+
+
+def signatures_of(attributes: bool) -> dict[str, Signature]:
+    """Returns the signatures of a bundle with or without attributes."""
+    return {**SIGNATURES, **RULE_SIGNATURES} if attributes else dict(SIGNATURES)
+
 
 def signature(name: str, features: Iterable[Row] = ()) -> Signature:
     """Returns a signature of the bundle of a model that reads `features` beside the histories, such as `TIMES`."""
-    declared = SIGNATURES[name]
+    declared = signatures_of(attributes=True)[name]
     return dataclasses.replace(declared, inputs=(*declared.inputs, *features)) if declared.encodes else declared
 
 
@@ -242,7 +281,7 @@ def suitable(asked: Iterable[str]) -> str:
         ValueError: There is none.
     """
     asked = set(asked)
-    for name, declared in SIGNATURES.items():
+    for name, declared in signatures_of(attributes=True).items():
         if declared.encodes and ITEM_IDS in declared.output_names and asked <= {row.says for row in declared.inputs}:
             return name
     raise ValueError(f"Expected arguments that one signature of a bundle carries, got {', '.join(sorted(asked))}.")
@@ -250,5 +289,7 @@ def suitable(asked: Iterable[str]) -> str:
 
 def row_of(name: str) -> Row:
     """Returns the first declaration of a tensor."""
-    rows = (row for declared in SIGNATURES.values() for row in (*declared.inputs, *declared.outputs))
+    rows = (
+        row for declared in signatures_of(attributes=True).values() for row in (*declared.inputs, *declared.outputs)
+    )
     return next(row for row in (*rows, *TIMES) if row.name == name)

@@ -19,7 +19,7 @@ _MARKED = re.compile(rf"(?<={re.escape(_BEGIN)}\n).*(?={re.escape(_END)})", re.D
 
 def render() -> str:
     """Returns the tables: signatures with the names of their tensors, inputs, and outputs."""
-    signatures = bundle.SIGNATURES.values()
+    signatures = bundle.signatures_of(attributes=True).values()
     inputs = _distinct([row for declared in signatures for row in declared.inputs] + list(bundle.TIMES))
     outputs = _distinct([row for declared in signatures for row in declared.outputs])
     tables = (
@@ -51,7 +51,7 @@ def _distinct(rows: Sequence[Row]) -> list[Row]:
 
 def _signature_cells() -> Iterator[tuple[str, str, str]]:
     first: dict[tuple[Row, ...], str] = {}  # outputs -> the first signature that has them
-    for name, declared in bundle.SIGNATURES.items():
+    for name, declared in bundle.signatures_of(attributes=True).items():
         before = first.setdefault(declared.outputs, name)
         outputs = _names(declared.outputs) if before == name else f"those of `{before}`"
         yield f"`{name}`", _names(declared.inputs), outputs

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from tfdnc.contracts.attributes import AttributeKind
 from tfdnc.contracts.bundle import MAX_ROWS
+from tfdnc.contracts.conditions import CLUSTER, COLUMN_NAME, checked
 from tfdnc.contracts.config_errors import explain
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
@@ -20,6 +22,9 @@ from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.yaml_reader import read_yaml
 
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
+
+AttributeName = Annotated[str, Field(pattern=COLUMN_NAME, max_length=64)]
+"""Name of a column of the item file, by which conditions call it."""
 
 
 class GenerateConfig(Section):
@@ -94,11 +99,17 @@ class EvaluateConfig(Section):
     joint_alphas: tuple[Alpha, ...] = (0, 0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.5)  # of the joint merge, where configured
     floors: Sizes = (1, 2, 3, 4)  # least results of every cluster, of lists of `floor_length` by the configured merge
     judge: ClusterConfig | None = None  # clusters in which to measure the lists of a method with one cluster
+    where: tuple[str, ...] = ()  # conditions on `export.attributes`, such as price<=20, of lists that are measured too
 
     @property
     def floor_length(self) -> int:
         """M of the lists with floors: 50, or the longest length if 50 is not among the lengths."""
         return 50 if 50 in self.candidates else max(self.candidates)
+
+    @model_validator(mode="after")
+    def _where_has_conditions(self) -> "EvaluateConfig":
+        checked(self.where)
+        return self
 
 
 class ExportConfig(Section):
@@ -109,6 +120,13 @@ class ExportConfig(Section):
     max_candidates: Positive = 500  # most results of `retrieve`
     recall: Annotated[float, Field(gt=0, lt=1)] = 0.98  # scann, auto: least recall of each cluster's best items
     warmup_batch_sizes: Annotated[tuple[Rows, ...], Field(min_length=1)] = (1, 8)
+    attributes: dict[AttributeName, AttributeKind] = Field(default={})  # columns of the item file, to filter by
+
+    @model_validator(mode="after")
+    def _clusters_have_a_name_of_their_own(self) -> "ExportConfig":
+        if CLUSTER in self.attributes:
+            raise ValueError(f"expected another name than {CLUSTER} in attributes, by which conditions name clusters")
+        return self
 
     @model_validator(mode="after")
     def _default_fits(self) -> "ExportConfig":
@@ -173,6 +191,15 @@ class ExperimentConfig(Section):
         named = self.data.items.features if self.data.items is not None else brought
         if self.model.item_features and not named:
             raise ValueError("expected columns in data.items.features for model.item_features")
+        return self
+
+    @model_validator(mode="after")
+    def _attributes_have_an_item_file(self) -> "ExperimentConfig":
+        brought = self.generate is not None or self.data.format in ("movielens", "kuairand")
+        if self.export.attributes and self.data.items is None and not brought:
+            raise ValueError("expected an item file in data.items with export.attributes, which are its columns")
+        if self.evaluate.where and not self.export.attributes:
+            raise ValueError("expected columns in export.attributes with evaluate.where, which has conditions on them")
         return self
 
 

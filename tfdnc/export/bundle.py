@@ -15,6 +15,7 @@ import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle
+from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
@@ -25,6 +26,7 @@ from tfdnc.export.warmup import write_warmup
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.retrieval.index.users import Users
+from tfdnc.retrieval.rules.planes import build_planes
 
 UNFINISHED = "unfinished-"
 """Prefix of the name of a version until it is complete; a killed export leaves a folder of such a name."""
@@ -39,6 +41,7 @@ def export_bundle(
     output: Path,
     version: int = 1,
     users: Users | None = None,
+    attributes: Sequence[Attribute] = (),
     past_ids: Sequence[str] = (),
     complete: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def export_bundle(
         output: the model base path.
         version: number of the version, at least 1.
         users: users on which an approximate index is tuned and measured; None generates some.
+        attributes: columns of the items, in order of the item table, by which requests may filter.
         past_ids: ids of the items of the tower that only histories hold, see `Tower`.
         complete: called with the written version before it gets its number: adds files, or refuses it by an exception.
 
@@ -69,7 +73,7 @@ def export_bundle(
     # The name is no number, so a server that watches the base path does not take the unfinished folder for a version.
     partial = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{version}-", dir=final.parent))
     try:
-        written = _write(partial, tower, items, cold_start_vectors, config, manifest, users, past_ids)
+        written = _write(partial, tower, items, cold_start_vectors, config, manifest, users, attributes, past_ids)
         if complete is not None:
             complete(partial)
         partial.chmod(0o755)  # mkdtemp makes a private folder, and servers run as another user
@@ -113,6 +117,7 @@ def _write(
     config: ExperimentConfig,
     manifest: dict[str, Any],
     users: Users | None,
+    attributes: Sequence[Attribute],
     past_ids: Sequence[str],
 ) -> dict[str, Any]:
     """Writes all files of the version into `folder` and returns the manifest."""
@@ -126,12 +131,15 @@ def _write(
     )
     alpha = config.merge.alpha if config.merge.method == "joint" else 1.0
     recovery = ensure_joint_recovery(index, tower, users, config.export.max_candidates, alpha)
+    planes = build_planes(attributes, items.offsets) if attributes else None
     with tempfile.TemporaryDirectory() as assets:
         parts = tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets)
-        module = RetrievalModule(*parts, config.data.seen, past_ids)
+        module = RetrievalModule(*parts, config.data.seen, planes, past_ids)
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}
+    if planes is not None:
+        content |= {"attributes": planes.described(), "attribute_bytes_per_item": round(planes.bytes_per_item, 3)}
     (folder / bundle.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
     return content
 
@@ -139,7 +147,7 @@ def _write(
 def save_module(module: RetrievalModule, folder: Path) -> None:
     """Saves the module with the signatures of `contracts.bundle`."""
     # The functions are no attributes of the module, because saving traces every function among its attributes.
-    signatures = {name: signature_function(module, name) for name in bundle.SIGNATURES}
+    signatures = {name: signature_function(module, name) for name in bundle.signatures_of(module.has_rules)}
     # A bundle is not trained, so it needs no gradients.
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"], experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)

@@ -34,6 +34,9 @@ from tfdnc.retrieval.merge import (
     reads_partition,
     select_keys,
 )
+from tfdnc.retrieval.rules.passing import Passing
+from tfdnc.retrieval.rules.planes import Planes
+from tfdnc.retrieval.rules.rules import Rules
 
 Tensors = dict[str, tf.Tensor]
 
@@ -51,8 +54,9 @@ class RetrievalModule(tf.Module):
         cold_start_vectors: `[V, D]` float32.
         merge_config: the merge of requests with alpha < 0.
         export_config: lengths of the lists.
-        asset_folder: folder for the file of `ItemVocabulary`.
+        asset_folder: folder for the files of `ItemVocabulary` and `Rules`.
         seen: the rule for items of the history, of requests that ask for no other.
+        planes: attributes of the items; None for a bundle without rules.
         past_ids: ids of the items of the tower that only histories hold, see `Tower`.
     """
 
@@ -66,6 +70,7 @@ class RetrievalModule(tf.Module):
         export_config: ExportConfig,
         asset_folder: Path,
         seen: SeenRule = "exclude",
+        planes: Planes | None = None,
         past_ids: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -90,6 +95,9 @@ class RetrievalModule(tf.Module):
         self._merge_config = merge_config
         self._num_candidates = export_config.num_candidates
         self._max_candidates = export_config.max_candidates
+        self._rules = None if planes is None else Rules(planes, items.cluster_names, asset_folder)
+        if planes is not None:
+            index.accept_filters()
 
     def serving_default(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
         """Retrieves with the length and the merge of the config; the answer is no wider than that length."""
@@ -122,9 +130,13 @@ class RetrievalModule(tf.Module):
         cluster_max: tf.Tensor,
         joint_alpha: tf.Tensor,
         seen: tf.Tensor,
+        passing: Passing | None = None,
         **features: tf.Tensor,
     ) -> Tensors:
-        """Retrieves without the items of `exclude`, with merge, weights, bounds and rule for seen items per row."""
+        """Retrieves without the items of `exclude`, with merge, weights, bounds and rule for seen items per row.
+
+        `passing` is no tensor of the signature: `retrieve_filtered` gives it.
+        """
         by_cluster = {
             bundle.CLUSTER_QUOTAS: cluster_quotas,
             bundle.CLUSTER_MIN: cluster_min,
@@ -134,7 +146,15 @@ class RetrievalModule(tf.Module):
             weights, minimum, maximum = (self._widen(control) for control in by_cluster.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
         controls = Controls(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
-        return self._retrieve(history, features, controls, self._max_candidates, exclude, seen)
+        return self._retrieve(history, features, controls, self._max_candidates, exclude, seen, passing)
+
+    def retrieve_filtered(self, where: tf.Tensor, allow: tf.Tensor, **controlled: tf.Tensor) -> Tensors:
+        """Retrieves as `retrieve_controlled` from the items that pass the conditions and are allowed, per row."""
+        history = controlled[bundle.HISTORY]
+        with tf.control_dependencies([*check_rows(history), *check_same_rows(history, where, allow)]):
+            allowed = distinct(self._vocabulary.indices(allow))
+        only_allowed = tf.reduce_any(allow != "", axis=1)
+        return self.retrieve_controlled(passing=self._with_rules.passing(where, allowed, only_allowed), **controlled)
 
     def encode(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
         """Encodes user vectors and intent, without a search."""
@@ -175,6 +195,23 @@ class RetrievalModule(tf.Module):
             rows = tf.shape(history)[0]
         return {bundle.CLUSTER_NAMES: tf.repeat(self._cluster_names[None], rows, axis=0)}
 
+    def describe_rules(self, history: tf.Tensor) -> Tensors:
+        """Returns the known conditions in every row, because clients cannot read the manifest of a bundle."""
+        with tf.control_dependencies(check_rows(history)):
+            rows = tf.shape(history)[0]
+        return {bundle.KNOWN_CONDITIONS: tf.repeat(self._with_rules.table.known()[None], rows, axis=0)}
+
+    @property
+    def has_rules(self) -> bool:
+        """True if requests may filter by attributes."""
+        return self._rules is not None
+
+    @property
+    def _with_rules(self) -> Rules:
+        if self._rules is None:
+            raise ValueError("Expected a bundle with attributes, this one has none.")
+        return self._rules
+
     @property
     def features(self) -> tuple[Row, ...]:
         """Inputs that the model reads beside the history."""
@@ -201,6 +238,7 @@ class RetrievalModule(tf.Module):
         width: int,
         exclude: tf.Tensor | None = None,
         rule: tf.Tensor | None = None,
+        passing: Passing | None = None,
     ) -> Tensors:
         same_rows = check_same_rows(history, exclude, rule, *features.values(), *controls)
         with tf.control_dependencies([*check_rows(history), *same_rows]):
@@ -213,8 +251,8 @@ class RetrievalModule(tf.Module):
         if exclude is not None:
             left_out = tf.concat([left_out, self._vocabulary.indices(exclude)], axis=1)
         seen = distinct(self._listed(left_out))
-        vectors, log_intent, bounds = self._encode(items, features, self._available(seen), controls)
-        found = self._search(vectors, log_intent, seen, bounds, controls, width)
+        vectors, log_intent, bounds = self._encode(items, features, self._available(seen, passing), controls)
+        found = self._search(vectors, log_intent, seen, bounds, controls, width, passing)
         return found | {bundle.INTENT: tf.exp(log_intent)}
 
     def _seen(self, items: tf.Tensor, rule: tf.Tensor | None) -> tf.Tensor:
@@ -262,10 +300,13 @@ class RetrievalModule(tf.Module):
     def _or_prior(self, known: tf.Tensor, log_intent: tf.Tensor) -> tf.Tensor:
         return tf.where(known, log_intent, self._log_prior)
 
-    def _available(self, seen: tf.Tensor) -> tf.Tensor:
-        """Number of items of every cluster that are not among the distinct `seen` ones `[B, S]`: `[B, K]`."""
-        counts = count_clusters(clusters_of_items(seen, self._offsets), self._num_clusters)
-        return tf.constant(self._index.sizes) - counts
+    def _available(self, seen: tf.Tensor, passing: Passing | None = None) -> tf.Tensor:
+        """Number of items of every cluster that pass and are not among the distinct `seen` ones `[B, S]`: `[B, K]`."""
+        clusters = clusters_of_items(seen, self._offsets)
+        if passing is None:
+            return tf.constant(self._index.sizes) - count_clusters(clusters, self._num_clusters)
+        gone = tf.where(passing.contains(seen - 1, clusters), clusters, -1)
+        return passing.counts() - count_clusters(gone, self._num_clusters)
 
     def _search(
         self,
@@ -275,6 +316,7 @@ class RetrievalModule(tf.Module):
         bounds: tf.Tensor,
         controls: Controls,
         width: int,
+        passing: Passing | None = None,
     ) -> Tensors:
         def keys_of(candidates: Candidates, log_partition: tf.Tensor) -> tf.Tensor:
             return select_keys(candidates, log_partition, log_intent, controls, self._merge_config)
@@ -290,6 +332,7 @@ class RetrievalModule(tf.Module):
             keys_of,
             per_cluster=self._vectors_per_cluster,
             with_partition=reads_partition(controls, self._merge_config),
+            passing=passing,
         )
         return {
             bundle.ITEM_IDS: self._vocabulary.ids(merged.rows),

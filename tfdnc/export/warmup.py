@@ -37,7 +37,7 @@ def write_warmup(folder: Path, module: RetrievalModule, items: ItemTable, batch_
 
 
 def _logs(module: RetrievalModule, histories: list[list[str]]) -> Iterator[prediction_log_pb2.PredictionLog]:
-    for signature in bundle.SIGNATURES:
+    for signature in bundle.signatures_of(module.has_rules):
         log = prediction_log_pb2.PredictionLog()
         request = log.predict_log.request
         request.model_spec.name = bundle.MODEL_NAME

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from beam_jobs.item_accounts import ItemAccounts, item_figures, refuse_malformed_items
 from beam_jobs.item_details import Details, find_new_details, read_catalogue
 from beam_jobs.item_features import ranges_of
-from beam_jobs.logs.log_rows import dead_letter_line
+from beam_jobs.logs.log_rows import dead_letter, dead_letter_line
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
@@ -60,7 +60,8 @@ def refresh(run: Path, items: str, keep_missing: bool = False, keep: int | None 
         run: folder of a run with a bundle. The latest version in it is the version before.
         items: path of the item file, with the columns and values that the config of the bundle names. It is the whole
             catalogue: an item that it lacks leaves.
-        keep_missing: items that the file lacks do not leave, so that a file of new items is enough.
+        keep_missing: items that the file lacks do not leave, so that a file of new items is enough. They have no
+            attributes (`export.attributes`) then, because these are read from the file.
         keep: most refreshed versions to keep; older ones are removed. None removes none.
 
     Returns:
@@ -148,6 +149,7 @@ def _write_version(run: Path, before: _Before, items: str, keep_missing: bool) -
         before.version + 1,
         histories,
         start=finished_manifest(stations.PREPARE, run)["figures"]["times"][0],
+        attributes=outputs.attributes(config, run, listed.item_ids, file),
         past_ids=past["item_id"].to_pylist(),
         complete=lambda folder: pq.write_table(table, folder / schema.VERSION_ITEMS),
     )
@@ -164,7 +166,7 @@ def _read_file(
     accounts = ItemAccounts()
     found = read_catalogue(details, table["item_id"].to_pylist(), ranges, accounts)
     figures = item_figures(dict(accounts.counts), details.file.name)
-    dead_letters = [dead_letter_line(details.file.name, *row) for row in accounts.malformed[:_SHOWN]]
+    dead_letters = [dead_letter_line(details.file.name, dead_letter(*row)) for row in accounts.malformed[:_SHOWN]]
     refuse_malformed_items(figures, data, dead_letters)
     if dead_letters:
         _log.warning(

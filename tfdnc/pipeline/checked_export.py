@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfdnc.contracts.attributes import Attribute, example_rules
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.features import model_features
 from tfdnc.contracts.items import ItemTable
@@ -27,6 +28,7 @@ def export_checked(
     version: int,
     histories: "HeldOutRecords",
     start: int,
+    attributes: Sequence[Attribute] = (),
     past_ids: Sequence[str] = (),
     complete: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def export_checked(
         version: number of the version.
         histories: of users, by the tower's item indices; an approximate index is tuned on some of them.
         start: time of the first event of every recorded history.
+        attributes: columns of the items, by which requests may filter.
         past_ids: ids of items that only histories hold.
         complete: called with the written and checked version before it gets its number.
 
@@ -62,13 +65,14 @@ def export_checked(
         nonlocal recorded
         ids = [*items.item_ids, *past_ids]
         asked, known = sample_histories(histories, ids, _RECORDED_HISTORIES, features, start)
-        recorded = record(folder, asked, config.export.num_candidates, config.export.max_candidates, features, known)
+        sizes = config.export.num_candidates, config.export.max_candidates
+        recorded = record(folder, asked, *sizes, features, known, example_rules(attributes))
         expected = encode_users(tower, sample_by_length(histories, _RECORDED_HISTORIES)).vectors
         refuse_other_vectors(recorded_vectors(folder)[: len(expected)], expected)
         if complete is not None:
             complete(folder)
 
     users = sample_users(tower, histories, config.data.allows_seen)
-    parts = tower, items, cold_start_vectors, config, manifest, output, version, users, past_ids
+    parts = tower, items, cold_start_vectors, config, manifest, output, version, users, attributes, past_ids
     figures = export_bundle(*parts, complete=check)
     return figures | {"recorded_requests": recorded}

@@ -111,6 +111,37 @@ def _without_empty_options(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: _without_empty_options(value) if isinstance(value, dict) else value for key, value in given.items()}
 
 
+def evaluate_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns merge and figures, with the attributes if lists are measured under conditions."""
+    settings = sections("merge", "evaluate")(config)
+    if config.evaluate.where:
+        return settings | {"attributes": config.export.attributes}
+    del settings["evaluate"]["where"]  # earlier versions had no such key, and their reports stay up to date
+    return settings
+
+
+def export_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns merge and bundle, without attributes where there are none, as in earlier versions."""
+    settings = sections("merge", "export")(config)
+    if not config.export.attributes:
+        del settings["export"]["attributes"]
+    return settings
+
+
+def item_file(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
+    """Returns the item file, if the bundle has attributes."""
+    if not config.export.attributes:
+        return []
+    from beam_jobs.item_attributes import find_attributes
+
+    return _input_files([find_attributes(resolve_data(config, run), config.export.attributes).file])
+
+
+def filter_file(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
+    """Returns the item file, if lists are measured under conditions."""
+    return item_file(config, run) if config.evaluate.where else []
+
+
 def generate_settings(config: ExperimentConfig) -> dict[str, Any]:
     """Returns the settings of a generated log; earlier versions had none with repeats, and their logs stay."""
     settings = sections("generate")(config)

@@ -1,13 +1,16 @@
 """Outputs of finished stations of a run, read for later stations and for the Python API."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfdnc.contracts import schema
+from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.features import model_features, training_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.station_names import StationName
+from tfdnc.pipeline import dependencies
 from tfdnc.training.workers import ALONE, WorkerIndex
 
 if TYPE_CHECKING:
@@ -18,6 +21,20 @@ if TYPE_CHECKING:
 def item_table(run: Path) -> ItemTable:
     """Returns the items with their clusters; raises as `read_items`."""
     return read_items(run / StationName.CLUSTER.folder)
+
+
+def attributes(
+    config: ExperimentConfig, run: Path, item_ids: Sequence[str], file: str | None = None
+) -> list[Attribute]:
+    """Returns the attributes of items, from the item file or a newer `file`, read now; raises as `read_attributes`.
+
+    They are no output of a station before: a price may change without a training.
+    """
+    from beam_jobs.item_attributes import read_attributes
+
+    if not config.export.attributes:
+        return []
+    return read_attributes(dependencies.resolve_data(config, run), config.export.attributes, item_ids, file)
 
 
 def training_records(config: ExperimentConfig, run: Path, worker: WorkerIndex = ALONE) -> "TrainingRecords":

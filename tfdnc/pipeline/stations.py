@@ -119,7 +119,9 @@ def _export(place: Workplace) -> dict[str, Any]:
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
     start = prepared["figures"]["times"][0]  # requests have times of the log's clock
-    return export_checked(model, items, vectors, config, extra, place.output, version, histories, start)
+    attributes = outputs.attributes(config, run, items.item_ids)
+    parts = model, items, vectors, config, extra, place.output, version, histories, start, attributes
+    return export_checked(*parts)
 
 
 def _metrics(run: Path) -> dict[str, float] | None:
@@ -203,7 +205,8 @@ EVALUATE = Station(
     StationName.EVALUATE,
     StationName.EVALUATE.folder,
     needs=(TRAIN,),
-    settings=dependencies.sections("merge", "evaluate"),
+    settings=dependencies.evaluate_settings,
+    files=dependencies.filter_file,
     work=_evaluate,
     choices=dependencies.merge_choices,
     headline=headlines.evaluated,
@@ -212,7 +215,8 @@ EXPORT = Station(
     StationName.EXPORT,
     StationName.EXPORT.folder,
     needs=(TRAIN,),  # not EVALUATE: its figures, if any, go into the manifest, but do not change the model
-    settings=dependencies.sections("merge", "export"),
+    settings=dependencies.export_settings,
+    files=dependencies.item_file,
     work=_export,
     choices=dependencies.export_choices,
     headline=headlines.exported,

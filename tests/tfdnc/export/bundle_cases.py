@@ -56,9 +56,9 @@ def make_tower(items, encoder, tower_class=Tower):
 class Case:
     """One exported bundle, with what it was made of and the module that was saved."""
 
-    def __init__(self, folder, sizes, index, encoder, merge=None, tower_class=Tower):
+    def __init__(self, folder, sizes, index, encoder, merge=None, tower_class=Tower, attributes=()):
         self.items = make_items(sizes)
-        self.sizes = sizes
+        self.sizes, self.attributes = sizes, attributes
         self.tower = make_tower(self.items, encoder, tower_class)
         self.num_vectors = self.tower.user_vectors(tf.constant([[1]]))[0].shape[1]
         self.cold_vectors = np.random.default_rng(1).normal(size=[self.num_vectors, DIM]).astype(np.float32)
@@ -91,6 +91,7 @@ class Case:
             "config": self.config,
             "manifest": {"metrics": {"recall@10": 0.3}},
             "output": output,
+            "attributes": self.attributes,
         }
         return export_bundle(**(arguments | changes))
 

@@ -46,12 +46,11 @@ def write_plain(folder, config, manifest):
 def plain_refresh(run: Path, items: str, **options: object) -> dict:
     """Refreshes without TensorFlow, so that a fork of this process can; all other files are written as always."""
 
-    def export(tower, items, vectors, config, manifest, output, version, histories, start, past_ids, complete):
-        return export_bundle.export_bundle(
-            tower, items, vectors, config, manifest, output, version, None, past_ids, complete
-        )
+    def export(*parts, start, attributes, past_ids, complete):
+        *exported, _ = parts  # without the histories
+        return export_bundle.export_bundle(*exported, None, attributes, past_ids, complete)
 
-    def write(folder, tower, items, vectors, config, manifest, users, past_ids):
+    def write(folder, tower, items, vectors, config, manifest, users, attributes, past_ids):
         return write_plain(folder, config, manifest)
 
     nothing = np.zeros(0, np.int32)

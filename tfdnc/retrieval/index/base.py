@@ -1,7 +1,7 @@
 """The base of all indexes: one searcher per cluster, and the layout of their answers."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,13 @@ from tfdnc.backend import tf
 from tfdnc.contracts.registry import Registry
 from tfdnc.retrieval.index.candidate_layout import lay_out
 from tfdnc.retrieval.index.effort import Effort, Efforts
+from tfdnc.retrieval.index.filtered import FilteredSearch, Plan
 from tfdnc.retrieval.index.partition import SAMPLE_SIZE, PartitionEstimate
 from tfdnc.retrieval.index.searcher import ClusterSpec, Found, Searcher
 from tfdnc.retrieval.index.seen import clusters_of_items, drop_seen, most_seen, split_by_cluster
 from tfdnc.retrieval.index.users import Users
 from tfdnc.retrieval.merge import Candidates
+from tfdnc.retrieval.rules.passing import Passing
 
 INDEXES: Registry[type["ClusterIndex"]] = Registry("index")
 
@@ -57,6 +59,9 @@ class ClusterIndex(tf.Module):
         self._partition = None if self.exhaustive else self._estimate(SAMPLE_SIZE)
         calibrations = [searcher.calibration for searcher in self._searchers if searcher.calibration is not None]
         self._efforts = None if self.exhaustive else Efforts(calibrations)
+        of_clusters = [searcher.calibration for searcher in self._searchers]
+        self._make_filtered = functools.partial(FilteredSearch, items, specs, of_clusters)
+        self._filtered: FilteredSearch | None = None
 
     @property
     def settings(self) -> list[dict[str, Any]]:
@@ -86,6 +91,7 @@ class ClusterIndex(tf.Module):
         *,
         per_cluster: bool,
         with_partition: tf.Tensor | bool = True,
+        passing: Passing | None = None,
     ) -> tuple[Candidates, tf.Tensor]:
         """Finds the best k unseen items of every cluster.
 
@@ -96,10 +102,11 @@ class ClusterIndex(tf.Module):
             per_cluster: True when vector k searches cluster k (V = K). False when every vector searches all clusters,
                 an item's score being the best of its V. It is an argument, because V may equal K by coincidence.
             with_partition: bool scalar, False when the log-partition is not used; it may then be wrong.
+            passing: the items that may be found, None for all. An index that is not exhaustive needs `accept_filters`.
 
         Returns:
             Candidates in C = sum over clusters of min(k, n_c) columns, and the `[B, K]` log-partition, which includes
-            seen items.
+            seen items and those that do not pass.
 
         Raises:
             ValueError: `per_cluster` and V is not K.
@@ -109,13 +116,16 @@ class ClusterIndex(tf.Module):
             raise ValueError(f"vectors: expected one per cluster, {num_clusters}, got {vectors.shape[1]}")
         widths = tf.minimum(k, tf.constant(self._sizes))  # [K]
         clusters = clusters_of_items(seen, self._offsets)
-        asked = widths
+        asked, plan = widths, None
         if not self.exhaustive:
             partial = np.isin(np.arange(num_clusters), self._partial)
             extra = tf.where(partial, most_seen(clusters, num_clusters), 0)
             asked = tf.minimum(widths + extra, tf.constant(self._sizes))
+            if passing is not None:
+                plan = self._filters().plan(passing, asked, with_partition)
         queries = tf.split(vectors, num_clusters, axis=1) if per_cluster else [vectors] * num_clusters
-        found = self._search_clusters(queries, split_by_cluster(seen, clusters, self._offsets), asked)
+        of_seen = split_by_cluster(seen, clusters, self._offsets)
+        found = self._search_clusters(queries, of_seen, asked if plan is None else plan.asked, passing)
         scores, rows, log_partitions = zip(*found, strict=True)
         candidates = lay_out(scores, rows, self._offsets[:-1])
         estimate = self._partition
@@ -127,7 +137,42 @@ class ClusterIndex(tf.Module):
             lambda: tf.zeros([tf.shape(seen)[0], num_clusters]),
         )
         seen_rows = tf.where(seen > 0, seen - 1, -1)
-        return drop_seen(candidates, seen_rows, widths, int(self._offsets[-1])), log_partition
+        drop = functools.partial(drop_seen, seen=seen_rows, widths=widths, num_items=int(self._offsets[-1]))
+        if passing is None or plan is None:
+            return drop(candidates), log_partition
+        return self._complete(candidates, drop, plan, passing, queries, widths, asked), log_partition
+
+    def accept_filters(self) -> None:
+        """Measures what searches under a filter cost, which `search` with `passing` needs if not `exhaustive`."""
+        self._filtered = None if self.exhaustive else self._make_filtered()
+
+    def _filters(self) -> FilteredSearch:
+        if self._filtered is None:
+            raise ValueError("Expected accept_filters before a search of an approximate index with passing items.")
+        return self._filtered
+
+    def _complete(
+        self,
+        found: Candidates,
+        drop: Callable[..., Candidates],
+        plan: Plan,
+        passing: Passing,
+        queries: list[tf.Tensor],
+        widths: tf.Tensor,
+        asked: tf.Tensor,
+    ) -> Candidates:
+        """Drops what is seen or does not pass, and searches clusters exactly that the plan, or a lack, demands."""
+        filters = self._filters()
+        kept = drop(found, passing=passing.contains(found.rows, found.clusters))
+        exact = plan.exact | filters.lacking(kept, passing, widths)
+
+        def with_exact() -> tuple[tf.Tensor, tf.Tensor]:
+            best = drop(filters.exact(passing, exact, queries, asked))
+            chosen = tf.gather(exact, kept.clusters)
+            return tf.where(chosen, best.scores, kept.scores), tf.where(chosen, best.rows, kept.rows)
+
+        scores, rows = tf.cond(tf.reduce_any(exact), with_exact, lambda: (kept.scores, kept.rows))
+        return kept._replace(scores=scores, rows=rows)
 
     def enlarge_samples(self, factor: int) -> None:
         """Estimates log-partitions from `factor` times `SAMPLE_SIZE` items; existing graphs do not change."""
@@ -137,15 +182,21 @@ class ClusterIndex(tf.Module):
         """Builds the searcher of one cluster."""
         raise NotImplementedError
 
-    def _search_clusters(self, queries: list[tf.Tensor], seen: list[tf.Tensor], asked: tf.Tensor) -> list[Found]:
+    def _search_clusters(
+        self, queries: list[tf.Tensor], seen: list[tf.Tensor], asked: tf.Tensor, passing: Passing | None = None
+    ) -> list[Found]:
         """Returns the answer of every searcher to its queries and seen items, for `[K]` numbers of candidates."""
         efforts: list[Effort | None] = [None] * len(self._searchers)
         if self._efforts is not None:
             for k, effort in zip(self._partial, self._efforts(tf.gather(asked, self._partial)), strict=True):
                 efforts[k] = effort
         asked = tf.unstack(asked, len(self._searchers))
-        searches = zip(self._searchers, queries, seen, asked, efforts, strict=True)
-        return [searcher(*arguments) for searcher, *arguments in searches]
+        masks: list[dict[str, tf.Tensor]] = [{} for _ in self._searchers]
+        if passing is not None and len(self._partial) < len(masks):
+            of_clusters = zip(passing.of_clusters(), self._searchers, strict=True)
+            masks = [{"passing": mask} if searcher.exhaustive else {} for mask, searcher in of_clusters]
+        searches = zip(self._searchers, queries, seen, asked, efforts, masks, strict=True)
+        return [searcher(*arguments, **mask) for searcher, *arguments, mask in searches]
 
     def _log_partition(self, estimates: tf.Tensor, exact: Sequence[tf.Tensor | None]) -> tf.Tensor:
         """Returns `[B, K]`: exact where a searcher scored all items, one of the `[C, B]` estimates elsewhere."""

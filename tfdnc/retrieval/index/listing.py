@@ -6,6 +6,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.retrieval.index.base import ClusterIndex
 from tfdnc.retrieval.merge import MAX_ALPHA, Candidates, Merged, finite, merge
+from tfdnc.retrieval.rules.passing import Passing
 
 KeysOf = Callable[[Candidates, tf.Tensor], tf.Tensor]
 """(candidates, log_partition [B, K]) -> keys [B, C], -inf where unavailable; see `tfdnc.retrieval.merge`."""
@@ -27,6 +28,7 @@ def search_list(
     *,
     per_cluster: bool,
     with_partition: tf.Tensor | bool = True,
+    passing: Passing | None = None,
 ) -> Merged:
     """Searches and merges; the answer is that of a search for the longest list in every cluster.
 
@@ -46,15 +48,18 @@ def search_list(
         keys_of: the merge. Inside a cluster, its keys must not increase from one candidate to the next.
         per_cluster: argument of `ClusterIndex.search`.
         with_partition: argument of `ClusterIndex.search`.
+        passing: argument of `ClusterIndex.search`.
     """
     wanted = _SLACK * shares * tf.cast(num_candidates, tf.float32)[:, None]
     wanted = tf.maximum(tf.reduce_max(wanted, axis=0), 0.0)  # the maximum of no rows is -inf
     guess = tf.minimum(tf.cast(wanted, tf.int32) + _SPARE, most)  # [K]
     first = tf.where(tf.shape(vectors)[0] <= _FEW, guess, most)
 
+    under_filter = {} if passing is None else {"passing": passing}  # an index of a plug-in may know no filters
+
     def search(k: tf.Tensor) -> tuple[tf.Tensor, Merged]:
         candidates, log_partition = index.search(
-            vectors, seen, k, per_cluster=per_cluster, with_partition=with_partition
+            vectors, seen, k, per_cluster=per_cluster, with_partition=with_partition, **under_filter
         )
         keys = keys_of(candidates, log_partition)
         return keys, merge(candidates, keys, num_candidates, width, len(index.sizes))

@@ -99,9 +99,11 @@ class ScannSearcher(tf.Module):
         effort = {"effort": [one.described() for one in self._measurements]} if self._measurements else {}
         return {"kind": self._kind, "items": self._size, **leaves, **effort}
 
-    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None) -> Found:
-        """Searches as `tfdnc.retrieval.index.searcher.Searcher`, seen items included."""
-        del seen
+    def __call__(
+        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, passing: tf.Tensor | None = None
+    ) -> Found:
+        """Searches as `tfdnc.retrieval.index.searcher.Searcher`, seen items and those that do not pass included."""
+        del seen, passing
         assert effort is not None  # every searcher with a calibration is given one
         rows, scores = self._fetch(queries, k, effort)
         return Found(scores, rows, None)

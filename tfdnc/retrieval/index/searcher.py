@@ -51,7 +51,9 @@ class Searcher(Protocol):
     def settings(self) -> dict[str, Any]:
         """Entry of the manifest: the kind, and the choices and measurements at build time."""
 
-    def __call__(self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None) -> Found:
+    def __call__(
+        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, passing: tf.Tensor | None = None
+    ) -> Found:
         """Returns the best items of the cluster: the k best unseen ones if `exhaustive`, else W <= k, seen or not.
 
         Args:
@@ -59,4 +61,5 @@ class Searcher(Protocol):
             seen: `[S, 2]` int32 pairs (row of the batch, row inside the cluster), in any order, possibly repeated.
             k: int32 scalar, at most the size of the cluster.
             effort: effort for k candidates; None if `exhaustive`.
+            passing: `[B, n]` bool, True for items that may be found; None for all. Only `exhaustive` searchers read it.
         """

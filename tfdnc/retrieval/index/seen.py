@@ -49,19 +49,23 @@ def most_seen(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
     return tf.maximum(tf.reduce_max(count_clusters(clusters, num_clusters), axis=0), 0)  # 0 without rows
 
 
-def drop_seen(candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_items: int) -> Candidates:
-    """Removes seen items, and moves the following candidates of the cluster up.
+def drop_seen(
+    candidates: Candidates, seen: tf.Tensor, widths: tf.Tensor, num_items: int, passing: tf.Tensor | None = None
+) -> Candidates:
+    """Removes seen items, and those that do not pass, and moves the following candidates of the cluster up.
 
     Args:
         candidates: `[B, C]`, unavailable where the score is -inf or NaN.
         seen: `[B, S]` int32 item rows, -1 pads anywhere.
         widths: `[K]` int32 columns of each cluster in the result.
         num_items: N.
+        passing: `[B, C]` bool, False for candidates to be removed too; None for none.
 
     Returns:
         Candidates in C' = sum of `widths` columns; a cluster with too few candidates ends in unavailable ones.
     """
     kept = (candidates.scores > float("-inf")) & ~_contains(seen, candidates.rows, num_items)  # NaN > -inf is False
+    kept = kept if passing is None else kept & passing
     count = tf.cumsum(tf.cast(kept, tf.int32), axis=1)  # [B, C]
     bounds = tf.searchsorted(candidates.clusters, tf.range(tf.shape(widths)[0] + 1))  # [K + 1] columns of cluster k
     before = tf.gather(tf.pad(count, [[0, 0], [1, 0]]), bounds, axis=1)  # [B, K + 1]

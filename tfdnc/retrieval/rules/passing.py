@@ -1,0 +1,75 @@
+"""The items that pass the rules of a batch: one bit per item for every distinct rule of its rows."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.retrieval.rules.layout import WORD, Layout
+
+_BITS_OF_BYTES = (np.arange(256)[:, None] >> np.arange(8)) & 1 == 1  # [256, 8] bool
+
+
+class Passing(NamedTuple):
+    """Items that pass, for the B rows of a batch, which have R distinct rules."""
+
+    words: tf.Tensor  # [R, W] int64 in the layout; bits beside the items are 0
+    rule: tf.Tensor  # [B] int32 the rule of every row
+    layout: Layout
+
+    def counts(self) -> tf.Tensor:
+        """Returns `[B, K]` int32, the items of every cluster that pass."""
+        bits = tf.cast(tf.raw_ops.PopulationCount(x=self.words), tf.int32)  # [R, W]
+        before = tf.cumsum(tf.pad(bits, [[0, 0], [1, 0]]), axis=1)
+        ends = tf.gather(before, self.layout.first_words, axis=1)  # [R, K + 1]
+        return tf.gather(ends[:, 1:] - ends[:, :-1], self.rule)
+
+    def contains(self, rows: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
+        """Returns `[B, C]` bool, True for the item rows `[B, C]` that pass; False where the cluster is -1.
+
+        Args:
+            rows: int32 rows 0..N-1; others where the cluster is -1.
+            clusters: `[C]` or `[B, C]` int32 clusters of the rows.
+        """
+        known = clusters >= 0
+        position = tf.where(known, rows + tf.gather(self.layout.shifts, tf.maximum(clusters, 0)), 0)
+        index = tf.stack([tf.broadcast_to(self.rule[:, None], tf.shape(position)), position // WORD], axis=2)
+        return known & has_bit(tf.gather_nd(self.words, index), position)
+
+    def of_clusters(self) -> list[tf.Tensor]:
+        """Returns `[B, n]` bool of every cluster, True for its items that pass."""
+        flags = tf.gather(_BITS_OF_BYTES, _bytes(self.words))  # [R, 8 W, 8]
+        of_rows = tf.gather(tf.reshape(flags, [-1, self.layout.num_words * WORD]), self.rule)
+        starts = self.layout.first_words[:-1] * WORD
+        sizes = self.layout.offsets[1:] - self.layout.offsets[:-1]
+        return [of_rows[:, start : start + size] for start, size in zip(starts, sizes, strict=True)]
+
+    def rows_of(self, rule: tf.Tensor | int, wanted: tf.Tensor) -> tf.Tensor:
+        """Returns `[P]` int32 rows, ascending, of the items of wanted clusters (`[K]` bool) that pass a rule."""
+        flags = tf.gather(wanted, self.layout.cluster_of_words)  # [W]
+        found = _bytes(tf.where(flags, self.words[rule], 0)[None])[0]
+        at = tf.where(found > 0)[:, 0]  # most bytes are empty where few items pass
+        places = tf.cast(tf.where(tf.gather(_BITS_OF_BYTES, tf.gather(found, at))), tf.int32)  # [P, 2]
+        byte = tf.gather(tf.cast(at, tf.int32), places[:, 0])
+        cluster = tf.gather(self.layout.cluster_of_words, byte // 8)
+        return byte * 8 + places[:, 1] - tf.gather(self.layout.shifts, cluster)
+
+
+def has_bit(words: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """Returns bool, True where a word `int64` has the bit of a position; both of one shape."""
+    shifted = tf.bitwise.right_shift(words, tf.cast(positions % WORD, tf.int64))
+    return tf.bitwise.bitwise_and(shifted, 1) == 1
+
+
+def scatter_bits(index: tf.Tensor, positions: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Returns `[R, W]` int64 with the bits of `[P]` rows `index` at `[P]` positions, each pair at most once."""
+    bits = tf.bitwise.left_shift(tf.ones_like(positions, tf.int64), tf.cast(positions % WORD, tf.int64))
+    return tf.scatter_nd(
+        tf.stack([index, positions // WORD], axis=1), bits, shape
+    )  # a sum of distinct bits is their union
+
+
+def _bytes(words: tf.Tensor) -> tf.Tensor:
+    """`[R, W]` int64 -> `[R, 8 W]` int32, the lowest byte of every word first."""
+    width = 8 * words.shape[1] if words.shape[1] is not None else 8 * tf.shape(words)[1]
+    return tf.cast(tf.reshape(tf.bitcast(words, tf.uint8), [-1, width]), tf.int32)

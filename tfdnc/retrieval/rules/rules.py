@@ -1,0 +1,166 @@
+"""The rules of a bundle: conditions and allowed items of a batch in, the items that pass out."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.retrieval.rules.layout import Layout
+from tfdnc.retrieval.rules.parsed import ConditionTable
+from tfdnc.retrieval.rules.passing import Passing, scatter_bits
+from tfdnc.retrieval.rules.planes import NumberColumn, Planes
+
+_ALL = -1  # a word with every bit
+
+
+class Rules(tf.Module):
+    """Attributes of the items of a bundle, and the evaluation of conditions on them.
+
+    All work is on words of 64 items, so that it takes microseconds per condition and a million items.
+
+    Args:
+        planes: attributes of the items.
+        cluster_names: names of the K clusters.
+        folder: for an asset file, which has to exist until saving the bundle copies it.
+    """
+
+    def __init__(self, planes: Planes, cluster_names: list[str], folder: Path) -> None:
+        super().__init__()
+        self.table = ConditionTable(planes, cluster_names, folder)
+        # Plain functions: a tf.Module would wrap lists and tuples among its attributes to save them.
+        self._layout: Layout = planes.layout
+        self._planes = tf.Variable(planes.planes, trainable=False, name="attribute_planes")
+        self._lists = _Lists(planes, len(self.table.conditions))
+        self._columns = self.table.columns
+        self._numbers = _Numbers(planes.numbers)
+        self._first_cluster = len(planes.conditions)
+        self._text_of_clusters = self._first_cluster + self.table.cluster_groups  # [K]
+
+    def passing(self, where: tf.Tensor, allowed: tf.Tensor, only_allowed: tf.Tensor) -> Passing:
+        """Returns the items that pass.
+
+        Args:
+            where: `[B, C]` conditions as text, "" for none.
+            allowed: `[B, A]` int32 item indices 1..N, 0 pads anywhere; distinct in a row but for 0.
+            only_allowed: `[B]` bool, True for a row in which only the allowed items pass.
+
+        Raises:
+            tf.errors.InvalidArgumentError: when the graph runs, for a condition that the bundle does not know.
+        """
+        texts, ranges = self.table.parse(where)
+        # Rows with the same rule share its bits: all users of one shop have one rule.
+        parts = [texts, ranges, tf.cast(only_allowed, tf.int32)[:, None], allowed]
+        distinct = tf.raw_ops.UniqueV2(x=tf.concat(parts, axis=1), axis=[0])
+        widths = tf.stack([tf.shape(part)[1] for part in parts])
+        texts, ranges, only, allowed = tf.split(distinct.y, widths, axis=1, num=len(parts))
+        words = self._of_texts(texts)
+        words = tf.bitwise.bitwise_and(words, self._of_clusters(texts))
+        words = self._numbers(self._planes, words, ranges)
+        words = self._of_allowed(words, only, allowed)
+        return Passing(tf.ensure_shape(words, [None, self._layout.num_words]), distinct.idx, self._layout)
+
+    def _of_texts(self, texts: tf.Tensor) -> tf.Tensor:
+        """`[R, C]` as in `Parsed` -> `[R, W]` words; texts of a column are adjacent, forbidden ones come first."""
+        texts = tf.where(tf.abs(texts) > self._first_cluster, 0, texts)
+        rules = tf.shape(texts)[0]
+        every = tf.tile(tf.gather(self._planes, [1]), [rules, 1])
+
+        def step(
+            place: tf.Tensor, passing: tf.Tensor, alternatives: tf.Tensor, before: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
+            text = texts[:, place]
+            number = tf.maximum(tf.abs(text) - 1, 0)
+            words = self._lists(self._planes, number, text != 0)
+            column = tf.where(text > 0, tf.gather(self._columns, number), before)
+            begins = column != before
+            forbidden, required = (text < 0)[:, None], (text > 0)[:, None]
+            closed = tf.bitwise.bitwise_and(passing, alternatives)  # the column before has no more alternatives
+            passing = tf.where(begins[:, None], closed, passing)
+            passing = tf.where(forbidden, tf.bitwise.bitwise_and(passing, tf.bitwise.invert(words)), passing)
+            joined = tf.where(begins[:, None], words, tf.bitwise.bitwise_or(alternatives, words))
+            return place + 1, passing, tf.where(required, joined, alternatives), column
+
+        start = (tf.constant(0), every, tf.fill(tf.shape(every), tf.constant(_ALL, tf.int64)), tf.fill([rules], -1))
+        _, passing, alternatives, _ = tf.while_loop(lambda place, *_: place < tf.shape(texts)[1], step, start)
+        return tf.bitwise.bitwise_and(passing, alternatives)
+
+    def _of_clusters(self, texts: tf.Tensor) -> tf.Tensor:
+        """`[R, C]` as in `Parsed` -> `[R, W]` words, full where the cluster is asked for."""
+        of_clusters = self._text_of_clusters + 1
+        required = tf.reduce_any(texts[:, :, None] == of_clusters, axis=1)  # [R, K]
+        forbidden = tf.reduce_any(texts[:, :, None] == -of_clusters, axis=1)
+        some = tf.reduce_any(texts > self._first_cluster, axis=1, keepdims=True)
+        open_clusters = (required | ~some) & ~forbidden
+        flags = tf.gather(open_clusters, self._layout.cluster_of_words, axis=1)
+        return tf.where(flags, tf.constant(_ALL, tf.int64), 0)
+
+    def _of_allowed(self, words: tf.Tensor, only: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
+        """Keeps the bits of `[R, A]` items in the rules where `only` `[R, 1]` is 1."""
+
+        def keep() -> tf.Tensor:
+            where = tf.where(allowed > 0)
+            rows = tf.gather_nd(allowed, where) - 1
+            clusters = tf.searchsorted(self._layout.offsets[1:], rows, side="right")
+            positions = rows + tf.gather(self._layout.shifts, clusters)
+            bits = scatter_bits(tf.cast(where[:, 0], tf.int32), positions, tf.shape(words))
+            return tf.where(only > 0, tf.bitwise.bitwise_and(words, bits), words)
+
+        return tf.cond(tf.reduce_any(only > 0), keep, lambda: words)
+
+
+class _Lists(tf.Module):
+    """Bits of texts: a plane of the frequent ones, a list of the items of the others."""
+
+    def __init__(self, planes: Planes, num_texts: int) -> None:
+        super().__init__()
+        clusters = num_texts - len(planes.conditions)
+        self._plane_of = np.append(planes.plane_of, np.zeros(clusters, np.int32))
+        self._ends = np.append(planes.list_ends, np.full(clusters, planes.list_ends[-1], np.int32))
+        self._listed = tf.Variable(planes.listed, trainable=False, name="attribute_lists")
+
+    def __call__(self, planes: tf.Variable, text: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+        """Returns `[R, W]` words of `[R]` texts; empty where `given` `[R]` is False."""
+        words = tf.gather(planes, tf.where(given, tf.gather(self._plane_of, text), 0))
+        first = tf.gather(self._ends, text)
+        counts = tf.where(given, tf.gather(self._ends, text + 1) - first, 0)
+
+        def with_lists() -> tf.Tensor:
+            rules = tf.repeat(tf.range(tf.shape(text)[0]), counts)  # [P]
+            place = tf.range(tf.shape(rules)[0]) - tf.gather(tf.cumsum(counts, exclusive=True), rules)
+            positions = tf.gather(self._listed, tf.gather(first, rules) + place)
+            return tf.bitwise.bitwise_or(words, scatter_bits(rules, positions, tf.shape(words)))
+
+        return tf.cond(tf.reduce_any(counts > 0), with_lists, lambda: words)
+
+
+class _Numbers:
+    """Ranges of numbers by the digits of their ranks."""
+
+    def __init__(self, columns: list[NumberColumn]) -> None:
+        self._columns = columns
+
+    def __call__(self, planes: tf.Variable, words: tf.Tensor, ranges: tf.Tensor) -> tf.Tensor:
+        """Keeps the bits of items inside `[R, 2 * columns]` ranges, as in `Parsed`."""
+        for place, column in enumerate(self._columns):
+            first, end = ranges[:, 2 * place], ranges[:, 2 * place + 1]
+            words = _in_range(planes, words, first, end, column)
+        return words
+
+
+def _in_range(
+    planes: tf.Variable, words: tf.Tensor, first: tf.Tensor, end: tf.Tensor, column: NumberColumn
+) -> tf.Tensor:
+    asked = end <= len(column.levels)  # [R]
+
+    def keep() -> tf.Tensor:
+        limits = tf.concat([first, end], axis=0)
+        below = tf.zeros([tf.shape(limits)[0], words.shape[1]], tf.int64)
+        for digit in range(column.digits):  # lowest first: a higher digit decides against all lower ones
+            zero = tf.bitwise.invert(planes[column.first_plane + digit])[None]
+            one_of_limit = (tf.bitwise.right_shift(limits, digit) & 1 == 1)[:, None]
+            below = tf.where(one_of_limit, tf.bitwise.bitwise_or(zero, below), tf.bitwise.bitwise_and(zero, below))
+        below_first, below_end = tf.split(below, 2)
+        inside = tf.bitwise.bitwise_and(below_end, tf.bitwise.invert(below_first))
+        return tf.where(asked[:, None], tf.bitwise.bitwise_and(words, inside), words)
+
+    return tf.cond(tf.reduce_any(asked), keep, lambda: words)
