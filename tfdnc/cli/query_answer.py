@@ -17,6 +17,7 @@ from serving.client.refusals import means_other_inputs
 from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_controls
+from tfdnc.cli.query_items import shown_items
 from tfdnc.cli.query_user import find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
@@ -41,11 +42,13 @@ def query(arguments: argparse.Namespace) -> None:
         )
     run = arguments.run or _newest_run(arguments.runs)
     # The bundle's own config is read, because a later command may have rewritten that of the run.
-    manifest = read_bundle_manifest(find_version(run / stations.EXPORT.folder))
+    version = find_version(run / stations.EXPORT.folder)
+    manifest = read_bundle_manifest(version)
     items = read_items(run / stations.CLUSTER.folder)
     if manifest["cluster_names"] != items.cluster_names:  # the screen would show wrong names
         raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
     features = manifest_features(manifest["config"])
+    items = shown_items(items, version)
     user = find_user(arguments, run, items, features)
     tls = Tls(arguments.tls_roots) if arguments.tls_roots else None
     with (

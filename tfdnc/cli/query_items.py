@@ -1,0 +1,37 @@
+"""Items that a query shows: those of the run, and those that refreshes of its bundle have added."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tfdnc.contracts import schema
+from tfdnc.contracts.items import ItemTable
+
+
+def shown_items(items: ItemTable, version: Path) -> ItemTable:
+    """Returns the items of a version of a run's bundle, for look-ups by id.
+
+    Items that a refresh has added come last, so their clusters are not in order, and no sequence has their indices.
+
+    Args:
+        items: of the run.
+        version: folder of the version.
+    """
+    file = version / schema.VERSION_ITEMS
+    if not file.is_file():
+        return items
+    table = pq.read_table(file, columns=["item_id", "cluster", "title"])
+    ids, known = table["item_id"].to_pylist(), set(items.item_ids)
+    added = np.array([row for row, item_id in enumerate(ids) if item_id not in known], np.int64)
+    titles = dict(zip(ids, table["title"].to_pylist(), strict=True))
+    item_ids = [*items.item_ids, *(ids[row] for row in added)]
+    indices = np.arange(len(known) + 1, len(item_ids) + 1)
+    return dataclasses.replace(
+        items,
+        item_ids=item_ids,
+        clusters=np.append(items.clusters, table["cluster"].to_numpy()[added]),
+        sequence_indices=np.append(items.sequence_indices, indices),
+        titles=[titles[item_id] or item_id for item_id in item_ids],
+    )
