@@ -34,7 +34,10 @@ IMPORTS = {
         *("tfdnc.datasets", "tfdnc.clustering", "tfdnc.training", "tfdnc.model", "tfdnc.retrieval"),
         *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
     },
-    "tfdnc.operations": {"beam_jobs", "serving.bundles"},
+    "tfdnc.operations": {
+        *("beam_jobs", "serving", "serving.bundles", "tfdnc.backend", "tfdnc.export", "tfdnc.retrieval"),
+        *("tfdnc.training", "tfdnc.pipeline"),
+    },
     "tfdnc.api": {
         "tfdnc.backend",
         "tfdnc.model",

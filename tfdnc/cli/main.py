@@ -17,6 +17,7 @@ from tfdnc.cli import (
     rollback,
     run,
     serve,
+    simulate,
     sweep,
     verify,
 )
@@ -42,6 +43,7 @@ _COMMANDS: dict[str, tuple[_Command, str]] = {
     "publish": (publish, "verify a bundle and copy it into a model base path that servers watch"),
     "rollback": (rollback, "bring back the version before the latest one of a model base path"),
     "diff": (diff, "compare two versions of a bundle on what users of a log did next"),
+    "simulate": (simulate, "play days of a log with a model that is brought up to date in several ways"),
     "serve": (serve, "serve a bundle over gRPC with TF Serving's API"),
     "query": (query, "ask a server for one user of a run"),
     "fetch": (fetch, "download a public data set"),

@@ -54,6 +54,8 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
     def settings(config: ExperimentConfig) -> dict[str, Any]:
         # Of the stations with this section none reads `train_from` and `seen`; see `examples_settings`.
         of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True, "seen": True}
+        if config.data.until is None:  # earlier versions had no such key, and their results stay
+            of_data["until"] = True
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
