@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: run test coverage lint slow flink clean
+.PHONY: run test coverage lint slow flink docs clean
 
 run: $(VENV)/.installed  ## the whole road on a generated log, ending with a gRPC answer
 	$(RUN)/tfdnc run configs/planted/dnc.yaml
@@ -28,6 +28,9 @@ slow: $(VENV)/.installed  ## checks on real data: TFDNC_ML1M=folder with ratings
 
 flink: $(VENV)/.installed  ## both data jobs on a Flink cluster of this machine, which needs Java and Maven
 	$(RUN)/python -m beam_jobs.engines flink $(FLAGS)
+
+docs: $(VENV)/.installed  ## the site, in build/site; a broken link or reference is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

@@ -1,6 +1,6 @@
 """Titles, categories and features of items, from the config's item file or from the item file of a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.item_accounts import ADDED, DESCRIBED, ITEMS, OTHERS, REPEATED, ROWS, VALUES, ItemAccounts
-from beam_jobs.item_features import make_features, split_values
+from beam_jobs.item_features import Ranges, make_features, split_values
 from beam_jobs.item_rows import CsvItems, ItemRows, JsonItems, MoviesDat, ParquetItems, Value
 from beam_jobs.logs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.logs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
@@ -75,12 +75,29 @@ def find_details(config: DataConfig) -> DetailsFile | None:
     return _described_by(files[0], config.items)
 
 
+def find_new_details(config: DataConfig, path: str) -> DetailsFile:
+    """Returns a newer item file, in the format of the config's item file or of the one of its data set.
+
+    Raises:
+        UserError: the file does not exist or lacks a column, or neither the config nor its data set has an item file.
+    """
+    files = find_files([path], "the item file")
+    if len(files) > 1:
+        raise UserError(f"Expected one item file at {path}, found {len(files)}.")
+    if config.items is not None:
+        return _described_by(files[0], config.items)
+    if config.format not in _OF_DATA_SETS:
+        raise UserError(
+            "Expected a config that says how its item file is read, but this one has no data.items: name the columns "
+            "there, and run the experiment again."
+        )
+    return _OF_DATA_SETS[config.format](files[0])
+
+
 def _beside_the_log(config: DataConfig) -> DetailsFile | None:
     if config.format == "movielens":
         movies = find_beside(folder_of(config), MOVIES)
-        if not movies:
-            return None
-        return DetailsFile(movies[0], MoviesDat(movies[0]), ("title", "categories"), _MOVIE_FEATURES, "|")
+        return _movies(movies[0]) if movies else None
     if config.format != "kuairand":
         return None
     videos = find_beside(folder_of(config), KUAIRAND_VIDEOS)
@@ -89,12 +106,21 @@ def _beside_the_log(config: DataConfig) -> DetailsFile | None:
         raise UserError(
             f"Expected one {KUAIRAND_VIDEOS} in {folder_of(config)}, found {names}; set data.items to choose."
         )
-    if not videos:
-        return None
-    header, _ = read_header(videos[0])
+    return _videos(videos[0]) if videos else None
+
+
+def _movies(file: InputFile) -> DetailsFile:
+    return DetailsFile(file, MoviesDat(file), ("title", "categories"), _MOVIE_FEATURES, "|")
+
+
+def _videos(file: InputFile) -> DetailsFile:
+    header, _ = read_header(file)
     features = {name: kind for name, kind in _VIDEO_FEATURES.items() if name in header}
     tags = ItemFile(path=KUAIRAND_VIDEOS, item="video_id", categories="tag", features=features, separator=",")
-    return _described_by(videos[0], tags)
+    return _described_by(file, tags)
+
+
+_OF_DATA_SETS: dict[str, Callable[[InputFile], DetailsFile]] = {"movielens": _movies, "kuairand": _videos}
 
 
 def _described_by(file: InputFile, items: ItemFile) -> DetailsFile:
@@ -155,36 +181,54 @@ def read_details(
         size = len(item_ids)
         return Details(item_ids, [None] * size, [None] * size, [None] * size)
     accounts = ItemAccounts() if accounts is None else accounts
-    known = _read_rows(details, item_ids, more, accounts)
-    sound = accounts.counts[ROWS] > len(accounts.malformed) or not accounts.malformed
-    if item_ids and sound and not accounts.counts[DESCRIBED]:
-        raise UserError(
-            f"Expected items of the log, such as {item_ids[0]!r}, in {details.file.path}, found none of them; set "
-            "data.items.item to the column of their ids, or data.items.path to the file of this log."
-        )
+    found = _details_of(_read_rows(details, item_ids, more, accounts), details)
+    _count_values(found, details, len(item_ids), accounts)
+    return found
+
+
+def read_catalogue(details: DetailsFile, known: list[str], ranges: Ranges, accounts: ItemAccounts) -> Details:
+    """Returns the items that a newer file describes: those of `known` first, then the others in the order of the file.
+
+    Args:
+        details: the file; the first of several rows of an item counts.
+        known: ids of earlier items.
+        ranges: ranges of its numbers, see `make_features`.
+        accounts: counts every row of the file.
+
+    Raises:
+        UserError: as `read_details`.
+    """
+    rows = _read_rows(details, known, True, accounts)
+    return _details_of({item_id: row for item_id, row in rows.items() if row is not None}, details, ranges)
+
+
+def _details_of(known: Mapping[str, list[Value] | None], details: DetailsFile, ranges: Ranges | None = None) -> Details:
+    """Descriptions from the values of the rows; None for an item without a row."""
     rows = [None if row is None else dict(zip(details.named, row, strict=False)) for row in known.values()]
-    titles = [None if row is None else _joined(row.get("title", "")) or None for row in rows]
     categories = [None if row is None else row.get("categories") for row in rows]
     first = len(details.named)
-    found = Details(
+    return Details(
         item_ids=list(known),
-        titles=titles,
+        titles=[None if row is None else _joined(row.get("title", "")) or None for row in rows],
         categories=[None if value is None else split_values(value, details.separator) for value in categories],
         features=make_features(
             [None if row is None else tuple(row[first:]) for row in known.values()],
             details.features,
             details.separator,
             details.file.path,
+            ranges,
         ),
     )
-    _count_values(found, details, len(item_ids), accounts)
-    return found
 
 
 def _read_rows(
     details: DetailsFile, item_ids: list[str], more: bool, accounts: ItemAccounts
 ) -> dict[str, list[Value] | None]:
-    """Returns item id -> the values of its first row, without the id; None for an item without a row."""
+    """Returns item id -> the values of its first row, without the id; None for an item without a row.
+
+    Raises:
+        UserError: the file cannot be read, or describes none of the items.
+    """
     known: dict[str, list[Value] | None] = dict.fromkeys(item_ids)
     counts, requested = accounts.counts, known.keys() | ()
     counts[ITEMS] = len(known)
@@ -203,6 +247,12 @@ def _read_rows(
                 counts[OTHERS] += 1
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"Expected item rows in {details.file.path}, could not read them: {error}.") from error
+    sound = counts[ROWS] > len(accounts.malformed) or not accounts.malformed
+    if item_ids and sound and not counts[DESCRIBED]:
+        raise UserError(
+            f"Expected items of the log, such as {item_ids[0]!r}, in {details.file.path}, found none of them; set "
+            "data.items.item to the column of their ids, or data.items.path to the file of this log."
+        )
     return known
 
 

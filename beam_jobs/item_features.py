@@ -1,7 +1,7 @@
 """Features of items as text: the values of every column of the item file become "column=value"."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,8 +13,16 @@ NUM_QUANTILES = 20
 """Number of ranges that a column of numbers is divided into, at most."""
 
 
+Ranges = Mapping[str, Sequence[str]]
+"""Ranges of numbers as text, such as "1994..1995", in ascending order, by column."""
+
+
 def make_features(
-    rows: Sequence[Sequence[Value] | None], kinds: dict[str, FeatureKind], separator: str, source: str
+    rows: Sequence[Sequence[Value] | None],
+    kinds: dict[str, FeatureKind],
+    separator: str,
+    source: str,
+    ranges: Ranges | None = None,
 ) -> list[list[str] | None]:
     """Turns the texts of N items into their features.
 
@@ -26,6 +34,7 @@ def make_features(
         kinds: kinds of the columns, by name.
         separator: separator of the values in a column of kind "values".
         source: the file, for the error.
+        ranges: ranges of an earlier file, of which each number gets one; None makes new ones of these numbers.
 
     Returns:
         N lists of "column=value", each value once; None for an item that is not described, and if there are no columns.
@@ -39,13 +48,24 @@ def make_features(
     for column, (name, kind) in enumerate(kinds.items()):
         texts = ["" if row is None else row[column] for row in rows]
         if kind == "number":
-            values = _name_quantiles([_number(text, name, source) for text in texts])
+            numbers = [_number(text, name, source) for text in texts]
+            values = _name_quantiles(numbers) if ranges is None else _name_ranges(numbers, ranges.get(name, ()))
         else:
             values = [split_values(text, separator if kind == "values" else None) for text in texts]
         for found, own in zip(features, values, strict=True):
             if found is not None:
                 found += [f"{name}={value}" for value in dict.fromkeys(own)]
     return features
+
+
+def ranges_of(features: Iterable[Sequence[str]], kinds: Mapping[str, FeatureKind]) -> dict[str, list[str]]:
+    """Returns the ranges in the features of an earlier file: by column of numbers, in ascending order."""
+    marks = {name: f"{name}=" for name, kind in kinds.items() if kind == "number"}
+    distinct = {feature for own in features for feature in own} if marks else set()
+    return {
+        name: sorted((one.removeprefix(mark) for one in distinct if one.startswith(mark)), key=_end)
+        for name, mark in marks.items()
+    }
 
 
 def split_values(text: Value, separator: str | None) -> list[str]:
@@ -79,3 +99,20 @@ def _name_quantiles(numbers: list[float]) -> list[list[str]]:
     starts = known[np.append(0, np.searchsorted(known, ends[:-1], side="right"))]
     names = [[f"{start:.12g}..{end:.12g}"] for start, end in zip(starts, ends, strict=True)] + [[]]
     return [names[quantile] for quantile in quantiles]
+
+
+def _name_ranges(numbers: list[float], ranges: Sequence[str]) -> list[list[str]]:
+    """Returns the first range that does not end below each number, or the last one: a list of one, empty for NaN."""
+    if not ranges:
+        return [[] for _ in numbers]
+    # Numbers are rounded as the ends of ranges are.
+    rounded = [float(f"{number:.12g}") for number in numbers]
+    places = np.minimum(np.searchsorted([_end(text) for text in ranges], rounded), len(ranges) - 1)
+    return [
+        [] if math.isnan(number) else [ranges[place]] for number, place in zip(numbers, places.tolist(), strict=True)
+    ]
+
+
+def _end(text: str) -> float:
+    """The largest number of a range."""
+    return float(text.rpartition("..")[2])

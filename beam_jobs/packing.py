@@ -22,9 +22,14 @@ def pointer(path: str, offset: int, length: int) -> bytes:
     return _POINTER + json.dumps([path, offset, length]).encode()
 
 
+def is_pointer(packed: bytes) -> bool:
+    """Returns whether these bytes are a `pointer`, not a table."""
+    return packed.startswith(_POINTER)
+
+
 def unpack(packed: bytes) -> pa.RecordBatch:
     """Returns the record batch of `pack`, or the one that a `pointer` refers to."""
-    if packed.startswith(_POINTER):
+    if is_pointer(packed):
         path, offset, length = json.loads(packed.removeprefix(_POINTER))
         with open(path, "rb") as stream:
             stream.seek(offset)

@@ -13,6 +13,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -27,6 +28,7 @@ from beam_jobs.event_rules import cuts_before_counting
 from beam_jobs.files import absolute, join, make_folder, whole_file
 from beam_jobs.item_accounts import DEAD_LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
 from beam_jobs.item_details import DetailsFile, find_details
+from beam_jobs.kept_reads import KeptReads, WholeFiles
 from beam_jobs.logs.log_files import Log
 from beam_jobs.logs.log_formats import find_log
 from beam_jobs.packing import pack, unpack, unpack_all
@@ -57,7 +59,12 @@ from tfdnc.contracts.plugins import WithPlugins
 _log = logging.getLogger(__name__)
 
 
-def prepare(config: DataConfig, output: str | PathLike[str], runner_args: Sequence[str] = ()) -> dict[str, Any]:
+def prepare(
+    config: DataConfig,
+    output: str | PathLike[str],
+    runner_args: Sequence[str] = (),
+    kept: KeptReads | None = None,
+) -> dict[str, Any]:
     """Reads the log, leaves out malformed rows and the events that the rules exclude, and writes the sequences.
 
     There is one sequence per user or session. `event_rules` chooses its events, `splits` those that are held out.
@@ -71,6 +78,7 @@ def prepare(config: DataConfig, output: str | PathLike[str], runner_args: Sequen
         output: folder to fill with `schema.SEQUENCES`, `schema.VOCABULARY` and `schema.DEAD_LETTER`, on a disk or in a
             store; complete only when this function has returned.
         runner_args: flags for Beam, such as `--direct_running_mode=multi_processing`, and `--chunk_bytes`.
+        kept: results of reading the same files earlier, to be used and completed; no byte of the output depends on it.
 
     Returns:
         - `rows_read` = malformed + filtered + `events`.
@@ -87,6 +95,8 @@ def prepare(config: DataConfig, output: str | PathLike[str], runner_args: Sequen
         - `split_sha256`: see `splits.split_sha256`.
         - `equal_events` and `seen_targets`: see `repetitions.repetition_figures`.
         - `item_file`: see `item_accounts.item_figures`; None without an item file.
+        - `kept_reads`, only with `kept`: number of `files` of the log, `reused` ones that were not read, and the
+          `bytes` that are now kept of the log.
 
     Raises:
         UserError: the log is missing or empty, lacks a column, or has too many malformed rows or ids that are written
@@ -102,9 +112,12 @@ def prepare(config: DataConfig, output: str | PathLike[str], runner_args: Sequen
     _log.info("Reading %s", names, extra=steps(sorting=config.num_shards))
     make_folder(join(output, schema.DEAD_LETTER))
     build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
-    with scratch_folder(output, options) as scratch:
-        result = run(partial(build, scratch=scratch), output, options)
+    with scratch_folder(output, options) as scratch, kept.in_use() if kept else nullcontext():
+        whole = kept.whole_files(chunk_bytes) if kept else None
+        result = run(partial(build, whole=whole, scratch=scratch), output, options)
+        of_reading = whole and whole.figures()
     figures = figures_of(result, config, log) | {"item_file": details and item_figures(result, details.file.name)}
+    figures |= {"kept_reads": of_reading} if of_reading else {}
     refuse_malformed(figures, config, log, output)
     if details:
         refuse_malformed_items(figures["item_file"], config, first_dead_letters(output, [DEAD_LETTERS]))
@@ -127,6 +140,7 @@ def _build(
     details: DetailsFile | None,
     output: str,
     chunk_bytes: int,
+    whole: WholeFiles | None,
     scratch: str | None,
 ) -> beam.PCollection:
     """Adds the whole graph to the pipeline; returns a collection of one dict, the result of `summarise`."""
@@ -134,9 +148,9 @@ def _build(
         pipeline
         | "Files" >> beam.Create(range(len(log.files)))
         | "SpreadFiles" >> beam.Reshuffle()  # to cut a file may mean to search all of it for quotes
-        | "Cut" >> beam.FlatMap(cut_file, WithPlugins(log), chunk_bytes)
+        | "Cut" >> beam.FlatMap(cut_file, WithPlugins(log), chunk_bytes, whole and whole.kept)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes)).with_outputs()
+        | "Read" >> beam.ParDo(ReadPiece(log, config.num_shards, chunk_bytes, whole)).with_outputs()
     )
     _ = (
         rows.malformed
@@ -148,8 +162,8 @@ def _build(
     empty = pipeline | "Buckets" >> beam.Create([(bucket, no_events) for bucket in range(config.num_shards)])
     events = rows.events | "SetEventsAside" >> SetAside(scratch)
     grouped = (events, empty) | "AllBuckets" >> beam.Flatten() | "GroupByBucket" >> beam.GroupByKey()
-    frequent, twins = _find_frequent(rows.items, grouped, config)
-    buckets = grouped | "FilterAndSort" >> beam.ParDo(FilterBucket(config), *frequent).with_outputs()
+    frequent, twins = _find_frequent(rows.items, grouped, config, whole)
+    buckets = grouped | "FilterAndSort" >> beam.ParDo(FilterBucket(config, whole), *frequent).with_outputs()
     counts = buckets.counts | "SetCountsAside" >> SetAside(scratch)
     kept = (
         pipeline
@@ -170,7 +184,7 @@ def _build(
 
 
 def _find_frequent(
-    block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig
+    block_counts: beam.PCollection, grouped: beam.PCollection, config: DataConfig, whole: WholeFiles | None
 ) -> tuple[list[AsSingleton], beam.PCollection]:
     """Returns the frequent items of every filter round, and the counts of items that are written in two ways.
 
@@ -181,7 +195,7 @@ def _find_frequent(
     counts, twins = block_counts, None
     for number in range(1, config.filter_rounds + 1):
         if number > 1 or cuts_before_counting(config):
-            counts = grouped | f"Recount{number}" >> beam.ParDo(CountBucket(config), *frequent)
+            counts = grouped | f"Recount{number}" >> beam.ParDo(CountBucket(config, whole), *frequent)
         added = counts | f"CountItems{number}" >> beam.CombineGlobally(AddItemCounts())
         twins = twins or added | "TwinItems" >> beam.Map(count_twin_items)
         found = added | f"FrequentItems{number}" >> beam.Map(frequent_items, config.min_item_events, *frequent)

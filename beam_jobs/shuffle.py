@@ -16,7 +16,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from beam_jobs.files import is_local
-from beam_jobs.packing import pointer
+from beam_jobs.packing import is_pointer, pointer
 from beam_jobs.pipeline import DEFAULT_RUNNER, JobOptions
 from tfdnc.contracts.errors import UserError
 
@@ -97,6 +97,8 @@ class WriteAside(beam.DoFn):
         return self._write(value) if isinstance(value, bytes) else value
 
     def _write(self, packed: bytes) -> bytes:
+        if is_pointer(packed):  # to a table that is kept, see `kept_reads`
+            return packed
         if self._file is None:
             self._file = (Path(self._scratch) / uuid.uuid4().hex).open("xb")
         offset = self._file.tell()

@@ -97,7 +97,9 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     bucket, packed = element
     sequences, candidates = unpack(packed), unpack(vocabulary)["candidate"].to_numpy()
     items = sequences["items"]
-    index = (np.searchsorted(candidates, items.values.to_numpy()) + 1).astype(np.int32)
+    index_of = np.zeros(candidates[-1] + 1 if len(candidates) else 0, np.int32)
+    index_of[candidates] = np.arange(1, len(candidates) + 1, dtype=np.int32)
+    index = index_of[items.values.to_numpy()]
     renumbered = pa.ListArray.from_arrays(items.offsets, pa.array(index))
     table = pa.Table.from_batches([sequences]).set_column(1, schema.SEQUENCE_SCHEMA.field("items"), renumbered)
     with whole_file(join(folder, schema.shard_name(bucket, num_shards, "parquet"))) as stream:

@@ -13,7 +13,7 @@ from beam_jobs.files import join, whole_file
 from beam_jobs.ids import id_order
 from beam_jobs.item_accounts import DEAD_LETTERS, ItemAccounts
 from beam_jobs.item_details import DetailsFile, read_details
-from beam_jobs.logs.log_rows import dead_letter_line
+from beam_jobs.logs.log_rows import dead_letter, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from tfdnc.contracts import schema
 from tfdnc.contracts.sequences import leading_items
@@ -125,5 +125,7 @@ def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool,
         pq.write_table(pa.Table.from_arrays(columns, schema=schema.VOCABULARY_SCHEMA), stream, compression="zstd")
     if details is not None and accounts.malformed:
         with whole_file(join(output, schema.DEAD_LETTER, f"{DEAD_LETTERS}.jsonl")) as stream:
-            stream.writelines(dead_letter_line(details.file.name, *row).encode() for row in accounts.malformed)
+            stream.writelines(
+                dead_letter_line(details.file.name, dead_letter(*row)).encode() for row in accounts.malformed
+            )
     return dict(accounts.counts)

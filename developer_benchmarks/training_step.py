@@ -271,15 +271,19 @@ def make_method(
     model = {**settings["model"], "distance_bias": False, "feed_forward": "relu"}  # as in the step by hand
     train = {**settings["train"], "precision": precision}
     config = parse_config({"name": name, **settings, "model": model, "train": train})
+    return config, *assemble(config, *random_log(config.cluster.num_clusters, users, events, items))
+
+
+def random_log(clusters: int, users: int, events: int, items: int) -> tuple[ItemTable, TrainingRecords]:
+    """Returns random items in clusters of equal size, and as many random events of every user."""
     rng = np.random.default_rng(1)
-    offsets = np.linspace(0, items, config.cluster.num_clusters + 1).astype(int)
+    offsets = np.linspace(0, items, clusters + 1).astype(int)
     cluster_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)).astype(np.int32)
     history, negatives = rng.integers(1, items + 1, (2, users * events), np.int32)
     splits, numbers = np.arange(users + 1) * events, np.arange(users, dtype=np.int32)
     records = TrainingRecords(history, cluster_of[history - 1], negatives[:, None], splits, numbers)
     ids = [str(item) for item in range(1, items + 1)]
-    table = ItemTable(ids, np.ones(items), cluster_of, tuple(offsets), np.arange(1, items + 1), ids, ids)
-    return config, *assemble(config, table, records)
+    return ItemTable(ids, np.ones(items), cluster_of, tuple(offsets), np.arange(1, items + 1), ids, ids), records
 
 
 def main() -> None:

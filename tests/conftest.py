@@ -20,7 +20,12 @@ LONGEST_FIRST = (
 """Files that take longest, by `--durations`: begun first, so that no core has one of them left at the end."""
 
 
-SHARES_README = ("tests/test_readme.py", "tests/test_times_end_to_end.py", "tests/test_python_docs.py")
+SHARES_README = (
+    "tests/test_readme.py",
+    "tests/test_times_end_to_end.py",
+    "tests/test_python_docs.py",
+    "tests/test_explore.py",
+)
 """Files that read the one folder of `readme_folder`."""
 
 

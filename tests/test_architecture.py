@@ -35,8 +35,8 @@ IMPORTS = {
         *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
     },
     "tfdnc.operations": {
-        *("beam_jobs", "serving", "serving.bundles", "tfdnc.backend", "tfdnc.export", "tfdnc.retrieval"),
-        *("tfdnc.training", "tfdnc.pipeline"),
+        *("beam_jobs", "beam_jobs.logs", "serving", "serving.bundles", "tfdnc.backend", "tfdnc.clustering"),
+        *("tfdnc.training", "tfdnc.model", "tfdnc.retrieval", "tfdnc.export", "tfdnc.pipeline"),
     },
     "tfdnc.api": {
         "tfdnc.backend",
@@ -44,11 +44,16 @@ IMPORTS = {
         "tfdnc.training",
         "tfdnc.evaluation",
         "tfdnc.pipeline",
+        "tfdnc.operations",
         "serving.bundles",
     },
     "tfdnc.comparison": {"tfdnc.pipeline.engine"},
     "tfdnc.page": {
         *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.manifests", "tfdnc.training"),
+        "serving.bundles",
+    },
+    "tfdnc.explore": {
+        *("serving.bundles", "serving.client", "serving.messages", "tfdnc.operations", "tfdnc.page", "tfdnc.training"),
     },
     "tfdnc.benchmark": {"tfdnc.backend", "tfdnc.comparison", "tfdnc.training"},
     "tfdnc.load_test": {
@@ -95,7 +100,8 @@ def module_of(path):
 def files():
     for package in ("tfdnc", "beam_jobs", "serving"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            yield path, folder_of(module_of(path))
+            if path.parent.name != "deploy":  # examples for other programs
+                yield path, folder_of(module_of(path))
 
 
 def circles(imports):

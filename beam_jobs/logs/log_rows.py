@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -129,10 +130,15 @@ def encode_ids(ids: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(codes, distinct)
 
 
-def dead_letter_line(file: str, offset: int, text: bytes, reason: str) -> str:
-    """Returns the JSON line that reports one malformed row; a very long row is cut."""
+def dead_letter(offset: int, text: bytes, reason: str) -> dict[str, Any]:
+    """Returns the report of one malformed row, without the name of its file; a very long row is cut."""
     shown = text.rstrip(b"\r\n")[:_TEXT_LIMIT].decode("utf-8", "replace")
-    return json.dumps({"file": file, "offset": offset, "text": shown, "reason": reason}, ensure_ascii=False) + "\n"
+    return {"offset": offset, "text": shown, "reason": reason}
+
+
+def dead_letter_line(file: str, letter: dict[str, Any]) -> str:
+    """Returns the JSON line of the report of one malformed row."""
+    return json.dumps({"file": file} | letter, ensure_ascii=False) + "\n"
 
 
 def check(columns: Columns, offset: int, locate: Locate) -> Rows:

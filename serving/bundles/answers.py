@@ -79,7 +79,7 @@ def ask(path: Path, questions: Questions, num_candidates: int) -> Answers:
         path=path,
         lists=[retrieval.item_ids for retrieval in retrievals],
         clusters=[_names(retrieval.cluster_ids.tolist(), names) for retrieval in retrievals],
-        catalogue=read_catalogue(path),
+        catalogue=read_catalogue(path, manifest["items"]),
         latency_ms=1000 * statistics.median(answered.seconds[_WARM_UP : len(timed)]),
         megabytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6,
     )
@@ -89,8 +89,10 @@ def _names(clusters: Sequence[int], names: Sequence[str]) -> list[str]:
     return [names[cluster] for cluster in clusters]
 
 
-def read_catalogue(path: Path) -> frozenset[str]:
-    """Returns the ids of all items of the version at `path`.
+def read_catalogue(path: Path, size: int) -> frozenset[str]:
+    """Returns the ids of the items that lists of the version at `path` may hold: the first `size` of its file.
+
+    The others are understood in histories only.
 
     Raises:
         UserError: The version lacks the file.
@@ -98,4 +100,4 @@ def read_catalogue(path: Path) -> frozenset[str]:
     file = path / ITEM_IDS_ASSET
     if not file.is_file():
         raise UserError(f"Expected the item ids of a tfdnc bundle in {file}, found no file. Export the version again.")
-    return frozenset(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    return frozenset(file.read_text(encoding="utf-8").removesuffix("\n").split("\n")[:size])

@@ -30,7 +30,8 @@ class AtCutoff:
 
     Attributes:
         cutoff: M.
-        recall: Of the old and the new version: share of a user's next items in the list, mean over the users.
+        recall: Of the old and the new version: share of a user's next items in the list, mean over the users who have
+            some; NaN if none has.
         recall_change: New minus old. Its error is that of paired differences by user, and smaller than the errors of
             the two recalls.
         overlap: Share of M items that are in both lists.
@@ -96,7 +97,9 @@ def difference(questions: Questions, old: Answers, new: Answers, cutoffs: Sequen
 
 def _at(cutoff: int, targets: Lists, old: Answers, new: Answers) -> AtCutoff:
     before, after = ([found[:cutoff] for found in answers.lists] for answers in (old, new))
-    recalls = recall(before, targets), recall(after, targets)
+    judged = [row for row, following in enumerate(targets) if following]
+    wanted = [targets[row] for row in judged]
+    recalls = [recall([lists[row] for row in judged], wanted) for lists in (before, after)]
     unknown = [[item for item in following if item not in old.catalogue] for following in targets]
     with_unknown = [row for row, items in enumerate(unknown) if items]
     return AtCutoff(

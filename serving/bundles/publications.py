@@ -25,8 +25,8 @@ def new_record(version: int, action: str, previous: int | None, note: Mapping[st
     return {"version": version, "action": action, "time": now, "previous": previous, **note}
 
 
-def write_record(version_folder: Path, record: Mapping[str, Any]) -> Path:
-    """Writes the record into a version before servers can see it; returns the file.
+def write_record(version_folder: Path, record: Mapping[str, Any]) -> None:
+    """Writes the record into a version before servers can see it.
 
     An existing file is removed first, because it may be a hard link to the record of another version.
     """
@@ -34,7 +34,6 @@ def write_record(version_folder: Path, record: Mapping[str, Any]) -> Path:
     file.parent.mkdir(exist_ok=True)
     file.unlink(missing_ok=True)
     file.write_text(json.dumps(record, indent=1))
-    return file
 
 
 def read_record(version_folder: Path) -> dict[str, Any] | None:

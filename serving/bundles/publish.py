@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ _PUBLISHING, _REMOVING, _LOCK = ".publishing-", ".removing-", ".publish.lock"  #
 def publish(
     source: Path,
     base_path: Path,
-    check: Callable[[Path], object],
+    finish: Callable[[Path], object],
     version: int | None = None,
     keep: int | None = None,
     note: Mapping[str, Any] | None = None,
+    held: Collection[int] = (),
 ) -> Path:
     """Copies the version in `source` into `base_path` and returns its new folder.
 
@@ -35,11 +36,12 @@ def publish(
     Args:
         source: Folder of one version; it is not changed.
         base_path: Folder on a file system that renames atomically; made if it does not exist.
-        check: Called with the folder of the copy; an exception stops the publish.
+        finish: Called with the folder of the copy, to complete and to check it; an exception stops the publish.
         version: Number of the version, None for one more than the highest.
         keep: Most versions to keep in the base path; older ones are removed. None removes none. A server reads a
             version only within seconds after it appears, but a rollback needs the files of the restored version.
         note: Further entries of the record of the version, see `publications`; JSON.
+        held: Numbers that `keep` must not remove, such as those that a models.config lists.
 
     Raises:
         UserError: The version exists, the base path cannot be written or is used by another publish.
@@ -51,11 +53,11 @@ def publish(
         origin = {"source": str(Path(source).absolute())}
 
         def fill(partial: Path) -> dict[str, Any]:
-            _copy(source, partial, _copy_file)
-            check(partial)
+            shutil.copytree(source, partial, copy_function=shutil.copy2)
+            finish(partial)
             return publications.new_record(number, "publish", latest(base_path), origin | dict(note or {}))
 
-        return _add(base_path, number, fill, keep)
+        return _add(base_path, number, fill, keep, held)
 
 
 def rollback(base_path: Path, to: int | None = None, note: Mapping[str, Any] | None = None) -> tuple[Path, int]:
@@ -92,7 +94,7 @@ def rollback(base_path: Path, to: int | None = None, note: Mapping[str, Any] | N
         number = _number(base_path, None)
 
         def fill(partial: Path) -> dict[str, Any]:
-            _copy(source, partial, _link_file)
+            shutil.copytree(source, partial, copy_function=_link_file)
             return publications.new_record(number, "rollback", current, {"restores": restored} | dict(note or {}))
 
         return _add(base_path, number, fill, keep=None), restored
@@ -110,13 +112,20 @@ def _base(base_path: Path) -> Path:
     return base_path
 
 
-def _add(base_path: Path, number: int, fill: Callable[[Path], dict[str, Any]], keep: int | None) -> Path:
+def _add(
+    base_path: Path,
+    number: int,
+    fill: Callable[[Path], dict[str, Any]],
+    keep: int | None,
+    held: Collection[int] = (),
+) -> Path:
     """Makes a version visible after `fill` has written its files and returned its record."""
     final, partial = base_path / str(number), base_path / f"{_PUBLISHING}{number}"
     try:
         record = fill(partial)
-        _sync(publications.write_record(partial, record))
-        _sync(partial / publications.RECORD_ASSET.split("/")[0])
+        publications.write_record(partial, record)
+        for path in (partial, *partial.rglob("*")):
+            _sync(path)
         partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -125,7 +134,7 @@ def _add(base_path: Path, number: int, fill: Callable[[Path], dict[str, Any]], k
         _sync(base_path)
         publications.update_history(base_path)
         if keep is not None:
-            _remove_oldest(base_path, keep, final)
+            _remove_oldest(base_path, keep, {number, *held})
     except OSError as error:
         raise UserError(
             f"Version {number} is published as {final}, but afterwards the system refused to update the history or to "
@@ -186,22 +195,11 @@ def _number(base_path: Path, version: int | None) -> int:
     return version
 
 
-def _copy(source: Path, target: Path, copy_file: Callable[[str, str], object]) -> None:
-    shutil.copytree(source, target, copy_function=copy_file)
-    for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
-        _sync(folder)
-
-
-def _copy_file(source: str, target: str) -> None:
-    shutil.copy2(source, target)
-    _sync(Path(target))
-
-
 def _link_file(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without links
-        _copy_file(source, target)
+        shutil.copy2(source, target)
 
 
 def _sync(path: Path) -> None:
@@ -213,10 +211,10 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_oldest(base_path: Path, keep: int, published: Path) -> None:
+def _remove_oldest(base_path: Path, keep: int, held: Collection[int]) -> None:
     versions = bundle.versions_in(base_path)
     for version in sorted(versions)[: max(0, len(versions) - keep)]:
-        if versions[version] != published:
+        if version not in held:
             # First a rename: a server must not find a version with half of its files.
             removing = base_path / f"{_REMOVING}{version}"
             versions[version].rename(removing)

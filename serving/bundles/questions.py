@@ -1,4 +1,4 @@
-"""Questions for a comparison of versions: users with their histories and the events that followed."""
+"""Questions for a comparison of versions: users with their histories and the events that followed, if known."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from tfdnc.contracts.features import Feature
 
 
 class Questions(NamedTuple):
-    """U users, each with a history and with the events that followed it.
+    """U users, each with a history and with the events that followed it, if they are known.
 
     Attributes:
         histories: [U] item ids, oldest first.
-        targets: [U] item ids of the events that followed, at least one each.
+        targets: [U] item ids of the events that followed; none where they are not known.
         known: [U] inputs of events that the log has, by names of tensors, see `request_inputs.asked_inputs`.
         features: The inputs of the log.
     """

@@ -140,6 +140,15 @@ def recorded_vectors(path: Path) -> np.ndarray:
     return max((tensors.decode(vectors) for vectors in answers if vectors is not None), key=len)
 
 
+def recorded_cold_start(path: Path) -> np.ndarray:
+    """Returns the recorded embedding `[V, D]` of a user without history."""
+    for log in read_recorded(path):
+        vectors, history = log.response.outputs.get(contract.USER_EMBEDDINGS), log.request.inputs[contract.HISTORY]
+        if vectors is not None and not any(tensors.decode(history).ravel()):
+            return tensors.decode(vectors)[0]
+    raise UserError(f"Expected a recorded user without history in {path / RECORDED_ASSET}, found none. Export again.")
+
+
 def write_recorded(path: Path, pairs: Sequence[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]) -> None:
     """Stores requests with their answers in the version at `path`."""
     file = path / RECORDED_ASSET

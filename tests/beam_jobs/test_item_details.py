@@ -1,9 +1,11 @@
 """Titles, categories and features of items."""
 
+import numpy as np
 import pytest
 
-from beam_jobs.item_details import Details, find_details, read_details
-from beam_jobs.item_features import NUM_QUANTILES, make_features
+from beam_jobs.item_accounts import ItemAccounts
+from beam_jobs.item_details import Details, find_details, find_new_details, read_catalogue, read_details
+from beam_jobs.item_features import NUM_QUANTILES, make_features, ranges_of
 from tfdnc.contracts.data_config import DataConfig, ItemFile
 from tfdnc.contracts.errors import UserError
 
@@ -131,3 +133,53 @@ class TestFeatures:
     def test_a_word_in_a_column_of_numbers_is_refused(self):
         with pytest.raises(UserError, match=r"numbers in column 'size' of i.csv, found 'big'; set data.items.features"):
             make_features([("1",), ("big",)], {"size": "number"}, "|", "i.csv")
+
+
+KINDS = {"year": "number", "maker": "value"}
+
+
+class TestNewerFile:
+    """An item file that is newer than the training: its features are named as those of the training."""
+
+    def read(self, tmp_path, text, known, earlier):
+        path = tmp_path / "newer.csv"
+        path.write_text(text)
+        items = ItemFile(path=tmp_path / "items.csv", features=KINDS)
+        details = find_new_details(DataConfig(path="log.csv", items=items), str(path))
+        return read_catalogue(details, known, ranges_of(earlier, KINDS), ItemAccounts())
+
+    def test_numbers_are_in_the_ranges_of_the_training(self, tmp_path):
+        """Quantiles of the newer file have other names, of which the model knows none."""
+        earlier = [["year=1990..1994", "maker=x"], ["year=-5..1989"], ["year=2000..2000.5"], []]
+        years = ("1", "-9", "1989", "1989.5", "1994", "1997", "2000.7", "2030", "")
+        rows = "".join(f"i{n},{year},\n" for n, year in enumerate(years))
+        found = self.read(tmp_path, f"item_id,year,maker\n{rows}", ["i1"], earlier)
+        low, middle, high = "year=-5..1989", "year=1990..1994", "year=2000..2000.5"
+        assert found.item_ids[0] == "i1"
+        by_id = dict(zip(found.item_ids, found.features, strict=True))
+        assert [by_id[f"i{n}"] for n in range(len(years))] == [
+            *([low], [low], [low], [middle], [middle], [high], [high], [high], [])
+        ]
+
+    def test_ranges_are_found_again_in_their_own_file(self):
+        numbers = np.random.default_rng(0).normal(0, 1e7, 500)
+        rows = [(repr(float(number)), "") for number in numbers]
+        features = make_features(rows, KINDS, "|", "f")
+        assert make_features(rows, KINDS, "|", "f", ranges_of(features, KINDS)) == features
+
+    def test_items_that_the_file_lacks_are_not_in_it(self, tmp_path):
+        found = self.read(tmp_path, "item_id,year,maker\nb,,x\nnew,,y\na,,z\nb,,w\n", ["a", "gone", "b"], [])
+        assert found.item_ids == ["a", "b", "new"]
+        assert found.features == [["maker=z"], ["maker=x"], ["maker=y"]]
+
+    def test_a_file_of_other_items_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match=r"Expected items of the log, such as 'a', in .*newer\.csv, found none"):
+            self.read(tmp_path, "item_id,year,maker\nb,,x\n", ["a"], [])
+
+    def test_a_data_set_has_its_own_format(self, tmp_path):
+        path = tmp_path / "movies.dat"
+        path.write_text("1::Toy Story (1995)::Comedy\n")
+        details = find_new_details(DataConfig(format="movielens", path="elsewhere"), str(path))
+        assert read_catalogue(details, ["1"], {}, ItemAccounts()).titles == ["Toy Story (1995)"]
+        with pytest.raises(UserError, match=r"this one has no data.items"):
+            find_new_details(DataConfig(path="log.csv"), str(path))

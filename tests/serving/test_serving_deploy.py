@@ -1,10 +1,14 @@
 """The examples in serving/deploy: the real messages, flags that both servers have, names that fit together."""
 
 import argparse
+import ast
+import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -212,3 +216,76 @@ def test_publishing_in_kubernetes_is_a_command_of_ours(monkeypatch):
     assert command[0] == "tfdnc"
     assert main(command[1:]) == 0
     assert (given[0].base_path, given[0].keep) == (Path("/models/tfdnc"), 5)
+
+
+DAILY_STUB = """#!{python}
+import json, sys
+from tfdnc.cli.main import build_parser
+given = build_parser().parse_args(sys.argv[1:])  # refuses what is no command
+with open("{log}", "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+sys.exit({status} if sys.argv[1] == "publish" else 0)
+"""
+
+
+@pytest.fixture
+def daily(tmp_path):
+    """Runs daily.sh on three days of events with a `tfdnc` that only reads its arguments; returns the commands."""
+    events, runs = tmp_path / "events", tmp_path / "runs"
+    for folder in (events, runs, tmp_path / "bin", *(runs / f"mine-2026-11-2{day}" for day in (4, 5, 6))):
+        folder.mkdir()
+    for day in (25, 26, 27):
+        (events / f"2026-11-{day}.csv").touch()
+    (runs / "mine-latest").symlink_to("mine-2026-11-26")
+    log, stub = tmp_path / "commands", tmp_path / "bin" / "tfdnc"
+
+    def run(*arguments, status=0):
+        log.unlink(missing_ok=True)
+        stub.write_text(DAILY_STUB.format(python=sys.executable, log=log, status=status))
+        stub.chmod(0o755)
+        places = {"CONFIG": "mine.yaml", "EVENTS": events, "RUNS": runs, "MODELS": tmp_path / "models", "KEEP": 3}
+        environment = os.environ | {name: str(value) for name, value in places.items()}
+        environment["PATH"] = f"{stub.parent}:{environment['PATH']}"
+        ended = subprocess.run(["bash", DEPLOY / "daily.sh", *arguments], env=environment, check=False)
+        (runs / "mine-2026-11-27").mkdir(exist_ok=True)
+        return ended.returncode, [json.loads(line) for line in log.read_text().splitlines()]
+
+    run.runs, run.events = runs, events
+    return run
+
+
+def test_a_day_trains_on_the_past_and_is_judged_on_today(daily):
+    status, (train, publish) = daily("warm", "2026-11-27")
+    assert status == 0
+    assert f"data.path=[{daily.events}/2026-11-25.csv,{daily.events}/2026-11-26.csv]" in train
+    assert f"train.initial={daily.runs}/mine-2026-11-26" in train
+    assert publish[publish.index("--since") + 1] == "2026-11-27"
+    assert str(daily.events / "2026-11-27.csv") in publish
+    assert (daily.runs / "mine-latest").readlink() == Path("mine-2026-11-27")
+    status, (train, _) = daily("full", "2026-11-27")
+    assert not any(argument.startswith("train.initial") for argument in train)
+    assert sorted(path.name for path in daily.runs.glob("mine-2*")) == [f"mine-2026-11-2{day}" for day in (5, 6, 7)]
+
+
+def test_a_version_that_is_refused_is_not_what_tomorrow_starts_from(daily):
+    status, _ = daily("warm", "2026-11-27", status=2)
+    assert status == 2
+    assert (daily.runs / "mine-latest").readlink() == Path("mine-2026-11-26")
+
+
+def test_schedules_run_the_daily_script():
+    """The CronJob and the crontab are read as they are, the DAG as Python: there is no Airflow, no cluster here."""
+    [job] = documents("cronjob.yaml")
+    [container] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert {entry["name"] for entry in container["env"]} == {"CONFIG", "EVENTS", "RUNS", "MODELS"}
+    assert subprocess.run(["bash", "-nc", container["command"][2]], check=False).returncode == 0
+    assert "serving/deploy/daily.sh $way" in container["command"][2]
+    lines = (DEPLOY / "crontab").read_text().splitlines()
+    entries = [line for line in lines if re.match(r"\d", line)]
+    assert all(re.match(r"(\S+ ){5}\S", line) for line in entries)
+    assert sum("daily.sh" in line for line in entries) == 2
+    tree = ast.parse((DEPLOY / "airflow_dag.py").read_text())
+    [operator] = [node for node in ast.walk(tree) if getattr(getattr(node, "func", None), "id", "") == "BashOperator"]
+    given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in operator.keywords}
+    assert "daily.sh" in given["bash_command"]
+    assert {"CONFIG", "EVENTS", "RUNS", "MODELS", "WAY", "DAY"} == given["env"].keys()

@@ -5,6 +5,7 @@ Only records, batches, tower and retriever import TensorFlow.
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -209,6 +210,26 @@ class Run:
 
         self.figures(StationName.EXPORT)
         return load_bundle(self.folder / StationName.EXPORT.folder)
+
+    def refresh(
+        self, items: str | PathLike[str], *, keep_missing: bool = False, keep: int | None = None
+    ) -> dict[str, Any]:
+        """Writes a new version of the run's bundle with the items of a newer item file, without training.
+
+        Args:
+            items: the item file, read as `data.items` of the bundle's config says; the whole catalogue.
+            keep_missing: items that the file lacks do not leave, so that a file of new items is enough.
+            keep: most refreshed versions to keep; older ones are removed. None removes none.
+
+        Returns:
+            Figures of the version; `tfdnc.operations.refresh.refresh` documents them.
+
+        Raises:
+            UserError: no bundle, one of an earlier training, or an item file that cannot be used.
+        """
+        from tfdnc.operations.refresh import refresh
+
+        return refresh(self.folder, os.fspath(items), keep_missing, keep)
 
     @cached_property
     def _training_records(self) -> "TrainingRecords":

@@ -13,11 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the two bundles, the log, and the lengths of the lists."""
     for name in ("old", "new"):
         parser.add_argument(name, type=Path, help="a version, or folder with numbered versions (the latest)")
-    shared_flags.add_next_events(parser, required=True)
+    shared_flags.add_questions(parser, required=True)
     parser.add_argument(
         "--cutoffs", type=count, nargs="+", default=[10, 50, 100], metavar="M", help="default: 10 50 100"
     )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures as JSON")
+    parser.add_argument("--page", type=Path, metavar="FILE.html", help="write the figures as one HTML page")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -35,3 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
         content = {"old": str(old), "new": str(new), **dataclasses.asdict(found)}
         arguments.output.write_text(json.dumps(content, indent=1))
         screen.console.print(f"The figures are in {arguments.output}", soft_wrap=True)
+    if arguments.page:
+        from tfdnc.page.difference import write_difference
+
+        write_difference(found, str(old), str(new), arguments.page)
+        screen.console.print(f"The page is {arguments.page}", soft_wrap=True)

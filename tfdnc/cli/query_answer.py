@@ -17,13 +17,14 @@ from serving.client.refusals import means_other_inputs
 from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_controls
-from tfdnc.cli.query_user import User, find_user
+from tfdnc.cli.query_user import find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.request_inputs import manifest_features
+from tfdnc.operations.run_users import User
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.manifests import read_manifest
 

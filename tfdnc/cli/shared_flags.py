@@ -47,12 +47,20 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder for the tables (default: one in --runs)")
 
 
-def add_next_events(parser: argparse.ArgumentParser, required: bool) -> None:
-    """Adds the log by which two versions are compared."""
-    parser.add_argument(
+def add_questions(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Adds the log, or the request log, by whose users two versions are compared."""
+    choice = parser.add_mutually_exclusive_group(required=required)
+    choice.add_argument(
+        "--requests",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="files or folders of a request log: users without next events, so without recall",
+    )
+    choice.add_argument(
         "--log",
         nargs="+",
-        required=required,
         metavar="PATH",
         help="log with what users did, read as that of the bundle",
     )

@@ -84,7 +84,7 @@ def _show_day(row: "DayFigures") -> None:
 
 
 def _show(means: dict[str, dict[str, float]], days: int) -> None:
-    names = list(max(means.values(), key=len))
+    names = max((list(row) for row in means.values()), key=len)
     titles = [name.replace("recall_of_new", "new R").replace("recall", "R") for name in names]
     titles = ["CPU s" if title == "cpu_seconds" else title for title in titles]
     made = screen.table_of_figures(f"Means over {days} days; CPU seconds of an update's training", "way", *titles)

@@ -52,6 +52,15 @@ def assign_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np
     return result
 
 
+def traits_of(
+    features: Sequence[Sequence[str] | None], categories: Sequence[Sequence[str] | None]
+) -> list[Sequence[str]]:
+    """Returns the traits of N items: their features, or their first category if no item has features."""
+    if any(features):
+        return [own or [] for own in features]
+    return [(own or [])[:1] for own in categories]
+
+
 def _count_traits(label: np.ndarray, traits: Iterable[Sequence[str]], size: int) -> dict[str, np.ndarray]:
     """Returns for every trait int64 [size], the number of items of each cluster that have it."""
     counts: dict[str, np.ndarray] = {}

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tfdnc.clustering.cold import traits_of
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.sequences import training_part
@@ -68,12 +69,10 @@ class TrainingLog:
         lists = self.vocabulary["categories"].to_pylist()
         return np.array([values[0] if values else None for values in lists], dtype=object)
 
-    def traits(self) -> list[list[str]]:
-        """Returns the features of each of the N items, or its first category if no item has features."""
-        features = self.vocabulary["features"].to_pylist()
-        if any(features):
-            return [own or [] for own in features]
-        return [[name] if name else [] for name in self.first_categories()]
+    def traits(self) -> list[Sequence[str]]:
+        """Returns the `traits_of` the N items."""
+        features, categories = (self.vocabulary[name].to_pylist() for name in ("features", "categories"))
+        return traits_of(features, categories)
 
 
 def read_training_log(prepared: Path, scratch: Path, runner_args: Sequence[str] = ()) -> TrainingLog:

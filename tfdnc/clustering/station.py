@@ -113,6 +113,13 @@ def compact_clusters(labels: np.ndarray) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1]
 
 
+def order_items(labels: np.ndarray, counts: np.ndarray, item_ids: pa.ChunkedArray) -> np.ndarray:
+    """Returns the order of items in a table, int64 [N]: by cluster, then descending count, then item id."""
+    # Ids are sorted by rank, because a numpy array of ids would give each the memory of the longest one.
+    by_id = pc.rank(item_ids, tiebreaker="first").to_numpy()
+    return np.lexsort((by_id, -counts, labels))
+
+
 def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]:
     """Returns the share of pairs of consecutive events of a user in the same cluster, and the share by chance.
 
@@ -183,9 +190,7 @@ def _describe(table: pa.Table, item_shares: np.ndarray, event_shares: np.ndarray
 
 def _item_table(log: TrainingLog, labels: np.ndarray, cold: np.ndarray) -> pa.Table:
     """Returns the table of `schema.ITEM_SCHEMA`: by cluster, then descending count, then item id."""
-    # Ids are sorted by rank, because a numpy array of ids would give each the memory of the longest one.
-    by_id = pc.rank(log.vocabulary["item_id"], tiebreaker="first").to_numpy()
-    order = np.lexsort((by_id, -log.counts, labels))
+    order = order_items(labels, log.counts, log.vocabulary["item_id"])
     known = log.vocabulary.take(pa.array(order))
     columns = {
         "item_index": np.arange(1, log.num_items + 1),

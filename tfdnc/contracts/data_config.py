@@ -151,6 +151,9 @@ class DataConfig(Section):
     train_from: Instant | None = None  # the loss counts events from here on; earlier ones stay in the histories
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
+    # days: what each file of the log gave is kept in --runs for so long after its last use, and not read again; null:
+    # nothing is kept
+    keep_read_days: Positive | None = None
     options: Options = NO_OPTIONS  # of a plug-in's log format
 
     @field_validator("path", mode="before")

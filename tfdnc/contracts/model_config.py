@@ -60,6 +60,9 @@ class TrainConfig(Section):
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
     hidden_inputs: Share = 0.1  # model.inputs: the same for each of them
     hidden_items: Rate = 0.1  # model.item_features: share of the items without their embedding in a step
+    # An entry of the registry of optimisers. adam: all rows of all variables in every step; rowwise_adam: of items and
+    # users only the rows that a step reads; auto: adam, for large catalogues rowwise_adam (docs/training.md).
+    optimizer: str = "auto"
     learning_rate: Annotated[Finite, Field(gt=0)] = 2e-3
     final_learning_rate: Share = 0.05  # share of `learning_rate` at the end of the cosine
     warmup_steps: Annotated[int, Field(ge=0)] = 100

@@ -9,6 +9,9 @@ import pyarrow as pa
 PAD = 0
 """Item index for "no item" in histories, negatives and results."""
 
+KEPT_READS = ".kept_reads"
+"""Folder in that of all runs, see `beam_jobs.kept_reads`."""
+
 # prepare -> cluster, examples -------------------------------------------------------------------------------------
 
 SEQUENCES = "sequences"
@@ -139,6 +142,9 @@ CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
 CHECKPOINT_TRAINED = b"tfdnc.trained"
 """Likewise: names of the variables that the optimiser trains, in its order; its moments have that order too."""
 
+CHECKPOINT_ROWS = b"tfdnc.rows"
+"""Likewise, of an optimiser with one number per row of some variables: `number` of these, the last; `beta_2`."""
+
 HISTORY_FILE = "history.json"
 """List of one dict per epoch: losses, and validation figures where the epoch was validated."""
 
@@ -152,6 +158,27 @@ RUN_CONFIG = "config.yaml"
 
 EPOCH_LOG = "epochs.jsonl"
 """In the unfinished folder: one JSON object per finished epoch, with its losses and `cpu_seconds`."""
+
+# refresh -> refresh, query ------------------------------------------------------------------------------------------
+
+VERSION_ITEMS = "assets.extra/items.parquet"
+"""Inside a refreshed version of a bundle: its items in order of their indices, first the listed ones by cluster.
+
+A version without this file has the items of the cluster station, all of them listed.
+"""
+
+VERSION_ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("cluster", pa.int32()),
+        ("cold", pa.bool_()),  # as of `ITEM_SCHEMA`; True for items that a refresh has added
+        ("count", pa.int64()),  # training events
+        ("title", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("features", pa.list_(pa.string())),
+        ("listed", pa.bool_()),  # False: the item has left, and is understood in histories only
+    ]
+)
 
 # an event -> the next one, a request -------------------------------------------------------------------------------
 

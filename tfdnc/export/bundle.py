@@ -7,6 +7,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.retrieval.index.users import Users
 
+UNFINISHED = "unfinished-"
+"""Prefix of the name of a version until it is complete; a killed export leaves a folder of such a name."""
+
 
 def export_bundle(
     tower: Tower,
@@ -35,6 +39,8 @@ def export_bundle(
     output: Path,
     version: int = 1,
     users: Users | None = None,
+    past_ids: Sequence[str] = (),
+    complete: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
     """Writes `output`/`version`, a SavedModel that TF Serving can load.
 
@@ -47,6 +53,8 @@ def export_bundle(
         output: the model base path.
         version: number of the version, at least 1.
         users: users on which an approximate index is tuned and measured; None generates some.
+        past_ids: ids of the items of the tower that only histories hold, see `Tower`.
+        complete: called with the written version before it gets its number: adds files, or refuses it by an exception.
 
     Returns:
         Figures: version, megabytes, index (number of clusters by kind of search), uses_scann, joint_recovery, seconds.
@@ -59,9 +67,11 @@ def export_bundle(
     _check(tower, items, cold_start_vectors, final)
     final.parent.mkdir(parents=True, exist_ok=True)
     # The name is no number, so a server that watches the base path does not take the unfinished folder for a version.
-    partial = Path(tempfile.mkdtemp(prefix=f"unfinished-{version}-", dir=final.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{version}-", dir=final.parent))
     try:
-        written = _write(partial, tower, items, cold_start_vectors, config, manifest, users)
+        written = _write(partial, tower, items, cold_start_vectors, config, manifest, users, past_ids)
+        if complete is not None:
+            complete(partial)
         partial.chmod(0o755)  # mkdtemp makes a private folder, and servers run as another user
         partial.rename(final)
     except BaseException:
@@ -103,6 +113,7 @@ def _write(
     config: ExperimentConfig,
     manifest: dict[str, Any],
     users: Users | None,
+    past_ids: Sequence[str],
 ) -> dict[str, Any]:
     """Writes all files of the version into `folder` and returns the manifest."""
     index = INDEXES.resolve(config.export.index)(
@@ -116,9 +127,8 @@ def _write(
     alpha = config.merge.alpha if config.merge.method == "joint" else 1.0
     recovery = ensure_joint_recovery(index, tower, users, config.export.max_candidates, alpha)
     with tempfile.TemporaryDirectory() as assets:
-        module = RetrievalModule(
-            tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets), config.data.seen
-        )
+        parts = tower, items, index, cold_start_vectors, config.merge, config.export, Path(assets)
+        module = RetrievalModule(*parts, config.data.seen, past_ids)
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}

@@ -6,18 +6,17 @@ from typing import Any
 import numpy as np
 
 from tfdnc.contracts.features import Feature
-from tfdnc.contracts.items import ItemTable
 from tfdnc.training.records import HeldOutRecords
 
 
 def sample_histories(
-    records: HeldOutRecords, items: ItemTable, count: int, features: Sequence[Feature] = (), start: int = 0
+    records: HeldOutRecords, item_ids: Sequence[str], count: int, features: Sequence[Feature] = (), start: int = 0
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """Returns the histories of `sample_by_length` as a client sends them.
 
     Args:
         records: read with these features.
-        items: the item table.
+        item_ids: of all items of the records; id i is item index i + 1.
         count: most histories.
         features: inputs beside the items.
         start: time of the first event of every history.
@@ -27,7 +26,7 @@ def sample_histories(
     """
     some = sample_by_length(records, count)
     spans = [slice(*some.splits[user : user + 2]) for user in range(len(some.targets))]
-    histories = [[items.item_ids[item - 1] for item in some.items[span]] for span in spans]
+    histories = [[item_ids[item - 1] for item in some.items[span]] for span in spans]
     return histories, [_asked(features, {key: of[span] for key, of in some.features.items()}, start) for span in spans]
 
 

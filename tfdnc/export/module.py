@@ -1,6 +1,6 @@
 """Graph of a bundle's signatures: raw ids -> user vectors and intent -> candidates -> one list of raw ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,7 @@ class RetrievalModule(tf.Module):
         export_config: lengths of the lists.
         asset_folder: folder for the file of `ItemVocabulary`.
         seen: the rule for items of the history, of requests that ask for no other.
+        past_ids: ids of the items of the tower that only histories hold, see `Tower`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RetrievalModule(tf.Module):
         export_config: ExportConfig,
         asset_folder: Path,
         seen: SeenRule = "exclude",
+        past_ids: Sequence[str] = (),
     ) -> None:
         super().__init__()
         # The model is no attribute of the module: Keras would trace and save its training state and call functions.
@@ -79,7 +81,8 @@ class RetrievalModule(tf.Module):
         self._num_clusters = items.num_clusters
         self._cluster_names = tf.constant(items.cluster_names, tf.string)
         self._offsets = np.asarray(items.offsets, np.int32)
-        self._vocabulary = ItemVocabulary(items.item_ids, asset_folder)
+        self._vocabulary = ItemVocabulary([*items.item_ids, *past_ids], asset_folder)
+        self._num_listed = len(items.item_ids) if past_ids else None
         self._index = index
         self._cold_vectors = tf.constant(cold_start_vectors, tf.float32)
         self._log_prior = tf.constant(np.log(items.cluster_prior()), tf.float32)
@@ -161,7 +164,7 @@ class RetrievalModule(tf.Module):
             control_checks = check_controls(controls, self._max_candidates)
         checks = [*check_rows(history), *check_query(user_embeddings, intent), *control_checks]
         with tf.control_dependencies(checks):
-            seen = distinct(self._vocabulary.indices(history))
+            seen = distinct(self._listed(self._vocabulary.indices(history)))
         log_intent = tf.math.log(intent)
         bounds = quota_bounds(self._available(seen), log_intent, controls, self._merge_config)
         return self._search(user_embeddings, log_intent, seen, bounds, controls, self._max_candidates)
@@ -209,7 +212,7 @@ class RetrievalModule(tf.Module):
         left_out = self._seen(items, rule)
         if exclude is not None:
             left_out = tf.concat([left_out, self._vocabulary.indices(exclude)], axis=1)
-        seen = distinct(left_out)
+        seen = distinct(self._listed(left_out))
         vectors, log_intent, bounds = self._encode(items, features, self._available(seen), controls)
         found = self._search(vectors, log_intent, seen, bounds, controls, width)
         return found | {bundle.INTENT: tf.exp(log_intent)}
@@ -220,6 +223,10 @@ class RetrievalModule(tf.Module):
             return tf.zeros_like(items[:, :1]) if self._allows_seen else items
         allowed = (rule == "allow") | ((rule == "") & self._allows_seen)
         return tf.where(allowed[:, None], 0, items)
+
+    def _listed(self, items: tf.Tensor) -> tf.Tensor:
+        """Item indices of any shape -> the same, 0 for items that only histories hold: no list can repeat them."""
+        return items if self._num_listed is None else tf.where(items > self._num_listed, 0, items)
 
     def _recent(self, items: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Tensors]:
         """The last items `[B, W]`, and the other inputs of the model."""

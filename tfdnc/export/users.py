@@ -36,7 +36,8 @@ def encode_users(model: Tower, records: HeldOutRecords, allows_seen: bool = Fals
     order = np.argsort(batch.users)
     history, inputs = tf.nest.map_structure(tf.constant, batch.inputs)
     vectors, log_intent = (tensor.numpy()[order] for tensor in model.user_vectors(history, inputs))
-    return Users(vectors, log_intent, batch.seen[order], model.vectors_per_cluster)
+    seen = np.where(batch.seen > model.num_items, 0, batch.seen)  # no list holds items that only histories have
+    return Users(vectors, log_intent, seen[order], model.vectors_per_cluster)
 
 
 def refuse_other_vectors(found: np.ndarray, expected: np.ndarray) -> None:

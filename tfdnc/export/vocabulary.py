@@ -17,7 +17,7 @@ class ItemVocabulary(tf.Module):
     are standard TensorFlow and work in TF1 sessions and in TF Serving.
 
     Args:
-        item_ids: N distinct ids; id i is item index i + 1.
+        item_ids: N + R distinct ids; id i is item index i + 1. Only histories hold the last R.
         folder: for the asset file, which has to exist until saving the bundle copies it.
     """
 
@@ -35,7 +35,7 @@ class ItemVocabulary(tf.Module):
         )
 
     def indices(self, item_ids: tf.Tensor) -> tf.Tensor:
-        """String ids of any shape -> int32 item indices 1..N, 0 for unknown ids and for ""."""
+        """String ids of any shape -> int32 item indices 1..N + R, 0 for unknown ids and for ""."""
         return tf.cast(self._rows.lookup(item_ids) + 1, tf.int32)
 
     def ids(self, rows: tf.Tensor) -> tf.Tensor:

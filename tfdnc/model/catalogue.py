@@ -1,5 +1,6 @@
 """Inputs of losses and intent models: the items of a training step, and the positions with a target among them."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,52 @@ class Targets(NamedTuple):
     negatives: tf.Tensor  # [P, n] int, 0 where the cluster had no item left
 
 
+class Pool(NamedTuple):
+    """Items that one loss chooses from: a range of rows of a matrix of item vectors."""
+
+    vectors: tf.Tensor  # [rows, D], a tensor or a variable
+    start: int
+    size: int
+
+    @classmethod
+    def of(cls, vectors: tf.Tensor) -> "Pool":
+        """Returns the pool of all rows `[size, D]`."""
+        return cls(vectors, 0, vectors.shape[0])
+
+    def gather(self, rows: tf.Tensor) -> tf.Tensor:
+        """Returns the vectors of rows inside the pool, `[...]` -> `[..., D]`."""
+        return tf.gather(self.vectors, rows + self.start if self.start else rows)
+
+    def whole(self) -> tf.Tensor:
+        """Returns all vectors `[size, D]`; of a variable by a gather, so that its gradient has no other rows."""
+        if isinstance(self.vectors, tf.Variable):
+            return self.gather(tf.range(self.size))
+        return self.vectors[self.start : self.start + self.size] if self.size != self.vectors.shape[0] else self.vectors
+
+
 class Catalogue(NamedTuple):
-    """The items; row i is item i + 1 (index 0 is padding and has no row)."""
+    """The items; row i is item i + 1 (index 0 is padding and has no row).
+
+    The embeddings are a tensor, or the variable of a model whose optimiser updates single rows. The gradient of a
+    gather from the variable holds the gathered rows alone; any other read of it makes a gradient of N rows.
+    """
 
     embeddings: tf.Tensor  # [N, D], a tensor or a variable
     offsets: tuple[int, ...]  # K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1 (see `schema.ITEMS`)
     counts: np.ndarray  # [N] training events of each item
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self.offsets[-1]
+
+    def pool(self) -> Pool:
+        """Returns the pool of all items."""
+        return Pool(self.embeddings, 0, self.num_items)
+
+    def clusters(self) -> list[Pool]:
+        """Returns the pool of every cluster."""
+        bounds = list(itertools.pairwise(self.offsets))
+        if isinstance(self.embeddings, tf.Variable):
+            return [Pool(self.embeddings, start, stop - start) for start, stop in bounds]
+        return [Pool.of(own) for own in tf.split(self.embeddings, [stop - start for start, stop in bounds])]

@@ -100,6 +100,15 @@ class ItemEmbeddings(keras.layers.Layer):
         del stream
         return tf.convert_to_tensor(self.embeddings)
 
+    def rows(self, stream: Stream | None = None) -> tf.Tensor:
+        """Returns the item vectors to gather from, so that a step costs the rows it reads; arguments as `vectors`.
+
+        That is the variable: a gather from it reads single rows, and its gradient has no others. From the first such
+        gather on, TensorFlow copies the variable whenever it is read whole.
+        """
+        del stream
+        return self.embeddings
+
 
 class FeaturedItems(ItemEmbeddings):
     """Item vectors with the features of items: v_i = e_i + sum over its features f of w_if x_f.
@@ -133,8 +142,22 @@ class FeaturedItems(ItemEmbeddings):
         if stream is not None and self._hidden > 0:
             drawn = tf.random.stateless_uniform(known.shape, stream.seed)
             known *= tf.cast(drawn >= self._hidden, tf.float32)
-        share = tf.sparse.sparse_dense_matmul(self._matrix, tf.convert_to_tensor(self.feature_rows))
-        return tf.convert_to_tensor(self.embeddings) * known + share
+        return tf.convert_to_tensor(self.embeddings) * known + self._share(self._matrix)
+
+    def share_of(self, features: Sequence[Sequence[str]]) -> tf.Tensor:
+        """Returns the share of features in the vectors of items, `[n, D]`; unknown features have none.
+
+        Args:
+            features: `[n]` lists of "column=value".
+        """
+        return self._share(FeatureMatrix.of(features, self.features.names).tensor())
+
+    def _share(self, matrix: tf.SparseTensor) -> tf.Tensor:
+        return tf.sparse.sparse_dense_matmul(matrix, tf.convert_to_tensor(self.feature_rows))
+
+    def rows(self, stream: Stream | None = None) -> tf.Tensor:
+        """Returns `vectors`: features are summed for all items, so a step costs N rows."""
+        return self.vectors(stream)
 
 
 class TrainedItems:

@@ -23,12 +23,15 @@ class Retriever(tfrs.Model):
         tower: the tower to train.
         train: loss, intent weight, and precision of the matrix products.
         seed: fixes dropout, and the items that losses draw.
+        by_row: whether a step reads single rows of the item embeddings, so that their gradient has only these rows;
+            for an optimiser that updates no others. The losses are the same.
     """
 
-    def __init__(self, tower: Tower, train: TrainConfig, seed: int) -> None:
+    def __init__(self, tower: Tower, train: TrainConfig, seed: int, by_row: bool = False) -> None:
         super().__init__(name="retriever")
         self.tower: Tower = tower
         self._seed = seed
+        self._by_row = by_row
         self._train_config = train
         self.distribute_reduction_method = "first"  # a step returns figures of all replicas; Keras would sum them
         self._loss_function = LOSSES.resolve(train.loss)
@@ -104,7 +107,8 @@ class Retriever(tfrs.Model):
         return self._training_states(inputs, self._item_vectors(stream), stream)
 
     def _item_vectors(self, stream: Stream | None) -> tf.Tensor:
-        return self.tower.item_vectors(substream(stream, "items"))
+        own_stream = substream(stream, "items")
+        return self.tower.items.rows(own_stream) if self._by_row else self.tower.item_vectors(own_stream)
 
     def _training_states(self, inputs: dict[str, tf.Tensor], items: tf.Tensor, stream: Stream | None) -> TrainingStates:
         beside = self.tower.inputs.hide(inputs, self._train_config, stream)

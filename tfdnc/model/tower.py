@@ -31,6 +31,8 @@ class Tower(keras.layers.Layer):
         encoder: the user encoder.
         intent: one of `tfdnc.model.intent`.
         inputs: declared inputs in the tokens, beside the items.
+        past_clusters: `[R]` clusters, never decreasing, of items that only histories hold: they have no cluster range
+            and compete with no item. Their vectors are the last R rows of `items`, so item i + 1 is row i for all.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Tower(keras.layers.Layer):
         encoder: Encoder,
         intent: keras.layers.Layer,
         inputs: TokenInputs,
+        past_clusters: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="tower")
         self.offsets: tuple[int, ...] = offsets
@@ -51,6 +54,7 @@ class Tower(keras.layers.Layer):
         self.encoder: Encoder = encoder
         self.intent: keras.layers.Layer = intent
         self.inputs: TokenInputs = inputs
+        self.past_clusters: np.ndarray = np.zeros(0, np.int32) if past_clusters is None else past_clusters
 
     @classmethod
     def make(
@@ -113,7 +117,7 @@ class Tower(keras.layers.Layer):
 
     @property
     def num_items(self) -> int:
-        """N."""
+        """N, without the items that only histories hold."""
         return self.offsets[-1]
 
     @property
@@ -138,7 +142,7 @@ class Tower(keras.layers.Layer):
 
     @property
     def item_embeddings(self) -> tf.Variable:
-        """Embeddings `[N, D]` of the items; they are the item vectors, unless the model has features."""
+        """Embeddings `[N + R, D]` of the items; they are the item vectors, unless the model has features."""
         return self.items.embeddings
 
     @property
@@ -159,9 +163,26 @@ class Tower(keras.layers.Layer):
         """
         if not isinstance(self.items, FeaturedItems):
             return self
-        num_items, dim = self.item_embeddings.shape
-        items = ItemEmbeddings(num_items, dim, self.item_vectors(), name="items")
-        return type(self)(self.offsets, self.counts, self.max_length, items, self.encoder, self.intent, self.inputs)
+        return self.with_items(self.offsets, self.counts, self.item_vectors())
+
+    def with_items(
+        self,
+        offsets: tuple[int, ...],
+        counts: np.ndarray,
+        vectors: np.ndarray | tf.Tensor,
+        past_clusters: np.ndarray | None = None,
+    ) -> Self:
+        """Returns a tower with other items, whose vectors are plain embeddings; all other parts are shared.
+
+        Args:
+            offsets: as of the class, with the same K.
+            counts: as of the class.
+            vectors: `[N + R, D]` of the items, and then of those that only histories hold.
+            past_clusters: as of the class.
+        """
+        num_items, dim = vectors.shape
+        parts = ItemEmbeddings(num_items, dim, vectors, name="items"), self.encoder, self.intent, self.inputs
+        return type(self)(offsets, counts, self.max_length, *parts, past_clusters)
 
     def item_vectors(self, stream: Stream | None = None) -> tf.Tensor:
         """Returns the item vectors `[N, D]`, of which tokens are made, and with which user vectors are compared.
@@ -179,7 +200,7 @@ class Tower(keras.layers.Layer):
         """Returns the input of the encoder `[B, L, D]`: item vectors times sqrt(D), plus the declared inputs.
 
         Args:
-            items: `[N, D]` item vectors.
+            items: `[N + R, D]` item vectors.
             history: `[B, L]` int32 item indices, padded with 0.
             inputs: `[B, L]` of each input that the model reads, by `Feature.key`; None for none.
         """
@@ -217,10 +238,19 @@ class Tower(keras.layers.Layer):
     def _histories(self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None) -> Histories:
         inputs = self.inputs.complete(inputs, history)
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
-        rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
-        clusters = tf.reshape(tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right"), tf.shape(history))
+        clusters = self._clusters_of(tf.reshape(tf.maximum(history - 1, 0), [-1]))
         items = self.item_vectors()
-        return Histories(self.tokens(items, history, inputs), clusters, lengths, items, inputs)
+        tokens = self.tokens(items, history, inputs)
+        listed = items[: self.num_items] if len(self.past_clusters) else items
+        return Histories(tokens, tf.reshape(clusters, tf.shape(history)), lengths, listed, inputs)
+
+    def _clusters_of(self, rows: tf.Tensor) -> tf.Tensor:
+        """Clusters of item rows `[T]`."""
+        clusters = tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right")
+        if not len(self.past_clusters):
+            return clusters
+        past = tf.gather(tf.constant(self.past_clusters, tf.int32), tf.maximum(rows - self.num_items, 0))
+        return tf.where(rows < self.num_items, clusters, past)
 
     def _log_intent(self, states: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return tf.nn.log_softmax(self.intent(states, self.catalogue(items)))
@@ -229,7 +259,7 @@ class Tower(keras.layers.Layer):
 def rows_of(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     """Item vectors `[N, D]`, `[B, L]` item indices -> `[B, L, D]`; padding gets the vector of item 1, never read.
 
-    Takes a tensor, not a variable: a gather on the variable (ResourceGather) switches it to copy-on-read permanently.
-    The exact index would then copy the whole item matrix once per cluster and request.
+    Requests pass a tensor, not a variable: a gather on the variable (ResourceGather) switches it to copy-on-read
+    permanently. The exact index would then copy the whole item matrix once per cluster and request.
     """
     return tf.gather(vectors, tf.maximum(items - 1, 0))

@@ -3,22 +3,17 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import RUN_CONFIG
 from tfdnc.contracts.station_names import StationName
-from tfdnc.contracts.version import __version__
 from tfdnc.page import curves, result_tables
-from tfdnc.page.chart import COLORS
 from tfdnc.page.clusters import clusterings
 from tfdnc.page.item_map import item_maps
 from tfdnc.page.result_tables import NOTHING
 from tfdnc.page.runs import Group, Run, group_runs, read_runs
+from tfdnc.page.template import fill, write_text
 
 _PATHS = {"data.path", "data.items.path"}
 """Settings that differ between machines without any effect on the figures."""
@@ -50,30 +45,17 @@ def write_page(folders: Sequence[Path], output: Path) -> int:
         UserError: a folder is no evaluated run, or the page cannot be written.
     """
     groups = group_runs(read_runs(folders))
-    page = render(groups)
-    try:
-        output.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Expected to write the page to {output}: {error}; name another file with --output.") from error
+    write_text(render(groups), output)
     return sum(len(group.runs) for group in groups)
 
 
 def render(groups: Sequence[Group]) -> str:
-    """Returns the page as HTML; every name and title in it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("tfdnc.page"),
-        autoescape=True,  # titles are data, and may contain any character
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """Returns the page as HTML."""
     runs = [run for group in groups for run in group.runs]
     _log.info("drawing %d runs", len(runs))
-    return environment.get_template("page.html").render(
+    return fill(
+        "page.html",
         title=", ".join(group.name for group in groups),
-        version=__version__,
-        today=datetime.now(UTC).strftime("%Y-%m-%d"),
-        colors=COLORS,
         groups=groups,
         data=_data(runs),
         made=[Made(run, group.color, _method(run), _training(run)) for group in groups for run in group.runs],

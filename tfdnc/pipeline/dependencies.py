@@ -3,9 +3,9 @@
 Heavy libraries are imported by the functions that need them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.main import IncEx
 
@@ -13,9 +13,22 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, ExperimentConfig
 from tfdnc.contracts.data_config import DataConfig, ItemFile
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.plugins import source_digests
 from tfdnc.contracts.registry import Choice
 from tfdnc.contracts.station_names import StationName
-from tfdnc.pipeline.fingerprint import RemoteFile
+from tfdnc.contracts.version import __version__
+from tfdnc.pipeline.fingerprint import RemoteFile, digest, digests_of
+
+if TYPE_CHECKING:
+    from beam_jobs.kept_reads import KeptReads
+    from beam_jobs.logs.inputs import InputFile
+
+_AFTER_READING = {
+    *("path", "keep_read_days", "max_malformed_share", "items", "catalogue", "split", "train_from", "seen"),
+    *("validation_from", "test_from", "duplicates", "max_events_per_user", "session_gap", "repeats"),
+    *("min_item_events", "min_user_events", "filter_rounds", "until"),
+}
+"""Settings of the data section that do not change what reading a file of the log gives."""
 
 
 def resolve_data(config: ExperimentConfig, run: Path) -> DataConfig:
@@ -44,16 +57,45 @@ def log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
 
     data = resolve_data(config, run)
     details = find_details(data)
-    files = [*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])]
+    return _input_files([*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])])
+
+
+def _input_files(files: Sequence["InputFile"]) -> list[Path | RemoteFile]:
     return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
+
+
+def kept_reads(config: ExperimentConfig, run: Path) -> "KeptReads | None":
+    """Returns the results of reading that are kept beside the runs; None if the config keeps none.
+
+    The key of a file covers its content, its name, and all settings but those that are applied after reading. So a
+    setting that is new in some version is a part of it.
+    """
+    import pyarrow
+
+    from beam_jobs.kept_reads import FORMAT, KeptReads
+    from beam_jobs.logs.log_formats import find_log
+
+    data = resolve_data(config, run)
+    if data.keep_read_days is None:
+        return None
+    settings = {
+        "versions": [__version__, pyarrow.__version__, FORMAT],
+        "data": data.model_dump(mode="json", exclude=_AFTER_READING),
+        "plugins": source_digests(config.plugins),
+    }
+    files = _input_files([log_file.file for log_file in find_log(data).files])
+    contents = digests_of(files).values()
+    keys = [digest(settings | {"file": [file.name, content]}) for file, content in zip(files, contents, strict=True)]
+    return KeptReads(str((run.parent / schema.KEPT_READS).resolve()), tuple(keys), data.keep_read_days)
 
 
 def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
     """Returns the settings function of a station: the named sections, without paths, which do not change the result."""
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
-        # Of the stations with this section none reads `train_from` and `seen`; see `examples_settings`.
+        # Of the stations with this section none reads these four keys; see `examples_settings` and `kept_reads`.
         of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True, "seen": True}
+        of_data["keep_read_days"] = True
         if config.data.until is None:  # earlier versions had no such key, and their results stay
             of_data["until"] = True
         if config.data.format != "kuairand":  # other formats do not read this section
@@ -95,6 +137,8 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     train = {key: value for key, value in settings["train"].items() if key != "epochs_from"}  # a reason, no setting
     if config.train.stop_after is None:
         del train["stop_after"]  # earlier versions had no such key, and their trainings stay up to date
+    if config.train.optimizer == "auto":
+        del train["optimizer"]  # likewise
     return settings | {"train": train, "candidates": list(config.evaluate.candidates)}
 
 
@@ -178,15 +222,17 @@ def examples_choices(config: ExperimentConfig) -> list[Choice]:
 
 
 def train_choices(config: ExperimentConfig) -> list[Choice]:
-    """Returns encoder, loss and source of negatives, and the merge that validates."""
+    """Returns encoder, loss, source of negatives and optimiser, and the merge that validates."""
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
     from tfdnc.training.negative_sources import NEGATIVE_SOURCES
+    from tfdnc.training.optimizers import OPTIMIZERS
 
     return [
         Choice(USER_ENCODERS, config.model.encoder, config.model.options, "model.options"),
         Choice(LOSSES, config.train.loss, config.train.options, "train.options"),
         Choice(NEGATIVE_SOURCES, config.train.negatives),
+        Choice(OPTIMIZERS, config.train.optimizer),
         *merge_choices(config),
     ]
 

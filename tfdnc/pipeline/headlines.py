@@ -26,6 +26,9 @@ def prepared(figures: Figures) -> str:
     kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
     if joined := figures.get("lines_joined"):
         kept += f"; {joined:,} lines go on with a row inside quotes"
+    if kept_reads := figures.get("kept_reads"):
+        megabytes = f"{kept_reads['bytes'] / 1e6:,.0f} MB kept of them"
+        kept += f"; {kept_reads['reused']} of {kept_reads['files']} files not read again, {megabytes}"
     items = figures.get("item_file")
     return f"{kept}; {headline(items)}" if items else kept
 

@@ -9,13 +9,11 @@ from typing import Any
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig, dump_config
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import model_features
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline import dependencies, headlines, outputs
+from tfdnc.pipeline.checked_export import export_checked
 from tfdnc.pipeline.engine import Station, Workplace, finished_manifest, unfinished_folder
 from tfdnc.pipeline.manifests import read_manifest
-
-_RECORDED_HISTORIES = 5
 
 
 def _refuse_times_below_0(config: ExperimentConfig, prepared: dict[str, Any]) -> None:
@@ -39,7 +37,8 @@ def _generate(place: Workplace) -> dict[str, Any]:
 def _prepare(place: Workplace) -> dict[str, Any]:
     from beam_jobs.sequences import prepare
 
-    figures = prepare(dependencies.resolve_data(place.config, place.run), place.output)
+    data, kept = dependencies.resolve_data(place.config, place.run), dependencies.kept_reads(place.config, place.run)
+    figures = prepare(data, place.output, kept=kept)
     _refuse_times_below_0(place.config, figures)
     return figures
 
@@ -104,11 +103,7 @@ def _evaluate(place: Workplace) -> dict[str, Any]:
 
 
 def _export(place: Workplace) -> dict[str, Any]:
-    from serving.bundles.recorded import record, recorded_vectors
-    from tfdnc.export.bundle import export_bundle
     from tfdnc.export.cold_start import cold_start_vectors
-    from tfdnc.export.histories import sample_by_length, sample_histories
-    from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
 
     config, run = place.config, place.run
     items = outputs.item_table(run)
@@ -123,16 +118,8 @@ def _export(place: Workplace) -> dict[str, Any]:
         "epochs_from": config.train.epochs_from,
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
-    users = sample_users(model, histories, config.data.allows_seen)
-    figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
     start = prepared["figures"]["times"][0]  # requests have times of the log's clock
-    features = model_features(config)
-    asked, known = sample_histories(histories, items, _RECORDED_HISTORIES, features, start)
-    sizes = config.export.num_candidates, config.export.max_candidates
-    recorded = record(place.output / str(version), asked, *sizes, features, known)
-    expected = encode_users(model, sample_by_length(histories, _RECORDED_HISTORIES)).vectors
-    refuse_other_vectors(recorded_vectors(place.output / str(version))[: len(expected)], expected)
-    return figures | {"recorded_requests": recorded}
+    return export_checked(model, items, vectors, config, extra, place.output, version, histories, start)
 
 
 def _metrics(run: Path) -> dict[str, float] | None:

@@ -56,7 +56,7 @@ def last_log_line(name: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         is_terminal = rich.get_console().is_terminal
         watcher = _Line(stack.enter_context(_display()), name) if is_terminal else _Lines()
-        for package in ("tfdnc", "beam_jobs"):
+        for package in ("tfdnc", "beam_jobs", "serving"):
             _listen(logging.getLogger(package), watcher, stack)
         yield
 

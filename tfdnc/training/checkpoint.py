@@ -24,6 +24,7 @@ from tfdnc.contracts.schema import (
     CHECKPOINT_FEATURES,
     CHECKPOINT_ITEM_SCHEMA,
     CHECKPOINT_ITEMS,
+    CHECKPOINT_ROWS,
     CHECKPOINT_TRAINED,
     WEIGHTS,
 )
@@ -31,11 +32,13 @@ from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, feature_matrix
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
+from tfdnc.training.optimizers import Moments, RowwiseAdam
 
 _PREFIX, _SUFFIX = "tower/", "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's key in the file
-_OPTIMIZER = "optimizer/_variables/"  # the iteration, then two moments of every trained variable
-EMBEDDINGS, FEATURE_ROWS = "items/embeddings", "items/feature_rows"
-"""Names of the variables that have a row per item, and per feature of items."""
+_OPTIMIZER = "optimizer/_variables/"  # the iteration, then two moments of every trained variable, or one per table
+_STEP = "optimizer/_iterations"
+EMBEDDINGS, FEATURE_ROWS, USERS = "items/embeddings", "items/feature_rows", "encoder/users"
+"""Names of the variables that have a row per item, per feature of items, and per user of the log."""
 
 # Errors of TensorFlow for a file that is missing, damaged or of another kind.
 _DAMAGE = (tf.errors.OpError, IndexError, ValueError, AssertionError)
@@ -105,8 +108,8 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
             {
                 CHECKPOINT_CLUSTERS: json.dumps(items.cluster_names),
                 CHECKPOINT_FEATURES: json.dumps(features.names if features else None),
-                CHECKPOINT_TRAINED: json.dumps(_trained_names(model)),
             }
+            | _trained_metadata(model)
         ),
     )
     pq.write_table(table, folder / CHECKPOINT_ITEMS)
@@ -148,6 +151,15 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
 def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
     """Returns the tower with the best weights of a finished train station, its item vectors plain embeddings.
 
+    Raises:
+        UserError: as `load_tower`.
+    """
+    return load_tower(config, items, folder).served()
+
+
+def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
+    """Returns the tower with the best weights of a finished train station, features of items apart.
+
     Matrix products run in float32 also after a training in bfloat16, so evaluation and serving agree on every machine.
 
     Raises:
@@ -165,7 +177,7 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
         status.assert_existing_objects_matched()
     except _DAMAGE as error:
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
-    return tower.served()
+    return tower
 
 
 def named_variables(tower: Tower) -> dict[str, tf.Variable]:
@@ -182,28 +194,49 @@ def named_variables(tower: Tower) -> dict[str, tf.Variable]:
     return found
 
 
+def row_tables(tower: Tower) -> list[tf.Variable]:
+    """Returns the variables with a row per item, feature of items, or user: those of which a step reads few rows."""
+    variables = named_variables(tower)
+    return [variables[name] for name in (EMBEDDINGS, FEATURE_ROWS, USERS) if name in variables]
+
+
 def optimizer_moments(model: Retriever) -> dict[str, list[tf.Variable]]:
-    """Returns the two moments of Adam by the name of the variable that they are of.
+    """Returns what the optimiser remembers, by the name of the variable that it is of.
 
-    The order is that of `Adam.build`: the step number, then both moments of every trained variable.
+    That is two moments of Adam, or one number per row of a table of `RowwiseAdam`. The order is that of its `build`:
+    the step number, both moments of every other variable, then those of tables.
     """
-    moments = list(model.optimizer.variables)[1:]
-    return {
-        name: moments[2 * place : 2 * place + 2] for place, name in enumerate(_trained_names(model)) if name is not None
-    }
+    others, tables = _trained_names(model)
+    held = iter(list(model.optimizer.variables)[1:])
+    moments = [(name, [next(held), next(held)]) for name in others] + [(name, [next(held)]) for name in tables]
+    return {name: own for name, own in moments if name is not None}
 
 
-def _trained_names(model: Retriever) -> list[str | None]:
-    """Names of the variables that training changes, in order; null outside of the tower, as in a plug-in's loss."""
+def _trained_names(model: Retriever) -> tuple[list[str | None], list[str | None]]:
+    """Names of the variables that training changes: those with both moments of Adam, and those with a number per row.
+
+    A name is null outside of the tower, as in a plug-in's loss.
+    """
     names = {variable.ref(): name for name, variable in named_variables(model.tower).items()}
-    return [names.get(variable.ref()) for variable in model.trainable_variables]
+    trained, optimizer = list(model.trainable_variables), model.optimizer
+    others, tables = optimizer.split(trained) if isinstance(optimizer, RowwiseAdam) else (trained, [])
+    return [names.get(variable.ref()) for variable in others], [names.get(variable.ref()) for variable in tables]
 
 
-def read_moments(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Reads what the optimiser of a train station, Adam, remembers.
+def _trained_metadata(model: Retriever) -> dict[bytes, str]:
+    """What tells whose the optimiser's numbers in the checkpoint are."""
+    others, tables = _trained_names(model)
+    metadata = {CHECKPOINT_TRAINED: json.dumps([*others, *tables])}
+    if tables:
+        metadata[CHECKPOINT_ROWS] = json.dumps({"number": len(tables), "beta_2": model.optimizer.beta_2})
+    return metadata
+
+
+def read_moments(folder: Path) -> dict[str, Moments]:
+    """Reads what the optimiser of a train station, Adam or `RowwiseAdam`, remembers.
 
     Returns:
-        Both moments by the name of their variable, as of `named_variables`; nothing where the checkpoint does not say
+        Moments by the name of their variable, as of `named_variables`; nothing where the checkpoint does not say
         whose they are, because an earlier version or another optimiser wrote it.
 
     Raises:
@@ -213,13 +246,17 @@ def read_moments(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         metadata = pq.read_schema(folder / CHECKPOINT_ITEMS).metadata
         reader = tf.train.load_checkpoint(tensorflow_path(folder / WEIGHTS))
         names = json.loads(metadata.get(CHECKPOINT_TRAINED, b"[]"))
+        by_row = json.loads(metadata.get(CHECKPOINT_ROWS, b'{"number": 0, "beta_2": null}'))
+        others = len(names) - by_row["number"]
         held = sum(key.startswith(_OPTIMIZER) for key in reader.get_variable_to_shape_map())
-        if held != 2 * len(names):
+        if held != len(names) + others:
             return {}
-        moments = [reader.get_tensor(f"{_OPTIMIZER}{1 + number}{_SUFFIX}") for number in range(held)]
-        pairs = zip(names, moments[::2], moments[1::2], strict=True)
-        return {name: (first, second) for name, first, second in pairs if name is not None}
-    except (*_DAMAGE, OSError, pa.ArrowException) as error:
+        values = [reader.get_tensor(f"{_OPTIMIZER}{1 + number}{_SUFFIX}") for number in range(held)]
+        step = float(reader.get_tensor(f"{_STEP}{_SUFFIX}"))
+        moments = [Moments(*pair) for pair in zip(values[: 2 * others : 2], values[1 : 2 * others : 2], strict=True)]
+        moments += [Moments.of_rows(rows, step, by_row["beta_2"]) for rows in values[2 * others :]]
+        return {name: own for name, own in zip(names, moments, strict=True) if name is not None}
+    except (*_DAMAGE, OSError, pa.ArrowException, KeyError) as error:
         raise _unreadable(folder, error) from error
 
 

@@ -31,11 +31,12 @@ from tfdnc.training.callbacks import (
     TrainingState,
     Validation,
 )
-from tfdnc.training.checkpoint import write_checkpoint
+from tfdnc.training.checkpoint import row_tables, write_checkpoint
 from tfdnc.training.curves import Curves
 from tfdnc.training.display import epoch_display
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.negative_sources import negative_source
+from tfdnc.training.optimizers import OPTIMIZERS
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.team import Team
 from tfdnc.training.warm_start import start_from
@@ -163,8 +164,9 @@ def assemble(
             *(config.model, settings, items.offsets, config.seed, items.counts, num_users, features),
             inputs=model_features(config),
         )
-        model = Retriever(tower, settings, config.seed)
-        model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))
+        method = OPTIMIZERS.resolve(settings.optimizer)(tower.num_items)
+        model = Retriever(tower, settings, config.seed, method.by_row)
+        model.compile(optimizer=method.make(schedule, settings, row_tables(tower)))
         team.strategy.run(_create_variables, args=(model, batches))
         tower.inputs.measure(functools.partial(_moments, records, team))
     return model, batches

@@ -1,9 +1,10 @@
-"""Warm start: a training whose weights, and what Adam remembers, start where the training of another run ended.
+"""Warm start: a training whose weights, and moments of the optimiser, start where the training of another run ended.
 
 Items are found by their id, features of items by their name, and all other variables by theirs. Rows of clusters keep
 their place, so both runs must number their clusters alike. Everything up to `start_from` is arrays alone.
 """
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from tfdnc.model.retriever import Retriever
 from tfdnc.training.checkpoint import (
     EMBEDDINGS,
     FEATURE_ROWS,
+    USERS,
     Checkpoint,
     named_variables,
     optimizer_moments,
@@ -32,7 +34,6 @@ from tfdnc.training.checkpoint import (
 _LEAST_SHARE = 0.9
 """Share of the items of both runs that have one cluster number in both, at least."""
 
-_USERS = "encoder/users"  # a row per user of one log: another log has other users at these numbers
 _ENCODER = "encoder/"
 
 _NO_SIZES = {"dropout", "intent", "item_features", "inputs"}
@@ -128,8 +129,8 @@ def fitting(initial: Mapping[str, np.ndarray], own: Mapping[str, Shape]) -> tupl
     Raises:
         ValueError: the encoders have other variables, or other shapes; it names them.
     """
-    taken = {name: initial[name] for name in own if name != _USERS and _shape(initial, name) == own[name]}
-    encoders = {name for name in (*initial, *own) if name.startswith(_ENCODER)} - {_USERS}
+    taken = {name: initial[name] for name in own if name != USERS and _shape(initial, name) == own[name]}
+    encoders = {name for name in (*initial, *own) if name.startswith(_ENCODER)} - {USERS}
     if other := sorted(encoders - taken.keys()):
         raise ValueError(", ".join(f"{name} {_shape(initial, name)} -> {own.get(name)}" for name in other[:3]))
     return taken, sorted(own.keys() - taken.keys())
@@ -208,8 +209,8 @@ def start_from(run: Path, config: ExperimentConfig, model: Retriever, items: Ite
     moments = read_moments(folder)
     for name, own in optimizer_moments(model).items():
         if name in weights and name in moments:
-            for variable, value in zip(own, moments[name], strict=True):
-                variable.assign(moments_for(name, value, initial, items, features))
+            taken = functools.partial(moments_for, name, initial=initial, items=items, features=features)
+            moments[name].changed(taken).assign_to(own, config.train.beta_2)
     found = int((initial.rows(items.item_ids) >= 0).sum())
     _log.info("%d of %d items start from the weights of %s", found, len(items.item_ids), run)
     if new:

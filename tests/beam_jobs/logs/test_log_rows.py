@@ -7,7 +7,7 @@ import json
 import pytest
 
 from beam_jobs.logs.csv_rows import HAS_NUL, RowFormat, parse_block, parse_quoted
-from beam_jobs.logs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8, Wanted, dead_letter_line
+from beam_jobs.logs.log_rows import EMPTY_ITEM, EMPTY_USER, NOT_UTF8, Wanted, dead_letter, dead_letter_line
 from beam_jobs.logs.log_times import BAD_TIME
 from beam_jobs.logs.quoted_text import AMBIGUOUS, NEVER_CLOSES, WRONG_COLUMNS
 
@@ -158,7 +158,7 @@ def test_rows_without_the_wanted_values_are_counted_by_the_first_rule_that_leave
 
 
 def test_dead_letter_is_one_json_line_and_long_rows_are_cut():
-    line = dead_letter_line("log.csv", 12, b"a\xff,\xc3\xa9" + b"x" * 5000 + b"\n", BAD_TIME)
+    line = dead_letter_line("log.csv", dead_letter(12, b"a\xff,\xc3\xa9" + b"x" * 5000 + b"\n", BAD_TIME))
     assert line.endswith("\n")
     assert line.count("\n") == 1
     assert json.loads(line) == {

@@ -46,6 +46,15 @@ def test_new_items_are_those_that_the_old_version_does_not_know(found):
     assert (found.items, found.latency_ms, found.megabytes) == ((5, 5), (2.0, 3.0), (10.0, 12.0))
 
 
+def test_users_without_next_items_have_lists_but_no_recall(found):
+    """As from a request log: overlap and the like need no next items."""
+    some = difference(QUESTIONS._replace(targets=[["a", "n"], []]), OLD, NEW, [2]).cutoffs[0]
+    assert [recall.mean for recall in some.recall] == [0.5, 0.5]
+    none = difference(QUESTIONS._replace(targets=[[], []]), OLD, NEW, [2]).cutoffs[0]
+    assert math.isnan(none.recall_change.mean)
+    assert none.overlap == found.cutoffs[1].overlap
+
+
 def test_clusters_are_matched_by_name():
     assert cluster_shares(OLD.clusters, NEW.clusters) == {"y": (0.5, 0.5), "x": (0.5, 0.25), "z": (0.0, 0.25)}
 

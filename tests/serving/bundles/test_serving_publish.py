@@ -126,6 +126,13 @@ def test_keep_removes_the_oldest_and_never_what_was_just_published(source, base)
     assert hidden(base) == [HISTORY, ".publish.lock"]
 
 
+def test_keep_leaves_versions_that_servers_hold(source, base):
+    for _ in range(3):
+        publish(source, base, approve)
+    publish(source, base, approve, keep=1, held=[2])
+    assert visible(base) == [2, 4]
+
+
 def test_two_publishers_do_not_meet(source, base):
     inside, done = threading.Event(), threading.Event()
 
@@ -144,34 +151,20 @@ def test_two_publishers_do_not_meet(source, base):
 
 
 KILLED = """
-import os, signal, shutil, sys
+import shutil, sys
 from pathlib import Path
-from serving.bundles import bundle, publications
+from serving.bundles import bundle
 from serving.bundles.publish import publish, rollback
-from tests.beam_jobs.dying import changes_disk
+from tests.beam_jobs.dying import fork
 
 source, base = map(Path, sys.argv[1:3])
 ACTIONS = {"publish": lambda folder: publish(source, folder, lambda path: None, keep=2), "rollback": rollback}
-
-def run(action, folder, die_at):
-    changes = []
-    def watch(event, arguments):
-        if changes_disk(event, arguments, folder):
-            changes.append(event)
-            if len(changes) == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-    child = os.fork()
-    if child == 0:
-        sys.addaudithook(watch)
-        ACTIONS[action](folder)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 for action in ACTIONS:
     for die_at in range(1, 200):
         folder = base.with_name(f"{action}-{die_at}")
         shutil.copytree(base, folder)
-        status = run(action, folder, die_at)
+        status = fork(ACTIONS[action], folder, die_at)
         print(action, status, *sorted(bundle.versions_in(folder)), folder, flush=True)
         if status == 0:
             break

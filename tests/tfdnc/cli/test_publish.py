@@ -86,7 +86,7 @@ def test_the_first_version_has_nothing_to_be_compared_with(bundle, compared, cap
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--require", "recall@2 >= current"], "Expected --log with --require"),
+        (["--require", "recall@2 >= current"], "Expected --log or --requests with --require"),
         (["--require", "x"], "Expected a condition"),
     ],
 )
@@ -100,7 +100,8 @@ def test_conditions_are_checked_before_anything_is_compared(bundle, compared, ca
 def test_a_difference_is_a_table_and_a_file(bundle, compared, capsys, tmp_path):
     file = tmp_path / "diff.json"
     arguments = ["diff", str(bundle), str(bundle), "--log", "a.csv", "b.csv", "--cutoffs", "1", "2"]
-    assert main([*arguments, "--output", str(file)]) == 0
+    page = tmp_path / "diff.html"
+    assert main([*arguments, "--output", str(file), "--page", str(page)]) == 0
     shown = capsys.readouterr().out
     assert "2 users, 2 next events" in shown
     assert "recall@2" in shown
@@ -108,6 +109,9 @@ def test_a_difference_is_a_table_and_a_file(bundle, compared, capsys, tmp_path):
     assert [row["recall"] for row in content["cutoffs"]] == [[[0.5, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.5, 0.5]]]
     assert content["cluster_shares"] == {"x": [0.5, 0.5], "y": [0.5, 0.5]}
     assert content["new"] == str(bundle / "1")
+    text = page.read_text()
+    assert "recall@2" in text
+    assert "-0.5000" in text
 
 
 def test_a_rollback_says_what_is_back(bundle, compared, capsys):
@@ -116,3 +120,26 @@ def test_a_rollback_says_what_is_back(bundle, compared, capsys):
     assert main(["rollback", str(bundle.with_name("models")), "--reason", "empty lists"]) == 0
     assert "Version 1 is back as version 3" in capsys.readouterr().out.replace("\n", " ")
     assert read_history(bundle.with_name("models"))[-1]["reason"] == "empty lists"
+
+
+def test_a_label_moves_with_a_version_and_back(bundle, compared, capsys):
+    models, config = bundle.with_name("models"), bundle.with_name("models.config")
+    config.write_text(
+        f'model_config_list {{ config {{ name: "tfdnc" base_path: "{models}" model_platform: "tensorflow" '
+        "model_version_policy { specific { versions: 1 } } } }"
+    )
+    labelled = ["--label", "stable", "--models-config", str(config), "--wait", "0"]
+    assert publish(bundle) == 0
+    assert publish(bundle, *labelled, "--keep", "1") == 0
+    assert sorted(path.name for path in models.glob("[0-9]*")) == ["1", "2"]  # servers hold 1 until the label moves
+    assert "stable is version 2; servers hold 2" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["rollback", str(models), *labelled]) == 0
+    assert "stable is version 3; servers hold 3" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["label", str(config), "canary=2", "--wait", "0"]) == 0
+    assert "canary is version 2; servers hold 2, 3" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_label_without_a_file_is_refused_before_anything_is_published(bundle, compared, capsys):
+    assert publish(bundle, "--label", "stable") == 2
+    assert "Expected --models-config with --label" in capsys.readouterr().err
+    assert not bundle.with_name("models").exists()

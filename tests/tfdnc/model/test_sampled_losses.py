@@ -9,7 +9,7 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.model_config import TrainConfig
-from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.losses import softmax as softmax_module
 from tfdnc.model.losses.binary import calibrated_bce, positive_weight
@@ -71,7 +71,7 @@ class TestSampledSoftmax:
             others = sum(np.exp(scores[j] - log) for j, log in zip(ROWS, log_expected, strict=True) if j != label)
             expected.append(-np.log(np.exp(scores[label]) / (np.exp(scores[label]) + others)))
         draws = Draws(tf.constant(ROWS, tf.int32), tf.constant(log_expected, tf.float32))
-        losses = sampled_cross_entropy(STATES, LABELS, tf.constant(ITEMS), draws, tf.float32)
+        losses = sampled_cross_entropy(STATES, LABELS, Pool.of(tf.constant(ITEMS)), draws, tf.float32)
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
     def test_draws_that_are_all_the_target_compete_with_nothing(self):
@@ -79,7 +79,7 @@ class TestSampledSoftmax:
         states = tf.constant(STATES)
         with tf.GradientTape() as tape:
             tape.watch(states)
-            losses = sampled_cross_entropy(states, [2] * 4, tf.constant(ITEMS), draws, tf.float32)
+            losses = sampled_cross_entropy(states, [2] * 4, Pool.of(tf.constant(ITEMS)), draws, tf.float32)
         np.testing.assert_array_equal(losses, 0)
         np.testing.assert_array_equal(tape.gradient(losses, states), 0)
 
@@ -94,7 +94,7 @@ class TestSampledSoftmax:
         def expected_denominators(log_expected):
             losses = [
                 sampled_cross_entropy(
-                    STATES, LABELS, tf.constant(ITEMS), Draws(tf.constant(pair, tf.int32), log), tf.float32
+                    STATES, LABELS, Pool.of(tf.constant(ITEMS)), Draws(tf.constant(pair, tf.int32), log), tf.float32
                 )
                 for pair, log in zip(pairs, log_expected.astype(np.float32), strict=True)
             ]
@@ -167,7 +167,7 @@ class TestGeneralisedBce:
             log_s, log_not = -softplus(-scores[label]), -softplus(scores[negatives])
             expected.append(-(beta * log_s + log_not.sum()))
         rows = tf.constant(ROWS, tf.int32)
-        losses = calibrated_bce(STATES * scale, LABELS, tf.constant(ITEMS), rows, calibration, tf.float32)
+        losses = calibrated_bce(STATES * scale, LABELS, Pool.of(tf.constant(ITEMS)), rows, calibration, tf.float32)
         np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
     def test_the_weight_of_the_positive_by_hand(self):
@@ -178,7 +178,7 @@ class TestGeneralisedBce:
         np.testing.assert_array_equal(positive_weight(tf.constant([100.0, 150.0]), 101, 0.75), [1, 1])
 
     def test_draws_that_are_all_the_target_leave_the_positive_alone(self):
-        losses = calibrated_bce(STATES, [2] * 4, tf.constant(ITEMS), tf.constant([2, 2]), 0.75, tf.float32)
+        losses = calibrated_bce(STATES, [2] * 4, Pool.of(tf.constant(ITEMS)), tf.constant([2, 2]), 0.75, tf.float32)
         np.testing.assert_allclose(losses, 0.25 * softplus(-STATES @ ITEMS[2]), rtol=1e-5)
 
     def expected_gradient(self, calibration, scores, probability, n):
@@ -190,7 +190,7 @@ class TestGeneralisedBce:
             with tf.GradientTape() as tape:
                 tape.watch(states)
                 losses = calibrated_bce(
-                    states, np.arange(pool), tf.eye(pool), tf.constant(rows, tf.int32), calibration, tf.float32
+                    states, np.arange(pool), Pool.of(tf.eye(pool)), tf.constant(rows, tf.int32), calibration, tf.float32
                 )
             total += probability @ tape.gradient(losses, states).numpy()
         return total / pool**n
@@ -209,7 +209,7 @@ class TestGeneralisedBce:
         states = tf.constant(scores[None], tf.float32)
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(states)
-            binary = calibrated_bce(states, [0], tf.eye(5), tf.range(5), 0.75, tf.float32)
+            binary = calibrated_bce(states, [0], Pool.of(tf.eye(5)), tf.range(5), 0.75, tf.float32)
             softmax = tf.nn.sparse_softmax_cross_entropy_with_logits([0], states)
         binary, softmax = tape.gradient(binary, states).numpy()[0], tape.gradient(softmax, states).numpy()[0]
         np.testing.assert_allclose(

@@ -219,6 +219,27 @@ def test_adam_goes_on_with_its_moments_and_begins_a_schedule_of_its_own(old_run,
     assert reader.get_tensor("optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE") == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("adam", "rowwise_adam"), ("rowwise_adam", "adam"), ("rowwise_adam",) * 2]
+)
+def test_numbers_per_row_go_on_with_their_items(tmp_path, before, after):
+    """By row an optimiser has only the mean square of the gradients, over the row, as a logarithm with the step."""
+    fit(tmp_path / "a", OLD, make_config(optimizer=before))
+    (tmp_path / "a" / schema.RUN_CONFIG).write_text(dump_config(make_config(optimizer=before)))
+    fit(tmp_path / "b", NEW, make_config(tmp_path / "a", optimizer=after, epochs=0))
+    old, new = (read_moments(run / "train") for run in (tmp_path / "a", tmp_path / "b"))
+    assert old.keys() == new.keys()
+    first, second = new["items/embeddings"]
+    if before == "rowwise_adam":
+        assert first is None or not first.any()
+    assert not second[5].any()  # a new item
+    expected = old["items/embeddings"].second.mean(axis=1)
+    np.testing.assert_allclose(np.delete(second.mean(axis=1), 5), expected, rtol=1e-5)
+    assert (expected > 0).all()
+    for one, other in zip(old["encoder/task_embeddings"], new["encoder/task_embeddings"], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("encoder", ["hadamard_per_position", "ple"])
 def test_names_of_variables_and_moments_are_those_of_the_checkpoint(tmp_path, encoder):
     config = make_config(encoder=encoder)
@@ -256,9 +277,10 @@ class Killed(BaseException):
     """Ends a training the hard way."""
 
 
-def test_a_killed_warm_training_goes_on_without_the_initial_run(old_run, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "rowwise_adam"])
+def test_a_killed_warm_training_goes_on_without_the_initial_run(old_run, tmp_path, optimizer):
     initial = shutil.copytree(old_run, tmp_path / "initial")
-    config = make_config(initial, epochs=3)
+    config = make_config(initial, epochs=3, optimizer=optimizer)
     whole = fit(tmp_path / "whole", NEW, config)
     calls = []
 

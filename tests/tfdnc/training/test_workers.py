@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfdnc.backend import keras, tf
+from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
@@ -20,9 +20,10 @@ from tfdnc.contracts.items import read_items
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 from tfdnc.training.batches import TrainingBatches
-from tfdnc.training.checkpoint import load_trained
+from tfdnc.training.checkpoint import load_trained, row_tables
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.negative_sources import NEGATIVE_SOURCES
+from tfdnc.training.optimizers import OPTIMIZERS
 from tfdnc.training.records import read_training
 from tfdnc.training.workers import ALONE, WorkerIndex, this_worker
 
@@ -37,7 +38,7 @@ SETTINGS = [
 ]
 
 
-def tfdnc(*arguments, worker=None, ports=()):
+def tfdnc(*arguments, worker=None, ports=(), settings=()):
     """Starts a command, as one of several workers or alone."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     if worker is not None:
@@ -45,18 +46,18 @@ def tfdnc(*arguments, worker=None, ports=()):
         environment["TF_CONFIG"] = json.dumps(
             {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": worker}}
         )
-    overrides = [word for setting in SETTINGS for word in ("--set", setting)]
+    overrides = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
     command = [sys.executable, "-m", "tfdnc.cli.main", *map(str, arguments), *overrides]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def start_workers(runs):
+def start_workers(runs, settings=()):
     """Two `tfdnc train` on one run."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
-    return [tfdnc("train", CONFIG, "--runs", runs, worker=worker, ports=ports) for worker in (0, 1)]
+    return [tfdnc("train", CONFIG, "--runs", runs, worker=one, ports=ports, settings=settings) for one in (0, 1)]
 
 
 def ended(process):
@@ -90,10 +91,10 @@ def double_batches(config, items, run):
     signature = {name: tf.TensorSpec([None] * value.ndim, tf.int32) for name, value in next(joined()).items()}
     signature["negatives"] = tf.TensorSpec([None, None, config.examples.num_negatives], tf.int32)
     tower = Tower.make(config.model, config.train, items.offsets, config.seed, items.counts)
-    model = Retriever(tower, config.train, config.seed)
-    train = config.train
+    train, method = config.train, OPTIMIZERS.resolve(config.train.optimizer)(tower.num_items)
+    model = Retriever(tower, train, config.seed, method.by_row)
     schedule = WarmupCosine(train.learning_rate, train.warmup_steps, train.epochs * steps, train.final_learning_rate)
-    model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=train.beta_2))
+    model.compile(optimizer=method.make(schedule, train, row_tables(tower)))
     dataset = tf.data.Dataset.from_generator(joined, output_signature=signature)
     return model, model.fit(dataset, epochs=train.epochs, steps_per_epoch=steps, verbose=0).history
 
@@ -106,14 +107,16 @@ def join(one, other):
     return np.concatenate([one, other])
 
 
-def test_two_workers_train_what_one_process_trains_on_double_batches(runs):
-    workers = start_workers(runs)
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("rowwise_adam", marks=pytest.mark.slow)])
+def test_two_workers_train_what_one_process_trains_on_double_batches(runs, optimizer):
+    settings = [f"train.optimizer={optimizer}"]
+    workers = start_workers(runs, settings)
     (status, screen), (other_status, other_screen) = map(ended, workers)
     assert (status, other_status) == (0, 0), screen + other_screen
     assert "best epoch" in screen
     assert "trained with the others" in other_screen
 
-    run, config = runs / "small", load_config(CONFIG, SETTINGS)
+    run, config = runs / "small", load_config(CONFIG, SETTINGS + settings)
     items = read_items(run / "cluster")
     expected, losses = double_batches(config, items, run)
     history = json.loads((run / "train" / schema.HISTORY_FILE).read_text())
@@ -133,7 +136,7 @@ def test_two_workers_train_what_one_process_trains_on_double_batches(runs):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-4)
 
     # What stands is not trained again.
-    status, screen = ended(tfdnc("train", CONFIG, "--runs", runs, worker=1, ports=[1, 2]))
+    status, screen = ended(tfdnc("train", CONFIG, "--runs", runs, worker=1, ports=[1, 2], settings=settings))
     assert (status, "the chief's training stands" in screen) == (0, True)
 
 

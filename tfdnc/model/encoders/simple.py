@@ -65,7 +65,7 @@ class UserEmbedding(UserEncoder):
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Returns the embedding of the user at every position."""
-        rows = tf.gather(tf.convert_to_tensor(self._users), windows.users)[:, None]  # [B, 1, D]
+        rows = tf.gather(self._users, windows.users)[:, None]  # [B, 1, D]
         states = tf.repeat(rows, tf.shape(windows.clusters)[1], axis=1)
         return TrainingStates(states, windows.has_target, states)
 

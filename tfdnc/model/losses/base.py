@@ -10,21 +10,20 @@ Every loss takes the same arguments and returns one value per position `[P]`, so
     stream: random numbers for losses that draw items. None, outside of training, is one constant stream.
 """
 
-import itertools
 from collections.abc import Callable
 
 from tfdnc.backend import tf
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.contracts.registry import Registry
-from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.randomness import Stream
 
 Loss = Callable[[tf.Tensor, Targets, Catalogue, TrainConfig, tf.DType, Stream | None], tf.Tensor]
 LOSSES: Registry[Loss] = Registry("loss")
 """Losses by name, for `train.loss`."""
 
-PoolLoss = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-"""`(k, states [P_k, D], labels [P_k] rows inside cluster k, embeddings [n_k, D]) -> losses [P_k]`."""
+PoolLoss = Callable[[int, tf.Tensor, tf.Tensor, Pool], tf.Tensor]
+"""`(k, states [P_k, D], labels [P_k] rows inside cluster k, the n_k items of cluster k) -> losses [P_k]`."""
 
 
 def by_cluster(pool_loss: PoolLoss, states: tf.Tensor, targets: Targets, catalogue: Catalogue) -> tf.Tensor:
@@ -38,9 +37,5 @@ def by_cluster(pool_loss: PoolLoss, states: tf.Tensor, targets: Targets, catalog
     positions = tf.dynamic_partition(tf.range(tf.size(clusters)), clusters, num_clusters)
     states_of = tf.dynamic_partition(states, clusters, num_clusters)
     items_of = tf.dynamic_partition(targets.items - 1, clusters, num_clusters)
-    sizes = [stop - start for start, stop in itertools.pairwise(offsets)]
-    losses = [
-        pool_loss(k, states_of[k], items_of[k] - offsets[k], embeddings)
-        for k, embeddings in enumerate(tf.split(catalogue.embeddings, sizes))
-    ]
+    losses = [pool_loss(k, states_of[k], items_of[k] - offsets[k], pool) for k, pool in enumerate(catalogue.clusters())]
     return tf.dynamic_stitch(positions, losses)

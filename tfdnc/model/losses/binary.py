@@ -5,7 +5,7 @@ import math
 from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.model_config import TrainConfig
-from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.draws import draw_from_pools, score_draws
 from tfdnc.model.randomness import Stream
@@ -60,9 +60,8 @@ def generalised_bce(
         UserError: `negative_exponent` is not 0; beta corrects for the number of negatives, not for their choice.
     """
     [rows] = _draw_uniformly(catalogue, (0, catalogue.offsets[-1]), train, stream)
-    embeddings = tf.convert_to_tensor(catalogue.embeddings)
-    shift = prior_logit(catalogue.offsets[-1])
-    return calibrated_bce(states, targets.items - 1, embeddings, rows, train.calibration, dtype, shift)
+    shift = prior_logit(catalogue.num_items)
+    return calibrated_bce(states, targets.items - 1, catalogue.pool(), rows, train.calibration, dtype, shift)
 
 
 @LOSSES.register("in_cluster_gbce")
@@ -81,8 +80,8 @@ def in_cluster_generalised_bce(
     """
     rows = _draw_uniformly(catalogue, catalogue.offsets, train, stream)
     return by_cluster(
-        lambda k, own_states, labels, embeddings: calibrated_bce(
-            own_states, labels, embeddings, rows[k], train.calibration, dtype, prior_logit(embeddings.shape[0])
+        lambda k, own_states, labels, pool: calibrated_bce(
+            own_states, labels, pool, rows[k], train.calibration, dtype, prior_logit(pool.size)
         ),
         states,
         targets,
@@ -103,7 +102,7 @@ def prior_logit(pool: int) -> float:
 def calibrated_bce(
     states: tf.Tensor,
     labels: tf.Tensor,
-    embeddings: tf.Tensor,
+    pool: Pool,
     rows: tf.Tensor,
     calibration: float,
     dtype: tf.DType,
@@ -121,7 +120,7 @@ def calibrated_bce(
     Args:
         states: `[P, D]`.
         labels: `[P]` int, rows of the targets inside the pool.
-        embeddings: `[pool, D]`.
+        pool: the items.
         rows: `[draws]` int32, rows of uniform draws inside the pool, or each of its rows once.
         calibration: t.
         dtype: dtype of the product.
@@ -130,10 +129,10 @@ def calibrated_bce(
     Returns:
         `[P]`; 0 in a pool of one item, which has no negatives.
     """
-    scores = score_draws(states, labels, embeddings, rows, dtype)
+    scores = score_draws(states, labels, pool, rows, dtype)
     real = tf.reduce_sum(tf.cast(~scores.hit, tf.float32), axis=-1)
     negative_loss = tf.reduce_sum(tf.where(scores.hit, 0.0, tf.nn.softplus(scores.drawn + shift)), axis=-1)
-    weight = positive_weight(real, embeddings.shape[0], calibration)
+    weight = positive_weight(real, pool.size, calibration)
     return weight * tf.nn.softplus(-scores.positive - shift) + negative_loss
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.model.catalogue import Pool
 from tfdnc.model.randomness import Stream
 
 
@@ -72,19 +73,17 @@ def draw_from_pools(
     ]
 
 
-def score_draws(
-    states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, rows: tf.Tensor, dtype: tf.DType
-) -> DrawnScores:
+def score_draws(states: tf.Tensor, labels: tf.Tensor, pool: Pool, rows: tf.Tensor, dtype: tf.DType) -> DrawnScores:
     """Returns the scores r = state . item of every state's own target and of the shared draws.
 
     Args:
         states: `[P, D]`.
         labels: `[P]` int, rows of the targets inside the pool.
-        embeddings: `[pool, D]`, a tensor: a gather on a variable makes it copy itself on every later read.
+        pool: the items.
         rows: `[n]` int32, rows of the draws inside the pool.
         dtype: dtype of the `[P, D] x [D, n]` product.
     """
-    positive = tf.reduce_sum(states * tf.gather(embeddings, labels), axis=-1)
-    drawn = tf.matmul(tf.cast(states, dtype), tf.cast(tf.gather(embeddings, rows), dtype), transpose_b=True)
+    positive = tf.reduce_sum(states * pool.gather(labels), axis=-1)
+    drawn = tf.matmul(tf.cast(states, dtype), tf.cast(pool.gather(rows), dtype), transpose_b=True)
     hit = tf.cast(labels, tf.int32)[:, None] == rows
     return DrawnScores(positive, tf.cast(drawn, tf.float32), hit)

@@ -2,10 +2,14 @@
 
 from tfdnc.backend import tf
 from tfdnc.contracts.model_config import TrainConfig
-from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
+from tfdnc.model.losses.chunks import chunked_cross_entropy
 from tfdnc.model.losses.draws import Draws, draw_from_pools, score_draws
 from tfdnc.model.randomness import Stream
+
+WHOLE_ITEMS = 50_000
+"""Largest catalogue whose scores are in memory all together; the gradients of all clusters need them at one time."""
 
 
 @LOSSES.register("softmax")
@@ -19,7 +23,7 @@ def full_softmax(
 ) -> tf.Tensor:
     """-log softmax over all N items (Klenitskiy & Vasilev 2023), a strong single retriever."""
     del train, stream
-    return cross_entropy(states, targets.items - 1, catalogue.embeddings, dtype)
+    return _whole_cross_entropy(states, targets.items - 1, catalogue.pool(), catalogue, dtype)
 
 
 @LOSSES.register("in_cluster_softmax")
@@ -37,7 +41,7 @@ def in_cluster_softmax(
     """
     del train, stream
     return by_cluster(
-        lambda _, own_states, labels, embeddings: cross_entropy(own_states, labels, embeddings, dtype),
+        lambda _, own_states, labels, pool: _whole_cross_entropy(own_states, labels, pool, catalogue, dtype),
         states,
         targets,
         catalogue,
@@ -57,10 +61,9 @@ def sampled_softmax(
 
     A catalogue of at most n items is scored whole, as by `softmax`.
     """
-    embeddings = tf.convert_to_tensor(catalogue.embeddings)
     whole = (0, catalogue.offsets[-1])
     [draws] = draw_from_pools(catalogue.counts, whole, train.num_negatives, train.negative_exponent, stream)
-    return _cross_entropy_on(draws, states, targets.items - 1, embeddings, dtype)
+    return _cross_entropy_on(draws, states, targets.items - 1, catalogue.pool(), catalogue, dtype)
 
 
 @LOSSES.register("in_cluster_sampled_softmax")
@@ -78,7 +81,7 @@ def in_cluster_sampled_softmax(
     """
     draws = draw_from_pools(catalogue.counts, catalogue.offsets, train.num_negatives, train.negative_exponent, stream)
     return by_cluster(
-        lambda k, own_states, labels, embeddings: _cross_entropy_on(draws[k], own_states, labels, embeddings, dtype),
+        lambda k, own_states, labels, pool: _cross_entropy_on(draws[k], own_states, labels, pool, catalogue, dtype),
         states,
         targets,
         catalogue,
@@ -91,9 +94,7 @@ def cross_entropy(states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, d
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=tf.cast(logits, tf.float32))
 
 
-def sampled_cross_entropy(
-    states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, draws: Draws, dtype: tf.DType
-) -> tf.Tensor:
+def sampled_cross_entropy(states: tf.Tensor, labels: tf.Tensor, pool: Pool, draws: Draws, dtype: tf.DType) -> tf.Tensor:
     """-log of exp(r+) / (exp(r+) + sum over draws j that are not the target of exp(r_j) / (n q_j)): `[P]`.
 
     A draw has the weight 1 / (n q), the inverse of its expected number of draws (Bengio & Senecal 2008; the log q
@@ -104,11 +105,11 @@ def sampled_cross_entropy(
     Args:
         states: `[P, D]`.
         labels: `[P]` int, rows of the targets inside the pool.
-        embeddings: `[pool, D]`.
+        pool: the items.
         draws: n draws from the pool.
         dtype: dtype of the product.
     """
-    scores = score_draws(states, labels, embeddings, draws.rows, dtype)
+    scores = score_draws(states, labels, pool, draws.rows, dtype)
     drawn = tf.where(scores.hit, -float("inf"), scores.drawn - draws.log_expected)
     logits = tf.concat([scores.positive[:, None], drawn], axis=1)  # [P, 1 + n]
     # Column 0 is finite, so the kernel never subtracts infinities.
@@ -116,9 +117,17 @@ def sampled_cross_entropy(
 
 
 def _cross_entropy_on(
-    draws: Draws | None, states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, dtype: tf.DType
+    draws: Draws | None, states: tf.Tensor, labels: tf.Tensor, pool: Pool, catalogue: Catalogue, dtype: tf.DType
 ) -> tf.Tensor:
     """Cross entropy on the draws, or on the whole pool if they are None."""
     if draws is None:
-        return cross_entropy(states, labels, embeddings, dtype)
-    return sampled_cross_entropy(states, labels, embeddings, draws, dtype)
+        return _whole_cross_entropy(states, labels, pool, catalogue, dtype)
+    return sampled_cross_entropy(states, labels, pool, draws, dtype)
+
+
+def _whole_cross_entropy(
+    states: tf.Tensor, labels: tf.Tensor, pool: Pool, catalogue: Catalogue, dtype: tf.DType
+) -> tf.Tensor:
+    """Cross entropy on a whole pool; in a large catalogue from one chunk of items after the other."""
+    compute = chunked_cross_entropy if catalogue.num_items > WHOLE_ITEMS else cross_entropy
+    return compute(states, labels, pool.whole(), dtype)

@@ -17,6 +17,7 @@ from tfdnc.pipeline import outputs, runner
 from tfdnc.pipeline.manifests import read_manifest
 
 _BATCH = 256  # users in a request
+_KEEP_READ_DAYS = 7
 _COLD_USERS = 1000  # users whose mean vector answers for a history without a known item
 
 
@@ -56,7 +57,10 @@ def config_until(config: ExperimentConfig, name: str, until: int) -> ExperimentC
     return changed(
         config,
         name,
-        data={"until": until, "split": "none", "validation_from": None, "test_from": None},
+        data={
+            **{"until": until, "split": "none", "validation_from": None, "test_from": None},
+            "keep_read_days": config.data.keep_read_days or _KEEP_READ_DAYS,  # every run reads the same log
+        },
         evaluate={"judge": None},
     )
 

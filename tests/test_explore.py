@@ -1,0 +1,184 @@
+"""`tfdnc explore` on README's own run: what the page shows is what the bundle answers a client."""
+
+import io
+import json
+import os
+import shutil
+import threading
+import time
+
+import pytest
+import waitress.server
+
+from tfdnc.explore.app import Application
+from tfdnc.explore.subject import Subject
+
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def subject(readme_folder):
+    made = Subject(readme_folder / "runs" / "mine")
+    yield made
+    made.bundle.close()
+
+
+@pytest.fixture(scope="module")
+def application(subject):
+    return Application([subject])
+
+
+@pytest.fixture
+def ask(application):
+    """Sends one request to the application; returns the status and what the JSON says."""
+
+    def ask(path, body=None, host="localhost:8600", query=""):
+        content = b"" if body is None else json.dumps(body).encode()
+        environ = {
+            "REQUEST_METHOD": "GET" if body is None else "POST",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "HTTP_HOST": host,
+            "CONTENT_LENGTH": str(len(content)),
+            "wsgi.input": io.BytesIO(content),
+        }
+        started = []
+        answer = b"".join(application(environ, lambda status, headers: started.append((status, dict(headers)))))
+        [(status, headers)] = started
+        is_json = headers["Content-Type"] == "application/json"
+        return int(status.split()[0]), json.loads(answer) if is_json else answer.decode()
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def user(subject):
+    return subject.user(subject.user_ids[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "controls"),
+    [
+        ({}, {}),
+        ({"merge": "quota", "alpha": 0.5}, {"alpha": 0.5}),
+        ({"merge": "joint", "alpha": 2}, {"joint_alpha": 2}),
+    ],
+)
+def test_a_list_is_what_the_bundle_answers(ask, subject, user, asked, controls):
+    status, said = ask("/api/list", {"user": user.name, "count": 20, **asked})
+    times = {"times": [user.known["history_times"]], "request_time": user.known["request_time"]}
+    [answer] = subject.bundle.retrieve([user.history], 20, **times, **controls)
+    assert status == 200
+    assert [item["id"] for item in said["items"]] == answer.item_ids
+    assert [item["cluster"] for item in said["items"]] == answer.cluster_ids.tolist()
+    assert said["counts"] == answer.quotas.tolist()
+    assert said["heldOut"] == user.held_out
+
+
+def test_a_typed_history_has_minima_and_items_that_are_left_out(ask, subject):
+    least = subject.items.cluster_names[1]
+    history = subject.items.item_ids[:3]
+    _, first = ask("/api/list", {"history": history, "count": 10})
+    out = first["items"][0]["id"]
+    _, second = ask("/api/list", {"history": history, "count": 10, "minimum": {least: 4}, "exclude": [out]})
+    assert out not in [item["id"] for item in second["items"]]
+    assert second["counts"][1] >= 4
+    assert second["heldOut"] is None
+
+
+def test_items_are_found_by_words_and_by_vectors(ask, subject):
+    first, second = subject.items.item_ids[:2]
+    title = subject.items.titles[0]
+    assert first in [item["id"] for item in ask("/api/items", query=f"q={title.lower()}")[1]]
+    assert ask("/api/items", query="q=%20")[1] == []
+    near = ask("/api/neighbours", query=f"item={second}")[1]
+    assert [item["cosine"] for item in near] == sorted((item["cosine"] for item in near), reverse=True)
+    assert second not in [item["id"] for item in near]
+    assert ask("/api/neighbours", query="item=unheard")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/api/list", {"count": 0}, "count: Input should be greater than or equal to 1"),
+        ("/api/list", {"wish": 1}, "wish: Extra inputs are not permitted"),
+        ("/api/list", {"run": 1}, "Expected a run from 0 to 0, got 1"),
+        ("/api/list", {"user": "unheard"}, "has no user 'unheard'"),
+        ("/api/list", {"count": 10**6}, "num_candidates"),
+        ("/api/list", {"minimum": {"unheard": 1}}, "unheard"),
+    ],
+)
+def test_what_cannot_be_answered_is_a_sentence(ask, path, body, message):
+    status, said = ask(path, body)
+    assert status == 400
+    assert message in said["error"]
+
+
+def test_only_this_machine_is_answered(ask):
+    """Another site could reach the page under a name of its own that leads to this machine."""
+    assert ask("/", host="evil.example:8600")[0] == 403
+    assert ask("/", host="127.0.0.1:8600")[0] == 200
+    assert ask("/api/nothing")[0] == 404
+
+
+CSS = "css selector"
+ARROW_LEFT = "\ue012"
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def page(subject):
+    """A headless browser on the page, and its address."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    server = waitress.server.create_server(Application([subject, subject]), host="127.0.0.1", port=0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    subject.start_map()
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,1800"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    browser.get(f"http://127.0.0.1:{server.effective_port}/")
+    yield browser
+    browser.quit()
+    server.close()
+
+
+def items_of(browser, panel):
+    """Places and titles of a list, in the order of the places."""
+    script = """return [...document.querySelectorAll('.panel')[arguments[0]].querySelectorAll('.list li')]
+        .map(line => [line.value, line.childNodes[1].textContent])"""
+    return [title for _, title in sorted(browser.execute_script(script, panel))]
+
+
+def until(condition):
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
+def test_the_slider_changes_the_list_as_a_client_would(page, subject):
+    until(lambda: len(items_of(page, 0)) == 50 and len(items_of(page, 1)) == 50)
+    user = subject.user(page.find_element(CSS, "#user").get_property("value"))
+    assert items_of(page, 0) == items_of(page, 1)
+    panel = page.find_elements(CSS, ".panel")[1]
+    slider = panel.find_element(CSS, "[data-name=alpha]")
+    for _ in range(10):  # by keyboard: twenty steps of .05 down from 1
+        slider.send_keys(2 * ARROW_LEFT)
+    until(lambda: panel.find_element(CSS, "[data-name=alphaShown]").text == "0.00")
+    times = {"times": [user.known["history_times"]], "request_time": user.known["request_time"]}
+    [answer] = subject.bundle.retrieve([user.history], 50, 0.0, **times)
+    titles = [subject.show(item)["title"] for item in answer.item_ids]
+    until(lambda: items_of(page, 1) == titles)
+    assert panel.find_elements(CSS, ".list .tag")  # items that moved against the first list
+    assert not page.find_element(CSS, "#error").is_displayed()
+    until(lambda: "most frequent items" in page.find_element(CSS, "#mapHint").text)
+    errors = [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not [error for error in errors if "favicon" not in error]
+    if folder := os.environ.get("TFDNC_SCREENSHOTS"):
+        page.save_screenshot(f"{folder}/wide.png")
+        page.set_window_size(420, 1800)
+        page.save_screenshot(f"{folder}/narrow.png")

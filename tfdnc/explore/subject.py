@@ -1,0 +1,126 @@
+"""One run behind the page: its items, users and bundle, the neighbours of items, and their map."""
+
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.bundles.in_process import Bundle, load_bundle
+from serving.messages import Retrieval, known_arguments
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable, read_items
+from tfdnc.contracts.request_inputs import manifest_features
+from tfdnc.contracts.station_names import StationName
+from tfdnc.operations import run_users
+from tfdnc.page.item_map import MAX_POINTS, project
+from tfdnc.training.checkpoint import read_checkpoint
+
+Shown = dict[str, Any]
+"""An item as the page shows it: id, title, categories, number of its cluster."""
+
+
+class Subject:
+    """A run whose bundle answers the page.
+
+    Args:
+        run: Folder of a run with a bundle.
+
+    Raises:
+        UserError: The run has no bundle, or its clusters are newer than its bundle.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.bundle: Bundle = load_bundle(run / StationName.EXPORT.folder)
+        self.items: ItemTable = read_items(run / StationName.CLUSTER.folder)
+        if self.bundle.manifest["cluster_names"] != self.items.cluster_names:
+            raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
+        self._features = manifest_features(self.bundle.manifest["config"])
+        self._row_of = {item_id: row for row, item_id in enumerate(self.items.item_ids)}
+        self._folded = [
+            f"{title} {item_id}".casefold()
+            for title, item_id in zip(self.items.titles, self.items.item_ids, strict=True)
+        ]
+        self._map: list[tuple[float, float, int, str, str]] | None = None
+
+    def warm_up(self) -> None:
+        """Asks for a list by every signature that the page uses: the first answers take seconds."""
+        asked: list[dict[str, Any]] = [{"alpha": 1.0}, {"joint_alpha": 1.0}, {"exclude": [[]]}]
+        for controls in asked:
+            self.retrieve([], {}, 1, controls)
+
+    @cached_property
+    def user_ids(self) -> list[str]:
+        """Ids of the users of the log; those with a held-out item come first."""
+        return run_users.user_ids(self.run)
+
+    def user(self, user_id: str) -> run_users.User:
+        """Returns a user of the log; raises a `UserError` if the run has no such user."""
+        return run_users.user_of_log(self.run, self.items, self._features, user_id)
+
+    def show(self, item_id: str) -> Shown:
+        """Returns an item as the page shows it; an unknown one has no cluster."""
+        row = self._row_of.get(item_id)
+        if row is None:
+            return {"id": item_id, "title": item_id, "categories": [], "cluster": -1}
+        categories = self.items.categories[row] if self.items.categories else []
+        cluster = int(self.items.clusters[row])
+        return {"id": item_id, "title": self.items.titles[row], "categories": categories, "cluster": cluster}
+
+    def search(self, text: str, most: int = 20) -> list[Shown]:
+        """Returns the most frequent items whose title or id contains every word of a text."""
+        words = text.casefold().split()
+        if not words:
+            return []
+        found = [row for row, folded in enumerate(self._folded) if all(word in folded for word in words)]
+        found.sort(key=lambda row: -self.items.counts[row])
+        return [self.show(self.items.item_ids[row]) for row in found[:most]]
+
+    def retrieve(self, history: list[str], known: dict[str, Any], count: int, controls: dict[str, Any]) -> Retrieval:
+        """Returns the list of one user.
+
+        Args:
+            history: Item ids, oldest first.
+            known: Other inputs by names of tensors; {} for a history that was typed.
+            count: Results wanted.
+            controls: Further arguments of `Bundle.retrieve`.
+        """
+        arguments = known_arguments(self._features, [known])
+        [answer] = self.bundle.retrieve([history], count, **arguments, **controls)
+        return answer
+
+    def neighbours(self, item_id: str, most: int = 20) -> list[tuple[Shown, float]]:
+        """Returns the items with the most similar vectors, and their cosines; none for an unknown item."""
+        row = self._row_of.get(item_id)
+        if row is None:
+            return []
+        cosines = self._directions @ self._directions[row]
+        cosines[row] = -np.inf
+        nearest = np.argsort(-cosines, kind="stable")[:most]
+        return [(self.show(self.items.item_ids[other]), float(cosines[other])) for other in nearest.tolist()]
+
+    @cached_property
+    def _directions(self) -> np.ndarray:
+        """Item vectors `[N, D]` of length 1."""
+        vectors = read_checkpoint(self.run / StationName.TRAIN.folder).item_vectors
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def start_map(self) -> None:
+        """Computes the map in the background: t-SNE takes seconds."""
+        threading.Thread(target=self._draw_map, daemon=True, name=f"map of {self.run}").start()
+
+    def map(self) -> list[tuple[float, float, int, str, str]] | None:
+        """Returns x, y in 0..1, cluster, id and title of the most frequent items; None while they are computed."""
+        return self._map
+
+    def _draw_map(self) -> None:
+        shown = np.argsort(-self.items.counts, kind="stable")[:MAX_POINTS]
+        positions = project(self._directions[shown])
+        low, high = positions.min(axis=0), positions.max(axis=0)
+        places = ((positions - low) / np.maximum(high - low, 1e-12)).round(4).tolist()
+        self._map = [
+            (x, y, int(self.items.clusters[row]), self.items.item_ids[row], self.items.titles[row])
+            for (x, y), row in zip(places, shown.tolist(), strict=True)
+        ]

@@ -1,0 +1,77 @@
+"""Users of a run's log as questions to its bundle: the history before the held-out item, and that item."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.dataset as ds
+
+from tfdnc.contracts import schema
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.request_inputs import asked_inputs
+from tfdnc.contracts.station_names import StationName
+
+
+class User(NamedTuple):
+    """The user's history to send, and the test target."""
+
+    name: str | None  # id in the log; None for a history on the command line
+    history: list[str]  # item ids, oldest first; those on the command line may be unknown
+    # Inputs of the model beside the history, by names of tensors. The request is made at the time of the held-out item,
+    # else of the last item.
+    known: dict[str, Any]
+    held_out: str | None  # item id of the test target, which no model has seen; None if the user has none
+
+
+def user_of_log(run: Path, items: ItemTable, features: Sequence[Feature], user_id: str) -> User:
+    """Returns a user of the run.
+
+    Raises:
+        UserError: no such user.
+    """
+    folder = _sequences(run)
+    found = ds.dataset(folder).to_table(columns=_columns(features), filter=ds.field("user_id") == user_id)
+    if not len(found):
+        raise UserError(f"Expected a user of the log, but {folder} has no user {user_id!r} (filtered out, or unknown).")
+    [row] = found.to_pylist()
+    return _read(row, items, features)
+
+
+def first_user(run: Path, items: ItemTable, features: Sequence[Feature]) -> User:
+    """Returns the first user of the run with a history and a test target, or else any user."""
+    sequences = ds.dataset(_sequences(run))
+    for rows in (ds.field("test") > 0, None):
+        found = sequences.head(1, columns=_columns(features), filter=rows).to_pylist()
+        if found:
+            return _read(found[0], items, features)
+    raise UserError(f"Expected users in {_sequences(run)}, found none: run `tfdnc prepare` again.")
+
+
+def user_ids(run: Path) -> list[str]:
+    """Returns the ids of all users of the run; those with a test target and a history come first."""
+    table = ds.dataset(_sequences(run)).to_table(columns=["user_id", "test"])
+    tested = table["test"].to_numpy() > 0
+    order = np.argsort(~tested, kind="stable")
+    return table["user_id"].take(order).to_pylist()
+
+
+def _sequences(run: Path) -> Path:
+    return run / StationName.PREPARE.folder / schema.SEQUENCES
+
+
+def _columns(features: Sequence[Feature]) -> list[str]:
+    return ["user_id", "items", "test", *(feature.column for feature in features)]
+
+
+def _read(row: dict[str, Any], items: ItemTable, features: Sequence[Feature]) -> User:
+    id_of = np.empty(len(items.item_ids) + 1, object)
+    id_of[items.sequence_indices] = items.item_ids
+    ids, test = id_of[np.array(row["items"])].tolist(), row["test"]
+    length, held_out = (len(ids), None) if test < 0 else (test, ids[test])
+    known: dict[str, Any] = {}
+    for feature in features:
+        known |= asked_inputs(feature, row[feature.column], length)
+    return User(row["user_id"], ids[:length], known, held_out)
