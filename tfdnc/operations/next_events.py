@@ -71,6 +71,11 @@ class LogUsers(NamedTuple):
             features=self.features,
         )
 
+    def items_before(self, until: int) -> frozenset[str]:
+        """Returns the ids of the items with an event before a time."""
+        times, items = (self.sequences[name].combine_chunks().values.to_numpy() for name in ("times", "items"))
+        return frozenset(self.ids[item - 1] for item in np.unique(items[times < until]))
+
     def _have_events(self, since: int | None, until: int | None) -> np.ndarray:
         """Returns the mask `[S]` of sequences with events before `since` and from then on until `until`."""
         if since is None:

@@ -7,24 +7,31 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from serving.bundles.questions import Questions
 from tfdnc.cli.main import main
 from tfdnc.contracts.config import GenerateConfig, load_config
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.station_names import StationName
-from tfdnc.datasets.generate import LOG, generate_log
+from tfdnc.datasets.generate import ITEM_FILE, LOG, generate_log
 from tfdnc.operations.next_events import read_questions, read_users
 from tfdnc.operations.simulate.days import Day, days_from
+from tfdnc.operations.simulate.models import Model, lists_of
 from tfdnc.operations.simulate.play import DayFigures, Play, means_of, play
-from tfdnc.operations.simulate.ways import WAYS
+from tfdnc.operations.simulate.ways import WAYS, Evening, Schedule
 from tfdnc.pipeline.manifests import read_manifest
+from tfdnc.pipeline.runner import Observer
 
 DAY = 86_400
 CONFIG = """
 name: daily
-data: {{path: {log}, num_shards: 1, min_item_events: 1}}
+data:
+  path: {folder}/days.csv
+  num_shards: 1
+  min_item_events: 1
+  items: {{path: {folder}/items.csv, categories: categories, features: {{categories: values}}}}
 cluster: {{method: random, num_clusters: 2}}
-model: {{dim: 8, max_length: 10, blocks: 1}}
+model: {{dim: 8, max_length: 10, blocks: 1, item_features: true}}
 train: {{epochs: 1, batch_tokens: 800}}
 evaluate: {{candidates: [5, 10], within_cluster: [5]}}
 """
@@ -47,10 +54,11 @@ def config(tmp_path_factory):
         for place, item in enumerate(items)
     ]
     lines += [[user, "new", str(9 * DAY - 1)] for user in ("1", "2", "3")]
-    log = folder / "days.csv"
-    log.write_text("\n".join(",".join(line) for line in [header, *lines]))
+    (folder / "days.csv").write_text("\n".join(",".join(line) for line in [header, *lines]))
+    with (folder / ITEM_FILE).open("a") as items:
+        items.write("new,a new item,Jazz\nlater,an item without an event,Jazz\n")
     path = folder / "daily.yaml"
-    path.write_text(CONFIG.format(log=log))
+    path.write_text(CONFIG.format(folder=folder))
     return path
 
 
@@ -104,6 +112,17 @@ def test_the_same_command_trains_nothing_again(played, config, runs):
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/train/manifest.json")} == before
 
 
+def test_a_refresh_lists_items_that_have_had_an_event_and_trains_nothing(played, config, runs):
+    first = Model(load_config(runs / f"first-{8 * DAY}" / "config.yaml"), runs / f"first-{8 * DAY}")
+    users = read_users(first.config.data, first.config.data.locations)
+    played_config, eighth = load_config(config), Day(8 * DAY, 9 * DAY, "")
+    after = WAYS["refresh"](Evening(played_config, runs, eighth, first, Schedule(), users, Observer()))
+    assert after.run == first.run
+    assert after.catalogue - first.catalogue == {"new"}
+    [found] = lists_of(after, Questions([["1", "2"]], [["3"]], [{}], ()), len(after.catalogue))
+    assert {*found} == after.catalogue - {"1", "2"}
+
+
 def test_questions_of_a_day_are_those_of_a_log_that_ends_with_it(config):
     data = load_config(config).data
     asked = read_users(data, data.locations).questions(5 * DAY, 7 * DAY, 100)
@@ -124,10 +143,16 @@ def test_days_have_24_hours_in_the_unit_of_the_log():
 
 
 def test_an_unknown_way_is_refused_before_anything_is_trained(config, tmp_path):
-    with pytest.raises(UserError, match=r"Unknown way to update a model 'hourly'; known: .*full, warm"):
+    with pytest.raises(UserError, match=r"Unknown way to update a model 'hourly'; known: frozen, full, refresh, warm"):
         play(Play(load_config(config), tmp_path, 0, 1, ["hourly"]))
     assert not list(tmp_path.iterdir())
     assert {"frozen", "warm", "full"} <= WAYS.keys()
+
+
+def test_a_schedule_that_cannot_be_is_refused(played, config, runs):
+    what = Play(load_config(config), runs, 8 * DAY, 2, ["warm"], schedule=Schedule(rate=0.0))
+    with pytest.raises(UserError, match=rf"warm-{8 * DAY}: train.learning_rate"):
+        play(what)
 
 
 def test_new_items_count_by_their_events_in_the_means():

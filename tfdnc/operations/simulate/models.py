@@ -3,18 +3,23 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from serving import tensors
 from serving.bundles.questions import Questions
 from tfdnc.contracts import bundle
-from tfdnc.contracts.config import ExperimentConfig, ExportConfig
+from tfdnc.contracts.config import ExperimentConfig, ExportConfig, parse_config
 from tfdnc.contracts.features import model_features
+from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline import outputs, runner
 from tfdnc.pipeline.manifests import read_manifest
+
+if TYPE_CHECKING:
+    from tfdnc.model.tower import Tower
 
 _BATCH = 256  # users in a request
 _KEEP_READ_DAYS = 7
@@ -22,15 +27,18 @@ _COLD_USERS = 1000  # users whose mean vector answers for a history without a kn
 
 
 class Model(NamedTuple):
-    """A trained run.
+    """A trained run, perhaps with items that it was not trained on.
 
     Attributes:
         config: of the run.
         run: its folder.
+        renewed: items of the model, a table of `schema.VERSION_ITEM_SCHEMA`, all of them listed; None: those of the
+            run.
     """
 
     config: ExperimentConfig
     run: Path
+    renewed: pa.Table | None = None
 
     @property
     def cpu_seconds(self) -> float:
@@ -43,6 +51,8 @@ class Model(NamedTuple):
     @property
     def catalogue(self) -> frozenset[str]:
         """Ids of the items that lists may hold."""
+        if self.renewed is not None:
+            return frozenset(self.renewed["item_id"].to_pylist())
         return frozenset(outputs.item_table(self.run).item_ids)
 
 
@@ -66,11 +76,15 @@ def config_until(config: ExperimentConfig, name: str, until: int) -> ExperimentC
 
 
 def changed(config: ExperimentConfig, name: str, **sections: dict[str, Any]) -> ExperimentConfig:
-    """Returns a config of another name with some keys of its sections replaced."""
+    """Returns a config of another name with some keys of its sections replaced.
+
+    Raises:
+        UserError: a value does not fit.
+    """
     values = config.model_dump(mode="json") | {"name": name}
     for section, keys in sections.items():
         values[section] |= keys
-    return ExperimentConfig.model_validate(values)
+    return parse_config(values, name)
 
 
 def train(config: ExperimentConfig, runs: Path, observer: runner.Observer) -> Model:
@@ -100,9 +114,11 @@ def lists_of(model: Model, questions: Questions, length: int) -> list[list[str]]
     config, items = model.config, outputs.item_table(model.run)
     tower = outputs.trained_tower(config, model.run, items)
     cold = cold_start_vectors(tower, sample_by_length(outputs.histories(config, model.run), _COLD_USERS))
+    if model.renewed is not None:
+        tower, items = _with_renewed(model, model.renewed, items)
     index = ExactIndex(tower.item_embeddings, items.offsets)
     export = ExportConfig(num_candidates=length, max_candidates=length)
-    features, names = model_features(config), []
+    features = model_features(config)
     lists: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="tfdnc-") as assets:
         module = RetrievalModule(tower, items, index, cold, config.merge, export, Path(assets), config.data.seen)
@@ -112,6 +128,17 @@ def lists_of(model: Model, questions: Questions, length: int) -> list[list[str]]
             answer = retrieve(*(tf.constant(tensors.decode(request.inputs[name])) for name in names))
             lists += _rows(answer[bundle.ITEM_IDS].numpy(), answer[bundle.NUM_RESULTS].numpy())
     return lists
+
+
+def _with_renewed(model: Model, renewed: pa.Table, trained: ItemTable) -> "tuple[Tower, ItemTable]":
+    """Returns the tower of a model with renewed items, and their table."""
+    from tfdnc.operations.refresh import item_vectors
+    from tfdnc.operations.version_items import listed_items
+    from tfdnc.training.checkpoint import load_tower
+
+    tower = load_tower(model.config, trained, model.run / StationName.TRAIN.folder)
+    listed, vectors = listed_items(renewed, trained.cluster_names), item_vectors(tower, trained, renewed)
+    return tower.with_items(listed.offsets, listed.counts, vectors), listed
 
 
 def _rows(item_ids: np.ndarray, counts: Sequence[int]) -> list[list[str]]:

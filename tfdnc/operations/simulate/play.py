@@ -98,17 +98,18 @@ def play(
     found: list[DayFigures] = []
     for day in days:
         questions = _questions_of(users, day, what.most_users)
-        measured: dict[Path, dict[str, Any]] = {}  # on the first day all ways have one model
+        measured: dict[int, dict[str, Any]] = {}  # on the first day all ways have one model
         for way in what.ways:
-            run = models[way].run
-            if run not in measured:
-                measured[run] = _measure(models[way], questions, what.config.evaluate.candidates, known)
-            found.append(DayFigures(day.name, way, cpu_seconds=costs[way], **measured[run]))
+            model = models[way]
+            if id(model) not in measured:
+                measured[id(model)] = _measure(model, questions, what.config.evaluate.candidates, known)
+            found.append(DayFigures(day.name, way, cpu_seconds=costs[way], **measured[id(model)]))
             report(found[-1])
         for way in what.ways if day is not days[-1] else ():
             before = models[way]
-            models[way] = WAYS[way](Evening(what.config, what.runs, day, before, what.schedule, observer))
-            costs[way] = models[way].cpu_seconds if models[way] != before else 0.0
+            evening = Evening(what.config, what.runs, day, before, what.schedule, users, observer)
+            models[way] = WAYS[way](evening)
+            costs[way] = models[way].cpu_seconds if models[way].run != before.run else 0.0
     return found
 
 

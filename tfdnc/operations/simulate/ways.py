@@ -8,8 +8,10 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.registry import Registry
 from tfdnc.contracts.station_names import StationName
+from tfdnc.operations.next_events import LogUsers
 from tfdnc.operations.simulate.days import Day
 from tfdnc.operations.simulate.models import Model, changed, config_until, train
+from tfdnc.operations.simulate.renewal import with_items
 from tfdnc.pipeline.runner import Observer
 
 
@@ -30,6 +32,7 @@ class Evening(NamedTuple):
         day: the day that has ended; the model may learn its events.
         model: the model of that day.
         schedule: training of a warm start.
+        users: all users of the log.
         observer: listener to the stations.
     """
 
@@ -38,6 +41,7 @@ class Evening(NamedTuple):
     day: Day
     model: Model
     schedule: Schedule
+    users: LogUsers
     observer: Observer
 
 
@@ -52,6 +56,12 @@ WAYS: Registry[Way] = Registry("way to update a model")
 def frozen(evening: Evening) -> Model:
     """Keeps the model; only the histories of requests are up to date."""
     return evening.model
+
+
+@WAYS.register("refresh")
+def refresh(evening: Evening) -> Model:
+    """Keeps the weights, and lists the items of the item file that have had an event; see `operations.refresh`."""
+    return with_items(evening.model, evening.users.items_before(evening.day.stop))
 
 
 @WAYS.register("warm")
