@@ -1,10 +1,11 @@
 """Rules that leave out events of a bucket before they become sequences, in the order in which they apply.
 
-1. `duplicates`: the first of all events with the same user, item and time stays.
-2. `max_events_per_user`: the latest events of a user stay.
-3. `session_gap`: a user is cut into sessions; from here on "user" means session, also in the filters.
-4. `repeats`: the first of consecutive events of one item stays.
-5. `filter_rounds` times: events of items with fewer than `min_item_events` are left out; then new repeats; then users
+1. `until`: events before this time stay.
+2. `duplicates`: the first of all events with the same user, item and time stays.
+3. `max_events_per_user`: the latest events of a user stay.
+4. `session_gap`: a user is cut into sessions; from here on "user" means session, also in the filters.
+5. `repeats`: the first of consecutive events of one item stays.
+6. `filter_rounds` times: events of items with fewer than `min_item_events` are left out; then new repeats; then users
    with fewer than `min_user_events`.
 
 Events of one user and one time always keep the order of the log.
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.features import TIME, Feature
 
-DUPLICATES, CAP, REPEATS = "duplicates", "max_events_per_user", "repeats"
+UNTIL, DUPLICATES, CAP, REPEATS = "until", "duplicates", "max_events_per_user", "repeats"
 RARE_ITEM, SHORT_USER = "min_item_events", "min_user_events"
 FILTERED, ROUND = "filtered: ", "filter round "
 """Prefixes of the counts of events left out, by rule and by round."""
@@ -64,6 +65,7 @@ def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
 def rules_of(config: DataConfig) -> tuple[str, ...]:
     """Returns the names of the rules that the config switches on, in their order."""
     optional = {
+        UNTIL: config.until is not None,
         DUPLICATES: config.duplicates == "drop",
         CAP: config.max_events_per_user is not None,
         REPEATS: config.repeats == "collapse",
@@ -94,6 +96,8 @@ def apply_rules(events: Events, config: DataConfig, frequent: Sequence[pa.Array]
         left_out[FILTERED + rule] += len(rows) - int(rows.sum())
         events = events.take(rows)
 
+    if config.end is not None:
+        take(events.time < config.end, UNTIL)
     if cuts_before_counting(config) or config.session_gap is not None:
         events = events.take(np.lexsort((events.time, events.user)))
     if config.duplicates == "drop":

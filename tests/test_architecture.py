@@ -35,8 +35,8 @@ IMPORTS = {
         *("tfdnc.evaluation", "tfdnc.export", "beam_jobs", "beam_jobs.logs", "serving.bundles"),
     },
     "tfdnc.operations": {
-        *("beam_jobs", "beam_jobs.logs", "serving.bundles", "tfdnc.clustering", "tfdnc.training", "tfdnc.model"),
-        *("tfdnc.export", "tfdnc.pipeline"),
+        *("beam_jobs", "beam_jobs.logs", "serving", "serving.bundles", "tfdnc.backend", "tfdnc.clustering"),
+        *("tfdnc.training", "tfdnc.model", "tfdnc.retrieval", "tfdnc.export", "tfdnc.pipeline"),
     },
     "tfdnc.api": {
         "tfdnc.backend",

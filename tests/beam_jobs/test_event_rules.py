@@ -40,6 +40,25 @@ def test_the_cap_keeps_the_latest_events_and_the_later_rows_at_equal_times():
     assert left_out == {"filtered: max_events_per_user": 2}
 
 
+def test_a_log_ends_before_a_time_for_all_other_rules():
+    rows = of_user("a", ("u", 9), ("v", 1), ("w", 5), ("x", 8)) + of_user("b", ("u", 1), ("u", 8))
+    left, left_out = left_of(rows, until=8, max_events_per_user=3)
+    assert sorted(left) == sorted(of_user("a", ("v", 1), ("w", 5)) + of_user("b", ("u", 1)))
+    assert left_out == {"filtered: until": 3}
+
+
+def test_a_log_that_ends_before_a_time_gives_the_bytes_of_a_shorter_log(write_csv, prepare_log):
+    rows = [(f"u{user}", f"i{(user + day) % 7}", day) for user in range(9) for day in range(12)]
+    shorter = write_csv([row for row in rows if row[2] < 8], "shorter.csv")
+    figures, one = prepare_log(write_csv(rows), until=8, name="cut")
+    assert figures["rows_filtered"]["until"] == 9 * 4
+    assert figures["rows_read"] == figures["events"] + 9 * 4
+    _, other = prepare_log(shorter, name="shorter")
+    files = sorted(path.relative_to(one) for path in one.rglob("*.parquet"))
+    assert files
+    assert all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+
+
 def test_the_first_of_equal_events_stays():
     rows = (
         of_user("a", ("x", 1), ("y", 1), ("x", 2)) + of_user("b", ("x", 1)) + of_user("a", ("y", 1), ("x", 1), ("z", 1))

@@ -20,6 +20,7 @@ from tfdnc.cli import (
     rollback,
     run,
     serve,
+    simulate,
     sweep,
     verify,
 )
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, tuple[_Command, str]] = {
     "rollback": (rollback, "bring back the version before the latest one of a model base path"),
     "label": (label, "move labels such as stable to versions, in a models.config that servers poll"),
     "diff": (diff, "compare two versions of a bundle on what users of a log did next"),
+    "simulate": (simulate, "play days of a log with a model that is brought up to date in several ways"),
     "serve": (serve, "serve a bundle over gRPC with TF Serving's API"),
     "query": (query, "ask a server for one user of a run"),
     "fetch": (fetch, "download a public data set"),

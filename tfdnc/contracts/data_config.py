@@ -147,6 +147,7 @@ class DataConfig(Section):
     split: Literal["leave_last_two", "time", "none"] = "leave_last_two"
     validation_from: Instant | None = None  # time: ISO text or a number in the log's unit; earlier events are training
     test_from: Instant | None = None  # time: events from this time on are test
+    until: Instant | None = None  # events from here on are not read, as if the log ended before them
     train_from: Instant | None = None  # the loss counts events from here on; earlier ones stay in the histories
     max_malformed_share: Share = 0.01  # more malformed rows than this fail the job
     num_shards: Positive = 16
@@ -203,6 +204,11 @@ class DataConfig(Section):
         return None if self.train_from is None else first_time_from(self.train_from, self.ticks_per_second)
 
     @property
+    def end(self) -> int | None:
+        """The first time whose events are left out, in the log's unit; None: there is none."""
+        return None if self.until is None else first_time_from(self.until, self.ticks_per_second)
+
+    @property
     def allows_seen(self) -> bool:
         """True if lists may hold items of the user's history."""
         return self.seen == "allow"
@@ -224,6 +230,7 @@ class DataConfig(Section):
             "session_gap": self.session_gap is not None,
             "duplicates: drop": self.duplicates == "drop",
             "train_from": self.train_from is not None,
+            "until": self.until is not None,
         }
         for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
             raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")

@@ -4,7 +4,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,32 +15,108 @@ from serving.bundles.questions import Questions
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, log_features
+from tfdnc.contracts.features import TIME, Feature, log_features
 from tfdnc.contracts.request_inputs import asked_inputs
 from tfdnc.contracts.times import Instant, first_time_from
 
 _log = logging.getLogger(__name__)
 
 
-def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, most_users: int) -> Questions:
-    """Reads a log by the rules of a config, and returns histories with the next events.
+class LogUsers(NamedTuple):
+    """All users of a log, from which questions about any of its days are made.
 
-    Items that a user has seen before count as history only, unless `data.seen` allows them in lists. Users without a
-    history, or without next events, are left out.
+    Attributes:
+        data: Format, columns, unit and `seen` of the log.
+        ids: Item ids, by index - 1.
+        sequences: Items and inputs of the events of each user.
+        features: Inputs of events.
+    """
+
+    data: DataConfig
+    ids: list[str]
+    sequences: pa.Table
+    features: tuple[Feature, ...]
+
+    def questions(self, since: int | None, until: int | None, most_users: int) -> Questions | None:
+        """Returns histories with the next events, None if no user has both.
+
+        Items that a user has seen before count as history only, unless `data.seen` allows them in lists. Users without
+        a history, or without next events, are left out.
+
+        Args:
+            since: Time of the first next event; None for the last event of each user.
+            until: Time after the last next event; None for the end of the log.
+            most_users: Most users; from more of them a sample is drawn, the same in every call.
+        """
+        rows = np.flatnonzero(pc.list_value_length(self.sequences["items"]).to_numpy() > 1)
+        order = np.random.default_rng(0).permutation(rows)
+        found: list[tuple[list[int], list[int], dict[str, Any]]] = []
+        for row in order[self._have_events(since, until)[order]]:
+            [event] = self.sequences.slice(int(row), 1).to_pylist()
+            edge, targets = _cut(event["items"], event["times"], since, until, self.data.allows_seen)
+            if targets:
+                known: dict[str, Any] = {}
+                for feature in self.features:
+                    known |= asked_inputs(feature, event[feature.column], edge)
+                found.append((event["items"][:edge], targets, known))
+            if len(found) == most_users:
+                break
+        if not found:
+            return None
+        _log.info("%d users, %d next events", len(found), sum(len(targets) for _, targets, _ in found))
+        return Questions(
+            histories=[[self.ids[item - 1] for item in history] for history, _, _ in found],
+            targets=[[self.ids[item - 1] for item in targets] for _, targets, _ in found],
+            known=[known for _, _, known in found],
+            features=self.features,
+        )
+
+    def items_before(self, until: int) -> frozenset[str]:
+        """Returns the ids of the items with an event before a time."""
+        times, items = (self.sequences[name].combine_chunks().values.to_numpy() for name in ("times", "items"))
+        return frozenset(self.ids[item - 1] for item in np.unique(items[times < until]))
+
+    def _have_events(self, since: int | None, until: int | None) -> np.ndarray:
+        """Returns the mask `[S]` of sequences with events before `since` and from then on until `until`."""
+        if since is None:
+            return np.ones(len(self.sequences), bool)
+        column = self.sequences["times"].combine_chunks()
+        times, edges = column.values.to_numpy(), column.offsets.to_numpy()
+        ends = np.inf if until is None else until
+        before, after = (np.diff(np.append(0, np.cumsum(mask))[edges]) for mask in (times < since, times >= since))
+        late = np.diff(np.append(0, np.cumsum(times >= ends))[edges])
+        return (before > 0) & (after > late)
+
+
+def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, most_users: int) -> Questions:
+    """Reads a log by the rules of a config, and returns the questions of `LogUsers.questions`.
 
     Args:
         data: Format, columns, unit, row filters and `seen` of the log; limits of rare items and users are not applied.
         log: Paths, globs or URLs of its files.
         since: Time of the first next event; None for the last event of each user.
-        most_users: Most users; from more of them a sample is drawn, the same in every call.
+        most_users: Most users.
 
     Raises:
         UserError: The log cannot be read, has no times but `since` is given, or no user is left.
     """
-    from beam_jobs.sequences import prepare
-
     if since is not None and not data.has_times:
         raise UserError(f"Expected a log with times, to take the events from {since} on; data.columns.time is null.")
+    start = None if since is None else first_time_from(since, data.ticks_per_second)
+    questions = read_users(data, log).questions(start, None, most_users)
+    if questions is None:
+        wanted = "items" if data.allows_seen else "new items"
+        raise UserError(
+            f"Expected users in {', '.join(log)} with a history and with {wanted} "
+            f"{'at the end' if since is None else f'from {since} on'}, found none."
+        )
+    return questions
+
+
+def read_users(data: DataConfig, log: Sequence[str]) -> LogUsers:
+    """Reads every event of a log; arguments and errors are those of `read_questions`."""
+    from beam_jobs.sequences import prepare
+
     in_requests = (feature for feature in log_features(data) if feature.form.in_held_out)
     features = tuple(feature for feature in in_requests if feature != TIME or data.has_times)
     with tempfile.TemporaryDirectory(prefix="tfdnc-") as folder:
@@ -49,33 +125,7 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
         files = sorted((Path(folder) / schema.SEQUENCES).glob("*.parquet"))
         columns = dict.fromkeys(["items", "times", *(feature.column for feature in features)])
         sequences = pa.concat_tables([pq.read_table(file, columns=list(columns)) for file in files])
-    start = None if since is None else first_time_from(since, data.ticks_per_second)
-    rows = np.flatnonzero(pc.list_value_length(sequences["items"]).to_numpy() > 1)
-    rng = np.random.default_rng(0)
-    found: list[tuple[list[int], list[int], dict[str, Any]]] = []
-    for row in rng.permutation(rows):
-        [event] = sequences.slice(int(row), 1).to_pylist()
-        edge, targets = _cut(event["items"], event["times"], start, data.allows_seen)
-        if targets:
-            known: dict[str, Any] = {}
-            for feature in features:
-                known |= asked_inputs(feature, event[feature.column], edge)
-            found.append((event["items"][:edge], targets, known))
-        if len(found) == most_users:
-            break
-    if not found:
-        wanted = "items" if data.allows_seen else "new items"
-        raise UserError(
-            f"Expected users in {', '.join(log)} with a history and with {wanted} "
-            f"{'at the end' if since is None else f'from {since} on'}, found none."
-        )
-    _log.info("%d users, %d next events", len(found), sum(len(targets) for _, targets, _ in found))
-    return Questions(
-        histories=[[ids[item - 1] for item in history] for history, _, _ in found],
-        targets=[[ids[item - 1] for item in targets] for _, targets, _ in found],
-        known=[known for _, _, known in found],
-        features=features,
-    )
+    return LogUsers(data, ids, sequences.combine_chunks(), features)
 
 
 def _whole_log(data: DataConfig, log: Sequence[str]) -> DataConfig:
@@ -90,13 +140,18 @@ def _whole_log(data: DataConfig, log: Sequence[str]) -> DataConfig:
         "split": "none",
         "validation_from": None,
         "test_from": None,
+        "train_from": None,
+        "until": None,
         "num_shards": 1,
     }
     return DataConfig.model_validate(data.model_dump() | everything)
 
 
-def _cut(items: list[int], times: list[int], start: int | None, allows_seen: bool) -> tuple[int, list[int]]:
+def _cut(
+    items: list[int], times: list[int], start: int | None, stop: int | None, allows_seen: bool
+) -> tuple[int, list[int]]:
     """Returns the length of the history, and the targets: none without a history or without next items."""
     edge = len(items) - 1 if start is None else int(np.searchsorted(times, start))
+    end = len(items) if stop is None else int(np.searchsorted(times, stop))
     seen = set() if allows_seen else set(items[:edge])
-    return edge, [item for item in items[edge:] if item not in seen] if edge else []
+    return edge, [item for item in items[edge:end] if item not in seen] if edge else []

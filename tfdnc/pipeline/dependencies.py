@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _AFTER_READING = {
     *("path", "keep_read_days", "max_malformed_share", "items", "catalogue", "split", "train_from", "seen"),
     *("validation_from", "test_from", "duplicates", "max_events_per_user", "session_gap", "repeats"),
-    *("min_item_events", "min_user_events", "filter_rounds"),
+    *("min_item_events", "min_user_events", "filter_rounds", "until"),
 }
 """Settings of the data section that do not change what reading a file of the log gives."""
 
@@ -96,6 +96,8 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
         # Of the stations with this section none reads these four keys; see `examples_settings` and `kept_reads`.
         of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True, "seen": True}
         of_data["keep_read_days"] = True
+        if config.data.until is None:  # earlier versions had no such key, and their results stay
+            of_data["until"] = True
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
