@@ -57,7 +57,8 @@ def generalised_bce(
     A catalogue of at most n items is scored whole.
 
     Raises:
-        UserError: `negative_exponent` is not 0; beta corrects for the number of negatives, not for their choice.
+        UserError: `negative_exponent` is not 0, or `draws` is not `pool`; beta corrects for the number of negatives,
+            not for their choice.
     """
     [rows] = _draw_uniformly(catalogue, (0, catalogue.offsets[-1]), train, stream)
     shift = prior_logit(catalogue.num_items)
@@ -162,6 +163,11 @@ def _draw_uniformly(
         raise UserError(
             f"Expected train.negative_exponent 0 with train.loss {train.loss}, which is calibrated for uniform "
             f"negatives, not {train.negative_exponent}; a sampled softmax corrects for popular ones."
+        )
+    if train.draws != "pool":
+        raise UserError(
+            f"Expected train.draws pool with train.loss {train.loss}, which is calibrated for uniform negatives, not "
+            f"{train.draws}; a sampled softmax corrects for others."
         )
     draws = draw_from_pools(catalogue.counts, offsets, train.num_negatives, 0.0, stream)
     return [tf.range(offsets[k + 1] - offsets[k]) if drawn is None else drawn.rows for k, drawn in enumerate(draws)]
