@@ -34,10 +34,10 @@ def binary_cross_entropy(
             f"Expected negatives for train.loss {train.loss}, got records without: raise examples.negative_sets, or "
             "set train.negatives to online."
         )
-    embeddings = catalogue.embeddings
-    positive = tf.gather(embeddings, targets.items - 1)  # [P, D]
+    pool = catalogue.pool()
+    positive = pool.gather(targets.items - 1)  # [P, D]
     present = tf.cast(targets.negatives > 0, tf.float32)  # [P, n]
-    negative = tf.gather(embeddings, tf.maximum(targets.negatives - 1, 0))  # [P, n, D]
+    negative = pool.gather(tf.maximum(targets.negatives - 1, 0))  # [P, n, D]
     positive_loss = tf.nn.softplus(-tf.reduce_sum(states * positive, axis=-1))
     negative_loss = tf.nn.softplus(tf.einsum("pd,pnd->pn", states, negative)) * present
     return positive_loss + tf.math.divide_no_nan(tf.reduce_sum(negative_loss, axis=-1), tf.reduce_sum(present, axis=-1))
