@@ -53,6 +53,9 @@ class TrainConfig(Section):
     intent_items: Positive = 128  # partition: items drawn per step from a cluster with more
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
     negative_exponent: Exponent = 0.0  # of the counts by which these are drawn; 0 is uniform
+    # Source of the draws of the sampled softmaxes. pool: all items, or those of the cluster; batch: targets of
+    # the step; mixed: half of them from each. All are corrected by the log of their probability.
+    draws: str = "pool"
     calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
     epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
     batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: by the size of the log

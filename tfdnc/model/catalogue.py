@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.model.item_rows import ItemRows, gather_rows, is_by_row
 
 
 class Targets(NamedTuple):
@@ -19,7 +20,7 @@ class Targets(NamedTuple):
 class Pool(NamedTuple):
     """Items that one loss chooses from: a range of rows of a matrix of item vectors."""
 
-    vectors: tf.Tensor  # [rows, D], a tensor or a variable
+    vectors: tf.Tensor | ItemRows  # [rows, D]
     start: int
     size: int
 
@@ -30,23 +31,24 @@ class Pool(NamedTuple):
 
     def gather(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the vectors of rows inside the pool, `[...]` -> `[..., D]`."""
-        return tf.gather(self.vectors, rows + self.start if self.start else rows)
+        return gather_rows(self.vectors, rows + self.start if self.start else rows)
 
     def whole(self) -> tf.Tensor:
-        """Returns all vectors `[size, D]`; of a variable by a gather, so that its gradient has no other rows."""
-        if isinstance(self.vectors, tf.Variable):
+        """Returns all vectors `[size, D]`; by a gather where the gradient of one has no other rows."""
+        if is_by_row(self.vectors):
             return self.gather(tf.range(self.size))
-        return self.vectors[self.start : self.start + self.size] if self.size != self.vectors.shape[0] else self.vectors
+        vectors = tf.convert_to_tensor(self.vectors)
+        return vectors if self.size == vectors.shape[0] else vectors[self.start : self.start + self.size]
 
 
 class Catalogue(NamedTuple):
     """The items; row i is item i + 1 (index 0 is padding and has no row).
 
-    The embeddings are a tensor, or the variable of a model whose optimiser updates single rows. The gradient of a
-    gather from the variable holds the gathered rows alone; any other read of it makes a gradient of N rows.
+    The embeddings are a tensor; or, of a model whose optimiser updates single rows, its variable, or `ItemRows`. The
+    gradient of `gather_rows` of these holds the gathered rows alone. Any other read makes all N rows.
     """
 
-    embeddings: tf.Tensor  # [N, D], a tensor or a variable
+    embeddings: tf.Tensor | ItemRows  # [N, D]
     offsets: tuple[int, ...]  # K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1 (see `schema.ITEMS`)
     counts: np.ndarray  # [N] training events of each item
 
@@ -62,6 +64,6 @@ class Catalogue(NamedTuple):
     def clusters(self) -> list[Pool]:
         """Returns the pool of every cluster."""
         bounds = list(itertools.pairwise(self.offsets))
-        if isinstance(self.embeddings, tf.Variable):
+        if is_by_row(self.embeddings):
             return [Pool(self.embeddings, start, stop - start) for start, stop in bounds]
         return [Pool.of(own) for own in tf.split(self.embeddings, [stop - start for start, stop in bounds])]

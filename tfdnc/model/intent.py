@@ -100,11 +100,11 @@ class PartitionIntent(keras.layers.Layer):
         """Returns logits of the next item's cluster; with a `stream` on sampled items, without on all items."""
         if stream is None:
             # One cluster after the other: the scores of thousands of users and all items would not fit into memory.
-            bounds = itertools.pairwise(catalogue.offsets)
-            scores = [self._scores(states, catalogue.embeddings[start:stop]) for start, stop in bounds]
+            bounds, vectors = itertools.pairwise(catalogue.offsets), tf.convert_to_tensor(catalogue.embeddings)
+            scores = [self._scores(states, vectors[start:stop]) for start, stop in bounds]
         else:
             rows, sizes, log_expected = self._draw(catalogue, stream)
-            scores = self._scores(states, tf.gather(catalogue.embeddings, rows)) - log_expected
+            scores = self._scores(states, catalogue.pool().gather(rows)) - log_expected
             scores = tf.split(scores, sizes, axis=1)
         return tf.stack([tf.reduce_logsumexp(own, axis=1) for own in scores], axis=1) + self._bias
 

@@ -10,6 +10,7 @@ import numpy as np
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.errors import UserError
 from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.item_rows import FeaturedRows, ItemRows, SelectedRows, is_by_row
 from tfdnc.model.randomness import Stream
 
 
@@ -100,7 +101,7 @@ class ItemEmbeddings(keras.layers.Layer):
         del stream
         return tf.convert_to_tensor(self.embeddings)
 
-    def rows(self, stream: Stream | None = None) -> tf.Tensor:
+    def rows(self, stream: Stream | None = None) -> tf.Variable | ItemRows:
         """Returns the item vectors to gather from, so that a step costs the rows it reads; arguments as `vectors`.
 
         That is the variable: a gather from it reads single rows, and its gradient has no others. From the first such
@@ -155,9 +156,13 @@ class FeaturedItems(ItemEmbeddings):
     def _share(self, matrix: tf.SparseTensor) -> tf.Tensor:
         return tf.sparse.sparse_dense_matmul(matrix, tf.convert_to_tensor(self.feature_rows))
 
-    def rows(self, stream: Stream | None = None) -> tf.Tensor:
-        """Returns `vectors`: features are summed for all items, so a step costs N rows."""
-        return self.vectors(stream)
+    def rows(self, stream: Stream | None = None) -> FeaturedRows:
+        """Returns the item vectors to gather from; other embeddings are left out than by `vectors` of the stream."""
+        positions, weights = self.features.positions, self.features.weights
+        splits = np.searchsorted(positions[:, 0], np.arange(self.features.num_items + 1))
+        entries = (splits, positions[:, 1], weights)
+        known = self._trained[:, 0]
+        return FeaturedRows(self.embeddings, self.feature_rows, *entries, known, self._hidden, stream)
 
 
 class TrainedItems:
@@ -182,7 +187,8 @@ class TrainedItems:
 
     def catalogue(self, vectors: tf.Tensor) -> Catalogue:
         """Returns the catalogue of these items, given the item vectors `[N, D]` of all."""
-        return Catalogue(tf.gather(vectors, self._rows), self._offsets, self._counts)
+        chosen = SelectedRows(vectors, self._rows) if is_by_row(vectors) else tf.gather(vectors, self._rows)
+        return Catalogue(chosen, self._offsets, self._counts)
 
     def targets(self, targets: Targets) -> Targets:
         """Returns targets with the item indices of that catalogue; negatives outside it become padding."""

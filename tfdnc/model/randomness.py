@@ -40,3 +40,27 @@ def substream(stream: Stream | None, *names: str | int) -> Stream | None:
 def _hash(path: tuple[str | int, ...]) -> int:
     """64 bits of a path; its representation tells apart ("a", "b") from ("ab",), and 1 from "1"."""
     return int.from_bytes(hashlib.blake2b(repr(path).encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def hashed_uniforms(numbers: tf.Tensor, stream: Stream) -> tf.Tensor:
+    """Returns a uniform number in [0, 1) for each of `numbers` `[n]` int, which depends on it and the stream alone.
+
+    So the same item has the same one wherever a step reads it. The bits are those of the finalizer of MurmurHash3
+    (Appleby) over the number and the two words of a key, with float32's 24 bits.
+    """
+    key = tf.random.stateless_uniform([2], stream.seed, None, None, tf.uint32)
+    bits = _mixed(tf.bitwise.bitwise_xor(tf.cast(numbers, tf.uint32), key[0]))
+    bits = _mixed(tf.bitwise.bitwise_xor(bits, key[1]))
+    return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) / 2**24
+
+
+def _mixed(bits: tf.Tensor) -> tf.Tensor:
+    """MurmurHash3's finalizer of 32 bits."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        bits = _folded(bits, shift) * tf.constant(factor, tf.uint32)
+    return _folded(bits, 16)
+
+
+def _folded(bits: tf.Tensor, shift: int) -> tf.Tensor:
+    """Exclusive or with the same bits further right."""
+    return tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32)))

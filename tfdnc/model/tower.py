@@ -13,6 +13,7 @@ from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.encoders import USER_ENCODERS, Encoder, Histories
 from tfdnc.model.inputs import TokenInputs
 from tfdnc.model.intent import make_intent
+from tfdnc.model.item_rows import gather_rows
 from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, ItemEmbeddings
 from tfdnc.model.precision import resolve_precision
 from tfdnc.model.randomness import Stream
@@ -262,4 +263,4 @@ def rows_of(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     Requests pass a tensor, not a variable: a gather on the variable (ResourceGather) switches it to copy-on-read
     permanently. The exact index would then copy the whole item matrix once per cluster and request.
     """
-    return tf.gather(vectors, tf.maximum(items - 1, 0))
+    return gather_rows(vectors, tf.maximum(items - 1, 0))

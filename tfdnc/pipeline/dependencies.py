@@ -168,8 +168,9 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     train = {key: value for key, value in settings["train"].items() if key != "epochs_from"}  # a reason, no setting
     if config.train.stop_after is None:
         del train["stop_after"]  # earlier versions had no such key, and their trainings stay up to date
-    if config.train.optimizer == "auto":
-        del train["optimizer"]  # likewise
+    for key, default in (("optimizer", "auto"), ("draws", "pool")):
+        if train[key] == default:
+            del train[key]  # likewise
     return settings | {"train": train, "candidates": list(config.evaluate.candidates)}
 
 
@@ -253,9 +254,10 @@ def examples_choices(config: ExperimentConfig) -> list[Choice]:
 
 
 def train_choices(config: ExperimentConfig) -> list[Choice]:
-    """Returns encoder, loss, source of negatives and optimiser, and the merge that validates."""
+    """Returns encoder, loss, sources of negatives and draws, optimiser, and the merge that validates."""
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
+    from tfdnc.model.losses.draw_sources import DRAW_SOURCES
     from tfdnc.training.negative_sources import NEGATIVE_SOURCES
     from tfdnc.training.optimizers import OPTIMIZERS
 
@@ -264,6 +266,7 @@ def train_choices(config: ExperimentConfig) -> list[Choice]:
         Choice(LOSSES, config.train.loss, config.train.options, "train.options"),
         Choice(NEGATIVE_SOURCES, config.train.negatives),
         Choice(OPTIMIZERS, config.train.optimizer),
+        Choice(DRAW_SOURCES, config.train.draws),
         *merge_choices(config),
     ]
 

@@ -168,3 +168,44 @@ def test_the_served_tower_has_the_sums_as_plain_embeddings(encoder):
     assert served.served() is served
     with pytest.raises(ValueError, match=r"plain item vectors, got one with features: take `served\(\)` of it"):
         _ = tower.serving_variables
+
+
+class TestRows:
+    def make_layer(self, hidden=0.0):
+        return FeaturedItems(8, feature_matrix(FEATURES, COUNTS), COUNTS, hidden)
+
+    @pytest.mark.parametrize("rows", [[3, 0, 0, 5], [[2, 4], [6, 2]], 1, np.arange(7)])
+    def test_are_those_of_all_vectors(self, rows):
+        layer = self.make_layer()
+        np.testing.assert_allclose(layer.rows().gather(tf.constant(rows)), layer.vectors().numpy()[rows], atol=1e-6)
+        np.testing.assert_allclose(tf.convert_to_tensor(layer.rows()), layer.vectors(), atol=1e-6)
+
+    def test_hide_the_same_embeddings_wherever_a_step_reads_them(self):
+        layer = self.make_layer(hidden=0.25)
+        of_features, whole = MATRIX @ layer.feature_rows.numpy(), layer.vectors().numpy()
+        hidden = []
+        for step in range(200):
+            rows = layer.rows(Stream.at(1, step))
+            vectors = rows.gather(tf.range(7)).numpy()
+            np.testing.assert_array_equal(rows.gather(tf.constant([6, 3, 3])), vectors[[6, 3, 3]])
+            alone = np.isclose(vectors, of_features, atol=1e-6).all(axis=1)
+            np.testing.assert_allclose(vectors[~alone], whole[~alone], atol=1e-6)
+            hidden.append(alone[COUNTS > 0])
+        assert 0.2 < np.mean(hidden) < 0.3
+        assert np.std(hidden, axis=0).min() > 0.3
+        assert np.abs(np.corrcoef(np.transpose(hidden)) - np.eye(5)).max() < 0.25  # items are hidden independently
+
+    @pytest.mark.parametrize("loss", sorted(LOSSES))
+    def test_losses_and_gradients_are_those_of_a_dense_read(self, loss):
+        found = []
+        for by_row in (False, True):
+            model = make(loss=loss, features=feature_matrix(FEATURES, COUNTS))
+            model._by_row = by_row
+            tables = [model.tower.items.embeddings, model.tower.items.feature_rows]
+            with tf.GradientTape() as tape:
+                value = model.compute_loss(make_batch(), training=True)
+            gradients = tape.gradient(value, tables)
+            assert all(isinstance(one, tf.IndexedSlices) == by_row for one in gradients)
+            found.append([value, *map(tf.convert_to_tensor, gradients)])
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)

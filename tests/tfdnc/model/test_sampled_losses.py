@@ -10,8 +10,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Catalogue, Pool, Targets
-from tfdnc.model.losses import LOSSES
-from tfdnc.model.losses import softmax as softmax_module
+from tfdnc.model.losses import LOSSES, draw_sources
 from tfdnc.model.losses.binary import calibrated_bce, positive_weight
 from tfdnc.model.losses.draws import Draws, draw, draw_from_pools, make_proposal
 from tfdnc.model.losses.softmax import sampled_cross_entropy
@@ -140,7 +139,7 @@ class TestSampledSoftmax:
         def uncorrected(*args):
             return [Draws(draws.rows, tf.zeros_like(draws.log_expected)) for draws in draw_from_pools(*args)]
 
-        monkeypatch.setattr(softmax_module, "draw_from_pools", uncorrected)
+        monkeypatch.setattr(draw_sources, "draw_from_pools", uncorrected)
         assert corrected < 0.05
         assert relative_error() > 0.15
 

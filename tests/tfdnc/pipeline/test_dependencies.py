@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tfdnc.contracts.config import ClusterConfig
+from tfdnc.contracts.config import ClusterConfig, parse_config
 from tfdnc.contracts.errors import UserError
-from tfdnc.pipeline.dependencies import previous_item_table
+from tfdnc.pipeline.dependencies import previous_item_table, train_settings
 
 
 def test_an_item_table_of_an_earlier_run_must_be_there(tmp_path):
@@ -20,3 +20,9 @@ def test_a_run_does_not_follow_itself(tmp_path):
     config = ClusterConfig(method="previous", previous=tmp_path / "cluster" / "items.parquet")
     with pytest.raises(UserError, match=r"which this run writes itself.*follows from train.initial"):
         previous_item_table(config, tmp_path)
+
+
+def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
+    assert not {"optimizer", "draws", "stop_after"} & train_settings(parse_config({"name": "x"}))["train"].keys()
+    given = {"optimizer": "rowwise_adam", "draws": "batch", "stop_after": 3}
+    assert train_settings(parse_config({"name": "x", "train": given}))["train"].items() >= given.items()

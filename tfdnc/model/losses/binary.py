@@ -34,10 +34,10 @@ def binary_cross_entropy(
             f"Expected negatives for train.loss {train.loss}, got records without: raise examples.negative_sets, or "
             "set train.negatives to online."
         )
-    embeddings = catalogue.embeddings
-    positive = tf.gather(embeddings, targets.items - 1)  # [P, D]
+    pool = catalogue.pool()
+    positive = pool.gather(targets.items - 1)  # [P, D]
     present = tf.cast(targets.negatives > 0, tf.float32)  # [P, n]
-    negative = tf.gather(embeddings, tf.maximum(targets.negatives - 1, 0))  # [P, n, D]
+    negative = pool.gather(tf.maximum(targets.negatives - 1, 0))  # [P, n, D]
     positive_loss = tf.nn.softplus(-tf.reduce_sum(states * positive, axis=-1))
     negative_loss = tf.nn.softplus(tf.einsum("pd,pnd->pn", states, negative)) * present
     return positive_loss + tf.math.divide_no_nan(tf.reduce_sum(negative_loss, axis=-1), tf.reduce_sum(present, axis=-1))
@@ -57,7 +57,8 @@ def generalised_bce(
     A catalogue of at most n items is scored whole.
 
     Raises:
-        UserError: `negative_exponent` is not 0; beta corrects for the number of negatives, not for their choice.
+        UserError: `negative_exponent` is not 0, or `draws` is not `pool`; beta corrects for the number of negatives,
+            not for their choice.
     """
     [rows] = _draw_uniformly(catalogue, (0, catalogue.offsets[-1]), train, stream)
     shift = prior_logit(catalogue.num_items)
@@ -162,6 +163,11 @@ def _draw_uniformly(
         raise UserError(
             f"Expected train.negative_exponent 0 with train.loss {train.loss}, which is calibrated for uniform "
             f"negatives, not {train.negative_exponent}; a sampled softmax corrects for popular ones."
+        )
+    if train.draws != "pool":
+        raise UserError(
+            f"Expected train.draws pool with train.loss {train.loss}, which is calibrated for uniform negatives, not "
+            f"{train.draws}; a sampled softmax corrects for others."
         )
     draws = draw_from_pools(catalogue.counts, offsets, train.num_negatives, 0.0, stream)
     return [tf.range(offsets[k + 1] - offsets[k]) if drawn is None else drawn.rows for k, drawn in enumerate(draws)]

@@ -5,7 +5,8 @@ from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.chunks import chunked_cross_entropy
-from tfdnc.model.losses.draws import Draws, draw_from_pools, score_draws
+from tfdnc.model.losses.draw_sources import DRAW_SOURCES
+from tfdnc.model.losses.draws import Draws, score_draws
 from tfdnc.model.randomness import Stream
 
 WHOLE_ITEMS = 50_000
@@ -57,13 +58,13 @@ def sampled_softmax(
     dtype: tf.DType,
     stream: Stream | None,
 ) -> tf.Tensor:
-    """`sampled_cross_entropy` against n = `num_negatives` items, drawn per step by count ** `negative_exponent`.
+    """`sampled_cross_entropy` against n = `num_negatives` items, drawn per step from the source `train.draws`.
 
     A catalogue of at most n items is scored whole, as by `softmax`.
     """
-    whole = (0, catalogue.offsets[-1])
-    [draws] = draw_from_pools(catalogue.counts, whole, train.num_negatives, train.negative_exponent, stream)
-    return _cross_entropy_on(draws, states, targets.items - 1, catalogue.pool(), catalogue, dtype)
+    draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, (0, catalogue.num_items), train, stream)
+    labels = targets.items - 1
+    return _cross_entropy_on(draw(0, labels), states, labels, catalogue.pool(), catalogue, dtype)
 
 
 @LOSSES.register("in_cluster_sampled_softmax")
@@ -79,9 +80,11 @@ def in_cluster_sampled_softmax(
 
     A cluster of at most n items is scored whole, as by `in_cluster_softmax`; one of one item has loss 0.
     """
-    draws = draw_from_pools(catalogue.counts, catalogue.offsets, train.num_negatives, train.negative_exponent, stream)
+    draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, catalogue.offsets, train, stream)
     return by_cluster(
-        lambda k, own_states, labels, pool: _cross_entropy_on(draws[k], own_states, labels, pool, catalogue, dtype),
+        lambda k, own_states, labels, pool: _cross_entropy_on(
+            draw(k, labels), own_states, labels, pool, catalogue, dtype
+        ),
         states,
         targets,
         catalogue,
