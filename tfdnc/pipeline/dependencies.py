@@ -57,7 +57,7 @@ def log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
 
     data = resolve_data(config, run)
     details = find_details(data)
-    return _input_files([*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])])
+    return _input_files([*(log_file.file for log_file in find_log(data).files), *(details.files if details else [])])
 
 
 def _input_files(files: Sequence["InputFile"]) -> list[Path | RemoteFile]:
@@ -94,7 +94,7 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
         # Only the examples read `train_from`; see `examples_settings`.
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True}
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path", "vectors"}, "train_from": True}
         of_data["keep_read_days"] = True
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
