@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from beam_jobs.item_accounts import ADDED, DESCRIBED, ITEMS, OTHERS, REPEATED, ROWS, VALUES, ItemAccounts
 from beam_jobs.item_features import Ranges, make_features, split_values
 from beam_jobs.item_rows import CsvItems, ItemRows, JsonItems, MoviesDat, ParquetItems, Value
+from beam_jobs.item_vectors import VectorSource, find_vectors
 from beam_jobs.logs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.logs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
-from tfdnc.contracts.data_config import DataConfig, FeatureKind, ItemFile
+from tfdnc.contracts.data_config import VECTOR, DataConfig, FeatureKind, ItemFile
 from tfdnc.contracts.errors import UserError
 
 _MOVIE_FEATURES: dict[str, FeatureKind] = {"genre": "values", "year": "number"}
@@ -34,8 +35,9 @@ class DetailsFile:
         file: name and path.
         rows: reads its rows: item id, title if there is one, categories if there are any, features.
         named: "title" and "categories", as far as its rows have them.
-        features: the columns that are features, in order.
+        features: the columns that are features, in order, but for vectors.
         separator: separator of the categories of one item.
+        vectors: the features of kind vector.
     """
 
     file: InputFile
@@ -43,6 +45,12 @@ class DetailsFile:
     named: tuple[str, ...]
     features: dict[str, FeatureKind]
     separator: str
+    vectors: tuple[VectorSource, ...] = ()
+
+    @property
+    def files(self) -> list[InputFile]:
+        """All files that are read."""
+        return list(dict.fromkeys([self.file, *(file for vector in self.vectors for file in vector.files)]))
 
 
 class Details(NamedTuple):
@@ -132,9 +140,10 @@ def describe_file(file: InputFile, items: ItemFile, key: str = "data.items.featu
     keys = {"item": items.item, "title": items.title, "categories": items.categories}
     named = {key: name for key, name in keys.items() if name is not None}
     columns = [(name, f"set data.items.{key}") for key, name in named.items()]
-    columns += [(name, f"set {key}") for name in items.features]
+    features: dict[str, FeatureKind] = {name: kind for name, kind in items.features.items() if kind != VECTOR}
+    columns += [(name, f"set {key}") for name in features]
     rows = _FORMATS[items.format_of(file.name)](file, columns, items)
-    return DetailsFile(file, rows, tuple(named)[1:], items.features, items.separator)
+    return DetailsFile(file, rows, tuple(named)[1:], features, items.separator, find_vectors(file, items))
 
 
 def _find_csv(file: InputFile, columns: list[tuple[str, str]], items: ItemFile) -> CsvItems:

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from beam_jobs.files import join, whole_file
 from beam_jobs.ids import id_order
-from beam_jobs.item_accounts import DEAD_LETTERS, ItemAccounts
+from beam_jobs.item_accounts import DEAD_LETTERS, VALUES, ItemAccounts
 from beam_jobs.item_details import DetailsFile, read_details
+from beam_jobs.item_vectors import write_vectors
 from beam_jobs.logs.log_rows import dead_letter, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from tfdnc.contracts import schema
@@ -123,6 +124,9 @@ def write_vocabulary(vocabulary: bytes, details: DetailsFile | None, more: bool,
     ]
     with whole_file(join(output, schema.VOCABULARY)) as stream:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema.VOCABULARY_SCHEMA), stream, compression="zstd")
+    for vectors in details.vectors if details is not None else ():
+        known_rows = write_vectors(vectors, known.item_ids, join(output, schema.VECTORS))
+        accounts.counts[f"{VALUES}feature {vectors.name}"] += int(known_rows[: items.num_rows].sum())
     if details is not None and accounts.malformed:
         with whole_file(join(output, schema.DEAD_LETTER, f"{DEAD_LETTERS}.jsonl")) as stream:
             stream.writelines(

@@ -33,6 +33,7 @@ from tfdnc.pipeline.runner import run_stations
 
 MODULE = "developer_benchmarks.growing_log"
 KEEP = ["--set", "data.keep_read_days=7"]
+_DAY_MS = 86_400_000
 PARTS: dict[str, list[tuple[ModuleType, str]]] = {
     "digests of all files": [(engine, "digests_of"), (dependencies, "digests_of")],
     "read the new file": [(kept_reads, "_keep")],
@@ -47,10 +48,11 @@ PARTS: dict[str, list[tuple[ModuleType, str]]] = {
 def write_days(log: Path, folder: Path, log_format: str) -> list[Path]:
     """Writes the rows of the standard logs of KuaiRand as one file per day; returns the files in order."""
     folder.mkdir()
-    rows = pl.concat([pl.read_csv(path) for path in sorted(log.glob("log_standard_*.csv"))])
-    days = rows.partition_by("date", as_dict=True)
-    for (date,), day in days.items():
-        path = folder / f"{date}.{log_format.removesuffix('.gz')}"
+    rows = pl.concat([pl.read_csv(path, infer_schema=False) for path in sorted(log.glob("log_standard_*.csv"))])
+    rows = rows.with_columns(pl.col("user_id", "video_id", "time_ms").cast(pl.Int64))
+    days = rows.with_columns(day=pl.col("time_ms") // _DAY_MS).partition_by("day", as_dict=True, include_key=False)
+    for (number,), day in days.items():
+        path = folder / f"{number}.{log_format.removesuffix('.gz')}"
         day.write_csv(path) if log_format.startswith("csv") else day.write_ndjson(path)
         if log_format.endswith(".gz"):
             with gzip.open(f"{path}.gz", "wb", compresslevel=6) as stream:

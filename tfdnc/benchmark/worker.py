@@ -145,7 +145,7 @@ def main() -> None:
         job = json.loads(sys.stdin.readline())
         config = parse_config(job["config"])
         import_plugins(config.plugins)
-        items = read_items(Path(job["run"]) / StationName.CLUSTER)
+        items = read_items(Path(job["run"]) / StationName.CLUSTER, Path(job["run"]) / StationName.PREPARE)
         trainer = Trainer(config, items, Path(job["run"]) / StationName.EXAMPLES, job["steps"])
         answer(describe(config, items, trainer))
         for _ in sys.stdin:

@@ -1,5 +1,6 @@
 """The cluster station: a cluster for every item, and a name for every cluster."""
 
+from tfdnc.clustering.content import content_kmeans
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.previous import previous
 from tfdnc.clustering.registry import CLUSTERERS, Clusterer
@@ -14,6 +15,7 @@ __all__ = [
     "TrainingLog",
     "build_clusters",
     "category",
+    "content_kmeans",
     "previous",
     "random",
     "read_training_log",

@@ -13,19 +13,23 @@ _SMOOTHING = 0.5
 """Added to the number of items of a cluster that have a trait (Jeffreys' prior), so that 0 is not impossible."""
 
 
-def assign_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np.ndarray:
+def assign_cold_items(
+    labels: np.ndarray, traits: Sequence[Sequence[str]], near: np.ndarray | None = None
+) -> np.ndarray:
     """Assigns the unassigned items to clusters, by naive Bayes on their traits.
 
     Let cluster k have n_k assigned items, n_kf of them with trait f. A cold item goes to the cluster with the largest
     n_k prod_f (n_kf / n_k) over those of its traits that assigned items have; ties go to the lowest cluster id. With
     one trait that is the cluster with the most items of this trait.
 
-    Items without such a trait go, one after the other, to the cluster that is then the smallest. So they do not all end
+    Items without such a trait go to the cluster of `near`, if they have one there. The others go, one after the other,
+    to the cluster that is then the smallest. So they do not all end
     in one cluster, and compete with few items.
 
     Args:
         labels: int [N], any ids from 0 on, `UNASSIGNED` for the cold items; at least one item is assigned.
         traits: N lists of features or categories, each at most once; empty for an item without any.
+        near: int [N], the cluster of each cold item by its vectors, or `UNASSIGNED`; None for none.
 
     Returns:
         int [N] of the ids that occur in `labels`, without `UNASSIGNED`.
@@ -41,6 +45,8 @@ def assign_cold_items(labels: np.ndarray, traits: Sequence[Sequence[str]]) -> np
         if counts:
             likelihood = np.log(np.add(counts, _SMOOTHING)).sum(axis=0)
             result[item] = ids[np.argmax(likelihood + (1 - len(counts)) * log_sizes)]
+        elif near is not None and near[item] != UNASSIGNED:
+            result[item] = near[item]
         else:
             without_traits.append(item)
     smallest = [(int((result == cluster).sum()), int(cluster)) for cluster in ids]

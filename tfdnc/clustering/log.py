@@ -1,7 +1,7 @@
 """The training log that clusterers read: the training part of every sequence, and the vocabulary."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from tfdnc.clustering.cold import traits_of
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import read_vectors
 from tfdnc.contracts.sequences import training_part
 from tfdnc.contracts.shards import check_shards
 
@@ -26,6 +27,7 @@ class TrainingLog:
         scratch: folder for the intermediate files of a clusterer; the caller of `read_training_log` removes it.
         runner_args: flags for Beam, of a clusterer that runs a job over the files.
         sampling: share of the users that are read, and the seed that picks them; None for all users.
+        vectors: `[N, C]` of every item feature of kind vector by name, memory-mapped; NaN for an unknown vector.
     """
 
     files: tuple[Path, ...]
@@ -34,6 +36,7 @@ class TrainingLog:
     scratch: Path
     runner_args: tuple[str, ...] = ()
     sampling: tuple[float, int] | None = None
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def num_items(self) -> int:
@@ -98,7 +101,7 @@ def read_training_log(prepared: Path, scratch: Path, runner_args: Sequence[str] 
             f"Expected users with training events in {prepared}, found none: every event is held out. Bring a larger "
             "log, or move the split of the data section."
         )
-    return TrainingLog(files, counts, vocabulary, Path(scratch), tuple(runner_args))
+    return TrainingLog(files, counts, vocabulary, Path(scratch), tuple(runner_args), vectors=read_vectors(prepared))
 
 
 def _count_items(prepared: Path, files: Iterable[Path], num_items: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tfdnc.clustering.cold import UNASSIGNED, assign_cold_items
+from tfdnc.clustering.content import CONTENT_KMEANS, Directions, nearest_centroids
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.naming import name_clusters, top_items
 from tfdnc.clustering.registry import CLUSTERERS
@@ -63,7 +64,10 @@ def build_clusters(
     cold = log.counts == 0
     if config.previous:
         cold |= found == UNASSIGNED
-    assigned = assign_cold_items(found, log.traits())
+    near = _near(found, log)
+    if config.method == CONTENT_KMEANS:
+        found = np.where(found == UNASSIGNED, near, found)
+    assigned = assign_cold_items(found, log.traits(), near)
     labels = compact_clusters(assigned) if config.previous else order_clusters(assigned, log.counts)
     item_shares = np.bincount(labels) / log.num_items
     event_shares = np.bincount(labels, weights=log.counts) / log.counts.sum()
@@ -88,6 +92,14 @@ def build_clusters(
         **figures,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _near(labels: np.ndarray, log: TrainingLog) -> np.ndarray:
+    """Returns int [N]: for unassigned items with vectors the cluster with the nearest centroid, else `UNASSIGNED`."""
+    unassigned = np.flatnonzero(labels == UNASSIGNED)
+    if not log.vectors or not len(unassigned):
+        return np.full(log.num_items, UNASSIGNED)
+    return nearest_centroids(labels, Directions(log.vectors), unassigned)
 
 
 def order_clusters(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -145,6 +157,7 @@ def next_in_cluster(log: TrainingLog, labels: np.ndarray) -> tuple[float, float]
 _REMEDIES = {
     "word2vec_kmeans": "Raise cluster.epochs (are the vectors under-trained?) or cluster.num_clusters",
     "spectral_kmeans": "Raise cluster.num_clusters",
+    CONTENT_KMEANS: "Raise cluster.num_clusters",
 }
 
 

@@ -65,8 +65,19 @@ InputName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=64)]
 EventKind = Literal["number"]
 """Kind of the values of a column of the log with an input that is known once the event has happened."""
 
-FeatureKind = Literal["value", "values", "number"]
-"""Kind of a column of the item file: one value, several (see `separator`), or a number, read by its quantile."""
+VECTOR: Literal["vector"] = "vector"
+FeatureKind = Literal["value", "values", "number", "vector"]
+"""Kind of a column of the item file: one value, several (see `separator`), a number, read by its quantile, or a vector.
+
+A vector is a list of numbers in Parquet, or a row of an array, see `ItemFile.vectors`.
+"""
+
+
+class VectorFile(Section):
+    """An array of vectors, and the ids of their items."""
+
+    path: Location  # .npy of numpy, [M, D] numbers; read from a memory map
+    ids: Location  # text: M lines, the id of the item of each row
 
 
 class ItemFile(Section):
@@ -80,7 +91,23 @@ class ItemFile(Section):
     title: str | None = None
     categories: str | None = None
     features: dict[str, FeatureKind] = Field(default={})  # columns for the item tower, see `model.item_features`
+    vectors: dict[str, VectorFile] = Field(default={})  # features of kind vector that are no columns of the file
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item
+
+    @model_validator(mode="after")
+    def _vectors_are_features(self) -> "ItemFile":
+        for name in self.vectors:
+            if self.features.get(name) != VECTOR:
+                raise ValueError(f"expected {name} of vectors in features, as `{name}: vector`")
+        for name in self.features:
+            if "/" in name and self.features[name] == VECTOR:
+                raise ValueError(f"expected a name without / for a vector, which is that of a file, got {name}")
+        return self
+
+    @property
+    def vector_names(self) -> list[str]:
+        """Names of the features of kind vector, in order."""
+        return [name for name, kind in self.features.items() if kind == VECTOR]
 
     def format_of(self, name: str) -> str:
         """Returns the format of the file of this name."""

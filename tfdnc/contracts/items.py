@@ -3,7 +3,7 @@
 import io
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -31,6 +31,8 @@ class ItemTable:
     categories: list[list[str]] | None = None  # [N], empty for an item without; None where no item has any
     cold: np.ndarray | None = None  # [N] bool, see `schema.ITEM_SCHEMA`; None where no item is
     features: list[list[str]] | None = None  # [N] of "column=value"; None where no item has any
+    # By name of a feature of kind vector: memory map in order of `sequence_indices`; None where no feature is
+    vectors: Mapping[str, np.ndarray] | None = None
 
     @property
     def num_clusters(self) -> int:
@@ -48,11 +50,11 @@ def cluster_prior(counts: np.ndarray, offsets: tuple[int, ...]) -> np.ndarray:
     return events / events.sum()
 
 
-def read_items(folder: Path) -> ItemTable:
-    """Reads the output folder of the cluster station.
+def read_items(folder: Path, prepared: Path | None = None) -> ItemTable:
+    """Reads the output folder of the cluster station, and opens the vectors in that of the prepare station, if given.
 
     Raises:
-        UserError: as `read_columns`; or the descriptions of clusters are missing, or some of them.
+        UserError: as `read_columns` and `read_vectors`; or the descriptions of clusters are missing, or some of them.
     """
     table = read_columns(folder / schema.ITEMS, schema.ITEM_SCHEMA.names)
     clusters = table["cluster"].to_numpy()
@@ -81,7 +83,23 @@ def read_items(folder: Path) -> ItemTable:
         categories=categories if any(categories) else None,
         cold=cold if cold.any() else None,
         features=features if any(features) else None,
+        vectors=(read_vectors(prepared) or None) if prepared else None,
     )
+
+
+def read_vectors(prepared: Path) -> dict[str, np.ndarray]:
+    """Returns the vectors of items in the output folder of the prepare station, by name of the feature, memory-mapped.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    files = sorted((prepared / schema.VECTORS).glob("[!.]*.npy"))
+    try:
+        return {file.name.removesuffix(".npy"): np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected whole arrays in {prepared / schema.VECTORS}, could not read them: {error}; prepare again."
+        ) from error
 
 
 def read_columns(

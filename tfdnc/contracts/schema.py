@@ -57,6 +57,9 @@ Offsets are bytes of the (decompressed) text; in Parquet they are numbers of row
 Files of one name in several folders are named with the folders below their common one.
 """
 
+VECTORS = "vectors"
+"""Folder of the vectors of items, NAME.npy: float32 `[N, D]`; row i is `sequence_index` i + 1, NaN if it is unknown."""
+
 # cluster -> examples, train, evaluate, export ---------------------------------------------------------------------
 
 ITEMS = "items.parquet"
@@ -138,6 +141,9 @@ CHECKPOINT_ITEM_SCHEMA = pa.schema(
 
 CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
 """Metadata of that file, as JSON: names of the clusters; names of the features in order of rows, or null."""
+
+CHECKPOINT_CONTENT = "weights.content.npy"
+"""Only with features of kind vector: float32 `[N, D]`, the share of these vectors in the item vectors."""
 
 CHECKPOINT_TRAINED = b"tfdnc.trained"
 """Likewise: names of the variables that the optimiser trains, in its order; its moments have that order too."""

@@ -1,5 +1,6 @@
 """Item vectors that are computed for single rows, so that a training step with item features costs what it reads."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class FeaturedRows(ItemRows):
         known: `[N]` float32, 0 for items whose embedding is never read.
         hidden: share of the items whose embedding is left out.
         stream: decides which, the same ones in all gathers; None leaves none out.
+        more: further shares of items in their vectors, each `[U]` int -> `[U, D]`.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class FeaturedRows(ItemRows):
         known: np.ndarray,
         hidden: float,
         stream: Stream | None,
+        more: Sequence[Callable[[tf.Tensor], tf.Tensor]] = (),
     ) -> None:
         self.shape = embeddings.shape
         self._embeddings, self._feature_rows = embeddings, feature_rows
         self._splits, self._columns, self._weights = splits, columns, weights
         self._known = known
         self._hidden, self._stream = hidden, stream
+        self._more = more
 
     def gather(self, rows: tf.Tensor) -> tf.Tensor:
         """See `ItemRows`."""
@@ -57,6 +61,8 @@ class FeaturedRows(ItemRows):
             drawn = hashed_uniforms(distinct, self._stream)
             known *= tf.cast(drawn >= self._hidden, tf.float32)
         vectors = tf.gather(self._embeddings, distinct) * known[:, None] + self._share(distinct)
+        for share in self._more:
+            vectors += share(distinct)
         return tf.reshape(tf.gather(vectors, places), tf.concat([tf.shape(rows), self.shape[1:]], axis=0))
 
     def _share(self, distinct: tf.Tensor) -> tf.Tensor:

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
 from tfdnc.model.catalogue import Catalogue, Targets
+from tfdnc.model.content import Content, Projection, content_of
 from tfdnc.model.item_rows import FeaturedRows, ItemRows, SelectedRows, is_by_row
 from tfdnc.model.randomness import Stream
 
@@ -24,6 +26,7 @@ class FeatureMatrix:
     )  # [E] float32: 1 / sqrt(n) for n values of one column, so that all columns have about the same weight
     names: list[str]  # [F] "column=value"
     num_items: int  # N
+    content: tuple[Content, ...] = ()  # the features of kind vector
 
     @classmethod
     def of(cls, features: Sequence[Sequence[str]], names: list[str]) -> "FeatureMatrix":
@@ -50,14 +53,26 @@ class FeatureMatrix:
         return tf.SparseTensor(self.positions, self.weights, [self.num_items, len(self.names)])
 
 
-def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> FeatureMatrix:
-    """Returns the features that at least two trained items have.
+def features_of(items: ItemTable) -> FeatureMatrix:
+    """Returns the features of an item table, as a model with `model.item_features` reads them.
+
+    Raises:
+        UserError: there are none.
+    """
+    return feature_matrix(items.features, items.counts, tuple(content_of(items)))
+
+
+def feature_matrix(
+    features: list[list[str]] | None, counts: np.ndarray, content: tuple[Content, ...] = ()
+) -> FeatureMatrix:
+    """Returns the features that at least two trained items have, beside their content vectors.
 
     A feature of a single item only identifies that item, and a feature of untrained items alone is never trained.
 
     Args:
         features: `[N]` lists of "column=value"; None for a log without features.
         counts: `[N]` training events of each item.
+        content: the vectors of the items.
 
     Raises:
         UserError: there are none.
@@ -66,12 +81,12 @@ def feature_matrix(features: list[list[str]] | None, counts: np.ndarray) -> Feat
     trained = (own for own, count in zip(features, counts, strict=True) if count > 0)
     trained_items = Counter(name for own in trained for name in own)
     names = sorted(name for name, number in trained_items.items() if number > 1)
-    if not names:
+    if not names and not content:
         raise UserError(
             "Expected features that several items share for model.item_features, found none: name columns in "
             "data.items.features, or set model.item_features to false."
         )
-    return FeatureMatrix.of(features, names)
+    return replace(FeatureMatrix.of(features, names), content=content)
 
 
 def _kind(name: str) -> str:
@@ -112,9 +127,9 @@ class ItemEmbeddings(keras.layers.Layer):
 
 
 class FeaturedItems(ItemEmbeddings):
-    """Item vectors with the features of items: v_i = e_i + sum over its features f of w_if x_f.
+    """Item vectors with the features of items: v_i = e_i + sum over its features f of w_if x_f + its content's share.
 
-    An item without training events has v_i = sum w_if x_f, because its e_i was never trained. To train features to
+    An item without training events has v_i without e_i, because its e_i was never trained. To train features to
     represent an item alone, every training step leaves out e_i of some items (DropoutNet, Volkovs et al. 2017). The
     paper calls the features of an item x_i (section 2.1) and does not describe their use.
 
@@ -136,6 +151,7 @@ class FeaturedItems(ItemEmbeddings):
             shape=[len(features.names), dim],
             initializer=keras.initializers.RandomNormal(0, 0.02),
         )
+        self.content: dict[str, Projection] = {one.name: Projection(one, dim) for one in features.content}
 
     def vectors(self, stream: Stream | None = None) -> tf.Tensor:
         """Returns the item vectors `[N, D]`; without a stream no embedding is left out."""
@@ -143,7 +159,10 @@ class FeaturedItems(ItemEmbeddings):
         if stream is not None and self._hidden > 0:
             drawn = tf.random.stateless_uniform(known.shape, stream.seed)
             known *= tf.cast(drawn >= self._hidden, tf.float32)
-        return tf.convert_to_tensor(self.embeddings) * known + self._share(self._matrix)
+        vectors = tf.convert_to_tensor(self.embeddings) * known
+        if self.features.names:
+            vectors += self._share(self._matrix)
+        return vectors + self.content_share() if self.content else vectors
 
     def share_of(self, features: Sequence[Sequence[str]]) -> tf.Tensor:
         """Returns the share of features in the vectors of items, `[n, D]`; unknown features have none.
@@ -156,13 +175,18 @@ class FeaturedItems(ItemEmbeddings):
     def _share(self, matrix: tf.SparseTensor) -> tf.Tensor:
         return tf.sparse.sparse_dense_matmul(matrix, tf.convert_to_tensor(self.feature_rows))
 
+    def content_share(self) -> tf.Tensor:
+        """Returns the share of the content vectors in the item vectors `[N, D]`, for features that have some."""
+        return tf.add_n([projection.share() for projection in self.content.values()])
+
     def rows(self, stream: Stream | None = None) -> FeaturedRows:
         """Returns the item vectors to gather from; other embeddings are left out than by `vectors` of the stream."""
         positions, weights = self.features.positions, self.features.weights
         splits = np.searchsorted(positions[:, 0], np.arange(self.features.num_items + 1))
         entries = (splits, positions[:, 1], weights)
         known = self._trained[:, 0]
-        return FeaturedRows(self.embeddings, self.feature_rows, *entries, known, self._hidden, stream)
+        parts = self.embeddings, self.feature_rows, *entries, known, self._hidden, stream
+        return FeaturedRows(*parts, [projection.share_of for projection in self.content.values()])
 
 
 class TrainedItems:

@@ -123,6 +123,7 @@ def _write_version(run: Path, before: _Before, items: str, keep_missing: bool) -
     found, file = _read_file(config, run, items, trained, table)
     _log.info("Read %d items of %s", len(found.item_ids), file)
     tower = load_tower(config, trained, run / stations.TRAIN.folder)
+    _refuse_content(tower)
     table, changes = renew(table, found, known_features(tower), keep_missing)
     listed = listed_items(table, trained.cluster_names)
     past = table.filter(pa.compute.invert(table["listed"]))
@@ -174,6 +175,15 @@ def _read_file(
             *(len(accounts.malformed), details.file.path, "".join(dead_letters).rstrip()),
         )
     return found, details.file.path
+
+
+def _refuse_content(tower: "Tower") -> None:
+    content = list(getattr(tower.items, "content", ()))
+    if content:
+        raise UserError(
+            f"Expected a model without features of kind vector, this one has {', '.join(content)}: a refresh does not "
+            "read vectors of new items yet. Train with train.initial set to this run."
+        )
 
 
 def known_features(tower: "Tower") -> set[str]:

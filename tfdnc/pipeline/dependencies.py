@@ -57,7 +57,7 @@ def log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
 
     data = resolve_data(config, run)
     details = find_details(data)
-    return _input_files([*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])])
+    return _input_files([*(log_file.file for log_file in find_log(data).files), *(details.files if details else [])])
 
 
 def _input_files(files: Sequence["InputFile"]) -> list[Path | RemoteFile]:
@@ -93,8 +93,9 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
     """Returns the settings function of a station: the named sections, without paths, which do not change the result."""
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
-        # Of the stations with this section none reads these four keys; see `examples_settings` and `kept_reads`.
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True, "seen": True}
+        # Of the stations with this section none reads these keys; see `examples_settings` and `kept_reads`.
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path", "vectors"}}
+        of_data |= {"train_from": True, "seen": True}
         of_data["keep_read_days"] = True
         if config.data.until is None:  # earlier versions had no such key, and their results stay
             of_data["until"] = True

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def item_table(run: Path) -> ItemTable:
-    """Returns the items with their clusters; raises as `read_items`."""
-    return read_items(run / StationName.CLUSTER.folder)
+    """Returns the items with their clusters and vectors; raises as `read_items` and `read_vectors`."""
+    return read_items(run / StationName.CLUSTER.folder, run / StationName.PREPARE.folder)
 
 
 def attributes(

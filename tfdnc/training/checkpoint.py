@@ -21,6 +21,7 @@ from tfdnc.contracts.features import model_features
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import (
     CHECKPOINT_CLUSTERS,
+    CHECKPOINT_CONTENT,
     CHECKPOINT_FEATURES,
     CHECKPOINT_ITEM_SCHEMA,
     CHECKPOINT_ITEMS,
@@ -29,7 +30,7 @@ from tfdnc.contracts.schema import (
     WEIGHTS,
 )
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
-from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, feature_matrix
+from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, features_of
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 from tfdnc.training.optimizers import Moments, RowwiseAdam
@@ -57,6 +58,7 @@ class Checkpoint:
         features: features of each item; None for a model without.
         feature_rows: `[F, D]` float32, one row per name of `features`; None for a model without.
         variables: all other variables by name, such as `encoder/task_embeddings`.
+        content_share: `[N, D]` float32, the share of content vectors in the item vectors; None for a model without.
     """
 
     item_ids: list[str]
@@ -67,6 +69,7 @@ class Checkpoint:
     features: FeatureMatrix | None
     feature_rows: np.ndarray | None
     variables: dict[str, np.ndarray]
+    content_share: np.ndarray | None = None
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         """Returns the rows of these items, -1 for unknown ones: int64 of the same length."""
@@ -81,7 +84,10 @@ class Checkpoint:
         """The share of the features in the item vectors, `[N, D]` float32; 0 for a model without."""
         if self.features is None:
             return np.zeros_like(self.embeddings)
-        return tf.sparse.sparse_dense_matmul(self.features.tensor(), self.feature_rows).numpy()
+        content = np.zeros_like(self.embeddings) if self.content_share is None else self.content_share
+        if not self.features.names:
+            return content
+        return tf.sparse.sparse_dense_matmul(self.features.tensor(), self.feature_rows).numpy() + content
 
     @property
     def item_vectors(self) -> np.ndarray:
@@ -113,6 +119,8 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
         ),
     )
     pq.write_table(table, folder / CHECKPOINT_ITEMS)
+    if isinstance(model.tower.items, FeaturedItems) and model.tower.items.content:
+        np.save(folder / CHECKPOINT_CONTENT, model.tower.items.content_share().numpy())
     # Both are written after the same epoch, so that another run can continue from it.
     checkpoint = tf.train.Checkpoint(tower=model.tower, optimizer=model.optimizer)
     checkpoint.write(tensorflow_path(folder / WEIGHTS))
@@ -134,6 +142,10 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         counts = (len(embeddings), None if rows is None else len(rows))
         if counts != (expected := (table.num_rows, None if names is None else len(names))):
             raise ValueError(f"weights of {counts} items and features, a table of {expected}")
+        with_content = (folder / CHECKPOINT_CONTENT).exists()
+        content = np.load(folder / CHECKPOINT_CONTENT, allow_pickle=False) if with_content else None
+        if content is not None and content.shape != embeddings.shape:
+            raise ValueError(f"embeddings {embeddings.shape}, content of {content.shape}")
     except (*_DAMAGE, OSError, pa.ArrowException, KeyError, TypeError) as error:
         raise _unreadable(folder, error) from error
     return Checkpoint(
@@ -145,6 +157,7 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         features=None if names is None else FeatureMatrix.of(table["features"].to_pylist(), names),
         feature_rows=rows,
         variables=variables,
+        content_share=content,
     )
 
 
@@ -166,7 +179,7 @@ def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Towe
         UserError: the weights are damaged, or belong to another model.
     """
     settings = config.train.model_copy(update={"precision": "float32"})
-    features = feature_matrix(items.features, items.counts) if config.model.item_features else None
+    features = features_of(items) if config.model.item_features else None
     tower = Tower.make(
         *(config.model, settings, items.offsets, config.seed, items.counts),
         features=features,

@@ -17,7 +17,7 @@ from tfdnc.contracts.features import Feature, model_features
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import HISTORY_FILE
 from tfdnc.model.inputs import moments_of, pool_moments
-from tfdnc.model.item_tower import feature_matrix
+from tfdnc.model.item_tower import features_of
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 from tfdnc.training.batches import TrainingBatches
@@ -158,7 +158,7 @@ def assemble(
     batches, num_users = make_batches(config, items, records, team)
     steps = settings.epochs * batches.steps_per_epoch
     schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps, settings.final_learning_rate)
-    features = feature_matrix(items.features, items.counts) if config.model.item_features else None
+    features = features_of(items) if config.model.item_features else None
     with team.strategy.scope():
         tower = Tower.make(
             *(config.model, settings, items.offsets, config.seed, items.counts, num_users, features),
