@@ -22,6 +22,7 @@ from tfdnc.cli.main import main
 from tfdnc.contracts import bundle as contract
 
 CONFIG = Path(__file__).parent / "data" / "small.yaml"
+WITHOUT_ITEMS = ["--set", "generate=null", "--set", "export.attributes={}", "--set", "evaluate.where=[]"]
 STATIONS = ["generate", "prepare", "cluster", "examples", "train", "evaluate", "bundle"]
 
 
@@ -304,7 +305,8 @@ def test_an_export_is_verified_on_a_server_and_a_damaged_one_is_not_published(tf
     [
         (["run", "absent.yaml"], "Expected a YAML config at absent.yaml"),
         (["run", CONFIG, "--set", "modle.dim=3"], "unknown key 'modle'"),
-        (["run", CONFIG, "--set", "generate=null", "--set", "data.path=absent.csv"], "absent.csv"),
+        (["run", CONFIG, *WITHOUT_ITEMS, "--set", "data.path=absent.csv"], "absent.csv"),
+        (["run", CONFIG, "--set", "generate=null"], "expected an item file in data.items with export.attributes"),
         (["run", CONFIG, "--set", "cluster.method=kmeans"], "Unknown clusterer 'kmeans'; known: "),
         (["run", CONFIG, "--set", "export.index=faiss"], "Unknown index 'faiss'; known: auto, exact, scann"),
         (["run", CONFIG, "--set", "export.num_candidates=600"], "at most max_candidates, not 600"),
