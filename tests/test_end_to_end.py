@@ -22,6 +22,7 @@ from tfdnc.cli.main import main
 from tfdnc.contracts import bundle as contract
 
 CONFIG = Path(__file__).parent / "data" / "small.yaml"
+WITHOUT_ITEMS = ["--set", "generate=null", "--set", "export.attributes={}", "--set", "evaluate.where=[]"]
 STATIONS = ["generate", "prepare", "cluster", "examples", "train", "evaluate", "bundle"]
 
 
@@ -252,6 +253,25 @@ def test_a_query_asks_for_clusters_and_excludes_beside_the_joint_merge(run, serv
     assert expected in capsys.readouterr().err
 
 
+def test_a_query_and_the_report_keep_to_conditions(run, report, server, capsys):
+    query = ["query", "--run", str(run), "--target", server.address, "--num-candidates", "7", "--user", "1"]
+    assert main([*query, "--where", "categories=Jazz"]) == 0
+    assert "7 candidates" in capsys.readouterr().out
+    rows = (run / "generate" / "items.csv").read_text().splitlines()[1:]
+    jazz = {row.split(",")[0] for row in rows if row.endswith(",Jazz")}
+    with RetrievalClient(server.address) as client:
+        [answer] = client.retrieve([["5"]], 30, where={"categories": "Jazz"}, allow=[["5", "7", *sorted(jazz)[:20]]])
+        assert len(answer.item_ids) in (19, 20)  # one of them may be the item of the history
+        assert set(answer.item_ids) <= jazz
+        assert "categories=Jazz" in client.known_conditions()
+    assert main([*query, "--where", "categories=Jaz"]) == 2
+    assert "got categories=Jaz. categories: " in capsys.readouterr().err
+    assert main([*query, "--where", "Jazz"]) == 2
+    assert "Expected a condition such as in_stock=true, brand!=acme or price<=20, got 'Jazz'" in capsys.readouterr().err
+    assert report["filtered"]["item_share"] == pytest.approx(len(jazz) / len(rows))
+    assert 0 < report["filtered"]["recall@20"] <= 1
+
+
 def test_a_wrong_model_name_is_answered_with_the_name_there_is(run, server, capsys):
     query = ["query", "--run", str(run), "--target", server.address, "--history", "5", "6"]
     assert main([*query, "--model-name", "x"]) == 2
@@ -271,7 +291,7 @@ def test_a_version_differs_from_itself_in_nothing(tfdnc, run, report, tmp_path):
 def test_an_export_is_verified_on_a_server_and_a_damaged_one_is_not_published(tfdnc, run, server, tmp_path):
     """A server gives the answers recorded at export; tests/test_readme.py asks a fresh process, and publishes."""
     screen = tfdnc("verify", run / "bundle", "--target", server.address)
-    for signature in contract.SIGNATURES:
+    for signature in contract.signatures_of(attributes=True):
         assert re.search(rf"{signature} +(\d+) +\1 ", screen)  # as many equal answers as requests
     damaged = shutil.copytree(run / "bundle" / "1", tmp_path / "1")
     shutil.copy(next(damaged.glob("assets/*")), damaged / contract.MANIFEST_ASSET)
@@ -285,7 +305,8 @@ def test_an_export_is_verified_on_a_server_and_a_damaged_one_is_not_published(tf
     [
         (["run", "absent.yaml"], "Expected a YAML config at absent.yaml"),
         (["run", CONFIG, "--set", "modle.dim=3"], "unknown key 'modle'"),
-        (["run", CONFIG, "--set", "generate=null", "--set", "data.path=absent.csv"], "absent.csv"),
+        (["run", CONFIG, *WITHOUT_ITEMS, "--set", "data.path=absent.csv"], "absent.csv"),
+        (["run", CONFIG, "--set", "generate=null"], "expected an item file in data.items with export.attributes"),
         (["run", CONFIG, "--set", "cluster.method=kmeans"], "Unknown clusterer 'kmeans'; known: "),
         (["run", CONFIG, "--set", "export.index=faiss"], "Unknown index 'faiss'; known: auto, exact, scann"),
         (["run", CONFIG, "--set", "export.num_candidates=600"], "at most max_candidates, not 600"),

@@ -14,6 +14,7 @@ from serving.bundles.verify import check_manifest
 from serving.client.blocking import RetrievalClient
 from serving.client.clusters import NamedNumbers
 from serving.messages import Encoding, Retrieval
+from serving.messages.rules import AllowedRows, Rules
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
@@ -78,6 +79,10 @@ class Bundle:
         """Returns the names of the clusters; `Retrieval.cluster_ids` holds indices into this list."""
         return self._client.cluster_names()
 
+    def known_conditions(self) -> list[str]:
+        """Returns the conditions that `where` may have, such as `in_stock=true`."""
+        return self._client.known_conditions()
+
     def retrieve(
         self,
         histories: TextRows,
@@ -96,6 +101,9 @@ class Bundle:
         minimum: NamedNumbers | None = None,
         maximum: NamedNumbers | None = None,
         quotas: NamedNumbers | None = None,
+        where: Rules | None = None,
+        forbid: Rules | None = None,
+        allow: AllowedRows | None = None,
     ) -> list[Retrieval]:
         """Returns candidates for every history; arguments, answers and errors are those of `RetrievalClient.retrieve`.
 
@@ -117,6 +125,9 @@ class Bundle:
                 list. One dict for all users, or [B] of them.
             maximum: Most results of clusters by name, likewise.
             quotas: Weights of clusters by name, likewise.
+            where: Rule that every result meets, such as `{"in_stock": True, "price": (None, 20)}`.
+            forbid: Values that no result has, likewise.
+            allow: [B] sequences of the only item ids that may come back; None for a user of whom all may.
 
         Returns:
             [B] results.
@@ -141,6 +152,9 @@ class Bundle:
             minimum=minimum,
             maximum=maximum,
             quotas=quotas,
+            where=where,
+            forbid=forbid,
+            allow=allow,
         )
 
     def encode(

@@ -18,6 +18,16 @@ METHODS = [
 
 NUMBERS = [0, 1, -1, 7, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63)]
 REALS = [float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1e38, -1e-38]
+CONDITIONS = [
+    "stock=true",
+    "stock!=false",
+    "price<=3",
+    "price>1e999",
+    "stock=maybe",
+    "=",
+    "price<",
+    "cluster=cluster 1",
+]
 TEXTS = ["", "x", "tfdnc", "serving_default", "a" * 5000, "é\x00\n", "../../etc/passwd", "%s%n", "1"]
 SIZES = [0, 1, 2, 3, 1000, 2**20, 2**31, 2**40, 2**62, 2**63 - 1, -1, -(2**63)]
 
@@ -120,6 +130,13 @@ def _odd_text(draw, request):
     values.append(draw.choice([draw.choice(TEXTS).encode(), b"\xff\xfe\x00", draw.randbytes(30), b"z" * 100_000]))
 
 
+def _odd_rules(draw, request):
+    """Other conditions, known or not, of a request that has some; else another text."""
+    values = request.inputs["where"].string_val if "where" in request.inputs else _tensor(draw, request).string_val
+    if values:
+        values[draw.randrange(len(values))] = draw.choice(CONDITIONS).encode()
+
+
 def _more_values(draw, request):
     tensor = _tensor(draw, request)
     tensor.float_val.extend(draw.choices(REALS, k=draw.choice([1, 5, 1000])))
@@ -176,7 +193,7 @@ def _no_model(draw, request):
 
 def _other_signature(draw, request):
     request.model_spec.signature_name = draw.choice(
-        [*TEXTS, "retrieve_controlled", "encode", "search", "describe", "__saved_model_init_op"]
+        [*TEXTS, "retrieve_controlled", "encode", "search", "describe", "retrieve_filtered", "__saved_model_init_op"]
     )
 
 
@@ -186,7 +203,7 @@ def _filtered(draw, request):
 
 
 MUTATIONS: list[Callable] = [
-    _other_dtype, _other_shape, _resized, _unknown_rank, _other_batch, _odd_numbers, _odd_text, _more_values, _content,
-    _no_values, _handle, _other_name, _missing, _many_inputs, _other_model, _other_version, _no_model,
-    _other_signature, _filtered,
+    _other_dtype, _other_shape, _resized, _unknown_rank, _other_batch, _odd_numbers, _odd_text, _odd_rules,
+    _more_values, _content, _no_values, _handle, _other_name, _missing, _many_inputs, _other_model, _other_version,
+    _no_model, _other_signature, _filtered,
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import tensors
 from tfdnc.contracts import bundle
+from tfdnc.contracts.attributes import Attribute
 from tfdnc.load_test.bundle import Size, make_bundle
 from tfdnc.load_test.server import ServerProcess
 
@@ -32,7 +33,10 @@ SIZE = Size(items=200, clusters=4, dim=8, history_length=6, max_candidates=20)
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    return make_bundle(SIZE, tmp_path_factory.mktemp("robust"))
+    stock = [(str(item % 3 > 0).lower(),) for item in range(SIZE.items)]
+    prices = np.arange(SIZE.items) % 17 / 2
+    attributes = [Attribute("stock", "boolean", stock), Attribute("price", "number", numbers=prices)]
+    return make_bundle(SIZE, tmp_path_factory.mktemp("robust"), attributes=attributes)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,12 @@ def valid(version):
     """The requests that the bundle warms up with: every signature it has, for one user and for several."""
     records = tf.data.TFRecordDataset(str(version / bundle.WARMUP_ASSET)).as_numpy_iterator()
     requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
-    assert {request.model_spec.signature_name for request in requests} == set(bundle.SIGNATURES)
+    for request in requests:
+        if bundle.WHERE in request.inputs:  # the warm-up has neutral values
+            rows = request.inputs[bundle.WHERE].tensor_shape.dim[0].size
+            request.inputs[bundle.WHERE].Clear()
+            tensors.encode(np.array([["", "stock=true", "price<7"]] * rows, object), request.inputs[bundle.WHERE])
+    assert {request.model_spec.signature_name for request in requests} == set(bundle.signatures_of(attributes=True))
     return requests
 
 

@@ -38,3 +38,4 @@ class Report(TypedDict):
     calibration: dict[str, Any] | None  # calibration of the intent model
     popularity: Figures  # figures of lists of the most popular unseen items
     cold_targets: dict[str, Any] | None  # `targets`, `recall@m` and `within_cluster` of targets that are cold items
+    filtered: dict[str, Any] | None  # figures of lists under `evaluate.where`; None without conditions

@@ -118,6 +118,10 @@ def _notes(report: dict[str, Any], last: int) -> Iterator[str]:
         picked = f"{tuned['objective']} on validation, {tuned['validation']:.4f}"
         yield f"quota*: alpha {tuned['alpha']:g}, picked by {picked}."
     yield from _notes_on_seen(report, last)
+    if filtered := report.get("filtered"):  # a report of an earlier version has no such key
+        recall = f"R@{last} {filtered[f'recall@{last}']:.4f} of the {filtered['targets']:,} targets that pass"
+        short = f"{filtered[f'short_lists@{last}']:.1%} of the lists are short"
+        yield f"where {' '.join(filtered['where'])}: {filtered['item_share']:.1%} of the items; {recall}; {short}."
     if report["cold_targets"]:
         cold = report["cold_targets"]
         recall = f"R@{last} {cold[f'recall@{last}']:.4f}"

@@ -18,6 +18,7 @@ from tfdnc.evaluation.judge import Judge
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index.exact import ExactIndex
 from tfdnc.retrieval.merge import MERGES, Candidates, bound, merge
+from tfdnc.retrieval.rules.masks import as_passing
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
@@ -62,16 +63,24 @@ class Evaluator:
         judge: other clusters for a model with one cluster. Lists are then in the judge's item rows and clusters. Merges
             by score alone put the same items into them as without a judge.
         allows_seen: whether lists may hold items of the history.
+        mask: `[N]` bool, True for the items that lists may hold, in the order of their rows; None for all.
     """
 
     def __init__(
-        self, model: Tower, merge: MergeConfig, width: int, judge: Judge | None = None, allows_seen: bool = False
+        self,
+        model: Tower,
+        merge: MergeConfig,
+        width: int,
+        judge: Judge | None = None,
+        allows_seen: bool = False,
+        mask: np.ndarray | None = None,
     ) -> None:
         self._model = model
         self._merge = merge
         self._width = width
         self._judge = judge
         self._allows_seen = allows_seen
+        self._mask = mask
         self._offsets = judge.items.offsets if judge else model.offsets
         vector = tf.TensorSpec([None], tf.int32)
         self._search = _graph(self._find, tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs)
@@ -136,7 +145,8 @@ class Evaluator:
         per_cluster = self._model.vectors_per_cluster and not self._judge
         items = self._items()
         index = ExactIndex(items, self._offsets)
-        candidates, log_partition = index.search(vectors, seen, self._width, per_cluster=per_cluster)
+        passing = None if self._mask is None else as_passing(self._mask, self._offsets, tf.shape(seen)[0])
+        candidates, log_partition = index.search(vectors, seen, self._width, per_cluster=per_cluster, passing=passing)
         shift = tf.zeros_like(log_partition)
         if self._merge.method != "score":  # scores of different clusters compare as joint probabilities only
             shift = log_intent - log_partition

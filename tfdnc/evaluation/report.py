@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import EvaluateConfig, ExperimentConfig, MergeConfig
 from tfdnc.contracts.features import TIME, Feature
 from tfdnc.contracts.items import ItemTable
@@ -17,8 +18,10 @@ from tfdnc.evaluation import metrics
 from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
 from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
+from tfdnc.evaluation.filtered import filtered_figures
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
 from tfdnc.model.tower import Tower
+from tfdnc.retrieval.rules.masks import passing_items
 from tfdnc.training.records import HeldOutRecords
 
 _ListFigures = Callable[..., dict[str, float]]
@@ -69,6 +72,7 @@ def evaluate(
     test: HeldOutRecords,
     validation: HeldOutRecords,
     judging_items: ItemTable | None = None,
+    attributes: Sequence[Attribute] = (),
 ) -> dict[str, Any]:
     """Evaluates a trained tower on held-out records.
 
@@ -79,6 +83,7 @@ def evaluate(
         test: records on which every figure is measured.
         validation: records on which alpha is tuned.
         judging_items: the item table of `evaluate.judge`, for a model with one cluster.
+        attributes: columns of the items, in order of the item table, for `evaluate.where`.
 
     Returns:
         A JSON-serialisable report. "Clusters" are those of `judged_by`; m runs over `evaluate.candidates`.
@@ -117,10 +122,13 @@ def evaluate(
         `cold_targets`: figures of users whose target is a cold item (see `schema.ITEM_SCHEMA`): their number `targets`,
             `recall@m` of the configured merge, and `within_cluster`; None where no target is cold.
 
+        `filtered`: figures of `tfdnc.evaluation.filtered` of lists under `evaluate.where`; None without conditions.
+
     Raises:
-        UserError: a judge for a model with more than one cluster.
+        UserError: a judge for a model with more than one cluster, or a condition that the items do not know.
     """
     settings = config.evaluate
+    mask = passing_items(attributes, items, settings.where) if settings.where else None
     judge = judging.make_judge(items, judging_items) if judging_items else None
     listed = judge.items if judge else items  # the item table of all lists, ranks and clusters in the report
     records = judge.renumber(test) if judge else test
@@ -153,6 +161,11 @@ def evaluate(
     floor_curve = [{"floor": floor, **figures(next(lists), sizes=[length])} for floor in floors]
     of_targets = functools.partial(_of_targets, records=records, retrieved=retrieved, settings=settings)
     repeated = metrics.seen(test.items, test.splits, test.targets)
+    filtered = None
+    if mask is not None:
+        mask = mask if judge is None else mask[judge.model_rows]
+        under_filter = Evaluator(model, configured, width, judge, config.data.allows_seen, mask).retrieve(test).lists[0]
+        filtered = filtered_figures(under_filter, records.targets, mask, settings.where, settings.candidates, figures)
     intent = {}
     if items.num_clusters > 1:
         intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
@@ -177,6 +190,7 @@ def evaluate(
         "calibration": calibration(retrieved.log_intent, test.target_clusters) if informed else None,
         "popularity": _popularity(listed, records, figures, settings.candidates, config.data.allows_seen),
         "cold_targets": None if items.cold is None else of_targets(items.cold[test.targets - 1]),
+        "filtered": filtered,
     }
 
 

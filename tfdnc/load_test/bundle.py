@@ -1,11 +1,13 @@
 """A synthetic bundle of any size, with random weights, which have the speed of trained ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tfdnc.backend import tf
+from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import ExperimentConfig, ExportConfig, ModelConfig, TrainConfig
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.bundle import export_bundle
@@ -27,10 +29,11 @@ class Size:
     encoder: str = "hadamard_per_position"
 
 
-def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
+def make_bundle(size: Size, output: Path, seed: int = 0, attributes: Sequence[Attribute] = ()) -> Path:
     """Exports a bundle with random weights, and returns the folder of its only version.
 
-    Item vectors are centres with noise. An index searches trained vectors, which have groups, faster than pure noise.
+    `attributes` are columns of its items, for requests with rules. Item vectors are centres with noise. An index
+    searches trained vectors, which have groups, faster than pure noise.
     """
     rng = np.random.default_rng(seed)
     items = make_items(size)
@@ -50,7 +53,7 @@ def make_bundle(size: Size, output: Path, seed: int = 0) -> Path:
     tower.item_embeddings.assign((centres[centre_of_item] + rng.normal(0, 0.5, [size.items, size.dim])) / 8)
     vectors, _ = tower.user_vectors(tf.constant([[1]]))  # builds the layers
     cold_start = rng.normal(size=vectors.shape[1:]).astype(np.float32)
-    export_bundle(tower, items, cold_start, config, {"synthetic": vars(size)}, output)
+    export_bundle(tower, items, cold_start, config, {"synthetic": vars(size)}, output, attributes=attributes)
     return output / "1"
 
 

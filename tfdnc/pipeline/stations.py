@@ -96,7 +96,8 @@ def _evaluate(place: Workplace) -> dict[str, Any]:
     judge = read_items(run / JUDGE.folder) if config.evaluate.judge else None
     model = outputs.trained_tower(config, run, items)
     test, validation = (outputs.held_out_records(config, run, split) for split in (schema.TEST, schema.VALIDATION))
-    report = evaluate(config, model, items, test, validation, judge)
+    attributes = outputs.attributes(config, run, items.item_ids) if config.evaluate.where else []
+    report = evaluate(config, model, items, test, validation, judge, attributes)
     write_report(report, place.output)
     plot_alpha_curve(report, place.output)
     return report

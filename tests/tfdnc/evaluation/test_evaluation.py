@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfdnc.backend import tf
+from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import EvaluateConfig, MergeConfig, ModelConfig, TrainConfig, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
@@ -93,17 +94,17 @@ def _scores_of(model, history):
     return np.einsum("nd,nd->n", model.item_embeddings.numpy(), vectors[CLUSTERS]), log_intent[0].numpy()
 
 
-def oracle_list(model, history, merge, allows_seen=False):
+def oracle_list(model, history, merge, allows_seen=False, width=WIDTH):
     """Rows of one user's list: full sort for the joint merge, result by result for the quotas."""
     scores, log_intent = scores_of(model, history)
     unseen = np.setdiff1d(np.arange(N), [] if allows_seen else history - 1)
     if merge.method == "joint":
         log_partition = np.array([np.log(np.sum(np.exp(scores[k == CLUSTERS]))) for k in range(K)])
         keys = log_intent[CLUSTERS] + scores - log_partition[CLUSTERS]
-        return unseen[np.argsort(-keys[unseen], kind="stable")][:WIDTH]
+        return unseen[np.argsort(-keys[unseen], kind="stable")][:width]
     queues = {k: sorted(unseen[CLUSTERS[unseen] == k], key=lambda row: -scores[row]) for k in range(K)}
     given, result = np.zeros(K), []
-    while len(result) < WIDTH and any(queues.values()):
+    while len(result) < width and any(queues.values()):
         # Webster: the next result goes to the largest weight per (results + 1/2).
         claims = [np.exp(merge.alpha * log_intent[k]) / (given[k] + 0.5) if queues[k] else -1 for k in range(K)]
         k = int(np.argmax(claims))
@@ -448,3 +449,54 @@ def test_validation_follows_the_weights_of_the_model():
     assert validate(model) != before
     assert validation_objective(config) == "ndcg@10"
     assert validation_objective(config) in before
+
+
+EVEN = np.arange(N) % 2 == 0
+ATTRIBUTES = [Attribute("even", "boolean", [(str(flag).lower(),) for flag in EVEN])]
+FILTERED_SIZES = (3, 8)
+
+
+def report_under(records, where):
+    settings = {"candidates": FILTERED_SIZES, "within_cluster": [3], "alphas": [1], "joint_alphas": [1], "floors": [1]}
+    assert EvaluateConfig(**settings, where=where).where == tuple(where)
+    config = parse_config(
+        {"name": "x", "data": {"format": "movielens"}, "evaluate": {**settings, "where": where}}
+        | {"export": {"attributes": {"even": "boolean"}}}
+    )
+    return evaluate(config, make_model(), make_items(), records, records, attributes=ATTRIBUTES)
+
+
+def test_lists_under_a_filter_are_measured_on_targets_that_pass():
+    records = make_records()
+    report, plain = report_under(records, ["even=true", "cluster!=cluster 1"]), report_under(records, [])
+    mask = EVEN & (CLUSTERS != 1)
+    passing = mask[records.targets - 1]
+    model, hits, short = make_model(), [], []
+    for user, target in enumerate(records.targets):
+        history = records.items[records.splits[user] : records.splits[user + 1]]
+        gone = np.union1d(history, np.flatnonzero(~mask) + 1)
+        rows = oracle_under(model, history, gone)
+        hits.append(target - 1 in rows[:3])
+        short.append(len(rows) < 8)
+    found = report["filtered"]
+    assert found["where"] == ["even=true", "cluster!=cluster 1"]
+    assert found["targets"] == passing.sum()
+    assert found["item_share"] == pytest.approx(mask.mean())
+    assert found["recall@3"] == pytest.approx(np.mean(np.array(hits)[passing]))
+    assert found["short_lists@8"] == pytest.approx(np.mean(short))
+    assert found["entropy@8"] > 0
+    assert plain["filtered"] is None
+    assert {key: value for key, value in report.items() if key != "filtered"} == {
+        key: value for key, value in plain.items() if key != "filtered"
+    }
+
+
+def oracle_under(model, history, gone):
+    """The unfiltered ranking of all unseen items without those that are gone: keys do not change under a filter."""
+    rows = oracle_list(model, history, MergeConfig(method="joint"), width=N)
+    return rows[~np.isin(rows + 1, gone)]
+
+
+def test_an_unknown_condition_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"got odd=true\. Columns: even, cluster"):
+        report_under(make_records(), ["odd=true"])

@@ -7,15 +7,20 @@ import pytest
 
 from serving.messages import history_array
 from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_tower
+from tests.tfdnc.retrieval.rules.rule_oracle import draw_attributes, draw_conditions, passes
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.config import ExportConfig, MergeConfig
 from tfdnc.export.module import RetrievalModule
 from tfdnc.retrieval.index import ExactIndex
+from tfdnc.retrieval.rules.planes import build_planes
+from tfdnc.retrieval.rules.rules import Rules
 
 SIZES = (1, 5, 14, 40)
 K, N = len(SIZES), sum(SIZES)
 CLUSTERS = np.repeat(np.arange(K), SIZES)
+NAMES = [f"cluster {k}" for k in range(K)]
+ATTRIBUTES = draw_attributes(np.random.default_rng(5), N)
 MERGES = ("bundle", "quota", "joint", "weights")
 BUNDLES = {
     "joint": ("hadamard_per_position", MergeConfig(method="joint", alpha=0.8), "exclude"),
@@ -146,3 +151,85 @@ def test_a_bundle_says_what_its_clusters_are_called(bundle):
     module, _, _, _ = bundle
     names = module.describe(tf.constant([["", "x"], ["", ""]]))[contract.CLUSTER_NAMES].numpy()
     assert names.tolist() == [[f"cluster {k}".encode() for k in range(K)]] * 2
+
+
+@pytest.fixture
+def filtering(bundle, tmp_path):
+    """The bundle of the controls, with attributes."""
+    module, *others = bundle
+    module._rules = Rules(build_planes(ATTRIBUTES, np.concatenate([[0], np.cumsum(SIZES)])), NAMES, tmp_path)
+    yield module, *others
+    module._rules = None
+
+
+def draw_filtered(rng):
+    """Rows with all combinations of controls, each with a rule, and some with allowed items."""
+    for row in draw_rows(rng):
+        conditions = draw_conditions(rng, ATTRIBUTES, NAMES)
+        allowed = rng.integers(0, N, 25) if rng.random() < 0.2 else np.arange(N)
+        mask = np.array([passes(i, conditions, ATTRIBUTES, NAMES[CLUSTERS[i]]) for i in range(N)])
+        yield row, conditions, film(*allowed) if len(allowed) < N else [], mask & np.isin(np.arange(N), allowed)
+
+
+def check_filtered(filtering, seeds):
+    module, merge, rule, item_vectors = filtering
+    rows, rules, allowed, masks = zip(
+        *itertools.chain.from_iterable(draw_filtered(np.random.default_rng(seed)) for seed in seeds), strict=True
+    )
+    for start in range(0, len(rows), 512):
+        part = slice(start, start + 512)
+        request = request_of(rows[part]) | {
+            contract.WHERE: history_array(rules[part]),
+            contract.ALLOW: history_array(allowed[part]),
+        }
+        answer = module.retrieve_filtered(**{name: tf.constant(value) for name, value in request.items()})
+        encoded = module.encode(tf.constant(request[contract.HISTORY]))
+        answer, encoded = ({name: value.numpy() for name, value in one.items()} for one in (answer, encoded))
+        for place, (row, mask) in enumerate(zip(rows[part], masks[part], strict=True)):
+            vectors, intent = (encoded[name][place] for name in (contract.USER_EMBEDDINGS, contract.INTENT))
+            gone = row | {"exclude": [*row["exclude"], *film(*np.flatnonzero(~mask))]}
+            items = expected(gone, vectors, intent, item_vectors, merge, rule)
+            found = [text.decode() for text in answer[contract.ITEM_IDS][place, : answer[contract.NUM_RESULTS][place]]]
+            assert found == film(*items), (row, rules[start + place])
+            np.testing.assert_array_equal(answer[contract.QUOTAS][place], np.bincount(CLUSTERS[items], minlength=K))
+
+
+def test_a_filter_equals_excluding_every_other_item(filtering):
+    """Keys do not change: probabilities are those of the whole cluster, so alpha means what it means without."""
+    check_filtered(filtering, range(6))
+
+
+@pytest.mark.slow
+def test_ten_thousand_filters_equal_excluding_every_other_item(filtering):
+    check_filtered(filtering, range(100, 205))  # 32 rows each, for three bundles
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({contract.WHERE: [["brand=nobody"]]}, "Expected a condition on an attribute of this bundle, got brand=nobody"),
+        ({contract.WHERE: [["price"]]}, "got price. Columns: brand, tags, in stock, price, days, cluster"),
+        ({contract.WHERE: [[""], [""]]}, "same number of rows"),
+        ({contract.ALLOW: [["a"], ["b"]]}, "same number of rows"),
+    ],
+)
+def test_bad_rules_are_refused(filtering, change, message):
+    module, *_ = filtering
+    row = next(draw_rows(np.random.default_rng(0)))
+    request = request_of([row]) | {contract.WHERE: [[""]], contract.ALLOW: [[""]]} | change
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        module.retrieve_filtered(**{name: tf.constant(value) for name, value in request.items()})
+
+
+def test_a_bundle_names_the_conditions_that_it_knows(filtering):
+    known = filtering[0].describe_rules(tf.constant([["", "x"], ["", ""]]))[contract.KNOWN_CONDITIONS].numpy()
+    texts = [condition.decode() for condition in known[0]]
+    assert (known[0] == known[1]).all()
+    assert texts[0] == "brand=brand 0"
+    assert {"in stock=true", "tags=local=1", "tags=é", "cluster=cluster 3", "days>=-3", "days<=3"} <= set(texts)
+
+
+def test_a_bundle_without_attributes_has_the_signatures_of_before(bundle):
+    module, *_ = bundle
+    assert not module.has_rules
+    assert contract.signatures_of(module.has_rules) == contract.SIGNATURES

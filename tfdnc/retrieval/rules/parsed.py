@@ -12,6 +12,9 @@ from tfdnc.retrieval.rules.planes import Planes
 CONDITIONS_ASSET = "conditions.txt"
 """File of an asset folder with all "column=text" of a bundle, one on each line, clusters last."""
 
+_UNEQUAL = r"(?s)[^=<>!]+!=.*"
+_UNEQUAL_SIGN = r"^([^=<>!]+)!="
+
 _SHOWN = 20  # texts of a column in a message
 
 
@@ -67,45 +70,48 @@ class ConditionTable(tf.Module):
 
     def parse(self, where: tf.Tensor) -> Parsed:
         """Returns the conditions of `[B, C]` texts, "" for none; refuses others as INVALID_ARGUMENT."""
-        given = where != ""
-        column, sign, value = (tf.strings.regex_replace(where, CONDITION, rf"\{part}") for part in (1, 2, 3))
-        text = tf.cast(self._lines.lookup(tf.strings.join([column, "=", value])), tf.int32)
-        number = self._number_of.lookup(column)
-        equal, unequal = sign == "=", sign == "!="
-        is_condition = tf.strings.regex_full_match(where, CONDITION)
-        is_text = is_condition & (equal | unequal) & (text >= 0)
-        is_range = is_condition & ~equal & ~unequal & (number >= 0) & tf.strings.regex_full_match(value, NUMBER)
-        good = ~given | is_text | is_range
-        checks = [
-            tf.cond(tf.reduce_all(good), tf.no_op, lambda: self._refuse(where, good, column, value)),
-            tf.debugging.assert_less_equal(
-                tf.reduce_max(tf.math.count_nonzero(given, axis=1)),
-                tf.constant(MAX_CONDITIONS, tf.int64),
-                f"Expected at most {MAX_CONDITIONS} conditions in a row.",
-            ),
-        ]
-        with tf.control_dependencies(checks):
-            texts = tf.where(is_text & given, tf.where(equal, text + 1, -text - 1), 0)
-            limits = tf.strings.to_number(tf.where(is_range, value, "0"), tf.float64)
-        return Parsed(tf.sort(texts, axis=1), self._ranges(is_range, number, sign, limits))
+        negative = tf.strings.regex_full_match(where, _UNEQUAL)
+        asked = tf.strings.regex_replace(where, _UNEQUAL_SIGN, r"\1=")
+        text = tf.where(where == "", -1, tf.cast(self._lines.lookup(asked), tf.int32))
+        texts = tf.where(text < 0, 0, tf.where(negative, -text - 1, text + 1))
+        others = (where != "") & (text < 0)  # ranges, and what is unknown
+        with tf.control_dependencies(_check_count(where)):
+            ranges = tf.cond(
+                tf.reduce_any(others), lambda: self._ranges(where, others), lambda: self._no_ranges(tf.shape(where)[0])
+            )
+        # Columns without any text cost a pass over all items each.
+        used = tf.where(tf.reduce_any(texts != 0, axis=0))[:, 0]
+        return Parsed(tf.sort(tf.gather(texts, used, axis=1), axis=1), ranges)
 
-    def _ranges(self, asked: tf.Tensor, number: tf.Tensor, sign: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
-        ends = []
+    def _no_ranges(self, rows: tf.Tensor) -> tf.Tensor:
+        ends = [end for column in self._numbers for end in (0, len(column.levels) + 1)]
+        return tf.tile(tf.constant([ends], tf.int32), [rows, 1])
+
+    def _ranges(self, where: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        """Returns the ranges of `Parsed` for conditions where `others`, all of which must be ranges."""
+        column, sign, value = (tf.strings.regex_replace(where, CONDITION, rf"\{part}") for part in (1, 2, 3))
+        number = self._number_of.lookup(column)
+        inside = tf.strings.regex_full_match(sign, "[<>]=?") & (number >= 0)
+        good = ~others | (inside & tf.strings.regex_full_match(value, NUMBER))
+        check = tf.cond(tf.reduce_all(good), tf.no_op, lambda: self._refuse(where, good, column))
+        with tf.control_dependencies([check]):
+            limits = tf.strings.to_number(tf.where(others & good, value, "0"), tf.float64)
         above = tf.strings.regex_full_match(sign, ">=?")
-        for place, column in enumerate(self._numbers):
-            mine = asked & (number == place)
+        from_left = (sign == ">=") | (sign == "<")
+        ends = []
+        for place, of_column in enumerate(self._numbers):
+            mine = others & (number == place)
             left, right = (
-                tf.reshape(tf.searchsorted(column.levels, tf.reshape(limits, [-1]), side=side), tf.shape(limits))
+                tf.reshape(tf.searchsorted(of_column.levels, tf.reshape(limits, [-1]), side=side), tf.shape(limits))
                 for side in ("left", "right")
             )
-            rank = tf.where((sign == ">=") | (sign == "<"), left, right)
-            size = len(column.levels)
+            rank, size = tf.where(from_left, left, right), len(of_column.levels)
             first = tf.reduce_max(tf.where(mine & above, rank, 0), axis=1)
             end = tf.reduce_min(tf.where(mine & ~above, rank, size), axis=1)
             ends += [first, tf.where(tf.reduce_any(mine, axis=1), end, size + 1)]
         return tf.stack(ends, axis=1) if ends else tf.zeros([tf.shape(limits)[0], 0], tf.int32)
 
-    def _refuse(self, where: tf.Tensor, good: tf.Tensor, column: tf.Tensor, value: tf.Tensor) -> tf.Operation:
+    def _refuse(self, where: tf.Tensor, good: tf.Tensor, column: tf.Tensor) -> tf.Operation:
         """Fails with a sentence about the first condition that is not known."""
         at = tf.where(~good)[0]
         text, name = tf.gather_nd(where, at), tf.gather_nd(column, at)
@@ -113,6 +119,12 @@ class ConditionTable(tf.Module):
         advice = tf.where(known == "", f"Columns: {self._columns_text}.", tf.strings.join([name, ": ", known, "."]))
         message = tf.strings.join(["Expected a condition on an attribute of this bundle, got ", text, ". ", advice])
         return tf.debugging.Assert(False, [message])
+
+
+def _check_count(where: tf.Tensor) -> list[tf.Operation]:
+    most = tf.reduce_max(tf.math.count_nonzero(where != "", axis=1))
+    message = f"Expected at most {MAX_CONDITIONS} conditions in a row."
+    return [tf.debugging.assert_less_equal(most, tf.constant(MAX_CONDITIONS, tf.int64), message)]
 
 
 def _shortest(number: float) -> str:

@@ -53,10 +53,13 @@ class Rules(tf.Module):
         distinct = tf.raw_ops.UniqueV2(x=tf.concat(parts, axis=1), axis=[0])
         widths = tf.stack([tf.shape(part)[1] for part in parts])
         texts, ranges, only, allowed = tf.split(distinct.y, widths, axis=1, num=len(parts))
-        words = self._of_texts(texts)
-        words = tf.bitwise.bitwise_and(words, self._of_clusters(texts))
-        words = self._numbers(self._planes, words, ranges)
-        words = self._of_allowed(words, only, allowed)
+        of_texts = self._of_texts(texts)
+        words = tf.cond(
+            tf.reduce_any(tf.abs(texts) > self._first_cluster),
+            lambda: tf.bitwise.bitwise_and(of_texts, self._of_clusters(texts)),
+            lambda: of_texts,
+        )
+        words = self._of_allowed(self._numbers(self._planes, words, ranges), only, allowed)
         return Passing(tf.ensure_shape(words, [None, self._layout.num_words]), distinct.idx, self._layout)
 
     def _of_texts(self, texts: tf.Tensor) -> tf.Tensor:
