@@ -17,7 +17,6 @@ from serving.client.refusals import means_other_inputs
 from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_controls
-from tfdnc.cli.query_items import shown_items
 from tfdnc.cli.query_user import find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
@@ -26,6 +25,7 @@ from tfdnc.contracts.features import Feature
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.request_inputs import manifest_features
 from tfdnc.operations.run_users import User
+from tfdnc.operations.shown_items import shown_items
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.manifests import read_manifest
 

@@ -89,6 +89,7 @@ class Application:
                     "items": len(subject.items.item_ids),
                     "clusters": subject.items.cluster_names,
                     "most": subject.bundle.manifest["config"]["export"]["max_candidates"],
+                    "conditions": subject.conditions,
                 }
                 for subject in self._subjects
             ],

@@ -19,6 +19,8 @@ class ListQuestion(Section):
     alpha: Finite = 1.0
     minimum: dict[str, Positive] = Field(default={})  # least results by name of cluster
     exclude: tuple[str, ...] = ()
+    seen: Literal["", "exclude", "allow"] = ""  # items of the history; "": the bundle's own rule
+    where: tuple[str, ...] = ()  # conditions on attributes, such as in_stock=true
 
     def controls(self) -> dict[str, Any]:
         """Returns the arguments of `Bundle.retrieve` beside history and count."""
@@ -29,6 +31,10 @@ class ListQuestion(Section):
             controls["joint_alpha"] = self.alpha
         if self.minimum:
             controls["minimum"] = self.minimum
+        if self.seen:
+            controls["seen"] = self.seen
+        if self.where:
+            controls["where"] = list(self.where)
         if self.exclude:
             controls["exclude"] = [self.exclude]
         return controls

@@ -14,6 +14,7 @@ from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.request_inputs import manifest_features
 from tfdnc.contracts.station_names import StationName
 from tfdnc.operations import run_users
+from tfdnc.operations.shown_items import shown_items
 from tfdnc.page.item_map import MAX_POINTS, project
 from tfdnc.training.checkpoint import read_checkpoint
 
@@ -34,9 +35,11 @@ class Subject:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.bundle: Bundle = load_bundle(run / StationName.EXPORT.folder)
-        self.items: ItemTable = read_items(run / StationName.CLUSTER.folder)
-        if self.bundle.manifest["cluster_names"] != self.items.cluster_names:
+        trained = read_items(run / StationName.CLUSTER.folder)
+        if self.bundle.manifest["cluster_names"] != trained.cluster_names:
             raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
+        self.items: ItemTable = shown_items(trained, self.bundle.path)
+        self._trained = len(trained.item_ids)  # the first ones; those of a refresh have no vector of the training
         self._features = manifest_features(self.bundle.manifest["config"])
         self._row_of = {item_id: row for row, item_id in enumerate(self.items.item_ids)}
         self._folded = [
@@ -44,6 +47,11 @@ class Subject:
             for title, item_id in zip(self.items.titles, self.items.item_ids, strict=True)
         ]
         self._map: list[tuple[float, float, int, str, str]] | None = None
+
+    @cached_property
+    def conditions(self) -> list[str]:
+        """Conditions that `where` may have; none for a bundle without attributes."""
+        return self.bundle.known_conditions() if self.bundle.manifest.get("attributes") else []
 
     def warm_up(self) -> None:
         """Asks for a list by every signature that the page uses: the first answers take seconds."""
@@ -92,9 +100,9 @@ class Subject:
         return answer
 
     def neighbours(self, item_id: str, most: int = 20) -> list[tuple[Shown, float]]:
-        """Returns the items with the most similar vectors, and their cosines; none for an unknown item."""
+        """Returns the items with the most similar vectors, and their cosines; none for an item that was not trained."""
         row = self._row_of.get(item_id)
-        if row is None:
+        if row is None or row >= self._trained:
             return []
         cosines = self._directions @ self._directions[row]
         cosines[row] = -np.inf
@@ -116,7 +124,7 @@ class Subject:
         return self._map
 
     def _draw_map(self) -> None:
-        shown = np.argsort(-self.items.counts, kind="stable")[:MAX_POINTS]
+        shown = np.argsort(-self.items.counts[: self._trained], kind="stable")[:MAX_POINTS]
         positions = project(self._directions[shown])
         low, high = positions.min(axis=0), positions.max(axis=0)
         places = ((positions - low) / np.maximum(high - low, 1e-12)).round(4).tolist()

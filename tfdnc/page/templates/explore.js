@@ -107,9 +107,11 @@ class Panel {
     const waiting = ++this.waiting, alpha = Number(this.input("alpha").value);
     this.input("alphaShown").textContent = alpha.toFixed(2);
     this.input("count").max = this.run().most;
+    this.element.querySelector(".rules").hidden = !this.run().conditions.length;
     const answer = await ask("/api/list", {
       run: Number(this.input("run").value), user: state.user, history: state.user === null ? state.history.map(item => item.id) : [],
       count: Math.max(1, Number(this.input("count").value) || 1), merge: this.merge(), alpha, minimum: this.minimum, exclude: [...state.excluded.keys()],
+      seen: this.input("seen").value, where: this.input("where").value.split(",").map(text => text.trim()).filter(Boolean),
     });
     if (waiting === this.waiting) this.show(answer);  // a later question is on its way otherwise
   }
@@ -260,6 +262,7 @@ async function waitForMap() {
 attempt(async () => {
   start = await ask("/api/start");
   $("users").append(...start.users.map(value => make("option", {value})));
+  $("conditions").append(...start.runs[0].conditions.map(value => make("option", {value})));
   panels = [new Panel(0)];
   $("panels").append(panels[0].element);
   $("userForm").onsubmit = event => { event.preventDefault(); attempt(() => showUser($("user").value))(); };

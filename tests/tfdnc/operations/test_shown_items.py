@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfdnc.cli.query_items import shown_items
 from tfdnc.contracts import schema
 from tfdnc.contracts.items import ItemTable
+from tfdnc.operations.shown_items import shown_items
 
 ITEMS = ItemTable(
     item_ids=["a", "b"],
@@ -24,10 +24,13 @@ def test_items_of_a_refresh_have_titles_and_clusters_too(tmp_path):
     assert shown_items(ITEMS, tmp_path) is ITEMS
     file = tmp_path / schema.VERSION_ITEMS
     file.parent.mkdir()
-    ids, titles = ["new", "b", "a"], [None, "a new title", None]
-    pq.write_table(pa.table({"item_id": ids, "cluster": [0, 1, 0], "title": titles}), file)
+    ids, titles, categories = ["new", "b", "a"], [None, "a new title", None], [["k"], None, ["x"]]
+    columns = {"item_id": ids, "cluster": [0, 1, 0], "title": titles, "categories": categories}
+    pq.write_table(pa.table(columns), file)
     found = shown_items(ITEMS, tmp_path)
     assert found.item_ids == ["a", "b", "new"]
     assert found.titles == ["a", "a new title", "new"]
     assert found.clusters.tolist() == [0, 1, 0]
+    assert found.categories == [["x"], [], ["k"]]
+    assert found.counts.tolist() == [2, 1, 0]
     assert found.sequence_indices.tolist() == [2, 1, 3]
