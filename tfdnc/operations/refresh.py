@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.item_accounts import ItemAccounts, item_figures, refuse_malformed_items
@@ -126,7 +127,7 @@ def _write_version(run: Path, before: _Before, items: str, keep_missing: bool) -
     _refuse_content(tower)
     table, changes = renew(table, found, known_features(tower), keep_missing)
     listed = listed_items(table, trained.cluster_names)
-    past = table.filter(pa.compute.invert(table["listed"]))
+    past = table.filter(pc.invert(table["listed"]))
     about = {
         "from_version": before.version,
         **changes._asdict(),
