@@ -164,11 +164,11 @@ class ClusterIndex(tf.Module):
         """Drops what is seen or does not pass, and searches clusters exactly that the plan, or a lack, demands."""
         filters = self._filters()
         kept = drop(found, passing=passing.contains(found.rows, found.clusters))
-        exact = plan.exact | filters.lacking(kept, passing, widths)
+        exact = plan.exact | filters.lacking(kept, passing, widths)  # [R, K]
 
         def with_exact() -> tuple[tf.Tensor, tf.Tensor]:
             best = drop(filters.exact(passing, exact, queries, asked))
-            chosen = tf.gather(exact, kept.clusters)
+            chosen = tf.gather(tf.gather(exact, passing.rule), kept.clusters, axis=1)  # [B, C]
             return tf.where(chosen, best.scores, kept.scores), tf.where(chosen, best.rows, kept.rows)
 
         scores, rows = tf.cond(tf.reduce_any(exact), with_exact, lambda: (kept.scores, kept.rows))

@@ -21,8 +21,8 @@ from tfdnc.retrieval.merge import Candidates
 from tfdnc.retrieval.rules.passing import Passing
 
 _HEAD = 32  # candidates for the log-partition in a cluster whose results are found exactly
-_MORE, _SPARE = 1.2, 8  # factor and number of candidates beyond those that pass on average
-_TIMED_ITEMS = 4096
+_DEVIATIONS = 4.5  # beyond the mean number of passing candidates, so that hardly a row of a batch lacks some
+_TIMED_ITEMS, _TIMED_WIDTH = 4096, 64  # passing items and candidates of the measured search
 _STEP = 1.2  # factor between tabulated numbers of candidates
 
 
@@ -50,7 +50,8 @@ class FilteredSearch:
         self._sizes = np.diff(self._offsets)
         self._partial = np.array([calibration is not None for calibration in calibrations])
         largest = max(specs, key=lambda spec: spec.size)
-        self._per_item = _microseconds_per_item(items, largest)
+        # To read an item for a rule, and to score it for one of its rows.
+        self._to_read, self._to_score = _microseconds_per_item(items, largest)
         steps = np.ceil(_STEP ** np.arange(1 + np.ceil(np.log(max(self._sizes.max(), 2)) / np.log(_STEP))))
         self._widths = np.unique(steps).astype(np.int32)  # [T]
         self._times = np.stack([_times(calibration, self._widths) for calibration in calibrations])  # [K, T]
@@ -62,29 +63,33 @@ class FilteredSearch:
         each = tf.cast(self._sizes, tf.float32) / tf.cast(
             tf.maximum(least, 1), tf.float32
         )  # candidates per passing one
-        wanted = tf.cast(widths, tf.float32) * each
-        wanted = tf.where(each > 1, _MORE * wanted + _SPARE, wanted)
-        more = tf.cast(tf.minimum(tf.math.ceil(wanted), tf.cast(self._sizes, tf.float32)), tf.int32)  # [K]
+        # Of x candidates x / each pass, with a variance of at most as many, if the filter is independent of the scores.
+        mean = tf.cast(widths, tf.float32)
+        mean += tf.where(each > 1, _DEVIATIONS * tf.sqrt(mean) + _DEVIATIONS**2, 0.0)
+        wanted = tf.minimum(tf.math.ceil(mean * each), tf.cast(self._sizes, tf.float32))
+        more = tf.cast(wanted, tf.int32)  # [K]
         place = tf.minimum(tf.searchsorted(self._widths, more), len(self._widths) - 1)
         approximate = tf.gather(self._times, place, batch_dims=1) * tf.cast(tf.shape(counts)[0], tf.float32)
         of_rules = tf.math.unsorted_segment_max(counts, passing.rule, tf.shape(passing.words)[0])  # [R, K]
-        exactly = self._per_item * tf.cast(tf.reduce_sum(of_rules, axis=0), tf.float32)
+        exactly = self._to_read * tf.cast(tf.reduce_sum(of_rules, axis=0), tf.float32)
+        exactly += self._to_score * tf.cast(tf.reduce_sum(counts, axis=0), tf.float32)
         exact = self._partial & (exactly < approximate)
         head = tf.where(with_partition, tf.minimum(widths, _HEAD), tf.minimum(widths, 1))
         return Plan(tf.where(self._partial, tf.where(exact, head, more), widths), exact)
 
     def lacking(self, found: Candidates, passing: Passing, widths: tf.Tensor) -> tf.Tensor:
-        """Returns `[K]` bool, True where some row has fewer candidates than `[K]` widths, although more items pass."""
+        """Returns `[R, K]` bool, True if a row of the rule has less candidates than `[K]` widths, although more pass."""
         kept = tf.cast(tf.transpose(found.scores) > float("-inf"), tf.int32)  # [C, B]
         counts = tf.transpose(tf.math.unsorted_segment_sum(kept, found.clusters, len(self._sizes)))  # [B, K]
-        return self._partial & tf.reduce_any(counts < tf.minimum(widths, passing.counts()), axis=0)
+        lacks = self._partial & (counts < tf.minimum(widths, passing.counts()))
+        return tf.math.unsorted_segment_max(tf.cast(lacks, tf.int32), passing.rule, tf.shape(passing.words)[0]) > 0
 
     def exact(self, passing: Passing, wanted: tf.Tensor, queries: list[tf.Tensor], widths: tf.Tensor) -> Candidates:
         """Scores all passing items of wanted clusters, seen ones included.
 
         Args:
             passing: the items that pass.
-            wanted: `[K]` bool; the columns of other clusters are unavailable.
+            wanted: `[R, K]` bool; the columns of other clusters are unavailable in the rows of the rule.
             queries: per cluster `[B, I, D]`.
             widths: `[K]` int32 columns of each cluster.
         """
@@ -94,7 +99,7 @@ class FilteredSearch:
         def step(rule: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
             asking = tf.where(passing.rule == rule)  # [A, 1]
             own = [tf.gather(query, asking[:, 0]) for query in queries]
-            found_scores, found_rows = self._of_rule(passing.rows_of(rule, wanted), own, widths)
+            found_scores, found_rows = self._of_rule(passing.rows_of(rule, wanted[rule]), own, widths)
             return (
                 rule + 1,
                 tf.tensor_scatter_nd_update(scores, asking, found_scores),
@@ -119,19 +124,28 @@ class FilteredSearch:
         return tf.concat(scores, axis=1), tf.concat(found, axis=1)
 
 
-def _microseconds_per_item(items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> float:
-    """Returns the time to score one of many passing items for one user."""
+def _microseconds_per_item(items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> tuple[float, float]:
+    """Returns the times to read one of many passing items, and to score it for one user."""
     vectors = tf.convert_to_tensor(items)
     count = min(_TIMED_ITEMS, vectors.shape[0])
     rows = tf.constant(np.linspace(0, vectors.shape[0] - 1, count).astype(np.int32))
+    together = tf.gather(vectors, rows)
 
-    def fetch(queries: tf.Tensor, width: int, effort: Effort) -> tuple[tf.Tensor, tf.Tensor]:
-        del effort
-        best = tf.math.top_k(best_scores(queries, tf.gather(vectors, rows)), k=width)
+    def best_of(found: tf.Tensor, queries: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+        best = tf.math.top_k(best_scores(queries, found), k=width)
         return best.indices, best.values
 
-    watch = Stopwatch(fetch, spec.tuned_on(spec.vectors(items)))
-    return watch.microseconds(min(spec.max_k, count), Effort(0, count)) / count
+    def read(queries: tf.Tensor, width: int, effort: Effort) -> tuple[tf.Tensor, tf.Tensor]:
+        del effort
+        return best_of(tf.gather(vectors, rows), queries, width)
+
+    def score(queries: tf.Tensor, width: int, effort: Effort) -> tuple[tf.Tensor, tf.Tensor]:
+        del effort
+        return best_of(together, queries, width)
+
+    queries, width = spec.tuned_on(spec.vectors(items)), min(_TIMED_WIDTH, count)
+    both, scored = (Stopwatch(one, queries).microseconds(width, Effort(0, count)) / count for one in (read, score))
+    return max(both - scored, 0.0), scored
 
 
 def _times(calibration: Calibration | None, widths: np.ndarray) -> np.ndarray:

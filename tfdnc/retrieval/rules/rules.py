@@ -155,15 +155,22 @@ def _in_range(
 ) -> tf.Tensor:
     asked = end <= len(column.levels)  # [R]
 
-    def keep() -> tf.Tensor:
-        limits = tf.concat([first, end], axis=0)
-        below = tf.zeros([tf.shape(limits)[0], words.shape[1]], tf.int64)
+    def below(limits: tf.Tensor) -> tf.Tensor:
+        """Returns `[R, W]` words of items whose rank is below `[R]` limits."""
+        found = tf.zeros([tf.shape(limits)[0], words.shape[1]], tf.int64)
         for digit in range(column.digits):  # lowest first: a higher digit decides against all lower ones
             zero = tf.bitwise.invert(planes[column.first_plane + digit])[None]
             one_of_limit = (tf.bitwise.right_shift(limits, digit) & 1 == 1)[:, None]
-            below = tf.where(one_of_limit, tf.bitwise.bitwise_or(zero, below), tf.bitwise.bitwise_and(zero, below))
-        below_first, below_end = tf.split(below, 2)
-        inside = tf.bitwise.bitwise_and(below_end, tf.bitwise.invert(below_first))
-        return tf.where(asked[:, None], tf.bitwise.bitwise_and(words, inside), words)
+            found = tf.where(one_of_limit, tf.bitwise.bitwise_or(zero, found), tf.bitwise.bitwise_and(zero, found))
+        return found
+
+    def keep() -> tf.Tensor:
+        inside = below(end)
+        from_first = tf.cond(
+            tf.reduce_any(first > 0),
+            lambda: tf.bitwise.bitwise_and(inside, tf.bitwise.invert(below(first))),
+            lambda: inside,
+        )
+        return tf.where(asked[:, None], tf.bitwise.bitwise_and(words, from_first), words)
 
     return tf.cond(tf.reduce_any(asked), keep, lambda: words)
