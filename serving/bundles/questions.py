@@ -38,4 +38,6 @@ class Questions(NamedTuple):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             known = messages.known_arguments(features, [self.known[row] for row in batch])
-            yield messages.retrieve_request([self.histories[row] for row in batch], num_candidates, **known)
+            declared = messages.declared_rows(features)
+            histories = [self.histories[row] for row in batch]
+            yield messages.retrieve_request(histories, num_candidates, declared=declared, **known)

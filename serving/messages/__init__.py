@@ -11,6 +11,7 @@ from serving.messages.answers import (
 )
 from serving.messages.inputs import history_array, tensor_of
 from serving.messages.requests import (
+    declared_rows,
     describe_request,
     encode_request,
     known_arguments,
@@ -22,6 +23,7 @@ __all__ = [
     "Encoding",
     "ForeignModelError",
     "Retrieval",
+    "declared_rows",
     "describe_request",
     "encode_request",
     "history_array",

@@ -13,7 +13,6 @@ from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, Feature
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.request_inputs import asked_inputs
 from tfdnc.pipeline import stations
 
 _SHOWN_UNKNOWN = 8
@@ -107,5 +106,5 @@ def _read(row: dict[str, Any], items: ItemTable, features: Sequence[Feature]) ->
     length, held_out = (len(ids), None) if test < 0 else (test, ids[test])
     known: dict[str, Any] = {}
     for feature in features:
-        known |= asked_inputs(feature, row[feature.column], length)
+        known |= feature.asked_at(row[feature.column], length)
     return User(row["user_id"], ids[:length], known, held_out)

@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -41,6 +43,25 @@ Quotes = Literal["doubled", "escaped", "none"]
 """Spelling of a quote inside a quoted field: twice, or after a backslash; `none`: no field is quoted."""
 
 
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError("expected the name of a time zone, such as Europe/Berlin") from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+"""Name of a time zone of the IANA data base."""
+
+
+def _weights_of_values(targets: object) -> object:
+    """Gives every value of a list the weight 1."""
+    if not isinstance(targets, dict):
+        return targets
+    return {name: dict.fromkeys(of, 1) if isinstance(of, list | tuple) else of for name, of in targets.items()}
+
+
 class ColumnMapping(Section):
     """Names of the columns of a log in CSV or Parquet, or of the fields of its rows in JSON Lines."""
 
@@ -61,25 +82,26 @@ class ColumnMapping(Section):
 InputName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=64)]
 """Name of a declared input: that of its column in the log, and a part of the name of its tensor in requests."""
 
-EventKind = Literal["number"]
-"""Kind of the values of a column of the log with an input that is known once the event has happened."""
+EventKind = Literal["value", "number"]
+"""Kind of the values of a column of the log, or of the file of users; `value` is a category."""
+
+ContextKind = Literal["value", "number", "hour_of_day", "day_of_week"]
+"""Kind of an input that is known when a request is made; the last two are computed from the times of the log."""
+
+TargetValues = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
+"""Weight in the loss by value of the events that are targets."""
 
 FeatureKind = Literal["value", "values", "number"]
 """Kind of a column of the item file: one value, several (see `separator`), or a number, read by its quantile."""
 
 
-class ItemFile(Section):
-    """A file that describes items: for names of clusters, for clusters by category, and for the item tower."""
+class DescribingFile(Section):
+    """A file with a row per item or user."""
 
     path: Location
     format: Literal["csv", "jsonl", "parquet"] | None = None  # null: by the name; .jsonl, .ndjson, .parquet, else csv
     field_separator: FieldSeparator | None = None  # of csv, as in the log
     quotes: Quotes = "doubled"  # of csv, as in the log
-    item: str = "item_id"
-    title: str | None = None
-    categories: str | None = None
-    features: dict[str, FeatureKind] = Field(default={})  # columns for the item tower, see `model.item_features`
-    separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item
 
     def format_of(self, name: str) -> str:
         """Returns the format of the file of this name."""
@@ -89,6 +111,42 @@ class ItemFile(Section):
     def field_separator_of(self, name: str) -> str:
         """Returns the separator of the fields of the CSV file of this name."""
         return self.field_separator or _separator_by_name(name)
+
+
+class ItemFile(DescribingFile):
+    """A file that describes items: for names of clusters, for clusters by category, and for the item tower."""
+
+    item: str = "item_id"
+    title: str | None = None
+    categories: str | None = None
+    features: dict[str, FeatureKind] = Field(default={})  # columns for the item tower, see `model.item_features`
+    separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item
+
+
+BESIDE_THE_LOG = ""
+"""Path of a file that the format of the log finds in the log's folder."""
+
+
+class UserFile(DescribingFile):
+    """A file that describes users, see `model.inputs`; MovieLens and KuaiRand bring theirs, with its columns."""
+
+    path: Location = BESIDE_THE_LOG
+    user: str = "user_id"
+    features: Annotated[dict[InputName, EventKind], Field(min_length=1)]
+
+
+_USER_FEATURES: dict[str, dict[str, EventKind]] = {
+    "movielens": {"gender": "value", "age": "value", "occupation": "value"},
+    "kuairand": {
+        "user_active_degree": "value",
+        "is_video_author": "value",
+        "follow_user_num_range": "value",
+        "fans_user_num_range": "value",
+        "friend_user_num_range": "value",
+        "register_days_range": "value",
+    },
+}
+"""Columns of the files of users that formats of logs bring; `data.users.features` may name others of them."""
 
 
 def _suffix(name: str) -> str:
@@ -122,6 +180,11 @@ class DataConfig(Section):
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
     events: dict[InputName, EventKind] = Field(default={})  # columns with inputs of an event, see `model.inputs`
+    # Inputs that are known when a request is made, and of every past event: columns, hour_of_day and day_of_week
+    context: dict[InputName, ContextKind] = Field(default={})
+    time_zone: TimeZone = "UTC"  # of hour_of_day and day_of_week, such as Europe/Berlin
+    # {input of events: values, or weights by value}: only these events are targets, the others are history
+    targets: Annotated[dict[InputName, TargetValues], BeforeValidator(_weights_of_values)] = Field(default={})
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )
@@ -129,6 +192,7 @@ class DataConfig(Section):
     quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark writes; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
+    users: UserFile | None = None  # of movielens and kuairand also `{}`: the file and the columns that they bring
     items: ItemFile | None = None
     catalogue: Literal["log", "items"] = "log"  # items: also items of the item file without an event
     duplicates: Literal["keep", "drop"] = "keep"  # drop: of events of one user, item and time the first stays
@@ -214,18 +278,58 @@ class DataConfig(Section):
             "session_gap": self.session_gap is not None,
             "duplicates: drop": self.duplicates == "drop",
             "train_from": self.train_from is not None,
+            "hour_of_day": "hour_of_day" in self.context.values(),
+            "day_of_week": "day_of_week" in self.context.values(),
         }
         for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
             raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _format_brings_features_of_users(cls, values: object) -> object:
+        if not isinstance(values, dict) or not isinstance(users := values.get("users"), dict) or "features" in users:
+            return values
+        brought = _USER_FEATURES.get(values.get("format", ""))
+        return values if brought is None or "path" in users else values | {"users": users | {"features": brought}}
+
+    @property
+    def user_features(self) -> dict[str, EventKind]:
+        """Kinds of the features of users by name, none without `users`."""
+        return self.users.features if self.users is not None else {}
+
     @model_validator(mode="after")
-    def _events_have_columns_of_their_own(self) -> "DataConfig":
+    def _inputs_have_names_and_columns_of_their_own(self) -> "DataConfig":
         taken = {self.columns.user, self.columns.item, self.columns.time} if self.has_named_columns else set()
-        for name in self.events.keys() & taken:
-            raise ValueError(f"expected columns in events that are not those of user, item and time, got {name}")
-        for name in self.events.keys() & {"time", "weight", "times"}:
-            raise ValueError(f"expected another name than {name} in events, which inputs of their own have")
+        sections: dict[str, Iterable[str]] = {
+            "events": self.events,
+            "context": self.context,
+            "users.features": self.user_features,
+        }
+        owners: dict[str, str] = {}
+        for section, name in ((section, name) for section, names in sections.items() for name in names):
+            if section != "users.features" and name in taken:
+                raise ValueError(f"expected columns in {section} that are not those of user, item and time, got {name}")
+            if name in {"time", "weight", "times"}:
+                raise ValueError(f"expected another name than {name} in {section}, which inputs of their own have")
+            if section != "users.features" and name.startswith(("history_", "request_", "user_")):
+                raise ValueError(f"expected another name than {name} in {section}, whose beginning says what it is of")
+            if owners.setdefault(name, section) != section:
+                raise ValueError(
+                    f"expected {name} in one of {owners[name]} and {section}, found it in both: rename one"
+                )
+        if self.users is not None and self.users.path == BESIDE_THE_LOG and self.format not in _USER_FEATURES:
+            raise ValueError(f"expected users.path to name the file of users with format {self.format}")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_values_of_events(self) -> "DataConfig":
+        for name in self.targets:
+            if len(self.targets) > 1 or self.events.get(name) != "value":
+                raise ValueError(
+                    f"expected targets to name one key of events of kind value, got {', '.join(self.targets)}; declare "
+                    f"it, such as `events: {{{name}: value}}`"
+                )
         return self
 
     @model_validator(mode="after")

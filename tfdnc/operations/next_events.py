@@ -15,8 +15,7 @@ from serving.bundles.questions import Questions
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, log_features
-from tfdnc.contracts.request_inputs import asked_inputs
+from tfdnc.contracts.features import TIME, request_features
 from tfdnc.contracts.times import Instant, first_time_from
 
 _log = logging.getLogger(__name__)
@@ -41,8 +40,7 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
 
     if since is not None and not data.has_times:
         raise UserError(f"Expected a log with times, to take the events from {since} on; data.columns.time is null.")
-    in_requests = (feature for feature in log_features(data) if feature.form.in_held_out)
-    features = tuple(feature for feature in in_requests if feature != TIME or data.has_times)
+    features = tuple(feature for feature in request_features(data) if feature != TIME or data.has_times)
     with tempfile.TemporaryDirectory(prefix="tfdnc-") as folder:
         prepare(_whole_log(data, log), folder)
         ids = pq.read_table(f"{folder}/{schema.VOCABULARY}", columns=["item_id"])["item_id"].to_pylist()
@@ -59,7 +57,7 @@ def read_questions(data: DataConfig, log: Sequence[str], since: Instant | None, 
         if targets:
             known: dict[str, Any] = {}
             for feature in features:
-                known |= asked_inputs(feature, event[feature.column], edge)
+                known |= feature.asked_at(event[feature.column], edge)
             found.append((event["items"][:edge], targets, known))
         if len(found) == most_users:
             break

@@ -38,14 +38,19 @@ def resolve_log_format(config: dict[str, Any]) -> DataConfig:
 
 
 def log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
-    """Returns the files of the log, and the file of items."""
+    """Returns the files of the log, and the files of items and users."""
     from beam_jobs.item_details import find_details
     from beam_jobs.logs.log_formats import find_log
+    from beam_jobs.user_details import find_users
 
     data = resolve_data(config, run)
-    details = find_details(data)
-    files = [*(log_file.file for log_file in find_log(data).files), *([details.file] if details else [])]
+    described = [found.file for found in (find_details(data), find_users(data)) if found]
+    files = [*(log_file.file for log_file in find_log(data).files), *described]
     return [Path(file.path) if file.local else RemoteFile(file.path, file.size, file.modified) for file in files]
+
+
+_NEW_IN_DATA = ("context", "targets", "users")
+"""Keys of the data section without effect where they are empty."""
 
 
 def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
@@ -53,7 +58,11 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
         # Only the examples read `train_from`; see `examples_settings`.
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "train_from": True}
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path"}, "users": {"path"}, "train_from": True}
+        # Runs of earlier versions, which had no such keys, stay up to date.
+        of_data |= {key: True for key in _NEW_IN_DATA if not getattr(config.data, key)}
+        if not config.data.context:
+            of_data["time_zone"] = True
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}

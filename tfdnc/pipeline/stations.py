@@ -9,7 +9,6 @@ from typing import Any
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig, dump_config
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import model_features
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline import dependencies, headlines, outputs
 from tfdnc.pipeline.engine import Station, Workplace, finished_manifest, unfinished_folder
@@ -94,7 +93,7 @@ def _evaluate(place: Workplace) -> dict[str, Any]:
     judge = read_items(run / JUDGE.folder) if config.evaluate.judge else None
     model = outputs.trained_tower(config, run, items)
     test, validation = (outputs.held_out_records(config, run, split) for split in (schema.TEST, schema.VALIDATION))
-    report = evaluate(config, model, items, test, validation, judge)
+    report = evaluate(config, model, items, test, validation, judge, outputs.target_values(config, run))
     write_report(report, place.output)
     plot_alpha_curve(report, place.output)
     return report
@@ -123,7 +122,7 @@ def _export(place: Workplace) -> dict[str, Any]:
     users = sample_users(model, histories)
     figures = export_bundle(model, items, vectors, config, extra, place.output, version, users)
     start = prepared["figures"]["times"][0]  # requests have times of the log's clock
-    features = model_features(config)
+    features = model.inputs.features
     asked, known = sample_histories(histories, items, _RECORDED_HISTORIES, features, start)
     sizes = config.export.num_candidates, config.export.max_candidates
     recorded = record(place.output / str(version), asked, *sizes, features, known)

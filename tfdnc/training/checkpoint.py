@@ -3,10 +3,10 @@
 With the table another run can read the weights by item id; its items may have other indices and other clusters.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import model_features
+from tfdnc.contracts.features import Feature, is_of_log, model_features
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import (
     CHECKPOINT_CLUSTERS,
@@ -25,6 +25,7 @@ from tfdnc.contracts.schema import (
     CHECKPOINT_ITEM_SCHEMA,
     CHECKPOINT_ITEMS,
     CHECKPOINT_TRAINED,
+    CHECKPOINT_VALUES,
     WEIGHTS,
 )
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
@@ -41,7 +42,7 @@ EMBEDDINGS, FEATURE_ROWS = "items/embeddings", "items/feature_rows"
 _DAMAGE = (tf.errors.OpError, IndexError, ValueError, AssertionError)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """Weights of a finished train station, in NumPy; row i of arrays with N rows is item `item_ids[i]`.
 
@@ -54,6 +55,7 @@ class Checkpoint:
         features: features of each item; None for a model without.
         feature_rows: `[F, D]` float32, one row per name of `features`; None for a model without.
         variables: all other variables by name, such as `encoder/task_embeddings`.
+        values: values of each input of kind `value`, by its name.
     """
 
     item_ids: list[str]
@@ -64,6 +66,7 @@ class Checkpoint:
     features: FeatureMatrix | None
     feature_rows: np.ndarray | None
     variables: dict[str, np.ndarray]
+    values: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         """Returns the rows of these items, -1 for unknown ones: int64 of the same length."""
@@ -99,6 +102,7 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
         items: the item table that it is trained on.
     """
     features = model.tower.items.features if isinstance(model.tower.items, FeaturedItems) else None
+    values = {feature.name: feature.values for feature in model.tower.inputs.features if is_of_log(feature)}
     table = pa.table(
         [items.item_ids, items.clusters, items.counts, features.lists() if features else [None] * len(items.item_ids)],
         schema=CHECKPOINT_ITEM_SCHEMA.with_metadata(
@@ -106,6 +110,7 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
                 CHECKPOINT_CLUSTERS: json.dumps(items.cluster_names),
                 CHECKPOINT_FEATURES: json.dumps(features.names if features else None),
                 CHECKPOINT_TRAINED: json.dumps(_trained_names(model)),
+                **({CHECKPOINT_VALUES: json.dumps(values)} if values else {}),
             }
         ),
     )
@@ -126,6 +131,7 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         table = pq.read_table(folder / CHECKPOINT_ITEMS, schema=CHECKPOINT_ITEM_SCHEMA)
         metadata = pq.read_schema(folder / CHECKPOINT_ITEMS).metadata
         cluster_names, names = (json.loads(metadata[key]) for key in (CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES))
+        values = json.loads(metadata.get(CHECKPOINT_VALUES, b"{}"))
         variables = _read_variables(folder)
         embeddings, rows = variables.pop(EMBEDDINGS), variables.pop(FEATURE_ROWS, None)
         counts = (len(embeddings), None if rows is None else len(rows))
@@ -142,6 +148,7 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         features=None if names is None else FeatureMatrix.of(table["features"].to_pylist(), names),
         feature_rows=rows,
         variables=variables,
+        values=values,
     )
 
 
@@ -158,7 +165,7 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
     tower = Tower.make(
         *(config.model, settings, items.offsets, config.seed, items.counts),
         features=features,
-        inputs=model_features(config),
+        inputs=_with_values(model_features(config), folder),
     )
     try:
         status = tf.train.Checkpoint(tower=tower).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
@@ -166,6 +173,17 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
     except _DAMAGE as error:
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
     return tower.served()
+
+
+def _with_values(features: Sequence[Feature], folder: Path) -> list[Feature]:
+    """Returns the inputs of a trained model, categories of the log with the values that its checkpoint names."""
+    known: dict[str, list[str]] = {}
+    if any(map(is_of_log, features)):
+        try:
+            known = json.loads(pq.read_schema(folder / CHECKPOINT_ITEMS).metadata[CHECKPOINT_VALUES])
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise _unreadable(folder, error) from error
+    return [feature.with_values(known) for feature in features]
 
 
 def named_variables(tower: Tower) -> dict[str, tf.Variable]:

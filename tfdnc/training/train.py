@@ -161,7 +161,7 @@ def assemble(
     with team.strategy.scope():
         tower = Tower.make(
             *(config.model, settings, items.offsets, config.seed, items.counts, num_users, features),
-            inputs=model_features(config),
+            inputs=[feature.with_values(records.values) for feature in model_features(config)],
         )
         model = Retriever(tower, settings, config.seed)
         model.compile(optimizer=keras.optimizers.Adam(schedule, beta_2=settings.beta_2))

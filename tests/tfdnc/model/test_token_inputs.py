@@ -9,6 +9,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, WEIGHT, Kind, event_feature, log_features, model_features, training_features
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
 from tfdnc.export.recent import recent_inputs
+from tfdnc.export.values import ValueNumbers
 from tfdnc.model.inputs import Numbers, TokenInputs, moments_of, pool_moments
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
@@ -38,7 +39,7 @@ def test_logs_that_bring_their_columns_have_no_weight(format_):
 
 def test_an_input_that_is_not_declared_is_refused_with_those_that_are():
     values = {"name": "x", "data": {"events": {"dwell": "number"}}, "model": {"inputs": ["price"]}}
-    with pytest.raises(UserError, match=r"keys of data\.events, got price; data\.events declares dwell"):
+    with pytest.raises(UserError, match=r"data\.users\.features, got price; these declare dwell"):
         parse_config(values)
 
 
@@ -134,7 +135,7 @@ def test_an_encoder_that_reads_no_order_refuses_inputs():
 def test_a_request_is_cut_to_its_last_items_with_what_is_known_of_each():
     items = tf.constant([[0, 4, 0, 6, 9], [7, 0, 0, 0, 0]])  # 0: padding, or an id that is not known
     given = {"history_dwell": tf.constant([[UNKNOWN, 1, 2, 3], [5, 6, 7, 8]])}  # a column less than items
-    recent, read = recent_inputs(items, 2, (DWELL,), given)
+    recent, read = recent_inputs(items, 2, (DWELL,), given, ValueNumbers((DWELL,)))
     np.testing.assert_array_equal(recent, [[6, 9], [7, 0]])
     np.testing.assert_array_equal(read["event_dwell"][:, 0], [3, 5])
     assert read["event_dwell"][0, 1] == UNKNOWN
