@@ -133,7 +133,7 @@ class Client:
         read = {"histories": arguments.text_rows, "exclude": arguments.text_rows, "times": arguments.number_rows}
         rows: dict[str, Any] = {name: read[name](asked[name], name) for name in read if asked[name] is not None}
         if isinstance(asked["features"], Mapping):
-            rows["features"] = {name: _repeatable(values) for name, values in asked["features"].items()}
+            rows["features"] = {name: _as_lists(values) for name, values in asked["features"].items()}
         lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in asked.items()}
         return clusters.per_history(named, len(rows["histories"])), lists | rows
 
@@ -206,7 +206,7 @@ class Client:
         )
 
 
-def _repeatable(values: Any) -> Any:
+def _as_lists(values: Any) -> Any:
     """Returns the values of a declared input with lists in place of iterators."""
     found = list(values) if isinstance(values, Iterator) else values
     return [list(row) if isinstance(row, Iterator) else row for row in found] if isinstance(found, list) else found

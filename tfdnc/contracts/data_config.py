@@ -2,12 +2,21 @@
 
 import os
 import re
-from collections.abc import Iterable
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from tfdnc.contracts.input_config import (
+    USER_FEATURES,
+    ContextKind,
+    EventKind,
+    InputName,
+    TargetValues,
+    TimeZone,
+    refuse_names,
+    refuse_targets,
+    weights_of_values,
+)
 from tfdnc.contracts.section import NO_OPTIONS, Options, Positive, Section, Share
 from tfdnc.contracts.times import Instant, first_time_from
 
@@ -43,25 +52,6 @@ Quotes = Literal["doubled", "escaped", "none"]
 """Spelling of a quote inside a quoted field: twice, or after a backslash; `none`: no field is quoted."""
 
 
-def _time_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError("expected the name of a time zone, such as Europe/Berlin") from error
-    return name
-
-
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
-"""Name of a time zone of the IANA data base."""
-
-
-def _weights_of_values(targets: object) -> object:
-    """Gives every value of a list the weight 1."""
-    if not isinstance(targets, dict):
-        return targets
-    return {name: dict.fromkeys(of, 1) if isinstance(of, list | tuple) else of for name, of in targets.items()}
-
-
 class ColumnMapping(Section):
     """Names of the columns of a log in CSV or Parquet, or of the fields of its rows in JSON Lines."""
 
@@ -78,18 +68,6 @@ class ColumnMapping(Section):
                 raise ValueError(f"expected another column for {key} than for {keys[name]}, both are {name!r}")
         return self
 
-
-InputName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=64)]
-"""Name of a declared input: that of its column in the log, and a part of the name of its tensor in requests."""
-
-EventKind = Literal["value", "number"]
-"""Kind of the values of a column of the log, or of the file of users; `value` is a category."""
-
-ContextKind = Literal["value", "number", "hour_of_day", "day_of_week"]
-"""Kind of an input that is known when a request is made; the last two are computed from the times of the log."""
-
-TargetValues = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
-"""Weight in the loss by value of the events that are targets."""
 
 FeatureKind = Literal["value", "values", "number"]
 """Kind of a column of the item file: one value, several (see `separator`), or a number, read by its quantile."""
@@ -135,20 +113,6 @@ class UserFile(DescribingFile):
     features: Annotated[dict[InputName, EventKind], Field(min_length=1)]
 
 
-_USER_FEATURES: dict[str, dict[str, EventKind]] = {
-    "movielens": {"gender": "value", "age": "value", "occupation": "value"},
-    "kuairand": {
-        "user_active_degree": "value",
-        "is_video_author": "value",
-        "follow_user_num_range": "value",
-        "fans_user_num_range": "value",
-        "friend_user_num_range": "value",
-        "register_days_range": "value",
-    },
-}
-"""Columns of the files of users that formats of logs bring; `data.users.features` may name others of them."""
-
-
 def _suffix(name: str) -> str:
     """The ending of a file's name, without the one of a compression."""
     return re.sub(r"\.(gz|bz2|xz)$", "", name.lower()).rpartition(".")[2]
@@ -184,7 +148,7 @@ class DataConfig(Section):
     context: dict[InputName, ContextKind] = Field(default={})
     time_zone: TimeZone = "UTC"  # of hour_of_day and day_of_week, such as Europe/Berlin
     # {input of events: values, or weights by value}: only these events are targets, the others are history
-    targets: Annotated[dict[InputName, TargetValues], BeforeValidator(_weights_of_values)] = Field(default={})
+    targets: Annotated[dict[InputName, TargetValues], BeforeValidator(weights_of_values)] = Field(default={})
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )
@@ -290,7 +254,7 @@ class DataConfig(Section):
     def _format_brings_features_of_users(cls, values: object) -> object:
         if not isinstance(values, dict) or not isinstance(users := values.get("users"), dict) or "features" in users:
             return values
-        brought = _USER_FEATURES.get(values.get("format", ""))
+        brought = USER_FEATURES.get(values.get("format", ""))
         return values if brought is None or "path" in users else values | {"users": users | {"features": brought}}
 
     @property
@@ -301,35 +265,10 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _inputs_have_names_and_columns_of_their_own(self) -> "DataConfig":
         taken = {self.columns.user, self.columns.item, self.columns.time} if self.has_named_columns else set()
-        sections: dict[str, Iterable[str]] = {
-            "events": self.events,
-            "context": self.context,
-            "users.features": self.user_features,
-        }
-        owners: dict[str, str] = {}
-        for section, name in ((section, name) for section, names in sections.items() for name in names):
-            if section != "users.features" and name in taken:
-                raise ValueError(f"expected columns in {section} that are not those of user, item and time, got {name}")
-            if name in {"time", "weight", "times"}:
-                raise ValueError(f"expected another name than {name} in {section}, which inputs of their own have")
-            if section != "users.features" and name.startswith(("history_", "request_", "user_")):
-                raise ValueError(f"expected another name than {name} in {section}, whose beginning says what it is of")
-            if owners.setdefault(name, section) != section:
-                raise ValueError(
-                    f"expected {name} in one of {owners[name]} and {section}, found it in both: rename one"
-                )
-        if self.users is not None and self.users.path == BESIDE_THE_LOG and self.format not in _USER_FEATURES:
+        refuse_names({"events": self.events, "context": self.context}, self.user_features, taken)
+        if self.users is not None and self.users.path == BESIDE_THE_LOG and self.format not in USER_FEATURES:
             raise ValueError(f"expected users.path to name the file of users with format {self.format}")
-        return self
-
-    @model_validator(mode="after")
-    def _targets_are_values_of_events(self) -> "DataConfig":
-        for name in self.targets:
-            if len(self.targets) > 1 or self.events.get(name) != "value":
-                raise ValueError(
-                    f"expected targets to name one key of events of kind value, got {', '.join(self.targets)}; declare "
-                    f"it, such as `events: {{{name}: value}}`"
-                )
+        refuse_targets(self.targets, self.events)
         return self
 
     @model_validator(mode="after")
