@@ -35,7 +35,8 @@ class Events(NamedTuple):
     user: np.ndarray  # [E] int32 positions in `user_ids`
     item_ids: pa.StringArray  # [I]
     item: np.ndarray  # [E] int32 positions in `item_ids`
-    features: dict[Feature, np.ndarray]  # [E] of every input that the log has, its times first
+    features: dict[Feature, np.ndarray]  # [E] of every input that the log has, its times first; codes of categories
+    texts: dict[Feature, pa.StringArray] = {}  # noqa: RUF012 - never changed; categories by code
 
     @property
     def time(self) -> np.ndarray:
@@ -54,11 +55,13 @@ def events_of(table: pa.Table, features: Sequence[Feature] = (TIME,)) -> Events:
     """Returns the events of a table with the `event_schema` of a log with these inputs, its times first."""
     table = table.unify_dictionaries().combine_chunks()
     user, item = (_single_chunk(table[name]) for name in ("user", "item"))
-    values = {feature: table[feature.event_column].to_numpy() for feature in features}
-    return Events(user.dictionary, user.indices.to_numpy(), item.dictionary, item.indices.to_numpy(), values)
+    columns = {feature: _single_chunk(table[feature.event_column]) for feature in features}
+    values = {one: (of.indices if one.form.is_category else of).to_numpy() for one, of in columns.items()}
+    texts = {one: of.dictionary for one, of in columns.items() if one.form.is_category}
+    return Events(user.dictionary, user.indices.to_numpy(), item.dictionary, item.indices.to_numpy(), values, texts)
 
 
-def _single_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
+def _single_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 

@@ -9,6 +9,7 @@ A user has a record in every split for which it has events; the first job has ma
 
 import argparse
 import hashlib
+import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,8 @@ import pyarrow.parquet as pq
 from apache_beam.pvalue import AsIter
 
 from beam_jobs.command import refuse_unfinished, run_command
-from beam_jobs.files import absolute, find_files, join, open_file, parent
+from beam_jobs.files import absolute, find_files, join, open_file, parent, whole_file
+from beam_jobs.input_values import read_values
 from beam_jobs.item_table import read_item_table, refuse_other_log
 from beam_jobs.logs.event_weights import weight_figures
 from beam_jobs.pipeline import add_counts, options_of, run
@@ -88,9 +90,10 @@ def build_examples(
     read_item_table(item_table)
     refuse_other_log(item_table, sequences)
     shards, expected = find_shards(sequences)
+    known = read_values(parent(sequences))
     _log.info("%d records in %d files", sum(expected.values()), len(shards), extra=steps(encoding=len(shards)))
 
-    encode = EncodeShard(item_table, config, seed, output, len(shards), train_from, allows_seen)
+    encode = EncodeShard(item_table, config, seed, output, len(shards), train_from, allows_seen, known)
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         counts = (
@@ -100,6 +103,9 @@ def build_examples(
         return once | "Sum" >> beam.Map(lambda _, counts: add_counts(counts), AsIter(counts))
 
     counts = run(build, output, options_of(runner_args))
+    if known:
+        with whole_file(join(output, schema.INPUT_VALUES)) as stream:
+            stream.write(json.dumps(known).encode())
     for split in SPLITS:
         # Some runners lose elements without an error (see `pipeline`).
         if counts.get(split) != expected[split]:
@@ -154,9 +160,10 @@ class EncodeShard(beam.DoFn):
         num_shards: int,
         train_from: int | None,
         allows_seen: bool,
+        known: dict[str, list[str]],
     ) -> None:
         self._item_table, self._sent, self._seed = item_table, WithPlugins(config), seed
-        self._train_from, self._allows_seen = train_from, allows_seen
+        self._train_from, self._allows_seen, self._known = train_from, allows_seen, known
         self._output, self._num_shards = output, num_shards
 
     def setup(self) -> None:
@@ -176,8 +183,9 @@ class EncodeShard(beam.DoFn):
             self._sampler,
             self._sent.value.recorded_negatives,
             self._seed,
-            self._train_from,
-            self._allows_seen,
+            train_from=self._train_from,
+            allows_seen=self._allows_seen,
+            known=self._known,
         )
         name = schema.shard_name(shard, self._num_shards, "tfrecord")
         for split, features in splits.items():

@@ -13,7 +13,7 @@ from beam_jobs.item_rows import CsvItems, ItemRows, JsonItems, MoviesDat, Parque
 from beam_jobs.item_vectors import VectorSource, find_vectors
 from beam_jobs.logs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.logs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
-from tfdnc.contracts.data_config import VECTOR, DataConfig, FeatureKind, ItemFile
+from tfdnc.contracts.data_config import VECTOR, DataConfig, DescribingFile, FeatureKind, ItemFile
 from tfdnc.contracts.errors import UserError
 
 _MOVIE_FEATURES: dict[str, FeatureKind] = {"genre": "values", "year": "number"}
@@ -142,23 +142,23 @@ def describe_file(file: InputFile, items: ItemFile, key: str = "data.items.featu
     columns = [(name, f"set data.items.{key}") for key, name in named.items()]
     features: dict[str, FeatureKind] = {name: kind for name, kind in items.features.items() if kind != VECTOR}
     columns += [(name, f"set {key}") for name in features]
-    rows = _FORMATS[items.format_of(file.name)](file, columns, items)
+    rows = find_rows(file, columns, items)
     return DetailsFile(file, rows, tuple(named)[1:], features, items.separator, find_vectors(file, items))
 
 
-def _find_csv(file: InputFile, columns: list[tuple[str, str]], items: ItemFile) -> CsvItems:
+def _find_csv(file: InputFile, columns: list[tuple[str, str]], items: DescribingFile) -> CsvItems:
     separator = items.field_separator_of(file.name).encode()
     header, data_start = read_header(file, separator, items.quotes)
     positions = tuple(column_of(header, name, file, advice) for name, advice in columns)
     return CsvItems(file, positions, len(header), separator, items.quotes, data_start)
 
 
-def _find_json_lines(file: InputFile, columns: list[tuple[str, str]], items: ItemFile) -> JsonItems:
+def _find_json_lines(file: InputFile, columns: list[tuple[str, str]], items: DescribingFile) -> JsonItems:
     del items
     return JsonItems(file, tuple(name for name, _ in columns))
 
 
-def _find_parquet(file: InputFile, columns: list[tuple[str, str]], items: ItemFile) -> ParquetItems:
+def _find_parquet(file: InputFile, columns: list[tuple[str, str]], items: DescribingFile) -> ParquetItems:
     del items
     try:
         with open_bytes(file) as stream:
@@ -170,11 +170,25 @@ def _find_parquet(file: InputFile, columns: list[tuple[str, str]], items: ItemFi
     return ParquetItems(file, tuple(name for name, _ in columns))
 
 
-_FORMATS: dict[str, Callable[[InputFile, list[tuple[str, str]], ItemFile], ItemRows]] = {
+_FORMATS: dict[str, Callable[[InputFile, list[tuple[str, str]], DescribingFile], ItemRows]] = {
     "csv": _find_csv,
     "jsonl": _find_json_lines,
     "parquet": _find_parquet,
 }
+
+
+def find_rows(file: InputFile, columns: list[tuple[str, str]], described: DescribingFile) -> ItemRows:
+    """Returns the reader of a file's rows.
+
+    Args:
+        file: name and path.
+        columns: (name, advice for a file without it) of the columns that are read, that of the ids first.
+        described: the settings of the file.
+
+    Raises:
+        UserError: the file lacks a column, or cannot be read with these settings.
+    """
+    return _FORMATS[described.format_of(file.name)](file, columns, described)
 
 
 def read_details(

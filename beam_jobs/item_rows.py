@@ -1,11 +1,11 @@
-"""Item files in the formats of logs, row by row: the values of the columns that are read, or the fault of a row."""
+"""Files of items or users in the formats of logs: values of the columns that are read, or the fault of a row."""
 
 import datetime
 import decimal
 import json
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -23,6 +23,9 @@ NOT_UTF8 = "not UTF-8"
 NO_VALUE = "a value that is neither text, a number nor a list of these"
 BAD_ID = "id is neither text nor an integer"
 TOO_FEW_FIELDS = "not item::title::genres"
+NO_USER = "not user::gender::age::occupation::zip"
+
+_USER_COLUMNS = ("gender", "age", "occupation", "zip")
 
 _YEAR = re.compile(rb"\((\d{4})\)\s*$")
 
@@ -118,6 +121,42 @@ class MoviesDat:
                 yield _row_of_bytes(offset, line, fields, "latin-1")
             else:
                 yield malformed(offset, line, TOO_FEW_FIELDS)
+
+
+@dataclass(frozen=True)
+class UsersDat:
+    """MovieLens' users.dat, `user::gender::age::occupation::zip`.
+
+    Attributes:
+        file: name and path.
+        columns: positions of the values that are read, after the user id.
+    """
+
+    file: InputFile
+    columns: tuple[int, ...]
+
+    @staticmethod
+    def positions(names: Sequence[str]) -> tuple[int, ...]:
+        """Returns the positions of columns by name.
+
+        Raises:
+            UserError: a name of another column.
+        """
+        for name in names:
+            if name not in _USER_COLUMNS:
+                known = ", ".join(_USER_COLUMNS)
+                raise UserError(f"Expected {known} of users.dat in data.users.features, got {name}.")
+        return tuple(1 + _USER_COLUMNS.index(name) for name in names)
+
+    def read(self, known: Collection[str]) -> Iterator[ItemRow]:
+        """Yields the rows."""
+        del known
+        for offset, line in _lines(self.file):
+            fields = line.split(b"::")
+            if len(fields) == 1 + len(_USER_COLUMNS):
+                yield _row_of_bytes(offset, line, [fields[0], *(fields[place] for place in self.columns)], "latin-1")
+            else:
+                yield malformed(offset, line, NO_USER)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,19 @@
 Letters: S sequences, T training items of a user, R sets of n negatives per training item.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 import numpy as np
 import pyarrow as pa
 
 from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable
 from beam_jobs.logs.event_weights import count_weights
-from beam_jobs.tfrecord import Lists, Varints, encoded, scalars
+from beam_jobs.tfrecord import Floats, Lists, Varints, encoded, scalars
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, WEIGHT, features_of_file
+from tfdnc.contracts.features import TIME, WEIGHT, Feature, Of, features_of_file
 from tfdnc.contracts.negative_sampling import (
     EMPTY,
     EXACT,
@@ -44,6 +47,7 @@ def encode_users(
     seed: int,
     train_from: int | None = None,
     allows_seen: bool = False,
+    known: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[dict[str, dict[str, Lists]], dict[str, int]]:
     """Encodes the users of one file.
 
@@ -56,6 +60,7 @@ def encode_users(
         seed: seed of the negatives.
         train_from: time before which events are no training targets; None for no such time.
         allows_seen: whether a user's own items may be negatives, see `draw_negatives`.
+        known: the values that have a number, by input of kind `value`.
 
     Returns:
         The features of every split, and the counts.
@@ -71,8 +76,11 @@ def encode_users(
     starts, user_ids = edges[:-1], sequences["user_id"].combine_chunks()
     items = _renumber(lists.values.to_numpy(), table)
     clusters, item_varints = table.cluster[items], Varints(items)
-    values = {feature: sequences[feature.column].combine_chunks().values.to_numpy() for feature in inputs}
-    packed = {feature: encoded(feature.form.recorded(values[feature], starts)) for feature in inputs}
+    of_users = [feature for feature in inputs if feature.of is Of.USER]
+    inputs = tuple(feature for feature in inputs if feature.of is not Of.USER)
+    values = {feature: sequences[feature.column].combine_chunks().values for feature in inputs}
+    packed = {one: encoded(one.form.recorded(values[one], starts, known.get(one.name, ()))) for one in inputs}
+    per_user = _encode_per_user(sequences, of_users, known)
     users = users_of_splits(sequences)
     learners = users[schema.TRAIN]
     train_starts, train_ends = starts[learners], (starts + sequences["train_events"].to_numpy())[learners]
@@ -87,15 +95,16 @@ def encode_users(
         "negatives": Varints(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, negatives)])).lists(
             negative_edges[:-1], negative_edges[1:]
         ),
-        **{feature.key: packed[feature].lists(train_starts, train_ends) for feature in inputs},
+        **{feature.record_key: packed[feature].lists(train_starts, train_ends) for feature in inputs},
+        **{key: of_each.lists(learners, learners + 1) for key, of_each in per_user.items()},
     }
     if train_from is not None:
-        earlier = np.concatenate([[0], np.cumsum(values[TIME] < train_from, dtype=np.int64)])
+        earlier = np.concatenate([[0], np.cumsum(values[TIME].to_numpy() < train_from, dtype=np.int64)])
         features[schema.TRAIN][schema.FIRST_TARGET] = scalars(earlier[train_ends] - earlier[train_starts])
     if WEIGHT in inputs:
-        counts |= count_weights(values[WEIGHT], train_starts + 1, train_ends)  # the first event is no target
+        counts |= count_weights(values[WEIGHT].to_numpy(), train_starts + 1, train_ends)  # the first event is no target
     held_out = [feature for feature in inputs if feature.form.in_held_out]
-    of_target = [feature for feature in held_out if feature.form.of_target]
+    of_target = [feature for feature in held_out if feature.of_target]
     for split in (schema.VALIDATION, schema.TEST):
         tested = users[split]
         targets = (starts + sequences[split].to_numpy())[tested]
@@ -104,10 +113,23 @@ def encode_users(
             "item": item_varints.lists(starts[tested], targets),
             "target": item_varints.lists(targets, targets + 1),
             "target_cluster": scalars(clusters[targets]),
-            **{feature.key: packed[feature].lists(starts[tested], targets) for feature in held_out},
+            **{feature.record_key: packed[feature].lists(starts[tested], targets) for feature in held_out},
+            **{key: of_each.lists(tested, tested + 1) for key, of_each in per_user.items()},
             **{feature.target_key: packed[feature].lists(targets, targets + 1) for feature in of_target},
         }
     return features, counts
+
+
+def _encode_per_user(
+    sequences: pa.Table, features: Sequence[Feature], known: Mapping[str, Sequence[str]]
+) -> dict[str, Varints | Floats]:
+    """Returns the encoded values `[S]` of the inputs of users, by their names in records."""
+    nothing = np.zeros(0, np.int64)
+    columns = {feature: sequences[feature.column].combine_chunks() for feature in features}
+    return {
+        one.record_key: encoded(one.form.recorded(values, nothing, known.get(one.name, ())))
+        for one, values in columns.items()
+    }
 
 
 def _draw(

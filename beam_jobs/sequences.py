@@ -26,6 +26,8 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from beam_jobs.command import run_command
 from beam_jobs.event_rules import cuts_before_counting
 from beam_jobs.files import absolute, join, make_folder, whole_file
+from beam_jobs.input_steps import with_inputs
+from beam_jobs.input_values import COUNT, has_values
 from beam_jobs.item_accounts import DEAD_LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.kept_reads import KeptReads, WholeFiles
@@ -49,7 +51,10 @@ from beam_jobs.shuffle import SetAside, scratch_folder
 from beam_jobs.splits import HELD_OUT_SCHEMA, count_targets, split_sha256
 from beam_jobs.twin_ids import count_twin_items, refuse_twins
 from beam_jobs.unit_of_times import warn_of_unit
+from beam_jobs.user_accounts import DEAD_LETTERS as USER_DEAD_LETTERS
+from beam_jobs.user_accounts import refuse_bad_users, user_figures, warn_of_unknown_users
 from beam_jobs.user_buckets import write_bucket
+from beam_jobs.user_details import UsersFile, find_users
 from beam_jobs.vocabulary import AddItemCounts, frequent_items, kept_items, write_vocabulary
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
@@ -97,13 +102,15 @@ def prepare(
         - `item_file`: see `item_accounts.item_figures`; None without an item file.
         - `kept_reads`, only with `kept`: number of `files` of the log, `reused` ones that were not read, and the
           `bytes` that are now kept of the log.
+        - `user_file`: see `user_accounts.user_figures`, only with `data.users`.
+        - `input_values`: number of known values by input, only with inputs of kind `value`.
 
     Raises:
         UserError: the log is missing or empty, lacks a column, or has too many malformed rows or ids that are written
             in two ways; or there is no user, or an empty part of the split.
     """
     output = absolute(output)
-    log, details = find_log(config), find_details(config)
+    log, details, users = find_log(config), find_details(config), find_users(config)
     options = options_of(runner_args)
     chunk_bytes = options.view_as(JobOptions).chunk_bytes
     if not 0 < chunk_bytes < 1 << 30:
@@ -111,14 +118,24 @@ def prepare(
     names = ", ".join(log_file.file.path for log_file in log.files)
     _log.info("Reading %s", names, extra=steps(sorting=config.num_shards))
     make_folder(join(output, schema.DEAD_LETTER))
-    build = partial(_build, config=config, log=log, details=details, output=output, chunk_bytes=chunk_bytes)
+    build = partial(
+        _build, config=config, log=log, details=details, users=users, output=output, chunk_bytes=chunk_bytes
+    )
     with scratch_folder(output, options) as scratch, kept.in_use() if kept else nullcontext():
         whole = kept.whole_files(chunk_bytes) if kept else None
         result = run(partial(build, whole=whole, scratch=scratch), output, options)
         of_reading = whole and whole.figures()
     figures = figures_of(result, config, log) | {"item_file": details and item_figures(result, details.file.name)}
     figures |= {"kept_reads": of_reading} if of_reading else {}
+    if has_values(config):
+        figures["input_values"] = {
+            name.removeprefix(COUNT): count for name, count in result.items() if name.startswith(COUNT)
+        }
     refuse_malformed(figures, config, log, output)
+    if users:
+        figures["user_file"] = user_figures(result, users.file.name)
+        refuse_bad_users(figures["user_file"], config, first_dead_letters(output, [USER_DEAD_LETTERS]))
+        warn_of_unknown_users(figures["user_file"])
     if details:
         refuse_malformed_items(figures["item_file"], config, first_dead_letters(output, [DEAD_LETTERS]))
     refuse_losses(result, figures, config)
@@ -138,6 +155,7 @@ def _build(
     config: DataConfig,
     log: Log,
     details: DetailsFile | None,
+    users: UsersFile | None,
     output: str,
     chunk_bytes: int,
     whole: WholeFiles | None,
@@ -171,15 +189,14 @@ def _build(
         | "KeptItems"
         >> beam.Map(lambda _, candidates, counts: kept_items(candidates, counts), frequent[-1], AsIter(counts))
     )
-    written = (
-        buckets.sequences
-        | "SetSequencesAside" >> SetAside(scratch)
-        | "WriteSequences"
-        >> beam.Map(write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards)
+    sequences, more_figures = with_inputs(pipeline, buckets.sequences, config, users, output, scratch)
+    written = sequences | "WriteSequences" >> beam.Map(
+        write_bucket, AsSingleton(kept), join(output, schema.SEQUENCES), config.num_shards
     )
     more = config.catalogue == "items"
     described = kept | "WriteVocabulary" >> beam.Map(write_vocabulary, details, more, output)
-    figures = (rows.figures, buckets.figures, written, twins, described) | "AllFigures" >> beam.Flatten()
+    all_figures = (rows.figures, buckets.figures, written, twins, described, *more_figures)
+    figures = all_figures | "AllFigures" >> beam.Flatten()
     return kept | "Summarise" >> beam.Map(summarise, AsIter(figures), AsIter(buckets.held_out), AsIter(buckets.spans))
 
 

@@ -30,42 +30,62 @@ class Split(NamedTuple):
     test: np.ndarray  # [S] int32
 
 
-def split_sequences(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
+def split_sequences(
+    edges: np.ndarray, times: np.ndarray, config: DataConfig, weights: np.ndarray | None = None
+) -> Split:
     """Splits sequences by `data.split`.
 
     Args:
         edges: `[S + 1]`; the events of sequence s are `edges[s]..edges[s + 1] - 1`.
         times: `[E]`, never decreasing inside a sequence.
         config: holds the kind of split and its boundaries.
+        weights: `[E]` by `data.targets`, see `event_inputs.target_weights`; None: every event may be a target.
     """
-    return Split(*(column.astype(np.int32) for column in _SPLITS[config.split](edges, times, config)))
+    may_be_target = np.ones(len(times), bool) if weights is None else weights > 0
+    may_be_target[edges[:-1][edges[:-1] < len(times)]] = False  # without a history
+    targets = np.flatnonzero(may_be_target)
+    return Split(*(column.astype(np.int32) for column in _SPLITS[config.split](edges, times, config, targets)))
 
 
-def _leave_last_two(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
-    """Makes the last event the test target and the one before it the validation target, of at least three events."""
+def _leave_last_two(edges: np.ndarray, times: np.ndarray, config: DataConfig, targets: np.ndarray) -> Split:
+    """Makes the last possible target the test target and the one before it that of validation, where there are two."""
     del times, config
-    lengths = np.diff(edges)
-    return Split(lengths - 2, lengths - 2, lengths - 1)
+    starts = edges[:-1]
+    ends = np.searchsorted(targets, edges[1:])
+    two = ends - np.searchsorted(targets, starts) >= 2
+    validation, test = (np.full(len(starts), NONE) for _ in range(2))
+    validation[two], test[two] = targets[ends[two] - 2] - starts[two], targets[ends[two] - 1] - starts[two]
+    return Split(np.where(two, validation, np.diff(edges)), validation, test)
 
 
-def _by_time(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
-    """Makes the first event of the validation window and the first one of the test window the targets."""
+def _by_time(edges: np.ndarray, times: np.ndarray, config: DataConfig, targets: np.ndarray) -> Split:
+    """Makes the first possible target of the validation window and that of the test window the targets."""
     validation_from, test_from = config.boundaries
     before_validation, before_test = _count(times < validation_from, edges), _count(times < test_from, edges)
-    validation = np.where((before_validation > 0) & (before_validation < before_test), before_validation, NONE)
-    test = np.where((before_test > 0) & (before_test < np.diff(edges)), before_test, NONE)
+    validation = _first_target(edges, targets, before_validation, before_test)
+    test = _first_target(edges, targets, before_test, np.diff(edges))
     return Split(before_validation, validation, test)
 
 
-def _hold_out_nothing(edges: np.ndarray, times: np.ndarray, config: DataConfig) -> Split:
+def _first_target(edges: np.ndarray, targets: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Returns the first target of every sequence at the positions `first` to `end` - 1, `NONE` if there is none.
+
+    A sequence without an event before `first` has none.
+    """
+    starts = edges[:-1]
+    following = np.append(targets, edges[-1])[np.searchsorted(targets, starts + first)] - starts
+    return np.where((first > 0) & (following < end), following, NONE)
+
+
+def _hold_out_nothing(edges: np.ndarray, times: np.ndarray, config: DataConfig, targets: np.ndarray) -> Split:
     """Makes every event a training event."""
-    del times, config
+    del times, config, targets
     lengths = np.diff(edges)
     nothing = np.full(len(lengths), NONE)
     return Split(lengths, nothing, nothing)
 
 
-_SPLITS: dict[str, Callable[[np.ndarray, np.ndarray, DataConfig], Split]] = {
+_SPLITS: dict[str, Callable[[np.ndarray, np.ndarray, DataConfig, np.ndarray], Split]] = {
     "leave_last_two": _leave_last_two,
     "time": _by_time,
     "none": _hold_out_nothing,

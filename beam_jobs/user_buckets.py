@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from beam_jobs.event_inputs import input_columns, target_weights
 from beam_jobs.event_rules import apply_rules, events_of
 from beam_jobs.files import join, whole_file
 from beam_jobs.ids import buckets_of, id_order
@@ -15,7 +16,7 @@ from beam_jobs.splits import split_sequences
 from beam_jobs.twin_ids import count_twins
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
-from tfdnc.contracts.features import log_features, sequence_schema
+from tfdnc.contracts.features import Of, log_features, sequence_features, sequence_schema
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:
@@ -34,17 +35,29 @@ def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[
     sorted_users = users.dictionary.take(pa.array(users_by_bucket))
     user_codes = code_of_user[users.indices.to_numpy()[rows_by_bucket]]
     item_codes = items.indices.to_numpy()[rows_by_bucket]
-    numbers = [events[name].to_numpy()[rows_by_bucket] for name in events.schema.names[2:]]  # of the inputs
+    inputs = [_rows_of(events[name], rows_by_bucket) for name in events.schema.names[2:]]
     for bucket in np.flatnonzero(np.diff(row_edges)):
         rows = slice(row_edges[bucket], row_edges[bucket + 1])
         first, last = user_edges[bucket], user_edges[bucket + 1]
-        item_piece = pa.array(item_codes[rows]).dictionary_encode()
         columns = [
             pa.DictionaryArray.from_arrays(pa.array(user_codes[rows] - np.int32(first)), sorted_users[first:last]),
-            pa.DictionaryArray.from_arrays(item_piece.indices, items.dictionary.take(item_piece.dictionary)),
-            *(pa.array(values[rows]) for values in numbers),
+            _piece(item_codes[rows], items.dictionary),
+            *(pa.array(of[rows]) if texts is None else _piece(of[rows], texts) for of, texts in inputs),
         ]
         yield int(bucket), pack(pa.RecordBatch.from_arrays(columns, schema=events.schema))
+
+
+def _rows_of(column: pa.Array, rows: np.ndarray) -> tuple[np.ndarray, pa.Array | None]:
+    """Returns the values of these rows, of a dictionary the codes, with the texts of these."""
+    if pa.types.is_dictionary(column.type):
+        return column.indices.to_numpy()[rows], column.dictionary
+    return column.to_numpy()[rows], None
+
+
+def _piece(codes: np.ndarray, texts: pa.Array) -> pa.DictionaryArray:
+    """Returns codes of `texts` as an array whose dictionary holds only the texts that are used."""
+    used = pa.array(codes).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(used.indices, texts.take(used.dictionary))
 
 
 def build_sequences(
@@ -58,11 +71,10 @@ def build_sequences(
         config: holds the rules, see `event_rules`, the split, and the inputs of events.
 
     Returns:
-        The sequences, in the `sequence_schema` of the log's inputs, and the figures. Items are 1-based positions in
-        the last of `frequent`.
+        The sequences, in the `sequence_schema` of all inputs but those of users, and the figures. Items are 1-based
+        positions in the last of `frequent`.
     """
-    features = log_features(config)
-    found = events_of(events, features)
+    found = events_of(events, log_features(config))
     twins = count_twins("users", found.user_ids, np.bincount(found.user, minlength=len(found.user_ids)))
     left, left_out = apply_rules(found, config, frequent)
     candidate = pc.fill_null(pc.index_in(left.item_ids, value_set=frequent[-1]), -1).to_numpy().astype(np.int32) + 1
@@ -77,14 +89,15 @@ def build_sequences(
     # lexsort is stable: rows of one user and one time stay in file order.
     by_user_and_time = np.lexsort((left.time, rank[left.user]))
     edges = np.concatenate([[0], np.cumsum(events_of_user[kept_users])])
-    times = left.time[by_user_and_time]
-    per_event = {"items": candidate[left.item[by_user_and_time]]}
-    per_event |= {feature.column: values[by_user_and_time] for feature, values in left.features.items()}
+    left = left.take(by_user_and_time)
+    features = [feature for feature in sequence_features(config) if feature.of is not Of.USER]
+    per_event = {"items": pa.array(candidate[left.item]), **input_columns(left, features, config)}
     offsets = pa.array(edges, pa.int32())
-    columns = {name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in per_event.items()}
-    columns |= {"user_id": ids, **split_sequences(edges, times, config)._asdict()}
+    columns = {name: pa.ListArray.from_arrays(offsets, values) for name, values in per_event.items()}
+    split = split_sequences(edges, left.time, config, target_weights(left, config))
+    columns |= {"user_id": ids, **split._asdict()}
     layout = sequence_schema(features)
-    figures = {"users": len(kept_users), "events": len(times), **left_out, **twins}
+    figures = {"users": len(kept_users), "events": len(left.time), **left_out, **twins}
     return pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in layout.names], schema=layout), figures
 
 

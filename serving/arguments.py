@@ -15,8 +15,11 @@ TextRows = Iterable[Iterable[str]]
 NumberRows = Iterable[Iterable[int]]
 """[B] sequences of whole numbers."""
 
-EventFeatures = Mapping[str, Iterable[Iterable[float | None]]]
-"""Name of an input of events -> [B] sequences of numbers, None for an unknown one."""
+Known = str | float | None
+"""Value of a declared input; None is unknown."""
+
+Features = Mapping[str, Iterable[Iterable[Known]] | Iterable[Known] | Known]
+"""Values by name of a declared input: of events [B] sequences, of requests and users one value for all or [B]."""
 
 WholeNumbers = int | Iterable[int]
 """One whole number for all users, or [B]."""

@@ -66,7 +66,7 @@ def weight_figures(counts: dict[str, int]) -> dict[str, dict[str, int]]:
     targets, weighted = counts[TARGETS], counts[WEIGHTED]
     if targets and not weighted:
         raise UserError(
-            f"Expected weights above 0 in the column of data.columns.weight, found 0 for all {targets} training "
-            "targets: nothing would be learned. Name another column, or none."
+            f"Expected weights above 0 by data.columns.weight or data.targets, found 0 for all {targets} training "
+            "targets: nothing would be learned. Name another column, or other values."
         )
     return {"weights": {"targets": targets, "weighted": weighted}}

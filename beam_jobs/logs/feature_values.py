@@ -17,10 +17,10 @@ class Reader(Protocol):
     """Reader of the values of one kind."""
 
     def read(self, column: pa.Array) -> pa.Array:
-        """Returns the values of a block, in the type of the kind's form.
+        """Returns the values of a block, in the type that the kind's form has in blocks.
 
         Args:
-            column: `[R]` text, UTF-8 bytes or numbers; null where a row has none.
+            column: `[R]` text, UTF-8 bytes, numbers or truth values; null where a row has none.
 
         Returns:
             `[R]`, null where the row is malformed.
@@ -55,8 +55,51 @@ class NumberReader:
         return f"{name} is neither empty nor a finite number above {UNKNOWN_NUMBER:g}"
 
 
-READERS: dict[Kind, Reader] = {Kind.WEIGHT: WeightReader(), Kind.NUMBER: NumberReader()}
+class ValueReader:
+    """Categories; a row may lack one."""
+
+    def read(self, column: pa.Array) -> pa.Array:
+        """See `Reader`; a missing value becomes the empty text."""
+        return values_of(column)
+
+    def complaint(self, name: str) -> str:
+        """See `Reader`."""
+        return f"{name} is no text in UTF-8"
+
+
+READERS: dict[Kind, Reader] = {
+    Kind.WEIGHT: WeightReader(),
+    Kind.NUMBER: NumberReader(),
+    Kind.VALUE: ValueReader(),
+}
 """Reader of every kind but times, which depend on the unit of the log, see `log_times`."""
+
+
+def values_of(column: pa.Array) -> pa.Array:
+    """Returns the categories of a block.
+
+    Args:
+        column: `[R]` text, UTF-8 bytes, integers or truth values; null is missing.
+
+    Returns:
+        Dictionary of text `[R]`: the empty text where a value is missing, null where bytes are no UTF-8.
+    """
+    encoded = column.cast(pa.string() if pa.types.is_boolean(column.type) else column.type).dictionary_encode()
+    distinct = encoded.dictionary
+    texts = [_text(value) for value in distinct.to_pylist()]
+    # The missing value is one more entry, so that null is left for malformed ones.
+    codes = encoded.indices.fill_null(len(texts)).to_numpy()
+    bad = np.array([text is None for text in texts] + [False])[codes]
+    known = pa.array([text or "" for text in texts] + [""], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=bad), known)
+
+
+def _text(value: object) -> str | None:
+    """Returns a value as text, None for bytes that are no UTF-8."""
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        return None
 
 
 def numbers_of(column: pa.Array) -> pa.Array:

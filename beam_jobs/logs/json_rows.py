@@ -28,9 +28,10 @@ _LINES = pa.schema(
         ("fault", pa.int8()),
     ]
 )
-"""Columns of lines, before those of the other inputs of events, which are float64."""
+"""Columns of lines, before those of the other inputs of events, which are float64, or bytes for categories."""
 
-_OTHER = math.inf  # replaces a value that is no JSON number; every kind takes it for malformed
+_OTHER = math.inf  # replaces a value that is no JSON number; every kind of numbers takes it for malformed
+_NO_VALUE = b"\xff"  # replaces a value that is no category; it is no UTF-8
 _GOOD, _NOT_JSON, _BAD_ID = range(3)  # faults
 _REASONS = {_NOT_JSON: NOT_JSON, _BAD_ID: BAD_ID}
 _FEW_LINES = 64  # cheaper one by one than in halves
@@ -46,9 +47,9 @@ class JsonFormat:
         item: name of the field with the item id.
         time: name of the field with the time; None: the log has no times, and its rows are in order.
         time_unit: `data.time_unit`.
-        numbers: those of the fields with ids and time that hold integers in the first rows of the file. Rows of the
-            other type are read too, but slowly.
-        features: names of the fields with the other inputs of events, which are JSON numbers or missing.
+        numbers: those of the fields with ids, time and categories that hold integers in the first rows of the file.
+            Rows of the other type are read too, but slowly.
+        features: names of the fields with the other inputs of events: JSON numbers, categories, or missing.
     """
 
     user: str
@@ -68,7 +69,8 @@ class JsonFormat:
     @property
     def layout(self) -> pa.Schema:
         """Columns of lines."""
-        return pa.schema([*_LINES, *(pa.field(feature.event_column, pa.float64()) for feature in self.features)])
+        types = {one.event_column: _type(one) for one in self.features}
+        return pa.schema([*_LINES, *(pa.field(name, kind) for name, kind in types.items())])
 
     def parse(self, block: bytes, offset: int) -> Rows:
         """Returns the rows of whole lines.
@@ -115,8 +117,10 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
     braces = np.all(characters[starts - starts[0]] == ord("{")) and np.all(characters[ends - 1 - starts[0]] == ord("}"))
     if not braces or not characters.all():
         return None
-    types = {field: pa.int64() if field in row_format.numbers else pa.string() for field in row_format.fields}
-    types |= dict.fromkeys(row_format.features.values(), pa.float64())
+    numbers = {field for one, field in row_format.features.items() if not one.form.is_category} - {*row_format.fields}
+    fields = (*row_format.fields, *row_format.features.values())
+    types = {field: pa.int64() if field in row_format.numbers else pa.string() for field in fields}
+    types |= dict.fromkeys(numbers, pa.float64())
     try:
         rows = pa.json.read_json(
             pa.BufferReader(characters),
@@ -131,7 +135,10 @@ def _parse_at_once(block: bytes, starts: np.ndarray, ends: np.ndarray, row_forma
     time = times[0] if times else no_times(rows.num_rows)
     if time.type == pa.string():
         time = times_of_text(as_bytes(time), row_format.time_unit)
-    values = [rows[field].combine_chunks() for field in row_format.features.values()]
+    values = [
+        as_bytes(rows[field].combine_chunks()) if one.form.is_category else rows[field].combine_chunks()
+        for one, field in row_format.features.items()
+    ]
     return [encode_ids(user), encode_ids(item), time, pa.repeat(pa.scalar(_GOOD, pa.int8()), len(time)), *values]
 
 
@@ -142,12 +149,12 @@ def _parse_one_by_one(block: bytes, starts: np.ndarray, ends: np.ndarray, row_fo
     ids = [pa.array(column, pa.binary()).dictionary_encode() for column in (users, items)]
     times = times_of_text(pa.array(texts, pa.binary()), row_format.time_unit)
     times = pc.coalesce(pa.array(numbers, pa.int64()), times)
-    return [*ids, times, pa.array(faults, pa.int8()), *(pa.array(of_one, pa.float64()) for of_one in values)]
+    return [*ids, times, pa.array(faults, pa.int8()), *map(pa.array, values, map(_type, row_format.features))]
 
 
 def _row(
     line: bytes, row_format: JsonFormat
-) -> tuple[bytes, bytes, int | None, bytes | None, int, *tuple[float | None, ...]]:
+) -> tuple[bytes, bytes, int | None, bytes | None, int, *tuple[float | bytes | None, ...]]:
     """Returns user id, item id, time if it is a number, time if it is text, fault and other inputs of one line."""
     row = _object(line)
     if row is None:
@@ -159,13 +166,16 @@ def _row(
     text = time.encode("utf-8", "surrogatepass") if isinstance(time, str) else None
     user, item = _id(user), _id(item)
     fault = _BAD_ID if user is None or item is None else _GOOD
-    values = [_number(row.get(field)) for field in row_format.features.values()]
+    values = [
+        _value(row.get(field)) if one.form.is_category else _number(row.get(field))
+        for one, field in row_format.features.items()
+    ]
     return user or b"", item or b"", number, text, fault, *values
 
 
 def _row_of_pyarrow(
     line: bytes, row_format: JsonFormat
-) -> tuple[bytes, bytes, int | None, None, int, *tuple[float | None, ...]]:
+) -> tuple[bytes, bytes, int | None, None, int, *tuple[float | bytes | None, ...]]:
     """Returns the result of `_row` for a line that is no JSON to Python.
 
     pyarrow accepts a few of these, such as `Inf` or a thousand brackets in a field that is not read. Such a line must
@@ -193,6 +203,21 @@ def _number(value: object) -> float | None:
     if type(value) is int:
         return float(value) if abs(value) < 2**1023 else _OTHER
     return value if value is None or type(value) is float else _OTHER
+
+
+def _value(value: object) -> bytes | None:
+    """Returns a category as bytes, None for null, and `_NO_VALUE` for numbers with a fraction, lists and objects."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower().encode()
+    found = _id(value)
+    return _NO_VALUE if found is None else found
+
+
+def _type(feature: Feature) -> pa.DataType:
+    """Type of the column of an input in `JsonFormat.layout`."""
+    return pa.binary() if feature.form.is_category else pa.float64()
 
 
 def _id(value: object) -> bytes | None:

@@ -148,9 +148,11 @@ def _json_lines_file(file: InputFile, config: DataConfig) -> TextFile:
     user, item, time = names["user"], names["item"], names.get("time")
     head = _read_head(file)
     data_start = _mark_length(head)
+    features = _feature_columns(config)
+    values = [name for feature, name in features.items() if feature.form.is_category]
     may_be_numbers = (user, item) if time is None or config.time_unit == ISO else (user, item, time)
-    numbers = numbers_in(head[data_start:], may_be_numbers)
-    return TextFile(file, JsonFormat(user, item, time, config.time_unit, numbers, _feature_columns(config)), data_start)
+    numbers = numbers_in(head[data_start:], (*may_be_numbers, *values))
+    return TextFile(file, JsonFormat(user, item, time, config.time_unit, numbers, features), data_start)
 
 
 def _parquet_file(file: InputFile, config: DataConfig) -> ParquetFile:

@@ -27,7 +27,7 @@ def event_schema(features: Iterable[Feature]) -> pa.Schema:
     """Returns the columns of the events of a log with these inputs beside its times."""
     layout = EVENT_SCHEMA
     for feature in features:
-        layout = layout.append(pa.field(feature.event_column, feature.form.arrow))
+        layout = layout.append(pa.field(feature.event_column, feature.form.block))
     return layout
 
 

@@ -32,7 +32,7 @@ class ParquetFile:
             rows are in order.
         time_unit: `data.time_unit`.
         num_row_groups: number of row groups of the file.
-        features: names of the columns with the other inputs of events: numbers or text.
+        features: names of the columns with the other inputs of events: numbers, text or truth values.
     """
 
     file: InputFile
@@ -74,7 +74,7 @@ class ParquetFile:
             for row, values in zip(rows, bad, strict=True):
                 yield offset + int(row), json.dumps(values, ensure_ascii=False).encode()
 
-        features = {one: READERS[one.kind].read(_numbers(batch[name])) for one, name in self.features.items()}
+        features = {one: READERS[one.kind].read(_read(one, batch[name])) for one, name in self.features.items()}
         columns = Columns(encode_ids(user), encode_ids(item), times, self.time_unit, features=features)
         return check(columns, offset, locate)
 
@@ -111,7 +111,8 @@ def find_parquet(
         advice = f"set data.columns.{key}{NO_TIMES if key == 'time' else ''}"
         _refuse_type(file, name, _type_of(found, name, file, advice), time_unit if key == "time" else None)
     for feature, name in features.items():
-        _refuse_other_than_numbers(file, name, _type_of(found, name, file, f"set {feature.config_key}"))
+        refuse = _refuse_other_than_values if feature.form.is_category else _refuse_other_than_numbers
+        refuse(file, name, _type_of(found, name, file, f"set {feature.config_key}"))
     time = columns.get("time")
     return ParquetFile(file, columns["user"], columns["item"], time, time_unit, num_row_groups, features)
 
@@ -150,6 +151,16 @@ def _refuse_other_than_numbers(file: InputFile, name: str, found: pa.DataType) -
         )
 
 
+def _refuse_other_than_values(file: InputFile, name: str, found: pa.DataType) -> None:
+    """Raises a `UserError` if categories cannot be read from such a column."""
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise UserError(
+            f"Expected text, integers or truth values in column {name!r} of {file.path}, found {found}; cast it to "
+            "text."
+        )
+
+
 def _is_text(found: pa.DataType) -> bool:
     tests = "string", "large_string", "string_view", "binary", "large_binary", "binary_view"
     return any(getattr(pa.types, f"is_{test}")(found) for test in tests)
@@ -158,6 +169,14 @@ def _is_text(found: pa.DataType) -> bool:
 def _plain(column: pa.Array) -> pa.Array:
     """Returns a column without dictionary encoding."""
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _read(feature: Feature, column: pa.Array) -> pa.Array:
+    """Returns a column of an input as its reader takes it."""
+    if not feature.form.is_category:
+        return _numbers(column)
+    column = _plain(column)
+    return column if pa.types.is_boolean(column.type) else as_bytes(column)
 
 
 def _numbers(column: pa.Array) -> pa.Array:

@@ -60,7 +60,7 @@ def ask(path: Path, questions: Questions, num_candidates: int) -> Answers:
             f"Expected lists of at most {most} items from {path}, asked were {num_candidates}: lower the cut-off, or "
             "export with a larger export.max_candidates."
         )
-    missing = [feature.name for feature in features if feature not in questions.features]
+    missing = dict.fromkeys(feature.name for feature in features if feature not in questions.features)
     if missing:
         raise UserError(
             f"Expected a log with {', '.join(missing)} of every event for {path}, whose model reads them. Name their "

@@ -1,6 +1,7 @@
 """A bundle in this process: the arguments and answers of the client, without a server and without a port."""
 
 import math
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import predict_pb2
 
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
+from serving.arguments import ClusterNumbers, Features, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.bundles import bundle
 from serving.bundles.verify import check_manifest
+from serving.client import answers
+from serving.client.base import Deadline
 from serving.client.blocking import RetrievalClient
 from serving.client.clusters import NamedNumbers
 from serving.messages import Encoding, Retrieval
@@ -18,7 +21,7 @@ from serving.messages.rules import AllowedRows, Rules
 from serving.predict import predict
 from serving.servable import Servable
 from serving.status import status_of
-from tfdnc.contracts.bundle import MODEL_NAME
+from tfdnc.contracts.bundle import MODEL_NAME, Row
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
@@ -91,7 +94,7 @@ class Bundle:
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
-        features: EventFeatures | None = None,
+        features: Features | None = None,
         joint_alpha: Numbers | None = None,
         exclude: TextRows | None = None,
         cluster_quotas: ClusterNumbers | None = None,
@@ -113,8 +116,8 @@ class Bundle:
             alpha: Exponent of the quota merge, for all users or one number each; None asks for the bundle's own merge.
             times: [B] sequences, the time of each item of the history, for a model that reads times.
             request_time: Time of the request, for all users or one number each, with `times`.
-            features: Other inputs of events that the model reads, by name [B] sequences, a number for each item of the
-                history.
+            features: Other inputs that the model reads, by name: of events [B] sequences with a value for each item of
+                the history, of requests and users one value for all, or [B].
             joint_alpha: Instead of `alpha`, the exponent of p(cluster) in the joint merge.
             exclude: [B] sequences of item ids that the list must not hold.
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
@@ -163,7 +166,7 @@ class Bundle:
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
-        features: EventFeatures | None = None,
+        features: Features | None = None,
     ) -> Encoding:
         """Returns user embeddings `[B, V, D]` and intents `[B, K]` of B histories; arguments as those of `retrieve`.
 
@@ -180,6 +183,12 @@ class _Client(RetrievalClient):
     def __init__(self, servable: Servable) -> None:
         self._transport = _Transport(servable)
         super().__init__(str(servable.path), servable.name, timeout=math.inf)
+        self._signatures = answers.signatures_of(servable.signatures)
+
+    def _inputs(self, features: Features | None, deadline: Deadline) -> Sequence[Row] | None:
+        """See `RetrievalClient`; a bundle in this process needs no request for them."""
+        del deadline
+        return None if features is None else answers.declared_inputs(self._signatures)
 
 
 class _Transport:

@@ -56,7 +56,7 @@ def _users(request: predict_pb2.PredictRequest, rows: Sequence[Row]) -> Iterator
     for number, items in enumerate(history):
         columns = np.flatnonzero(items != b"")
         values = {
-            row.name: _at(values[number], columns, row) if row.shape == bundle.PER_EVENT else values[number].item()
+            row.name: _at(values[number], columns, row) if row.shape == bundle.PER_EVENT else _plain(values[number])
             for row, values in known.items()
         }
         yield [items[column].decode() for column in columns], values
@@ -64,4 +64,9 @@ def _users(request: predict_pb2.PredictRequest, rows: Sequence[Row]) -> Iterator
 
 def _at(values: np.ndarray, columns: np.ndarray, row: Row) -> list[Any]:
     """Returns the values `[L']` of the events in `columns`; those that the request left out are unknown."""
-    return [values[column].item() if column < len(values) else row.neutral for column in columns]
+    return [_plain(values[column]) if column < len(values) else row.neutral for column in columns]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of a tensor as a client gives it: text of bytes, a number of Python of NumPy's."""
+    return value.decode() if isinstance(value, bytes) else value.item()

@@ -15,7 +15,7 @@ class Questions(NamedTuple):
     Attributes:
         histories: [U] item ids, oldest first.
         targets: [U] item ids of the events that followed; none where they are not known.
-        known: [U] inputs of events that the log has, by names of tensors, see `request_inputs.asked_inputs`.
+        known: [U] declared inputs that the log has, by names of tensors, see `features.Feature.asked_at`.
         features: The inputs of the log.
     """
 
@@ -38,4 +38,6 @@ class Questions(NamedTuple):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             known = messages.known_arguments(features, [self.known[row] for row in batch])
-            yield messages.retrieve_request([self.histories[row] for row in batch], num_candidates, **known)
+            declared = messages.declared_rows(features)
+            histories = [self.histories[row] for row in batch]
+            yield messages.retrieve_request(histories, num_candidates, declared=declared, **known)

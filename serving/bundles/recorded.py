@@ -90,7 +90,7 @@ def _requests(
     per_user = [(*user, length, alpha, joint) for user, length, alpha, joint in turns]
     for batch in [[user] for user in per_user] + [per_user]:
         histories, known, length, alpha, joint = map(list, zip(*batch, strict=True))
-        beside = messages.known_arguments(features, known)
+        beside = messages.known_arguments(features, known) | {"declared": messages.declared_rows(features)}
         yield messages.retrieve_request(histories, **beside)
         retrieve = messages.retrieve_request(histories, length, alpha, **beside)
         encode = messages.encode_request(histories, **beside)

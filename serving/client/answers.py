@@ -9,9 +9,14 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from serving import tensors
+from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.input_forms import declared_row
 
 SIGNATURE_DEF = "signature_def"
+
+_LONG_NAMES = {"float": "float32"}
+"""Names of types in the rows of `contracts.bundle`, where they are not those of metadata."""
 
 
 class RetrievalError(UserError):
@@ -66,10 +71,19 @@ def read_signatures(response: get_model_metadata_pb2.GetModelMetadataResponse) -
     """Returns the signatures of a model by name."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata[SIGNATURE_DEF].Unpack(signatures)
-    return {
-        key: Signature(_tensors(signature.inputs), _tensors(signature.outputs))
-        for key, signature in signatures.signature_def.items()
-    }
+    return signatures_of(signatures.signature_def)
+
+
+def signatures_of(found: Mapping[str, meta_graph_pb2.SignatureDef]) -> dict[str, Signature]:
+    """Returns the signatures of a SavedModel by name."""
+    return {key: Signature(_tensors(one.inputs), _tensors(one.outputs)) for key, one in found.items()}
+
+
+def declared_inputs(signatures: Mapping[str, Signature]) -> list[Row]:
+    """Returns the inputs that the config of a bundle's model declares, from its signatures."""
+    inputs = signatures["encode"].inputs if "encode" in signatures else {}
+    rows = (declared_row(name, _LONG_NAMES.get(tensor.dtype, tensor.dtype)) for name, tensor in inputs.items())
+    return [row for row in rows if row is not None]
 
 
 def read_status(response: get_model_status_pb2.GetModelStatusResponse) -> list[VersionStatus]:

@@ -3,14 +3,14 @@
 import asyncio
 import collections
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from serving import messages
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
+from serving.arguments import ClusterNumbers, Features, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
@@ -18,6 +18,7 @@ from serving.client.batches import Part, Read
 from serving.client.clusters import Named, NamedNumbers
 from serving.messages import Encoding, Retrieval
 from serving.messages.rules import AllowedRows, Rules
+from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
@@ -53,7 +54,7 @@ class AsyncRetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
-        features: EventFeatures | None = None,
+        features: Features | None = None,
         joint_alpha: Numbers | None = None,
         exclude: TextRows | None = None,
         cluster_quotas: ClusterNumbers | None = None,
@@ -77,6 +78,7 @@ class AsyncRetrievalClient(Client):
             "times": times,
             "request_time": request_time,
             "features": features,
+            "declared": await self._inputs(features, deadline),
             "joint_alpha": joint_alpha,
             "exclude": exclude,
             "cluster_quotas": cluster_quotas,
@@ -99,11 +101,13 @@ class AsyncRetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
-        features: EventFeatures | None = None,
+        features: Features | None = None,
         timeout: float | None = None,
     ) -> Encoding:
         """Returns user embeddings and intents; see `RetrievalClient.encode`."""
-        parts, deadline = self._encodings(histories, times, request_time, features), self._deadline(timeout)
+        deadline = self._deadline(timeout)
+        declared = await self._inputs(features, deadline)
+        parts = self._encodings(histories, times, request_time, features, declared)
         return batches.join_encodings(await self._predict(parts, messages.read_encoding, deadline))
 
     async def cluster_names(self, *, timeout: float | None = None) -> list[str]:
@@ -142,6 +146,13 @@ class AsyncRetrievalClient(Client):
                 seen = ", ".join(map(str, versions))
             await asyncio.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
+
+    async def _inputs(self, features: Features | None, deadline: Deadline) -> Sequence[Row] | None:
+        """Returns the declared inputs of the model, asked for once; None where a call has no `features`."""
+        if features is not None and self._declared is None:
+            response = await self._call(self._prediction.GetModelMetadata, self._metadata_request(), deadline)
+            self._declared = answers.declared_inputs(answers.read_signatures(response))
+        return None if features is None else self._declared
 
     async def _retrieve_by_name(self, named: Named, asked: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
         """Asks for the names of the clusters, then for lists; repeats both if another version made the lists."""

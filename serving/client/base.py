@@ -1,7 +1,7 @@
 """Base of the blocking and the asyncio client: settings, requests and errors, without any waiting."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -15,13 +15,14 @@ from tensorflow_serving.apis import (
 )
 
 from serving import arguments, messages
-from serving.arguments import EventFeatures, NumberRows, TextRows, WholeNumbers
+from serving.arguments import Features, NumberRows, TextRows, WholeNumbers
 from serving.client import batches, clusters, connection, refusals
 from serving.client.answers import SIGNATURE_DEF, RetrievalError
 from serving.client.batches import Part
 from serving.client.clusters import Named, NamedRows
 from serving.client.connection import Retry, Tls
 from tfdnc.contracts import bundle
+from tfdnc.contracts.bundle import Row
 
 DEFAULT_TARGET = "127.0.0.1:8500"
 DEFAULT_TIMEOUT = 10.0
@@ -89,6 +90,7 @@ class Client:
             raise ValueError(f"Expected a batch_size and max_in_flight from 1 up, got {batch_size}, {max_in_flight}.")
         self.target, self.timeout = target, timeout
         self._batch_size, self._max_in_flight = batch_size, max_in_flight
+        self._declared: Sequence[Row] | None = None  # inputs of the model, once they have been asked for
         self._metadata = metadata if callable(metadata) else tuple(metadata)
         self._spec = model_pb2.ModelSpec(name=model_name, version_label=label)
         if version is not None:
@@ -108,9 +110,10 @@ class Client:
         histories: TextRows,
         times: NumberRows | None,
         request_time: WholeNumbers,
-        features: EventFeatures | None,
+        features: Features | None,
+        declared: Sequence[Row] | None,
     ) -> Iterator[Part]:
-        request = messages.encode_request(histories, times, request_time, features)
+        request = messages.encode_request(histories, times, request_time, features, declared)
         if not _rows(request):
             raise ValueError("Expected at least one history, got none.")
         return self._parts(request)
@@ -130,8 +133,7 @@ class Client:
         read = {"histories": arguments.text_rows, "exclude": arguments.text_rows, "times": arguments.number_rows}
         rows: dict[str, Any] = {name: read[name](asked[name], name) for name in read if asked[name] is not None}
         if isinstance(asked["features"], Mapping):
-            known = asked["features"].items()
-            rows["features"] = {name: arguments.number_rows(values, f"features[{name!r}]") for name, values in known}
+            rows["features"] = {name: _as_lists(values) for name, values in asked["features"].items()}
         if asked["allow"] is not None:
             rows["allow"] = [None if one is None else list(one) for one in arguments.listed(asked["allow"]) or ()]
         lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in asked.items()}
@@ -172,6 +174,7 @@ class Client:
 
     def _refused(self, error: grpc.RpcError, deadline: Deadline, rows: range | None = None) -> RetrievalError:
         """Returns the error to raise for an error of gRPC."""
+        self._declared = None  # the server may have another version by now
         message = refusals.explain(error.code(), error.details(), self.target, self._spec, deadline.seconds)
         unreached = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
         if error.code() in unreached and (variable := connection.proxy_variable(self.target)):
@@ -206,6 +209,12 @@ class Client:
             f"Expected model {self._spec.name} at {self.target} to be available within {timeout:g} s, but {seen}. "
             "Look whether it is served under this name, and into the log of the server, or wait longer.",
         )
+
+
+def _as_lists(values: Any) -> Any:
+    """Returns the values of a declared input with lists in place of iterators."""
+    found = list(values) if isinstance(values, Iterator) else values
+    return [list(row) if isinstance(row, Iterator) else row for row in found] if isinstance(found, list) else found
 
 
 def _rows(request: predict_pb2.PredictRequest) -> int:

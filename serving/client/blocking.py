@@ -2,13 +2,13 @@
 
 import collections
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
 
 from serving import messages
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
+from serving.arguments import ClusterNumbers, Features, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
@@ -16,6 +16,7 @@ from serving.client.batches import Part, Read
 from serving.client.clusters import Named, NamedNumbers
 from serving.messages import Encoding, Retrieval
 from serving.messages.rules import AllowedRows, Rules
+from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
 
@@ -47,7 +48,7 @@ class RetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
-        features: EventFeatures | None = None,
+        features: Features | None = None,
         joint_alpha: Numbers | None = None,
         exclude: TextRows | None = None,
         cluster_quotas: ClusterNumbers | None = None,
@@ -73,9 +74,10 @@ class RetrievalClient(Client):
             times: [B] sequences, the time of each item of the history, for a model that reads times. -1 is an unknown
                 time, an empty sequence stands for a history of unknown times.
             request_time: Time of the request, for all users or one number each, with `times`.
-            features: Other inputs of events that the model reads, such as `{"dwell": [[3.5, None], [12]]}`: by name [B]
-                sequences with a number for each item of the history. None is an unknown number, an empty sequence
-                stands for a history of unknown numbers.
+            features: Other inputs that the model reads, by name. Of events: [B] sequences with a value for each item of
+                the history, such as `{"dwell": [[3.5, None], [12]]}`; an empty one stands for a history of unknown
+                values. `request_NAME` and `user_NAME`: one value for all histories, or [B]. None is an unknown value,
+                as are inputs that are left out. The first such call asks the server for their types.
             joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge.
             exclude: [B] sequences of item ids that the list must not hold; the model does not read them.
             cluster_quotas: [K] for all users or [B, K] weights by which the clusters share the list.
@@ -111,6 +113,7 @@ class RetrievalClient(Client):
             "times": times,
             "request_time": request_time,
             "features": features,
+            "declared": self._inputs(features, deadline),
             "joint_alpha": joint_alpha,
             "exclude": exclude,
             "cluster_quotas": cluster_quotas,
@@ -133,7 +136,7 @@ class RetrievalClient(Client):
         *,
         times: NumberRows | None = None,
         request_time: WholeNumbers = UNKNOWN_TIME,
-        features: EventFeatures | None = None,
+        features: Features | None = None,
         timeout: float | None = None,
     ) -> Encoding:
         """Returns user embeddings and intents of [B] histories, B at least 1; the inputs are those of `retrieve`.
@@ -142,7 +145,9 @@ class RetrievalClient(Client):
             ValueError: No history, or one that is not a sequence of text.
             RetrievalError: See `retrieve`.
         """
-        parts, deadline = self._encodings(histories, times, request_time, features), self._deadline(timeout)
+        deadline = self._deadline(timeout)
+        declared = self._inputs(features, deadline)
+        parts = self._encodings(histories, times, request_time, features, declared)
         return batches.join_encodings(self._predict(parts, messages.read_encoding, deadline))
 
     def cluster_names(self, *, timeout: float | None = None) -> list[str]:
@@ -201,6 +206,13 @@ class RetrievalClient(Client):
                 seen = ", ".join(map(str, versions))
             time.sleep(min(POLL_SECONDS, left))
         raise self._not_available(timeout, seen)
+
+    def _inputs(self, features: Features | None, deadline: Deadline) -> Sequence[Row] | None:
+        """Returns the declared inputs of the model, asked for once; None where a call has no `features`."""
+        if features is not None and self._declared is None:
+            response = self._call(self._prediction.GetModelMetadata, self._metadata_request(), deadline)
+            self._declared = answers.declared_inputs(answers.read_signatures(response))
+        return None if features is None else self._declared
 
     def _retrieve_by_name(self, named: Named, asked: dict[str, Any], deadline: Deadline) -> list[Retrieval]:
         """Asks for the names of the clusters, then for lists; repeats both if another version made the lists."""

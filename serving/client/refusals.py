@@ -10,8 +10,8 @@ _SIGNATURE_MISSING = 'Serving signature key "'
 _NO_LABEL = "Unrecognized servable version label"
 _EXTRA, _MISSING = "Sent extra: ", "Missing but required: "
 
-_EVENT_INPUT = "history_"
-"""Prefix of the names of declared inputs of events."""
+_DECLARED_INPUTS = ("history_", "request_", "user_")
+"""Prefixes of the names of declared inputs."""
 
 
 def explain(code: grpc.StatusCode, said: str, target: str, model: model_pb2.ModelSpec, seconds: float) -> str:
@@ -74,7 +74,8 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         return " This model reads times: give `times` and `request_time`, [] and -1 for users whose times are unknown."
     if contract.HISTORY_TIMES in extra:
         return " This model reads no times: leave out `times` and `request_time`."
-    if _EVENT_INPUT in missing + extra:
+    named = (missing + extra).replace(contract.USER_EMBEDDINGS, "")
+    if any(prefix in named for prefix in _DECLARED_INPUTS):
         return " Give in `features` what the model of this bundle reads, [] for users of whom it is unknown, no more."
     if any(name in missing + extra for name in (contract.JOINT_ALPHA, contract.SEEN)):
         return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."

@@ -12,6 +12,7 @@ from serving.messages.answers import (
 )
 from serving.messages.inputs import history_array, tensor_of
 from serving.messages.requests import (
+    declared_rows,
     describe_request,
     describe_rules_request,
     encode_request,
@@ -24,6 +25,7 @@ __all__ = [
     "Encoding",
     "ForeignModelError",
     "Retrieval",
+    "declared_rows",
     "describe_request",
     "describe_rules_request",
     "encode_request",

@@ -47,6 +47,12 @@ def _fill(array: np.ndarray, rows: Iterable[Sequence[Any] | np.ndarray]) -> np.n
 def _per_user(row: Row, value: Any, histories: Histories) -> np.ndarray:
     if row.choices:
         return arguments.word_per_row(value, len(histories), [*row.choices, str(row.neutral)], row.says)
+    if _is_declared(row):
+        several = arguments.listed(value)
+        known = _known(row, [value] if several is None else several)
+        value = known[0] if several is None else known
+        if row.dtype == "string":
+            return _texts(row, value, len(histories))
     return arguments.per_row(value, len(histories), row.numpy_dtype.type, row.says, row.least)
 
 
@@ -56,7 +62,7 @@ def _per_cluster(row: Row, value: Any, histories: Histories) -> np.ndarray:
 
 def _per_event(row: Row, value: Any, histories: Histories) -> np.ndarray:
     """Returns an array [B, L], as wide as the histories: a value for each item, or none for all items of a user."""
-    text = row.dtype == "string"
+    text = row.dtype == "string" and not _is_declared(row)
     rows = arguments.text_rows(value, row.says) if text else arguments.number_rows(value, row.says)
     lengths = [len(history) for history in histories]
     if len(rows) != len(lengths) or any(len(given) not in (0, n) for given, n in zip(rows, lengths, strict=True)):
@@ -65,17 +71,44 @@ def _per_event(row: Row, value: Any, histories: Histories) -> np.ndarray:
             f"got {[len(given) for given in rows]}."
         )
     array = row.blank({"B": len(rows), "L": 1 + max(lengths, default=0)})
-    return _fill(array, rows if text else (_numbers(row, given) for given in rows))
+    return _fill(array, rows if text else (_values(row, given) for given in rows))
 
 
-def _numbers(row: Row, given: list[Any]) -> np.ndarray:
-    """Returns the numbers [T] of a user with T values, with the neutral one in place of missing ones."""
+def _values(row: Row, given: list[Any]) -> np.ndarray:
+    """Returns the values [T] of a user with T values, with the neutral one in place of missing ones."""
     if not given:
         return np.zeros(0, row.numpy_dtype)
+    known = _known(row, given)
+    if row.dtype == "string":
+        return _texts(row, known, len(known))
+    return arguments.per_row(known, len(known), row.numpy_dtype.type, row.says, row.least)
+
+
+def _is_declared(row: Row) -> bool:
+    """Returns True for an input that the config of the model declares, of which a value may be missing."""
+    return row.says.startswith("features[")
+
+
+def _known(row: Row, given: Sequence[Any]) -> list[Any]:
+    """Returns values with the neutral one in place of missing ones."""
     known = [row.neutral if _is_missing(value) else value for value in given]
     if row.numpy_dtype.kind == "f":
         _check_range(row, known)
-    return arguments.per_row(known, len(known), row.numpy_dtype.type, row.says, row.least)
+    return known
+
+
+def _texts(row: Row, value: str | Sequence[Any], rows: int) -> np.ndarray:
+    """Returns text as an array [rows], repeated if it is a single one."""
+    texts = [value] * rows if isinstance(value, str) else value
+    if not isinstance(texts, list) or (wrong := [text for text in texts if not isinstance(text, str)]):
+        came = wrong[0] if isinstance(texts, list) else value
+        raise ValueError(
+            f"Expected text in {row.says}, which is one of the values of the log, got {arguments.shown(came)}. Make "
+            "text of it with str, or give None for an unknown value."
+        )
+    if len(texts) != rows:
+        raise ValueError(f"Expected one value of {row.says} or {rows}, one per history, got {len(texts)}.")
+    return np.array(texts, object)
 
 
 def _check_range(row: Row, known: Sequence[Any]) -> None:
@@ -101,7 +134,7 @@ def _excluded(row: Row, value: Any, histories: Histories) -> np.ndarray:
     return history_array(rows)
 
 
-def _texts(row: Row, value: Any, histories: Histories) -> np.ndarray:
+def _rules(row: Row, value: Any, histories: Histories) -> np.ndarray:
     """Returns rows of text that `rules` has read."""
     return history_array(value)
 
@@ -116,6 +149,6 @@ _READERS: dict[tuple[str, ...], Callable[[Row, Any, Histories], np.ndarray]] = {
     PER_EVENT: _per_event,
     PER_CLUSTER: _per_cluster,
     EXCLUDED: _excluded,
-    CONDITIONS: _texts,
-    ALLOWED: _texts,
+    CONDITIONS: _rules,
+    ALLOWED: _rules,
 }

@@ -7,7 +7,7 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from serving import arguments, tensors
-from serving.arguments import ClusterNumbers, EventFeatures, NumberRows, Numbers, TextRows, WholeNumbers, Words
+from serving.arguments import ClusterNumbers, Features, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.messages.answers import Encoding
 from serving.messages.inputs import Histories, tensor_of
 from serving.messages.rules import AllowedRows, Rules, allowed_rows, condition_rows
@@ -26,7 +26,8 @@ def retrieve_request(
     *,
     times: NumberRows | None = None,
     request_time: WholeNumbers = UNKNOWN_TIME,
-    features: EventFeatures | None = None,
+    features: Features | None = None,
+    declared: Sequence[Row] | None = None,
     joint_alpha: Numbers | None = None,
     exclude: TextRows | None = None,
     cluster_quotas: ClusterNumbers | None = None,
@@ -51,8 +52,11 @@ def retrieve_request(
             unknown time, an empty sequence stands for a history of unknown times. Models that read times need them,
             others refuse them.
         request_time: Time of the request, for all users or one number each; -1 for a user without times.
-        features: Inputs of `model.inputs` by name: [B] sequences with a number for each item of the history. None is an
-            unknown number, an empty sequence stands for a history of unknown numbers.
+        features: Inputs of `model.inputs` by name. Of events: [B] sequences with a value for each item of the history;
+            an empty one stands for a history of unknown values. `request_NAME` and `user_NAME`: one value for all
+            histories, or [B]. None is an unknown value.
+        declared: Inputs of the model, for their types; those that `features` lacks are unknown. None: all that
+            `features` has are numbers of events.
         joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
             probability, less spreads the list over more clusters. Negative for a user with another merge.
         exclude: [B] sequences of item ids that the list must not hold; the model does not read them.
@@ -92,20 +96,21 @@ def retrieve_request(
             "Expected num_candidates together with alpha, exclude, seen, rules and what clusters get, got these alone. "
             "Say how many results you want."
         )
-    declared, known = _declared(times, request_time, features)
-    return _request(bundle.suitable(given), rows, given | known, declared)
+    read, known = _declared(times, request_time, features, declared)
+    return _request(bundle.suitable(given), rows, given | known, read)
 
 
 def encode_request(
     histories: TextRows,
     times: NumberRows | None = None,
     request_time: WholeNumbers = UNKNOWN_TIME,
-    features: EventFeatures | None = None,
+    features: Features | None = None,
+    declared: Sequence[Row] | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for embeddings and intents of [B] histories; inputs as for `retrieve_request`."""
     rows = arguments.text_rows(histories, "histories")
-    declared, known = _declared(times, request_time, features)
-    return _request("encode", rows, known, declared)
+    read, known = _declared(times, request_time, features, declared)
+    return _request("encode", rows, known, read)
 
 
 def search_request(
@@ -150,21 +155,29 @@ def known_arguments(features: Sequence[Feature], users: Sequence[Mapping[str, An
         users: [B] values by names of their tensors; a missing name is unknown.
     """
     known: dict[str, Any] = {}
-    numbers: dict[str, list[Any]] = {}
+    beside: dict[str, list[Any]] = {}
     for feature, row in ((one, row) for one in features for row in one.request_rows):
         unknown: Any = [] if row.shape == bundle.PER_EVENT else row.neutral
         values = [user.get(row.name, unknown) for user in users]
         if feature == TIME:
             known[row.says] = values
         else:
-            numbers[feature.name] = values
-    return known | {"features": numbers} if numbers else known
+            beside[_key(row)] = values
+    return known | {"features": beside} if beside else known
+
+
+def declared_rows(features: Sequence[Feature]) -> list[Row]:
+    """Returns the argument `declared` of `retrieve_request` for the inputs of a model."""
+    return [row for feature in features if feature != TIME for row in feature.request_rows]
 
 
 def _declared(
-    times: NumberRows | None, request_time: WholeNumbers, features: EventFeatures | None
+    times: NumberRows | None,
+    request_time: WholeNumbers,
+    features: Features | None,
+    declared: Sequence[Row] | None,
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Returns the inputs that are given beside the histories, and the values of their arguments."""
+    """Returns the inputs of the request beside the histories, and the values of their arguments."""
     rows: list[Row] = []
     known: dict[str, Any] = {}
     if times is not None:
@@ -174,11 +187,20 @@ def _declared(
         raise ValueError("Expected times together with request_time, got request_time alone. Give the items' times.")
     if features is not None and not isinstance(features, Mapping):
         raise ValueError(f"Expected features to be a dict of values by name, got {type(features).__name__}.")
-    for name, values in (features or {}).items():
-        [row] = event_feature(name, Kind.NUMBER).request_rows
-        rows.append(row)
-        known[row.says] = values
-    return rows, known
+    given = features or {}
+    if declared is None:
+        declared = [row for name in given for row in event_feature(name, Kind.NUMBER).request_rows]
+    by_key = {_key(row): row for row in declared}
+    for name in given:
+        if name not in by_key:
+            read = ", ".join(by_key) or "no inputs beside the histories and their times"
+            raise ValueError(f"Expected features that the model reads, got {name!r}; it reads {read}.")
+    return [*rows, *declared], known | {by_key[name].says: values for name, values in given.items()}
+
+
+def _key(row: Row) -> str:
+    """The key of an input in `features`."""
+    return row.name.removeprefix("history_")
 
 
 def _request(

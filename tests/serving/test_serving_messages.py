@@ -7,6 +7,7 @@ import serving_models  # noqa: F401 - Keras 2 before TensorFlow
 from serving import tensors
 from serving.messages import Encoding, retrieve_request, search_request
 from tfdnc.contracts import bundle
+from tfdnc.contracts.input_forms import declared_row
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
 
 HISTORIES = [["1", "2"], ["3"]]
@@ -172,3 +173,58 @@ def test_a_number_that_a_float_cannot_hold_is_refused(number):
     """It was sent, and swamped all other inputs of the user: the list was nonsense, without an error."""
     with pytest.raises(ValueError, match=r"Expected finite numbers of at most 3.4e\+38 in features\['dwell'\]"):
         retrieve_request([["a"]], 5, features={"dwell": [[number]]})
+
+
+DECLARED = [
+    declared_row(name, dtype)
+    for name, dtype in {
+        "history_dwell": "float32",
+        "history_device": "string",
+        "request_device": "string",
+        "request_hour": "int32",
+        "user_age": "float32",
+    }.items()
+]
+
+
+def ask_for(**features):
+    request = retrieve_request([["a", "b"], ["c"]], features=features, declared=DECLARED)
+    return {name: tensors.decode(request.inputs[name]).tolist() for name in request.inputs}
+
+
+def test_declared_inputs_have_their_types_and_those_left_out_are_unknown():
+    sent = ask_for(device=[["web", None], []], request_device="app", user_age=[30, None])
+    assert sent["history_device"] == [[b"", b"web", b""], [b"", b"", b""]]
+    assert sent["request_device"] == [b"app", b"app"]
+    assert sent["user_age"] == [30, pytest.approx(UNKNOWN_NUMBER)]
+    assert sent["request_hour"] == [-1, -1]
+    assert sent["history_dwell"] == [[pytest.approx(UNKNOWN_NUMBER)]] * 2
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (
+            {"device": [[1, 2], []]},
+            r"Expected text in features\['device'\], which is one of the values of .*, got 1",
+        ),
+        (
+            {"request_device": ["app"]},
+            r"Expected one value of features\['request_device'\] or 2, one per .*, got 1",
+        ),
+        ({"request_device": 3}, r"Expected text in features\['request_device'\].*, got 3"),
+        ({"request_hour": 8.5}, r"Expected features\['request_hour'\] in numbers of int32, got 8.5"),
+        ({"user_age": [1, 2, 3]}, r"Expected one features\['user_age'\] or 2, one per history, got shape \[3\]"),
+        ({"age": 3}, "Expected features that the model reads, got 'age'; it reads dwell, device, request_device, "),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_the_name_of_its_input(features, message):
+    with pytest.raises(ValueError, match=message):
+        ask_for(**features)
+
+
+def test_only_inputs_that_a_config_declares_are_declared_ones():
+    assert declared_row("history_times", "int64") is None
+    assert declared_row("request_time", "int64") is None
+    assert declared_row("history", "string") is None
+    assert declared_row("user_embeddings", "complex64") is None

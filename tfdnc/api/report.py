@@ -27,6 +27,8 @@ class Report(TypedDict):
     merge_method: str
     merge: Figures  # figures of the configured merge
     without_times: Figures | None  # figures of requests without times; None for a model that reads none
+    without_inputs: dict[str, Figures]  # of requests without the inputs of `event`, `request` or `user`
+    by_target: list[dict[str, Any]] | None  # with data.targets: `value`, `targets`, `recall@m`
     alpha_curve: list[Figures]  # figures of quota(alpha), each with `alpha`
     joint_curve: list[Figures]  # figures of joint(alpha), each with `alpha`
     floor_curve: list[Figures]  # figures of lists with at least `floor` results of every cluster

@@ -44,7 +44,7 @@ def _typed(arguments: argparse.Namespace, items: ItemTable, features: Sequence[F
             "The model of this bundle reads times, and answers better with --history-times and --request-time.",
             soft_wrap=True,
         )
-    if others := ", ".join(feature.name for feature in features if feature != TIME):
+    if others := ", ".join(dict.fromkeys(feature.name for feature in features if feature != TIME)):
         screen.console.print(f"The model of this bundle reads {others} too, unknown of a --history.", soft_wrap=True)
     unknown = sorted(set(history) - set(items.item_ids))
     if unknown:

@@ -169,12 +169,13 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _inputs_are_declared(self) -> "ExperimentConfig":
+        declared = [*self.data.events, *self.data.context, *self.data.user_features]
         for name in self.model.inputs:
-            if name not in self.data.events:
-                declared = ", ".join(self.data.events) or "nothing"
+            if name not in declared:
                 raise ValueError(
-                    f"expected model.inputs to name keys of data.events, got {name}; data.events declares {declared}. "
-                    f"Add {name} there, such as `{name}: number`, or take it out of model.inputs"
+                    "expected model.inputs to name keys of data.events, data.context or data.users.features, got "
+                    f"{name}; these declare {', '.join(declared) or 'nothing'}. Add {name} to one of them, such as "
+                    f"`{name}: number`, or take it out of model.inputs"
                 )
         return self
 

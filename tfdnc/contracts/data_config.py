@@ -7,6 +7,17 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from tfdnc.contracts.bundle import SeenRule
+from tfdnc.contracts.input_config import (
+    USER_FEATURES,
+    ContextKind,
+    EventKind,
+    InputName,
+    TargetValues,
+    TimeZone,
+    refuse_names,
+    refuse_targets,
+    weights_of_values,
+)
 from tfdnc.contracts.section import NO_OPTIONS, Options, Positive, Section, Share
 from tfdnc.contracts.times import Instant, first_time_from
 
@@ -59,12 +70,6 @@ class ColumnMapping(Section):
         return self
 
 
-InputName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=64)]
-"""Name of a declared input: that of its column in the log, and a part of the name of its tensor in requests."""
-
-EventKind = Literal["number"]
-"""Kind of the values of a column of the log with an input that is known once the event has happened."""
-
 VECTOR: Literal["vector"] = "vector"
 FeatureKind = Literal["value", "values", "number", "vector"]
 """Kind of a column of the item file: one value, several (see `separator`), a number, read by its quantile, or a vector.
@@ -80,13 +85,27 @@ class VectorFile(Section):
     ids: Location  # text: M lines, the id of the item of each row
 
 
-class ItemFile(Section):
-    """A file that describes items: for names of clusters, for clusters by category, and for the item tower."""
+class DescribingFile(Section):
+    """A file with a row per item or user."""
 
     path: Location
     format: Literal["csv", "jsonl", "parquet"] | None = None  # null: by the name; .jsonl, .ndjson, .parquet, else csv
     field_separator: FieldSeparator | None = None  # of csv, as in the log
     quotes: Quotes = "doubled"  # of csv, as in the log
+
+    def format_of(self, name: str) -> str:
+        """Returns the format of the file of this name."""
+        by_name = {"json": "jsonl", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
+        return self.format or by_name.get(_suffix(name), "csv")
+
+    def field_separator_of(self, name: str) -> str:
+        """Returns the separator of the fields of the CSV file of this name."""
+        return self.field_separator or _separator_by_name(name)
+
+
+class ItemFile(DescribingFile):
+    """A file that describes items: for names of clusters, for clusters by category, and for the item tower."""
+
     item: str = "item_id"
     title: str | None = None
     categories: str | None = None
@@ -109,14 +128,17 @@ class ItemFile(Section):
         """Names of the features of kind vector, in order."""
         return [name for name, kind in self.features.items() if kind == VECTOR]
 
-    def format_of(self, name: str) -> str:
-        """Returns the format of the file of this name."""
-        by_name = {"json": "jsonl", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
-        return self.format or by_name.get(_suffix(name), "csv")
 
-    def field_separator_of(self, name: str) -> str:
-        """Returns the separator of the fields of the CSV file of this name."""
-        return self.field_separator or _separator_by_name(name)
+BESIDE_THE_LOG = ""
+"""Path of a file that the format of the log finds in the log's folder."""
+
+
+class UserFile(DescribingFile):
+    """A file that describes users, see `model.inputs`; MovieLens and KuaiRand bring theirs, with its columns."""
+
+    path: Location = BESIDE_THE_LOG
+    user: str = "user_id"
+    features: Annotated[dict[InputName, EventKind], Field(min_length=1)]
 
 
 def _suffix(name: str) -> str:
@@ -150,6 +172,11 @@ class DataConfig(Section):
     path: str | tuple[str, ...] | None = None
     columns: ColumnMapping = ColumnMapping()
     events: dict[InputName, EventKind] = Field(default={})  # columns with inputs of an event, see `model.inputs`
+    # Inputs that are known when a request is made, and of every past event: columns, hour_of_day and day_of_week
+    context: dict[InputName, ContextKind] = Field(default={})
+    time_zone: TimeZone = "UTC"  # of hour_of_day and day_of_week, such as Europe/Berlin
+    # {input of events: values, or weights by value}: only these events are targets, the others are history
+    targets: Annotated[dict[InputName, TargetValues], BeforeValidator(weights_of_values)] = Field(default={})
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )
@@ -157,6 +184,7 @@ class DataConfig(Section):
     quotes: Quotes = "doubled"  # of csv; escaped: by a backslash, as Spark writes; none: plain characters
     time_unit: Literal["s", "ms", "us", "iso"] = "s"  # of csv, jsonl, parquet; iso: ISO 8601 text, Parquet's timestamps
     kuairand: KuaiRandRows = KuaiRandRows()
+    users: UserFile | None = None  # of movielens and kuairand also `{}`: the file and the columns that they bring
     items: ItemFile | None = None
     catalogue: Literal["log", "items"] = "log"  # items: also items of the item file without an event
     duplicates: Literal["keep", "drop"] = "keep"  # drop: of events of one user, item and time the first stays
@@ -258,18 +286,33 @@ class DataConfig(Section):
             "duplicates: drop": self.duplicates == "drop",
             "train_from": self.train_from is not None,
             "until": self.until is not None,
+            "hour_of_day": "hour_of_day" in self.context.values(),
+            "day_of_week": "day_of_week" in self.context.values(),
         }
         for key in (key for key, reads in reads_times.items() if reads and not self.has_times):
             raise ValueError(f"expected columns.time to name a column with {key}, got null: the log has no times")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _format_brings_features_of_users(cls, values: object) -> object:
+        if not isinstance(values, dict) or not isinstance(users := values.get("users"), dict) or "features" in users:
+            return values
+        brought = USER_FEATURES.get(values.get("format", ""))
+        return values if brought is None or "path" in users else values | {"users": users | {"features": brought}}
+
+    @property
+    def user_features(self) -> dict[str, EventKind]:
+        """Kinds of the features of users by name, none without `users`."""
+        return self.users.features if self.users is not None else {}
+
     @model_validator(mode="after")
-    def _events_have_columns_of_their_own(self) -> "DataConfig":
+    def _inputs_have_names_and_columns_of_their_own(self) -> "DataConfig":
         taken = {self.columns.user, self.columns.item, self.columns.time} if self.has_named_columns else set()
-        for name in self.events.keys() & taken:
-            raise ValueError(f"expected columns in events that are not those of user, item and time, got {name}")
-        for name in self.events.keys() & {"time", "weight", "times"}:
-            raise ValueError(f"expected another name than {name} in events, which inputs of their own have")
+        refuse_names({"events": self.events, "context": self.context}, self.user_features, taken)
+        if self.users is not None and self.users.path == BESIDE_THE_LOG and self.format not in USER_FEATURES:
+            raise ValueError(f"expected users.path to name the file of users with format {self.format}")
+        refuse_targets(self.targets, self.events)
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Declared inputs: values of an event in a log beside user and item, and their form in every file and tensor.
+"""Declared inputs: values beside user and item, of events, requests and users, and their form in every file and tensor.
 
 An input is declared once. From the declaration follow its column in the sequence files, its TFRecord feature, its dtype
 in memory and the inputs of the signatures. So no station knows an input by its name. Differences between kinds are in
@@ -8,9 +8,9 @@ an input into a token (`tfdnc.model.inputs`).
 Letters: B batch, L history length, E events of a file, S sequences.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,168 +19,26 @@ from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.data_config import DataConfig
-
-
-class Of(StrEnum):
-    """Owner of an input."""
-
-    EVENT = "event"  # known once the event has happened
-    USER = "user"
-    REQUEST = "request"  # known when a request is made, and of every past event
-    ITEM = "item"
-
-
-class Kind(StrEnum):
-    """Kind of the values of an input."""
-
-    VALUE = "value"
-    VALUES = "values"
-    NUMBER = "number"
-    VECTOR = "vector"
-    TIME = "time"
-    WEIGHT = "weight"
-
-
-class Form:
-    """Form of an input of events, with the defaults of most kinds.
-
-    Attributes:
-        arrow: type of one value, in blocks of events and in sequence files.
-        dtype: of values in memory and in windows; records hold lists of floats or of int64.
-        unknown: the value for "not known".
-        in_held_out: True if histories of held-out targets and of requests have the input, False for training alone.
-        of_target: True if a position of a window reads the value of the next event.
-        relative: True if only differences count, so that any clock may make a request.
-    """
-
-    arrow: pa.DataType = pa.float32()
-    dtype: np.dtype = np.dtype(np.float32)
-    unknown: float = schema.UNKNOWN_NUMBER
-    in_held_out: bool = True
-    of_target: bool = False
-    relative: bool = False
-
-    def event_column(self, name: str) -> str:
-        """Column in a block of events."""
-        return self.key(name)
-
-    def column(self, name: str) -> str:
-        """Column in the sequence files, a list with a value per event."""
-        return self.key(name)
-
-    def key(self, name: str) -> str:
-        """Name in records, in memory and in windows; "target_" precedes it for the target's value in records."""
-        return f"event_{name}"
-
-    def recorded(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Returns the values for records `[E]`, given the values of the events `[E]` and the sequence starts `[S]`."""
-        del starts
-        return values
-
-    def request_rows(self, name: str) -> tuple[Row, ...]:
-        """Inputs of the signatures that encode a history."""
-        meaning = (
-            f"`{name}` of each event of the history; `{self.unknown:g}`: unknown, as are columns that are missing."
-        )
-        argument = f"features[{name!r}]"
-        return (Row(f"history_{name}", self.dtype.name, bundle.PER_EVENT, self.unknown, meaning, argument),)
-
-    def asked(self, values: np.ndarray, start: int) -> tuple[list | int, ...]:
-        """Returns the values of the `request_rows` that a client sends for a user whose window reads `values` `[T]`.
-
-        Args:
-            values: as held-out records have them.
-            start: time of the first event, for inputs of which only differences count.
-        """
-        del start
-        return (values.tolist(),)
-
-
-class TimeForm(Form):
-    """Time of an event; records and windows hold the time elapsed from one event to the next."""
-
-    arrow = pa.int64()  # the log's own unit
-    dtype = np.dtype(np.int64)
-    unknown = schema.UNKNOWN_TIME
-    of_target = True
-    relative = True
-
-    def event_column(self, name: str) -> str:
-        """See `Form`; a log has one time."""
-        return name
-
-    def column(self, name: str) -> str:
-        """See `Form`."""
-        return f"{name}s"
-
-    def key(self, name: str) -> str:
-        """See `Form`."""
-        del name
-        return "elapsed"
-
-    def recorded(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Returns the time since the event before `[E]`, 0 for the first event of a sequence, at most 2^63 - 1."""
-        # Unsigned: the difference of two times may exceed an int64, and is never negative inside a sequence.
-        unsigned = values.view(np.uint64)
-        elapsed = np.minimum(np.diff(unsigned, prepend=unsigned[:1]), np.uint64(2**63 - 1)).view(np.int64)
-        elapsed[starts[starts < len(values)]] = 0
-        return elapsed
-
-    def request_rows(self, name: str) -> tuple[Row, ...]:
-        """Returns the times of the items, and the time of the request, all of one clock."""
-        del name
-        return bundle.TIMES
-
-    def asked(self, values: np.ndarray, start: int) -> tuple[list | int, ...]:
-        """Returns the times of the items, and that of the request."""
-        *times, request_time = (start + np.append(0, np.cumsum(values))).tolist()
-        return times, request_time
-
-
-class WeightForm(Form):
-    """Weight of an event in the training loss; no request has it."""
-
-    unknown = 0.0
-    in_held_out = False
-    of_target = True
-
-    def event_column(self, name: str) -> str:
-        """See `Form`; a log has one weight."""
-        return name
-
-    def column(self, name: str) -> str:
-        """See `Form`."""
-        return f"{name}s"
-
-    def key(self, name: str) -> str:
-        """See `Form`."""
-        return name
-
-    def request_rows(self, name: str) -> tuple[Row, ...]:
-        """Returns no rows."""
-        del name
-        return ()
-
-
-FORMS: dict[Kind, Form] = {Kind.TIME: TimeForm(), Kind.WEIGHT: WeightForm(), Kind.NUMBER: Form()}
-"""Form by kind, of the kinds that an input of events can have."""
+from tfdnc.contracts.input_forms import FORMS, Form, Kind, Of
 
 
 @dataclass(frozen=True)
 class Feature:
     """A declared input.
 
+    An input of the context is two inputs of one column: that of each event, and that of the request.
+
     Attributes:
         name: as the config declares it.
         of: its owner.
         kind: of its values.
-        unknown: the value for "not known", and for padding.
+        values: of a category, the values that have a number; no part of the declaration, see `with_values`.
     """
 
     name: str
     of: Of
     kind: Kind
-    unknown: float
+    values: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def form(self) -> Form:
@@ -188,9 +46,17 @@ class Feature:
         return FORMS[self.kind]
 
     @property
+    def unknown(self) -> float:
+        """The value for "not known" in windows."""
+        return self.form.unknown
+
+    @property
     def config_key(self) -> str:
         """Key of the config that declares it, for messages."""
-        return f"data.columns.{self.name}" if self in (TIME, WEIGHT) else f"data.events.{self.name}"
+        if self in (TIME, WEIGHT):
+            return f"data.columns.{self.name}"
+        sections = {Of.EVENT: "events", Of.REQUEST: "context", Of.USER: "users.features"}
+        return f"data.{sections[self.of]}.{self.name}"
 
     @property
     def event_column(self) -> str:
@@ -200,27 +66,86 @@ class Feature:
     @property
     def column(self) -> str:
         """Column in the sequence files."""
-        return self.form.column(self.name)
+        return f"user_{self.name}" if self.of is Of.USER else self.form.column(self.name)
+
+    @property
+    def record_key(self) -> str:
+        """Name in records."""
+        return f"user_{self.name}" if self.of is Of.USER else self.form.key(self.name)
 
     @property
     def key(self) -> str:
-        """Name in records, in memory and in windows."""
-        return self.form.key(self.name)
+        """Name in memory and in windows."""
+        return f"request_{self.name}" if self.of is Of.REQUEST else self.record_key
+
+    @property
+    def of_target(self) -> bool:
+        """True if a position of a window reads the value of the next event."""
+        return self.of is Of.REQUEST or self.form.of_target
 
     @property
     def target_key(self) -> str:
-        """Name of the target's own value in held-out records, where the form is `of_target`."""
-        return f"target_{self.key}"
+        """Name of the target's own value in held-out records, where the input is `of_target`."""
+        return f"target_{self.record_key}"
+
+    @property
+    def history_row(self) -> Row:
+        """Input of the signatures with a value for each event."""
+        return self.form.history_rows(self.name)[0]
 
     @property
     def request_rows(self) -> tuple[Row, ...]:
         """Inputs of the signatures that encode a history."""
-        return self.form.request_rows(self.name)
+        if self.of is Of.EVENT:
+            return self.form.history_rows(self.name)
+        form, owner = self.form, "request" if self.of is Of.REQUEST else "user"
+        name = f"{owner}_{self.name}"
+        meaning = f"`{self.name}` of the {owner}; {form.unknown_text}: unknown."
+        return (Row(name, form.request_dtype, bundle.PER_USER, form.neutral, meaning, f"features[{name!r}]"),)
+
+    def with_values(self, known: Mapping[str, Sequence[str]]) -> "Feature":
+        """Returns the input with its values, given those of the log's categories by name."""
+        if not self.form.is_category:
+            return self
+        return replace(self, values=self.form.values or tuple(known.get(self.name, ())))
+
+    def asked(self, window: np.ndarray, start: int) -> dict[str, Any]:
+        """Returns the values that a client sends for a user whose window reads these, by names of tensors.
+
+        Args:
+            window: `[T]` as held-out records have them.
+            start: time of the first event, for inputs of which only differences count.
+        """
+        if self.form.relative:
+            *history, last = (start + np.append(0, np.cumsum(window))).tolist()
+        else:
+            history = self.form.sent(window, self.values)
+            last = history[-1]
+        return self._by_name(history, last)
+
+    def asked_at(self, values: Any, length: int) -> dict[str, Any]:
+        """Returns the values that a client sends for the first events of a sequence, by names of tensors.
+
+        Args:
+            values: of a sequence file: `[T]` of all events, T >= length, or of an input of users one value.
+            length: number of events of the history; a request is made at the next event, or at the last one.
+        """
+        if self.of is Of.USER:
+            return self._by_name([], values)
+        return self._by_name(list(values[:length]), values[min(length, len(values) - 1)])
+
+    def _by_name(self, history: list, last: Any) -> dict[str, Any]:
+        return {row.name: history if row.shape == bundle.PER_EVENT else last for row in self.request_rows}
+
+
+def is_of_log(feature: Feature) -> bool:
+    """Returns whether an input is a category whose values are those of the log."""
+    return feature.form.is_category and feature.form.values is None
 
 
 def event_feature(name: str, kind: Kind) -> Feature:
     """Returns the declaration of an input of events."""
-    return Feature(name, Of.EVENT, kind, FORMS[kind].unknown)
+    return Feature(name, Of.EVENT, kind)
 
 
 TIME, WEIGHT = event_feature("time", Kind.TIME), event_feature("weight", Kind.WEIGHT)
@@ -228,27 +153,54 @@ TIME, WEIGHT = event_feature("time", Kind.TIME), event_feature("weight", Kind.WE
 
 
 def log_features(config: DataConfig) -> tuple[Feature, ...]:
-    """Returns the inputs of every event of a log: its time (0 without one), its weight, and `data.events`."""
+    """Returns the inputs with a column in a log: time (0 without one), weight, `data.events` and `data.context`."""
     weighted = config.has_named_columns and config.columns.weight is not None
-    declared = (event_feature(name, Kind(kind)) for name, kind in config.events.items())
-    return (TIME, *([WEIGHT] if weighted else []), *declared)
+    events = (event_feature(name, Kind(kind)) for name, kind in config.events.items())
+    context = (feature for feature in _context(config) if not feature.form.from_times)
+    return (TIME, *([WEIGHT] if weighted else []), *events, *context)
+
+
+def sequence_features(config: DataConfig) -> tuple[Feature, ...]:
+    """Returns the inputs of sequence files: those of the log, those computed from its times, and those of users."""
+    of_log = log_features(config)
+    # A request may ask for one kind of targets, so that the kind is known when a request is made.
+    columns = (replace(one, of=Of.REQUEST) if one.name in config.targets else one for one in of_log[1:])
+    computed = [feature for feature in _context(config) if feature.form.from_times]
+    of_users = [Feature(name, Of.USER, Kind(kind)) for name, kind in config.user_features.items()]
+    # The kinds of events that are no targets have weight 0.
+    weight = [WEIGHT] if config.targets and WEIGHT not in of_log else []
+    return (TIME, *weight, *columns, *computed, *of_users)
+
+
+def _context(config: DataConfig) -> list[Feature]:
+    return [Feature(name, Of.REQUEST, Kind(kind)) for name, kind in config.context.items()]
+
+
+def request_features(config: DataConfig) -> tuple[Feature, ...]:
+    """Returns the inputs of a log that a model may read, and a request may have."""
+    return tuple(part for one in sequence_features(config) if one.form.in_held_out for part in _parts(one))
 
 
 def model_features(config: ExperimentConfig) -> tuple[Feature, ...]:
     """Returns the inputs that the model reads: times with `model.times`, and what `model.inputs` names."""
     read = {*([TIME.name] if config.model.times else []), *config.model.inputs}
-    return tuple(feature for feature in log_features(config.data) if feature.name in read and feature != WEIGHT)
+    return tuple(feature for feature in request_features(config.data) if feature.name in read)
+
+
+def _parts(feature: Feature) -> tuple[Feature, ...]:
+    """Inputs of windows for one column: of a context that of each event, and that of the request."""
+    return (replace(feature, of=Of.EVENT), feature) if feature.of is Of.REQUEST else (feature,)
 
 
 def training_features(config: ExperimentConfig) -> tuple[Feature, ...]:
     """Returns the inputs that the training reads: those of the model, and the weights of a log that has them."""
-    return (*model_features(config), *(feature for feature in log_features(config.data) if feature == WEIGHT))
+    return (*model_features(config), *(one for one in sequence_features(config.data) if one == WEIGHT))
 
 
 # files ------------------------------------------------------------------------------------------------------------
 
 _BUILT_IN = {feature.column: feature for feature in (TIME, WEIGHT)}
-_KIND, _NAME = b"kind", b"name"  # keys of the metadata of a column
+_KIND, _NAME, _OF = b"kind", b"name", b"of"  # keys of the metadata of a column; without an owner it is the event
 
 
 def sequence_schema(features: Iterable[Feature]) -> pa.Schema:
@@ -263,21 +215,24 @@ def sequence_schema(features: Iterable[Feature]) -> pa.Schema:
 def _field(feature: Feature) -> pa.Field:
     """The column of an input, with its declaration as metadata."""
     declared = None if feature.column in _BUILT_IN else {_KIND: feature.kind.value, _NAME: feature.name}
-    return pa.field(feature.column, pa.list_(feature.form.arrow), metadata=declared)
+    if declared and feature.of is not Of.EVENT:
+        declared[_OF] = feature.of.value
+    type_ = feature.form.arrow if feature.of is Of.USER else pa.list_(feature.form.arrow)
+    return pa.field(feature.column, type_, metadata=declared)
 
 
 def features_of_file(layout: pa.Schema) -> tuple[Feature, ...] | None:
     """Returns the inputs of a sequence file with these columns; None if it is no sequence file."""
     features = [TIME]
-    for field in list(layout)[len(schema.SEQUENCE_SCHEMA) :]:
-        if (feature := _BUILT_IN.get(field.name) or _declared(field)) is None:
+    for column in list(layout)[len(schema.SEQUENCE_SCHEMA) :]:
+        if (feature := _BUILT_IN.get(column.name) or _of_column(column)) is None:
             return None
         features.append(feature)
     return tuple(features) if layout == sequence_schema(features) else None
 
 
-def _declared(field: pa.Field) -> Feature | None:
+def _of_column(column: pa.Field) -> Feature | None:
     """The input that the metadata of a column declares."""
-    declared = field.metadata or {}
-    kind, name = declared.get(_KIND, b"").decode(), declared.get(_NAME, b"").decode()
-    return event_feature(name, Kind(kind)) if kind in set(FORMS) else None
+    declared = column.metadata or {}
+    kind, name, of = (declared.get(key, b"").decode() for key in (_KIND, _NAME, _OF))
+    return Feature(name, Of(of or Of.EVENT), Kind(kind)) if kind in set(FORMS) and of in ("", *Of) else None

@@ -31,7 +31,7 @@ class ModelConfig(Section):
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # item vectors include embeddings of the features in `data.items.features`
     times: bool = False  # tokens include the time from an item to the next event, or to the request
-    inputs: tuple[InputName, ...] = ()  # of `data.events`: inputs in the token of an item; the others cost nothing
+    inputs: tuple[InputName, ...] = ()  # of data.events, context and users, in the tokens; the others cost nothing
     options: Options = NO_OPTIONS  # of a plug-in's encoder
 
     @model_validator(mode="after")

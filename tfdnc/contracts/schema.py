@@ -50,6 +50,13 @@ VOCABULARY_SCHEMA = pa.schema(
     ]
 )
 
+INPUT_VALUES = "input_values.json"
+"""Values that are known of every input of kind `value`, by its name, in order of their numbers 1, 2, ...
+
+They are those of the training part, sorted. Only logs with such inputs have the file, beside the sequences and, as a
+copy, beside the folders of records.
+"""
+
 DEAD_LETTER = "dead_letter"
 """Folder of JSON Lines files: {"file", "offset", "text", "reason"}, one per malformed row.
 
@@ -93,8 +100,9 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 Declared inputs of events are in features named by `features.Feature.key`. `elapsed` is int64, the time since the user's
 event before in the log's unit, 0 for the first. `weight` is float, in training records only. `event_NAME` is an input
-of `data.events`. Training records have `[T]` of each, held-out records as many as items in the history. They have also
-`target_elapsed` `[1]`, the time from the last event to the target, which is the time of the request.
+of `data.events` or `data.context`. Training records have `[T]` of each, held-out records as many as items in the
+history. They have also `target_elapsed` `[1]`, the time from the last event to the target, which is the time of the
+request, and `target_event_NAME` `[1]` of the context. `user_NAME` `[1]` is an input of users.
 
 A user without a training event has no training record, and one without a validation or test target no record there.
 """
@@ -141,6 +149,9 @@ CHECKPOINT_ITEM_SCHEMA = pa.schema(
 
 CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES = b"tfdnc.clusters", b"tfdnc.features"
 """Metadata of that file, as JSON: names of the clusters; names of the features in order of rows, or null."""
+
+CHECKPOINT_VALUES = b"tfdnc.values"
+"""Likewise, only of a model with inputs of kind `value`: their values by name, in order of rows from the second one."""
 
 CHECKPOINT_CONTENT = "weights.content.npy"
 """Only with features of kind vector: float32 `[N, D]`, the share of these vectors in the item vectors."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import EvaluateConfig, ExperimentConfig, MergeConfig
-from tfdnc.contracts.features import TIME, Feature
+from tfdnc.contracts.features import TIME, Feature, Of
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import REPORT
 from tfdnc.evaluation import judge as judging
@@ -73,6 +73,7 @@ def evaluate(
     validation: HeldOutRecords,
     judging_items: ItemTable | None = None,
     attributes: Sequence[Attribute] = (),
+    target_values: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Evaluates a trained tower on held-out records.
 
@@ -84,6 +85,7 @@ def evaluate(
         validation: records on which alpha is tuned.
         judging_items: the item table of `evaluate.judge`, for a model with one cluster.
         attributes: columns of the items, in order of the item table, for `evaluate.where`.
+        target_values: of a log with `data.targets` the value of every test target, an array of text.
 
     Returns:
         A JSON-serialisable report. "Clusters" are those of `judged_by`; m runs over `evaluate.candidates`.
@@ -101,6 +103,10 @@ def evaluate(
             `item_coverage@m` (share of the N items in some list); and `ild@m` (intra-list Jaccard distance of
             categories), absent without categories.
         `without_times`: the same figures for requests without times; None for a model that reads none.
+        `without_inputs`: the same figures for requests without the inputs of one owner: `event`, `request` (the context
+            of the request alone), `user`; {} for a model that reads none beside times.
+        `by_target`: with `data.targets`, by `value` of the targets their number `targets` and `recall@m` of the
+            configured merge; requests that may ask for one kind of targets ask for that of their target. None without.
         `alpha_curve`: the same figures for quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
             intent was learned (K = 1, or `train.intent_weight: 0`).
         `joint_curve`: the same figures for joint(alpha), at every one of `evaluate.joint_alphas`; [] where
@@ -178,7 +184,9 @@ def evaluate(
         "judged_by": _judged_by(settings, listed, judge),
         "merge_method": config.merge.method,
         "merge": merged,
-        "without_times": _without(TIME, evaluator, test, figures) if model.reads_times else None,
+        "without_times": _without([TIME], evaluator, test, figures) if model.reads_times else None,
+        "without_inputs": _without_inputs(model, evaluator, test, figures),
+        "by_target": _by_target(target_values, records, retrieved, settings),
         "alpha_curve": curve,
         "joint_curve": joint_curve,
         "floor_curve": floor_curve,
@@ -199,10 +207,40 @@ def write_report(report: dict[str, Any], output: Path) -> None:
     (output / REPORT).write_text(json.dumps(report, indent=1))
 
 
-def _without(feature: Feature, evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures) -> dict[str, float]:
-    """Returns the figures of requests without an input."""
-    silent = {feature.key: np.full_like(test.features[feature.key], feature.unknown)}
+def _without(
+    features: Sequence[Feature], evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures
+) -> dict[str, float]:
+    """Returns the figures of requests without some inputs."""
+    silent = {feature.key: test.features[feature.key].copy() for feature in features}
+    for feature in features:
+        # A request without a context still knows that of the events.
+        where = test.splits[1:] - 1 if feature.of is Of.REQUEST else slice(None)
+        silent[feature.key][where] = feature.unknown
     return figures(evaluator.retrieve(test._replace(features={**test.features, **silent})).lists[0])
+
+
+def _without_inputs(
+    model: Tower, evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures
+) -> dict[str, dict[str, float]]:
+    """Returns the figures of requests without the inputs of an owner, by owner."""
+    read = [feature for feature in model.inputs.features if feature != TIME]
+    owners = dict.fromkeys(feature.of for feature in read)
+    return {
+        owner.value: _without([one for one in read if one.of is owner], evaluator, test, figures) for owner in owners
+    }
+
+
+def _by_target(
+    values: np.ndarray | None, records: HeldOutRecords, retrieved: Retrieved, settings: EvaluateConfig
+) -> list[dict[str, Any]] | None:
+    if values is None:
+        return None
+    rank = metrics.ranks(retrieved.lists[0].rows, records.targets - 1)
+    kinds = {value: values == value for value in sorted(set(values.tolist()))}
+    return [
+        {"value": value, "targets": int(own.sum()), **recalls(rank[own], settings.candidates)}
+        for value, own in kinds.items()
+    ]
 
 
 def _judged_by(settings: EvaluateConfig, listed: ItemTable, judge: judging.Judge | None) -> str | None:

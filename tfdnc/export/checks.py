@@ -3,12 +3,12 @@
 Each function returns assertions, for `tf.control_dependencies` of operations that must not run on a bad request.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle, schema
 from tfdnc.contracts.bundle import Row
-from tfdnc.contracts.features import Feature, Kind
+from tfdnc.contracts.features import Feature
 from tfdnc.retrieval.merge import Controls
 
 
@@ -30,11 +30,22 @@ def check_same_rows(first: tf.Tensor, *others: tf.Tensor | None) -> list[tf.Oper
 
 def check_features(features: Sequence[Feature], given: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
     """Checks the values of the inputs that the model reads, `given` by names of tensors, by their kinds."""
-    checked = [feature for feature in features if feature.kind in _CHECKS]
+    checks: list[tf.Operation] = []
+    for feature in features:
+        for row in feature.request_rows:
+            if feature.form.relative:
+                checks += check_times(given[row.name])
+            elif feature.form.from_times:
+                checks += check_numbers(row.name, given[row.name], len(feature.values))
+    return checks
+
+
+def check_numbers(name: str, values: tf.Tensor, count: int) -> list[tf.Operation]:
+    """Checks that numbers of a category are below `count`, and -1 or more."""
+    message = f"Expected {name} from 0 to {count - 1}, or -1 for an unknown one."
     return [
-        check
-        for feature in checked
-        for check in _CHECKS[feature.kind](*(given[row.name] for row in feature.request_rows))
+        tf.debugging.assert_greater_equal(values, -1, message),
+        tf.debugging.assert_less(values, count, message),
     ]
 
 
@@ -46,10 +57,6 @@ def check_times(*times: tf.Tensor) -> list[tf.Operation]:
     )
     unknown = tf.constant(schema.UNKNOWN_TIME, tf.int64)
     return [tf.debugging.assert_greater_equal(tensor, unknown, message) for tensor in times]
-
-
-_CHECKS: dict[Kind, Callable[..., list[tf.Operation]]] = {Kind.TIME: check_times}
-"""Check by kind; numbers need none, because NaN is unknown."""
 
 
 def check_choices(row: Row, values: tf.Tensor) -> list[tf.Operation]:

@@ -18,7 +18,7 @@ def sample_histories(
         records: read with these features.
         item_ids: of all items of the records; id i is item index i + 1.
         count: most histories.
-        features: inputs beside the items.
+        features: inputs beside the items, with the values of categories.
         start: time of the first event of every history.
 
     Returns:
@@ -34,8 +34,7 @@ def _asked(features: Sequence[Feature], values: dict[str, np.ndarray], start: in
     """Values that a client sends for one user, by names of tensors, given those of a window, `[T]` by key."""
     asked: dict[str, Any] = {}
     for feature in features:
-        sent = feature.form.asked(values[feature.key], start)
-        asked |= {row.name: value for row, value in zip(feature.request_rows, sent, strict=True)}
+        asked |= feature.asked(values[feature.key], start)
     return asked
 
 

@@ -20,6 +20,7 @@ from tfdnc.export.checks import (
     check_same_rows,
 )
 from tfdnc.export.recent import recent_inputs
+from tfdnc.export.values import ValueNumbers
 from tfdnc.export.vocabulary import ItemVocabulary
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import ClusterIndex
@@ -80,6 +81,7 @@ class RetrievalModule(tf.Module):
         self._wanted_vectors = tower.wanted_vectors
         self._encode_per_vector = tower.encode_per_vector
         self._inputs = tower.inputs.features
+        self._value_numbers = ValueNumbers(self._inputs)
         self._tower_variables = tower.serving_variables
         self._max_length = tower.max_length
         self._vectors_per_cluster = tower.vectors_per_cluster
@@ -268,7 +270,7 @@ class RetrievalModule(tf.Module):
 
     def _recent(self, items: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Tensors]:
         """The last items `[B, W]`, and the other inputs of the model."""
-        return recent_inputs(items, self._max_length, self._inputs, features)
+        return recent_inputs(items, self._max_length, self._inputs, features, self._value_numbers)
 
     def _encode(
         self, items: tf.Tensor, features: Mapping[str, tf.Tensor], available: tf.Tensor, controls: Controls

@@ -3,13 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from tfdnc.backend import tf
-from tfdnc.contracts.bundle import PER_EVENT, Row
-from tfdnc.contracts.features import Feature, Kind
+from tfdnc.contracts.bundle import PER_EVENT
+from tfdnc.contracts.features import Feature, Of
 from tfdnc.contracts.schema import UNKNOWN_TIME
+
+NumbersOf = Callable[[Feature, tf.Tensor], tf.Tensor]
+"""Input and its values in a request, of any shape -> values as windows have them."""
 
 
 def recent_inputs(
-    items: tf.Tensor, max_length: int, features: Sequence[Feature], given: Mapping[str, tf.Tensor]
+    items: tf.Tensor,
+    max_length: int,
+    features: Sequence[Feature],
+    given: Mapping[str, tf.Tensor],
+    numbers_of: NumbersOf,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Reads a request as training reads a window.
 
@@ -18,27 +25,29 @@ def recent_inputs(
         max_length: most items of a row that are kept.
         features: inputs that the model reads.
         given: the tensors of their `request_rows` by name.
+        numbers_of: values of requests -> those of windows, see `value_numbers`.
 
     Returns:
-        `[B, W]` items as `last_items` gives them, and the same of every input by its key.
+        `[B, W]` items as `last_items` gives them, and every input by its key: `[B, W]`, or `[B, 1]` of users.
     """
-    rows = {row.name: row for feature in features for row in feature.request_rows}
+    rows = {row.name: (row, feature) for feature in features for row in feature.request_rows}
+    tensors = {name: numbers_of(feature, given[name]) for name, (_, feature) in rows.items()}
     width = tf.shape(items)[1]
-    beside = {name: widen(given[name], width, _unknown(row)) for name, row in rows.items() if row.shape == PER_EVENT}
-    recent, *moved = last_items(items, max_length, *beside.values())
-    tensors = {**given, **dict(zip(beside, moved, strict=True))}
-    read = {
-        feature.key: _READERS[feature.kind](recent, *(tensors[row.name] for row in feature.request_rows))
-        for feature in features
-    }
-    return recent, read
+    per_event = [name for name, (row, _) in rows.items() if row.shape == PER_EVENT]
+    beside = [widen(tensors[name], width, rows[name][1].form.unknown) for name in per_event]
+    recent, *moved = last_items(items, max_length, *beside)
+    tensors |= dict(zip(per_event, moved, strict=True))
+    return recent, {feature.key: _of_window(feature, recent, tensors) for feature in features}
 
 
-def _unknown(row: Row) -> float:
-    """The value of an input for columns that are missing."""
-    if not isinstance(row.neutral, int | float):
-        raise ValueError(f"Expected a number as the neutral value of {row.name}, got {row.neutral!r}.")
-    return row.neutral
+def _of_window(feature: Feature, items: tf.Tensor, tensors: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Returns the values of an input that a window of these items `[B, W]` reads."""
+    own = [tensors[row.name] for row in feature.request_rows]
+    if feature.of is Of.USER:
+        return own[0][:, None]
+    if feature.of is Of.REQUEST:
+        return following(items, tensors[feature.history_row.name], own[0])
+    return elapsed_times(items, *own) if feature.form.relative else own[0]
 
 
 def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -68,6 +77,19 @@ def widen(values: tf.Tensor, width: tf.Tensor, unknown: float) -> tf.Tensor:
     return tf.pad(values[:, :width], [[0, 0], [0, missing]], constant_values=tf.constant(unknown, values.dtype))
 
 
+def following(items: tf.Tensor, values: tf.Tensor, of_request: tf.Tensor) -> tf.Tensor:
+    """Returns the value of the item after every item, and that of the request after the last one.
+
+    Args:
+        items: `[B, W]` right-padded with 0.
+        values: `[B, W]` of the items.
+        of_request: `[B]`.
+    """
+    last = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1, keepdims=True) - 1
+    shifted = tf.pad(values[:, 1:], [[0, 0], [0, 1]])
+    return tf.where(tf.range(tf.shape(items)[1]) == last, of_request[:, None], shifted)
+
+
 def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -> tf.Tensor:
     """Returns the time elapsed from every item to the next one, and from the last to the request.
 
@@ -79,17 +101,5 @@ def elapsed_times(items: tf.Tensor, times: tf.Tensor, request_time: tf.Tensor) -
     Returns:
         `[B, W]` int64, `UNKNOWN_TIME` where one of the two times is unknown, 0 where the later one is smaller.
     """
-    last = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1, keepdims=True) - 1
-    following = tf.pad(times[:, 1:], [[0, 0], [0, 1]])
-    following = tf.where(tf.range(tf.shape(items)[1]) == last, request_time[:, None], following)
-    return tf.where((times >= 0) & (following >= 0), tf.maximum(following - times, 0), UNKNOWN_TIME)
-
-
-def own_values(items: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Returns the values of an input that needs no conversion, `[B, W]`."""
-    del items
-    return values
-
-
-_READERS: dict[Kind, Callable[..., tf.Tensor]] = {Kind.TIME: elapsed_times, Kind.NUMBER: own_values}
-"""By kind: items `[B, W]` and the tensors of the `request_rows` -> values that a window reads, `[B, W]`."""
+    later = following(items, times, request_time)
+    return tf.where((times >= 0) & (later >= 0), tf.maximum(later - times, 0), UNKNOWN_TIME)

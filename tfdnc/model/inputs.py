@@ -7,11 +7,11 @@ import numpy as np
 
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import Feature, Kind
+from tfdnc.contracts.features import Feature, Kind, Of
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
 from tfdnc.model.elapsed import ElapsedEmbedding
-from tfdnc.model.randomness import Stream, substream
+from tfdnc.model.randomness import Stream
 
 _FURTHEST = 8.0  # standard deviations: an extreme value of a request must not dominate the item
 
@@ -20,7 +20,7 @@ class TokenInput(Protocol):
     """Layer that reads the inputs of one kind, `[B, L]` in the dtype of its form -> `[B, L, D]`.
 
     Args:
-        feature: the input.
+        feature: the input, with the values that it knows.
         dim: D.
     """
 
@@ -30,7 +30,7 @@ class TokenInput(Protocol):
         """Returns the vectors to add to the tokens; unknown values have a separate embedding."""
 
     stream_path: tuple[str, ...]
-    """Names that lead to the stream by which training hides values."""
+    """Names that lead to the stream by which training hides values; inputs of one stream are hidden together."""
 
     def hidden_share(self, train: TrainConfig) -> float:
         """Returns the share of the windows in which training hides all values, so that requests may lack them too."""
@@ -66,7 +66,7 @@ class Numbers(keras.layers.Layer):
     def __init__(self, feature: Feature, dim: int) -> None:
         super().__init__(name=feature.key)
         self._feature = feature
-        self.stream_path: tuple[str, ...] = ("inputs", feature.name)
+        self.stream_path: tuple[str, ...] = _stream_path(feature)
         # Two initializers, because one would return the same numbers twice.
         starts = [keras.initializers.RandomNormal(0, 0.02) for _ in range(2)]
         self._direction = self.add_weight(name="direction", shape=[dim], initializer=starts[0])
@@ -100,7 +100,50 @@ class Numbers(keras.layers.Layer):
         self._scale.assign(float(np.float32(np.sqrt(squares / count))) or 1.0)
 
 
-TOKEN_INPUTS: dict[Kind, type[TokenInput]] = {Kind.TIME: Times, Kind.NUMBER: Numbers}
+class Values(keras.layers.Layer):
+    """Embedding of a category: `[1 + V, D]` for V values, the first row for an unknown one.
+
+    Raises:
+        UserError: the input has no known value.
+    """
+
+    def __init__(self, feature: Feature, dim: int) -> None:
+        super().__init__(name=feature.key)
+        if not feature.values:
+            raise UserError(
+                f"Expected values that occur at least twice in the training part of {feature.config_key}, found none: "
+                f"take {feature.name} out of model.inputs."
+            )
+        self.stream_path: tuple[str, ...] = _stream_path(feature)
+        self._rows = self.add_weight(
+            name="rows",
+            shape=[1 + len(feature.values), dim],
+            initializer=keras.initializers.RandomNormal(0, 0.02),
+        )
+
+    def hidden_share(self, train: TrainConfig) -> float:
+        """See `TokenInput`."""
+        return train.hidden_inputs
+
+    def call(self, values: tf.Tensor) -> tf.Tensor:
+        """`[B, L]` int32 numbers of values -> `[B, L, D]`."""
+        return tf.gather(tf.convert_to_tensor(self._rows), values)
+
+
+def _stream_path(feature: Feature) -> tuple[str, ...]:
+    """A stream per input, but one for all of a user: a request of an unknown user lacks all of them."""
+    if feature.of is Of.USER:
+        return ("inputs", "of users")
+    return ("inputs", feature.name) if feature.of is Of.EVENT else ("inputs", feature.name, feature.of.value)
+
+
+TOKEN_INPUTS: dict[Kind, type[TokenInput]] = {
+    Kind.TIME: Times,
+    Kind.NUMBER: Numbers,
+    Kind.VALUE: Values,
+    Kind.HOUR: Values,
+    Kind.WEEKDAY: Values,
+}
 """Layer by kind of the inputs that a model can read."""
 
 
@@ -124,10 +167,16 @@ class TokenInputs(keras.layers.Layer):
         """Specs of the values, by key."""
         return {feature.key: tf.TensorSpec([None, None], feature.form.dtype) for feature in self.features}
 
+    @property
+    def variables_of_values(self) -> dict[str, Feature]:
+        """Categories by the names that their variables, with a row per value, have in a checkpoint of the tower."""
+        return {f"inputs/readers/{one.key}/rows": one for one in self.features if one.form.is_category}
+
     def call(self, tokens: tf.Tensor, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Adds the inputs, `values` `[B, L]` by key, to tokens `[B, L, D]`."""
-        for key, reader in self._readers.items():
-            tokens = tokens + reader(values[key])
+        """Adds the inputs, `values` `[B, L]` by key, to tokens `[B, L, D]`; one column is enough for those of users."""
+        for feature in self.features:
+            own = values[feature.key]
+            tokens = tokens + self._readers[feature.key](own[:, :1] if feature.of is Of.USER else own)
         return tokens
 
     def complete(self, values: Mapping[str, tf.Tensor] | None, history: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -140,13 +189,14 @@ class TokenInputs(keras.layers.Layer):
 
     def hide(self, values: Mapping[str, tf.Tensor], train: TrainConfig, stream: Stream | None) -> dict[str, tf.Tensor]:
         """Returns the inputs that the model reads, each made unknown in some windows; without a stream in none."""
-        hidden = {}
+        hidden: dict[str, tf.Tensor] = {}
+        drawn: dict[tuple[str, ...], tf.Tensor] = {}
         for feature in self.features:
-            reader = self._readers[feature.key]
-            own_stream = substream(stream, *reader.stream_path)
-            hidden[feature.key] = hide_rows(
-                values[feature.key], reader.hidden_share(train), feature.unknown, own_stream
-            )
+            reader, own = self._readers[feature.key], values[feature.key]
+            share, path = reader.hidden_share(train), reader.stream_path
+            if stream is not None and share > 0 and path not in drawn:
+                drawn[path] = _draw(feature, own, share, Stream(stream.moment, (*stream.path, *path)))
+            hidden[feature.key] = hide(own, drawn.get(path), feature.unknown)
         return hidden
 
     def measure(self, moments: Callable[[Feature], np.ndarray]) -> None:
@@ -156,12 +206,24 @@ class TokenInputs(keras.layers.Layer):
                 reader.measure(moments(feature))
 
 
-def hide_rows(values: tf.Tensor, share: float, unknown: float, stream: Stream | None) -> tf.Tensor:
-    """Returns values `[B, L]` with a share of the rows unknown; without a stream all stay."""
-    if stream is None or share == 0:
-        return values
-    drawn = tf.random.stateless_uniform([tf.shape(values)[0], 1], stream.seed)
-    return tf.where(drawn < share, tf.constant(unknown, values.dtype), values)
+def _draw(feature: Feature, values: tf.Tensor, share: float, stream: Stream) -> tf.Tensor:
+    """Returns a mask `[B, 1]` or `[B, L]` of the values `[B, L]` of an input to hide, all of a row at once.
+
+    A request may know the context of all events but not its own. So half of the share of a context is single positions.
+    """
+    if feature.of is not Of.REQUEST:
+        return tf.random.stateless_uniform([tf.shape(values)[0], 1], stream.seed) < share
+    of_rows = tf.random.stateless_uniform([tf.shape(values)[0], 1], _seed(stream, "rows")) < share / 2
+    return of_rows | (tf.random.stateless_uniform(tf.shape(values), _seed(stream, "positions")) < share / 2)
+
+
+def _seed(stream: Stream, name: str) -> tf.Tensor:
+    return Stream(stream.moment, (*stream.path, name)).seed
+
+
+def hide(values: tf.Tensor, where: tf.Tensor | None, unknown: float) -> tf.Tensor:
+    """Returns values `[B, L]`, unknown `where` the mask is true; all stay with None."""
+    return values if where is None else tf.where(where, tf.constant(unknown, values.dtype), values)
 
 
 def moments_of(values: np.ndarray) -> np.ndarray:

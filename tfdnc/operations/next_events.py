@@ -15,8 +15,7 @@ from serving.bundles.questions import Questions
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, Feature, log_features
-from tfdnc.contracts.request_inputs import asked_inputs
+from tfdnc.contracts.features import TIME, Feature, request_features
 from tfdnc.contracts.times import Instant, first_time_from
 
 _log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ class LogUsers(NamedTuple):
         data: Format, columns, unit and `seen` of the log.
         ids: Item ids, by index - 1.
         sequences: Items and inputs of the events of each user.
-        features: Inputs of events.
+        features: Inputs of events, requests and users.
     """
 
     data: DataConfig
@@ -57,7 +56,7 @@ class LogUsers(NamedTuple):
             if targets:
                 known: dict[str, Any] = {}
                 for feature in self.features:
-                    known |= asked_inputs(feature, event[feature.column], edge)
+                    known |= feature.asked_at(event[feature.column], edge)
                 found.append((event["items"][:edge], targets, known))
             if len(found) == most_users:
                 break
@@ -117,8 +116,7 @@ def read_users(data: DataConfig, log: Sequence[str]) -> LogUsers:
     """Reads every event of a log; arguments and errors are those of `read_questions`."""
     from beam_jobs.sequences import prepare
 
-    in_requests = (feature for feature in log_features(data) if feature.form.in_held_out)
-    features = tuple(feature for feature in in_requests if feature != TIME or data.has_times)
+    features = tuple(feature for feature in request_features(data) if feature != TIME or data.has_times)
     with tempfile.TemporaryDirectory(prefix="tfdnc-") as folder:
         prepare(_whole_log(data, log), folder)
         ids = pq.read_table(f"{folder}/{schema.VOCABULARY}", columns=["item_id"])["item_id"].to_pylist()

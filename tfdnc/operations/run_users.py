@@ -11,7 +11,6 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.request_inputs import asked_inputs
 from tfdnc.contracts.station_names import StationName
 
 
@@ -63,7 +62,8 @@ def _sequences(run: Path) -> Path:
 
 
 def _columns(features: Sequence[Feature]) -> list[str]:
-    return ["user_id", "items", "test", *(feature.column for feature in features)]
+    # The two inputs of a context have one column.
+    return ["user_id", "items", "test", *dict.fromkeys(feature.column for feature in features)]
 
 
 def _read(row: dict[str, Any], items: ItemTable, features: Sequence[Feature]) -> User:
@@ -73,5 +73,5 @@ def _read(row: dict[str, Any], items: ItemTable, features: Sequence[Feature]) ->
     length, held_out = (len(ids), None) if test < 0 else (test, ids[test])
     known: dict[str, Any] = {}
     for feature in features:
-        known |= asked_inputs(feature, row[feature.column], length)
+        known |= feature.asked_at(row[feature.column], length)
     return User(row["user_id"], ids[:length], known, held_out)

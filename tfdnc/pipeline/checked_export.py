@@ -8,7 +8,6 @@ import numpy as np
 
 from tfdnc.contracts.attributes import Attribute, example_rules
 from tfdnc.contracts.config import ExperimentConfig
-from tfdnc.contracts.features import model_features
 from tfdnc.contracts.items import ItemTable
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def export_checked(
     from tfdnc.export.histories import sample_by_length, sample_histories
     from tfdnc.export.users import encode_users, refuse_other_vectors, sample_users
 
-    features, recorded = model_features(config), 0
+    features, recorded = tower.inputs.features, 0
 
     def check(folder: Path) -> None:
         nonlocal recorded

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _AFTER_READING = {
     *("path", "keep_read_days", "max_malformed_share", "items", "catalogue", "split", "train_from", "seen"),
     *("validation_from", "test_from", "duplicates", "max_events_per_user", "session_gap", "repeats"),
-    *("min_item_events", "min_user_events", "filter_rounds", "until"),
+    *("min_item_events", "min_user_events", "filter_rounds", "until", "users", "targets", "time_zone"),
 }
 """Settings of the data section that do not change what reading a file of the log gives."""
 
@@ -51,13 +51,15 @@ def resolve_log_format(config: dict[str, Any]) -> DataConfig:
 
 
 def log_files(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
-    """Returns the files of the log, and the file of items."""
+    """Returns the files of the log, and the files of items and users."""
     from beam_jobs.item_details import find_details
     from beam_jobs.logs.log_formats import find_log
+    from beam_jobs.user_details import find_users
 
     data = resolve_data(config, run)
-    details = find_details(data)
-    return _input_files([*(log_file.file for log_file in find_log(data).files), *(details.files if details else [])])
+    details, users = find_details(data), find_users(data)
+    described = [*(details.files if details else []), *([users.file] if users else [])]
+    return _input_files([*(log_file.file for log_file in find_log(data).files), *described])
 
 
 def _input_files(files: Sequence["InputFile"]) -> list[Path | RemoteFile]:
@@ -89,16 +91,24 @@ def kept_reads(config: ExperimentConfig, run: Path) -> "KeptReads | None":
     return KeptReads(str((run.parent / schema.KEPT_READS).resolve()), tuple(keys), data.keep_read_days)
 
 
+_NEW_IN_DATA = ("context", "targets", "users")
+"""Keys of the data section without effect where they are empty."""
+
+
 def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
     """Returns the settings function of a station: the named sections, without paths, which do not change the result."""
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
         # Of the stations with this section none reads these keys; see `examples_settings` and `kept_reads`.
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path", "vectors"}}
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path", "vectors"}, "users": {"path"}}
         of_data |= {"train_from": True, "seen": True}
         of_data["keep_read_days"] = True
         if config.data.until is None:  # earlier versions had no such key, and their results stay
             of_data["until"] = True
+        # Runs of earlier versions, which had no such keys, stay up to date.
+        of_data |= {key: True for key in _NEW_IN_DATA if not getattr(config.data, key)}
+        if not config.data.context:
+            of_data["time_zone"] = True
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}

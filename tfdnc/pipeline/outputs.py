@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from tfdnc.contracts import schema
 from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import ExperimentConfig
-from tfdnc.contracts.features import model_features, training_features
+from tfdnc.contracts.features import Of, model_features, request_features, training_features
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline import dependencies
 from tfdnc.training.workers import ALONE, WorkerIndex
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tfdnc.model.tower import Tower
     from tfdnc.training.records import HeldOutRecords, TrainingRecords
 
@@ -58,6 +60,25 @@ def held_out_records(config: ExperimentConfig, run: Path, split: str) -> "HeldOu
     from tfdnc.training.records import read_held_out
 
     return read_held_out(run / StationName.EXAMPLES.folder / split, model_features(config))
+
+
+def target_values(config: ExperimentConfig, run: Path) -> "np.ndarray | None":
+    """Returns the value by `data.targets` of every test target, an array of text; None without that key.
+
+    Raises:
+        UserError: as `read_held_out`.
+    """
+    import numpy as np
+
+    from tfdnc.training.records import input_values, read_held_out
+
+    for name in config.data.targets:
+        folder = run / StationName.EXAMPLES.folder
+        [wanted] = (one for one in request_features(config.data) if one.name == name and one.of is Of.REQUEST)
+        records = read_held_out(folder / schema.TEST, [wanted])
+        known = np.array(["", *input_values(folder)[name]])
+        return known[records.features[wanted.key][records.splits[1:] - 1]]
+    return None
 
 
 def histories(config: ExperimentConfig, run: Path) -> "HeldOutRecords":

@@ -3,10 +3,10 @@
 With the table another run can read the weights by item id; its items may have other indices and other clusters.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import model_features
+from tfdnc.contracts.features import Feature, is_of_log, model_features
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import (
     CHECKPOINT_CLUSTERS,
@@ -27,6 +27,7 @@ from tfdnc.contracts.schema import (
     CHECKPOINT_ITEMS,
     CHECKPOINT_ROWS,
     CHECKPOINT_TRAINED,
+    CHECKPOINT_VALUES,
     WEIGHTS,
 )
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
@@ -45,7 +46,7 @@ EMBEDDINGS, FEATURE_ROWS, USERS = "items/embeddings", "items/feature_rows", "enc
 _DAMAGE = (tf.errors.OpError, IndexError, ValueError, AssertionError)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """Weights of a finished train station, in NumPy; row i of arrays with N rows is item `item_ids[i]`.
 
@@ -59,6 +60,7 @@ class Checkpoint:
         feature_rows: `[F, D]` float32, one row per name of `features`; None for a model without.
         variables: all other variables by name, such as `encoder/task_embeddings`.
         content_share: `[N, D]` float32, the share of content vectors in the item vectors; None for a model without.
+        values: values of each input of kind `value`, by its name.
     """
 
     item_ids: list[str]
@@ -70,6 +72,7 @@ class Checkpoint:
     feature_rows: np.ndarray | None
     variables: dict[str, np.ndarray]
     content_share: np.ndarray | None = None
+    values: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         """Returns the rows of these items, -1 for unknown ones: int64 of the same length."""
@@ -108,12 +111,14 @@ def write_checkpoint(folder: Path, model: Retriever, items: ItemTable) -> None:
         items: the item table that it is trained on.
     """
     features = model.tower.items.features if isinstance(model.tower.items, FeaturedItems) else None
+    values = {feature.name: feature.values for feature in model.tower.inputs.features if is_of_log(feature)}
     table = pa.table(
         [items.item_ids, items.clusters, items.counts, features.lists() if features else [None] * len(items.item_ids)],
         schema=CHECKPOINT_ITEM_SCHEMA.with_metadata(
             {
                 CHECKPOINT_CLUSTERS: json.dumps(items.cluster_names),
                 CHECKPOINT_FEATURES: json.dumps(features.names if features else None),
+                **({CHECKPOINT_VALUES: json.dumps(values)} if values else {}),
             }
             | _trained_metadata(model)
         ),
@@ -137,6 +142,7 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         table = pq.read_table(folder / CHECKPOINT_ITEMS, schema=CHECKPOINT_ITEM_SCHEMA)
         metadata = pq.read_schema(folder / CHECKPOINT_ITEMS).metadata
         cluster_names, names = (json.loads(metadata[key]) for key in (CHECKPOINT_CLUSTERS, CHECKPOINT_FEATURES))
+        values = json.loads(metadata.get(CHECKPOINT_VALUES, b"{}"))
         variables = _read_variables(folder)
         embeddings, rows = variables.pop(EMBEDDINGS), variables.pop(FEATURE_ROWS, None)
         counts = (len(embeddings), None if rows is None else len(rows))
@@ -158,6 +164,7 @@ def read_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         feature_rows=rows,
         variables=variables,
         content_share=content,
+        values=values,
     )
 
 
@@ -183,7 +190,7 @@ def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Towe
     tower = Tower.make(
         *(config.model, settings, items.offsets, config.seed, items.counts),
         features=features,
-        inputs=model_features(config),
+        inputs=_with_values(model_features(config), folder),
     )
     try:
         status = tf.train.Checkpoint(tower=tower).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
@@ -191,6 +198,17 @@ def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Towe
     except _DAMAGE as error:
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
     return tower
+
+
+def _with_values(features: Sequence[Feature], folder: Path) -> list[Feature]:
+    """Returns the inputs of a trained model, categories of the log with the values that its checkpoint names."""
+    known: dict[str, list[str]] = {}
+    if any(map(is_of_log, features)):
+        try:
+            known = json.loads(pq.read_schema(folder / CHECKPOINT_ITEMS).metadata[CHECKPOINT_VALUES])
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise _unreadable(folder, error) from error
+    return [feature.with_values(known) for feature in features]
 
 
 def named_variables(tower: Tower) -> dict[str, tf.Variable]:

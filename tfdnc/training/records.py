@@ -1,11 +1,12 @@
 """Reads the TFRecords of the examples job into flat arrays with row splits.
 
 Records are batched before they are parsed (about ten times faster than one by one) and kept in memory. An event costs
-8 + 4 R n bytes with R sets of n negatives: 0.16 GB for 20 million events with none. Times cost 8 bytes more, a number
-4. While it is read, an event costs at most twice that. A log of 100 million events (.8 GB) is better read by several
-workers, each of which keeps its own shards.
+8 + 4 R n bytes with R sets of n negatives: 0.16 GB for 20 million events with none. Times cost 8 bytes more, another
+input 4, and one of the context 8. While it is read, an event costs at most twice that. A log of 100 million events (.8
+GB) is better read by several workers, each of which keeps its own shards.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import WEIGHT, Feature
+from tfdnc.contracts.features import WEIGHT, Feature, Of
 from tfdnc.contracts.shards import check_shards
 from tfdnc.training.workers import ALONE, WorkerIndex
 
@@ -35,8 +36,10 @@ class TrainingRecords(NamedTuple):
     negatives: np.ndarray  # [E, R n] int32, R sets one after the other
     splits: np.ndarray  # [users + 1] int64
     users: np.ndarray  # [users] int32, number of the user among those of all shards
-    features: Mapping[str, np.ndarray] = NOTHING  # [E] by `Feature.key`, beside the event where a window reads it
+    # [E] by `Feature.key`, beside the event where a window reads it; that of a user beside each of its events
+    features: Mapping[str, np.ndarray] = NOTHING
     first_targets: np.ndarray | None = None  # [users], earlier events of a user are no targets; None: all but the first
+    values: Mapping[str, Sequence[str]] = MappingProxyType({})  # of each input of kind `value`, by name
 
 
 class HeldOutRecords(NamedTuple):
@@ -76,8 +79,8 @@ def read_training(
             f"{len(items)} items, {len(clusters)} clusters, {len(negatives)} negatives. Run the examples station again."
         )
     negatives = negatives.reshape(len(items), len(negatives) // max(1, len(items)))
-    values = {feature.key: _beside(feature, columns, folder) for feature in features}
     splits = _splits(lengths)
+    values = {feature.key: _beside(feature, columns, splits, folder) for feature in features}
     first_targets = columns[schema.FIRST_TARGET][0] if partly else None
     if first_targets is not None:
         if len(first_targets) != len(lengths):
@@ -86,17 +89,24 @@ def read_training(
                 f"needs it, found {len(first_targets)}. Run the examples station again."
             )
         values[WEIGHT.key] = values.get(WEIGHT.key, np.float32(1)) * _counting(splits, first_targets)
-    return TrainingRecords(items, clusters, negatives, splits, columns["user"][0], values, first_targets)
+    known = input_values(folder.parent)
+    return TrainingRecords(items, clusters, negatives, splits, columns["user"][0], values, first_targets, known)
+
+
+def input_values(folder: Path) -> dict[str, list[str]]:
+    """Returns the values of each input of kind `value` by name, from the folder of the examples station."""
+    file = folder / schema.INPUT_VALUES
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def read_held_out(folder: Path, features: Sequence[Feature] = ()) -> HeldOutRecords:
     """Reads every shard of the validation or test folder, with these inputs of events; raises as `read_training`."""
-    of_target = {feature.target_key: feature.form.dtype for feature in features if feature.form.of_target}
+    of_target = {feature.target_key: feature.form.dtype for feature in features if feature.of_target}
     columns = _read(_shards(folder), _dtypes(schema.HELD_OUT_FEATURES, features) | of_target)
     items, lengths = columns["item"]
     splits = _splits(lengths)
-    values = {feature.key: _beside(feature, columns, folder) for feature in features}
-    for feature in (feature for feature in features if feature.form.of_target):
+    values = {feature.key: _beside(feature, columns, splits, folder) for feature in features}
+    for feature in (feature for feature in features if feature.of_target):
         values[feature.key][splits[1:] - 1] = columns[feature.target_key][0]
     return HeldOutRecords(items, splits, columns["target"][0], columns["target_cluster"][0], values)
 
@@ -104,36 +114,42 @@ def read_held_out(folder: Path, features: Sequence[Feature] = ()) -> HeldOutReco
 def whole_histories(records: TrainingRecords, features: Sequence[Feature] = ()) -> HeldOutRecords:
     """Returns every user with all training events as the history, for a log that holds nothing out.
 
-    Nothing follows the last event, so there is no target (item 0), and the request is made at the time of that event.
+    Nothing follows the last event, so there is no target (item 0), and the request is made at the time of that event,
+    in an unknown context.
 
     Args:
         records: of all shards.
         features: inputs that the histories have.
     """
     values = {feature.key: records.features[feature.key].copy() for feature in features}
-    for feature in (feature for feature in features if feature.form.of_target):
-        values[feature.key][records.splits[1:] - 1] = 0
+    for feature in (feature for feature in features if feature.of_target):
+        values[feature.key][records.splits[1:] - 1] = 0 if feature.form.relative else feature.unknown
     nothing = np.zeros(len(records.users), np.int32)
     return HeldOutRecords(records.items, records.splits, nothing, nothing, values)
 
 
 def _dtypes(fixed: Iterable[str], features: Sequence[Feature]) -> dict[str, np.dtype]:
     """Dtypes in memory of the features to read, by name."""
-    return dict.fromkeys(fixed, np.dtype(np.int32)) | {feature.key: feature.form.dtype for feature in features}
+    return dict.fromkeys(fixed, np.dtype(np.int32)) | {feature.record_key: feature.form.dtype for feature in features}
 
 
-def _beside(feature: Feature, columns: Mapping[str, tuple[np.ndarray, np.ndarray]], folder: Path) -> np.ndarray:
+def _beside(
+    feature: Feature, columns: Mapping[str, tuple[np.ndarray, np.ndarray]], splits: np.ndarray, folder: Path
+) -> np.ndarray:
     """Values of an input `[E]`, each beside the event at whose position a window reads it.
 
     An input of the target is beside the event before it. No position reads the value beside the last event of a user.
     """
-    values, events = columns[feature.key][0], len(columns["item"][0])
-    if len(values) != events:
+    values, of_user = columns[feature.record_key][0], feature.of is Of.USER
+    expected, each = (len(splits) - 1, "users") if of_user else (splits[-1], "items")
+    if len(values) != expected:
         raise UserError(
-            f"Expected {feature.key} of each of the {events} items in {folder}, found {len(values)}: these records are "
-            "of another log, or of an earlier version. Run the examples station again (--force)."
+            f"Expected {feature.record_key} of each of the {expected} {each} in {folder}, found {len(values)}: these "
+            "records are of another log, or of an earlier version. Run the examples station again (--force)."
         )
-    return np.append(values[1:], values[:1]) if feature.form.of_target else values
+    if of_user:
+        return np.repeat(values, np.diff(splits))
+    return np.append(values[1:], values[:1]) if feature.of_target else values
 
 
 def _counting(splits: np.ndarray, first_targets: np.ndarray) -> np.ndarray:

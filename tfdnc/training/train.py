@@ -162,7 +162,7 @@ def assemble(
     with team.strategy.scope():
         tower = Tower.make(
             *(config.model, settings, items.offsets, config.seed, items.counts, num_users, features),
-            inputs=model_features(config),
+            inputs=[feature.with_values(records.values) for feature in model_features(config)],
         )
         method = OPTIMIZERS.resolve(settings.optimizer)(tower.num_items)
         model = Retriever(tower, settings, config.seed, method.by_row)

@@ -1,18 +1,21 @@
 """Warm start: a training whose weights, and moments of the optimiser, start where the training of another run ended.
 
-Items are found by their id, features of items by their name, and all other variables by theirs. Rows of clusters keep
-their place, so both runs must number their clusters alike. Everything up to `start_from` is arrays alone.
+Items are found by their id, features of items by their name, values of inputs by their text, and all other variables
+by name. Rows of clusters keep their place, so both runs must number their clusters alike. Everything up to `start_from`
+is arrays alone.
 """
 
 import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Feature, is_of_log
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import ITEMS, RUN_CONFIG
 from tfdnc.contracts.station_names import StationName
@@ -117,6 +120,25 @@ def rows_by_name(names: Sequence[str], known: Sequence[str], values: np.ndarray)
     return found
 
 
+def rows_of_values(initial: Checkpoint, name: str, feature: Feature) -> np.ndarray | None:
+    """Rows `[1 + V, D]` of a category's values in this run; a new value starts as the unknown one.
+
+    Args:
+        initial: checkpoint of the initial run.
+        name: of the variable.
+        feature: the input, with the values of this run.
+
+    Returns:
+        The rows; None if the initial run has no such variable.
+    """
+    if name not in initial.variables or feature.name not in initial.values:
+        return None
+    known, rows = initial.values[feature.name], initial.variables[name]
+    start = rows_by_name(["", *feature.values], ["", *known], rows)
+    start[[value not in set(known) for value in ("", *feature.values)]] = rows[0]
+    return start
+
+
 def fitting(initial: Mapping[str, np.ndarray], own: Mapping[str, Shape]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the variables that can be taken by name, and the names of those that start as new ones.
 
@@ -137,7 +159,11 @@ def fitting(initial: Mapping[str, np.ndarray], own: Mapping[str, Shape]) -> tupl
 
 
 def weights_for(
-    initial: Checkpoint, items: ItemTable, features: FeatureMatrix | None, own: Mapping[str, Shape]
+    initial: Checkpoint,
+    items: ItemTable,
+    features: FeatureMatrix | None,
+    own: Mapping[str, Shape],
+    categories: Mapping[str, Feature] = MappingProxyType({}),
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the weights that a model starts from by name, and the names of those that start as new ones.
 
@@ -148,14 +174,21 @@ def weights_for(
         items: item table of this run.
         features: of this run's items; None for a model without.
         own: shapes of this run's variables by name.
+        categories: inputs of kind `value` by the names of their variables.
 
     Raises:
         ValueError: as `fitting`.
     """
-    others = {name: shape for name, shape in own.items() if name not in (EMBEDDINGS, FEATURE_ROWS)}
+    others = {name: shape for name, shape in own.items() if name not in (EMBEDDINGS, FEATURE_ROWS, *categories)}
     if (dim := initial.embeddings.shape[1]) != own[EMBEDDINGS][1]:
         raise ValueError(f"{EMBEDDINGS} of {dim} dimensions -> {own[EMBEDDINGS][1]}")
     weights, new = fitting(initial.variables, others)
+    for name, feature in categories.items():
+        value_rows = rows_of_values(initial, name, feature)
+        if value_rows is None:
+            new.append(name)
+        else:
+            weights[name] = value_rows
     weights[EMBEDDINGS] = item_embeddings(initial, items, features is not None)
     if features is not None:
         rows = np.zeros((0, dim), np.float32) if initial.feature_rows is None else initial.feature_rows
@@ -164,9 +197,17 @@ def weights_for(
 
 
 def moments_for(
-    name: str, moments: np.ndarray, initial: Checkpoint, items: ItemTable, features: FeatureMatrix | None
+    name: str,
+    moments: np.ndarray,
+    initial: Checkpoint,
+    items: ItemTable,
+    features: FeatureMatrix | None,
+    categories: Mapping[str, Feature] = MappingProxyType({}),
 ) -> np.ndarray:
     """Returns a moment of this run's variable, given that of the initial run; 0, as before any step, for new rows."""
+    if name in categories:
+        feature = categories[name]
+        return rows_by_name(["", *feature.values], ["", *initial.values[feature.name]], moments)
     if name == EMBEDDINGS:
         return rows_by_name(items.item_ids, initial.item_ids, moments)
     return rows_by_name(_names(features), _names(initial.features), moments) if name == FEATURE_ROWS else moments
@@ -197,9 +238,10 @@ def start_from(run: Path, config: ExperimentConfig, model: Retriever, items: Ite
     refuse_other_clusters(initial, items, run)
     features = model.tower.items.features if isinstance(model.tower.items, FeaturedItems) else None
     variables = named_variables(model.tower)
+    categories = {name: one for name, one in model.tower.inputs.variables_of_values.items() if is_of_log(one)}
     try:
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-        weights, new = weights_for(initial, items, features, shapes)
+        weights, new = weights_for(initial, items, features, shapes, categories)
     except ValueError as error:
         raise UserError(
             f"Expected a model of the sizes of train.initial, {run}, got others ({error}). {_advice(run, config)}"
@@ -209,7 +251,9 @@ def start_from(run: Path, config: ExperimentConfig, model: Retriever, items: Ite
     moments = read_moments(folder)
     for name, own in optimizer_moments(model).items():
         if name in weights and name in moments:
-            taken = functools.partial(moments_for, name, initial=initial, items=items, features=features)
+            taken = functools.partial(
+                moments_for, name, initial=initial, items=items, features=features, categories=categories
+            )
             moments[name].changed(taken).assign_to(own, config.train.beta_2)
     found = int((initial.rows(items.item_ids) >= 0).sum())
     _log.info("%d of %d items start from the weights of %s", found, len(items.item_ids), run)

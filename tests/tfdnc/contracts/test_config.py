@@ -42,7 +42,7 @@ def test_the_resolved_config_reads_back_equal(config_file, tmp_path):
         ({"model": {"inputs": "stars"}}, "model.inputs: input should be a list, got 'stars'"),
         ({"data": {"events": "stars"}}, "data.events: input should be a mapping"),
         ({"train": {"initial": 5}}, "train.initial: input should be a path, got 5"),
-        ({"model": {"inputs": ["stars"]}}, "data.events declares nothing. Add stars there"),
+        ({"model": {"inputs": ["stars"]}}, "got stars; these declare nothing. Add stars to one of them"),
         ({"train": {"epochs": "many"}}, r"train.epochs: input should be a valid integer.*'many'"),
         (
             {"data": {"kuairand": {"feedback": "clicks"}}},

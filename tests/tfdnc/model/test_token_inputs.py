@@ -6,16 +6,33 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig, parse_config
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, WEIGHT, Kind, event_feature, log_features, model_features, training_features
+from tfdnc.contracts.features import (
+    TIME,
+    WEIGHT,
+    Feature,
+    Kind,
+    Of,
+    event_feature,
+    log_features,
+    model_features,
+    training_features,
+)
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
 from tfdnc.export.recent import recent_inputs
-from tfdnc.model.inputs import Numbers, TokenInputs, moments_of, pool_moments
+from tfdnc.export.values import ValueNumbers
+from tfdnc.model.inputs import Numbers, TokenInputs, Values, moments_of, pool_moments
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 
 DWELL, PRICE = (event_feature(name, Kind.NUMBER) for name in ("dwell", "price"))
 UNKNOWN = np.float32(UNKNOWN_NUMBER)
+KNOWN = {"device": ["app", "web"], "country": ["DE"]}
+OWN, ASKED, COUNTRY = (
+    Feature(name, of, Kind.VALUE).with_values(KNOWN)
+    for name, of in [("device", Of.EVENT), ("device", Of.REQUEST), ("country", Of.USER)]
+)
+HOUR = Feature("hour", Of.REQUEST, Kind.HOUR).with_values({})
 OFFSETS = (0, 5, 15, 20)
 HISTORY = tf.constant([[1, 7, 3], [4, 6, 0]])
 
@@ -38,7 +55,7 @@ def test_logs_that_bring_their_columns_have_no_weight(format_):
 
 def test_an_input_that_is_not_declared_is_refused_with_those_that_are():
     values = {"name": "x", "data": {"events": {"dwell": "number"}}, "model": {"inputs": ["price"]}}
-    with pytest.raises(UserError, match=r"keys of data\.events, got price; data\.events declares dwell"):
+    with pytest.raises(UserError, match=r"data\.users\.features, got price; these declare dwell"):
         parse_config(values)
 
 
@@ -134,7 +151,71 @@ def test_an_encoder_that_reads_no_order_refuses_inputs():
 def test_a_request_is_cut_to_its_last_items_with_what_is_known_of_each():
     items = tf.constant([[0, 4, 0, 6, 9], [7, 0, 0, 0, 0]])  # 0: padding, or an id that is not known
     given = {"history_dwell": tf.constant([[UNKNOWN, 1, 2, 3], [5, 6, 7, 8]])}  # a column less than items
-    recent, read = recent_inputs(items, 2, (DWELL,), given)
+    recent, read = recent_inputs(items, 2, (DWELL,), given, ValueNumbers((DWELL,)))
     np.testing.assert_array_equal(recent, [[6, 9], [7, 0]])
     np.testing.assert_array_equal(read["event_dwell"][:, 0], [3, 5])
     assert read["event_dwell"][0, 1] == UNKNOWN
+
+
+def test_an_input_of_the_context_is_two_inputs_and_a_kind_of_targets_may_be_asked_for():
+    data = {"context": {"device": "value"}, "events": {"action": "value"}, "users": {"features": {"country": "value"}}}
+    data |= {"format": "kuairand"}
+    config = parse_config({"name": "x", "data": data, "model": {"inputs": ["device", "action", "country"]}})
+    action = event_feature("action", Kind.VALUE)
+    assert model_features(config) == (action, OWN, ASKED, COUNTRY)
+    targets = parse_config(
+        {"name": "x", "data": data | {"targets": {"action": ["buy"]}}, "model": {"inputs": ["action"]}}
+    )
+    assert model_features(targets) == (action, Feature("action", Of.REQUEST, Kind.VALUE))
+    assert training_features(targets)[-1] == WEIGHT
+
+
+def test_every_value_has_an_embedding_and_unknown_ones_share_another():
+    layer = Values(OWN, 3)
+    [rows] = layer.trainable_variables
+    assert rows.shape == [3, 3]
+    np.testing.assert_array_equal(layer(tf.constant([[0, 2, 1]]))[0], rows.numpy()[[0, 2, 1]])
+    assert Values(HOUR, 2).trainable_variables[0].shape == [25, 2]
+
+
+def test_a_category_without_a_known_value_is_refused():
+    with pytest.raises(UserError, match=r"at least twice in the training part of data\.context\.device, found none"):
+        Values(Feature("device", Of.REQUEST, Kind.VALUE), 2)
+
+
+def test_inputs_of_a_user_are_hidden_together_and_a_request_may_lack_its_own_context_alone():
+    age = Feature("age", Of.USER, Kind.NUMBER)
+    inputs, shape = TokenInputs((OWN, ASKED, COUNTRY, age), 4), [3000, 2]
+    values = {one.key: tf.ones(shape, one.form.dtype) for one in inputs.features}
+    hidden = inputs.hide(values, TrainConfig(hidden_inputs=0.4), Stream.at(1, 1))
+    of_users = [hidden[COUNTRY.key].numpy() == 0, hidden["user_age"].numpy() == UNKNOWN]
+    np.testing.assert_array_equal(*of_users)
+    assert abs(of_users[0].mean() - 0.4) < 0.05
+    own, asked = (hidden[one.key].numpy() == 0 for one in (OWN, ASKED))
+    np.testing.assert_array_equal(own[:, 0], own[:, 1])
+    assert abs((asked[:, 0] & ~asked[:, 1]).mean() - 0.8 * 0.8 * 0.2) < 0.04
+
+
+def test_a_request_with_context_and_user_is_encoded_as_a_window_was_trained():
+    config = ModelConfig(encoder="transformer", dim=16, max_length=10, dropout=0.0)
+    features = (OWN, ASKED, HOUR, COUNTRY)
+    tower = Tower.make(config, TrainConfig(precision="float32"), OFFSETS, seed=1, inputs=features)
+    device, hour = np.array([[1, 2, 0], [2, 1, 0]]), np.array([[5, 24, 0], [1, 2, 0]])  # of the events, 0: unknown
+    window = {OWN.key: device, ASKED.key: [[2, 0, 1], [1, 2, 0]], HOUR.key: [[24, 0, 7], [2, 9, 0]]}
+    window |= {COUNTRY.key: [[1, 1, 1], [0, 0, 0]]}
+    window = {key: tf.constant(of, tf.int32) for key, of in window.items()}
+    inputs = {"user": tf.range(2), "history": HISTORY, **window}
+    inputs |= {"target": tf.constant([[7, 3, 2], [6, 8, 0]]), "target_cluster": tf.constant([[1, 0, 0], [1, 1, 0]])}
+    states = Retriever(tower, TrainConfig(precision="float32", hidden_inputs=0), seed=1).training_states(inputs, None)
+    texts = np.array([b"", b"app", b"web"])
+    hours = Feature("hour", Of.EVENT, Kind.HOUR).with_values({})
+    given = {
+        "history_device": tf.constant(texts[device]),
+        "request_device": tf.constant([b"app", b"web"]),
+        "history_hour": tf.constant(hour - 1, tf.int32),
+        "request_hour": tf.constant([6, 8]),
+        "user_country": tf.constant([b"DE", b"a new one"]),
+    }
+    recent, read = recent_inputs(HISTORY, 10, (*features, hours), given, ValueNumbers(features))
+    vectors, _ = tower.user_vectors(recent, read)
+    np.testing.assert_allclose(vectors[:, 0], [states.retrieval[0, 2], states.retrieval[1, 1]], atol=1e-5)

@@ -10,6 +10,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, dump_config, parse_config
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import Kind, event_feature
 from tfdnc.contracts.items import ItemTable
 from tfdnc.model.item_tower import FeatureMatrix
 from tfdnc.model.retriever import Retriever
@@ -54,6 +55,34 @@ def make_items(item_ids, clusters, num_clusters=2):
     offsets = tuple(int(n) for n in np.searchsorted(clusters, np.arange(num_clusters + 1)))
     numbers, names = np.arange(1, len(item_ids) + 1), [f"cluster {k}" for k in range(num_clusters)]
     return ItemTable(list(item_ids), np.ones(len(item_ids)), clusters, offsets, numbers, list(item_ids), names)
+
+
+class TestValues:
+    """Rows of a category's values: the logs of two days number them otherwise."""
+
+    NAME = "inputs/readers/event_action/rows"
+    ROWS = np.array([[9, 9], [1, 0], [2, 0]], np.float32)
+    BEFORE = dataclasses.replace(
+        INITIAL, variables={NAME: ROWS, **INITIAL.variables}, values={"action": ["buy", "view"]}
+    )
+    ACTION = event_feature("action", Kind.VALUE).with_values({"action": ["add", "view"]})
+    ITEMS = make_items(["a", "b", "c", "d"], [0, 0, 1, 1])
+
+    def shapes(self):
+        own = {name: value.shape for name, value in INITIAL.variables.items()}
+        return {self.NAME: (3, 2), "items/embeddings": (4, 2), **own}
+
+    def test_a_known_value_keeps_its_row_and_a_new_one_starts_as_an_unknown_one(self):
+        weights, new = weights_for(self.BEFORE, self.ITEMS, None, self.shapes(), {self.NAME: self.ACTION})
+        np.testing.assert_array_equal(weights[self.NAME], [[9, 9], [9, 9], [2, 0]])
+        assert not new
+        moments = moments_for(self.NAME, self.ROWS, self.BEFORE, self.ITEMS, None, {self.NAME: self.ACTION})
+        np.testing.assert_array_equal(moments, [[9, 9], [0, 0], [2, 0]])
+
+    def test_an_input_that_the_initial_run_does_not_read_starts_as_a_new_one(self):
+        weights, new = weights_for(INITIAL, self.ITEMS, None, self.shapes(), {self.NAME: self.ACTION})
+        assert self.NAME not in weights
+        assert new == [self.NAME]
 
 
 class TestItems:
