@@ -26,8 +26,11 @@ def prepared(figures: Figures) -> str:
     kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
     if joined := figures.get("lines_joined"):
         kept += f"; {joined:,} lines go on with a row inside quotes"
-    items = figures.get("item_file")
-    return f"{kept}; {headline(items)}" if items else kept
+    if items := figures.get("item_file"):
+        kept += f"; {headline(items)}"
+    if users := figures.get("user_file"):
+        kept += f"; {users['users']:,} users, {users['described']:,} described"
+    return kept
 
 
 def examples(figures: Figures) -> str:
