@@ -29,8 +29,11 @@ def prepared(figures: Figures) -> str:
     if kept_reads := figures.get("kept_reads"):
         megabytes = f"{kept_reads['bytes'] / 1e6:,.0f} MB kept of them"
         kept += f"; {kept_reads['reused']} of {kept_reads['files']} files not read again, {megabytes}"
-    items = figures.get("item_file")
-    return f"{kept}; {headline(items)}" if items else kept
+    if items := figures.get("item_file"):
+        kept += f"; {headline(items)}"
+    if users := figures.get("user_file"):
+        kept += f"; {users['users']:,} users, {users['described']:,} described"
+    return kept
 
 
 def examples(figures: Figures) -> str:
