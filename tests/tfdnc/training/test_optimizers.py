@@ -132,7 +132,7 @@ def test_a_step_changes_the_rows_that_it_reads_and_no_others(loss, encoder):
         value = model.compute_loss(batch, training=True)
     for table, gradient in zip(row_tables(model.tower), tape.gradient(value, row_tables(model.tower)), strict=True):
         assert isinstance(gradient, tf.IndexedSlices), table.name
-    tf.function(model.train_step)(batch)
+    model.train_step(batch)
     for table, old, number in zip(row_tables(model.tower), before, model.optimizer._log_squares, strict=True):
         changed = (table.numpy() != old).any(axis=1)
         np.testing.assert_array_equal(changed, number.numpy() > -1e8)

@@ -4,7 +4,7 @@ Every loss takes the same arguments and returns one value per position `[P]`, so
 
     states: `[P, D]` user states, one per position with a target.
     targets: a `Targets` of P positions.
-    catalogue: the `Catalogue` they are retrieved from.
+    catalogue: the `Catalogue` they are retrieved from; its `pool()` and `clusters()` read items of every kind of table.
     train: settings of some losses.
     dtype: dtype of the large matrix products; logits are float32 afterwards.
     stream: random numbers for losses that draw items. None, outside of training, is one constant stream.
