@@ -21,7 +21,7 @@ from tfdnc.retrieval.merge import Candidates
 from tfdnc.retrieval.rules.passing import Passing
 
 _HEAD = 32  # candidates for the log-partition in a cluster whose results are found exactly
-_DEVIATIONS = 4.5  # beyond the mean number of passing candidates, so that hardly a row of a batch lacks some
+_DEVIATIONS = 3.0  # beyond the mean number of passing candidates, so that few rows of a batch lack some
 _TIMED_ITEMS, _TIMED_WIDTH = 4096, 64  # passing items and candidates of the measured search
 _STEP = 1.2  # factor between tabulated numbers of candidates
 
@@ -78,7 +78,7 @@ class FilteredSearch:
         return Plan(tf.where(self._partial, tf.where(exact, head, more), widths), exact)
 
     def lacking(self, found: Candidates, passing: Passing, widths: tf.Tensor) -> tf.Tensor:
-        """Returns `[R, K]` bool, True if a row of the rule has less candidates than `[K]` widths, although more pass."""
+        """Returns `[R, K]` bool, True if a row of a rule has less candidates than `[K]` widths, although more pass."""
         kept = tf.cast(tf.transpose(found.scores) > float("-inf"), tf.int32)  # [C, B]
         counts = tf.transpose(tf.math.unsorted_segment_sum(kept, found.clusters, len(self._sizes)))  # [B, K]
         lacks = self._partial & (counts < tf.minimum(widths, passing.counts()))
