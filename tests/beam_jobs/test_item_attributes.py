@@ -32,6 +32,7 @@ def test_columns_of_every_kind_in_the_order_of_the_items(tmp_path):
     assert [one.kind for one in (brand, tags, stock, price)] == list(KINDS.values())
     all_rules = ["brand=acme", "tags=new", "stock=true", "price<=19.5"]
     assert example_rules([brand, tags, stock, price]) == [[rule] for rule in all_rules] + [all_rules]
+    assert example_rules([]) == []
 
 
 def test_rows_of_items_that_are_not_in_the_log_are_not_read(tmp_path):

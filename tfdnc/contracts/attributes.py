@@ -37,7 +37,7 @@ def example_rules(attributes: Sequence[Attribute]) -> list[list[str]]:
     """Returns rules that the items know, for requests that check a bundle: one per column, then all together.
 
     A column of text gives its most frequent value, a column of numbers the lower half. A column without any value has
-    no rule.
+    no rule. Without attributes there is none: the bundle has no signature for it.
     """
     rules = []
     for attribute in attributes:
@@ -46,4 +46,4 @@ def example_rules(attributes: Sequence[Attribute]) -> list[list[str]]:
             rules += [[f"{attribute.name}<={float(known[len(known) // 2])!r}"]] if len(known) else []
         elif counts := Counter(text for own in attribute.texts for text in own):
             rules.append([f"{attribute.name}={max(sorted(counts), key=counts.__getitem__)}"])
-    return [*rules, [condition for rule in rules for condition in rule]]
+    return [*rules, [condition for rule in rules for condition in rule]] if attributes else []
