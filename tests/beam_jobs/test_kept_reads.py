@@ -103,6 +103,18 @@ def test_rules_over_all_events_are_applied_anew(work, days):
     assert found == expected
 
 
+def test_columns_of_declared_inputs_are_kept_too(work, days):
+    declared = {"columns": {"time": None}, "context": {"timestamp": "value"}}
+    _, *expected = work(kept=False, **declared)
+    assert work(**declared)[0]["reused"] == 0
+    for day in days.iterdir():
+        spoil(day)
+    reads, *found = work(**declared)
+    assert reads["reused"] == 3
+    assert found == expected
+    assert expected[0]["input_values"]["timestamp"] > 0
+
+
 def test_an_engine_that_shuffles_by_itself_gives_the_same_bytes(work):
     _, *expected = work()
     reads, *found = work(flags=[*CHUNKS, "--shuffle=engine"])
@@ -190,6 +202,9 @@ def test_the_station_knows_files_by_their_content(days, tmp_path):
         ({"quotes": "none"}, 0),
         ({"columns": {"user": "item_id", "item": "user_id"}}, 0),
         ({"columns": {"weight": "timestamp", "time": None}}, 0),
+        ({"users": {"path": "users.csv", "features": {"age": "number"}}}, 3),
+        ({"events": {"device": "value"}}, 0),
+        ({"context": {"device": "value"}}, 0),
     ],
     ids=str,
 )

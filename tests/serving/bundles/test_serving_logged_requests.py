@@ -14,7 +14,7 @@ from serving.servable import Servable
 from serving.warmup import warm_up
 from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME
+from tfdnc.contracts.features import TIME, Feature, Kind, Of, event_feature
 
 
 def write_log(file, requests):
@@ -97,3 +97,26 @@ def test_questions_are_the_histories_of_requests_for_lists(tmp_path):
     assert read_logged_questions([write_log(tmp_path / "b.tfrecord", LISTS)], [TIME], 2).features == []
     with pytest.raises(UserError, match=r"Expected requests for lists in .*, found none"):
         read_logged_questions([write_log(tmp_path / "c.tfrecord", [described])], [], 2)
+
+
+def test_questions_have_the_inputs_of_events_requests_and_users(tmp_path):
+    """Tensors hold text as bytes, which a request does not take."""
+    read = [
+        event_feature("action", Kind.VALUE),
+        Feature("hour", Of.REQUEST, Kind.HOUR),
+        Feature("age", Of.USER, Kind.NUMBER),
+        Feature("plan", Of.USER, Kind.VALUE),
+    ]
+    features = {"action": [["buy", None], []], "request_hour": [7, None], "user_age": 0.5, "user_plan": ["free", None]}
+    declared = messages.declared_rows(read)
+    sent = messages.retrieve_request([["a", "b"], []], 2, features=features, declared=declared)
+    found = read_logged_questions([write_log(tmp_path / "a.tfrecord", [sent])], read, most_users=10)
+    users = {tuple(history): known for history, known in zip(found.histories, found.known, strict=True)}
+    assert users == {
+        ("a", "b"): {"history_action": ["buy", ""], "request_hour": 7, "user_age": 0.5, "user_plan": "free"},
+        (): {"history_action": [], "request_hour": -1, "user_age": 0.5, "user_plan": ""},
+    }
+    assert found.features == read
+    rows = [found.histories.index(history) for history in (["a", "b"], [])]
+    [again] = found.requests(rows, 2, read, 2)
+    assert again.inputs == sent.inputs
