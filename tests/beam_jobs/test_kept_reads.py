@@ -203,8 +203,6 @@ def test_the_station_knows_files_by_their_content(days, tmp_path):
         ({"columns": {"user": "item_id", "item": "user_id"}}, 0),
         ({"columns": {"weight": "timestamp", "time": None}}, 0),
         ({"users": {"path": "users.csv", "features": {"age": "number"}}}, 3),
-        ({"events": {"device": "value"}}, 0),
-        ({"context": {"device": "value"}}, 0),
     ],
     ids=str,
 )
@@ -212,6 +210,14 @@ def test_only_settings_of_reading_are_part_of_a_key(days, tmp_path, setting, reu
     keys = dependencies.kept_reads(station(days), tmp_path / "runs" / "x").keys
     others = dependencies.kept_reads(station(days, **setting), tmp_path / "runs" / "x").keys
     assert len({*keys} & {*others}) == reused
+
+
+def test_declared_columns_of_the_log_are_part_of_a_key(days, tmp_path):
+    values, numbers = ({"timestamp": kind} for kind in ("value", "number"))
+    declared = [{}, {"events": values}, {"events": numbers}, {"context": values}]
+    configs = [station(days, columns={"time": None}, **one) for one in declared]
+    keys = [key for config in configs for key in dependencies.kept_reads(config, tmp_path / "runs" / "x").keys]
+    assert len({*keys}) == 3 * len(declared)
 
 
 def test_nothing_is_kept_unless_it_is_asked_for(days, tmp_path):

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,8 @@ class LogUsers(NamedTuple):
         """Returns histories with the next events, None if no user has both.
 
         Items that a user has seen before count as history only, unless `data.seen` allows them in lists. Users without
-        a history, or without next events, are left out.
+        a history, or without next events, are left out. With `data.targets` only events of these kinds are next events,
+        and the request is made at the first of them, as for held-out targets.
 
         Args:
             since: Time of the first next event; None for the last event of each user.
@@ -52,7 +53,9 @@ class LogUsers(NamedTuple):
         found: list[tuple[list[int], list[int], dict[str, Any]]] = []
         for row in order[self._have_events(since, until)[order]]:
             [event] = self.sequences.slice(int(row), 1).to_pylist()
-            edge, targets = _cut(event["items"], event["times"], since, until, self.data.allows_seen)
+            edge, targets = _cut(
+                event["items"], event["times"], self._may_be_targets(event), since, until, self.data.allows_seen
+            )
             if targets:
                 known: dict[str, Any] = {}
                 for feature in self.features:
@@ -74,6 +77,13 @@ class LogUsers(NamedTuple):
         """Returns the ids of the items with an event before a time."""
         times, items = (self.sequences[name].combine_chunks().values.to_numpy() for name in ("times", "items"))
         return frozenset(self.ids[item - 1] for item in np.unique(items[times < until]))
+
+    def _may_be_targets(self, user: Mapping[str, Any]) -> list[bool]:
+        """Returns for each event of a user whether `data.targets` allows it as a target."""
+        for name, weights in self.data.targets.items():
+            [column] = {feature.column for feature in self.features if feature.name == name}
+            return [value in weights for value in user[column]]
+        return [True] * len(user["items"])
 
     def _have_events(self, since: int | None, until: int | None) -> np.ndarray:
         """Returns the mask `[S]` of sequences with events before `since` and from then on until `until`."""
@@ -146,10 +156,18 @@ def _whole_log(data: DataConfig, log: Sequence[str]) -> DataConfig:
 
 
 def _cut(
-    items: list[int], times: list[int], start: int | None, stop: int | None, allows_seen: bool
+    items: list[int],
+    times: list[int],
+    may_be_targets: list[bool],
+    start: int | None,
+    stop: int | None,
+    allows_seen: bool,
 ) -> tuple[int, list[int]]:
     """Returns the length of the history, and the targets: none without a history or without next items."""
-    edge = len(items) - 1 if start is None else int(np.searchsorted(times, start))
-    end = len(items) if stop is None else int(np.searchsorted(times, stop))
+    places = np.flatnonzero(may_be_targets)
+    begin = places[-1:] if start is None else np.searchsorted(times, start)
+    end = len(items) if stop is None else np.searchsorted(times, stop)
+    found = places[(places >= begin) & (places < end)].tolist()
+    edge = found[0] if found else 0
     seen = set() if allows_seen else set(items[:edge])
-    return edge, [item for item in items[edge:end] if item not in seen] if edge else []
+    return edge, [items[place] for place in found if items[place] not in seen] if edge else []

@@ -81,3 +81,19 @@ def test_numbers_of_events_are_asked_with_the_history(log, tmp_path):
     assert [feature.name for feature in questions.features] == ["time", "dwell"]
     [(history, known)] = zip(questions.histories, questions.known, strict=True)
     assert (history, known["history_dwell"]) == (["tea", "rice"], [3.0, pytest.approx(-1e30)])
+
+
+def test_only_events_of_the_kinds_of_targets_come_next(tmp_path):
+    """The request is made at the first of them, and asks for its kind; views before it are history."""
+    rows = ["ann,tea,1,view", "ann,rice,20,view", "ann,salt,21,buy", "ann,oil,22,view", "ann,egg,23,buy"]
+    rows += ["bob,tea,1,buy", "bob,salt,30,view"]
+    file = tmp_path / "log.csv"
+    file.write_text("\n".join(["user_id,item_id,timestamp,action", *rows, ""]))
+    data = DataConfig(events={"action": "value"}, targets={"action": ["buy"]})
+    since = read_questions(data, [str(file)], 10, 10)
+    assert (since.histories, since.targets) == ([["tea", "rice"]], [["salt", "egg"]])
+    [known] = since.known
+    assert (known["history_action"], known["request_action"]) == (["view", "view"], "buy")
+    assert known["request_time"] == 21
+    last = read_questions(data, [str(file)], None, 10)
+    assert (last.histories, last.targets) == ([["tea", "rice", "salt", "oil"]], [["egg"]])
