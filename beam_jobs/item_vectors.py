@@ -18,6 +18,7 @@ from beam_jobs.logs.inputs import InputFile, find_files, open_bytes
 from beam_jobs.logs.log_rows import as_bytes
 from tfdnc.contracts.data_config import ItemFile
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import forget
 
 _ROWS = 8192  # copied at a time
 
@@ -146,6 +147,7 @@ def _array_parts(source: VectorSource) -> Iterator[Part]:
         )
     for start in range(0, len(array), _ROWS):
         yield ids[start : start + _ROWS], array[start : start + _ROWS].astype(np.float32)
+        forget(array)
 
 
 def write_vectors(source: VectorSource, item_ids: list[str], folder: str) -> np.ndarray:
@@ -180,6 +182,7 @@ def write_vectors(source: VectorSource, item_ids: list[str], folder: str) -> np.
             )
         found[rows[first]] = vectors[first]
         known[rows[first]] = True
+        forget(found)
     if len(ids) and not known.any():
         raise UserError(
             f"Expected vectors {source.name!r} of items of the log, such as {item_ids[0]!r}, in {source.file.path}, "
@@ -187,6 +190,7 @@ def write_vectors(source: VectorSource, item_ids: list[str], folder: str) -> np.
         )
     for start in range(0, len(ids), _ROWS):
         found[start : start + _ROWS][~known[start : start + _ROWS]] = np.nan
+        forget(found)
     found.flush()
     os.replace(unfinished, path)
     return known

@@ -1,7 +1,7 @@
 """Cost and recall of filters: a request with a condition, compared with the same request without one.
 
-    python developer_benchmarks/filters.py                        # a million items, exact and ScaNN; minutes to build
-    python developer_benchmarks/filters.py --items 100000 --indexes exact
+    python -m developer_benchmarks.filters                        # a million items, exact and ScaNN; minutes to build
+    python -m developer_benchmarks.filters --items 100000 --indexes exact
 
 Items pass by a value or by a range of numbers, in turn from request to request, and from row to row of a batch. The
 filter is independent of the scores, as a stock is. Data, users and SavedModels are those of `search.py`. Recall is the

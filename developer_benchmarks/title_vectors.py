@@ -60,7 +60,7 @@ class Encoder:
             return values.reshape(batch, length, self._heads, -1).transpose(0, 2, 1, 3)
 
         query, key, value = heads("query"), heads("key"), heads("value")
-        scores = query @ key.transpose(0, 1, 3, 2) / np.sqrt(query.shape[-1])
+        scores = query @ key.transpose(0, 1, 3, 2) * query.shape[-1] ** -0.5
         scores = np.where(mask[:, None, None, :] > 0, scores, -1e9)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         read = (scores / scores.sum(axis=-1, keepdims=True)) @ value
@@ -80,7 +80,7 @@ class Encoder:
 
 def _gelu(values: np.ndarray) -> np.ndarray:
     """x Phi(x), with the error function of Abramowitz & Stegun 7.1.26, exact to 1.5e-7."""
-    x = np.abs(values) / np.sqrt(2)
+    x = np.abs(values) * 0.5**0.5
     t = 1 / (1 + 0.3275911 * x)
     series = ((((1.061405429 * t - 1.453152027) * t) + 1.421413741) * t - 0.284496736) * t + 0.254829592
     return values * 0.5 * (1 + np.sign(values) * (1 - series * t * np.exp(-x * x)))

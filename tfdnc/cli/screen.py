@@ -92,9 +92,9 @@ def _summary_rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     rows = {"popularity": report["popularity"], report["merge_method"]: report["merge"]}
     if report["without_times"]:
         rows[f"{report['merge_method']}, no times sent"] = report["without_times"]
-    for owner, figures in report["without_inputs"].items():
+    for owner, figures in report.get("without_inputs", {}).items():  # reports of earlier versions have none
         rows[f"{report['merge_method']}, no inputs of the {owner} sent"] = figures
-    for kind in report["by_target"] or []:
+    for kind in report.get("by_target") or []:
         rows[f"{report['merge_method']}, {kind['targets']} targets {kind['value']}"] = kind
     if report["tuned"]:
         rows["quota*"] = report["tuned"]["figures"]

@@ -10,6 +10,7 @@ from tfdnc.clustering.log import TrainingLog
 from tfdnc.clustering.registry import CLUSTERERS, check_num_clusters
 from tfdnc.contracts.config import ClusterConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import forget
 
 CONTENT_KMEANS = "content_kmeans"
 _ROWS = 16_384  # vectors read at a time
@@ -58,22 +59,29 @@ class Directions:
         for start in range(0, len(self.known), _ROWS):
             for one in self._vectors:
                 self.known[start : start + _ROWS] &= ~np.isnan(one[start : start + _ROWS]).any(axis=1)
+                forget(one)
         rows = np.flatnonzero(self.known)
-        self._means = [
-            sum((one[part].sum(axis=0, dtype=np.float64) for part in _parts(rows)), np.zeros(one.shape[1]))
-            / max(len(rows), 1)
-            for one in self._vectors
-        ]
+        self._means = [_mean(one, rows) for one in self._vectors]
 
     def rows(self, items: np.ndarray) -> np.ndarray:
         """Returns float32 `[M, C']`: the joined directions of items that have vectors, none of them zero."""
         joined = []
         for one, mean in zip(self._vectors, self._means, strict=True):
             centred = one[items] - mean.astype(np.float32)
+            forget(one)
             length = np.linalg.norm(centred, axis=1, keepdims=True)
             # An item exactly at the mean has no direction; any fixed one keeps K-means defined.
             joined.append(np.where(length > 0, centred / np.where(length > 0, length, 1), 1 / centred.shape[1] ** 0.5))
         return np.concatenate(joined, axis=1).astype(np.float32)
+
+
+def _mean(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns the mean of these rows, float64 [C]."""
+    total = np.zeros(vectors.shape[1])
+    for part in _parts(rows):
+        total += vectors[part].sum(axis=0, dtype=np.float64)
+        forget(vectors)
+    return total / max(len(rows), 1)
 
 
 def nearest_centroids(labels: np.ndarray, directions: Directions, items: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -100,6 +101,16 @@ def read_vectors(prepared: Path) -> dict[str, np.ndarray]:
         raise UserError(
             f"Expected whole arrays in {prepared / schema.VECTORS}, could not read them: {error}; prepare again."
         ) from error
+
+
+def forget(mapped: np.ndarray) -> None:
+    """Releases the pages of a memory map that were read or written; else all of a large file stays in this process.
+
+    The system keeps what was written. Does nothing for another array, or for a part of a memory map.
+    """
+    pages = getattr(mapped, "_mmap", None)
+    if pages is not None:
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def read_columns(

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.items import ItemTable, forget
 
-_ROWS = 16_384  # copied at a time
+_ROWS = 4096  # copied at a time; each may lie on pages of its own
+_ALIGNMENT = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,29 @@ def content_of(items: ItemTable) -> list[Content]:
 
 def _content(name: str, vectors: np.ndarray, items: ItemTable) -> Content:
     num_items, size = len(items.counts), vectors.shape[1]
-    filled = tf.Variable(tf.zeros([num_items, size]), trainable=False)
+    filled = _aligned(num_items, size)
     known, trained = np.zeros(num_items, bool), np.asarray(items.counts) > 0
     number, total, squares = 0, np.zeros(size), 0.0
     for start in range(0, num_items, _ROWS):
         part = np.asarray(vectors[items.sequence_indices[start : start + _ROWS] - 1])
         there = ~np.isnan(part).any(axis=1)
         known[start : start + len(part)] = there
-        filled[start : start + len(part)].assign(np.where(there[:, None], part, 0))
+        filled[start : start + len(part)] = np.where(there[:, None], part, 0)
         counted = part[there & trained[start : start + len(part)]].astype(np.float64)
         number, total, squares = number + len(counted), total + counted.sum(axis=0), squares + float((counted**2).sum())
+        forget(vectors)
     mean = total / max(number, 1)
     variance = squares / max(number, 1) - float(mean @ mean)
     scale = variance**0.5 if number and variance > 1e-12 * squares / number else 1.0
-    return Content(name, tf.convert_to_tensor(filled), known, mean.astype(np.float32), scale)
+    shared = tf.experimental.dlpack.from_dlpack(filled.__dlpack__())  # `tf.constant` would copy
+    return Content(name, shared, known, mean.astype(np.float32), scale)
+
+
+def _aligned(rows: int, columns: int) -> np.ndarray:
+    """Returns a float32 array at an address that TensorFlow can share."""
+    buffer = np.empty(rows * columns * 4 + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + rows * columns * 4].view(np.float32).reshape(rows, columns)
 
 
 class Projection(keras.layers.Layer):

@@ -98,7 +98,7 @@ def build_planes(attributes: Sequence[Attribute], offsets: Sequence[int] | np.nd
             columns.append(number)
             frequent = len(rows) * _FREQUENT >= size
             plane_of.append(len(planes) if frequent else 0)
-            lists.append(np.zeros(0, np.int32) if frequent else layout.positions(rows).astype(np.int32))
+            lists.append(np.zeros(0, np.int32) if frequent else layout.positions(np.unique(rows)).astype(np.int32))
             if frequent:
                 flags = np.zeros(size, bool)
                 flags[rows] = True

@@ -27,7 +27,6 @@ class Rules(tf.Module):
     def __init__(self, planes: Planes, cluster_names: list[str], folder: Path) -> None:
         super().__init__()
         self.table = ConditionTable(planes, cluster_names, folder)
-        # Plain functions: a tf.Module would wrap lists and tuples among its attributes to save them.
         self._layout: Layout = planes.layout
         self._planes = tf.Variable(planes.planes, trainable=False, name="attribute_planes")
         self._lists = _Lists(planes, len(self.table.conditions))
