@@ -84,7 +84,7 @@ def test_a_file_without_the_column_or_the_items_is_refused(tmp_path):
     config = csv_of(tmp_path, ROWS)
     with pytest.raises(UserError, match=r"export\.attributes"):
         read_attributes(config, {"colour": "value"}, ["a"])
-    with pytest.raises(UserError, match="Expected items of this run, such as 'z'"):
+    with pytest.raises(UserError, match="Expected items of the log, such as 'z'"):
         read_attributes(config, {"brand": "value"}, ["z"])
     with pytest.raises(UserError, match=r"Expected an item file with export\.attributes"):
         read_attributes(DataConfig(path="log.csv"), KINDS, ["a"])
