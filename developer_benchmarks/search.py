@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--clusters", type=int, default=15)
     parser.add_argument("--uneven", action="store_true", help="cluster sizes of a Pareto distribution")
-    parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=INDEXES.names())
+    parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=list(INDEXES.names()))
     arguments = parser.parse_args()
     data = SyntheticData(arguments.items, arguments.clusters, arguments.uneven)
     print(f"{len(data.sizes)} clusters of {data.sizes.min():,} to {data.sizes.max():,} items, M = {_LENGTH}")

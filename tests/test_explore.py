@@ -87,8 +87,8 @@ def test_a_typed_history_has_minima_and_items_that_are_left_out(ask, subject):
 
 
 def test_items_of_the_history_may_come_back(ask, user):
-    _, without = ask("/api/list", {"user": user.name, "count": 100})
-    _, with_them = ask("/api/list", {"user": user.name, "count": 100, "seen": "allow"})
+    _, without = ask("/api/list", {"user": user.name, "count": 50})
+    _, with_them = ask("/api/list", {"user": user.name, "count": 50, "seen": "allow"})
     assert not set(user.history) & {item["id"] for item in without["items"]}
     assert set(user.history) & {item["id"] for item in with_them["items"]}
 

@@ -28,7 +28,8 @@ cluster: {{method: random, num_clusters: 2}}  # so that no cluster is a taste
 model: {{dim: 16, max_length: 10, blocks: 1, item_features: {features}}}
 train: {{epochs: 40, batch_tokens: 400, learning_rate: 0.01, warmup_steps: 5, validate_every: 10, hidden_items: 0.3}}
 evaluate: {{candidates: [5, 10], within_cluster: [5], alphas: [1]}}
-export: {{index: exact, num_candidates: 5, max_candidates: 30, warmup_batch_sizes: [1]}}
+export:
+  {{index: exact, num_candidates: 5, max_candidates: 30, warmup_batch_sizes: [1], attributes: {{brand: values}}}}
 """
 
 
@@ -116,6 +117,14 @@ def test_a_refresh_lists_new_items_by_taste_and_no_item_that_left(refreshed):
         expected = before.encode(left).user_embeddings
         np.testing.assert_allclose(after.encode(left).user_embeddings, expected, rtol=1e-5, atol=1e-6)
         assert np.abs(expected - after.encode([[]]).user_embeddings).max() > 0.01
+
+
+def test_conditions_know_the_attributes_of_the_newer_file(refreshed):
+    with load_bundle(refreshed / EXPORT.folder) as after:
+        [answer] = after.retrieve([others_of_taste(0)], 30, where={"brand": "brand1"})
+    numbers = [int("".join(filter(str.isdigit, item))) for item in answer.item_ids]
+    assert "later1" in answer.item_ids
+    assert {number % TASTES for number in numbers} == {1}
 
 
 def test_the_manifest_says_what_a_refresh_has_done(refreshed):

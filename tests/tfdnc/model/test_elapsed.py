@@ -10,7 +10,6 @@ from tfdnc.export.checks import check_times
 from tfdnc.export.recent import elapsed_times, last_items, widen
 from tfdnc.model.elapsed import NUM_BUCKETS, elapsed_buckets
 from tfdnc.model.encoders import USER_ENCODERS
-from tfdnc.model.inputs import hide_rows
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
@@ -45,12 +44,13 @@ def test_there_is_a_bucket_for_unknown_for_none_and_for_every_power_of_two(elaps
 
 def test_a_share_of_the_windows_is_trained_without_times():
     elapsed = tf.ones([1000, 3], tf.int64)
-    hidden = hide_rows(elapsed, 0.25, -1, Stream.at(1, 1)).numpy()
+    inputs, train = make(times=True).tower.inputs, TrainConfig(hidden_times=0.25)
+    hidden = inputs.hide({"elapsed": elapsed}, train, Stream.at(1, 1))["elapsed"].numpy()
     rows = hidden.min(axis=1)
     assert set(rows) == {-1, 1}
     np.testing.assert_array_equal(hidden, np.repeat(rows[:, None], 3, axis=1))
     assert 0.2 < np.mean(rows < 0) < 0.3
-    np.testing.assert_array_equal(hide_rows(elapsed, 0.25, -1, None), elapsed)
+    np.testing.assert_array_equal(inputs.hide({"elapsed": elapsed}, train, None)["elapsed"], elapsed)
 
 
 @pytest.mark.parametrize("encoder", READING)
