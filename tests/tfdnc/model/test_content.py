@@ -67,6 +67,15 @@ def test_a_share_is_the_projection_or_that_of_an_unknown_vector():
     np.testing.assert_allclose(items.vectors(), embeddings + expected, atol=1e-6)  # no named features beside them
 
 
+def test_single_rows_are_those_of_all_items():
+    """As `rowwise_adam` reads them; a feature of another kind is shared by two items."""
+    table = dataclasses.replace(CONTENT, features=[["k=1"], ["k=1"], [], [], ["k=1"]])
+    items = FeaturedItems(DIM, features_of(table), COUNTS, hidden=0.0)
+    items.content["look"].unknown.assign([1.0, 2.0, 3.0, 4.0])
+    rows = tf.constant([[2, 0], [4, 2]])
+    np.testing.assert_allclose(items.rows().gather(rows), tf.gather(items.vectors(), rows), atol=1e-6)
+
+
 def test_equal_vectors_have_no_scale_to_divide_by():
     [found] = content_of(dataclasses.replace(CONTENT, vectors={"look": np.ones_like(VECTORS)}))
     assert found.scale == 1
