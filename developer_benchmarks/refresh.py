@@ -56,6 +56,7 @@ def make_run(folder: Path, size: Size, seed: int = 0) -> Path:
     """Makes a run up to the training, and `items.csv` beside it; returns the folder of the run."""
     rng = np.random.default_rng(seed)
     run, file = folder / "run", folder / "items.csv"
+    folder.mkdir(parents=True, exist_ok=True)
     config = _config(size, folder)
     clusters = np.sort(np.arange(size.items) % size.clusters)
     rows = [f"i{row},{own}" for row, own in enumerate(_attributes(clusters, rng))]

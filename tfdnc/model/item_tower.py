@@ -32,14 +32,15 @@ class FeatureMatrix:
     def of(cls, features: Sequence[Sequence[str]], names: list[str]) -> "FeatureMatrix":
         """Returns the matrix of `[N]` lists of "column=value", with a column per name and without other features."""
         column_of = {name: column for column, name in enumerate(names)}
-        positions: list[tuple[int, int]] = []
-        weights: list[float] = []
-        for row, own in enumerate(features):
-            used = sorted(name for name in own if name in column_of)
-            kinds = Counter(_kind(name) for name in used)
-            positions += [(row, column_of[name]) for name in used]
-            weights += [kinds[_kind(name)] ** -0.5 for name in used]
-        return cls(np.array(positions, np.int64).reshape(-1, 2), np.array(weights, np.float32), names, len(features))
+        rows = np.repeat(np.arange(len(features)), [len(own) for own in features])
+        columns = np.array([column_of.get(name, -1) for own in features for name in own], np.int64)
+        rows, columns = rows[columns >= 0], columns[columns >= 0]
+        if not len(columns):
+            return cls(np.zeros([0, 2], np.int64), np.zeros(0, np.float32), names, len(features))
+        by_name = np.argsort(sorted(range(len(names)), key=names.__getitem__))  # rank of each column
+        order = np.lexsort((by_name[columns], rows))
+        rows, columns = rows[order], columns[order]
+        return cls(np.stack([rows, columns], axis=1), _weights(rows, columns, names), names, len(features))
 
     def lists(self) -> list[list[str]]:
         """Returns the features of every item: `[N]` lists, from which `of` makes this matrix again."""
@@ -51,6 +52,14 @@ class FeatureMatrix:
     def tensor(self) -> tf.SparseTensor:
         """Returns the matrix as a tensor; its product with the `[F, D]` feature rows is their share of item vectors."""
         return tf.SparseTensor(self.positions, self.weights, [self.num_items, len(self.names)])
+
+
+def _weights(rows: np.ndarray, columns: np.ndarray, names: list[str]) -> np.ndarray:
+    """Returns 1 / sqrt(n) of every entry, `[E]` float32, for the n entries of its row with its column of the log."""
+    kinds = list(dict.fromkeys(map(_kind, names)))
+    kind_of = np.array([kinds.index(_kind(name)) for name in names])
+    _, group, sizes = np.unique(rows * len(kinds) + kind_of[columns], return_inverse=True, return_counts=True)
+    return np.array([size**-0.5 for size in range(1, 1 + sizes.max())], np.float32)[sizes[group] - 1]
 
 
 def features_of(items: ItemTable) -> FeatureMatrix:
