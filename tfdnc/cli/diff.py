@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> None:
     old, new = find_version(arguments.old), find_version(arguments.new)
     with last_log_line("diff"):
         found = compare_versions(old, new, arguments, arguments.cutoffs)
-    show(found, str(old), str(new))
+    screen.console.print(f"old: {old}\nnew: {new}", soft_wrap=True)  # paths would make the tables too wide
+    show(found, "old", "new")
     if arguments.output:
         content = {"old": str(old), "new": str(new), **dataclasses.asdict(found)}
         arguments.output.write_text(json.dumps(content, indent=1))
