@@ -122,6 +122,8 @@ def test_a_refresh_lists_new_items_by_taste_and_no_item_that_left(refreshed):
 def test_conditions_know_the_attributes_of_the_newer_file(refreshed):
     with load_bundle(refreshed / EXPORT.folder) as after:
         [answer] = after.retrieve([others_of_taste(0)], 30, where={"brand": "brand1"})
+        [allowed] = after.retrieve([others_of_taste(0)], 30, allow=[["old0", "later1", "unheard"]])  # old0 has left
+    assert list(allowed.item_ids) == ["later1"]
     numbers = [int("".join(filter(str.isdigit, item))) for item in answer.item_ids]
     assert "later1" in answer.item_ids
     assert {number % TASTES for number in numbers} == {1}

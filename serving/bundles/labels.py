@@ -4,11 +4,13 @@ A server refuses a label of a version that is not available, and a version that 
 move has three steps: the file lists the new version too, the label is moved, and versions without a label leave.
 """
 
+import contextlib
+import fcntl
 import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,27 +68,28 @@ def move(file: Path, model: str, labels: Mapping[str, int], wait: Wait) -> list[
         wait: Waits until servers have taken the file up, see `wait_for_servers` and `wait_seconds`.
 
     Raises:
-        UserError: The file cannot be read or written, has no such model, or its policy is not `specific`; or from
-            `wait`.
+        UserError: The file cannot be read or written, has no such model, or its policy is not `specific`; another
+            move is at work, or the file was edited meanwhile; or from `wait`.
     """
-    config = text_proto.read(file, model_server_config_pb2.ModelServerConfig())
-    before = file.read_text()
-    entry = _entry(config, file, model)
-    listed = entry.model_version_policy.specific.versions
-    listed.extend(sorted(set(labels.values()) - set(listed)))
-    _replace(file, _text(before, config))
-    try:
-        wait([Wanted(model, number) for number in sorted(set(labels.values()))])
-    except BaseException:
-        _replace(file, before)
-        raise
-    entry.version_labels.update(labels)
-    _replace(file, _text(before, config))
-    wait([Wanted(model, number, label) for label, number in labels.items()])
-    del listed[:]
-    listed.extend(sorted(set(entry.version_labels.values())))
-    _replace(file, _text(before, config))
-    return list(listed)
+    with _locked(file):
+        config = text_proto.read(file, model_server_config_pb2.ModelServerConfig())
+        before = file.read_text()
+        entry = _entry(config, file, model)
+        listed = entry.model_version_policy.specific.versions
+        listed.extend(sorted(set(labels.values()) - set(listed)))
+        written = _replace(file, before, _text(before, config))
+        try:
+            wait([Wanted(model, number) for number in sorted(set(labels.values()))])
+        except BaseException:
+            _replace(file, written, before)
+            raise
+        entry.version_labels.update(labels)
+        written = _replace(file, written, _text(before, config))
+        wait([Wanted(model, number, label) for label, number in labels.items()])
+        del listed[:]
+        listed.extend(sorted(set(entry.version_labels.values())))
+        _replace(file, written, _text(before, config))
+        return list(listed)
 
 
 def listed_versions(file: Path, model: str) -> set[int]:
@@ -187,9 +190,27 @@ def _text(before: str, config: model_server_config_pb2.ModelServerConfig) -> str
     return "".join(head) + text_format.MessageToString(config)
 
 
-def _replace(file: Path, content: str) -> None:
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Excludes a second move; the operating system releases the lock at the end of the process."""
+    try:
+        stream = file.with_name(f".{file.name}.lock").open("w")
+    except OSError as error:
+        raise UserError(f"Expected to write beside {file}, the system refused: {error}.") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"Another command moves labels in {file}: wait until it is done.") from error
+        yield
+
+
+def _replace(file: Path, expected: str, content: str) -> str:
+    """Writes new content in place of the expected one, and returns it; an edit by others is never overwritten."""
     partial = file.with_name(f".{file.name}.new")
     try:
+        if file.read_text() != expected:
+            raise UserError(f"Expected {file} as this command wrote it, it has been edited. Move the labels again.")
         with partial.open("w") as stream:
             stream.write(content)
             stream.flush()
@@ -197,3 +218,4 @@ def _replace(file: Path, content: str) -> None:
         partial.rename(file)
     except OSError as error:
         raise UserError(f"Expected to write {file}, the system refused: {error}. Labels were not moved.") from error
+    return content

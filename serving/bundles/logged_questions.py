@@ -19,6 +19,8 @@ from tfdnc.contracts.features import Feature
 def read_logged_questions(log: Sequence[Path], features: Sequence[Feature], most_users: int) -> Questions:
     """Reads the histories of the lists that clients asked for, with other inputs of the models; no targets.
 
+    Controls and conditions of the requests are not repeated: both versions are asked for plain lists.
+
     Args:
         log: Files and folders of a request log.
         features: Inputs that one of the models reads beside the histories.
@@ -45,7 +47,7 @@ def read_logged_questions(log: Sequence[Path], features: Sequence[Feature], most
 
 
 def _asks_for_lists(request: predict_pb2.PredictRequest) -> bool:
-    declared = bundle.SIGNATURES.get(request.model_spec.signature_name)
+    declared = bundle.signatures_of(attributes=True).get(request.model_spec.signature_name)
     return declared is not None and declared.encodes and bundle.ITEM_IDS in declared.output_names
 
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from serving.bundles.bundle import read_manifest
 from serving.bundles.request_log import read_request_log
 from serving.warmup import MAX_RECORDS
 from tfdnc.contracts import bundle
+from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.request_inputs import manifest_features
 
 _OF_A_VERSION = {"K or 1", "K", "V", "D"}
 """Letters of shapes whose sizes differ between versions."""
@@ -18,8 +21,9 @@ _OF_A_VERSION = {"K or 1", "K", "V", "D"}
 def add_logged_requests(version_folder: Path, log: Sequence[Path], most: int) -> int:
     """Adds requests of a log to the warm-up file of a version; returns their number.
 
-    They are taken evenly from the whole log. Requests whose tensors depend on the number of clusters or on the vectors
-    of one version are left out, because another version may refuse them. The file is replaced, not changed.
+    They are taken evenly from the whole log. Requests that this version may refuse are left out, because a server does
+    not load a version whose warm-up fails: with other inputs than it has, with tensors whose shape depends on the
+    clusters or vectors of one version, and with conditions on attributes. The file is replaced, not changed.
 
     Args:
         version_folder: Folder of a version that no server has loaded.
@@ -31,10 +35,13 @@ def add_logged_requests(version_folder: Path, log: Sequence[Path], most: int) ->
     """
     file = version_folder / bundle.WARMUP_ASSET
     exported = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator()) if file.is_file() else []
-    suitable = [one.request for one in read_request_log(log) if _is_free(one.request)]
+    config = read_manifest(version_folder).get("config")
+    features = [row for one in (manifest_features(config) if config else ()) for row in one.request_rows]
+    suitable = [one.request for one in read_request_log(log) if _is_suitable(one.request, features)]
     if not suitable:
         raise UserError(
-            f"Expected requests in {', '.join(map(str, log))} that any version answers, found none. Name other files."
+            f"Expected requests in {', '.join(map(str, log))} that {version_folder} certainly answers, found none. "
+            "Name other files, or publish without --warm-up."
         )
     count = min(most, len(suitable), MAX_RECORDS - len(exported))
     chosen = [suitable[number * len(suitable) // count] for number in range(count)]
@@ -46,10 +53,13 @@ def add_logged_requests(version_folder: Path, log: Sequence[Path], most: int) ->
     return count
 
 
-def _is_free(request: predict_pb2.PredictRequest) -> bool:
-    """Returns True if the tensors of a request have the shapes of any version."""
-    declared = bundle.SIGNATURES.get(request.model_spec.signature_name)
-    if declared is None:
+def _is_suitable(request: predict_pb2.PredictRequest, features: Sequence[Row]) -> bool:
+    """Returns True for a request with the inputs of a version, in shapes that do not depend on the version."""
+    name = request.model_spec.signature_name
+    if name not in bundle.SIGNATURES:
+        return False
+    declared = bundle.signature(name, features)
+    if set(declared.input_names) != set(request.inputs):
         return False
     bound = {row.name for row in declared.inputs if _OF_A_VERSION & set(row.shape)}
     shapes = (tensor.tensor_shape.dim for name, tensor in request.inputs.items() if name in bound)

@@ -58,6 +58,7 @@ def query(arguments: argparse.Namespace) -> None:
         try:
             await_model(client, arguments.wait)
             answer = _ask(client, user, features, arguments)
+            served = client.cluster_names()
         except RetrievalError as error:
             if means_other_inputs(error.said):
                 difference = "its model takes other inputs than the bundle of the run"
@@ -66,8 +67,8 @@ def query(arguments: argparse.Namespace) -> None:
                 raise
             names = {contract.MODEL_NAME, *(folder.name for folder in run.parent.iterdir())}
             raise unknown_model(target, arguments.model_name, names, tls) from error
-    if len(answer.intent) != items.num_clusters or not set(answer.item_ids) <= set(items.item_ids):
-        difference = "it answers with clusters or items that this run does not have"
+    if served != items.cluster_names or not set(answer.item_ids) <= set(items.item_ids):
+        difference = "its clusters or items are not those of this run, in number, name or order"
         raise other_bundle(target, run, difference, newest=not arguments.run)
     _show_user(run, user, items)
     _show_answer(answer, user, items, _merge_of(arguments))

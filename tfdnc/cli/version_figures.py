@@ -25,9 +25,7 @@ def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoff
     manifests = {version: read_manifest(version) for version in (old, new)}
     for version, manifest in manifests.items():
         if manifest.get("epochs_from") and arguments.log:
-            line = (
-                f"{version} was trained on every event of its log: recall on these events says nothing about new ones."
-            )
+            line = f"{version} was trained on every event of its own log: its recall here counts only on later events."
             screen.console.print(line, soft_wrap=True)
     if arguments.requests:
         read = [manifest_features(manifest["config"]) for manifest in manifests.values()]

@@ -1,6 +1,7 @@
 """The web application behind the page: one HTML file, and answers in JSON."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -48,8 +49,7 @@ class Application:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request."""
-        host = environ.get("HTTP_HOST", "").rpartition(":")[0]
-        if host not in ("127.0.0.1", "localhost", "[::1]"):
+        if re.sub(r":\d+$", "", environ.get("HTTP_HOST", "")) not in ("127.0.0.1", "localhost", "[::1]"):
             return _send(start_response, "403 Forbidden", b"Ask for this page as localhost.", "text/plain")
         try:
             if environ["PATH_INFO"] == "/":
@@ -72,7 +72,8 @@ class Application:
         return self._answers[path](query)
 
     def _subject(self, query: Query) -> Subject:
-        return self._chosen(int(_one(query, "run") or 0))
+        number = _one(query, "run") or "0"
+        return self._chosen(int(number) if number.isdecimal() else -1)
 
     def _chosen(self, number: int) -> Subject:
         if not 0 <= number < len(self._subjects):

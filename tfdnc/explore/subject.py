@@ -14,7 +14,7 @@ from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.request_inputs import manifest_features
 from tfdnc.contracts.station_names import StationName
 from tfdnc.operations import run_users
-from tfdnc.operations.shown_items import shown_items
+from tfdnc.operations.shown_items import left_items, shown_items
 from tfdnc.page.item_map import MAX_POINTS, project
 from tfdnc.training.checkpoint import read_checkpoint
 
@@ -40,6 +40,7 @@ class Subject:
             raise UserError(f"The clusters of {run} are newer than its bundle: run `tfdnc export` on its config first.")
         self.items: ItemTable = shown_items(trained, self.bundle.path)
         self._trained = len(trained.item_ids)  # the first ones; those of a refresh have no vector of the training
+        self._left = left_items(self.bundle.path)
         self._features = manifest_features(self.bundle.manifest["config"])
         self._row_of = {item_id: row for row, item_id in enumerate(self.items.item_ids)}
         self._folded = [
@@ -106,7 +107,8 @@ class Subject:
             return []
         cosines = self._directions @ self._directions[row]
         cosines[row] = -np.inf
-        nearest = np.argsort(-cosines, kind="stable")[:most]
+        cosines[[self._row_of[left] for left in self._left]] = -np.inf
+        nearest = np.argsort(-cosines, kind="stable")[: min(most, int(np.isfinite(cosines).sum()))]
         return [(self.show(self.items.item_ids[other]), float(cosines[other])) for other in nearest.tolist()]
 
     @cached_property

@@ -154,7 +154,7 @@ class RetrievalModule(tf.Module):
         """Retrieves as `retrieve_controlled` from the items that pass the conditions and are allowed, per row."""
         history = controlled[bundle.HISTORY]
         with tf.control_dependencies([*check_rows(history), *check_same_rows(history, where, allow)]):
-            allowed = distinct(self._vocabulary.indices(allow))
+            allowed = distinct(self._listed(self._vocabulary.indices(allow)))
         only_allowed = tf.reduce_any(allow != "", axis=1)
         return self.retrieve_controlled(passing=self._with_rules.passing(where, allowed, only_allowed), **controlled)
 

@@ -4,10 +4,20 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tfdnc.contracts import schema
 from tfdnc.contracts.items import ItemTable
+
+
+def left_items(version: Path) -> set[str]:
+    """Returns the ids of the items of a version that only histories hold, none for a version of an export."""
+    file = version / schema.VERSION_ITEMS
+    if not file.is_file():
+        return set()
+    table = pq.read_table(file, columns=["item_id", "listed"])
+    return set(table.filter(pc.invert(table["listed"]))["item_id"].to_pylist())
 
 
 def shown_items(items: ItemTable, version: Path) -> ItemTable:

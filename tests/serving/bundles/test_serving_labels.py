@@ -106,3 +106,17 @@ def test_a_file_that_cannot_hold_labels_is_refused(config, half_plus_two, model,
     config.write_text(serving_models.models_config(half=(half_plus_two, policy)))
     with pytest.raises(UserError, match=message):
         labels.move(config, model, {"stable": 2}, labels.wait_seconds(0))
+
+
+def test_an_edit_meanwhile_is_not_overwritten(config):
+    """Of two moves at the same time one was lost without a word."""
+    edited = config.read_text().replace("canary", "trial")
+    with pytest.raises(UserError, match=r"as this command wrote it, it has been edited\. Move the labels again"):
+        labels.move(config, "half", {"stable": 2}, lambda wanted: config.write_text(edited))
+    assert config.read_text() == edited
+
+    def other(wanted):
+        with pytest.raises(UserError, match="Another command moves labels"):
+            labels.move(config, "half", {"trial": 2}, labels.wait_seconds(0))
+
+    assert labels.move(config, "half", {"stable": 2}, other) == [1, 2]

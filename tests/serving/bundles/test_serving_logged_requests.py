@@ -63,11 +63,13 @@ def test_requests_that_only_one_version_understands_are_left_out(version, tmp_pa
     neutral = messages.retrieve_request([["i2"]], 2, exclude=[["i3"]])
     encoding = messages.Encoding(np.ones([1, 3, 4], np.float32), np.ones([1, 3], np.float32))
     search = messages.search_request(encoding, [[]], 2)
-    log = write_log(tmp_path / "a.tfrecord", [per_cluster, neutral, search])
+    others = messages.retrieve_request([["i1"]], 2, times=[[5]], request_time=[6])  # of a model that reads times
+    filtered = messages.retrieve_request([["i1"]], 2, where=["price<20"])  # the version may not know the column
+    log = write_log(tmp_path / "a.tfrecord", [per_cluster, neutral, search, others, filtered])
     assert add_logged_requests(version, [log], 100) == 1
     assert read(version / bundle.WARMUP_ASSET)[1].inputs == neutral.inputs
     only = write_log(tmp_path / "b.tfrecord", [per_cluster])
-    with pytest.raises(UserError, match=r"Expected requests in .* that any version answers, found none"):
+    with pytest.raises(UserError, match=r"Expected requests in .* certainly answers, found none"):
         add_logged_requests(version, [only], 100)
 
 
@@ -84,15 +86,17 @@ def test_a_server_replays_them(fake_bundle, tmp_path):
 def test_questions_are_the_histories_of_requests_for_lists(tmp_path):
     timed = messages.retrieve_request([["a", "b"], []], 2, times=[[10, 20], []], request_time=[30, -1])
     described = messages.describe_request()
-    log = write_log(tmp_path / "a.tfrecord", [timed, described, LISTS[1]])
+    filtered = messages.retrieve_request([["c"]], 2, where=["price<20"])
+    log = write_log(tmp_path / "a.tfrecord", [timed, described, LISTS[1], filtered])
     found = read_logged_questions([log], [TIME], most_users=10)
     users = {tuple(history): known for history, known in zip(found.histories, found.known, strict=True)}
     assert users == {
         ("a", "b"): {"history_times": [10, 20], "request_time": 30},
         (): {"history_times": [], "request_time": -1},
         ("i1",): {},
+        ("c",): {},
     }
-    assert found.targets == [[], [], []]
+    assert found.targets == [[], [], [], []]
     assert found.features == [TIME]
     assert read_logged_questions([write_log(tmp_path / "b.tfrecord", LISTS)], [TIME], 2).features == []
     with pytest.raises(UserError, match=r"Expected requests for lists in .*, found none"):
