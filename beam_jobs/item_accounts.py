@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from beam_jobs.row_accounts import too_many_malformed
+from beam_jobs.row_accounts import refuse_too_many_malformed
 from tfdnc.contracts.data_config import DataConfig
 
 _log = logging.getLogger(__name__)
@@ -77,10 +77,9 @@ def refuse_malformed_items(figures: dict[str, Any], config: DataConfig, dead_let
         config: holds the allowed share.
         dead_letters: the first malformed rows, as JSON lines.
     """
-    malformed, rows = figures["malformed"], figures["rows"]
-    if sum(malformed.values()) > config.max_malformed_share * rows:
-        advice = "Mend the item file, check data.items"
-        raise too_many_malformed(figures["file"], malformed, rows, config, advice, "data.items.quotes", dead_letters)
+    counted = figures["file"], figures["malformed"], figures["rows"]
+    advice = "Mend the item file, check data.items"
+    refuse_too_many_malformed(*counted, config, advice, "data.items.quotes", dead_letters)
 
 
 def warn_of_gaps(figures: dict[str, Any]) -> None:

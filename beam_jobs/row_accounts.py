@@ -65,19 +65,16 @@ def figures_of(result: dict[str, Any], config: DataConfig, log: Log) -> dict[str
 
 def refuse_malformed(figures: dict[str, Any], config: DataConfig, log: Log, output: str) -> None:
     """Raises a `UserError` with examples if there were no rows, or too many malformed ones."""
-    read, malformed = figures["rows_read"], sum(figures["rows_malformed"].values())
+    read, malformed = figures["rows_read"], figures["rows_malformed"]
     if not read:
         names = "" if log.source.endswith(log.names[0]) else f" ({', '.join(log.names)})"
         raise UserError(f"Expected events in {log.source}{names}, found no rows.")
-    if malformed > config.max_malformed_share * read:
-        advice = "Mend the log, check data.columns and data.time_unit (iso is for dates as text)"
-        dead_letters = first_dead_letters(output, log.names)
-        raise too_many_malformed(
-            log.source, figures["rows_malformed"], read, config, advice, "data.quotes", dead_letters
-        )
+    advice = "Mend the log, check data.columns and data.time_unit (iso is for dates as text)"
+    dead_letters = first_dead_letters(output, log.names) if malformed else []
+    refuse_too_many_malformed(log.source, malformed, read, config, advice, "data.quotes", dead_letters)
 
 
-def too_many_malformed(
+def refuse_too_many_malformed(
     source: str,
     malformed: dict[str, int],
     rows: int,
@@ -85,8 +82,8 @@ def too_many_malformed(
     advice: str,
     quotes_key: str,
     dead_letters: list[str],
-) -> UserError:
-    """Returns the error for a file, or a log, with a larger share of malformed rows than `data.max_malformed_share`.
+) -> None:
+    """Raises a `UserError` for a file, or a log, with a larger share of malformed rows than `data.max_malformed_share`.
 
     Args:
         source: name of the file or the log.
@@ -98,7 +95,9 @@ def too_many_malformed(
         dead_letters: the first malformed rows, as JSON lines.
     """
     reasons, count = ", ".join(f"{reason}: {count}" for reason, count in malformed.items()), sum(malformed.values())
-    return UserError(
+    if count <= config.max_malformed_share * rows:
+        return
+    raise UserError(
         f"Expected at most {config.max_malformed_share:.2%} malformed rows in {source}, found {count / rows:.2%} "
         f"({count} of {rows}; {reasons}). {advice}, or raise data.max_malformed_share."
         f"{advice_on(malformed, quotes_key)} The first ones:\n{''.join(dead_letters).rstrip()}"

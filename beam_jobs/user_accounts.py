@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from beam_jobs.row_accounts import too_many_malformed
+from beam_jobs.row_accounts import refuse_too_many_malformed
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
 
@@ -45,10 +45,9 @@ def refuse_bad_users(figures: dict[str, Any], config: DataConfig, dead_letters: 
         config: holds the allowed share.
         dead_letters: the first malformed rows, as JSON lines.
     """
-    malformed, rows = figures["malformed"], figures["rows"]
-    if sum(malformed.values()) > config.max_malformed_share * rows:
-        advice = "Mend the file of users, check data.users"
-        raise too_many_malformed(figures["file"], malformed, rows, config, advice, "data.users.quotes", dead_letters)
+    counted = figures["file"], figures["malformed"], figures["rows"]
+    advice = "Mend the file of users, check data.users"
+    refuse_too_many_malformed(*counted, config, advice, "data.users.quotes", dead_letters)
     if figures["users"] and not figures["described"]:
         raise UserError(
             f"Expected users of the log in {figures['file']}, found none of {figures['users']}; set data.users.user to "
