@@ -1,4 +1,4 @@
-"""What a file of a log gave is kept: a later run does not read the file again, and writes the same bytes."""
+"""Kept results of reading a file of a log: a later run does not read the file again, and writes the same bytes."""
 
 import fcntl
 import gzip

@@ -38,7 +38,7 @@ BUNDLE_MERGE = -1.0
 """Value of `alpha` and `joint_alpha` for the merge of the exported config."""
 
 SeenRule = Literal["exclude", "allow"]
-"""Whether lists hold items of the user's history."""
+"""Rule for items of the user's history in lists."""
 
 SEEN_RULES: tuple[SeenRule, ...] = get_args(SeenRule)
 

@@ -255,7 +255,7 @@ def _trained_names(model: Retriever) -> tuple[list[str | None], list[str | None]
 
 
 def _trained_metadata(model: Retriever) -> dict[bytes, str]:
-    """What tells whose the optimiser's numbers in the checkpoint are."""
+    """Returns the names by which numbers of the optimiser in a checkpoint belong to its variables."""
     others, tables = _trained_names(model)
     metadata = {CHECKPOINT_TRAINED: json.dumps([*others, *tables])}
     if tables:

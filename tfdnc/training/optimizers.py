@@ -28,7 +28,7 @@ class Method(NamedTuple):
     """(learning rate, settings, tables with a row per item, feature or user) -> optimiser."""
 
     by_row: bool
-    """Whether it updates those rows of tables that a gradient holds, and no others."""
+    """True if it updates those rows of tables that a gradient holds, and no others."""
 
 
 OPTIMIZERS: Registry[Callable[[int], Method]] = Registry("optimizer")
@@ -137,7 +137,7 @@ class RowwiseAdam(keras.optimizers.Adam):
 
 
 class Moments(NamedTuple):
-    """What an optimiser remembers of one variable, as arrays."""
+    """State of an optimiser for one variable, as arrays."""
 
     first: np.ndarray | None  # of the variable's shape, mean of the gradients; None if the optimiser has none
     second: np.ndarray  # of the variable's shape, mean of their squares; [R, 1] if over a row

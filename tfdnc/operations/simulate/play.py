@@ -49,7 +49,7 @@ class DayFigures:
 
 
 class Play(NamedTuple):
-    """What is played.
+    """Days to play, and ways to play them.
 
     Attributes:
         config: the experiment.
