@@ -47,6 +47,7 @@ class Subject:
             f"{title} {item_id}".casefold()
             for title, item_id in zip(self.items.titles, self.items.item_ids, strict=True)
         ]
+        self._last: run_users.User | None = None
         self._map: list[tuple[float, float, int, str, str]] | None = None
 
     @cached_property
@@ -67,7 +68,10 @@ class Subject:
 
     def user(self, user_id: str) -> run_users.User:
         """Returns a user of the log; raises a `UserError` if the run has no such user."""
-        return run_users.user_of_log(self.run, self.items, self._features, user_id)
+        last = self._last  # every move of a slider asks for the same one; requests have threads of their own
+        if last is None or last.name != user_id:
+            last = self._last = run_users.user_of_log(self.run, self.items, self._features, user_id)
+        return last
 
     def show(self, item_id: str) -> Shown:
         """Returns an item as the page shows it; an unknown one has no cluster."""
