@@ -199,6 +199,8 @@ class Server:
         for periodic in self._periodic:
             periodic.stop()
         self.manager.wait_until_unloaded()
+        if self.rest is not None:
+            self.rest.wait_until_idle()
 
 
 # `Any`: a flag has the type of its field of `ServerOptions`.

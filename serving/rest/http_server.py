@@ -1,6 +1,7 @@
 """The HTTP server of the REST API: waitress on its own threads, started and stopped with the gRPC server."""
 
 import logging
+import math
 import socket
 import sys
 import threading
@@ -77,6 +78,7 @@ class RestServer:
             "ident": None,
         }
         self._server: waitress.server.BaseWSGIServer | None = None
+        self._ended: waitress.server.BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -101,7 +103,16 @@ class RestServer:
         sockets = self._server._map
         self._server.trigger.pull_trigger(lambda: wasyncore.close_all(sockets))
         self._thread.join()
-        self._server = None
+        self._ended, self._server = self._server, None
+
+    def wait_until_idle(self) -> None:
+        """Waits, after `stop`, until no thread answers a request, however long an answer takes.
+
+        Python must not exit before that: a thread that returns from TensorFlow to an exiting Python ends the process
+        with an abort.
+        """
+        if self._ended is not None:
+            self._ended.task_dispatcher.shutdown(timeout=math.inf)
 
 
 def _is_busy(server: waitress.server.BaseWSGIServer) -> bool:

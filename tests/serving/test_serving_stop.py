@@ -102,6 +102,24 @@ def test_an_interrupted_run_is_cancelled(slow):
     servable.close()
 
 
+def test_a_stopped_rest_server_is_idle_once_its_interrupted_runs_have_ended(slow):
+    """Python exited while a thread came back from an interrupted run, which aborted one process in a hundred."""
+    with embedded.running(slow, model_name="slow") as server:
+        rest = rest_client.rest_server(server)
+        rest.start()
+        body = json.dumps({"instances": [FOR_EVER]}).encode()
+        threading.Thread(target=ask_rest, args=(rest.port, body), daemon=True).start()
+        version = server.manager._versions["slow"][1]
+        deadline = time.monotonic() + WAIT
+        while not version.leases and time.monotonic() < deadline:
+            time.sleep(0.01)
+        rest.stop(grace=0)
+        threading.Timer(0.3, server.manager.interrupt).start()
+        rest.wait_until_idle()
+        assert not version.leases
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("waitress-")]
+
+
 @pytest.mark.parametrize(
     ("signature", "number"),
     [("serving_default", FOR_EVER), ("decompose", 5000)],  # a loop, which can be ended, and one op, which cannot
