@@ -58,6 +58,7 @@ class Difference:
     Attributes:
         users: Number of users.
         targets: Number of their next items.
+        new_targets: Number of those that are unknown to the old version.
         cutoffs: Figures by length of list.
         cluster_shares: Name of a cluster -> its share of the longest lists of both versions; 0 where a version does not
             have it.
@@ -68,6 +69,7 @@ class Difference:
 
     users: int
     targets: int
+    new_targets: int
     cutoffs: list[AtCutoff]
     cluster_shares: dict[str, tuple[float, float]]
     items: tuple[int, int]
@@ -87,6 +89,7 @@ def difference(questions: Questions, old: Answers, new: Answers, cutoffs: Sequen
     return Difference(
         users=len(questions.targets),
         targets=sum(map(len, questions.targets)),
+        new_targets=sum(map(len, _unknown(questions.targets, old))),
         cutoffs=[_at(cutoff, questions.targets, old, new) for cutoff in sorted(set(cutoffs))],
         cluster_shares=cluster_shares(old.clusters, new.clusters),
         items=(len(old.catalogue), len(new.catalogue)),
@@ -100,7 +103,7 @@ def _at(cutoff: int, targets: Lists, old: Answers, new: Answers) -> AtCutoff:
     judged = [row for row, following in enumerate(targets) if following]
     wanted = [targets[row] for row in judged]
     recalls = [recall([lists[row] for row in judged], wanted) for lists in (before, after)]
-    unknown = [[item for item in following if item not in old.catalogue] for following in targets]
+    unknown = _unknown(targets, old)
     with_unknown = [row for row, items in enumerate(unknown) if items]
     return AtCutoff(
         cutoff=cutoff,
@@ -112,6 +115,10 @@ def _at(cutoff: int, targets: Lists, old: Answers, new: Answers) -> AtCutoff:
         new_items=share_outside(after, old.catalogue),
         recall_of_new_items=_mean(recall([after[row] for row in with_unknown], [unknown[row] for row in with_unknown])),
     )
+
+
+def _unknown(targets: Lists, old: Answers) -> Lists:
+    return [[item for item in following if item not in old.catalogue] for following in targets]
 
 
 def recall(lists: Lists, targets: Lists) -> np.ndarray:

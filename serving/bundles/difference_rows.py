@@ -24,7 +24,7 @@ def rows_at_cutoffs(found: Difference) -> list[list[Row]]:
             Row(f"overlap@{row.cutoff}", "", "", f"{row.overlap:.4f}"),
             Row(f"order@{row.cutoff}", "", "", _share(row.order)),
             Row(f"new_items@{row.cutoff}", "", f"{row.new_items:.4f}", ""),
-            Row(f"recall_of_new_items@{row.cutoff}", "", _share(row.recall_of_new_items), ""),
+            Row(f"recall_of_new_items@{row.cutoff}", "", _of_new(row.recall_of_new_items, found.new_targets), ""),
         ]
         for row in found.cutoffs
     ]
@@ -59,3 +59,7 @@ def _estimate(value: Estimate, sign: str = "") -> str:
 def _share(value: float) -> str:
     """Returns a dash for NaN, such as the recall of new items where there are none."""
     return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _of_new(recall: float, count: int) -> str:
+    return f"{_share(recall)} of {count:,}" if count else _share(recall)

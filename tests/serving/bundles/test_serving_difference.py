@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundles import conditions
+from serving.bundles import conditions, difference_rows
 from serving.bundles.answers import Answers
 from serving.bundles.difference import Estimate, cluster_shares, difference, estimate, order, overlap, recall
 from serving.bundles.questions import Questions
@@ -42,6 +42,9 @@ def test_overlap_and_order_are_of_the_items_in_both_lists(found):
 def test_new_items_are_those_that_the_old_version_does_not_know(found):
     both = found.cutoffs[1]
     assert (both.new_items, both.recall_of_new_items) == (0.25, 1.0)  # n, of four entries; it was to come
+    assert found.new_targets == 1
+    [*_, row] = difference_rows.rows_at_cutoffs(found)[1]
+    assert (row.name, row.new) == ("recall_of_new_items@2", "1.0000 of 1")
     assert both.coverage == (4 / 5, 4 / 5)
     assert (found.items, found.latency_ms, found.megabytes) == ((5, 5), (2.0, 3.0), (10.0, 12.0))
 

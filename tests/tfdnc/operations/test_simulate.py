@@ -149,6 +149,13 @@ def test_an_unknown_way_is_refused_before_anything_is_trained(config, tmp_path):
     assert {"frozen", "warm", "full"} <= WAYS.keys()
 
 
+def test_a_day_that_the_log_does_not_have_is_refused_before_anything_is_trained(config, tmp_path):
+    with pytest.raises(UserError, match="next events on that day, found none: play days that the log has"):
+        play(Play(load_config(config), tmp_path, 9 * DAY, 3, ["frozen"]))
+    assert list(tmp_path.glob("first-*/prepare/manifest.json"))
+    assert not list(tmp_path.glob("*/train"))
+
+
 def test_a_schedule_that_cannot_be_is_refused(played, config, runs):
     what = Play(load_config(config), runs, 8 * DAY, 2, ["warm"], schedule=Schedule(rate=0.0))
     with pytest.raises(UserError, match=rf"warm-{8 * DAY}: train.learning_rate"):

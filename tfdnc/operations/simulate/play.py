@@ -11,13 +11,14 @@ from serving.bundles.difference import recall
 from serving.bundles.questions import Questions
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.station_names import StationName
 from tfdnc.contracts.times import Instant
 from tfdnc.operations.next_events import LogUsers, read_users
 from tfdnc.operations.simulate.days import Day, days_from
 from tfdnc.operations.simulate.models import Model, config_until, lists_of, train
 from tfdnc.operations.simulate.ways import WAYS, Evening, Schedule
 from tfdnc.pipeline.dependencies import resolve_data
-from tfdnc.pipeline.runner import Observer
+from tfdnc.pipeline.runner import Observer, run_stations
 
 MOST_USERS = 5000
 """Users that are asked for on a day, by default; a sample, the same for all ways."""
@@ -90,9 +91,12 @@ def play(
     for way in what.ways:
         WAYS.resolve(way)
     days = days_from(what.config.data, what.first, what.days)
-    first = train(config_until(what.config, f"first-{days[0].name}", days[0].start), what.runs, observer)
-    data = resolve_data(first.config, first.run)
-    users, known = read_users(data, data.locations), first.catalogue
+    until_first = config_until(what.config, f"first-{days[0].name}", days[0].start)
+    users = _users(until_first, what.runs / until_first.name, observer)
+    for day in days:  # before a training, which may take hours
+        _questions_of(users, day, 1)
+    first = train(until_first, what.runs, observer)
+    known = first.catalogue
     models = dict.fromkeys(what.ways, first)
     costs = dict.fromkeys(what.ways, 0.0)
     found: list[DayFigures] = []
@@ -132,6 +136,13 @@ def _means(rows: Sequence[DayFigures]) -> dict[str, float]:
         }
     updates = [row.cpu_seconds for row in rows[1:]]
     return means | {"cpu_seconds": float(np.mean(updates)) if updates else 0.0}
+
+
+def _users(config: ExperimentConfig, run: Path, observer: Observer) -> LogUsers:
+    """Returns all users of the log, read with the columns and the unit that `prepare` finds in it."""
+    run_stations(config, run, StationName.PREPARE, observer=observer)
+    data = resolve_data(config, run)
+    return read_users(data, data.locations)
 
 
 def _questions_of(users: LogUsers, day: Day, most_users: int) -> Questions:
