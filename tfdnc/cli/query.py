@@ -50,6 +50,12 @@ def _add_user(parser: argparse.ArgumentParser) -> None:
         "--history-times", type=int, nargs="*", metavar="TIME", help="times of --history, as in the log"
     )
     parser.add_argument("--request-time", type=int, metavar="TIME", help="when the user of --history asks")
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="other inputs of the model, such as user_country=DE request_device=phone dwell=3.5,2 (by event)",
+    )
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from serving.client.refusals import means_other_inputs
 from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_controls
+from tfdnc.cli.query_features import shown_features
 from tfdnc.cli.query_user import find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
@@ -71,6 +72,8 @@ def query(arguments: argparse.Namespace) -> None:
         difference = "its clusters or items are not those of this run, in number, name or order"
         raise other_bundle(target, run, difference, newest=not arguments.run)
     _show_user(run, user, items)
+    if beside := shown_features(user.known, features):
+        screen.console.print(f"Asked with {beside}.", soft_wrap=True)
     _show_answer(answer, user, items, _merge_of(arguments))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfdnc.cli import screen
+from tfdnc.cli.query_features import read_features, unknown_features
 from tfdnc.contracts import bundle
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, Feature
@@ -17,9 +18,22 @@ _SHOWN_UNKNOWN = 8
 def find_user(arguments: argparse.Namespace, run: Path, items: ItemTable, features: Sequence[Feature]) -> User:
     """Returns the user that the flags of `tfdnc query` name, or the first one of the run with a test target.
 
+    Inputs of `--features` replace those of the log.
+
     Raises:
         UserError: flags that contradict each other or the bundle, or no such user.
     """
+    user = _find_user(arguments, run, items, features)
+    given = read_features(arguments.features or (), features, len(user.history))
+    user = user._replace(known=user.known | given)
+    if unknown := ", ".join(unknown_features(user.known, features)):
+        screen.console.print(
+            f"The model of this bundle reads {unknown} too, unknown here: give --features.", soft_wrap=True
+        )
+    return user
+
+
+def _find_user(arguments: argparse.Namespace, run: Path, items: ItemTable, features: Sequence[Feature]) -> User:
     if arguments.history is not None:
         return _typed(arguments, items, features)
     if arguments.history_times is not None or arguments.request_time is not None:
@@ -44,8 +58,6 @@ def _typed(arguments: argparse.Namespace, items: ItemTable, features: Sequence[F
             "The model of this bundle reads times, and answers better with --history-times and --request-time.",
             soft_wrap=True,
         )
-    if others := ", ".join(dict.fromkeys(feature.name for feature in features if feature != TIME)):
-        screen.console.print(f"The model of this bundle reads {others} too, unknown of a --history.", soft_wrap=True)
     unknown = sorted(set(history) - set(items.item_ids))
     if unknown:
         more = ", ..." if len(unknown) > _SHOWN_UNKNOWN else ""

@@ -12,9 +12,10 @@ import pytest
 from serving.client import RetrievalError, VersionStatus
 from tfdnc.cli import query_answer as query_module
 from tfdnc.cli import reach, screen
+from tfdnc.cli.query_features import shown_features
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, Kind, event_feature
+from tfdnc.contracts.features import TIME, Feature, Kind, Of, event_feature
 
 ITEMS = types.SimpleNamespace(item_ids=["b", "a", "c"], sequence_indices=np.array([2, 1, 3]))
 DWELL = event_feature("dwell", Kind.NUMBER)
@@ -35,9 +36,9 @@ def run(tmp_path):
     return tmp_path
 
 
-def find(run, features=(TIME,), **flags):
+def find(run, features=(TIME,), features_given=None, **flags):
     names = dict.fromkeys(("user", "history", "history_times", "request_time"))
-    return find_user(argparse.Namespace(**names | flags), run, ITEMS, features)
+    return find_user(argparse.Namespace(**names | flags | {"features": features_given}), run, ITEMS, features)
 
 
 def test_a_user_of_the_log_sends_what_comes_before_the_test_target(run):
@@ -54,7 +55,36 @@ def test_a_model_is_sent_what_it_reads(run):
     assert find(run, features=(DWELL,), user="u").known == {"history_dwell": [0.5, -1]}
     with screen.console.capture() as shown:
         assert find(run, features=(DWELL,), history=["a"]).known == {}
-    assert "reads dwell too, unknown of a --history" in shown.get()
+    assert "reads dwell too, unknown here: give --features" in shown.get()
+
+
+def test_inputs_on_the_command_line_replace_those_of_the_log(run):
+    features = (DWELL, Feature("device", Of.REQUEST, Kind.VALUE), Feature("hour", Of.REQUEST, Kind.HOUR))
+    given = ["dwell=3.5,", "request_device=phone=x", "request_hour=7"]
+    known = find(run, features=features, history=["a", "b"], features_given=given).known
+    assert known == {
+        "history_dwell": [3.5, DWELL.form.neutral],
+        "request_device": "phone=x",
+        "request_hour": 7,
+    }
+    assert shown_features(known, features) == "request_device phone=x, request_hour 7"
+    assert find(run, features=(DWELL,), user="u", features_given=["dwell=1,2"]).known == {"history_dwell": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("dwel=3", r"an input of the model \(dwell, request_hour\), got dwel=3"),
+        ("dwell", r"Expected NAME=VALUE"),
+        ("dwell=1,2,3", "for each of 2 items of the history, with commas between them, got 3"),
+        ("dwell=a,b", "Expected a number for dwell in --features, got a"),
+        ("request_hour=7.5", "Expected a whole number for request_hour in --features, got 7.5"),
+    ],
+)
+def test_an_input_that_the_model_cannot_read_is_refused(run, given, message):
+    features = (DWELL, Feature("hour", Of.REQUEST, Kind.HOUR))
+    with pytest.raises(UserError, match=message):
+        find(run, features=features, history=["a", "b"], features_given=[given])
 
 
 def test_without_a_name_the_first_user_with_a_history_and_a_target_is_taken_and_named(run):

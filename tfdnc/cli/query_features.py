@@ -1,0 +1,75 @@
+"""Inputs of a query beside the history, given on the command line: `--features user_country=DE dwell=3.5,,2`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfdnc.contracts.bundle import PER_EVENT, PER_USER, Row
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.features import TIME, Feature
+
+
+def read_features(given: Sequence[str], features: Sequence[Feature], events: int) -> dict[str, Any]:
+    """Returns values by names of tensors, one of a request or a user, and a list of events.
+
+    Args:
+        given: `NAME=VALUE`; NAME is a key of the argument `features` of a client. Events have a value each between
+            commas, an empty one where it is unknown.
+        features: inputs that the model reads.
+        events: length of the history.
+
+    Raises:
+        UserError: no such input, a value of another type, or not as many values as events.
+    """
+    rows = {key_of(row): row for row in _rows(features)}
+    found: dict[str, Any] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or name not in rows:
+            known = ", ".join(rows) or "none"
+            raise UserError(f"Expected NAME=VALUE in --features with an input of the model ({known}), got {text}.")
+        row = rows[name]
+        found[row.name] = _values(row, value, events) if row.shape == PER_EVENT else _value(row, value)
+    return found
+
+
+def shown_features(known: dict[str, Any], features: Sequence[Feature]) -> str:
+    """Returns the known inputs of the request and of the user as text, such as `user_country DE`; "" without any."""
+    asked = [(row, known.get(row.name, row.neutral)) for row in _rows(features) if row.shape == PER_USER]
+    return ", ".join(f"{key_of(row)} {value}" for row, value in asked if value not in (row.neutral, None))
+
+
+def unknown_features(known: dict[str, Any], features: Sequence[Feature]) -> list[str]:
+    """Returns the keys of the inputs without a value."""
+    return [key_of(row) for row in _rows(features) if row.name not in known]
+
+
+def key_of(row: Row) -> str:
+    """Returns the key of an input in the argument `features` of a client."""
+    return row.name.removeprefix("history_")
+
+
+def _rows(features: Sequence[Feature]) -> list[Row]:
+    rows = [row for feature in features if feature != TIME for row in feature.request_rows]
+    return [row for row in rows if row.shape in (PER_EVENT, PER_USER)]
+
+
+def _values(row: Row, text: str, events: int) -> list[Any]:
+    values = [_value(row, part) for part in text.split(",")] if text else []
+    if len(values) != events:
+        raise UserError(
+            f"Expected a value of {key_of(row)} for each of {events} items of the history, with commas between them, "
+            f"got {len(values)}."
+        )
+    return values
+
+
+def _value(row: Row, text: str) -> Any:
+    if text == "":
+        return row.neutral
+    if row.dtype == "string":
+        return text
+    try:
+        return float(text) if row.dtype == "float32" else int(text)
+    except ValueError as error:
+        kind = "a number" if row.dtype == "float32" else "a whole number"
+        raise UserError(f"Expected {kind} for {key_of(row)} in --features, got {text}.") from error
