@@ -87,7 +87,7 @@ setup(
     package_data={
         **{package: ["py.typed"] for package in ("tfdnc", "beam_jobs", "serving")},  # PEP 561: they carry types
         "tfdnc.page": ["templates/*"],
-        "beam_jobs.engines": ["pom.xml"],
+        "beam_jobs.engines": ["*.xml"],
     },
     install_requires=BASE,
     extras_require={"client": CLIENT, "jobs": JOBS, "serve": SERVE, "train": TRAIN, "all": TRAIN, "dev": DEV},

@@ -9,22 +9,28 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from beam_jobs.engines import flink, spark
 from beam_jobs.engines.check import check
-from beam_jobs.engines.flink import start_cluster
-from beam_jobs.engines.packages import UnavailableError, fetch_flink, find_prism
+from beam_jobs.engines.packages import UnavailableError, fetch_job_server, find_prism
 from beam_jobs.engines.portable import start_job_service, start_prism, start_worker_pool
 from beam_jobs.engines.processes import Processes
 
+JOB_SERVERS = {"flink": "beam-runners-flink-1.20-job-server", "spark": "beam-runners-spark-3-job-server"}
+"""Engine -> Maven's name of Beam's job server for it."""
 
-def start_flink(processes: Processes) -> list[str]:
-    """Starts Flink with the best job server available, and prints its name; returns Beam's flags for it."""
-    flink = fetch_flink()
-    print(f"flink: job server {flink.job_server}", flush=True)
-    return start_cluster(processes, flink)
+_CLUSTERS = {"flink": flink.start_cluster, "spark": spark.start_cluster}
+
+
+def start_cluster(processes: Processes, engine: str) -> list[str]:
+    """Starts a cluster with the best job server available, and prints its name; returns Beam's flags for it."""
+    server = fetch_job_server(engine, JOB_SERVERS[engine])
+    print(f"{engine}: job server {server.name}", flush=True)
+    return _CLUSTERS[engine](processes, server.jars)
 
 
 ENGINES: dict[str, Callable[[Processes], list[str]]] = {
-    "flink": start_flink,
+    "flink": lambda processes: start_cluster(processes, "flink"),
+    "spark": lambda processes: start_cluster(processes, "spark"),
     "prism": lambda processes: start_prism(processes, find_prism()),
     "portable": start_job_service,
 }

@@ -4,18 +4,10 @@ import json
 import urllib.request
 from pathlib import Path
 
-from beam_jobs.engines.packages import Flink
-from beam_jobs.engines.processes import Processes, free_port, listens
+from beam_jobs.engines.java import OPENS, SHORT, job_server
+from beam_jobs.engines.processes import Processes, free_port
 
 TASK_MANAGERS = 2
-
-# Flink reads private fields of Java's own classes, which Java 17 allows only with these flags.
-_OPENS = [
-    f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "net", "io", "nio", "util", "time")
-]
-
-# The optimizing compiler and parallel garbage collectors do not pay off for jobs as short as these.
-_SHORT = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
 
 # Flink's start scripts, which no package contains, would derive these from one total. A shuffle that sorts on disk
 # requests 512 network buffers of 32 KiB at once, and several of them may run at a time.
@@ -33,12 +25,12 @@ _MEMORY = {
 }
 
 
-def start_cluster(processes: Processes, flink: Flink) -> list[str]:
+def start_cluster(processes: Processes, jars: Path) -> list[str]:
     """Starts the cluster and the job server; returns Beam's flags for them."""
-    rest, rpc, job, artifacts = (free_port() for _ in range(4))
+    rest, rpc = free_port(), free_port()
     configuration = processes.folder / "conf"
     _write_configuration(configuration, rest, rpc, processes.folder)
-    java = ["java", *_SHORT, *_OPENS, "-cp", f"{flink.jars}/*"]
+    java = ["java", *SHORT, *OPENS, "-cp", f"{jars}/*"]
     arguments: list[str | Path] = ["--configDir", configuration]
     entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     processes.start("job-manager", [*java, "-Xmx512m", entry, *arguments])
@@ -46,19 +38,11 @@ def start_cluster(processes: Processes, flink: Flink) -> list[str]:
     for number in range(TASK_MANAGERS):
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         processes.start(f"task-manager-{number}", [*java, "-Xmx384m", entry, *arguments])
-    ports = [f"--job-port={job}", f"--artifact-port={artifacts}", "--expansion-port=0"]
-    arguments = [f"--flink-master=http://127.0.0.1:{rest}", *ports, f"--artifacts-dir={processes.folder / 'artifacts'}"]
-    entry = "org.apache.beam.runners.flink.FlinkJobServerDriver"
-    processes.start("job-server", [*java, "-Xmx512m", entry, "--job-host=localhost", *arguments])
     processes.wait_until(lambda: _task_managers(rest) == TASK_MANAGERS, f"{TASK_MANAGERS} Flink task managers", 120)
-    processes.wait_until(lambda: listens(job), "Beam's Flink job server", 120)
+    entry = "org.apache.beam.runners.flink.FlinkJobServerDriver"
     return [
-        "--runner=PortableRunner",
-        f"--job_endpoint=localhost:{job}",
+        *job_server(processes, [*java, "-Xmx512m", entry, f"--flink-master=http://127.0.0.1:{rest}"]),
         f"--parallelism={TASK_MANAGERS}",
-        # Both task managers number their workers from 1, and share one worker pool here. An idle task manager would
-        # stop the worker of the same number that the other one uses, so idle workers are kept for an hour.
-        "--environment_cache_millis=3600000",
     ]
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from tfdnc.contracts.errors import UserError
 
-_JOB_SERVER = "beam-runners-flink-1.20-job-server"
-_PARTS = Path(__file__).with_name("pom.xml")
 _TIMEOUT = 300  # seconds that a download may take
 
 
@@ -21,15 +19,15 @@ class UnavailableError(UserError):
 
 
 @dataclass(frozen=True)
-class Flink:
-    """Flink with Beam's runner for it.
+class JobServer:
+    """Beam's job server, which translates jobs for an engine, with the engine itself.
 
     Attributes:
-        job_server: name to print of Beam's job server, which translates jobs for Flink.
-        jars: folder of all jars. Beam's job server contains Flink, because it can also run a job in its own process.
+        name: name to print.
+        jars: folder of all jars. A job server contains the engine, because it can also run a job in its own process.
     """
 
-    job_server: str
+    name: str
     jars: Path
 
 
@@ -38,22 +36,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfdnc" / "engines"
 
 
-def fetch_flink() -> Flink:
-    """Returns the job server of the installed Beam, else one assembled from the parts in `pom.xml`.
+def fetch_job_server(engine: str, artifact: str) -> JobServer:
+    """Returns the job server of the installed Beam, else one assembled from the parts in `ENGINE_parts.xml`.
+
+    Args:
+        engine: flink or spark.
+        artifact: Maven's name of the job server.
 
     Raises:
         UnavailableError: neither is available, or there is no Java; the message names what is missing.
     """
     if not shutil.which("java"):
-        raise UnavailableError("Expected java in the PATH to run Flink, found none; install Java 11 or 17.")
-    coordinates = f"org.apache.beam:{_JOB_SERVER}:{version('apache-beam')}"
-    pinned = hashlib.sha256(_PARTS.read_bytes()).hexdigest()[:8]
+        raise UnavailableError(f"Expected java in the PATH to run {engine}, found none; install Java 11 or 17.")
+    coordinates = f"org.apache.beam:{artifact}:{version('apache-beam')}"
+    listed = Path(__file__).with_name(f"{engine}_parts.xml")
+    pinned = hashlib.sha256(listed.read_bytes()).hexdigest()[:8]
     try:
-        return Flink(coordinates, _fetch(coordinates, ["dependency:copy", f"-Dartifact={coordinates}"]))
+        return JobServer(coordinates, _fetch(coordinates, ["dependency:copy", f"-Dartifact={coordinates}"]))
     except UnavailableError:
-        # Older versions of Beam's and Flink's jars: Beam's portability protocol allows a mix of versions.
-        parts: list[str | Path] = ["--file", _PARTS, "dependency:copy-dependencies", "-DincludeScope=runtime"]
-        return Flink("assembled from pom.xml", _fetch(f"job-server-parts-{pinned}", parts))
+        # Older versions of Beam's and the engine's jars: Beam's portability protocol allows a mix of versions.
+        parts: list[str | Path] = ["--file", listed, "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        name = f"{engine}-job-server-parts-{pinned}"
+        return JobServer(f"assembled from {listed.name}", _fetch(name, parts))
 
 
 def _fetch(name: str, goal: list[str | Path]) -> Path:

@@ -11,10 +11,9 @@ import pytest
 
 import beam_jobs
 from beam_jobs.engines import check as check_module
-from beam_jobs.engines.__main__ import main
+from beam_jobs.engines.__main__ import JOB_SERVERS, main, start_cluster
 from beam_jobs.engines.check import check
-from beam_jobs.engines.flink import start_cluster
-from beam_jobs.engines.packages import UnavailableError, fetch_flink
+from beam_jobs.engines.packages import UnavailableError, fetch_job_server
 from beam_jobs.engines.portable import start_job_service, start_prism, start_worker_pool
 from beam_jobs.engines.processes import Processes, free_port, listens
 from beam_jobs.sequences import prepare
@@ -47,12 +46,13 @@ def worker_pool(processes):
     return start_worker_pool(processes)
 
 
-@pytest.fixture(scope="module")
-def flink(processes):
-    try:
-        return start_cluster(processes, fetch_flink())
-    except UnavailableError as error:
-        pytest.skip(str(error))
+@pytest.fixture(scope="module", params=JOB_SERVERS)
+def cluster(request, tmp_path_factory):
+    with Processes(tmp_path_factory.mktemp(request.param)) as running:
+        try:
+            yield start_cluster(running, request.param)
+        except UnavailableError as error:
+            pytest.skip(str(error))
 
 
 @pytest.mark.timeout(180)
@@ -129,7 +129,7 @@ def test_a_difference_is_found_and_named(tmp_path, monkeypatch):
     assert different[4:] == ["the figures that the jobs returned"]
 
 
-@pytest.mark.parametrize("engine", ["flink", "prism"])
+@pytest.mark.parametrize("engine", ["flink", "spark", "prism"])
 def test_a_missing_engine_is_one_sentence(engine, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -186,37 +186,39 @@ esac
     return knows
 
 
-def test_flink_is_run_with_the_job_server_of_the_installed_beam_if_maven_has_it(maven):
-    calls = maven("beam-runners-flink-1.20-job-server")
-    flink = fetch_flink()
-    assert flink.job_server == f"org.apache.beam:beam-runners-flink-1.20-job-server:{beam.__version__}"
-    assert [jar.name for jar in flink.jars.iterdir()] == ["some.jar"]
-    assert fetch_flink() == flink
+@pytest.mark.parametrize("engine", JOB_SERVERS)
+def test_the_job_server_is_that_of_the_installed_beam_if_maven_has_it(maven, engine):
+    calls = maven(JOB_SERVERS[engine])
+    server = fetch_job_server(engine, JOB_SERVERS[engine])
+    assert server.name == f"org.apache.beam:{JOB_SERVERS[engine]}:{beam.__version__}"
+    assert [jar.name for jar in server.jars.iterdir()] == ["some.jar"]
+    assert fetch_job_server(engine, JOB_SERVERS[engine]) == server
     assert len(calls.read_text().splitlines()) == 1
 
 
-def test_flink_is_run_with_an_assembled_job_server_if_maven_has_no_other(maven):
-    maven("engines/pom.xml")
-    flink = fetch_flink()
-    assert flink.job_server == "assembled from pom.xml"
-    assert [jar.name for jar in flink.jars.iterdir()] == ["some.jar"]
+@pytest.mark.parametrize("engine", JOB_SERVERS)
+def test_the_job_server_is_an_assembled_one_if_maven_has_no_other(maven, engine):
+    maven(f"engines/{engine}_parts.xml")
+    server = fetch_job_server(engine, JOB_SERVERS[engine])
+    assert server.name == f"assembled from {engine}_parts.xml"
+    assert [jar.name for jar in server.jars.iterdir()] == ["some.jar"]
 
 
 def test_no_job_server_at_all_is_one_sentence(maven):
     maven("no-such-word")
-    with pytest.raises(UnavailableError, match=r"^Expected job-server-parts-\w+ from Maven, .*: nothing here$"):
-        fetch_flink()
+    with pytest.raises(UnavailableError, match=r"^Expected spark-job-server-parts-\w+ from Maven, .*: nothing here$"):
+        fetch_job_server("spark", JOB_SERVERS["spark"])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", ["loopback", "external"])
-def test_flink_with_two_task_managers(flink, workers, request, tmp_path):
+def test_a_cluster_of_two_nodes(cluster, workers, request, tmp_path):
     pool = LOOPBACK if workers == "loopback" else request.getfixturevalue("worker_pool")
-    assert check(tmp_path, ROWS, flink + pool).different == []
+    assert check(tmp_path, ROWS, cluster + pool).different == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_bad_input_on_flink_is_the_same_sentence(flink, worker_pool, tmp_path, write_csv):
-    assert_truncated_gzip_is_a_sentence(flink + worker_pool, tmp_path, write_csv)
+def test_bad_input_on_a_cluster_is_the_same_sentence(cluster, worker_pool, tmp_path, write_csv):
+    assert_truncated_gzip_is_a_sentence(cluster + worker_pool, tmp_path, write_csv)
