@@ -1,5 +1,7 @@
 """Messages of a client about a failed request: the expectation, the answer, and advice."""
 
+import re
+
 import grpc
 from tensorflow_serving.apis import model_pb2
 
@@ -9,6 +11,13 @@ from tfdnc.contracts import bundle as contract
 _SIGNATURE_MISSING = 'Serving signature key "'
 _NO_LABEL = "Unrecognized servable version label"
 _EXTRA, _MISSING = "Sent extra: ", "Missing but required: "
+
+_NODE = re.compile(r"\s*\[\[\{\{.*", re.DOTALL)
+"""The name of the node of the graph that failed, and what TensorFlow says of it."""
+
+_ASSERTION = re.compile(
+    r"assertion failed: \[(?P<sentence>.*?)\](?: \[Condition .*?= \] \[(?P<got>[^\]]*)\].*)?", re.DOTALL
+)
 
 _DECLARED_INPUTS = ("history_", "request_", "user_")
 """Prefixes of the names of declared inputs."""
@@ -39,7 +48,18 @@ def explain(code: grpc.StatusCode, said: str, target: str, model: model_pb2.Mode
             f"Expected {_asked(model)} at {target}, the server has no such model or version ({said}). Give the name "
             f"that its --model_name or config file says ({contract.MODEL_NAME!r} unless changed), and a version it has."
         )
-    return said + _advice(said, model)
+    return _sentence(said) + _advice(said, model)
+
+
+def _sentence(said: str) -> str:
+    """Returns what a check of a graph says without TensorFlow's own words around it, and the value that failed it."""
+    text = _NODE.sub("", said)
+    found = _ASSERTION.fullmatch(text)
+    if found is None:
+        return text
+    sentence, got = found["sentence"], found["got"]
+    is_number = bool(got) and got[0] in "-0123456789"  # a check of several conditions compares a Boolean
+    return f"{sentence.rstrip('.')}, got {got}." if is_number else sentence
 
 
 def means_other_inputs(said: str) -> bool:

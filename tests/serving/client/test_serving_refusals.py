@@ -59,6 +59,32 @@ def test_other_messages_of_a_server_stand_alone():
     assert words(f"{SIZES}Sent extra: {{x}}. Missing but required: {{y}}.").endswith("{y}.")
 
 
+NODE = "\n\t [[{{function_node __inference_retrieve_1}}{{node assert_less_equal_1/Assert/Assert}}]]"
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (
+            "[Condition x <= y did not hold element-wise:] [x (num_candidates:0) = ] [7 99] [y (y:0) = ] [50]",
+            "Expected num_candidates in 1..50 in every row, got 7 99.",
+        ),
+        (
+            "[Condition x == y did not hold element-wise:] [x (good:0) = ] [False] [y (y:0) = ] [True]",
+            "Expected num_candidates in 1..50 in every row.",
+        ),
+        ("", "Expected num_candidates in 1..50 in every row."),
+    ],
+)
+def test_a_failed_check_of_the_graph_is_its_sentence_and_the_value(condition, message):
+    """The words of TensorFlow, with names of nodes, were all in the message."""
+    said = f"assertion failed: [Expected num_candidates in 1..50 in every row.]{condition and ' '}{condition}"
+    assert words(said + NODE) == words(said) == message
+    assert words(f"Expected finite intent. : Tensor had NaN values{NODE}") == (
+        "Expected finite intent. : Tensor had NaN values"
+    )
+
+
 def test_the_sentence_about_inputs_is_that_of_the_server(fake_bundle):
     """Advice depends on this text, and on the name of a signature."""
     servable = Servable.load("films", 7, fake_bundle / "7")
