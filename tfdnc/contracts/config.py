@@ -48,7 +48,7 @@ class ClusterConfig(Section):
     min_category_items: Positive = 20  # category: smaller categories are merged into one "other" cluster
     dim: Positive = 64
     window: Positive = 5
-    epochs: Positive = 10
+    epochs: Positive | None = None  # null: 10, or as many as train 500 words per item
     max_words: Positive = 50_000_000  # where training would take more: fewer epochs, then fewer users
     negative: Positive = 5
     sample: Finite = 1e-4  # down-sample items above this share of the events, and above 1 / N

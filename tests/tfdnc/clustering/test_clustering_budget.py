@@ -21,7 +21,15 @@ def test_within_the_budget_the_config_decides():
 
 
 def test_movielens_1m_is_within_the_default_budget():
-    assert plan_training(np.full(3_416, 290), ClusterConfig()).epochs == ClusterConfig().epochs == 10
+    assert plan_training(np.full(3_416, 290), ClusterConfig()) == Plan(10, 1, sample=1 / 3_416)
+
+
+def test_a_sparse_log_gets_more_epochs_by_default():
+    """At five events per user, ten epochs trained 77 words per item and left 62 % of the items in one cluster."""
+    sparse = np.append(np.full(100, 20), 0)  # an item without events is not trained
+    assert plan_training(sparse, ClusterConfig(sample=0)).epochs == 500 / 20
+    assert plan_training(sparse, ClusterConfig(sample=0, epochs=3)).epochs == 3
+    assert plan_training(sparse, ClusterConfig(sample=0, max_words=10_000)).epochs == 5
 
 
 def test_epochs_are_given_up_first():
@@ -53,6 +61,15 @@ def test_too_few_words_per_item_are_said(caplog):
     assert not caplog.records
     plan_training(EVEN, config(max_words=4_999))
     assert "raise cluster.max_words to 5000, or choose cluster.method: spectral_kmeans" in caplog.text
+
+
+def test_too_few_configured_epochs_are_said(caplog):
+    """The warning came only where `max_words` had cut."""
+    plan_training(np.full(10, 40), config(epochs=13))
+    assert not caplog.records
+    plan_training(np.full(10, 40), config(epochs=12))
+    assert "480 trained words per item are few" in caplog.text
+    assert "raise cluster.epochs to 13, or choose cluster.method: spectral_kmeans" in caplog.text
 
 
 def test_enough_words_are_a_number_of_whole_epochs(caplog):
