@@ -3,17 +3,14 @@
 import io
 import json
 import os
-import shutil
 import threading
-import time
 
 import pytest
 import waitress.server
+from browser import ARROW_LEFT, CSS, errors_of, needs_browser, open_page, titles_in, until
 
 from tfdnc.explore.app import Application
 from tfdnc.explore.subject import Subject
-
-SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -128,45 +125,24 @@ def test_only_this_machine_is_answered(ask):
     assert ask("/api/nothing")[0] == 404
 
 
-CSS = "css selector"
-ARROW_LEFT = "\ue012"
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-
 @pytest.fixture(scope="module")
 def page(subject):
     """A headless browser on the page, and its address."""
-    webdriver = pytest.importorskip("selenium.webdriver")
     server = waitress.server.create_server(Application([subject, subject]), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     subject.start_map()
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,1800"):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    browser.get(f"http://127.0.0.1:{server.effective_port}/")
+    browser = open_page(f"http://127.0.0.1:{server.effective_port}/")
     yield browser
     browser.quit()
     server.close()
 
 
 def items_of(browser, panel):
-    """Places and titles of a list, in the order of the places."""
-    script = """return [...document.querySelectorAll('.panel')[arguments[0]].querySelectorAll('.list li')]
-        .map(line => [line.value, line.childNodes[1].textContent])"""
-    return [title for _, title in sorted(browser.execute_script(script, panel))]
+    return titles_in(browser, f".panel:nth-of-type({panel + 1}) .list li")
 
 
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
+@needs_browser
 def test_the_slider_changes_the_list_as_a_client_would(page, subject):
     until(lambda: len(items_of(page, 0)) == 50 and len(items_of(page, 1)) == 50)
     user = subject.user(page.find_element(CSS, "#user").get_property("value"))
@@ -183,8 +159,7 @@ def test_the_slider_changes_the_list_as_a_client_would(page, subject):
     assert panel.find_elements(CSS, ".list .tag")  # items that moved against the first list
     assert not page.find_element(CSS, "#error").is_displayed()
     until(lambda: "most frequent items" in page.find_element(CSS, "#mapHint").text)
-    errors = [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not [error for error in errors if "favicon" not in error]
+    assert not errors_of(page)
     if folder := os.environ.get("TFDNC_SCREENSHOTS"):
         page.save_screenshot(f"{folder}/wide.png")
         page.set_window_size(420, 1800)

@@ -1,6 +1,4 @@
-"use strict";
-const COLORS = {{ colors }};
-const $ = id => document.getElementById(id);
+{% include "items.js" %}
 const state = {user: null, history: [], heldOut: null, excluded: new Map()};
 let start, panels = [];
 
@@ -16,16 +14,6 @@ function attempt(work) {
     try { await work(...given); $("error").hidden = true; }
     catch (error) { $("error").textContent = error.message; $("error").hidden = false; }
   };
-}
-
-function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-function key(cluster) {
-  return make("span", {className: cluster < 0 ? "key" : `key c${cluster % COLORS}`});
 }
 
 function itemLine(item, ...more) {
@@ -134,22 +122,14 @@ class Panel {
     const line = itemLine(item, button("leave out", `Leave out ${item.title}`, attempt(() => { state.excluded.set(item.id, item); return showAll(); })));
     line.value = place;
     line.title = `score ${item.score}`;
-    if (item.id === heldOut) { line.className = "wanted"; line.append(make("span", {className: "tag", textContent: "came next"})); }
-    if (before.size) {
-      const moved = before.has(item.id) ? before.get(item.id) - place : null;
-      if (moved === null) line.append(make("span", {className: "tag", textContent: "new"}));
-      else if (moved) line.append(make("span", {className: moved > 0 ? "tag up" : "tag down", textContent: `${moved > 0 ? "▲" : "▼"} ${Math.abs(moved)}`}));
-    }
+    addTags(line, item.id, place, before, heldOut);
     return line;
   }
 
   showItems(items, lines) {
     const list = this.element.querySelector(".list");
-    if (!this.input("grouped").checked) return list.replaceChildren(make("ol", {className: "items"}, ...lines));
-    const groups = new Map();
-    items.forEach((item, at) => groups.set(item.cluster, [...(groups.get(item.cluster) || []), lines[at]]));
-    list.replaceChildren(...[...groups].flatMap(([cluster, own]) => [
-      make("h3", {}, key(cluster), `${this.run().clusters[cluster]} (${own.length})`), make("ol", {className: "items"}, ...own)]));
+    const groups = this.input("grouped").checked ? byCluster(items, lines, this.run().clusters) : [make("ol", {className: "items"}, ...lines)];
+    list.replaceChildren(...groups);
   }
 
   showClusters(answer) {
