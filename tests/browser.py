@@ -6,7 +6,7 @@ import time
 import pytest
 
 CSS = "css selector"
-ARROW_LEFT, ARROW_RIGHT, ARROW_DOWN = "\ue012", "\ue014", "\ue015"
+ARROW_LEFT, ARROW_RIGHT, ARROW_DOWN, ENTER = "\ue012", "\ue014", "\ue015", "\ue007"
 
 _BROWSER, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 _SECONDS = 60

@@ -7,10 +7,17 @@ import threading
 
 import pytest
 import waitress.server
-from browser import ARROW_LEFT, CSS, errors_of, needs_browser, open_page, titles_in, until
+from browser import ARROW_LEFT, CSS, ENTER, errors_of, needs_browser, open_page, titles_in, until
 
 from tfdnc.explore.app import Application
 from tfdnc.explore.subject import Subject
+from tfdnc.operations.item_images import ItemImages
+
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003"
+    "010100c9fe92ef0000000049454e44ae426082"
+)
+"""One red dot, as PNG."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,9 @@ def ask(application):
         started = []
         answer = b"".join(application(environ, lambda status, headers: started.append((status, dict(headers)))))
         [(status, headers)] = started
+        ask.headers = headers
+        if headers["Content-Type"].startswith("image/"):
+            return int(status.split()[0]), answer
         is_json = headers["Content-Type"] == "application/json"
         return int(status.split()[0]), json.loads(answer) if is_json else answer.decode()
 
@@ -125,6 +135,39 @@ def test_only_this_machine_is_answered(ask):
     assert ask("/api/nothing")[0] == 404
 
 
+@pytest.fixture
+def pictures(subject, user, monkeypatch, tmp_path):
+    """Pictures of three items of the user's history: a file, a file outside of the folder, and an address."""
+    inside, outside, elsewhere = list(dict.fromkeys(reversed(user.history)))[:3]
+    (tmp_path / "shop").mkdir()
+    for name in ("shop/red shoe.png", "secret.png"):
+        (tmp_path / name).write_bytes(PICTURE)
+    named = {inside: "red shoe.png", outside: "../secret.png", elsewhere: 'https://pictures.example/1.png?a=1&b="x'}
+    monkeypatch.setattr(subject, "images", ItemImages(named, tmp_path / "shop"))
+    return inside, outside, elsewhere
+
+
+def test_pictures_are_files_below_the_folder_of_the_items_or_addresses(ask, subject, user, pictures):
+    inside, outside, elsewhere = pictures
+    _, said = ask("/api/user", query=f"id={user.name}")
+    addresses = {item["id"]: item["image"] for item in said["history"]}
+    assert addresses[inside] == f"/image?run=0&item={inside}"
+    assert addresses[elsewhere] == 'https://pictures.example/1.png?a=1&b="x'
+    assert {address for item, address in addresses.items() if item not in pictures} == {None}
+    assert ask("/image", query=f"run=0&item={inside}") == (200, PICTURE)
+    assert ask.headers["Content-Type"] == "image/png"
+    for item in (outside, elsewhere, "unheard", "../secret.png"):
+        assert ask("/image", query=f"run=0&item={item}")[0] == 404
+    assert ask("/image", query=f"run=0&item={inside}", host="evil.example")[0] == 403
+    ask("/")
+    assert "img-src 'self' http: https:" in ask.headers["Content-Security-Policy"]
+
+
+def test_without_addresses_the_page_loads_nothing_from_elsewhere(ask):
+    ask("/")
+    assert ask.headers["Content-Security-Policy"].endswith("img-src 'self'")
+
+
 @pytest.fixture(scope="module")
 def page(subject):
     """A headless browser on the page, and its address."""
@@ -164,3 +207,17 @@ def test_the_slider_changes_the_list_as_a_client_would(page, subject):
         page.save_screenshot(f"{folder}/wide.png")
         page.set_window_size(420, 1800)
         page.save_screenshot(f"{folder}/narrow.png")
+
+
+@needs_browser
+def test_pictures_stand_beside_their_items(page, pictures, user):
+    field = page.find_element(CSS, "#user")
+    field.clear()
+    field.send_keys(user.name + ENTER)
+    until(lambda: page.find_elements(CSS, f"#history img[src$='item={pictures[0]}']"))
+    shown = page.find_element(CSS, f"#history img[src$='item={pictures[0]}']")
+    page.execute_script("arguments[0].scrollIntoView()", shown)
+    until(lambda: shown.get_property("naturalWidth") == 1)
+    assert shown.get_attribute("alt") == f"Picture of Thing {pictures[0].removeprefix('s')}"
+    assert shown.get_attribute("loading") == "lazy"
+    until(lambda: not page.find_elements(CSS, f"#history img[src$='item={pictures[1]}']"))  # no such file, no frame

@@ -17,10 +17,17 @@ function attempt(work) {
 }
 
 function itemLine(item, ...more) {
-  const line = make("li", {}, key(item.cluster), item.title);
+  const line = make("li", {}, ...picture(item), key(item.cluster), item.title);
   if (item.categories.length) line.append(make("span", {className: "soft", textContent: ` ${item.categories.join(", ")}`}));
   line.append(...more, button("similar", `Items similar to ${item.title}`, attempt(() => showNeighbours(item))));
   return line;
+}
+
+function picture(item) {
+  if (!item.image) return [];
+  const made = make("img", {loading: "lazy", referrerPolicy: "no-referrer", alt: `Picture of ${item.title}`, src: item.image});
+  made.onerror = () => made.remove();
+  return [made];
 }
 
 function button(text, label, action) {
@@ -241,6 +248,7 @@ async function waitForMap() {
 
 attempt(async () => {
   start = await ask("/api/start");
+  $("notices").append(...start.runs.filter(run => run.noImages).map(run => make("p", {className: "note", textContent: `No pictures of ${run.name}: ${run.noImages}`})));
   $("users").append(...start.users.map(value => make("option", {value})));
   $("conditions").append(...start.runs[0].conditions.map(value => make("option", {value})));
   panels = [new Panel(0)];
