@@ -29,7 +29,7 @@ slow: $(VENV)/.installed  ## checks on real data: TFDNC_ML1M=folder with ratings
 flink: $(VENV)/.installed  ## both data jobs on a Flink cluster of this machine, which needs Java and Maven
 	$(RUN)/python -m beam_jobs.engines flink $(FLAGS)
 
-docs: $(VENV)/.installed  ## the site, in build/site; a broken link or reference is an error
+docs: $(VENV)/.installed  ## the site, in build/site; a broken link or reference, or a notebook that fails, is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
 
 clean:

@@ -77,10 +77,29 @@ def find_details(config: DataConfig) -> DetailsFile | None:
         if found is None and config.catalogue == "items":
             raise UserError("Expected an item file with data.catalogue items, found none; name one in data.items.")
         return found
-    files = find_files([config.items.path], "data.items.path")
+    return describe_file(_one_file(config.items), config.items)
+
+
+def find_columns(items: ItemFile, columns: dict[str, FeatureKind], key: str) -> DetailsFile:
+    """Returns the config's item file with other columns than `items` names, and without titles and categories.
+
+    Args:
+        items: the section of the config.
+        columns: kinds of the columns by name.
+        key: key of the config that names them, for errors.
+
+    Raises:
+        UserError: the file does not exist or lacks a column.
+    """
+    others = {"title": None, "categories": None, "features": columns, "vectors": {}}
+    return describe_file(_one_file(items), items.model_copy(update=others), key)
+
+
+def _one_file(items: ItemFile) -> InputFile:
+    files = find_files([items.path], "data.items.path")
     if len(files) > 1:
-        raise UserError(f"Expected one file at {config.items.path}, found {len(files)}; set data.items.path to one.")
-    return describe_file(files[0], config.items)
+        raise UserError(f"Expected one file at {items.path}, found {len(files)}; set data.items.path to one.")
+    return files[0]
 
 
 def find_new_details(config: DataConfig, path: str) -> DetailsFile:

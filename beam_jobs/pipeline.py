@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.utils import interactive_utils
 
 from beam_jobs.files import delete, join, make_folder, open_file, remove_unfinished, whole_file
 from tfdnc.contracts.errors import UserError
@@ -69,8 +70,19 @@ def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options
     """
     make_folder(output)
     path = join(output, _RESULT)
-    pipeline = beam.Pipeline(options=options)
-    _ = build(pipeline) | "WriteResult" >> beam.Map(_write_json, path)
+    with _as_in_a_script():
+        pipeline = beam.Pipeline(options=options)
+        _ = build(pipeline) | "WriteResult" >> beam.Map(_write_json, path)
+        _finish(pipeline)
+    with open_file(path) as stream:
+        result: dict[str, Any] = json.load(stream)
+    delete([path])
+    remove_unfinished(output)  # left by a dead worker, whose bundle the engine has run again
+    return result
+
+
+def _finish(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline to its end; raises as `run`."""
     try:
         with _no_timed_flush():
             pipeline.run().wait_until_finish()
@@ -81,11 +93,6 @@ def run(build: Callable[[beam.Pipeline], beam.PCollection], output: str, options
         if match is None:
             raise
         raise UserError(match.group(1)) from error
-    with open_file(path) as stream:
-        result: dict[str, Any] = json.load(stream)
-    delete([path])
-    remove_unfinished(output)  # left by a dead worker, whose bundle the engine has run again
-    return result
 
 
 @contextmanager
@@ -102,6 +109,23 @@ def _no_timed_flush() -> Iterator[None]:
         yield
     finally:
         worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = milliseconds
+
+
+@contextmanager
+def _as_in_a_script() -> Iterator[None]:
+    """Keeps Beam from its interactive environment, which it loads in notebooks to watch pipelines of their cells.
+
+    That needs packages which plain `apache-beam` does not bring, such as pandas, and names the steps after cells.
+    """
+    modules = (interactive_utils, beam.pipeline)
+    found = [module.is_in_ipython for module in modules]
+    for module in modules:
+        module.is_in_ipython = lambda: False
+    try:
+        yield
+    finally:
+        for module, function in zip(modules, found, strict=True):
+            module.is_in_ipython = function
 
 
 def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:

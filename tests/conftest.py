@@ -25,6 +25,7 @@ SHARES_README = (
     "tests/test_times_end_to_end.py",
     "tests/test_python_docs.py",
     "tests/test_explore.py",
+    "tests/test_report_lists.py",
 )
 """Files that read the one folder of `readme_folder`."""
 

@@ -50,7 +50,7 @@ IMPORTS = {
     "tfdnc.comparison": {"tfdnc.pipeline.engine"},
     "tfdnc.page": {
         *("tfdnc.backend", "tfdnc.comparison", "tfdnc.evaluation", "tfdnc.pipeline.manifests", "tfdnc.training"),
-        "serving.bundles",
+        *("serving.bundles", "serving.messages", "tfdnc.operations"),
     },
     "tfdnc.explore": {
         *("serving.bundles", "serving.client", "serving.messages", "tfdnc.operations", "tfdnc.page", "tfdnc.training"),

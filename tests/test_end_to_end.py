@@ -107,7 +107,7 @@ def test_without_a_terminal_every_epoch_has_a_line(ran):
 def test_the_run_has_a_page(tfdnc, run, tmp_path):
     page = tmp_path / "report.html"
     assert "1 run" in tfdnc("report", run, "--output", page)
-    for section in ("alpha", "spread", "clusters", "map", "training"):
+    for section in ("alpha", "lists", "spread", "clusters", "map", "training"):
         assert f'<section id="{section}">' in page.read_text(encoding="utf-8")
 
 

@@ -3,17 +3,21 @@
 import io
 import json
 import os
-import shutil
 import threading
-import time
 
 import pytest
 import waitress.server
+from browser import ARROW_LEFT, CSS, ENTER, errors_of, needs_browser, open_page, titles_in, until
 
 from tfdnc.explore.app import Application
 from tfdnc.explore.subject import Subject
+from tfdnc.operations.item_images import ItemImages
 
-SECONDS = 60
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003"
+    "010100c9fe92ef0000000049454e44ae426082"
+)
+"""One red dot, as PNG."""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,9 @@ def ask(application):
         started = []
         answer = b"".join(application(environ, lambda status, headers: started.append((status, dict(headers)))))
         [(status, headers)] = started
+        ask.headers = headers
+        if headers["Content-Type"].startswith("image/"):
+            return int(status.split()[0]), answer
         is_json = headers["Content-Type"] == "application/json"
         return int(status.split()[0]), json.loads(answer) if is_json else answer.decode()
 
@@ -128,45 +135,57 @@ def test_only_this_machine_is_answered(ask):
     assert ask("/api/nothing")[0] == 404
 
 
-CSS = "css selector"
-ARROW_LEFT = "\ue012"
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+@pytest.fixture
+def pictures(subject, user, monkeypatch, tmp_path):
+    """Pictures of three items of the user's history: a file, a file outside of the folder, and an address."""
+    inside, outside, elsewhere = list(dict.fromkeys(reversed(user.history)))[:3]
+    (tmp_path / "shop").mkdir()
+    for name in ("shop/red shoe.png", "secret.png"):
+        (tmp_path / name).write_bytes(PICTURE)
+    named = {inside: "red shoe.png", outside: "../secret.png", elsewhere: 'https://pictures.example/1.png?a=1&b="x'}
+    monkeypatch.setattr(subject, "images", ItemImages(named, tmp_path / "shop"))
+    return inside, outside, elsewhere
+
+
+def test_pictures_are_files_below_the_folder_of_the_items_or_addresses(ask, subject, user, pictures):
+    inside, outside, elsewhere = pictures
+    _, said = ask("/api/user", query=f"id={user.name}")
+    addresses = {item["id"]: item["image"] for item in said["history"]}
+    assert addresses[inside] == f"/image?run=0&item={inside}"
+    assert addresses[elsewhere] == 'https://pictures.example/1.png?a=1&b="x'
+    assert {address for item, address in addresses.items() if item not in pictures} == {None}
+    assert ask("/image", query=f"run=0&item={inside}") == (200, PICTURE)
+    assert ask.headers["Content-Type"] == "image/png"
+    for item in (outside, elsewhere, "unheard", "../secret.png"):
+        assert ask("/image", query=f"run=0&item={item}")[0] == 404
+    assert ask("/image", query=f"run=0&item={inside}", host="evil.example")[0] == 403
+    ask("/")
+    assert "img-src 'self' http: https:" in ask.headers["Content-Security-Policy"]
+
+
+def test_without_addresses_the_page_loads_nothing_from_elsewhere(ask):
+    ask("/")
+    assert ask.headers["Content-Security-Policy"].endswith("img-src 'self'")
 
 
 @pytest.fixture(scope="module")
 def page(subject):
     """A headless browser on the page, and its address."""
-    webdriver = pytest.importorskip("selenium.webdriver")
     server = waitress.server.create_server(Application([subject, subject]), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     subject.start_map()
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,1800"):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    browser.get(f"http://127.0.0.1:{server.effective_port}/")
+    browser = open_page(f"http://127.0.0.1:{server.effective_port}/")
     yield browser
     browser.quit()
     server.close()
 
 
 def items_of(browser, panel):
-    """Places and titles of a list, in the order of the places."""
-    script = """return [...document.querySelectorAll('.panel')[arguments[0]].querySelectorAll('.list li')]
-        .map(line => [line.value, line.childNodes[1].textContent])"""
-    return [title for _, title in sorted(browser.execute_script(script, panel))]
+    return titles_in(browser, f".panel:nth-of-type({panel + 1}) .list li")
 
 
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
+@needs_browser
 def test_the_slider_changes_the_list_as_a_client_would(page, subject):
     until(lambda: len(items_of(page, 0)) == 50 and len(items_of(page, 1)) == 50)
     user = subject.user(page.find_element(CSS, "#user").get_property("value"))
@@ -183,9 +202,22 @@ def test_the_slider_changes_the_list_as_a_client_would(page, subject):
     assert panel.find_elements(CSS, ".list .tag")  # items that moved against the first list
     assert not page.find_element(CSS, "#error").is_displayed()
     until(lambda: "most frequent items" in page.find_element(CSS, "#mapHint").text)
-    errors = [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not [error for error in errors if "favicon" not in error]
+    assert not errors_of(page)
     if folder := os.environ.get("TFDNC_SCREENSHOTS"):
         page.save_screenshot(f"{folder}/wide.png")
         page.set_window_size(420, 1800)
         page.save_screenshot(f"{folder}/narrow.png")
+
+
+@needs_browser
+def test_pictures_stand_beside_their_items(page, pictures, user):
+    field = page.find_element(CSS, "#user")
+    field.clear()
+    field.send_keys(user.name + ENTER)
+    until(lambda: page.find_elements(CSS, f"#history img[src$='item={pictures[0]}']"))
+    shown = page.find_element(CSS, f"#history img[src$='item={pictures[0]}']")
+    page.execute_script("arguments[0].scrollIntoView()", shown)
+    until(lambda: shown.get_property("naturalWidth") == 1)
+    assert shown.get_attribute("alt") == f"Picture of Thing {pictures[0].removeprefix('s')}"
+    assert shown.get_attribute("loading") == "lazy"
+    until(lambda: not page.find_elements(CSS, f"#history img[src$='item={pictures[1]}']"))  # no such file, no frame

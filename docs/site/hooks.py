@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: pages from other folders of the repository, generated pages, and links between all of them."""
+"""Hooks of MkDocs: pages from other folders, generated pages, notebooks, and links between all of them."""
 
 import re
 import sys
@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import config_reference  # noqa: E402 - beside this file
+import notebooks  # noqa: E402
 
 ELSEWHERE = {
     "README.md": "index.md",
@@ -21,6 +22,9 @@ ELSEWHERE = {
     "serving/deploy/README.md": "deploy.md",
 }
 """File of the repository -> page of the site."""
+
+NOTEBOOKS = ("own_log", "own_encoder")
+"""Files in `docs/notebooks`; the second goes on in the folder of the first."""
 
 API = {
     "Run experiments": ("tfdnc.api.runs", ["run", "open_run", "Run"]),
@@ -42,6 +46,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, "configuration.md", content=config_reference.page()))
     files.append(File.generated(config, "api.md", content=_api_page()))
+    for name, content in notebooks.pages([ROOT / f"docs/notebooks/{name}.py" for name in NOTEBOOKS]).items():
+        files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
 
 
@@ -58,6 +64,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found.group()
         aim = normpath(str(folder / path))
         aim = ELSEWHERE.get(aim, aim.removeprefix("docs/"))
+        if aim.startswith("notebooks/") and not name.startswith("notebooks/"):
+            aim = aim.removesuffix(".py") + ".md"  # the page with the output; a notebook itself links to its file
         if files.get_file_from_path(aim) is None:
             return found.group() if image else words
         return f"{image}[{words}]({relpath(aim, PurePosixPath(name).parent)}{sign}{anchor})"

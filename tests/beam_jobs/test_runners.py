@@ -1,9 +1,12 @@
 """The same bytes for every chunk size, mode of the runner and number of workers."""
 
+import sys
+
 import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.utils import interactive_utils
 
 from beam_jobs.examples import build_examples
 from beam_jobs.pipeline import options_of, run
@@ -50,6 +53,16 @@ def test_no_thread_flushes_a_stream_while_it_is_written(tmp_path):
 
     assert run(build, tmp_path, options_of(MODES["multi_threading"])) == {"limit": 0}
     assert worker_handlers.DATA_BUFFER_TIME_LIMIT_MS == before > 0
+
+
+def test_a_job_runs_in_a_notebook_as_in_a_script(tmp_path, monkeypatch):
+    """In IPython Beam loaded its interactive environment, which needs pandas; `tfdnc.run` failed in every notebook."""
+    for module in (interactive_utils, beam.pipeline):
+        monkeypatch.setattr(module, "is_in_ipython", lambda: True)
+    monkeypatch.setitem(sys.modules, "apache_beam.runners.interactive", None)
+    result = run(lambda graph: graph | beam.Create([{"one": 1}]), tmp_path, options_of([]))
+    assert result == {"one": 1}
+    assert interactive_utils.is_in_ipython()
 
 
 def test_runner_is_pinned_unless_named():

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
         from tfdnc.explore.app import Application
         from tfdnc.explore.subject import Subject
 
-        subjects = [Subject(run) for run in arguments.runs]
+        subjects = [Subject(run, number) for number, run in enumerate(arguments.runs)]
         for subject in subjects:
             subject.warm_up()
     import waitress.server

@@ -31,6 +31,9 @@ at_least_zero = _number(float, lambda value: value >= 0, "a number of 0 or more"
 count = _number(int, lambda value: 1 <= value < 2**31, "1 or more, and below 2^31")
 """Reader of a count in 1..2^31-1."""
 
+count_or_none = _number(int, lambda value: 0 <= value < 2**31, "0 or more, and below 2^31")
+"""Reader of a count in 0..2^31-1."""
+
 
 def instant(text: str) -> Instant:
     """Reads a time: a number in the unit of the log, or ISO 8601."""

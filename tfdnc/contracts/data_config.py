@@ -109,6 +109,7 @@ class ItemFile(DescribingFile):
     item: str = "item_id"
     title: str | None = None
     categories: str | None = None
+    image: str | None = None  # address of a picture, or a path below the folder of this file; `tfdnc explore` shows it
     features: dict[str, FeatureKind] = Field(default={})  # columns for the item tower, see `model.item_features`
     vectors: dict[str, VectorFile] = Field(default={})  # features of kind vector that are no columns of the file
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the categories, or other values, of one item

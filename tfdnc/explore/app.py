@@ -11,6 +11,7 @@ from serving.client import RetrievalError
 from tfdnc.contracts.errors import UserError
 from tfdnc.explore.questions import read_question
 from tfdnc.explore.subject import Subject
+from tfdnc.operations.item_images import TYPES
 from tfdnc.page.template import fill
 
 MAX_BODY = 1 << 20
@@ -53,7 +54,10 @@ class Application:
             return _send(start_response, "403 Forbidden", b"Ask for this page as localhost.", "text/plain")
         try:
             if environ["PATH_INFO"] == "/":
-                return _send(start_response, "200 OK", self._page, "text/html; charset=utf-8")
+                return _send(start_response, "200 OK", self._page, "text/html; charset=utf-8", self._policy())
+            if environ["PATH_INFO"] == "/image":
+                content, kind = self._image(parse_qs(environ.get("QUERY_STRING", "")))
+                return _send(start_response, "200 OK", content, kind, cache="private, max-age=600")
             content = json.dumps(self._answer(environ)).encode()
             return _send(start_response, "200 OK", content, "application/json")
         except NotFoundError:
@@ -70,6 +74,22 @@ class Application:
         if path not in self._answers:
             raise NotFoundError(path)
         return self._answers[path](query)
+
+    def _policy(self) -> str:
+        """Returns the page's content security policy; pictures come from elsewhere only if an item file names such."""
+        elsewhere = any(subject.images.from_elsewhere for subject in self._subjects)
+        images = "'self' http: https:" if elsewhere else "'self'"
+        return (
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+            f"img-src {images}"
+        )
+
+    def _image(self, query: Query) -> tuple[bytes, str]:
+        """Returns a picture and its media type."""
+        file = self._subject(query).images.file(_one(query, "item"))
+        if file is None:
+            raise NotFoundError("no picture")
+        return file.read_bytes(), TYPES[file.suffix.lower()]
 
     def _subject(self, query: Query) -> Subject:
         number = _one(query, "run") or "0"
@@ -91,6 +111,7 @@ class Application:
                     "clusters": subject.items.cluster_names,
                     "most": subject.bundle.manifest["config"]["export"]["max_candidates"],
                     "conditions": subject.conditions,
+                    "noImages": subject.no_images,
                 }
                 for subject in self._subjects
             ],
@@ -135,15 +156,21 @@ def _one(query: Query, name: str) -> str:
     return query.get(name, [""])[0]
 
 
-def _send(start_response: StartResponse, status: str, content: bytes, kind: str) -> list[bytes]:
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
-    )
+def _send(
+    start_response: StartResponse,
+    status: str,
+    content: bytes,
+    kind: str,
+    policy: str = "default-src 'none'",
+    cache: str = "no-store",
+) -> list[bytes]:
     headers = {
         "Content-Type": kind,
         "Content-Length": str(len(content)),
         "Content-Security-Policy": policy,
-        "Cache-Control": "no-store",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": cache,
     }
     start_response(status, list(headers.items()))
     return [content]

@@ -4,22 +4,26 @@ import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 
 from serving.bundles.in_process import Bundle, load_bundle
 from serving.messages import Retrieval, known_arguments
+from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.request_inputs import manifest_features
+from tfdnc.contracts.schema import RUN_CONFIG
 from tfdnc.contracts.station_names import StationName
 from tfdnc.operations import run_users
+from tfdnc.operations.item_images import ItemImages, read_item_images
 from tfdnc.operations.shown_items import left_items, shown_items
 from tfdnc.page.item_map import MAX_POINTS, project
 from tfdnc.training.checkpoint import read_checkpoint
 
 Shown = dict[str, Any]
-"""An item as the page shows it: id, title, categories, number of its cluster."""
+"""An item as the page shows it: id, title, categories, number of its cluster, address of its picture or None."""
 
 
 class Subject:
@@ -27,13 +31,15 @@ class Subject:
 
     Args:
         run: Folder of a run with a bundle.
+        number: Number of the run on the page.
 
     Raises:
         UserError: The run has no bundle, or its clusters are newer than its bundle.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, number: int = 0) -> None:
         self.run = run
+        self._number = number
         self.bundle: Bundle = load_bundle(run / StationName.EXPORT.folder)
         trained = read_items(run / StationName.CLUSTER.folder)
         if self.bundle.manifest["cluster_names"] != trained.cluster_names:
@@ -47,8 +53,17 @@ class Subject:
             f"{title} {item_id}".casefold()
             for title, item_id in zip(self.items.titles, self.items.item_ids, strict=True)
         ]
+        self.images, self.no_images = self._read_images()
         self._last: run_users.User | None = None
         self._map: list[tuple[float, float, int, str, str]] | None = None
+
+    def _read_images(self) -> tuple[ItemImages, str]:
+        """Returns the pictures of the items, and the reason why there are none, if that is an error."""
+        try:
+            config = load_config(self.run / RUN_CONFIG)
+            return read_item_images(config.data, self.items.item_ids), ""
+        except UserError as error:  # without its item file, a run is explored without pictures
+            return ItemImages({}, None), str(error)
 
     @cached_property
     def conditions(self) -> list[str]:
@@ -77,10 +92,16 @@ class Subject:
         """Returns an item as the page shows it; an unknown one has no cluster."""
         row = self._row_of.get(item_id)
         if row is None:
-            return {"id": item_id, "title": item_id, "categories": [], "cluster": -1}
+            return {"id": item_id, "title": item_id, "categories": [], "cluster": -1, "image": None}
         categories = self.items.categories[row] if self.items.categories else []
         cluster = int(self.items.clusters[row])
-        return {"id": item_id, "title": self.items.titles[row], "categories": categories, "cluster": cluster}
+        shown = {"id": item_id, "title": self.items.titles[row], "categories": categories, "cluster": cluster}
+        return shown | {"image": self._image(item_id)}
+
+    def _image(self, item_id: str) -> str | None:
+        if self.images.is_file(item_id):
+            return "/image?" + urlencode({"run": self._number, "item": item_id})
+        return self.images.address(item_id)
 
     def search(self, text: str, most: int = 20) -> list[Shown]:
         """Returns the most frequent items whose title or id contains every word of a text."""

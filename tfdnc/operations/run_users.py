@@ -41,12 +41,18 @@ def user_of_log(run: Path, items: ItemTable, features: Sequence[Feature], user_i
 
 def first_user(run: Path, items: ItemTable, features: Sequence[Feature]) -> User:
     """Returns the first user of the run with a history and a test target, or else any user."""
-    sequences = ds.dataset(_sequences(run))
-    for rows in (ds.field("test") > 0, None):
-        found = sequences.head(1, columns=_columns(features), filter=rows).to_pylist()
-        if found:
-            return _read(found[0], items, features)
-    raise UserError(f"Expected users in {_sequences(run)}, found none: run `tfdnc prepare` again.")
+    found = tested_users(run, items, features, 1) or _first_users(run, items, features, 1, None)
+    if not found:
+        raise UserError(f"Expected users in {_sequences(run)}, found none: run `tfdnc prepare` again.")
+    return found[0]
+
+
+def tested_users(run: Path, items: ItemTable, features: Sequence[Feature], count: int) -> list[User]:
+    """Returns the first users of the run with a history and a test target, `count` or as many as there are.
+
+    Users are in order of a hash of their ids, so the first ones are a sample of all.
+    """
+    return _first_users(run, items, features, count, ds.field("test") > 0)
 
 
 def user_ids(run: Path) -> list[str]:
@@ -55,6 +61,13 @@ def user_ids(run: Path) -> list[str]:
     tested = table["test"].to_numpy() > 0
     order = np.argsort(~tested, kind="stable")
     return table["user_id"].take(order).to_pylist()
+
+
+def _first_users(
+    run: Path, items: ItemTable, features: Sequence[Feature], count: int, rows: ds.Expression | None
+) -> list[User]:
+    found = ds.dataset(_sequences(run)).head(count, columns=_columns(features), filter=rows)
+    return [_read(row, items, features) for row in found.to_pylist()]
 
 
 def _sequences(run: Path) -> Path:

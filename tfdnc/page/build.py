@@ -14,6 +14,7 @@ from tfdnc.page.item_map import item_maps
 from tfdnc.page.result_tables import NOTHING
 from tfdnc.page.runs import Group, Run, group_runs, read_runs
 from tfdnc.page.template import fill, write_text
+from tfdnc.page.user_lists import USERS, UserLists, user_lists
 
 _PATHS = {"data.path", "data.items.path"}
 """Settings that differ between machines without any effect on the figures."""
@@ -38,18 +39,18 @@ class Made:
     training: dict[str, str]
 
 
-def write_page(folders: Sequence[Path], output: Path) -> int:
-    """Writes the page about the runs in `folders`; returns the number of runs.
+def write_page(folders: Sequence[Path], output: Path, users: int = USERS) -> int:
+    """Writes the page about the runs in `folders`, with lists of some users; returns the number of runs.
 
     Raises:
         UserError: a folder is no evaluated run, or the page cannot be written.
     """
     groups = group_runs(read_runs(folders))
-    write_text(render(groups), output)
+    write_text(render(groups, user_lists(groups, users)), output)
     return sum(len(group.runs) for group in groups)
 
 
-def render(groups: Sequence[Group]) -> str:
+def render(groups: Sequence[Group], lists: UserLists) -> str:
     """Returns the page as HTML."""
     runs = [run for group in groups for run in group.runs]
     _log.info("drawing %d runs", len(runs))
@@ -58,6 +59,7 @@ def render(groups: Sequence[Group]) -> str:
         title=", ".join(group.name for group in groups),
         groups=groups,
         data=_data(runs),
+        splits=len({group.split for group in groups}),
         made=[Made(run, group.color, _method(run), _training(run)) for group in groups for run in group.runs],
         commands=[f"tfdnc run {_short_path(run)}" for run in runs],
         differences=_differences(groups),
@@ -67,6 +69,7 @@ def render(groups: Sequence[Group]) -> str:
         within=result_tables.within_table(groups),
         intent=result_tables.intent_table(groups),
         alpha=curves.alpha_charts(groups),
+        lists=lists,
         spread=curves.spread_charts(groups),
         spread_groups=[group for group in groups if any(curves.has_spread(group, name) for name in curves.SPREADS)],
         tuned=any(run.report.get("tuned") for run in runs),

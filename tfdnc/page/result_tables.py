@@ -12,11 +12,12 @@ NOTHING = "–"  # noqa: RUF001 (a dash is printed for a missing figure)
 
 @dataclass(frozen=True)
 class Row:
-    """A row of figures; `color` is None for a reference that is not compared with the other rows."""
+    """A row of figures of one split; `color` is None for a reference that is not compared with the other rows."""
 
     name: str
     note: str
     color: int | None
+    split: str
     figures: dict[str, Summary]
 
 
@@ -47,8 +48,11 @@ def summaries(figures: Sequence[Mapping[str, float | None]]) -> dict[str, Summar
 
 def overall_table(groups: Sequence[Group]) -> Table:
     """Returns recall and NDCG of popular items and of every group, also with tuned quotas and without times."""
-    rows = [Row("most popular items", "", None, summaries([groups[0].first.report["popularity"]]))]
+    firsts = {group.split: group for group in reversed(groups)}
+    rows = []
     for group in groups:
+        if firsts[group.split] is group:
+            rows.append(_popular_row(group, group.name if len(firsts) > 1 else ""))
         rows.append(_row(group, _note(group, _merge_note(group.first)), lambda run: run.report["merge"]))
         if all(run.report.get("tuned") for run in group.runs):
             note = _note(group, f"quota, alpha {_tuned_alphas(group)} tuned on validation")
@@ -91,7 +95,12 @@ def _is_finite(value: float | None) -> bool:
 
 
 def _row(group: Group, note: str, figures: Callable[[Run], Mapping[str, float | None]]) -> Row:
-    return Row(group.name, note, group.color, summaries([figures(run) for run in group.runs]))
+    return Row(group.name, note, group.color, group.split, summaries([figures(run) for run in group.runs]))
+
+
+def _popular_row(group: Group, split: str) -> Row:
+    note = f"on the split of {split}" if split else ""
+    return Row("most popular items", note, None, group.split, summaries([group.first.report["popularity"]]))
 
 
 def _merge_note(run: Run) -> str:
@@ -118,10 +127,20 @@ def _names(rows: Sequence[Row], prefix: str) -> list[str]:
 
 
 def _table(rows: Sequence[Row], names: Sequence[str]) -> Table:
-    best = {name: _best([row for row in rows if row.color is not None], name) for name in names}
+    best = {split: {name: _best(compared, name) for name in names} for split, compared in _by_split(rows).items()}
     return Table(
-        [_header(name) for name in names], [(row, [_cell(row, name, best[name]) for name in names]) for row in rows]
+        [_header(name) for name in names],
+        [(row, [_cell(row, name, best.get(row.split, {}).get(name)) for name in names]) for row in rows],
     )
+
+
+def _by_split(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Returns the rows that are compared with each other: a better figure on another split says nothing."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.color is not None:
+            found.setdefault(row.split, []).append(row)
+    return found
 
 
 def _cell(row: Row, name: str, best: str | None) -> Cell:

@@ -75,6 +75,16 @@ class Run:
         written = (self.path / StationName.EVALUATE / MANIFEST).stat().st_mtime
         return datetime.fromtimestamp(written, UTC).strftime("%Y-%m-%d")
 
+    @property
+    def split(self) -> str:
+        """Hash of the split; the run's own path where the prepare station was removed, as the split is not known."""
+        return self.known_split or str(self.path)
+
+    @property
+    def known_split(self) -> str | None:
+        """Hash of the split; None where the prepare station was removed."""
+        return self.figures(StationName.PREPARE).get("split_sha256")
+
     def figures(self, station: str) -> dict[str, Any]:
         """Returns the figures of a station's manifest; empty where the station was removed."""
         return self.manifests.get(station, {}).get("figures", {})
@@ -92,6 +102,11 @@ class Group:
     def first(self) -> Run:
         """First run of the group, shown where a mean makes no sense."""
         return self.runs[0]
+
+    @property
+    def split(self) -> str:
+        """Split of its runs, see `Run.split`; figures of different splits cannot be compared."""
+        return self.first.split
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -139,13 +154,15 @@ def _holds_nothing_out(manifests: dict[str, dict[str, Any]]) -> bool:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Groups the runs NAME-seedS of one NAME, if only their seeds differ."""
+    """Groups the runs NAME-seedS of one NAME, if only their seeds differ and they are tested on one split."""
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(_stem(run.label), []).append(run)
     named: list[tuple[str, tuple[Run, ...]]] = []
     for stem, found in members.items():
-        one_experiment = all(run.settings == found[0].settings for run in found)
+        one_experiment = all(
+            (run.settings, run.known_split) == (found[0].settings, found[0].known_split) for run in found
+        )
         if len(found) > 1 and one_experiment and len({run.seed for run in found}) == len(found):
             named.append((stem, tuple(sorted(found, key=lambda run: run.seed))))
         else:

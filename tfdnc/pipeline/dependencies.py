@@ -100,7 +100,7 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
 
     def settings(config: ExperimentConfig) -> dict[str, Any]:
         # Of the stations with this section none reads these keys; see `examples_settings` and `kept_reads`.
-        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path", "vectors"}, "users": {"path"}}
+        of_data: dict[str, IncEx | bool] = {"path": True, "items": {"path", "vectors", "image"}, "users": {"path"}}
         of_data |= {"train_from": True, "seen": True}
         of_data["keep_read_days"] = True
         if config.data.until is None:  # earlier versions had no such key, and their results stay

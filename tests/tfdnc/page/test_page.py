@@ -18,8 +18,9 @@ from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 from tfdnc.page import item_map, result_tables, runs
-from tfdnc.page.build import write_page
+from tfdnc.page.build import render, write_page
 from tfdnc.page.chart import HEIGHT, WIDTH, Line, Mark, draw
+from tfdnc.page.user_lists import UserLists, user_lists
 from tfdnc.training.checkpoint import write_checkpoint
 
 K, N, SIZES = 2, 24, (5, 50)
@@ -279,6 +280,52 @@ def test_different_splits_are_called_so(tmp_path):
     path.write_text(path.read_text().replace("0123", "4567"))
     assert "cannot be compared" in page_of(tmp_path, *made)
     assert "cannot be compared" not in page_of(tmp_path, made[0])
+
+
+def test_runs_of_different_splits_have_no_winner(tmp_path):
+    """The best of all rows was bold: a recall on easier test items won."""
+    first = [make_run(tmp_path / name, make_report(recall), weights=False) for name, recall in (("a", 0.5), ("b", 0.6))]
+    other = make_run(tmp_path / "other", make_report(0.9), weights=False)
+    path = other / "prepare" / "manifest.json"
+    path.write_text(path.read_text().replace("0123", "4567"))
+    table = result_tables.overall_table(runs.group_runs(runs.read_runs([*first, other])))
+    best = {
+        (row.name, header)
+        for row, cells in table.rows
+        for header, cell in zip(table.headers, cells, strict=True)
+        if cell.best
+    }
+    assert best == {("b", header) for header in table.headers}
+    assert [row.name for row, _ in table.rows].count("most popular items") == 2
+    alone = result_tables.overall_table(runs.group_runs(runs.read_runs([first[0], other])))
+    assert not any(cell.best for _, cells in alone.rows for cell in cells)
+
+
+def test_splits_that_are_not_known_are_not_compared(tmp_path):
+    made = [make_run(tmp_path / name, make_report(recall), weights=False) for name, recall in (("a", 0.5), ("b", 0.6))]
+    for run in made:
+        (run / "prepare" / "manifest.json").unlink()
+    table = result_tables.overall_table(runs.group_runs(runs.read_runs(made)))
+    assert not any(cell.best for _, cells in table.rows for cell in cells)
+
+
+def test_titles_in_the_lists_of_users_are_data(tmp_path):
+    user = {"id": NASTY, "history": [0], "earlier": 0, "heldOut": 0, "intent": [1.0], "lists": {"quota": [[0]]}}
+    shown = {"name": NASTY, "clusters": [NASTY], "items": [(NASTY, 0)], "users": [user]}
+    groups = runs.group_runs(runs.read_runs([make_run(tmp_path / "a", weights=False)]))
+    page = render(groups, UserLists((1.0,), [shown], []))
+    Balanced(page)
+    [content] = re.findall(r'<script type="application/json" id="listData">(.*)</script>', page)
+    assert json.loads(content)["runs"] == [json.loads(json.dumps(shown))]
+
+
+def test_a_run_without_a_bundle_has_no_lists_and_a_sentence(tmp_path):
+    [group] = runs.group_runs(runs.read_runs([make_run(tmp_path / "a", weights=False)]))
+    found = user_lists([group], 3)
+    assert not found.runs
+    [sentence] = found.missing
+    assert sentence.startswith("a: Expected a finished bundle in ")
+    assert user_lists([group], 0).missing == []
 
 
 def test_what_is_no_run_or_not_evaluated_is_refused_with_what_to_do(tmp_path, capsys):

@@ -1,6 +1,4 @@
-"use strict";
-const COLORS = {{ colors }};
-const $ = id => document.getElementById(id);
+{% include "items.js" %}
 const state = {user: null, history: [], heldOut: null, excluded: new Map()};
 let start, panels = [];
 
@@ -18,21 +16,18 @@ function attempt(work) {
   };
 }
 
-function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-function key(cluster) {
-  return make("span", {className: cluster < 0 ? "key" : `key c${cluster % COLORS}`});
-}
-
 function itemLine(item, ...more) {
-  const line = make("li", {}, key(item.cluster), item.title);
+  const line = make("li", {}, ...picture(item), key(item.cluster), item.title);
   if (item.categories.length) line.append(make("span", {className: "soft", textContent: ` ${item.categories.join(", ")}`}));
   line.append(...more, button("similar", `Items similar to ${item.title}`, attempt(() => showNeighbours(item))));
   return line;
+}
+
+function picture(item) {
+  if (!item.image) return [];
+  const made = make("img", {loading: "lazy", referrerPolicy: "no-referrer", alt: `Picture of ${item.title}`, src: item.image});
+  made.onerror = () => made.remove();
+  return [made];
 }
 
 function button(text, label, action) {
@@ -134,22 +129,14 @@ class Panel {
     const line = itemLine(item, button("leave out", `Leave out ${item.title}`, attempt(() => { state.excluded.set(item.id, item); return showAll(); })));
     line.value = place;
     line.title = `score ${item.score}`;
-    if (item.id === heldOut) { line.className = "wanted"; line.append(make("span", {className: "tag", textContent: "came next"})); }
-    if (before.size) {
-      const moved = before.has(item.id) ? before.get(item.id) - place : null;
-      if (moved === null) line.append(make("span", {className: "tag", textContent: "new"}));
-      else if (moved) line.append(make("span", {className: moved > 0 ? "tag up" : "tag down", textContent: `${moved > 0 ? "▲" : "▼"} ${Math.abs(moved)}`}));
-    }
+    addTags(line, item.id, place, before, heldOut);
     return line;
   }
 
   showItems(items, lines) {
     const list = this.element.querySelector(".list");
-    if (!this.input("grouped").checked) return list.replaceChildren(make("ol", {className: "items"}, ...lines));
-    const groups = new Map();
-    items.forEach((item, at) => groups.set(item.cluster, [...(groups.get(item.cluster) || []), lines[at]]));
-    list.replaceChildren(...[...groups].flatMap(([cluster, own]) => [
-      make("h3", {}, key(cluster), `${this.run().clusters[cluster]} (${own.length})`), make("ol", {className: "items"}, ...own)]));
+    const groups = this.input("grouped").checked ? byCluster(items, lines, this.run().clusters) : [make("ol", {className: "items"}, ...lines)];
+    list.replaceChildren(...groups);
   }
 
   showClusters(answer) {
@@ -261,6 +248,7 @@ async function waitForMap() {
 
 attempt(async () => {
   start = await ask("/api/start");
+  $("notices").append(...start.runs.filter(run => run.noImages).map(run => make("p", {className: "note", textContent: `No pictures of ${run.name}: ${run.noImages}`})));
   $("users").append(...start.users.map(value => make("option", {value})));
   $("conditions").append(...start.runs[0].conditions.map(value => make("option", {value})));
   panels = [new Panel(0)];
