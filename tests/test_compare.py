@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tfdnc.cli.main import main
+from tfdnc.comparison.cells import read_cells
 
 GENERATE = "generate: {users: 150, items: 60, groups: 4, mean_events: 10, interests_per_user: 2}\n"
 COMMON = GENERATE + "data: {num_shards: 1, min_item_events: 1}\nevaluate: {candidates: [5, 10], within_cluster: [5]}\n"
@@ -113,6 +114,23 @@ def test_the_tables_stand_in_three_formats_with_both_seeds(screens, place):
     ]
     mean = sum(figures["recall@10"] for figures in seeds) / 2
     assert means["lists", "tiny-dnc", "recall@10"] == (pytest.approx(mean), 2)
+
+
+def test_every_experiment_has_one_cell_after_three_runs_of_the_command(screens, place):
+    """The cells say by which commit and when they were made, not when they were collected."""
+    folder = place / "runs" / "compare-tiny" / "cells"
+    cells = read_cells(folder)
+    assert [(cell.label, cell.seed) for cell in cells] == [(name, seed) for name in METHODS for seed in (1, 2)]
+    assert f"One cell per experiment, to keep: {folder}" in screens[0].replace("\n", "")
+    for cell in cells:
+        assert cell.command.startswith("tfdnc compare")
+        assert cell.report["users"] == 150
+        for name in ("train", "evaluate"):
+            manifest = json.loads(
+                (place / "runs" / f"{cell.label}-seed{cell.seed}" / name / "manifest.json").read_text()
+            )
+            assert cell.made[name] == manifest["made"]
+            assert cell.made[name]["versions"]["tensorflow"]
 
 
 def test_what_the_methods_share_was_made_once(screens, place):
