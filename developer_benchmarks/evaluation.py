@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m developer_benchmarks.evaluation --items 20000 --users 2000
 
-The whole report with the default settings: 24 merges, all figures, both splits. The tower has random weights, and item
+The whole report with the default settings: all merges, all figures, both splits. The tower has random weights, and item
 vectors with groups; every item has two of 40 categories. Histories have 5 to 200 events of three clusters each, 40 in
 the mean or as `--events` says: the shorter they are, the more users fit into a batch. CPU time is that of all threads.
 """

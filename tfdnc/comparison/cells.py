@@ -40,10 +40,10 @@ class Cell(Measurement):
     command: str
 
     @property
-    def version(self) -> tuple[str, ...]:
-        """Config, split and commits of the cell: cells of one label that differ in them are no repetitions."""
+    def code(self) -> tuple[str, ...]:
+        """Config and commits of the cell: cells of one label that differ in them are no repetitions of each other."""
         commits = [f"{one.get('commit')}{'+' if one.get('changed') else ''}" for one in self.made.values()]
-        return (self.config, self.split, *commits)
+        return (self.config, *commits)
 
     @property
     def commit(self) -> str:
@@ -126,7 +126,7 @@ def _difference(cell: Cell, now: Cell) -> str:
         return "of another config"
     if cell.split != now.split:
         return "of another split"
-    return "of another commit" if cell.version != now.version else "an earlier run"
+    return "of another commit" if cell.code != now.code else "an earlier run"
 
 
 def _content(result: Result) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tfdnc.comparison.cells import FOLDER, Cell, commits_of, earlier_cells, read
 from tfdnc.comparison.grid import Experiment, Variant, expand
 from tfdnc.comparison.progress import clock
 from tfdnc.comparison.render import csv_text, json_tables, markdown, print_tables
-from tfdnc.comparison.results import Result, StationsOf, read_results
+from tfdnc.comparison.results import Measurement, Result, StationsOf, read_results
 from tfdnc.comparison.summary_table import Table
 from tfdnc.comparison.work import check, run_grid, show_failures
 from tfdnc.contracts.version import __version__
@@ -76,7 +76,7 @@ def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
     return 1 if failures else 0
 
 
-def split_line(results: Sequence[Result]) -> str:
+def split_line(results: Sequence[Measurement]) -> str:
     """Returns the split that results were evaluated on, or a warning if it differs between rows of one seed."""
     by_seed: defaultdict[int, set[str]] = defaultdict(set)
     for result in results:
