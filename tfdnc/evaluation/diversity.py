@@ -61,7 +61,7 @@ def list_distances(rows: np.ndarray, sets: CategorySets, sizes: Sequence[int]) -
 
 def mean_distance(distances: np.ndarray) -> float:
     """Returns the mean over U users of their `[U]` `list_distances`; NaN counts as 0."""
-    # Sums of short parts, one after the other: as the first versions did, so that reports keep their last digits.
+    # The last digits of a sum depend on its parts: these are the same for any batches, and for reports made earlier.
     parts = [distances[start : start + _CHUNK] for start in range(0, len(distances), _CHUNK)]
     return float(sum((np.sum(part[~np.isnan(part)]) for part in parts), np.float64()) / max(1, len(distances)))
 

@@ -85,7 +85,7 @@ class ItemTally:
         self._sizes = sizes
         self._categories = categories
         self._counts = np.zeros([len(sizes), num_items], np.int64)
-        self._distances = np.zeros([len(sizes) if categories else 0, users])
+        self._distances = np.zeros([0 if categories is None else len(sizes), users])
 
     def add(self, users: np.ndarray, lists: Lists) -> None:
         """Adds the lists of the users with these rows `[B]`."""
