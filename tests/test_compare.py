@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tfdnc.cli.main import main
+from tfdnc.comparison.cells import read_cell, read_cells
 
 GENERATE = "generate: {users: 150, items: 60, groups: 4, mean_events: 10, interests_per_user: 2}\n"
 COMMON = GENERATE + "data: {num_shards: 1, min_item_events: 1}\nevaluate: {candidates: [5, 10], within_cluster: [5]}\n"
@@ -47,6 +48,16 @@ def processes_of(folder):
     return found
 
 
+def cells_of(folder):
+    return sorted((folder / "runs" / "compare-tiny" / "cells").glob("*.json"))
+
+
+def logs_of_cells(folder):
+    return [
+        folder / "runs" / f"{cell.label}-seed{cell.seed}" / "compare.log" for cell in map(read_cell, cells_of(folder))
+    ]
+
+
 def wait_for(condition):
     deadline = time.monotonic() + 200
     while not condition():
@@ -67,19 +78,23 @@ def command(place):
 
 @pytest.fixture(scope="module")
 def screens(place, command):
-    """Output of two runs of the command, after a first one was killed as soon as a training had begun.
+    """Output of two runs of the command, after a first one was killed as soon as it had written a cell.
 
-    The second has nothing to do, and does so in this process.
+    The second has nothing to do, and does so in this process. No run touches a cell, or works again on its experiment.
     """
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    wait_for(lambda: list((place / "runs").glob("*/.train.unfinished")))
+    wait_for(lambda: cells_of(place))
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     wait_for(lambda: not processes_of(place))
+    left = {path: path.stat().st_mtime_ns for path in (*cells_of(place), *logs_of_cells(place))}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    logs = {path: path.read_text() for path in (place / "runs").glob("*/compare.log")}
     with contextlib.redirect_stdout(io.StringIO()) as again:
         assert main(command[3:]) == 0
+    assert {path: path.read_text() for path in logs} == logs
+    assert {path: path.stat().st_mtime_ns for path in left} == left
     return done.stdout, again.getvalue()
 
 
@@ -88,10 +103,8 @@ def test_a_killed_comparison_goes_on_with_the_trainings(screens):
     assert "4 of 4 finished" in screens[0]
 
 
-def test_the_second_time_there_is_nothing_to_do(screens, place):
+def test_the_second_time_there_is_nothing_to_do(screens):
     assert screens[1].startswith("All 4 experiments are finished and up to date.")
-    logs = [(place / "runs" / f"{name}-seed{seed}" / "compare.log").read_text() for name in METHODS for seed in (1, 2)]
-    assert all(log.count("evaluate\n") == 1 for log in logs)
 
 
 def test_the_tables_stand_in_three_formats_with_both_seeds(screens, place):
@@ -113,6 +126,23 @@ def test_the_tables_stand_in_three_formats_with_both_seeds(screens, place):
     ]
     mean = sum(figures["recall@10"] for figures in seeds) / 2
     assert means["lists", "tiny-dnc", "recall@10"] == (pytest.approx(mean), 2)
+
+
+def test_every_experiment_has_one_cell_after_three_runs_of_the_command(screens, place):
+    """The cells say by which commit and when they were made, not when they were collected."""
+    folder = place / "runs" / "compare-tiny" / "cells"
+    cells = read_cells(folder)
+    assert [(cell.label, cell.seed) for cell in cells] == [(name, seed) for name in METHODS for seed in (1, 2)]
+    assert f"One cell per experiment, to keep: {folder}" in screens[0].replace("\n", "")
+    for cell in cells:
+        assert cell.command.startswith("tfdnc compare")
+        assert cell.report["users"] == 150
+        for name in ("train", "evaluate"):
+            manifest = json.loads(
+                (place / "runs" / f"{cell.label}-seed{cell.seed}" / name / "manifest.json").read_text()
+            )
+            assert cell.made[name] == manifest["made"]
+            assert cell.made[name]["versions"]["tensorflow"]
 
 
 def test_what_the_methods_share_was_made_once(screens, place):

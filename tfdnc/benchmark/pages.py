@@ -2,15 +2,12 @@
 
 import csv
 import json
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tfdnc.contracts.version import __version__
+from tfdnc.contracts.provenance import machine, versions
 
 HEADERS = ("method", "seq/s", "ratio", "spread", "pos/s", "ratio", "to plain", "paper")
 """Titles of the columns, on the screen and in the Markdown file."""
@@ -24,12 +21,12 @@ NOTES = (
 
 def describe_machine(command: str) -> dict[str, str]:
     """Returns command, date, machine and versions, for the header of the report."""
-    versions = (f"{name} {metadata.version(name)}" for name in ("tensorflow", "tf-keras", "numpy"))
+    named = (f"{name} {version}" for name, version in versions().items())
     return {
         "command": command,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {_processor()}",
-        "versions": f"tfdnc {__version__}, Python {platform.python_version()}, {', '.join(versions)}",
+        "machine": machine(),
+        "versions": ", ".join(named),
     }
 
 
@@ -85,12 +82,3 @@ def _markdown(machine: dict[str, str], rows: Sequence[dict[str, Any]], notes: Se
 
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.machine())

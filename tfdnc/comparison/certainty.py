@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterable
 
-from tfdnc.comparison.results import Result
+from tfdnc.comparison.results import Measurement
 
 
-def users_of(results: Iterable[Result]) -> int | None:
+def users_of(results: Iterable[Measurement]) -> int | None:
     """Returns the number of users that every result was measured on; None if they differ, or without results."""
     counts = {result.report.get("users") for result in results}
     return counts.pop() if len(counts) == 1 else None

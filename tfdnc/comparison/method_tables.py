@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tfdnc.comparison import paper
 from tfdnc.comparison.certainty import in_standard_errors, standard_error, users_of
-from tfdnc.comparison.results import Result
+from tfdnc.comparison.results import Measurement
 from tfdnc.comparison.summary_table import Column, Row, Summary, Table, relative_to, sizes_of, summarise, used
 
 _PAPER = "paper "
@@ -29,7 +29,7 @@ _SPREAD = {
 }
 
 
-def method_tables(results: Sequence[Result], labels: Sequence[str], baseline: str | None) -> list[Table]:
+def method_tables(results: Sequence[Measurement], labels: Sequence[str], baseline: str | None) -> list[Table]:
     """Returns the tables of a comparison, with a row per label that has results, in the order of `labels`.
 
     Args:
@@ -55,7 +55,7 @@ def default_baseline(labels: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _list_rows(by_label: Mapping[str, Sequence[Result]], baseline: str | None) -> list[Row]:
+def _list_rows(by_label: Mapping[str, Sequence[Measurement]], baseline: str | None) -> list[Row]:
     """Returns the figures of the lists: by popularity, by each configured merge, and by its tuned quota merge."""
     rows = []
     if by_label:  # popularity needs no training, so every method reports the same figures
@@ -119,7 +119,7 @@ def _error_note(rows: Sequence[Row], users: int | None) -> list[str]:
     return [f"The standard error of a recall over the {users:,} users is at most {largest:.4f} here (binomial)."]
 
 
-def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:
+def _within_table(by_label: Mapping[str, Sequence[Measurement]]) -> Table:
     rows = []
     for label, results in by_label.items():
         clustered = [r for r in results if r.clustered]  # with K = 1 it would be the recall of the whole list
@@ -138,7 +138,7 @@ def _within_table(by_label: Mapping[str, Sequence[Result]]) -> Table:
     )
 
 
-def _clusters_note(by_label: Mapping[str, Sequence[Result]]) -> list[str]:
+def _clusters_note(by_label: Mapping[str, Sequence[Measurement]]) -> list[str]:
     """Returns a warning if methods are measured in different numbers of clusters: few are easier to hit and cover."""
     counts = {
         label: max(len(result.report.get("within_cluster_by_cluster", ())) for result in results)

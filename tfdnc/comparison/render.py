@@ -45,14 +45,19 @@ def markdown(title: str, header: Mapping[str, str], tables: Sequence[Table]) -> 
     """Returns a Markdown page: the header as a list, and the tables with the best figure of every column in bold."""
     lines = [f"# {title}", "", *(f"- {key}: {value}" for key, value in header.items()), ""]
     for table in tables:
-        lines += [f"## {table.title}", ""]
-        lines.append("| " + " | ".join([table.heads, *(column.title for column in table.columns)]) + " |")
-        lines.append("| --- |" + " ---: |" * len(table.columns))
-        for label, cells in _texts(table):
-            texts = [f"**{text}**" if best else text for text, best in cells]
-            lines.append("| " + " | ".join([_escape(label), *texts]) + " |")
+        lines += [f"## {table.title}", "", *markdown_table(table)]
         lines += ["", *(line for note in table.notes for line in (note, ""))]
     return "\n".join(lines)
+
+
+def markdown_table(table: Table) -> list[str]:
+    """Returns the lines of a table in Markdown, with the best figure of every column in bold."""
+    lines = ["| " + " | ".join([table.heads, *(column.title for column in table.columns)]) + " |"]
+    lines.append("| --- |" + " ---: |" * len(table.columns))
+    for label, cells in _texts(table):
+        texts = [f"**{text}**" if best else text for text, best in cells]
+        lines.append("| " + " | ".join([_escape(label), *texts]) + " |")
+    return lines
 
 
 def csv_text(tables: Sequence[Table]) -> str:

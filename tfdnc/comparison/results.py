@@ -1,7 +1,7 @@
 """Results of finished experiments, read from their runs if these are up to date for their config."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ StationsOf = Callable[[ExperimentConfig], list[Station]]
 
 
 @dataclass(frozen=True)
-class Result:
-    """One finished experiment.
+class Measurement:
+    """Figures of one finished experiment.
 
     Attributes:
         label: label of its variant.
         seed: seed of its run.
-        config: config of its run.
         report: figures of the evaluate station (`report.json`).
         training: figures of the train station.
         split: hash of the held-out split.
@@ -29,7 +28,6 @@ class Result:
 
     label: str
     seed: int
-    config: ExperimentConfig
     report: dict[str, Any]
     training: dict[str, Any]
     split: str
@@ -38,6 +36,19 @@ class Result:
     def clustered(self) -> bool:
         """True if figures by cluster have a meaning: the method has K > 1, or other clusters judge its lists."""
         return self.report["judged_by"] is not None
+
+
+@dataclass(frozen=True)
+class Result(Measurement):
+    """One finished experiment of a run that is up to date.
+
+    Attributes:
+        config: config of its run.
+        made: provenance of its train and its evaluate station; without those of runs from before it was recorded.
+    """
+
+    config: ExperimentConfig
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def finished_stations(one: Experiment, runs: Path, stations_of: StationsOf) -> dict[str, dict[str, Any]]:
@@ -59,6 +70,7 @@ def read_result(one: Experiment, runs: Path, stations_of: StationsOf) -> Result 
         report=found[StationName.EVALUATE]["figures"],
         training=found[StationName.TRAIN]["figures"],
         split=found["prepare"]["figures"]["split_sha256"],
+        made={name: found[name]["made"] for name in (StationName.TRAIN, StationName.EVALUATE) if "made" in found[name]},
     )
 
 

@@ -1,4 +1,4 @@
-"""A study: runs a grid, makes tables of its results, prints them and writes them into a folder."""
+"""A study: runs a grid, makes tables of its results, prints them and writes them and their cells into a folder."""
 
 import datetime
 import json
@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tfdnc.comparison.cells import FOLDER, Cell, commits_of, earlier_cells, read_cell, write_cells
 from tfdnc.comparison.grid import Experiment, Variant, expand
 from tfdnc.comparison.progress import clock
 from tfdnc.comparison.render import csv_text, json_tables, markdown, print_tables
-from tfdnc.comparison.results import Result, StationsOf, read_results
+from tfdnc.comparison.results import Measurement, Result, StationsOf, read_results
 from tfdnc.comparison.summary_table import Table
 from tfdnc.comparison.work import check, run_grid, show_failures
 from tfdnc.contracts.version import __version__
@@ -70,11 +71,12 @@ def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
     tables = _write(study, experiments, results())
     print_tables(tables, console)
     console.print(f"\nThe same as Markdown, CSV and JSON: {study.output / study.stem}.*", soft_wrap=True)
+    _show_cells(study, results(), console)
     show_failures(failures, console)
     return 1 if failures else 0
 
 
-def split_line(results: Sequence[Result]) -> str:
+def split_line(results: Sequence[Measurement]) -> str:
     """Returns the split that results were evaluated on, or a warning if it differs between rows of one seed."""
     by_seed: defaultdict[int, set[str]] = defaultdict(set)
     for result in results:
@@ -87,7 +89,9 @@ def split_line(results: Sequence[Result]) -> str:
     return ", ".join(f"{split[:12]} (seed {seed})" for seed, [split] in sorted(by_seed.items()))
 
 
-def header_of(study: Study, experiments: Sequence[Experiment], results: Sequence[Result], date: str) -> dict[str, str]:
+def header_of(
+    study: Study, experiments: Sequence[Experiment], results: Sequence[Result], cells: Sequence[Cell], date: str
+) -> dict[str, str]:
     """Returns the command, the data and the machine behind the tables, for the head of the page."""
     found = {(result.label, result.seed) for result in results}
     missing = [one.name for one in experiments if (one.label, one.config.seed) not in found]
@@ -98,21 +102,38 @@ def header_of(study: Study, experiments: Sequence[Experiment], results: Sequence
         "seeds": ", ".join(str(seed) for seed in sorted({result.seed for result in results})) or "none",
         "split": split_line(results),
         "tfdnc": __version__,
+        "commits": commits_of(cells),
         "machine": f"{os.cpu_count()} CPU cores",
         "CPU time of all trainings": f"{clock(cpu)} (h:mm:ss)",
     }
     return header | ({"not finished": ", ".join(missing)} if missing else {})
 
 
+def _show_cells(study: Study, results: Sequence[Result], console: Console) -> None:
+    folder = study.output / FOLDER
+    current = write_cells(results, study.command, folder)
+    console.print(f"One cell per experiment, to keep: {folder}", soft_wrap=True)
+    for line in earlier_cells(folder, current):
+        console.print(f"Kept, not in the tables: {line}", soft_wrap=True)
+
+
 def _write(study: Study, experiments: Sequence[Experiment], results: Sequence[Result]) -> list[Table]:
     tables = study.tables_of(results)
-    header = header_of(study, experiments, results, datetime.date.today().isoformat())
+    cells = [read_cell(path) for path in write_cells(results, study.command, study.output / FOLDER)]
+    header = header_of(study, experiments, results, cells, datetime.date.today().isoformat())
     content = {
         "header": header,
         "tables": json_tables(tables),
         "results": [
-            {"label": r.label, "seed": r.seed, "run": r.config.name, "training": r.training, "report": r.report}
-            for r in results
+            {
+                "label": result.label,
+                "seed": result.seed,
+                "run": result.config.name,
+                "cell": cell.path.name,
+                "training": result.training,
+                "report": result.report,
+            }
+            for result, cell in zip(results, cells, strict=True)
         ],
     }
     study.output.mkdir(parents=True, exist_ok=True)

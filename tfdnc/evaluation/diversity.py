@@ -35,25 +35,35 @@ def category_sets(categories: Sequence[Sequence[str]]) -> CategorySets:
     return CategorySets(members, np.array([distinct[names] for names in sets]))
 
 
-def intra_list_distances(rows: np.ndarray, sets: CategorySets, sizes: Sequence[int]) -> list[float]:
-    """Returns the mean over users of the mean distance between two of the first m items, for every m of `sizes`.
+def list_distances(rows: np.ndarray, sets: CategorySets, sizes: Sequence[int]) -> np.ndarray:
+    """Returns the mean distance between two of the first m items of every list, for every m of `sizes`.
 
     Args:
         rows: `[U, M]` item rows, best first, no item twice in a list; -1 beyond the end.
         sets: category sets of the N items.
-        sizes: lengths m, at most M. A list of fewer than two items has distance 0.
+        sizes: lengths m, at most M.
+
+    Returns:
+        `[len(sizes), U]` float64, NaN for a list of fewer than two items.
     """
     similarities: _Similarities = _similarities_by_items
     if len(sets.members) <= 2 * rows.shape[1]:  # one matrix of all sets is then cheaper than one per list
         similarities = functools.partial(_similarities_by_sets, similarity=_jaccard(sets.members))
-    total = np.zeros(len(sizes))
+    distances = np.full([len(sizes), len(rows)], np.nan)
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        for index, (m, similar) in enumerate(zip(sizes, similarities(chunk, sets, sizes), strict=True)):
+        for own, m, similar in zip(distances, sizes, similarities(chunk, sets, sizes), strict=True):
             items = np.sum(chunk[:, :m] >= 0, axis=1)
             pairs = items * (items - 1) / 2
-            total[index] += np.sum(1 - similar[pairs > 0] / pairs[pairs > 0])
-    return list(total / max(1, len(rows)))
+            np.divide(similar, pairs, out=own[start : start + _CHUNK], where=pairs > 0)
+    return 1 - distances
+
+
+def mean_distance(distances: np.ndarray) -> float:
+    """Returns the mean over U users of their `[U]` `list_distances`; NaN counts as 0."""
+    # The last digits of a sum depend on its parts: these are the same for any batches, and for reports made earlier.
+    parts = [distances[start : start + _CHUNK] for start in range(0, len(distances), _CHUNK)]
+    return float(sum((np.sum(part[~np.isnan(part)]) for part in parts), np.float64()) / max(1, len(distances)))
 
 
 def _similarities_by_sets(

@@ -22,21 +22,27 @@ from tfdnc.retrieval.rules.masks import as_passing
 from tfdnc.training.batches import history_batches
 from tfdnc.training.records import HeldOutRecords
 
+_MOST_SCORES = 2**26
+"""Most scores of a batch, users x items: 256 MiB. Without it the memory of a batch grows with the items."""
+
 
 class Lists(NamedTuple):
-    """The lists of one merge for all U users."""
+    """The lists of one merge for U users."""
 
     rows: np.ndarray  # [U, M] int item rows, -1 beyond the end
     clusters: np.ndarray  # [U, M] int, -1 beyond the end
 
 
-class Retrieved(NamedTuple):
-    """Lists, ranks and intents, from which the report is computed."""
+class Ranked(NamedTuple):
+    """Ranks and intents of all U users, which depend on no merge."""
 
-    lists: list[Lists]  # by the configured merge, then by each further merge, then by each floor
     within_ranks: np.ndarray  # [U] rank of the target among the items of its own cluster that a list may hold
     outside_ranks: np.ndarray  # [U] rank of the target among itself and such items of all other clusters
     log_intent: np.ndarray  # [U, K], over the model's own clusters
+
+
+Sink = Callable[[np.ndarray, Lists], None]
+"""Takes the rows `[B]` of users in the records, and the lists of these users by one merge."""
 
 
 class _Found(NamedTuple):
@@ -86,17 +92,19 @@ class Evaluator:
         self._search = _graph(self._find, tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs)
         self._graphs: dict[tuple[MergeConfig, int, bool], Callable[..., Any]] = {}
 
-    def retrieve(
+    def run(
         self,
         records: HeldOutRecords,
+        sinks: Sequence[Sink],
         merges: Sequence[MergeConfig] = (),
         floors: Sequence[int] = (),
         floor_length: int = 0,
-    ) -> Retrieved:
-        """Makes the lists of every user.
+    ) -> Ranked:
+        """Makes the lists of every user, batch by batch, and keeps none.
 
         Args:
             records: records of the users, in the model's item indices, with times if it reads them.
+            sinks: takers of the lists: by the configured merge, then by each further merge, then by each floor.
             merges: further merges beside the configured one.
             floors: least numbers of results per cluster; each makes further lists by the configured merge.
             floor_length: M of the lists with floors. A floor depends on M, so their prefixes are not shorter lists.
@@ -105,20 +113,21 @@ class Evaluator:
         count = len(records.targets)
         makers = [self._maker(config) for config in (self._merge, *merges)]
         makers += [self._maker(self._merge, floor, floor_length) for floor in floors]
-        widths = [self._width] * (1 + len(merges)) + [floor_length] * len(floors)
-        result = Retrieved(
-            lists=[Lists(*(np.full([count, width], -1, np.int32) for _ in Lists._fields)) for width in widths],
+        result = Ranked(
             within_ranks=np.full(count, metrics.NOT_FOUND),
             outside_ranks=np.full(count, metrics.NOT_FOUND),
             log_intent=np.zeros([count, self._model.num_clusters], np.float32),
         )
-        for batch in history_batches(records, self._model.max_length, allows_seen=self._allows_seen):
+        most_users = max(1, _MOST_SCORES // int(self._offsets[-1]))
+        for batch in history_batches(
+            records, self._model.max_length, allows_seen=self._allows_seen, most_users=most_users
+        ):
             users = batch.users
             seen = self._judge.indices[batch.seen] if self._judge else batch.seen
             found = self._search(seen, judged.targets[users], judged.target_clusters[users], *batch.inputs)
-            for lists, make in zip(result.lists, makers, strict=True):
+            for sink, make in zip(sinks, makers, strict=True):
                 rows, clusters = make(found)
-                lists.rows[users], lists.clusters[users] = rows.numpy(), clusters.numpy()
+                sink(users, Lists(rows.numpy(), clusters.numpy()))
             result.within_ranks[users] = _as_ranks(found.within)
             result.outside_ranks[users] = _as_ranks(found.outside)
             result.log_intent[users] = found.log_intent.numpy()

@@ -1,32 +1,26 @@
 """Figures of lists under a filter, `evaluate.where`: the cost of a rule to recall, spread and length of lists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfdnc.evaluation import metrics
-from tfdnc.evaluation.evaluator import Lists
 from tfdnc.evaluation.figures import ranking_figures
+from tfdnc.evaluation.tally import ListTally
 
 
 def filtered_figures(
-    lists: Lists,
-    targets: np.ndarray,
-    mask: np.ndarray,
-    where: Sequence[str],
-    sizes: Sequence[int],
-    figures: Callable[[Lists], dict[str, float]],
+    tally: ListTally, targets: np.ndarray, mask: np.ndarray, where: Sequence[str], sizes: Sequence[int]
 ) -> dict[str, Any]:
     """Returns the entry `filtered` of the report.
 
     Args:
-        lists: lists under the filter, of U users.
+        tally: tally of the lists under the filter, of U users.
         targets: `[U]` item indices 1..N.
         mask: `[N]` bool, True for items that pass.
         where: the conditions.
         sizes: list lengths m to report.
-        figures: all figures of lists, such as their spread.
 
     Returns:
         `where`; `item_share`, share of the items that pass; `targets`, number of targets that pass; `target_share`;
@@ -34,10 +28,9 @@ def filtered_figures(
         `short_lists@m`, share of the lists with less than m items.
     """
     passing = mask[targets - 1]
-    ranks = metrics.ranks(lists.rows, targets - 1)[passing]
+    ranks = tally.ranks.ranks[passing]
     ranking = ranking_figures(ranks if len(ranks) else np.array([metrics.NOT_FOUND]), sizes)
-    lengths = (lists.rows >= 0).sum(axis=1)
-    short = {f"short_lists@{m}": float(np.mean(lengths < m)) for m in sizes}
+    short = {f"short_lists@{m}": float(np.mean(tally.ranks.lengths < m)) for m in sizes}
     shares = {"item_share": float(mask.mean()), "target_share": float(passing.mean())}
     counted = {"where": list(where), **shares, "targets": int(passing.sum())}
-    return {**counted, **figures(lists), **ranking, **short}
+    return {**counted, **tally.figures(), **ranking, **short}

@@ -66,15 +66,10 @@ def cluster_counts(clusters: np.ndarray, m: int, num_clusters: int) -> np.ndarra
     return flat.reshape(len(top), num_clusters)
 
 
-def coverage(counts: np.ndarray) -> float:
-    """Returns the mean share of the K clusters that appear in a list; counts are `[U, K]`."""
-    return float(np.mean(counts > 0))
-
-
-def entropy(counts: np.ndarray) -> float:
-    """Returns the mean entropy, in nats, of the clusters of a list, from 0 (one cluster) to log K; counts `[U, K]`."""
+def entropies(counts: np.ndarray) -> np.ndarray:
+    """Returns the entropy of the clusters of each list, in nats, from 0 (one cluster) to log K: `[U, K]` -> `[U]`."""
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    return float(np.mean(-np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=1)))
+    return -np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=1)
 
 
 def item_counts(rows: np.ndarray, m: int, num_items: int) -> np.ndarray:

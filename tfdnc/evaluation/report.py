@@ -16,16 +16,20 @@ from tfdnc.contracts.schema import REPORT
 from tfdnc.evaluation import judge as judging
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.diversity import category_sets
-from tfdnc.evaluation.evaluator import Evaluator, Lists, Retrieved
-from tfdnc.evaluation.figures import cluster_figures, list_figures, ranking_figures, recalls
+from tfdnc.evaluation.evaluator import Evaluator, Lists, Ranked
+from tfdnc.evaluation.figures import ranking_figures, recalls
 from tfdnc.evaluation.filtered import filtered_figures
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
+from tfdnc.evaluation.tally import ClusterTally, ListTally, RankTally
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.rules.masks import passing_items
 from tfdnc.training.records import HeldOutRecords
 
-_ListFigures = Callable[..., dict[str, float]]
-"""`list_figures` with all arguments but the lists bound; a call may replace `sizes`."""
+_MakeTally = Callable[..., ListTally]
+"""`ListTally` with all arguments bound; a call may replace `sizes`."""
+
+_POPULAR_AT_ONCE = 4096
+"""Users whose lists of popular items are made at a time."""
 
 
 def validation_objective(config: ExperimentConfig) -> str:
@@ -54,13 +58,17 @@ def validator(config: ExperimentConfig, records: HeldOutRecords) -> Callable[[To
         return Evaluator(model, config.merge, max(sizes), allows_seen=config.data.allows_seen)
 
     def validate(model: Tower) -> dict[str, float]:
-        retrieved = evaluator_of(model).retrieve(records)
-        [lists] = retrieved.lists
-        figures = ranking_figures(metrics.ranks(lists.rows, records.targets - 1), sizes)
-        figures |= cluster_figures(lists.clusters, sizes, model.num_clusters)
+        ranks, spread = RankTally(records.targets), ClusterTally(len(records.targets), sizes, model.num_clusters)
+
+        def add(users: np.ndarray, lists: Lists) -> None:
+            ranks.add(users, lists)
+            spread.add(users, lists)
+
+        ranked = evaluator_of(model).run(records, [add])
+        figures = ranks.figures(sizes) | spread.figures()
         if model.num_clusters == 1:  # the only cluster is always right, so accuracy has no meaning
             return figures
-        return figures | intent_figures(retrieved.log_intent, records.target_clusters)
+        return figures | intent_figures(ranked.log_intent, records.target_clusters)
 
     return validate
 
@@ -149,32 +157,34 @@ def evaluate(
     floors = [floor for floor in settings.floors if floor * items.num_clusters <= length] if informed else []
     width = max(*settings.candidates, *settings.within_cluster)
     evaluator = Evaluator(model, configured, width, judge, config.data.allows_seen)
-    retrieved = evaluator.retrieve(test, quotas + joints, floors, length)
-    sets = category_sets(listed.categories) if listed.categories else None
-    figures = functools.partial(
-        list_figures,
+    make_tally = functools.partial(
+        ListTally,
         targets=records.targets,
         sizes=settings.candidates,
         num_clusters=listed.num_clusters,
         num_items=len(listed.item_ids),
-        categories=sets,
+        categories=category_sets(listed.categories) if listed.categories else None,
     )
-    lists = iter(retrieved.lists)
-    merged = figures(next(lists))
+    tally, *of_merges = [make_tally() for _ in range(1 + len(quotas) + len(joints))]
+    of_floors = [make_tally(sizes=[length]) for _ in floors]
+    sinks = [one.add for one in (tally, *of_merges, *of_floors)]
+    ranked = evaluator.run(test, sinks, quotas + joints, floors, length)
     curve, joint_curve = (
-        [{"alpha": alpha, **figures(next(lists))} for alpha in each] for each in (alphas, joint_alphas)
+        [{"alpha": alpha, **one.figures()} for alpha, one in zip(each, own, strict=True)]
+        for each, own in ((alphas, of_merges[: len(quotas)]), (joint_alphas, of_merges[len(quotas) :]))
     )
-    floor_curve = [{"floor": floor, **figures(next(lists), sizes=[length])} for floor in floors]
-    of_targets = functools.partial(_of_targets, records=records, retrieved=retrieved, settings=settings)
+    floor_curve = [{"floor": floor, **one.figures()} for floor, one in zip(floors, of_floors, strict=True)]
+    of_targets = functools.partial(_of_targets, ranks=tally.ranks.ranks, ranked=ranked, settings=settings)
     repeated = metrics.seen(test.items, test.splits, test.targets)
     filtered = None
     if mask is not None:
         mask = mask if judge is None else mask[judge.model_rows]
-        under_filter = Evaluator(model, configured, width, judge, config.data.allows_seen, mask).retrieve(test).lists[0]
-        filtered = filtered_figures(under_filter, records.targets, mask, settings.where, settings.candidates, figures)
+        under_filter = make_tally()
+        Evaluator(model, configured, width, judge, config.data.allows_seen, mask).run(test, [under_filter.add])
+        filtered = filtered_figures(under_filter, records.targets, mask, settings.where, settings.candidates)
     intent = {}
     if items.num_clusters > 1:
-        intent = intent_figures(retrieved.log_intent, test.target_clusters) | baseline_figures(test, items)
+        intent = intent_figures(ranked.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
         "users": len(test.targets),
         "seen": config.data.seen,
@@ -183,20 +193,20 @@ def evaluate(
         "repeated_targets": of_targets(repeated),
         "judged_by": _judged_by(settings, listed, judge),
         "merge_method": config.merge.method,
-        "merge": merged,
-        "without_times": _without([TIME], evaluator, test, figures) if model.reads_times else None,
-        "without_inputs": _without_inputs(model, evaluator, test, figures),
-        "by_target": _by_target(target_values, records, retrieved, settings),
+        "merge": tally.figures(),
+        "without_times": _without([TIME], evaluator, test, make_tally()) if model.reads_times else None,
+        "without_inputs": _without_inputs(model, evaluator, test, make_tally),
+        "by_target": _by_target(target_values, tally.ranks.ranks, settings),
         "alpha_curve": curve,
         "joint_curve": joint_curve,
         "floor_curve": floor_curve,
         "tuned": _tune(curve, quotas, evaluator, validation, tuning_objective(settings)) if curve else None,
-        "within_cluster": recalls(retrieved.within_ranks, sorted({*settings.within_cluster, *settings.candidates})),
-        "out_of_cluster": recalls(retrieved.outside_ranks, settings.candidates),
-        "within_cluster_by_cluster": _by_cluster(retrieved, records, listed, settings.within_cluster),
+        "within_cluster": recalls(ranked.within_ranks, sorted({*settings.within_cluster, *settings.candidates})),
+        "out_of_cluster": recalls(ranked.outside_ranks, settings.candidates),
+        "within_cluster_by_cluster": _by_cluster(ranked, records, listed, settings.within_cluster),
         "intent": intent,
-        "calibration": calibration(retrieved.log_intent, test.target_clusters) if informed else None,
-        "popularity": _popularity(listed, records, figures, settings.candidates, config.data.allows_seen),
+        "calibration": calibration(ranked.log_intent, test.target_clusters) if informed else None,
+        "popularity": _popularity(listed, records, make_tally(), settings.candidates, config.data.allows_seen),
         "cold_targets": None if items.cold is None else of_targets(items.cold[test.targets - 1]),
         "filtered": filtered,
     }
@@ -208,7 +218,7 @@ def write_report(report: dict[str, Any], output: Path) -> None:
 
 
 def _without(
-    features: Sequence[Feature], evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures
+    features: Sequence[Feature], evaluator: Evaluator, test: HeldOutRecords, tally: ListTally
 ) -> dict[str, float]:
     """Returns the figures of requests without some inputs."""
     silent = {feature.key: test.features[feature.key].copy() for feature in features}
@@ -216,29 +226,28 @@ def _without(
         # A request without a context still knows that of the events.
         where = test.splits[1:] - 1 if feature.of is Of.REQUEST else slice(None)
         silent[feature.key][where] = feature.unknown
-    return figures(evaluator.retrieve(test._replace(features={**test.features, **silent})).lists[0])
+    evaluator.run(test._replace(features={**test.features, **silent}), [tally.add])
+    return tally.figures()
 
 
 def _without_inputs(
-    model: Tower, evaluator: Evaluator, test: HeldOutRecords, figures: _ListFigures
+    model: Tower, evaluator: Evaluator, test: HeldOutRecords, make_tally: _MakeTally
 ) -> dict[str, dict[str, float]]:
     """Returns the figures of requests without the inputs of an owner, by owner."""
     read = [feature for feature in model.inputs.features if feature != TIME]
     owners = dict.fromkeys(feature.of for feature in read)
     return {
-        owner.value: _without([one for one in read if one.of is owner], evaluator, test, figures) for owner in owners
+        owner.value: _without([one for one in read if one.of is owner], evaluator, test, make_tally())
+        for owner in owners
     }
 
 
-def _by_target(
-    values: np.ndarray | None, records: HeldOutRecords, retrieved: Retrieved, settings: EvaluateConfig
-) -> list[dict[str, Any]] | None:
+def _by_target(values: np.ndarray | None, ranks: np.ndarray, settings: EvaluateConfig) -> list[dict[str, Any]] | None:
     if values is None:
         return None
-    rank = metrics.ranks(retrieved.lists[0].rows, records.targets - 1)
     kinds = {value: values == value for value in sorted(set(values.tolist()))}
     return [
-        {"value": value, "targets": int(own.sum()), **recalls(rank[own], settings.candidates)}
+        {"value": value, "targets": int(own.sum()), **recalls(ranks[own], settings.candidates)}
         for value, own in kinds.items()
     ]
 
@@ -259,43 +268,46 @@ def _tune(
 ) -> dict[str, Any]:
     """Picks the point of the alpha curve by its value on validation; ties go to the first."""
     m = int(objective.removeprefix("recall@"))
-    _, *lists_of_quotas = evaluator.retrieve(validation, quotas).lists
-    values = [metrics.recall(metrics.ranks(x.rows, validation.targets - 1), m) for x in lists_of_quotas]
+    configured, *of_quotas = [RankTally(validation.targets) for _ in range(1 + len(quotas))]
+    evaluator.run(validation, [configured.add, *(tally.add for tally in of_quotas)], quotas)
+    values = [metrics.recall(tally.ranks, m) for tally in of_quotas]
     best = int(np.argmax(values))
     alpha, figures = curve[best]["alpha"], {name: value for name, value in curve[best].items() if name != "alpha"}
     return {"alpha": alpha, "objective": objective, "validation": values[best], "figures": figures}
 
 
 def _popularity(
-    listed: ItemTable, records: HeldOutRecords, figures: _ListFigures, sizes: Sequence[int], allows_seen: bool
+    listed: ItemTable, records: HeldOutRecords, tally: ListTally, sizes: Sequence[int], allows_seen: bool
 ) -> dict[str, float]:
-    left_out = (records.items[:0], np.zeros_like(records.splits)) if allows_seen else (records.items, records.splits)
-    rows = metrics.popularity_lists(listed.counts, *left_out, max(sizes))
-    clusters = np.where(rows >= 0, listed.clusters[rows], -1)
-    rank = metrics.popularity_ranks(listed.counts, *left_out, records.targets)
-    return figures(Lists(rows, clusters)) | ranking_figures(rank, sizes)  # ties count against the target
+    items, splits = (records.items[:0], np.zeros_like(records.splits)) if allows_seen else records[:2]
+    for start in range(0, len(records.targets), _POPULAR_AT_ONCE):
+        some = splits[start : start + _POPULAR_AT_ONCE + 1]
+        rows = metrics.popularity_lists(listed.counts, items, some, max(sizes))
+        clusters = np.where(rows >= 0, listed.clusters[rows], -1)
+        tally.add(np.arange(start, start + len(rows)), Lists(rows, clusters))
+    rank = metrics.popularity_ranks(listed.counts, items, splits, records.targets)
+    return tally.figures() | ranking_figures(rank, sizes)  # ties count against the target
 
 
 def _of_targets(
-    chosen: np.ndarray, records: HeldOutRecords, retrieved: Retrieved, settings: EvaluateConfig
+    chosen: np.ndarray, ranks: np.ndarray, ranked: Ranked, settings: EvaluateConfig
 ) -> dict[str, Any] | None:
     """Returns the figures of the users that the mask `chosen` `[U]` names, None if it names none."""
     if not chosen.any():
         return None
-    rank = metrics.ranks(retrieved.lists[0].rows, records.targets - 1)
     return {
         "targets": int(chosen.sum()),
-        **recalls(rank[chosen], settings.candidates),
-        "within_cluster": recalls(retrieved.within_ranks[chosen], settings.within_cluster),
+        **recalls(ranks[chosen], settings.candidates),
+        "within_cluster": recalls(ranked.within_ranks[chosen], settings.within_cluster),
     }
 
 
 def _by_cluster(
-    retrieved: Retrieved, records: HeldOutRecords, listed: ItemTable, sizes: Sequence[int]
+    ranked: Ranked, records: HeldOutRecords, listed: ItemTable, sizes: Sequence[int]
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for cluster, name in enumerate(listed.cluster_names):
-        ranks = retrieved.within_ranks[records.target_clusters == cluster]
+        ranks = ranked.within_ranks[records.target_clusters == cluster]
         row = {"cluster": cluster, "name": name, "targets": len(ranks)}
         rows.append(row | (recalls(ranks, sizes) if len(ranks) else {}))
     return rows

@@ -32,8 +32,8 @@ class Size:
 def make_bundle(size: Size, output: Path, seed: int = 0, attributes: Sequence[Attribute] = ()) -> Path:
     """Exports a bundle with random weights, and returns the folder of its only version.
 
-    `attributes` are columns of its items, for requests with rules. Item vectors are centres with noise. An index
-    searches trained vectors, which have groups, faster than pure noise.
+    `attributes` are columns of its items, for requests with rules. Item vectors have groups: an index searches trained
+    vectors, which have groups, faster than pure noise.
     """
     rng = np.random.default_rng(seed)
     items = make_items(size)
@@ -47,14 +47,21 @@ def make_bundle(size: Size, output: Path, seed: int = 0, attributes: Sequence[At
             max_candidates=size.max_candidates,
         ),
     )
-    tower = Tower.make(config.model, config.train, items.offsets, seed=seed)
-    centres = rng.normal(size=[_CENTRES_PER_CLUSTER * size.clusters, size.dim])
-    centre_of_item = items.clusters * _CENTRES_PER_CLUSTER + rng.integers(0, _CENTRES_PER_CLUSTER, size.items)
-    tower.item_embeddings.assign((centres[centre_of_item] + rng.normal(0, 0.5, [size.items, size.dim])) / 8)
+    tower = make_tower(config, items, rng, seed)
     vectors, _ = tower.user_vectors(tf.constant([[1]]))  # builds the layers
     cold_start = rng.normal(size=vectors.shape[1:]).astype(np.float32)
     export_bundle(tower, items, cold_start, config, {"synthetic": vars(size)}, output, attributes=attributes)
     return output / "1"
+
+
+def make_tower(config: ExperimentConfig, items: ItemTable, rng: np.random.Generator, seed: int) -> Tower:
+    """Returns a tower with random weights, whose item vectors are centres with noise."""
+    tower = Tower.make(config.model, config.train, items.offsets, seed=seed)
+    num_items, dim = len(items.item_ids), config.model.dim
+    centres = rng.normal(size=[_CENTRES_PER_CLUSTER * items.num_clusters, dim])
+    centre_of_item = items.clusters * _CENTRES_PER_CLUSTER + rng.integers(0, _CENTRES_PER_CLUSTER, num_items)
+    tower.item_embeddings.assign((centres[centre_of_item] + rng.normal(0, 0.5, [num_items, dim])) / 8)
+    return tower
 
 
 def make_items(size: Size) -> ItemTable:

@@ -3,7 +3,8 @@
 A station reads the folders of the stations before it and writes its own folder, with a `manifest.json`. Its fingerprint
 covers the station's settings, its input files and the fingerprints of the stations it needs. So a change of an input
 makes every station out of date that depends on it, and no other. The manifest also lists the files with their sizes: a
-station with a missing or truncated file runs again. A result of another run is adopted, see `adoption`.
+station with a missing or truncated file runs again. It says by which commit, when and where the result was `made`. A
+result of another run is adopted, see `adoption`.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from typing import Any
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.plugins import import_plugins, source_digests
+from tfdnc.contracts.provenance import provenance
 from tfdnc.contracts.registry import Choice
 from tfdnc.contracts.version import __version__
 from tfdnc.pipeline.adoption import adopt, adopted_folder
@@ -143,6 +145,7 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
         return Outcome(adopted["figures"], adopted["seconds"], skipped=True, adopted=adopted["adopted"])
 
     _open_output(output, fingerprint, keep=station.resumes and not force)
+    made = provenance()  # before the work: the sources may change during it, those that were imported do not
     started = time.monotonic()
     try:
         figures = station.work(Workplace(config, run, output))
@@ -157,6 +160,7 @@ def run_station(station: Station, config: ExperimentConfig, run: Path, force: bo
         "inputs": inputs,
         "figures": figures,
         "seconds": seconds,
+        "made": made,
         "files": {name: size for name, size in file_sizes(output).items() if name != _UNFINISHED},
     }
     (output / MANIFEST).write_text(json.dumps(manifest, indent=1))

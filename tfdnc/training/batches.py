@@ -189,7 +189,11 @@ class TrainingBatches:
 
 
 def history_batches(
-    records: HeldOutRecords, max_length: int, batch_tokens: int = 50_000, allows_seen: bool = False
+    records: HeldOutRecords,
+    max_length: int,
+    batch_tokens: int = 50_000,
+    allows_seen: bool = False,
+    most_users: int | None = None,
 ) -> Iterator[HistoryBatch]:
     """Yields batches of held-out histories of similar length: the last `max_length` items of users.
 
@@ -198,10 +202,11 @@ def history_batches(
         max_length: L.
         batch_tokens: most padded positions of a batch.
         allows_seen: whether lists may hold items of the history.
+        most_users: most users of a batch; None for no limit but that of its padded positions.
     """
     lengths = np.diff(records.splits)
     order = np.argsort(-lengths, kind="stable")
-    for start, stop in itertools.pairwise(_token_cuts(lengths[order], batch_tokens)):
+    for start, stop in itertools.pairwise(_token_cuts(lengths[order], batch_tokens, most_users)):
         users = order[start:stop]
         seen = _padded(records.items, records.splits[users], np.zeros_like(users) if allows_seen else lengths[users])
         recent = np.minimum(lengths[users], max_length)
@@ -227,12 +232,12 @@ def _padded(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.n
     return np.where(filled, values[np.where(filled, starts[:, None] + column, 0)], values.dtype.type(0))
 
 
-def _token_cuts(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
+def _token_cuts(lengths: np.ndarray, batch_tokens: int, most_rows: int | None = None) -> np.ndarray:
     """Bounds of consecutive batches over descending `lengths`; rows x longest stays within `batch_tokens`."""
-    cuts = [0]
+    cuts, most_rows = [0], most_rows or len(lengths)
     while cuts[-1] < len(lengths):
         rows = max(1, batch_tokens // max(1, int(lengths[cuts[-1]])))
-        cuts.append(min(len(lengths), cuts[-1] + rows))
+        cuts.append(min(len(lengths), cuts[-1] + min(rows, most_rows)))
     return np.array(cuts)
 
 

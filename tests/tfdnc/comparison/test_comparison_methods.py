@@ -27,7 +27,7 @@ def result(label, seed=1, recall=0.2, clusters=True, split="s", training=None, c
         **report,
     }
     values = {"name": f"{label}-seed{seed}", "seed": seed, "evaluate": {"candidates": [20, 50]}, **(config or {})}
-    return Result(label, seed, parse_config(values), report, training or {"cpu_seconds": 100.0}, split)
+    return Result(label, seed, report, training or {"cpu_seconds": 100.0}, split, parse_config(values))
 
 
 def tables(results, labels, baseline=None):

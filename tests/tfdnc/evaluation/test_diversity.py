@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tfdnc.evaluation.diversity import category_sets, intra_list_distances
+from tfdnc.evaluation.diversity import category_sets, list_distances, mean_distance
 
 # item        0      1           2     3           4   5
 CATEGORIES = [["a"], ["a", "b"], ["b"], ["a", "b"], [], []]
@@ -30,8 +30,8 @@ def distance(a, b):
     ],
 )
 def test_distance_of_a_list(items, expected):
-    [found] = intra_list_distances(np.array([items]), category_sets(CATEGORIES), [len(items)])
-    assert found == pytest.approx(expected)
+    [found] = list_distances(np.array([items]), category_sets(CATEGORIES), [len(items)])
+    assert mean_distance(found) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("more_sets", [0, 20])  # few sets are counted, many are not
@@ -41,13 +41,13 @@ def test_all_lengths_equal_a_loop_over_pairs(more_sets):
     rows = np.stack([rng.permutation(6) for _ in range(150)])  # more users than are computed at a time
     rows[::7, 3:] = -1
     sizes = (1, 2, 4, 6)
-    found = intra_list_distances(rows, category_sets(categories), sizes)
-    for m, value in zip(sizes, found, strict=True):
+    found = list_distances(rows, category_sets(categories), sizes)
+    for m, own in zip(sizes, found, strict=True):
         means = []
         for items in rows[:, :m]:
             pairs = [distance(a, b) for a, b in itertools.combinations(items[items >= 0], 2)]
             means.append(np.mean(pairs) if pairs else 0)
-        assert value == pytest.approx(np.mean(means))
+        assert mean_distance(own) == pytest.approx(np.mean(means))
 
 
 def test_category_sets_are_shared_by_the_items_that_have_them():

@@ -14,7 +14,7 @@ from tfdnc.contracts.config import EvaluateConfig, MergeConfig, ModelConfig, Tra
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.evaluation import metrics
-from tfdnc.evaluation.evaluator import Evaluator
+from tfdnc.evaluation.evaluator import Evaluator, Lists
 from tfdnc.evaluation.judge import make_judge
 from tfdnc.evaluation.plot import PLOT, plot_alpha_curve
 from tfdnc.evaluation.report import (
@@ -78,6 +78,18 @@ def make_single():
     return make_model("transformer", (0, N)), make_items((0, N)), records
 
 
+def retrieve(evaluator, records, merges=(), floors=(), floor_length=0):
+    """The whole lists of every user by each merge and each floor, and the ranks."""
+    kept = [{} for _ in range(1 + len(merges) + len(floors))]
+
+    def keep(store):
+        return lambda users, lists: store.update(zip(users.tolist(), zip(*lists, strict=True), strict=True))
+
+    ranked = evaluator.run(records, [keep(store) for store in kept], merges, floors, floor_length)
+    users = range(len(records.targets))
+    return [Lists(*map(np.stack, zip(*(store[user] for user in users), strict=True))) for store in kept], ranked
+
+
 def history_of(records, user):
     return records.items[records.splits[user] : records.splits[user + 1]]
 
@@ -119,13 +131,13 @@ def oracle_list(model, history, merge, allows_seen=False, width=WIDTH):
 )
 def test_lists_and_places_equal_the_oracle(encoder, allows_seen):
     model, records = make_model(encoder), make_records(repeats=allows_seen)
-    retrieved = Evaluator(model, MERGES[0], WIDTH, allows_seen=allows_seen).retrieve(records, MERGES[1:])
-    for merge, lists in zip(MERGES, retrieved.lists, strict=True):
+    found, retrieved = retrieve(Evaluator(model, MERGES[0], WIDTH, allows_seen=allows_seen), records, MERGES[1:])
+    for merge, lists in zip(MERGES, found, strict=True):
         for user in range(len(records.targets)):
             expected = oracle_list(model, history_of(records, user), merge, allows_seen)
-            found = lists.rows[user]
-            np.testing.assert_array_equal(found[: len(expected)], expected)
-            assert set(found[len(expected) :]) <= {-1}
+            rows = lists.rows[user]
+            np.testing.assert_array_equal(rows[: len(expected)], expected)
+            assert set(rows[len(expected) :]) <= {-1}
             np.testing.assert_array_equal(lists.clusters[user, : len(expected)], CLUSTERS[expected])
     for user, target in enumerate(records.targets):
         history = history_of(records, user)
@@ -143,12 +155,25 @@ def test_lists_and_places_equal_the_oracle(encoder, allows_seen):
         np.testing.assert_allclose(retrieved.log_intent[user], log_intent, atol=1e-5)
 
 
+def test_few_users_at_a_time_change_no_list(monkeypatch):
+    """A batch has at most so many scores, users x items; 10,000 users of 100,000 items would take 4 GB for them."""
+    evaluator, records, sizes = Evaluator(make_model(), MERGES[0], WIDTH), make_records(), []
+    whole, ranked = retrieve(evaluator, records, MERGES[1:], [1], 10)
+    monkeypatch.setattr("tfdnc.evaluation.evaluator._MOST_SCORES", 7 * N + 1)
+    parts, again = retrieve(evaluator, records, MERGES[1:], [1], 10)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+    np.testing.assert_array_equal(ranked.within_ranks, again.within_ranks)
+    evaluator.run(records, [lambda users, lists: sizes.append(len(users))])
+    assert max(sizes) == 7
+
+
 def test_a_target_seen_before_is_never_found():
     records = make_records()
     records = records._replace(targets=records.items[records.splits[:-1]])
     records = records._replace(target_clusters=CLUSTERS[records.targets - 1])
-    retrieved = Evaluator(make_model(), MergeConfig(), WIDTH).retrieve(records)
-    assert not np.any(retrieved.lists[0].rows == records.targets[:, None] - 1)
+    [lists], retrieved = retrieve(Evaluator(make_model(), MergeConfig(), WIDTH), records)
+    assert not np.any(lists.rows == records.targets[:, None] - 1)
     assert np.all(retrieved.within_ranks == metrics.NOT_FOUND)
     assert evaluate(make_config(), make_model(), make_items(), records, records)["seen_targets"] == 1.0
 
@@ -243,7 +268,7 @@ def test_floors_give_every_cluster_its_least_results_and_leave_the_rest_to_the_m
     floors, length = (1, 2, 3), 9
     records = make_records()
     evaluator = Evaluator(make_model(), MergeConfig(), WIDTH)
-    joint, _, one, two, three = evaluator.retrieve(records, MERGES[1:2], floors, length).lists
+    (joint, _, one, two, three), _ = retrieve(evaluator, records, MERGES[1:2], floors, length)
     for floor, (rows, clusters) in zip(floors, (one, two, three), strict=True):
         assert rows.shape == (40, length)
         for user in range(40):
@@ -317,11 +342,11 @@ def test_cold_targets_are_reported_by_themselves_and_change_no_other_figure(repo
     assert report.pop("cold_targets") is None
     assert with_cold == report
 
-    retrieved = Evaluator(model, config.merge, 10).retrieve(records)
+    [lists], retrieved = retrieve(Evaluator(model, config.merge, 10), records)
     users = np.flatnonzero(cold[records.targets - 1])
     assert 0 < found["targets"] == len(users) < 40
     for m in (3, 10):
-        hits = [records.targets[user] - 1 in retrieved.lists[0].rows[user, :m] for user in users]
+        hits = [records.targets[user] - 1 in lists.rows[user, :m] for user in users]
         assert found[f"recall@{m}"] == pytest.approx(np.mean(hits))
     assert found["within_cluster"]["recall@5"] == pytest.approx(np.mean(retrieved.within_ranks[users] < 5))
     assert set(found) == {"targets", "recall@3", "recall@10", "within_cluster"}
@@ -388,14 +413,13 @@ def several_interests():
 def test_a_judge_changes_no_list_and_ranks_targets_inside_its_own_clusters(make):
     model, (_, items, records) = make(), make_single()
     judge = make_judge(items, make_judging_items())
-    plain = Evaluator(model, MergeConfig(), WIDTH).retrieve(records)
-    judged = Evaluator(model, MergeConfig(method="score"), WIDTH, judge).retrieve(records)
-    rows, clusters = judged.lists[0]
-    np.testing.assert_array_equal(np.where(rows >= 0, judge.model_rows[rows], -1), plain.lists[0].rows)
+    [plain], _ = retrieve(Evaluator(model, MergeConfig(), WIDTH), records)
+    [(rows, clusters)], judged = retrieve(Evaluator(model, MergeConfig(method="score"), WIDTH, judge), records)
+    np.testing.assert_array_equal(np.where(rows >= 0, judge.model_rows[rows], -1), plain.rows)
     np.testing.assert_array_equal(clusters, np.where(rows >= 0, CLUSTERS[rows], -1))
 
     renumbered = judge.renumber(records)
-    whole = Evaluator(model, MergeConfig(), N).retrieve(records).lists[0].rows  # all unseen items, best first
+    [(whole, _)], _ = retrieve(Evaluator(model, MergeConfig(), N), records)  # all unseen items, best first
     for user, target in enumerate(records.targets):
         order = judge.indices[whole[user][whole[user] >= 0] + 1] - 1
         mine = order[CLUSTERS[order] == renumbered.target_clusters[user]].tolist()

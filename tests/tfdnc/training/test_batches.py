@@ -1,5 +1,7 @@
 """Windows and batches."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -185,6 +187,16 @@ def test_history_batches_give_the_recent_items_and_all_that_was_seen():
         for user, history, seen in zip(batch.users, batch.history, batch.seen, strict=True):
             found[int(user)] = (history[history > 0].tolist(), seen[seen > 0].tolist())
     assert found == {0: ([], []), 1: ([1, 2, 3], [1, 2, 3]), 2: (list(range(11, 16)), list(range(4, 16)))}
+
+
+def test_history_batches_of_at_most_so_many_users_hold_every_user_once():
+    """Scores of all items are computed for a batch, so its users are limited where there are many items."""
+    lengths = [1, 1, 1, 1, 1, 1, 1, 8]
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    records = HeldOutRecords(np.ones(sum(lengths), np.int32), splits, *np.ones([2, len(lengths)], np.int32))
+    batches = [batch.users.tolist() for batch in history_batches(records, max_length=5, batch_tokens=16, most_users=3)]
+    assert [len(users) for users in batches] == [2, 3, 3]  # eight padded events of two users, then three by the limit
+    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
 
 
 def test_history_batches_give_the_inputs_of_the_recent_items():
