@@ -38,7 +38,9 @@ from tfdnc.training.records import read_held_out
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "ml1m").glob("*.yaml"))
 READER = Path(__file__).parent / "tfdnc" / "export" / "export_reader.py"
 GROUPS, ITEMS, LENGTH, MAX_LENGTH, EPOCHS = 3, 120, 20, 12, 10
-ONE_PER_CLUSTER = {"hadamard_per_position", "hadamard_literal", "prefix", "mmoe", "ple"}
+ONE_PER_CLUSTER = {
+    *("hadamard_per_position", "hadamard_state", "hadamard_literal", "prefix", "target_attention", "mmoe", "ple")
+}
 
 
 def small(path):
@@ -85,7 +87,12 @@ def small(path):
 
 METHODS = {path.stem: small(path) for path in CONFIGS}
 # What a loss has trained is exported like anything else, so one method for each tower and its surroundings is enough.
-EXPORTED = sorted({(c.model.encoder, c.cluster.method): name for name, c in reversed(METHODS.items())}.values())
+EXPORTED = sorted(
+    {
+        (config.model.encoder, config.cluster.method, config.model.history_clusters): name
+        for name, config in reversed(METHODS.items())
+    }.values()
+)
 ASKED = ("retrieve", "encode", "search")
 """Signatures of the bundles: what the others add is no encoder's, and tests/tfdnc/export asks for all of them."""
 ALL_SIGNATURES = "hadamard_literal"

@@ -90,8 +90,11 @@ def _plain_twin(method: dict[str, Any], measured: Sequence[dict[str, Any]]) -> d
 
 
 def _paper(method: dict[str, Any]) -> float | None:
-    """Returns the ratio of Table 4, which measures BCE with one negative; None for other losses and encoders."""
-    if method["loss"] != "bce":
+    """Returns the ratio of Table 4, which measures BCE with one negative; None for other losses and encoders.
+
+    Its Hadamard product is that with every token, not the one with the state.
+    """
+    if method["loss"] != "bce" or method["encoder"] == "hadamard_state":
         return None
     if method["encoder"] == "transformer":
         name = "sasrec" if method["clusters"] == 1 else ""

@@ -31,6 +31,7 @@ class ModelConfig(Section):
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # item vectors include embeddings of the features in `data.items.features`
     times: bool = False  # tokens include the time from an item to the next event, or to the request
+    history_clusters: bool = False  # tokens include an embedding of the item's cluster
     inputs: tuple[InputName, ...] = ()  # of data.events, context and users, in the tokens; the others cost nothing
     options: Options = NO_OPTIONS  # of a plug-in's encoder
 
@@ -63,6 +64,10 @@ class TrainConfig(Section):
     hidden_times: Share = 0.1  # model.times: share of the windows without times, so that requests may lack them too
     hidden_inputs: Share = 0.1  # model.inputs: the same for each of them
     hidden_items: Rate = 0.1  # model.item_features: share of the items without their embedding in a step
+    # Weight of each auxiliary objective, entries of their registry (docs/training.md). Any of them costs a second
+    # encode, of the histories without `masked_items`, a share of the items.
+    auxiliary: dict[str, Finite] = Field(default={})
+    masked_items: Rate = 0.2
     # An entry of the registry of optimisers. adam: all rows of all variables in every step; rowwise_adam: of items and
     # users only the rows that a step reads; auto: adam, for large catalogues rowwise_adam (docs/training.md).
     optimizer: str = "auto"

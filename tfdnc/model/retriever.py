@@ -5,6 +5,7 @@ import tensorflow_recommenders as tfrs
 from tfdnc.backend import keras, tf
 from tfdnc.contracts.features import WEIGHT
 from tfdnc.contracts.model_config import TrainConfig
+from tfdnc.model.auxiliary import AUXILIARIES, Views, draw_masked
 from tfdnc.model.catalogue import Targets
 from tfdnc.model.encoders import TrainingStates, Windows
 from tfdnc.model.item_tower import FeaturedItems, TrainedItems
@@ -44,9 +45,11 @@ class Retriever(tfrs.Model):
         self._learns_intent = tower.intent.trainable
         if self._learns_intent:
             self._intent_loss = keras.metrics.Mean(name="intent_loss")
+        self._auxiliaries = {name: AUXILIARIES.resolve(name) for name in train.auxiliary}
+        self._auxiliary_losses = {name: keras.metrics.Mean(name=f"{name}_loss") for name in train.auxiliary}
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Returns the mean retrieval loss of trained positions plus `intent_weight` times the mean intent loss.
+        """Returns the mean retrieval loss of trained positions, plus weighted means of intent and auxiliary losses.
 
         The intent loss is over all positions with a target. Means are weighted by `weight` where the batch has one.
         With one cluster or `intent_weight` 0 there is no intent loss, and its inputs are not computed.
@@ -59,7 +62,7 @@ class Retriever(tfrs.Model):
         """
         stream = self.stream_of(self.optimizer.iterations) if training else None
         items = self._item_vectors(stream)
-        states = self._training_states(inputs, items, stream)
+        states = self._training_states(inputs, items, stream, substream(stream, "encoder"))
         where = tf.where(states.trained)  # [P, 2]
         targets = Targets(
             tf.gather_nd(inputs["target"], where),
@@ -78,6 +81,8 @@ class Retriever(tfrs.Model):
             substream(stream, "loss"),
         )
         loss = _mean(losses, _weights(inputs, where), self._retrieval_loss)
+        if self._auxiliaries:
+            loss += self._auxiliary_loss(inputs, items, states, stream)
         if not self._learns_intent:  # without a reader of the intent states TensorFlow prunes their computation
             return loss
 
@@ -91,11 +96,14 @@ class Retriever(tfrs.Model):
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Trains on a batch and returns means over the epoch so far; `tfrs.Model` returns the loss of the last batch.
 
-        A mean is over the positions of all replicas by their weights; `loss` is computed from the two other means.
+        A mean is over the positions of all replicas by their weights; `loss` is computed from the other means.
         """
         super().train_step(inputs)
         figures = {metric.name: metric.result() for metric in self.metrics}
-        return figures | {"loss": figures["retrieval_loss"] + self._intent_weight * figures.get("intent_loss", 0.0)}
+        loss = figures["retrieval_loss"] + self._intent_weight * figures.get("intent_loss", 0.0)
+        for name, weight in self._train_config.auxiliary.items():
+            loss += weight * figures[f"{name}_loss"]
+        return figures | {"loss": loss}
 
     def training_states(self, inputs: dict[str, tf.Tensor], stream: Stream | None) -> TrainingStates:
         """Returns the states of a batch, and the positions with a retrieval loss.
@@ -104,23 +112,46 @@ class Retriever(tfrs.Model):
             inputs: as `compute_loss` takes them.
             stream: of a training step; None switches dropout off.
         """
-        return self._training_states(inputs, self._item_vectors(stream), stream)
+        return self._training_states(inputs, self._item_vectors(stream), stream, substream(stream, "encoder"))
 
     def _item_vectors(self, stream: Stream | None) -> tf.Tensor:
         own_stream = substream(stream, "items")
         return self.tower.items.rows(own_stream) if self._by_row else self.tower.item_vectors(own_stream)
 
-    def _training_states(self, inputs: dict[str, tf.Tensor], items: tf.Tensor, stream: Stream | None) -> TrainingStates:
+    def _training_states(
+        self,
+        inputs: dict[str, tf.Tensor],
+        items: tf.Tensor,
+        stream: Stream | None,
+        encoder_stream: Stream | None,
+        masked: tf.Tensor | None = None,
+    ) -> TrainingStates:
         beside = self.tower.inputs.hide(inputs, self._train_config, stream)
         windows = Windows(
             users=inputs["user"],
-            tokens=self.tower.tokens(items, inputs["history"], beside),
+            tokens=self.tower.tokens(items, inputs["history"], beside, masked),
             targets=rows_of(items, inputs["target"]),
             clusters=inputs["target_cluster"],
             has_target=inputs["target"] > 0,
             inputs=beside,
         )
-        return self.tower.encoder.training_states(windows, substream(stream, "encoder"))
+        return self.tower.encoder.training_states(windows, encoder_stream)
+
+    def _auxiliary_loss(
+        self, inputs: dict[str, tf.Tensor], items: tf.Tensor, states: TrainingStates, stream: Stream | None
+    ) -> tf.Tensor:
+        """Sum of the mean auxiliary losses by their weights, over the positions of all items."""
+        history, own_stream = inputs["history"], substream(stream, "auxiliary")
+        masked = draw_masked(history, self._train_config.masked_items, own_stream)
+        # Both views hide the same inputs, and have dropout masks of their own.
+        others = self._training_states(inputs, items, stream, substream(own_stream, "encoder"), masked)
+        where = tf.where(history > 0)  # [P, 2]
+        parts = states.intent, others.intent, rows_of(items, history), masked
+        views = Views(*(tf.gather_nd(part, where) for part in parts))
+        total = tf.constant(0.0)
+        for name, weight in self._train_config.auxiliary.items():
+            total += weight * _mean(self._auxiliaries[name](views), None, self._auxiliary_losses[name])
+        return total
 
     def stream_of(self, step: tf.Tensor) -> Stream:
         """Returns the stream of all random numbers in one step; with R replicas a step has R streams, one each."""

@@ -11,6 +11,7 @@ from tfdnc.contracts.features import TIME, Feature
 from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.encoders import USER_ENCODERS, Encoder, Histories
+from tfdnc.model.history_clusters import HistoryClusters
 from tfdnc.model.inputs import TokenInputs
 from tfdnc.model.intent import make_intent
 from tfdnc.model.item_rows import gather_rows
@@ -34,6 +35,7 @@ class Tower(keras.layers.Layer):
         inputs: declared inputs in the tokens, beside the items.
         past_clusters: `[R]` clusters, never decreasing, of items that only histories hold: they have no cluster range
             and compete with no item. Their vectors are the last R rows of `items`, so item i + 1 is row i for all.
+        history_clusters: adds the cluster of every item to its token; None for a model without.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Tower(keras.layers.Layer):
         intent: keras.layers.Layer,
         inputs: TokenInputs,
         past_clusters: np.ndarray | None = None,
+        history_clusters: HistoryClusters | None = None,
     ) -> None:
         super().__init__(name="tower")
         self.offsets: tuple[int, ...] = offsets
@@ -56,6 +59,7 @@ class Tower(keras.layers.Layer):
         self.intent: keras.layers.Layer = intent
         self.inputs: TokenInputs = inputs
         self.past_clusters: np.ndarray = np.zeros(0, np.int32) if past_clusters is None else past_clusters
+        self.history_clusters: HistoryClusters | None = history_clusters
 
     @classmethod
     def make(
@@ -83,7 +87,8 @@ class Tower(keras.layers.Layer):
                 `config.times`, and nothing without.
 
         Raises:
-            UserError: inputs with an encoder that reads no order, or features with one that fixes item vectors.
+            UserError: inputs or clusters in the tokens of an encoder that reads no order, auxiliary objectives with
+                one, or features with one that fixes item vectors.
         """
         keras.utils.set_random_seed(seed)
         offsets = tuple(int(offset) for offset in offsets)
@@ -92,9 +97,13 @@ class Tower(keras.layers.Layer):
         encoder = USER_ENCODERS.resolve(config.encoder)
         if inputs is None:
             inputs = (TIME,) if config.times else ()
-        if inputs and not encoder.reads_order:
-            key = "model.times" if config.times else "model.inputs"
-            raise UserError(f"Expected {key} only with an encoder that reads order, {config.encoder} does not.")
+        of_tokens = {
+            **{"model.times": config.times, "model.inputs": inputs, "model.history_clusters": config.history_clusters},
+            "train.auxiliary": train.auxiliary,  # they compare tokens with and without their items
+        }
+        given = [key for key, value in of_tokens.items() if value]
+        if given and not encoder.reads_order:
+            raise UserError(f"Expected {given[0]} only with an encoder that reads order, {config.encoder} does not.")
         initial = encoder.initial_items(counts, config.dim)
         if initial is not None and features is not None:
             raise UserError(f"Expected no model.item_features with {config.encoder}, whose item vectors are given.")
@@ -109,7 +118,10 @@ class Tower(keras.layers.Layer):
         intent = make_intent(config, train, offsets, dtype)
         # With one cluster there is no intent to learn, and with a weight of 0 it is not learned.
         intent.trainable = num_clusters > 1 and train.intent_weight > 0
-        return cls(offsets, counts, config.max_length, items, made_encoder, intent, token_inputs)
+        # The last one, so that the other weights of a seed are those of a model without.
+        history_clusters = HistoryClusters(num_clusters, config.dim) if config.history_clusters else None
+        parts = items, made_encoder, intent, token_inputs
+        return cls(offsets, counts, config.max_length, *parts, history_clusters=history_clusters)
 
     @property
     def num_clusters(self) -> int:
@@ -155,7 +167,11 @@ class Tower(keras.layers.Layer):
         """
         if isinstance(self.items, FeaturedItems):
             raise ValueError("Expected a tower with plain item vectors, got one with features: take `served()` of it.")
-        return [self.item_embeddings, *self.inputs.variables, *self.encoder.variables, *self.intent.variables]
+        of_clusters = [] if self.history_clusters is None else self.history_clusters.variables
+        return [
+            *(self.item_embeddings, *self.inputs.variables, *of_clusters),
+            *(*self.encoder.variables, *self.intent.variables),
+        ]
 
     def served(self) -> Self:
         """Returns the tower for evaluation and export, whose item vectors are plain embeddings.
@@ -183,7 +199,7 @@ class Tower(keras.layers.Layer):
         """
         num_items, dim = vectors.shape
         parts = ItemEmbeddings(num_items, dim, vectors, name="items"), self.encoder, self.intent, self.inputs
-        return type(self)(offsets, counts, self.max_length, *parts, past_clusters)
+        return type(self)(offsets, counts, self.max_length, *parts, past_clusters, self.history_clusters)
 
     def item_vectors(self, stream: Stream | None = None) -> tf.Tensor:
         """Returns the item vectors `[N, D]`, of which tokens are made, and with which user vectors are compared.
@@ -197,15 +213,27 @@ class Tower(keras.layers.Layer):
         """Returns the catalogue of all items with these vectors `[N, D]`."""
         return Catalogue(items, self.offsets, self.counts)
 
-    def tokens(self, items: tf.Tensor, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None) -> tf.Tensor:
+    def tokens(
+        self,
+        items: tf.Tensor,
+        history: tf.Tensor,
+        inputs: Mapping[str, tf.Tensor] | None = None,
+        masked: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Returns the input of the encoder `[B, L, D]`: item vectors times sqrt(D), plus the declared inputs.
 
         Args:
             items: `[N + R, D]` item vectors.
             history: `[B, L]` int32 item indices, padded with 0.
             inputs: `[B, L]` of each input that the model reads, by `Feature.key`; None for none.
+            masked: `[B, L]` bool, true for items that are left out of their tokens; None for none.
         """
-        return self.inputs(rows_of(items, history) * items.shape[1] ** 0.5, inputs or {})
+        tokens = rows_of(items, history) * items.shape[1] ** 0.5
+        if self.history_clusters is not None:
+            tokens += self.history_clusters(self._clusters_of(history))
+        if masked is not None:
+            tokens = tf.where(masked[:, :, None], 0.0, tokens)
+        return self.inputs(tokens, inputs or {})
 
     def user_vectors(
         self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None
@@ -239,19 +267,19 @@ class Tower(keras.layers.Layer):
     def _histories(self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None) -> Histories:
         inputs = self.inputs.complete(inputs, history)
         lengths = tf.reduce_sum(tf.cast(history > 0, tf.int32), axis=1)
-        clusters = self._clusters_of(tf.reshape(tf.maximum(history - 1, 0), [-1]))
         items = self.item_vectors()
         tokens = self.tokens(items, history, inputs)
         listed = items[: self.num_items] if len(self.past_clusters) else items
-        return Histories(tokens, tf.reshape(clusters, tf.shape(history)), lengths, listed, inputs)
+        return Histories(tokens, self._clusters_of(history), lengths, listed, inputs)
 
-    def _clusters_of(self, rows: tf.Tensor) -> tf.Tensor:
-        """Clusters of item rows `[T]`."""
+    def _clusters_of(self, history: tf.Tensor) -> tf.Tensor:
+        """Clusters `[B, L]` of items `[B, L]`, padded with 0, whose cluster is that of item 1 and never read."""
+        rows = tf.reshape(tf.maximum(history - 1, 0), [-1])
         clusters = tf.searchsorted(tf.constant(self.offsets[1:]), rows, side="right")
-        if not len(self.past_clusters):
-            return clusters
-        past = tf.gather(tf.constant(self.past_clusters, tf.int32), tf.maximum(rows - self.num_items, 0))
-        return tf.where(rows < self.num_items, clusters, past)
+        if len(self.past_clusters):
+            past = tf.gather(tf.constant(self.past_clusters, tf.int32), tf.maximum(rows - self.num_items, 0))
+            clusters = tf.where(rows < self.num_items, clusters, past)
+        return tf.reshape(clusters, tf.shape(history))
 
     def _log_intent(self, states: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return tf.nn.log_softmax(self.intent(states, self.catalogue(items)))

@@ -182,7 +182,12 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     for key, default in (("optimizer", "auto"), ("draws", "pool")):
         if train[key] == default:
             del train[key]  # likewise
-    return settings | {"train": train, "candidates": list(config.evaluate.candidates)}
+    if not train["auxiliary"]:
+        del train["auxiliary"], train["masked_items"]
+    model = dict(settings["model"])
+    if not config.model.history_clusters:
+        del model["history_clusters"]
+    return settings | {"model": model, "train": train, "candidates": list(config.evaluate.candidates)}
 
 
 def prepare_choices(config: ExperimentConfig) -> list[Choice]:
@@ -265,7 +270,10 @@ def examples_choices(config: ExperimentConfig) -> list[Choice]:
 
 
 def train_choices(config: ExperimentConfig) -> list[Choice]:
-    """Returns encoder, loss, sources of negatives and draws, optimiser, and the merge that validates."""
+    """Returns encoder, loss, auxiliary objectives, sources of negatives and draws, optimiser, and the merge that
+    validates.
+    """
+    from tfdnc.model.auxiliary import AUXILIARIES
     from tfdnc.model.encoders import USER_ENCODERS
     from tfdnc.model.losses import LOSSES
     from tfdnc.model.losses.draw_sources import DRAW_SOURCES
@@ -275,6 +283,7 @@ def train_choices(config: ExperimentConfig) -> list[Choice]:
     return [
         Choice(USER_ENCODERS, config.model.encoder, config.model.options, "model.options"),
         Choice(LOSSES, config.train.loss, config.train.options, "train.options"),
+        *(Choice(AUXILIARIES, name) for name in config.train.auxiliary),
         Choice(NEGATIVE_SOURCES, config.train.negatives),
         Choice(OPTIMIZERS, config.train.optimizer),
         Choice(DRAW_SOURCES, config.train.draws),

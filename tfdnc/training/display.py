@@ -88,8 +88,8 @@ class ProgressBar(EpochCallback):
 
 
 def _losses(logs: Logs) -> str:
-    names = ("retrieval_loss", "intent_loss")
-    return "  ".join(f"{name.removesuffix('_loss')} {logs[name]:.3f}" for name in names if name in logs)
+    losses = {name.removesuffix("_loss"): value for name, value in logs.items() if name.endswith("_loss")}
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
 
 
 def _validated(objective: str, logs: Logs) -> str:

@@ -64,8 +64,9 @@ def test_the_plain_twin_differs_in_nothing_but_the_encoder(measured):
 
 def test_the_paper_is_quoted_for_its_own_setting_only(measured):
     measured.append(make_method("x-dnc", "hadamard_per_position", clusters=4))
+    measured.append(make_method("x-state", "hadamard_state", clusters=4))  # its product is not the paper's
     quoted = {row["method"]: row["paper"] for row in rates(measured, "x-sasrec")}
-    assert quoted == {"x-sasrec": 1, "x-naive": None, "x-mmoe": 0.288, "x-softmax": None, "x-dnc": 1}
+    assert quoted == {"x-sasrec": 1, "x-naive": None, "x-mmoe": 0.288, "x-softmax": None, "x-dnc": 1, "x-state": None}
 
 
 def test_batches_are_compared_by_length(measured):

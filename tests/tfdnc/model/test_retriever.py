@@ -6,67 +6,35 @@ import itertools
 import numpy as np
 import pytest
 
-from tfdnc.backend import keras, tf
+from tests.tfdnc.model.small_model import (
+    CLUSTERS,
+    COUNTS,
+    OFFSETS,
+    D,
+    K,
+    N,
+    batch_of,
+    histories,
+    make,
+    random_sequences,
+)
+from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.encoders import USER_ENCODERS, Windows
 from tfdnc.model.encoders.interests import _number_of_interests
 from tfdnc.model.encoders.simple import fold_in
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.randomness import Stream
-from tfdnc.model.retriever import Retriever
-from tfdnc.model.tower import Tower
 
-OFFSETS = (0, 5, 15, 20)
-K, N, D = 3, 20, 16
-USERS = 50
-COUNTS = np.arange(N, 0, -1)
-CLUSTERS = np.repeat(np.arange(K), np.diff(OFFSETS))
 INTERESTS = 4
 ORDER_FREE = {"item_counts", "user_embedding", "mind"}  # mind: up to the routing start, unread for three items
 EXPECTED_VECTORS = {"transformer": 1, "user_embedding": 1, "item_counts": 1, "mind": INTERESTS, "comirec": INTERESTS}
 DRAWING = ("sampled_softmax", "in_cluster_sampled_softmax", "gbce", "in_cluster_gbce")  # losses with their own draws
 
 
-def make(encoder, loss="in_cluster_softmax", offsets=OFFSETS, dropout=0.1, counts=COUNTS, blocks=2, **train):
-    config = ModelConfig(encoder=encoder, dim=D, max_length=10, dropout=dropout, blocks=blocks)
-    # Fewer draws than a cluster, or the catalogue, has items: losses that can draw do.
-    draws = 4 if loss.startswith("in_cluster") else 12
-    settings = TrainConfig(loss=loss, precision="float32", num_negatives=draws, **train)
-    model = Retriever(Tower.make(config, settings, offsets, 1, counts, num_users=USERS), settings, seed=1)
-    model.compile(optimizer=keras.optimizers.Adam(0.02))
-    return model
-
-
-def batch_of(sequences):
-    """Windows of whole sequences, padded; the negatives of a target are the next four items of its cluster."""
-    length = max(len(sequence) for sequence in sequences) - 1
-    batch = {name: np.zeros([len(sequences), length], np.int32) for name in ("history", "target", "target_cluster")}
-    batch["user"] = np.arange(len(sequences), dtype=np.int32)
-    for row, sequence in enumerate(sequences):
-        batch["history"][row, : len(sequence) - 1] = sequence[:-1]
-        batch["target"][row, : len(sequence) - 1] = sequence[1:]
-        batch["target_cluster"][row, : len(sequence) - 1] = CLUSTERS[np.array(sequence[1:]) - 1]
-    start = np.array(OFFSETS)[batch["target_cluster"]][:, :, None]
-    size = np.diff(OFFSETS)[batch["target_cluster"]][:, :, None]
-    target = batch["target"][:, :, None]
-    batch["negatives"] = np.where(target > 0, start + (target - start + np.arange(4)) % size + 1, 0).astype(np.int32)
-    return {name: tf.constant(value) for name, value in batch.items()}
-
-
-def random_sequences(count, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.integers(1, N + 1, rng.integers(2, 11)).tolist() for _ in range(count)]
-
-
-def histories(*rows):
-    width = max(len(row) for row in rows)
-    return tf.constant([row + [0] * (width - len(row)) for row in rows], tf.int32)
-
-
 def learn_two_tastes(encoder, loss, steps=100):
     """Taste A walks 1 2 3 4 5, taste B walks 16 17 18 19 20; the next item is certain in either."""
-    model = make(encoder, loss, blocks=1)
+    model = make(encoder, loss, model={"blocks": 1})
     batch = batch_of([[1, 2, 3, 4, 5], [16, 17, 18, 19, 20]] * 4)
     step = tf.function(model.train_step)
     for _ in range(steps):
@@ -128,7 +96,7 @@ class TestEveryConditioning:
 
     def test_a_training_step_is_a_function_of_seed_and_step(self, encoder):
         def losses():
-            model = make(encoder, blocks=1)
+            model = make(encoder, model={"blocks": 1})
             return [float(model.train_step(batch_of(random_sequences(4)))["loss"]) for _ in range(3)]
 
         first = losses()
@@ -162,7 +130,7 @@ class TestEveryConditioning:
 @pytest.mark.parametrize("loss", DRAWING)
 def test_a_resumed_step_draws_the_items_it_would_have_drawn(loss):
     def loss_at(step):
-        model = make("transformer", loss, dropout=0.0)
+        model = make("transformer", loss, model={"dropout": 0.0})
         model.optimizer.iterations.assign(step)
         return float(model.compute_loss(batch_of(random_sequences(4)), training=True))
 
@@ -172,14 +140,14 @@ def test_a_resumed_step_draws_the_items_it_would_have_drawn(loss):
 
 def test_the_counts_of_the_items_reach_the_loss():
     def loss_with(counts):
-        model = make("transformer", "sampled_softmax", dropout=0.0, counts=counts, negative_exponent=1.0)
+        model = make("transformer", "sampled_softmax", model={"dropout": 0.0}, counts=counts, negative_exponent=1.0)
         return float(model.compute_loss(batch_of(random_sequences(4)), training=True))
 
     assert loss_with(None) == loss_with(np.full(N, 7))
     assert loss_with(None) != loss_with(np.arange(N))
 
 
-@pytest.mark.parametrize("encoder", ["hadamard_per_position", "mmoe", "ple"])
+@pytest.mark.parametrize("encoder", ["hadamard_per_position", "hadamard_state", "target_attention", "mmoe", "ple"])
 def test_training_states_of_every_cluster_equal_what_a_request_computes(encoder):
     """Teacher-forced prompts of a history, for one, are the prompts that a request gives its prefix."""
     model = make(encoder)
@@ -270,7 +238,7 @@ def test_without_weight_the_intent_is_the_prior_not_learned_and_not_computed():
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(UserError, match="known: comirec, hadamard_literal, hadamard_per_position, item_counts"):
+    with pytest.raises(UserError, match="known: comirec, hadamard_literal, hadamard_per_position, hadamard_state"):
         make("hadamar")
 
 

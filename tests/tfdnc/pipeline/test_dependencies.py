@@ -23,6 +23,11 @@ def test_a_run_does_not_follow_itself(tmp_path):
 
 
 def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
-    assert not {"optimizer", "draws", "stop_after"} & train_settings(parse_config({"name": "x"}))["train"].keys()
+    old = train_settings(parse_config({"name": "x"}))
+    assert not {"optimizer", "draws", "stop_after", "auxiliary", "masked_items"} & old["train"].keys()
+    assert "history_clusters" not in old["model"]
     given = {"optimizer": "rowwise_adam", "draws": "batch", "stop_after": 3}
-    assert train_settings(parse_config({"name": "x", "train": given}))["train"].items() >= given.items()
+    given |= {"auxiliary": {"canonical_correlation": 0.1}, "masked_items": 0.2}
+    new = train_settings(parse_config({"name": "x", "model": {"history_clusters": True}, "train": given}))
+    assert new["train"].items() >= given.items()
+    assert new["model"]["history_clusters"]

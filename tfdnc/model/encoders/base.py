@@ -170,6 +170,15 @@ def position_embeddings(encoder: UserEncoder, config: ModelConfig) -> tf.Variabl
     )
 
 
+def task_embeddings(encoder: UserEncoder, rows: int, dim: int, mean: float) -> tf.Variable:
+    """Adds a weight `[rows, D]` to an encoder and returns it: row k is t_k, random around `mean`."""
+    return encoder.add_weight(
+        name="task_embeddings",
+        shape=[rows, dim],
+        initializer=keras.initializers.RandomNormal(mean=mean, stddev=0.05),
+    )
+
+
 def at_last(x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     """`[B, L, D]` -> `[B, D]` at the last item of every history."""
     return tf.gather(x, tf.maximum(lengths - 1, 0), batch_dims=1)

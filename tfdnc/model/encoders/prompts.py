@@ -2,9 +2,17 @@
 
 from typing import Any
 
-from tfdnc.backend import keras, tf
+from tfdnc.backend import tf
 from tfdnc.contracts.model_config import ModelConfig
-from tfdnc.model.encoders.base import USER_ENCODERS, Histories, TrainingStates, UserVectors, Windows, at_last
+from tfdnc.model.encoders.base import (
+    USER_ENCODERS,
+    Histories,
+    TrainingStates,
+    UserVectors,
+    Windows,
+    at_last,
+    task_embeddings,
+)
 from tfdnc.model.encoders.on_transformer import OnTransformer
 from tfdnc.model.randomness import Stream, substream
 
@@ -34,11 +42,7 @@ class _Prompted(OnTransformer):
         self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any
     ) -> None:
         super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
-        self._task_embeddings = self.add_weight(
-            name="task_embeddings",
-            shape=[num_clusters + 1, config.dim],
-            initializer=keras.initializers.RandomNormal(mean=self._initial_mean, stddev=0.05),
-        )
+        self._task_embeddings = task_embeddings(self, num_clusters + 1, config.dim, self._initial_mean)
 
     def _prompts(self, clusters: tf.Tensor) -> tf.Tensor:
         return tf.gather(self._task_embeddings, clusters)
@@ -79,6 +83,33 @@ class HadamardPerPosition(_Prompted):
         ]  # the same for all queries, so that masks and biases are computed once
         states = self._trunk(prefix, queries, reach, need_prefix=False, elapsed=histories.elapsed).queries
         return UserVectors(states[:, :-1], states[:, -1])
+
+
+@USER_ENCODERS.register("hadamard_state")
+class HadamardState(OnTransformer):
+    """u_k = h * t_k, h the state at the end of the Transformer: one encode for all K vectors (ours).
+
+    The paper multiplies the tokens (Eq. 5), which costs an encode per cluster, or a stream of queries. The intent reads
+    h, so training and requests cost what an unprompted Transformer costs.
+    """
+
+    vectors_per_cluster = True
+
+    def __init__(
+        self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any
+    ) -> None:
+        super().__init__(config, num_clusters, num_users, compute_dtype, **kwargs)
+        self._task_embeddings = task_embeddings(self, num_clusters, config.dim, mean=1.0)
+
+    def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
+        """Encodes in one pass, and multiplies every state by the task embedding of its target's cluster."""
+        states = self._states(self._positioned(windows.tokens), windows.elapsed, stream)
+        return TrainingStates(states * tf.gather(self._task_embeddings, windows.clusters), windows.has_target, states)
+
+    def user_vectors(self, histories: Histories) -> UserVectors:
+        """Multiplies the state of the last item by all task embeddings."""
+        state = self._last_state(self._positioned(histories.tokens), histories.lengths, histories.elapsed)
+        return UserVectors(state[:, None] * self._task_embeddings, state)
 
 
 class _OnePromptPerSequence(_Prompted):
