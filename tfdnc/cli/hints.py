@@ -30,13 +30,16 @@ def evaluate_command(run: Path) -> str:
 
 
 def next_steps(run: Path) -> str:
-    """Returns the last lines of a run: the path of its bundle, and the commands that serve and query it."""
+    """Returns the last lines of a run: the path of its bundle, and the commands that show, serve and query it."""
     bundle = run / stations.EXPORT.folder
     serve, query = shlex.join(["serve", str(bundle)]), shlex.join(["query", "--run", str(run)])
+    explore = shlex.join(["explore", str(run)])
     return (
         f"\nThe bundle is {bundle}. Serve it, and ask it from another terminal:\n\n"
         f"    {program()} {serve}\n"
-        f"    {program()} {query}\n"
+        f"    {program()} {query}\n\n"
+        "Or see in a browser how lists change with alpha:\n\n"
+        f"    {program()} {explore}\n"
     )
 
 

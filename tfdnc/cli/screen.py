@@ -142,7 +142,7 @@ def _notes_on_seen(report: dict[str, Any], last: int) -> Iterator[str]:
         return
     share = f"{report['seen_targets']:.1%} of the targets had been seen by their users before"
     if not _allows_seen(report):
-        yield f"{share}; no list contains those."
+        yield f"{share}; no list contains those (data.seen: allow would)."
         return
     parts = {"new": report["new_targets"], "repeated": report["repeated_targets"]}
     figures = (
