@@ -205,7 +205,7 @@ class Tower(keras.layers.Layer):
             history: `[B, L]` int32 item indices, padded with 0.
             inputs: `[B, L]` of each input that the model reads, by `Feature.key`; None for none.
         """
-        return self.inputs(rows_of(items, history) * items.shape[1] ** 0.5, inputs or {})
+        return self.inputs(rows_of(items, history) * items.shape[1] ** 0.5, inputs or {}, items)
 
     def user_vectors(
         self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None
