@@ -28,9 +28,10 @@ GROUPS, SIZE = 16, 3
 CONFIG = {
     "name": "shown",
     "data": {"exposures": {"action": ["impression"]}, "exposures_per_event": 3, "num_shards": 2, "min_item_events": 1},
-    "cluster": {"method": "random", "num_clusters": 3},
+    "cluster": {"method": "single"},
     "model": {"dim": 24, "blocks": 1, "max_length": 10, "encoder": "transformer", "dropout": 0.0},
-    "train": {"loss": "in_cluster_softmax", "epochs": 12, "learning_rate": 0.02, "warmup_steps": 10},
+    "train": {"loss": "softmax", "epochs": 10, "validate_every": 10, "learning_rate": 0.02, "warmup_steps": 10},
+    "merge": {"method": "score"},
     "evaluate": {"candidates": [3], "within_cluster": [3], "alphas": [1]},
     "export": {"index": "exact", "num_candidates": 3, "max_candidates": 6, "warmup_batch_sizes": [1]},
 }

@@ -5,7 +5,6 @@ a drawn one, and a weaker positive above one.
 """
 
 from tfdnc.backend import tf
-from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
@@ -25,14 +24,10 @@ def exposure_softmax(
     dtype: tf.DType,
     stream: Stream | None,
 ) -> tf.Tensor:
-    """`hierarchy` on n = `num_negatives` items, drawn per step as by `sampled_softmax`; a small catalogue is whole.
-
-    Raises:
-        UserError: the batches hold no exposures.
-    """
+    """`hierarchy` on n = `num_negatives` items, drawn per step as by `sampled_softmax`; a small catalogue is whole."""
     draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, (0, catalogue.num_items), train, stream)
     labels = targets.items - 1
-    exposed = _exposed(targets, train) - 1
+    exposed = _exposed(targets) - 1
     return hierarchy(states, labels, exposed, catalogue.pool(), draw(0, labels), train.exposure_weight, dtype)
 
 
@@ -45,14 +40,10 @@ def in_cluster_exposure_softmax(
     dtype: tf.DType,
     stream: Stream | None,
 ) -> tf.Tensor:
-    """`exposure_softmax` inside the target's own cluster; exposures of other clusters have no part in it.
-
-    Raises:
-        UserError: the batches hold no exposures.
-    """
+    """`exposure_softmax` inside the target's own cluster; exposures of other clusters have no part in it."""
     draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, catalogue.offsets, train, stream)
     offsets = tf.constant(catalogue.offsets)
-    rows = _exposed(targets, train) - 1 - tf.gather(offsets, tf.cast(targets.clusters, tf.int32))[:, None]
+    rows = _exposed(targets) - 1 - tf.gather(offsets, tf.cast(targets.clusters, tf.int32))[:, None]
 
     def in_pool(k: int, own_states: tf.Tensor, labels: tf.Tensor, pool: Pool, exposed: tf.Tensor) -> tf.Tensor:
         inside = tf.where((exposed >= 0) & (exposed < pool.size), exposed, -1)
@@ -109,10 +100,6 @@ def _are_among(rows: tf.Tensor, exposed: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any(exposed[:, :, None] == rows, axis=1)
 
 
-def _exposed(targets: Targets, train: TrainConfig) -> tf.Tensor:
-    if targets.exposed is None:
-        raise UserError(
-            f"Expected exposures for train.loss {train.loss}, got records without: declare data.exposures, and run the "
-            "prepare station again."
-        )
-    return targets.exposed
+def _exposed(targets: Targets) -> tf.Tensor:
+    """Exposures `[P, W]`; W = 0 where a batch has none."""
+    return tf.zeros([tf.size(targets.items), 0], tf.int32) if targets.exposed is None else targets.exposed
