@@ -11,7 +11,8 @@ from tfdnc.contracts.features import Feature, Kind, Of
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
 from tfdnc.model.elapsed import ElapsedEmbedding
-from tfdnc.model.item_rows import ItemRows, gather_rows
+from tfdnc.model.item_rows import ItemRows
+from tfdnc.model.passed_over import PassedOver
 from tfdnc.model.randomness import Stream
 
 _FURTHEST = 8.0  # standard deviations: an extreme value of a request must not dominate the item
@@ -139,40 +140,6 @@ class Values(keras.layers.Layer):
     def call(self, values: tf.Tensor) -> tf.Tensor:
         """`[B, L]` int32 numbers of values -> `[B, L, D]`."""
         return tf.gather(tf.convert_to_tensor(self._rows), values)
-
-
-class PassedOver(keras.layers.Layer):
-    """Mean of the vectors of the items that were passed over, through a projection; another vector where none were.
-
-    So a request that does not know them is one after which nothing was passed over. The mean has the scale of a token.
-    """
-
-    reads_items: bool = True
-
-    def __init__(self, feature: Feature, dim: int) -> None:
-        super().__init__(name=feature.key)
-        self.stream_path: tuple[str, ...] = _stream_path(feature)
-        starts = [keras.initializers.RandomNormal(0, 0.02) for _ in range(2)]
-        self._projection = self.add_weight(name="projection", shape=[dim, dim], initializer=starts[0])
-        self._nothing = self.add_weight(name="nothing", shape=[dim], initializer=starts[1])
-
-    def hidden_share(self, train: TrainConfig) -> float:
-        """See `TokenInput`."""
-        return train.hidden_inputs
-
-    def call(self, values: tf.Tensor, items: tf.Tensor | ItemRows) -> tf.Tensor:
-        """See `OfItems`; only the items that are there are read."""
-        shape, known = tf.shape(values), values > 0
-        dim = self._nothing.shape[0]
-        vectors = gather_rows(items, tf.boolean_mask(values, known) - 1)
-        token = tf.boolean_mask(
-            tf.broadcast_to(tf.reshape(tf.range(shape[0] * shape[1]), shape[:2])[:, :, None], shape), known
-        )
-        sums = tf.math.unsorted_segment_sum(vectors, token, shape[0] * shape[1])
-        count = tf.reduce_sum(tf.cast(known, tf.float32), axis=2, keepdims=True)
-        sums = tf.reshape(sums, [shape[0], shape[1], dim])
-        mean = tf.math.divide_no_nan(sums, count) * dim**0.5
-        return tf.where(count > 0, tf.tensordot(mean, self._projection, 1), tf.convert_to_tensor(self._nothing))
 
 
 def _stream_path(feature: Feature) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig, parse_config
 from tfdnc.contracts.features import EXPOSURES, TIME, WEIGHT, model_features, training_features
 from tfdnc.export.recent import recent_inputs
-from tfdnc.model.inputs import PassedOver, TokenInputs
+from tfdnc.model.inputs import TokenInputs
+from tfdnc.model.passed_over import PassedOver
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
