@@ -185,6 +185,11 @@ def test_a_model_or_a_loss_that_reads_them_needs_them():
         parse_config({"name": "x", "train": {"loss": "exposure_softmax"}})
 
 
+def test_a_column_that_is_missing_is_told_with_its_key(tmp_path):
+    with pytest.raises(UserError, match=r"Expected column 'kind' in .*; set data\.exposures"):
+        prepared(tmp_path, [("u", "a", 1, "click")], exposures={"kind": ["impression"]})
+
+
 def test_a_log_without_one_is_told(tmp_path, caplog):
     prepared(tmp_path, [("u", "a", 1, "click"), ("u", "b", 2, "click")])
     assert "Of 0 rows with a kind of data.exposures (action: impression) none counts" in caplog.text

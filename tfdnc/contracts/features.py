@@ -33,12 +33,14 @@ class Feature:
         of: its owner.
         kind: of its values.
         values: of a category, the values that have a number; no part of the declaration, see `with_values`.
+        section: key of the data section that declares it, where it does not follow from the owner.
     """
 
     name: str
     of: Of
     kind: Kind
     values: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    section: str = field(default="", compare=False, repr=False)
 
     @property
     def form(self) -> Form:
@@ -55,8 +57,8 @@ class Feature:
         """Key of the config that declares it, for messages."""
         if self in (TIME, WEIGHT):
             return f"data.columns.{self.name}"
-        if self.kind is Kind.EXPOSURES:
-            return "data.exposures"
+        if self.section:
+            return f"data.{self.section}"
         sections = {Of.EVENT: "events", Of.REQUEST: "context", Of.USER: "users.features"}
         return f"data.{sections[self.of]}.{self.name}"
 
@@ -159,7 +161,7 @@ def event_feature(name: str, kind: Kind) -> Feature:
 TIME, WEIGHT = event_feature("time", Kind.TIME), event_feature("weight", Kind.WEIGHT)
 """The inputs with a key in `data.columns`."""
 
-EXPOSURES = event_feature("exposures", Kind.EXPOSURES)
+EXPOSURES = Feature("exposures", Of.EVENT, Kind.EXPOSURES, section="exposures")
 """The input that `data.exposures` declares."""
 
 
@@ -171,7 +173,8 @@ def log_features(config: DataConfig) -> tuple[Feature, ...]:
 
 def exposure_kinds(config: DataConfig) -> Feature | None:
     """Returns the column that tells exposures from events, a category; None for a log without exposures."""
-    return next((event_feature(name, Kind.VALUE) for name in config.exposures), None)
+    of_events = (Feature(name, Of.EVENT, Kind.VALUE, section="exposures") for name in config.exposures)
+    return next(of_events, None)
 
 
 def _features_of_events(config: DataConfig) -> tuple[Feature, ...]:
