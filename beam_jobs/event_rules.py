@@ -37,6 +37,7 @@ class Events(NamedTuple):
     item: np.ndarray  # [E] int32 positions in `item_ids`
     features: dict[Feature, np.ndarray]  # [E] of every input that the log has, its times first; codes of categories
     texts: dict[Feature, pa.StringArray] = {}  # noqa: RUF012 - never changed; categories by code
+    row: np.ndarray | None = None  # [E] positions among all rows of the bucket, of a log with exposures
 
     @property
     def time(self) -> np.ndarray:
@@ -48,7 +49,8 @@ class Events(NamedTuple):
         if rows.dtype == bool and rows.all():
             return self
         features = {feature: values[rows] for feature, values in self.features.items()}
-        return self._replace(user=self.user[rows], item=self.item[rows], features=features)
+        row = None if self.row is None else self.row[rows]
+        return self._replace(user=self.user[rows], item=self.item[rows], features=features, row=row)
 
 
 def events_of(table: pa.Table, features: Sequence[Feature] = (TIME,)) -> Events:

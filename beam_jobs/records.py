@@ -12,10 +12,11 @@ import pyarrow as pa
 from beam_jobs.ids import random_key
 from beam_jobs.item_table import ItemTable
 from beam_jobs.logs.event_weights import count_weights
-from beam_jobs.tfrecord import Floats, Lists, Varints, encoded, scalars
+from beam_jobs.tfrecord import CutVarints, Floats, Lists, Varints, encoded, scalars
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME, WEIGHT, Feature, Of, features_of_file
+from tfdnc.contracts.item_lists import ended_lists
 from tfdnc.contracts.negative_sampling import (
     EMPTY,
     EXACT,
@@ -79,7 +80,12 @@ def encode_users(
     of_users = [feature for feature in inputs if feature.of is Of.USER]
     inputs = tuple(feature for feature in inputs if feature.of is not Of.USER)
     values = {feature: sequences[feature.column].combine_chunks().values for feature in inputs}
-    packed = {one: encoded(one.form.recorded(values[one], starts, known.get(one.name, ()))) for one in inputs}
+    packed = {
+        one: _encode_items(values[one], table)
+        if one.form.of_items
+        else encoded(one.form.recorded(values[one], starts, known.get(one.name, ())))
+        for one in inputs
+    }
     per_user = _encode_per_user(sequences, of_users, known)
     users = users_of_splits(sequences)
     learners = users[schema.TRAIN]
@@ -118,6 +124,12 @@ def encode_users(
             **{feature.target_key: packed[feature].lists(targets, targets + 1) for feature in of_target},
         }
     return features, counts
+
+
+def _encode_items(lists: pa.ListArray, table: ItemTable) -> CutVarints:
+    """Returns the encoded items of every event `[E]`, see `item_lists`."""
+    items = _renumber(lists.values.to_numpy(), table)
+    return CutVarints(*ended_lists(items, np.diff(lists.offsets.to_numpy())))
 
 
 def _encode_per_user(

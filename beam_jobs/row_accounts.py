@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from beam_jobs.event_rules import FILTERED, ROUND, rules_of
+from beam_jobs.exposures import exposure_figures
 from beam_jobs.files import exists, join, open_file
 from beam_jobs.logs.log_files import Log
 from beam_jobs.logs.log_rows import Rows
@@ -60,6 +61,7 @@ def figures_of(result: dict[str, Any], config: DataConfig, log: Log) -> dict[str
         "days": result["times"] and days_of(result["times"], config.ticks_per_second),
         "split_sha256": result["split_sha256"],
         **repetition_figures(result),
+        **exposure_figures(result, config),
     }
 
 
@@ -119,8 +121,10 @@ def refuse_losses(result: dict[str, Any], figures: dict[str, Any], config: DataC
     """Raises a `RuntimeError` if rows, events or users were lost, as on some runners (see `pipeline`)."""
     events, users = figures["events"], figures["users"]
     left_out = sum(figures["rows_malformed"].values()) + sum(figures["rows_filtered"].values())
+    shown = figures.get("exposures", {"rows": 0, "kept": 0, "left_out": {}})
     expected_and_found = {
-        "rows": (figures["rows_read"], events + left_out),
+        "rows": (figures["rows_read"], events + left_out + shown["rows"]),
+        "exposures": (shown["rows"], shown["kept"] + sum(shown["left_out"].values())),
         "written files": (config.num_shards, result["written: files"]),
         "written users": (users, result["written: users"]),
         "written events": (events, result["written: events"]),
@@ -162,6 +166,20 @@ def refuse_empty_split(figures: dict[str, Any], config: DataConfig) -> None:
         f"(validation from {config.validation_from}, test from {config.test_from}); of {figures['events']} events of "
         f"{figures['users']} users {split['train_events']} are training events, {validation} users have a validation "
         f"target and {test} a test target. Move data.validation_from and data.test_from to times inside the log."
+    )
+
+
+def warn_of_exposures(figures: dict[str, Any], config: DataConfig) -> None:
+    """Logs a warning if the log has no exposures of the kinds that the config names, or none of them counts."""
+    shown = figures.get("exposures")
+    if shown is None or shown["kept"]:
+        return
+    reasons = ", ".join(f"{count} {reason}" for reason, count in shown["left_out"].items() if count)
+    _log.warning(
+        "Of %d rows with a kind of data.exposures (%s) none counts%s: a model learns nothing from them.",
+        shown["rows"],
+        ", ".join(f"{name}: {', '.join(values)}" for name, values in config.exposures.items()),
+        f" ({reasons})" if reasons else "",
     )
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.event_rules import apply_rules, events_of
+from beam_jobs.exposures import set_apart
 from beam_jobs.kept_reads import KeptReads, WholeFiles
 from beam_jobs.log_blocks import Block, block_of
 from beam_jobs.logs.log_files import Log, Piece, cut, read_piece
@@ -98,7 +99,8 @@ class ReadPiece(beam.DoFn):
 
     def _blocks(self, log: Log, piece: Piece) -> Iterable[Block]:
         def blocks_now() -> Iterator[Block]:
-            return (block_of(rows, self._num_buckets) for rows in read_piece(log, piece, self._chunk_bytes))
+            pieces = read_piece(log, piece, self._chunk_bytes)
+            return (block_of(rows, self._num_buckets, log.exposures) for rows in pieces)
 
         return self._kept.blocks(piece, self._chunk_bytes, blocks_now) if self._kept else blocks_now()
 
@@ -122,7 +124,8 @@ class CountBucket(beam.DoFn):
         if settled(frequent):
             return
         item_ids = [unpack(packed)["item_id"] for packed in frequent]
-        events = events_of(_events_of_bucket(element, self._whole), log_features(self._config))
+        rows = events_of(_events_of_bucket(element, self._whole), log_features(self._config))
+        events, _ = set_apart(rows, self._config)
         left, _ = apply_rules(events, self._config, item_ids)
         yield count_items(left.item_ids, left.item)
 

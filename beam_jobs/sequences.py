@@ -44,6 +44,7 @@ from beam_jobs.row_accounts import (
     refuse_losses,
     refuse_malformed,
     refuse_nothing_left,
+    warn_of_exposures,
     warn_of_open_filter,
 )
 from beam_jobs.sequence_steps import CountBucket, FilterBucket, ReadPiece, cut_file
@@ -86,7 +87,7 @@ def prepare(
         kept: results of reading the same files earlier, to be used and completed; no byte of the output depends on it.
 
     Returns:
-        - `rows_read` = malformed + filtered + `events`.
+        - `rows_read` = malformed + filtered + `events` + `rows` of `exposures`.
         - `lines_joined`: lines that continue a row inside quotes.
         - `rows_malformed`: number by reason; `rows_filtered`: number by rule.
         - `filter_rounds`: number of rounds that `changed` something, and whether they `converged`, so that one more
@@ -104,6 +105,7 @@ def prepare(
           `bytes` that are now kept of the log.
         - `user_file`: see `user_accounts.user_figures`, only with `data.users`.
         - `input_values`: number of known values by input, only with inputs of kind `value`.
+        - `exposures`: see `exposures.exposure_figures`, only with `data.exposures`; these rows are no `events`.
 
     Raises:
         UserError: the log is missing or empty, lacks a column, or has too many malformed rows or ids that are written
@@ -144,6 +146,7 @@ def prepare(
     refuse_empty_split(figures, config)
     warn_of_repetitions(figures, config)
     warn_of_open_filter(figures, config)
+    warn_of_exposures(figures, config)
     warn_of_unit(figures, config)
     if details:
         warn_of_gaps(figures["item_file"])

@@ -44,6 +44,17 @@ class Varints:
         return Lists(self._data, self._edges[starts].tolist(), self._edges[ends].tolist())
 
 
+class CutVarints:
+    """Lists of non-negative integers `[E]`, encoded at once: list e is the values `edges[e] .. edges[e + 1] - 1`."""
+
+    def __init__(self, values: np.ndarray, edges: np.ndarray) -> None:
+        self._values, self._edges = Varints(values), edges
+
+    def lists(self, starts: np.ndarray, ends: np.ndarray) -> Lists:
+        """Returns the feature whose record r holds the lists `starts[r]..ends[r] - 1`, one after the other."""
+        return self._values.lists(self._edges[starts], self._edges[ends])
+
+
 def scalars(values: np.ndarray) -> Lists:
     """Returns the feature whose record r holds `[values[r]]`."""
     rows = np.arange(len(values))

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.event_inputs import input_columns, target_weights
 from beam_jobs.event_rules import apply_rules, events_of
+from beam_jobs.exposures import join_exposures, renumber_exposures, set_apart
 from beam_jobs.files import join, whole_file
 from beam_jobs.ids import buckets_of, id_order
 from beam_jobs.packing import pack, unpack
@@ -16,7 +17,7 @@ from beam_jobs.splits import split_sequences
 from beam_jobs.twin_ids import count_twins
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
-from tfdnc.contracts.features import Of, log_features, sequence_features, sequence_schema
+from tfdnc.contracts.features import EXPOSURES, Of, log_features, sequence_features, sequence_schema
 
 
 def split_by_bucket(events: pa.RecordBatch, num_buckets: int) -> Iterator[tuple[int, bytes]]:
@@ -74,7 +75,7 @@ def build_sequences(
         The sequences, in the `sequence_schema` of all inputs but those of users, and the figures. Items are 1-based
         positions in the last of `frequent`.
     """
-    found = events_of(events, log_features(config))
+    found, shown = set_apart(events_of(events, log_features(config)), config)
     twins = count_twins("users", found.user_ids, np.bincount(found.user, minlength=len(found.user_ids)))
     left, left_out = apply_rules(found, config, frequent)
     candidate = pc.fill_null(pc.index_in(left.item_ids, value_set=frequent[-1]), -1).to_numpy().astype(np.int32) + 1
@@ -92,12 +93,15 @@ def build_sequences(
     left = left.take(by_user_and_time)
     features = [feature for feature in sequence_features(config) if feature.of is not Of.USER]
     per_event = {"items": pa.array(candidate[left.item]), **input_columns(left, features, config)}
+    of_exposures: dict[str, int] = {}
+    if shown is not None:
+        per_event[EXPOSURES.column], of_exposures = join_exposures(left, shown, candidate, config)
     offsets = pa.array(edges, pa.int32())
     columns = {name: pa.ListArray.from_arrays(offsets, values) for name, values in per_event.items()}
     split = split_sequences(edges, left.time, config, target_weights(left, config))
     columns |= {"user_id": ids, **split._asdict()}
     layout = sequence_schema(features)
-    figures = {"users": len(kept_users), "events": len(left.time), **left_out, **twins}
+    figures = {"users": len(kept_users), "events": len(left.time), **left_out, **twins, **of_exposures}
     return pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in layout.names], schema=layout), figures
 
 
@@ -105,7 +109,7 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     """Writes the Parquet file of one (bucket, packed sequences), with `sequence_index` instead of candidates.
 
     Returns:
-        Counts of written files, users and events.
+        Counts of written files, users and events, and of exposures.
     """
     bucket, packed = element
     sequences, candidates = unpack(packed), unpack(vocabulary)["candidate"].to_numpy()
@@ -115,6 +119,7 @@ def write_bucket(element: tuple[int, bytes], vocabulary: bytes, folder: str, num
     index = index_of[items.values.to_numpy()]
     renumbered = pa.ListArray.from_arrays(items.offsets, pa.array(index))
     table = pa.Table.from_batches([sequences]).set_column(1, schema.SEQUENCE_SCHEMA.field("items"), renumbered)
+    table, of_exposures = renumber_exposures(table, index_of)
     with whole_file(join(folder, schema.shard_name(bucket, num_shards, "parquet"))) as stream:
         pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
-    return {"written: files": 1, "written: users": table.num_rows, "written: events": len(index)}
+    return {"written: files": 1, "written: users": table.num_rows, "written: events": len(index), **of_exposures}

@@ -219,4 +219,6 @@ def _typed(columns: list[pa.Array], row_format: RowFormat) -> Columns:
     unit = row_format.time_unit
     time = no_times(len(user)) if row_format.time is None else times_of_text(values.pop(0), unit)
     features = {one: READERS[one.kind].read(values.pop(0)) for one in row_format.features}
-    return Columns(user, item, time, unit, tuple(values), row_format.wanted, features)
+    # A column that is an input too has been read as one, without a dictionary.
+    wanted = tuple(one if pa.types.is_dictionary(one.type) else one.dictionary_encode() for one in values)
+    return Columns(user, item, time, unit, wanted, row_format.wanted, features)

@@ -1,7 +1,7 @@
 """A log: its files, and the pieces of them that are the units of work."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from typing import Protocol
@@ -42,11 +42,13 @@ class Log:
         source: locations in the config, for messages.
         files: at least one.
         features: inputs of the events of every file, beside their times.
+        exposures: `data.exposures`, the column and the values of rows that are no events.
     """
 
     source: str
     files: tuple[LogFile, ...]
     features: tuple[Feature, ...] = ()
+    exposures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def event_schema(self) -> pa.Schema:

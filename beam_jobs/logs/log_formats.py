@@ -78,7 +78,7 @@ def find_log(config: DataConfig) -> Log:
     if not files:
         names = "an empty file" if len(found) == 1 else f"{len(found)} empty files"
         raise UserError(f"Expected events in {source}, found {names}.")
-    return Log(source, tuple(files), _features(config))
+    return Log(source, tuple(files), _features(config), config.exposures)
 
 
 def folder_of(config: DataConfig) -> str:
@@ -178,13 +178,16 @@ def _kuairand_file(file: InputFile, config: DataConfig) -> TextFile:
     def column(name: str) -> int:
         return column_of(header, name, file, "KuaiRand's logs begin with the names of their 19 columns")
 
-    wanted = [Wanted("feedback", column(rows.feedback), "1", _FLAG[0], f"{rows.feedback} is {_FLAG[1]}")]
+    passed_over = config.exposures.get(rows.feedback, ())
+    complaint = f"{rows.feedback} is {_FLAG[1]}"
+    wanted = [Wanted("feedback", column(rows.feedback), "1", _FLAG[0], complaint, passed_over)]
     if rows.tab is not None:
         wanted.append(Wanted("tab", column("tab"), str(rows.tab), _NUMBER[0], f"tab is {_NUMBER[1]}"))
     user, item, time = column("user_id"), column("video_id"), column("time_ms")
     features = _positions(header, config, file)
     filtered_by = {one.column for one in wanted}
-    for feature in (feature for feature, position in features.items() if position in filtered_by):
+    declared = {*config.events, *config.context}
+    for feature in (one for one, position in features.items() if position in filtered_by and one.name in declared):
         raise UserError(
             f"Expected columns in data.events that tell events apart, got {feature.name}: data.kuairand asks for one "
             "value of it. Take it out."

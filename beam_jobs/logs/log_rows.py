@@ -53,6 +53,7 @@ class Wanted:
         value: the value of rows that count.
         well_formed: regular expression of all well-formed values.
         complaint: reason reported for a row with any other value, which is malformed.
+        others: further values of rows that count: of exposures.
     """
 
     rule: str
@@ -60,6 +61,7 @@ class Wanted:
     value: str
     well_formed: str
     complaint: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,8 @@ def _check_values(values: pa.DictionaryArray, wanted: Wanted) -> tuple[np.ndarra
     """Returns two masks `[R]`: of rows with a malformed value, and of rows with the wanted value."""
     distinct, codes = values.dictionary, values.indices.to_numpy()
     well_formed = pc.match_substring_regex(distinct, wanted.well_formed).to_numpy(zero_copy_only=False)
-    counts = pc.equal(distinct, wanted.value.encode()).to_numpy(zero_copy_only=False)
+    counting = pa.array([value.encode() for value in (wanted.value, *wanted.others)], pa.binary())
+    counts = pc.is_in(distinct, value_set=counting).to_numpy(zero_copy_only=False)
     return ~well_formed[codes], counts[codes]
 
 

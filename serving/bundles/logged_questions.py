@@ -58,7 +58,7 @@ def _users(request: predict_pb2.PredictRequest, rows: Sequence[Row]) -> Iterator
     for number, items in enumerate(history):
         columns = np.flatnonzero(items != b"")
         values = {
-            row.name: _at(values[number], columns, row) if row.shape == bundle.PER_EVENT else _plain(values[number])
+            row.name: _at(values[number], columns, row) if row.of_events else _plain(values[number])
             for row, values in known.items()
         }
         yield [items[column].decode() for column in columns], values
@@ -66,6 +66,9 @@ def _users(request: predict_pb2.PredictRequest, rows: Sequence[Row]) -> Iterator
 
 def _at(values: np.ndarray, columns: np.ndarray, row: Row) -> list[Any]:
     """Returns the values `[L']` of the events in `columns`; those that the request left out are unknown."""
+    if row.shape == bundle.PER_EXPOSURE:
+        shown = (values[column] if column < len(values) else () for column in columns)
+        return [[item.decode() for item in of_event if item] for of_event in shown]
     return [_plain(values[column]) if column < len(values) else row.neutral for column in columns]
 
 

@@ -214,7 +214,7 @@ class Client:
 def _as_lists(values: Any) -> Any:
     """Returns the values of a declared input with lists in place of iterators."""
     found = list(values) if isinstance(values, Iterator) else values
-    return [list(row) if isinstance(row, Iterator) else row for row in found] if isinstance(found, list) else found
+    return [_as_lists(row) for row in found] if isinstance(found, list) else found
 
 
 def _rows(request: predict_pb2.PredictRequest) -> int:

@@ -48,7 +48,7 @@ def _without_padding(array: np.ndarray) -> np.ndarray:
     """Drops columns of padding at the end, which longer rows of other parts need; at least one column stays."""
     if array.dtype != object or array.ndim < 2:
         return array
-    used = np.flatnonzero((array != b"").any(axis=0))
+    used = np.flatnonzero((array != b"").any(axis=tuple(axis for axis in range(array.ndim) if axis != 1)))
     return array[:, : used[-1] + 1 if len(used) else 1]
 
 

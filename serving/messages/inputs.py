@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from serving import arguments
-from tfdnc.contracts.bundle import ALLOWED, CONDITIONS, EXCLUDED, PER_CLUSTER, PER_EVENT, PER_USER, Row
+from tfdnc.contracts.bundle import (
+    ALLOWED,
+    CONDITIONS,
+    EXCLUDED,
+    PER_CLUSTER,
+    PER_EVENT,
+    PER_EXPOSURE,
+    PER_USER,
+    Row,
+)
 
 Histories = Sequence[Sequence[str]]
 
@@ -64,14 +73,33 @@ def _per_event(row: Row, value: Any, histories: Histories) -> np.ndarray:
     """Returns an array [B, L], as wide as the histories: a value for each item, or none for all items of a user."""
     text = row.dtype == "string" and not _is_declared(row)
     rows = arguments.text_rows(value, row.says) if text else arguments.number_rows(value, row.says)
+    lengths = _check_lengths(row, rows, histories)
+    array = row.blank({"B": len(rows), "L": 1 + max(lengths, default=0)})
+    return _fill(array, rows if text else (_values(row, given) for given in rows))
+
+
+def _check_lengths(row: Row, rows: Sequence[Sequence[Any]], histories: Histories) -> list[int]:
+    """Returns the lengths of the histories, and raises unless there is a value for each item, or none of a user."""
     lengths = [len(history) for history in histories]
     if len(rows) != len(lengths) or any(len(given) not in (0, n) for given, n in zip(rows, lengths, strict=True)):
         raise ValueError(
             f"Expected {row.says} for each of {len(lengths)} histories, none or as many as it has items ({lengths}), "
             f"got {[len(given) for given in rows]}."
         )
-    array = row.blank({"B": len(rows), "L": 1 + max(lengths, default=0)})
-    return _fill(array, rows if text else (_values(row, given) for given in rows))
+    return lengths
+
+
+def _per_exposure(row: Row, value: Any, histories: Histories) -> np.ndarray:
+    """Returns an array [B, L, X], whose first column is padding: sequences of item ids for each item, or none."""
+    rows = arguments.number_rows(value, row.says, "sequences of item ids, one for each item of the history,")
+    lengths = _check_lengths(row, rows, histories)
+    given = [arguments.text_rows([[] if one is None else one for one in of_user], row.says) for of_user in rows]
+    most = max((len(items) for of_user in given for items in of_user), default=0)
+    array = row.blank({"B": len(rows), "L": 1 + max(lengths, default=0), "X": max(1, most)})
+    for number, of_user in enumerate(given):
+        for event, items in enumerate(of_user, 1):
+            array[number, event, : len(items)] = items
+    return array
 
 
 def _values(row: Row, given: list[Any]) -> np.ndarray:
@@ -147,6 +175,7 @@ def _as_it_is(row: Row, value: Any, histories: Histories) -> np.ndarray:
 _READERS: dict[tuple[str, ...], Callable[[Row, Any, Histories], np.ndarray]] = {
     PER_USER: _per_user,
     PER_EVENT: _per_event,
+    PER_EXPOSURE: _per_exposure,
     PER_CLUSTER: _per_cluster,
     EXCLUDED: _excluded,
     CONDITIONS: _rules,

@@ -53,8 +53,9 @@ def retrieve_request(
             others refuse them.
         request_time: Time of the request, for all users or one number each; -1 for a user without times.
         features: Inputs of `model.inputs` by name. Of events: [B] sequences with a value for each item of the history;
-            an empty one stands for a history of unknown values. `request_NAME` and `user_NAME`: one value for all
-            histories, or [B]. None is an unknown value.
+            an empty one stands for a history of unknown values. Of `exposures` a value is a sequence of item ids, those
+            passed over after the item and before the next one, or the request. `request_NAME` and `user_NAME`: one
+            value for all histories, or [B]. None is an unknown value.
         declared: Inputs of the model, for their types; those that `features` lacks are unknown. None: all that
             `features` has are numbers of events.
         joint_alpha: Instead of `alpha`, the exponent (>= 0) of p(cluster) in the joint merge: 1 lists items by their
@@ -157,7 +158,7 @@ def known_arguments(features: Sequence[Feature], users: Sequence[Mapping[str, An
     known: dict[str, Any] = {}
     beside: dict[str, list[Any]] = {}
     for feature, row in ((one, row) for one in features for row in one.request_rows):
-        unknown: Any = [] if row.shape == bundle.PER_EVENT else row.neutral
+        unknown: Any = [] if row.of_events else row.neutral
         values = [user.get(row.name, unknown) for user in users]
         if feature == TIME:
             known[row.says] = values

@@ -203,6 +203,7 @@ def test_the_station_knows_files_by_their_content(days, tmp_path):
         ({"columns": {"user": "item_id", "item": "user_id"}}, 0),
         ({"columns": {"weight": "timestamp", "time": None}}, 0),
         ({"users": {"path": "users.csv", "features": {"age": "number"}}}, 3),
+        ({"exposures_per_event": 3}, 3),
     ],
     ids=str,
 )

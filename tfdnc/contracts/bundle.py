@@ -1,7 +1,8 @@
 """Bundles: names of their files, and their signatures, with one declaration per tensor and per signature.
 
-Letters of shapes: B rows of a request, one per user, L columns of the histories, E items to leave out, C conditions, A
-items that are allowed, K clusters, V user vectors, D embedding size, M the most results, Q conditions that are known.
+Letters of shapes: B rows of a request, one per user, L columns of the histories, X items that were passed over after an
+event, E items to leave out, C conditions, A items that are allowed, K clusters, V user vectors, D embedding size, M the
+most results, Q conditions that are known.
 Every tensor is batch-major, because TF Serving batches only those.
 """
 
@@ -45,6 +46,7 @@ SEEN_RULES: tuple[SeenRule, ...] = get_args(SeenRule)
 HISTORY = "history"
 HISTORY_TIMES = "history_times"
 REQUEST_TIME = "request_time"
+HISTORY_EXPOSURES = "history_exposures"
 NUM_CANDIDATES = "num_candidates"
 ALPHA = "alpha"
 JOINT_ALPHA = "joint_alpha"
@@ -67,12 +69,13 @@ KNOWN_CONDITIONS = "known_conditions"
 
 PER_USER = ("B",)
 PER_EVENT = ("B", "L")
+PER_EXPOSURE = ("B", "L", "X")
 PER_CLUSTER = ("B", "K or 1")
 EXCLUDED = ("B", "E")
 ALLOWED = ("B", "A")
 CONDITIONS = ("B", "C")
-"""Shapes of inputs: one value per user, per event of a history, per cluster, per item to leave out or to allow, or per
-condition."""
+"""Shapes of inputs: one value per user, per event of a history, per item passed over after an event, per cluster, per
+item to leave out or to allow, or per condition."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +107,11 @@ class Row:
     def says(self) -> str:
         """The argument of a client that the input transmits."""
         return self.argument or self.name
+
+    @property
+    def of_events(self) -> bool:
+        """True for an input with a column per event of the history."""
+        return self.shape[:2] == PER_EVENT
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -214,6 +222,17 @@ TIMES = (
 """Inputs of a model that reads times. Columns of times that a history lacks are ignored: TF Serving's batching pads
 the two independently of each other."""
 
+EXPOSURES = Row(
+    HISTORY_EXPOSURES,
+    "string",
+    PER_EXPOSURE,
+    "",
+    "Raw ids of the items that were shown after each event of the history, before the next one, and passed over; empty "
+    "text: none. Unknown ids are ignored.",
+    argument="features['exposures']",
+)
+"""Input of a model that reads exposures. The two widths of history and exposures are independent of each other."""
+
 _LIST = (
     Row(ITEM_IDS, "string", ("B", "M"), "", "Raw ids of the results, best first."),
     Row(SCORES, "float32", ("B", "M"), SCORE_PAD, "Merge keys, never increasing and always finite."),
@@ -292,4 +311,4 @@ def row_of(name: str) -> Row:
     rows = (
         row for declared in signatures_of(attributes=True).values() for row in (*declared.inputs, *declared.outputs)
     )
-    return next(row for row in (*rows, *TIMES) if row.name == name)
+    return next(row for row in (*rows, *TIMES, EXPOSURES) if row.name == name)

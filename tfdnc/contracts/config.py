@@ -170,7 +170,15 @@ class ExperimentConfig(Section):
     @model_validator(mode="after")
     def _inputs_are_declared(self) -> "ExperimentConfig":
         declared = [*self.data.events, *self.data.context, *self.data.user_features]
+        declared += ["exposures"] if self.data.exposures else []
+        if self.train.reads_exposures and not self.data.exposures:
+            raise ValueError(f"expected data.exposures with train.loss {self.train.loss}, which reads them, got none")
         for name in self.model.inputs:
+            if name == "exposures" and name not in declared:
+                raise ValueError(
+                    "expected data.exposures with exposures in model.inputs, got none: name the column and the values "
+                    "of rows that were shown and passed over, such as `exposures: {action: [impression]}`"
+                )
             if name not in declared:
                 raise ValueError(
                     "expected model.inputs to name keys of data.events, data.context or data.users.features, got "

@@ -11,9 +11,11 @@ from tfdnc.contracts.input_config import (
     USER_FEATURES,
     ContextKind,
     EventKind,
+    Exposures,
     InputName,
     TargetValues,
     TimeZone,
+    refuse_exposures,
     refuse_names,
     refuse_targets,
     weights_of_values,
@@ -178,6 +180,9 @@ class DataConfig(Section):
     time_zone: TimeZone = "UTC"  # of hour_of_day and day_of_week, such as Europe/Berlin
     # {input of events: values, or weights by value}: only these events are targets, the others are history
     targets: Annotated[dict[InputName, TargetValues], BeforeValidator(weights_of_values)] = Field(default={})
+    # {column: values}: rows of these kinds were shown and passed over; they are no events, see `model.inputs`
+    exposures: Exposures = Field(default={})
+    exposures_per_event: Positive = 10  # the latest ones after an event count
     header: Annotated[tuple[str, ...], Field(min_length=1)] | None = (
         None  # of csv: the columns of files without a header
     )
@@ -314,6 +319,7 @@ class DataConfig(Section):
         if self.users is not None and self.users.path == BESIDE_THE_LOG and self.format not in USER_FEATURES:
             raise ValueError(f"expected users.path to name the file of users with format {self.format}")
         refuse_targets(self.targets, self.events)
+        refuse_exposures(self.exposures, self.targets, {**self.events, **self.context}, taken)
         return self
 
     @model_validator(mode="after")
@@ -321,6 +327,17 @@ class DataConfig(Section):
         for key in ("header", "separator", "quotes"):
             if self.format in _NO_CSV and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"expected {key} with format csv only, found it with format {self.format}")
+        return self
+
+    @model_validator(mode="after")
+    def _exposures_of_kuairand_have_other_feedback(self) -> "DataConfig":
+        feedback = self.kuairand.feedback
+        for name, values in self.exposures.items() if self.format == "kuairand" else ():
+            if name != feedback or "1" in values:
+                raise ValueError(
+                    f"expected exposures of kuairand by its feedback, such as `{feedback}: [0]`, got {name}: "
+                    f"[{', '.join(values)}]; all other rows are left out"
+                )
         return self
 
     @model_validator(mode="after")

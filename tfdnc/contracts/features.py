@@ -33,12 +33,14 @@ class Feature:
         of: its owner.
         kind: of its values.
         values: of a category, the values that have a number; no part of the declaration, see `with_values`.
+        section: key of the data section that declares it, where it does not follow from the owner.
     """
 
     name: str
     of: Of
     kind: Kind
     values: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    section: str = field(default="", compare=False, repr=False)
 
     @property
     def form(self) -> Form:
@@ -55,6 +57,8 @@ class Feature:
         """Key of the config that declares it, for messages."""
         if self in (TIME, WEIGHT):
             return f"data.columns.{self.name}"
+        if self.section:
+            return f"data.{self.section}"
         sections = {Of.EVENT: "events", Of.REQUEST: "context", Of.USER: "users.features"}
         return f"data.{sections[self.of]}.{self.name}"
 
@@ -109,17 +113,18 @@ class Feature:
             return self
         return replace(self, values=self.form.values or tuple(known.get(self.name, ())))
 
-    def asked(self, window: np.ndarray, start: int) -> dict[str, Any]:
+    def asked(self, window: np.ndarray, start: int, item_ids: Sequence[str] = ()) -> dict[str, Any]:
         """Returns the values that a client sends for a user whose window reads these, by names of tensors.
 
         Args:
             window: `[T]` as held-out records have them.
             start: time of the first event, for inputs of which only differences count.
+            item_ids: of all items, for inputs that are items; id i is item index i + 1.
         """
         if self.form.relative:
             *history, last = (start + np.append(0, np.cumsum(window))).tolist()
         else:
-            history = self.form.sent(window, self.values)
+            history = self.form.sent(window, item_ids if self.form.of_items else self.values)
             last = history[-1]
         return self._by_name(history, last)
 
@@ -127,7 +132,8 @@ class Feature:
         """Returns the values that a client sends for the first events of a sequence, by names of tensors.
 
         Args:
-            values: of a sequence file: `[T]` of all events, T >= length, or of an input of users one value.
+            values: of a sequence file: `[T]` of all events, T >= length, or of an input of users one value. Items are
+                ids already, see `with_ids`.
             length: number of events of the history; a request is made at the next event, or at the last one.
         """
         if self.of is Of.USER:
@@ -135,7 +141,11 @@ class Feature:
         return self._by_name(list(values[:length]), values[min(length, len(values) - 1)])
 
     def _by_name(self, history: list, last: Any) -> dict[str, Any]:
-        return {row.name: history if row.shape == bundle.PER_EVENT else last for row in self.request_rows}
+        return {row.name: history if row.of_events else last for row in self.request_rows}
+
+    def with_ids(self, values: Any, id_of: Sequence[str] | np.ndarray) -> Any:
+        """Returns values of a sequence file with ids in place of the items that `id_of` names, by their indices."""
+        return [[id_of[item] for item in of_event] for of_event in values] if self.form.of_items else values
 
 
 def is_of_log(feature: Feature) -> bool:
@@ -151,9 +161,24 @@ def event_feature(name: str, kind: Kind) -> Feature:
 TIME, WEIGHT = event_feature("time", Kind.TIME), event_feature("weight", Kind.WEIGHT)
 """The inputs with a key in `data.columns`."""
 
+EXPOSURES = Feature("exposures", Of.EVENT, Kind.EXPOSURES, section="exposures")
+"""The input that `data.exposures` declares."""
+
 
 def log_features(config: DataConfig) -> tuple[Feature, ...]:
-    """Returns the inputs with a column in a log: time (0 without one), weight, `data.events` and `data.context`."""
+    """Returns the columns that are read of a log: those of its inputs, and that which tells exposures from events."""
+    features, kinds = _features_of_events(config), exposure_kinds(config)
+    return features if kinds is None or kinds in features else (*features, kinds)
+
+
+def exposure_kinds(config: DataConfig) -> Feature | None:
+    """Returns the column that tells exposures from events, a category; None for a log without exposures."""
+    of_events = (Feature(name, Of.EVENT, Kind.VALUE, section="exposures") for name in config.exposures)
+    return next(of_events, None)
+
+
+def _features_of_events(config: DataConfig) -> tuple[Feature, ...]:
+    """Inputs with a column in a log: time (0 without one), weight, `data.events` and `data.context`."""
     weighted = config.has_named_columns and config.columns.weight is not None
     events = (event_feature(name, Kind(kind)) for name, kind in config.events.items())
     context = (feature for feature in _context(config) if not feature.form.from_times)
@@ -162,14 +187,15 @@ def log_features(config: DataConfig) -> tuple[Feature, ...]:
 
 def sequence_features(config: DataConfig) -> tuple[Feature, ...]:
     """Returns the inputs of sequence files: those of the log, those computed from its times, and those of users."""
-    of_log = log_features(config)
+    of_log = _features_of_events(config)
     # A request may ask for one kind of targets, so that the kind is known when a request is made.
     columns = (replace(one, of=Of.REQUEST) if one.name in config.targets else one for one in of_log[1:])
     computed = [feature for feature in _context(config) if feature.form.from_times]
     of_users = [Feature(name, Of.USER, Kind(kind)) for name, kind in config.user_features.items()]
     # The kinds of events that are no targets have weight 0.
     weight = [WEIGHT] if config.targets and WEIGHT not in of_log else []
-    return (TIME, *weight, *columns, *computed, *of_users)
+    passed_over = [EXPOSURES] if config.exposures else []
+    return (TIME, *weight, *columns, *computed, *passed_over, *of_users)
 
 
 def _context(config: DataConfig) -> list[Feature]:
@@ -193,13 +219,15 @@ def _parts(feature: Feature) -> tuple[Feature, ...]:
 
 
 def training_features(config: ExperimentConfig) -> tuple[Feature, ...]:
-    """Returns the inputs that the training reads: those of the model, and the weights of a log that has them."""
-    return (*model_features(config), *(one for one in sequence_features(config.data) if one == WEIGHT))
+    """Returns the inputs that the training reads: those of the model, the weights of a log, and those of the loss."""
+    read = model_features(config)
+    beside = {WEIGHT, *([EXPOSURES] if config.train.reads_exposures else [])}
+    return (*read, *(one for one in sequence_features(config.data) if one in beside and one not in read))
 
 
 # files ------------------------------------------------------------------------------------------------------------
 
-_BUILT_IN = {feature.column: feature for feature in (TIME, WEIGHT)}
+_BUILT_IN = {feature.column: feature for feature in (TIME, WEIGHT, EXPOSURES)}
 _KIND, _NAME, _OF = b"kind", b"name", b"of"  # keys of the metadata of a column; without an owner it is the event
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 InputName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=64)]
 """Name of a declared input: that of its column in the log, and a part of the name of its tensor in requests."""
@@ -17,6 +17,19 @@ ContextKind = Literal["value", "number", "hour_of_day", "day_of_week"]
 
 TargetValues = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
 """Weight in the loss by value of the events that are targets."""
+
+
+def _as_texts(values: object) -> object:
+    """Values of a list as a log of text has them: YAML reads `0` and `true` as a number and a truth value."""
+    if not isinstance(values, list | tuple):
+        return values
+    return tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in values)
+
+
+Exposures = Annotated[
+    dict[InputName, Annotated[tuple[str, ...], BeforeValidator(_as_texts), Field(min_length=1)]], Field(max_length=1)
+]
+"""Column of the log, and its values in the rows that are exposures and no events."""
 
 
 def _time_zone(name: str) -> str:
@@ -65,7 +78,7 @@ def refuse_names(of_log: Mapping[str, Iterable[str]], of_users: Iterable[str], t
     for section, name in ((section, name) for section, names in sections.items() for name in names):
         if section in of_log and name in taken:
             raise ValueError(f"expected columns in {section} that are not those of user, item and time, got {name}")
-        if name in {"time", "weight", "times"}:
+        if name in {"time", "weight", "times", "exposures"}:
             raise ValueError(f"expected another name than {name} in {section}, which inputs of their own have")
         if section in of_log and name.startswith(("history_", "request_", "user_")):
             raise ValueError(f"expected another name than {name} in {section}, whose beginning says what it is of")
@@ -81,3 +94,26 @@ def refuse_targets(targets: Iterable[str], events: Mapping[str, str]) -> None:
             f"expected targets to name one key of events of kind value, got {', '.join(names)}; declare it, such as "
             f"`events: {{{names[0]}: value}}`"
         )
+
+
+def refuse_exposures(
+    exposures: Mapping[str, tuple[str, ...]],
+    targets: Mapping[str, Mapping[str, float]],
+    kinds: Mapping[str, str],
+    taken: set[str | None],
+) -> None:
+    """Raises a `ValueError` unless `data.exposures` names a column of categories, and no value of a target.
+
+    Args:
+        exposures: values of exposures by column.
+        targets: weights of targets by column and value.
+        kinds: of the inputs of events and of the context, by name.
+        taken: columns of the log that are no inputs.
+    """
+    for name, values in exposures.items():
+        if name in taken:
+            raise ValueError(f"expected a column in exposures that is not that of user, item or time, got {name}")
+        if kinds.get(name, "value") != "value":
+            raise ValueError(f"expected a column of kind value in exposures, got {name} of kind {kinds[name]}")
+        if both := sorted({*values} & {*targets.get(name, {})}):
+            raise ValueError(f"expected other values in exposures than in targets, found {', '.join(both)} in both")

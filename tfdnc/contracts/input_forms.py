@@ -34,6 +34,7 @@ class Kind(StrEnum):
     WEIGHT = "weight"
     HOUR = "hour_of_day"
     WEEKDAY = "day_of_week"
+    EXPOSURES = "exposures"
 
 
 class Form:
@@ -52,6 +53,7 @@ class Form:
         in_held_out: True if histories of held-out targets and of requests have the input, False for training alone.
         of_target: True if a position of a window reads the value of the next event, whatever the owner.
         relative: True if only differences count, so that any clock may make a request.
+        of_items: True if an event has a list of items; windows hold `[B, L, W]` item indices, padded with 0.
     """
 
     arrow: pa.DataType = pa.float32()
@@ -66,6 +68,7 @@ class Form:
     in_held_out: bool = True
     of_target: bool = False
     relative: bool = False
+    of_items: bool = False
 
     def event_column(self, name: str) -> str:
         """Column in a block of events."""
@@ -91,7 +94,12 @@ class Form:
         return values.to_numpy()
 
     def sent(self, values: np.ndarray, known: Sequence[str]) -> list:
-        """Returns the values `[T]` of a window as a request has them."""
+        """Returns the values `[T]` of a window as a request has them.
+
+        Args:
+            values: of the window.
+            known: the values that have a number, of a category of the log; of items, the ids of all items.
+        """
         del known
         return values.tolist()
 
@@ -231,6 +239,34 @@ class ClockForm(Form):
         return ((local // self._ticks + self._first) % len(self.values)).astype(np.int32)
 
 
+class ExposuresForm(Form):
+    """Items that were shown after an event, before the next one, and passed over; a log has one such input."""
+
+    arrow = pa.list_(pa.int32())
+    dtype = np.dtype(np.int32)
+    unknown = 0
+    request_dtype = "string"
+    neutral = ""
+    of_items = True
+
+    def column(self, name: str) -> str:
+        """See `Form`."""
+        return name
+
+    def key(self, name: str) -> str:
+        """See `Form`."""
+        return name
+
+    def sent(self, values: np.ndarray, known: Sequence[str]) -> list:
+        """Returns the ids of the items of every event, given their indices `[T, W]`."""
+        return [[known[item - 1] for item in row if item] for row in values.tolist()]
+
+    def history_rows(self, name: str) -> tuple[Row, ...]:
+        """See `Form`."""
+        del name
+        return (bundle.EXPOSURES,)
+
+
 FORMS: Mapping[Kind, Form] = {
     Kind.TIME: TimeForm(),
     Kind.WEIGHT: WeightForm(),
@@ -238,6 +274,7 @@ FORMS: Mapping[Kind, Form] = {
     Kind.VALUE: ValueForm(),
     Kind.HOUR: ClockForm(24, 3600, 0),
     Kind.WEEKDAY: ClockForm(7, 86400, 3),  # Monday is 0, and 1970 began on a Thursday
+    Kind.EXPOSURES: ExposuresForm(),
 }
 """Form by kind, of the kinds that an input of events, of requests and of users can have."""
 
@@ -251,6 +288,8 @@ _PER_USER = ("request_", "user_")
 
 def declared_row(name: str, dtype: str) -> Row | None:
     """Returns the input of a signature with this name and TensorFlow's type; None if no config declares it."""
+    if name == bundle.HISTORY_EXPOSURES:
+        return bundle.EXPOSURES
     per_event = name.startswith("history_")
     if name in {row.name for row in bundle.TIMES} or not (per_event or name.startswith(_PER_USER)):
         return None

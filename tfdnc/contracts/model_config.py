@@ -32,7 +32,7 @@ class ModelConfig(Section):
     item_features: bool = False  # item vectors include embeddings of the features in `data.items.features`
     times: bool = False  # tokens include the time from an item to the next event, or to the request
     history_clusters: bool = False  # tokens include an embedding of the item's cluster
-    inputs: tuple[InputName, ...] = ()  # of data.events, context and users, in the tokens; the others cost nothing
+    inputs: tuple[InputName, ...] = ()  # of data.events, context and users, or exposures; the others cost nothing
     options: Options = NO_OPTIONS  # of a plug-in's encoder
 
     @model_validator(mode="after")
@@ -57,6 +57,7 @@ class TrainConfig(Section):
     # Source of the draws of the sampled softmaxes. pool: all items, or those of the cluster; batch: targets of
     # the step; mixed: half of them from each. All are corrected by the log of their probability.
     draws: str = "pool"
+    exposure_weight: Finite = 0.1  # exposure_softmax: of exposures above other items, beside targets above both
     calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
     epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
     batch_tokens: Positive | Literal["auto"] = "auto"  # padded positions per step; auto: by the size of the log
@@ -98,6 +99,11 @@ class TrainConfig(Section):
     def reads_negatives(self) -> bool:
         """True for a loss with negatives by the sampler of `examples`; the others draw items, or score all."""
         return self.loss == "bce"
+
+    @property
+    def reads_exposures(self) -> bool:
+        """True for a loss that reads the items that were shown with a target and passed over."""
+        return self.loss.endswith("exposure_softmax")
 
     @property
     def negative_sets(self) -> int:

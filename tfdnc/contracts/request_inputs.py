@@ -6,7 +6,7 @@ from typing import Any
 from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.features import Feature, model_features
 
-_DECLARING = ("events", "context", "users", "targets")
+_DECLARING = ("events", "context", "users", "targets", "exposures")
 """Keys of the data section that declare inputs; earlier releases lack some."""
 
 

@@ -102,7 +102,8 @@ Declared inputs of events are in features named by `features.Feature.key`. `elap
 event before in the log's unit, 0 for the first. `weight` is float, in training records only. `event_NAME` is an input
 of `data.events` or `data.context`. Training records have `[T]` of each, held-out records as many as items in the
 history. They have also `target_elapsed` `[1]`, the time from the last event to the target, which is the time of the
-request, and `target_event_NAME` `[1]` of the context. `user_NAME` `[1]` is an input of users.
+request, and `target_event_NAME` `[1]` of the context. `user_NAME` `[1]` is an input of users. `exposures` has the items
+that were passed over after each event, and a 0 at the end of every event's.
 
 A user without a training event has no training record, and one without a validation or test target no record there.
 """

@@ -27,14 +27,17 @@ def sample_histories(
     some = sample_by_length(records, count)
     spans = [slice(*some.splits[user : user + 2]) for user in range(len(some.targets))]
     histories = [[item_ids[item - 1] for item in some.items[span]] for span in spans]
-    return histories, [_asked(features, {key: of[span] for key, of in some.features.items()}, start) for span in spans]
+    windows = [{key: of[span] for key, of in some.features.items()} for span in spans]
+    return histories, [_asked(features, window, start, item_ids) for window in windows]
 
 
-def _asked(features: Sequence[Feature], values: dict[str, np.ndarray], start: int) -> dict[str, Any]:
+def _asked(
+    features: Sequence[Feature], values: dict[str, np.ndarray], start: int, item_ids: Sequence[str]
+) -> dict[str, Any]:
     """Values that a client sends for one user, by names of tensors, given those of a window, `[T]` by key."""
     asked: dict[str, Any] = {}
     for feature in features:
-        asked |= feature.asked(values[feature.key], start)
+        asked |= feature.asked(values[feature.key], start, item_ids)
     return asked
 
 

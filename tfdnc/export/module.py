@@ -9,6 +9,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts import bundle
 from tfdnc.contracts.bundle import Row, SeenRule
 from tfdnc.contracts.config import ExportConfig, MergeConfig
+from tfdnc.contracts.features import Feature
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.checks import (
     check_choices,
@@ -270,7 +271,11 @@ class RetrievalModule(tf.Module):
 
     def _recent(self, items: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Tensors]:
         """The last items `[B, W]`, and the other inputs of the model."""
-        return recent_inputs(items, self._max_length, self._inputs, features, self._value_numbers)
+        return recent_inputs(items, self._max_length, self._inputs, features, self._numbers_of)
+
+    def _numbers_of(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        """Values of an input in a request, of any shape -> values as windows have them."""
+        return self._vocabulary.indices(values) if feature.form.of_items else self._value_numbers(feature, values)
 
     def _encode(
         self, items: tf.Tensor, features: Mapping[str, tf.Tensor], available: tf.Tensor, controls: Controls

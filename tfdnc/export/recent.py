@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from tfdnc.backend import tf
-from tfdnc.contracts.bundle import PER_EVENT
 from tfdnc.contracts.features import Feature, Of
 from tfdnc.contracts.schema import UNKNOWN_TIME
 
@@ -33,7 +32,7 @@ def recent_inputs(
     rows = {row.name: (row, feature) for feature in features for row in feature.request_rows}
     tensors = {name: numbers_of(feature, given[name]) for name, (_, feature) in rows.items()}
     width = tf.shape(items)[1]
-    per_event = [name for name, (row, _) in rows.items() if row.shape == PER_EVENT]
+    per_event = [name for name, (row, _) in rows.items() if row.of_events]
     beside = [widen(tensors[name], width, rows[name][1].form.unknown) for name in per_event]
     recent, *moved = last_items(items, max_length, *beside)
     tensors |= dict(zip(per_event, moved, strict=True))
@@ -56,7 +55,7 @@ def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tuple[t
     Args:
         items: `[B, L]` int32 item indices, oldest first, 0 anywhere (padding, unknown ids).
         max_length: most items of a row that are kept.
-        others: `[B, L]` values beside each item.
+        others: `[B, L]` values beside each item, or `[B, L, X]`.
 
     Returns:
         `[B, W]` int32, right-padded with 0, 1 <= W <= max_length, and the same of the others.
@@ -68,13 +67,18 @@ def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tuple[t
     target = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(column, where)], axis=1)
     width = tf.clip_by_value(tf.reduce_max(count), 1, max_length)
     shape = tf.stack([tf.shape(items)[0], width])
-    return tuple(tf.scatter_nd(target, tf.gather_nd(values, where), shape) for values in (items, *others))
+
+    def moved(values: tf.Tensor) -> tf.Tensor:
+        return tf.scatter_nd(target, tf.gather_nd(values, where), tf.concat([shape, tf.shape(values)[2:]], axis=0))
+
+    return tuple(moved(values) for values in (items, *others))
 
 
 def widen(values: tf.Tensor, width: tf.Tensor, unknown: float) -> tf.Tensor:
-    """`[B, T]` -> `[B, width]`: the first columns, and `unknown` in missing ones."""
+    """`[B, T]` -> `[B, width]`: the first columns, and `unknown` in missing ones; a third dimension stays."""
     missing = tf.maximum(width - tf.shape(values)[1], 0)
-    return tf.pad(values[:, :width], [[0, 0], [0, missing]], constant_values=tf.constant(unknown, values.dtype))
+    paddings = [[0, 0], [0, missing], *[[0, 0]] * (values.shape.rank - 2)]
+    return tf.pad(values[:, :width], paddings, constant_values=tf.constant(unknown, values.dtype))
 
 
 def following(items: tf.Tensor, values: tf.Tensor, of_request: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,7 @@ class Targets(NamedTuple):
     items: tf.Tensor  # [P] int, item indices 1..N
     clusters: tf.Tensor  # [P] int, their clusters
     negatives: tf.Tensor  # [P, n] int, 0 where the cluster had no item left
+    exposed: tf.Tensor | None = None  # [P, W] int, passed over before the target, 0 for none; None: none at all
 
 
 class Pool(NamedTuple):

@@ -11,6 +11,8 @@ from tfdnc.contracts.features import Feature, Kind, Of
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.contracts.schema import UNKNOWN_NUMBER
 from tfdnc.model.elapsed import ElapsedEmbedding
+from tfdnc.model.item_rows import ItemRows
+from tfdnc.model.passed_over import PassedOver
 from tfdnc.model.randomness import Stream
 
 _FURTHEST = 8.0  # standard deviations: an extreme value of a request must not dominate the item
@@ -42,6 +44,16 @@ class Standardised(Protocol):
 
     def measure(self, moments: np.ndarray) -> None:
         """Takes mean and scale from the pooled `moments_of` the training part, `[3]`."""
+
+
+@runtime_checkable
+class OfItems(Protocol):
+    """A `TokenInput` whose values are items, which reads their vectors."""
+
+    def __call__(self, values: tf.Tensor, items: tf.Tensor | ItemRows) -> tf.Tensor:
+        """Returns the vectors to add to the tokens, `[B, L, W]` item indices and `[N, D]` -> `[B, L, D]`."""
+
+    reads_items: bool
 
 
 class Times(ElapsedEmbedding):
@@ -143,6 +155,7 @@ TOKEN_INPUTS: dict[Kind, type[TokenInput]] = {
     Kind.VALUE: Values,
     Kind.HOUR: Values,
     Kind.WEEKDAY: Values,
+    Kind.EXPOSURES: PassedOver,
 }
 """Layer by kind of the inputs that a model can read."""
 
@@ -165,27 +178,43 @@ class TokenInputs(keras.layers.Layer):
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:
         """Specs of the values, by key."""
-        return {feature.key: tf.TensorSpec([None, None], feature.form.dtype) for feature in self.features}
+        return {
+            one.key: tf.TensorSpec([None] * (3 if one.form.of_items else 2), one.form.dtype) for one in self.features
+        }
 
     @property
     def variables_of_values(self) -> dict[str, Feature]:
         """Categories by the names that their variables, with a row per value, have in a checkpoint of the tower."""
         return {f"inputs/readers/{one.key}/rows": one for one in self.features if one.form.is_category}
 
-    def call(self, tokens: tf.Tensor, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Adds the inputs, `values` `[B, L]` by key, to tokens `[B, L, D]`; one column is enough for those of users."""
+    def call(
+        self, tokens: tf.Tensor, values: Mapping[str, tf.Tensor], items: tf.Tensor | ItemRows | None = None
+    ) -> tf.Tensor:
+        """Adds the inputs to tokens `[B, L, D]`.
+
+        Args:
+            tokens: of the history.
+            values: `[B, L]` by key, `[B, L, W]` of exposures; one column is enough for those of users.
+            items: `[N, D]` item vectors, for inputs that are items.
+        """
         for feature in self.features:
-            own = values[feature.key]
-            tokens = tokens + self._readers[feature.key](own[:, :1] if feature.of is Of.USER else own)
+            own, reader = values[feature.key], self._readers[feature.key]
+            if isinstance(reader, OfItems):
+                assert items is not None
+                tokens = tokens + reader(own, items)
+            else:
+                tokens = tokens + reader(own[:, :1] if feature.of is Of.USER else own)
         return tokens
 
     def complete(self, values: Mapping[str, tf.Tensor] | None, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the inputs that the model reads; those not in `values` are unknown for a `history` `[B, L]`."""
         given, shape = values or {}, tf.shape(history)
-        return {
-            one.key: given[one.key] if one.key in given else tf.fill(shape, tf.constant(one.unknown, one.form.dtype))
-            for one in self.features
-        }
+
+        def unknown(feature: Feature) -> tf.Tensor:
+            value = tf.fill(shape, tf.constant(feature.unknown, feature.form.dtype))
+            return value[:, :, None] if feature.form.of_items else value
+
+        return {one.key: given[one.key] if one.key in given else unknown(one) for one in self.features}
 
     def hide(self, values: Mapping[str, tf.Tensor], train: TrainConfig, stream: Stream | None) -> dict[str, tf.Tensor]:
         """Returns the inputs that the model reads, each made unknown in some windows; without a stream in none."""
@@ -222,8 +251,11 @@ def _seed(stream: Stream, name: str) -> tf.Tensor:
 
 
 def hide(values: tf.Tensor, where: tf.Tensor | None, unknown: float) -> tf.Tensor:
-    """Returns values `[B, L]`, unknown `where` the mask is true; all stay with None."""
-    return values if where is None else tf.where(where, tf.constant(unknown, values.dtype), values)
+    """Returns values `[B, L]` or `[B, L, W]`, unknown `where` the mask is true; all stay with None."""
+    if where is None:
+        return values
+    mask = where if values.shape.rank == 2 else where[:, :, None]
+    return tf.where(mask, tf.constant(unknown, values.dtype), values)
 
 
 def moments_of(values: np.ndarray) -> np.ndarray:

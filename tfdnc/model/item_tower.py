@@ -224,6 +224,8 @@ class TrainedItems:
         return Catalogue(chosen, self._offsets, self._counts)
 
     def targets(self, targets: Targets) -> Targets:
-        """Returns targets with the item indices of that catalogue; negatives outside it become padding."""
+        """Returns targets with the item indices of that catalogue; other items outside it become padding."""
         new = tf.constant(self._new_indices)
-        return targets._replace(items=tf.gather(new, targets.items), negatives=tf.gather(new, targets.negatives))
+        exposed = None if targets.exposed is None else tf.gather(new, targets.exposed)
+        items, negatives = tf.gather(new, targets.items), tf.gather(new, targets.negatives)
+        return targets._replace(items=items, negatives=negatives, exposed=exposed)

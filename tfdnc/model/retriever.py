@@ -3,7 +3,7 @@
 import tensorflow_recommenders as tfrs
 
 from tfdnc.backend import keras, tf
-from tfdnc.contracts.features import WEIGHT
+from tfdnc.contracts.features import EXPOSURES, WEIGHT
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.auxiliary import AUXILIARIES, Views, draw_masked
 from tfdnc.model.catalogue import Targets
@@ -57,7 +57,8 @@ class Retriever(tfrs.Model):
         Args:
             inputs: `user` `[B]`, `history`, `target`, `target_cluster` `[B, L]` and `negatives` `[B, L, n]`, 0 where
                 padded; of a log with weights also `weight` `[B, L]` float32; and `[B, L]` of every declared input that
-                the tower reads by its key, such as `elapsed` int64, the time from each history item to its target.
+                the tower reads by its key, such as `elapsed` int64, the time from each history item to its target;
+                `exposures` `[B, L, W]` also for a loss that reads them.
             training: True switches dropout on, and losses draw other items in every step.
         """
         stream = self.stream_of(self.optimizer.iterations) if training else None
@@ -68,6 +69,7 @@ class Retriever(tfrs.Model):
             tf.gather_nd(inputs["target"], where),
             tf.gather_nd(inputs["target_cluster"], where),
             _negatives(inputs["negatives"], where),
+            self._exposed(inputs, where),
         )
         catalogue = self.tower.catalogue(items)
         if self._trained_items is not None:
@@ -92,6 +94,11 @@ class Retriever(tfrs.Model):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         intent_loss = _mean(losses, _weights(inputs, where), self._intent_loss)
         return loss + self._intent_weight * intent_loss
+
+    def _exposed(self, inputs: dict[str, tf.Tensor], where: tf.Tensor) -> tf.Tensor | None:
+        """Exposures `[P, W]` of positions `[P, 2]`, for a loss that reads them."""
+        read = self._train_config.reads_exposures and EXPOSURES.key in inputs
+        return tf.gather_nd(inputs[EXPOSURES.key], where) if read else None
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Trains on a batch and returns means over the epoch so far; `tfrs.Model` returns the loss of the last batch.

@@ -233,7 +233,7 @@ class Tower(keras.layers.Layer):
             tokens += self.history_clusters(self._clusters_of(history))
         if masked is not None:
             tokens = tf.where(masked[:, :, None], 0.0, tokens)
-        return self.inputs(tokens, inputs or {})
+        return self.inputs(tokens, inputs or {}, items)
 
     def user_vectors(
         self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None

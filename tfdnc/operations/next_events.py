@@ -51,6 +51,7 @@ class LogUsers(NamedTuple):
         rows = np.flatnonzero(pc.list_value_length(self.sequences["items"]).to_numpy() > 1)
         order = np.random.default_rng(0).permutation(rows)
         found: list[tuple[list[int], list[int], dict[str, Any]]] = []
+        id_of = ["", *self.ids]
         for row in order[self._have_events(since, until)[order]]:
             [event] = self.sequences.slice(int(row), 1).to_pylist()
             edge, targets = _cut(
@@ -59,7 +60,7 @@ class LogUsers(NamedTuple):
             if targets:
                 known: dict[str, Any] = {}
                 for feature in self.features:
-                    known |= feature.asked_at(event[feature.column], edge)
+                    known |= feature.asked_at(feature.with_ids(event[feature.column], id_of), edge)
                 found.append((event["items"][:edge], targets, known))
             if len(found) == most_users:
                 break

@@ -86,5 +86,5 @@ def _read(row: dict[str, Any], items: ItemTable, features: Sequence[Feature]) ->
     length, held_out = (len(ids), None) if test < 0 else (test, ids[test])
     known: dict[str, Any] = {}
     for feature in features:
-        known |= feature.asked_at(row[feature.column], length)
+        known |= feature.asked_at(feature.with_ids(row[feature.column], id_of), length)
     return User(row["user_id"], ids[:length], known, held_out)

@@ -27,6 +27,7 @@ _AFTER_READING = {
     *("path", "keep_read_days", "max_malformed_share", "items", "catalogue", "split", "train_from", "seen"),
     *("validation_from", "test_from", "duplicates", "max_events_per_user", "session_gap", "repeats"),
     *("min_item_events", "min_user_events", "filter_rounds", "until", "users", "targets", "time_zone"),
+    "exposures_per_event",
 }
 """Settings of the data section that do not change what reading a file of the log gives."""
 
@@ -91,7 +92,7 @@ def kept_reads(config: ExperimentConfig, run: Path) -> "KeptReads | None":
     return KeptReads(str((run.parent / schema.KEPT_READS).resolve()), tuple(keys), data.keep_read_days)
 
 
-_NEW_IN_DATA = ("context", "targets", "users")
+_NEW_IN_DATA = ("context", "targets", "users", "exposures")
 """Keys of the data section without effect where they are empty."""
 
 
@@ -109,6 +110,8 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
         of_data |= {key: True for key in _NEW_IN_DATA if not getattr(config.data, key)}
         if not config.data.context:
             of_data["time_zone"] = True
+        if not config.data.exposures:
+            of_data["exposures_per_event"] = True
         if config.data.format != "kuairand":  # other formats do not read this section
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
@@ -182,6 +185,8 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     for key, default in (("optimizer", "auto"), ("draws", "pool")):
         if train[key] == default:
             del train[key]  # likewise
+    if not config.train.reads_exposures:
+        del train["exposure_weight"]  # likewise
     if not train["auxiliary"]:
         del train["auxiliary"], train["masked_items"]
     model = dict(settings["model"])

@@ -24,6 +24,8 @@ def prepared(figures: Figures) -> str:
     counts |= {f"filtered ({by_rule})": sum(rules.values())}
     gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
+    if shown := figures.get("exposures"):
+        kept += f"; {shown['rows']:,} exposures, {shown['kept']:,} kept beside events"
     if joined := figures.get("lines_joined"):
         kept += f"; {joined:,} lines go on with a row inside quotes"
     if kept_reads := figures.get("kept_reads"):

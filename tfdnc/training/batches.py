@@ -41,7 +41,7 @@ class HistoryBatch(NamedTuple):
 
     users: np.ndarray  # [B] rows of the records
     history: np.ndarray  # [B, L] int32 last items, right-padded with 0
-    features: dict[str, np.ndarray]  # [B, L] of every input that the records have, likewise
+    features: dict[str, np.ndarray]  # [B, L] of every input that the records have, likewise; [B, L, W] of exposures
     # [B, S] int32 items that lists leave out: all before the target, or none where these are allowed; padded with 0
     seen: np.ndarray
 
@@ -118,7 +118,8 @@ class TrainingBatches:
         Yields:
             `user` `[B]`, numbers of users; `history`, `target`, `target_cluster` `[B, L]` and `negatives`
             `[B, L, n]`, padded with 0 on the right; and `[B, L]` of every input of the records by its key, such as
-            `elapsed` int64, the time from each history item to its target, or `weight` float32 of the targets.
+            `elapsed` int64, the time from each history item to its target, or `weight` float32 of the targets;
+            `[B, L, W]` of exposures.
         """
         plan = self._plan(epoch)
         for step in range(self.steps_per_epoch):
@@ -134,7 +135,9 @@ class TrainingBatches:
         positions = {name: tf.TensorSpec([None, None], tf.int32) for name in ("history", "target", "target_cluster")}
         negatives = tf.TensorSpec([None, None, self._negatives.num_negatives], tf.int32)
         signature = {"user": tf.TensorSpec([None], tf.int32), **positions, "negatives": negatives}
-        signature |= {key: tf.TensorSpec([None, None], of.dtype) for key, of in self._records.features.items()}
+        signature |= {
+            key: tf.TensorSpec([None, None, *of.shape[1:]], of.dtype) for key, of in self._records.features.items()
+        }
 
         def pack(number: np.ndarray) -> list[np.ndarray]:
             epoch, step = divmod(int(number), steps)
@@ -176,9 +179,7 @@ class TrainingBatches:
         target = np.where(filled, source + 1, 0)
         records = self._records
         # No position reads the padding of a row, but times are summed along the row: pad with 0, not with "unknown".
-        inputs = {
-            key: np.where(filled, values[source], values.dtype.type(0)) for key, values in records.features.items()
-        }
+        inputs = {key: _filled(values[source], filled) for key, values in records.features.items()}
         return inputs | {
             "user": records.users[rows],
             "history": np.where(filled, records.items[source], 0),
@@ -229,7 +230,12 @@ def _padded(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.n
     """The rows values[start : start + length], right-padded with 0 to the longest (at least one column)."""
     column = np.arange(max(1, lengths.max()))
     filled = column < lengths[:, None]
-    return np.where(filled, values[np.where(filled, starts[:, None] + column, 0)], values.dtype.type(0))
+    return _filled(values[np.where(filled, starts[:, None] + column, 0)], filled)
+
+
+def _filled(values: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """The values `[B, L]`, or `[B, L, W]`, where the mask `[B, L]` is true, else 0."""
+    return np.where(filled if values.ndim == 2 else filled[..., None], values, values.dtype.type(0))
 
 
 def _token_cuts(lengths: np.ndarray, batch_tokens: int, most_rows: int | None = None) -> np.ndarray:

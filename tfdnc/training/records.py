@@ -1,9 +1,9 @@
 """Reads the TFRecords of the examples job into flat arrays with row splits.
 
-Records are batched before they are parsed (about ten times faster than one by one) and kept in memory. An event costs
-8 + 4 R n bytes with R sets of n negatives: 0.16 GB for 20 million events with none. Times cost 8 bytes more, another
-input 4, and one of the context 8. While it is read, an event costs at most twice that. A log of 100 million events (.8
-GB) is better read by several workers, each of which keeps its own shards.
+Records are batched before they are parsed (about ten times faster than one by one) and kept in memory. An event costs 8
++ 4 R n bytes with R sets of n negatives: 0.16 GB for 20 million events with none. Times cost 8 bytes more, another
+input 4, one of the context 8, and exposures 4 W with at most W after an event. While it is read, an event costs at most
+twice that. A log of 100 million events (.8 GB) is better read by several workers, each of which keeps its own shards.
 """
 
 import json
@@ -18,6 +18,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import WEIGHT, Feature, Of
+from tfdnc.contracts.item_lists import padded_lists
 from tfdnc.contracts.shards import check_shards
 from tfdnc.training.workers import ALONE, WorkerIndex
 
@@ -36,7 +37,8 @@ class TrainingRecords(NamedTuple):
     negatives: np.ndarray  # [E, R n] int32, R sets one after the other
     splits: np.ndarray  # [users + 1] int64
     users: np.ndarray  # [users] int32, number of the user among those of all shards
-    # [E] by `Feature.key`, beside the event where a window reads it; that of a user beside each of its events
+    # [E] by `Feature.key`, beside the event where a window reads it; that of a user beside each of its events; [E, W]
+    # of exposures
     features: Mapping[str, np.ndarray] = NOTHING
     first_targets: np.ndarray | None = None  # [users], earlier events of a user are no targets; None: all but the first
     values: Mapping[str, Sequence[str]] = MappingProxyType({})  # of each input of kind `value`, by name
@@ -141,6 +143,8 @@ def _beside(
     An input of the target is beside the event before it. No position reads the value beside the last event of a user.
     """
     values, of_user = columns[feature.record_key][0], feature.of is Of.USER
+    if feature.form.of_items:
+        values = padded_lists(values)
     expected, each = (len(splits) - 1, "users") if of_user else (splits[-1], "items")
     if len(values) != expected:
         raise UserError(

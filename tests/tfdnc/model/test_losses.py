@@ -90,6 +90,7 @@ def test_no_positions_no_losses(name):
 
 
 def test_an_unknown_loss_lists_the_known_ones():
-    known = "bce, gbce, in_cluster_gbce, in_cluster_sampled_softmax, in_cluster_softmax, sampled_softmax, softmax"
+    known = "bce, exposure_softmax, gbce, in_cluster_exposure_softmax, in_cluster_gbce, in_cluster_sampled_softmax, "
+    known += "in_cluster_softmax, sampled_softmax, softmax"
     with pytest.raises(UserError, match=f"Unknown loss 'bpr'; known: {known}"):
         LOSSES.resolve("bpr")

@@ -6,7 +6,7 @@ import pytest
 
 from tfdnc.contracts.config import ClusterConfig, parse_config
 from tfdnc.contracts.errors import UserError
-from tfdnc.pipeline.dependencies import previous_item_table, train_settings
+from tfdnc.pipeline.dependencies import previous_item_table, sections, train_settings
 
 
 def test_an_item_table_of_an_earlier_run_must_be_there(tmp_path):
@@ -31,3 +31,13 @@ def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
     new = train_settings(parse_config({"name": "x", "model": {"history_clusters": True}, "train": given}))
     assert new["train"].items() >= given.items()
     assert new["model"]["history_clusters"]
+
+
+def test_a_log_without_exposures_is_prepared_and_trained_as_before_there_were_any():
+    plain = parse_config({"name": "x"})
+    assert not {"exposures", "exposures_per_event"} & sections("data")(plain)["data"].keys()
+    assert "exposure_weight" not in train_settings(plain)["train"]
+    shown = {"data": {"exposures": {"action": ["impression"]}}, "train": {"loss": "exposure_softmax"}}
+    config = parse_config({"name": "x", **shown})
+    assert sections("data")(config)["data"]["exposures_per_event"] == 10
+    assert train_settings(config)["train"]["exposure_weight"] == 0.1
