@@ -1,7 +1,8 @@
 """Values of categories: counted in the training part of every bucket, and written with those that are known."""
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,8 @@ from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.features import Of, features_of_file, is_of_log, sequence_features
 from tfdnc.contracts.sequences import leading_items
+
+_log = logging.getLogger(__name__)
 
 LEAST = 2
 """Training events, or users for their inputs, of a value that is known: a model learns nothing of a rarer one."""
@@ -60,3 +63,23 @@ def read_values(folder: str) -> dict[str, list[str]]:
         return {}
     with open_file(path) as stream:
         return json.loads(stream.read())
+
+
+def warn_of_targets(values: Mapping[str, Sequence[str]], config: DataConfig) -> None:
+    """Logs a warning of kinds of `data.targets` that the training events lack: each may be a misspelt one.
+
+    Args:
+        values: the known values of each input, see `write_values`.
+        config: holds the kinds.
+    """
+    for name, weights in config.targets.items():
+        known = values.get(name, ())
+        if unknown := [kind for kind in weights if kind not in known]:
+            _log.warning(
+                "Fewer than %d training events have %s %s of data.targets; they have %s. Is the spelling that of the "
+                "log?",
+                LEAST,
+                name,
+                ", ".join(unknown),
+                ", ".join(known) or "no value more often",
+            )

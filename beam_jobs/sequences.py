@@ -27,7 +27,7 @@ from beam_jobs.command import run_command
 from beam_jobs.event_rules import cuts_before_counting
 from beam_jobs.files import absolute, join, make_folder, whole_file
 from beam_jobs.input_steps import with_inputs
-from beam_jobs.input_values import COUNT, has_values
+from beam_jobs.input_values import COUNT, has_values, read_values, warn_of_targets
 from beam_jobs.item_accounts import DEAD_LETTERS, item_figures, refuse_malformed_items, warn_of_gaps
 from beam_jobs.item_details import DetailsFile, find_details
 from beam_jobs.kept_reads import KeptReads, WholeFiles
@@ -143,6 +143,7 @@ def prepare(
     refuse_losses(result, figures, config)
     refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)
+    warn_of_targets(read_values(output), config)
     refuse_empty_split(figures, config)
     warn_of_repetitions(figures, config)
     warn_of_open_filter(figures, config)

@@ -143,6 +143,16 @@ def test_only_targets_have_a_weight(prepare_log, write_csv):
     assert figures["split"]["test"]["users"] == 1
 
 
+def test_a_kind_of_targets_that_no_event_has_is_told(prepare_log, write_csv, caplog):
+    """It was taken silently beside a known one, and alone the message was about the split."""
+    rows = [("a", f"i{time}", time, kind, "web") for time, kind in enumerate(["buy", "view"] * 4)]
+    log = write_csv(rows, header=",".join(HEADER))
+    prepare_log(log, targets={"action": ["buy"]}, **INPUTS)
+    assert not caplog.records
+    prepare_log(log, targets={"action": ["buy", "byu"]}, **INPUTS)
+    assert "have action byu of data.targets; they have buy, view. Is the spelling" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
