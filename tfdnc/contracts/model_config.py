@@ -27,6 +27,7 @@ class ModelConfig(Section):
     # Model of p(cluster): a separate `head`, or the `partition` function of the items' scores. Sparse logs need the
     # latter, and every request then scores all items. auto: partition, for large catalogues head.
     intent: Literal["auto", "head", "partition"] = "auto"
+    intent_width: Positive = 4  # head: width of its hidden layer, as a multiple of dim
     experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # item vectors include embeddings of the features in `data.items.features`

@@ -189,9 +189,8 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
         del train["exposure_weight"]  # likewise
     if not train["auxiliary"]:
         del train["auxiliary"], train["masked_items"]
-    model = dict(settings["model"])
-    if not config.model.history_clusters:
-        del model["history_clusters"]
+    new = (("history_clusters", False), ("intent_width", 4))
+    model = {key: value for key, value in settings["model"].items() if (key, value) not in new}
     return settings | {"model": model, "train": train, "candidates": list(config.evaluate.candidates)}
 
 

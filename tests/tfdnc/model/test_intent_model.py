@@ -27,6 +27,15 @@ def sums(scores):
     return np.stack([np.exp(scores[:, start:stop]).sum(axis=1) for start, stop in itertools.pairwise(OFFSETS)], axis=1)
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_head_has_one_hidden_layer_of_the_width_that_the_config_names(width):
+    config = ModelConfig(dim=D, intent="head", intent_width=width)
+    head = make_intent(config, TrainConfig(), OFFSETS, tf.float32)
+    inner, outer = head._inner._kernel.numpy(), head._outer._kernel.numpy()
+    assert (inner.shape, outer.shape) == ((D, width * D), (width * D, K))
+    np.testing.assert_allclose(head(STATES, CATALOGUE), np.maximum(STATES @ inner, 0) @ outer, rtol=1e-4, atol=1e-5)
+
+
 def make_model(offsets=OFFSETS, loss="in_cluster_softmax", encoder="transformer"):
     config = ModelConfig(encoder=encoder, dim=D, max_length=6, intent="partition")
     train = TrainConfig(loss=loss, precision="float32")

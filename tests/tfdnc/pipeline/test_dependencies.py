@@ -25,12 +25,13 @@ def test_a_run_does_not_follow_itself(tmp_path):
 def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
     old = train_settings(parse_config({"name": "x"}))
     assert not {"optimizer", "draws", "stop_after", "auxiliary", "masked_items"} & old["train"].keys()
-    assert "history_clusters" not in old["model"]
+    assert not {"history_clusters", "intent_width"} & old["model"].keys()
     given = {"optimizer": "rowwise_adam", "draws": "batch", "stop_after": 3}
     given |= {"auxiliary": {"canonical_correlation": 0.1}, "masked_items": 0.2}
-    new = train_settings(parse_config({"name": "x", "model": {"history_clusters": True}, "train": given}))
+    tower = {"history_clusters": True, "intent_width": 1}
+    new = train_settings(parse_config({"name": "x", "model": tower, "train": given}))
     assert new["train"].items() >= given.items()
-    assert new["model"]["history_clusters"]
+    assert new["model"].items() >= tower.items()
 
 
 def test_a_log_without_exposures_is_prepared_and_trained_as_before_there_were_any():

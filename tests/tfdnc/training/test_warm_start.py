@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.tfdnc.training.small_runs import NEW, OLD, fit, killed_in_the_second_epoch, make_config, make_items
 from tfdnc.backend import keras, tf
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig, dump_config, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Kind, event_feature
-from tfdnc.contracts.items import ItemTable
 from tfdnc.model.item_tower import FeatureMatrix
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
@@ -23,8 +23,6 @@ from tfdnc.training.checkpoint import (
     read_moments,
     write_checkpoint,
 )
-from tfdnc.training.records import TrainingRecords
-from tfdnc.training.train import train
 from tfdnc.training.warm_start import (
     fitting,
     item_embeddings,
@@ -47,14 +45,6 @@ INITIAL = Checkpoint(
 COLOURS = FeatureMatrix.of([["hue=red"], ["hue=blue"], ["hue=red"], ["hue=blue"]], ["hue=blue", "hue=red"])
 ROWS = np.array([[10, 20], [30, 40]], np.float32)
 FEATURED = dataclasses.replace(INITIAL, features=COLOURS, feature_rows=ROWS)
-
-
-def make_items(item_ids, clusters, num_clusters=2):
-    """Items in order of their clusters, one training event each."""
-    clusters = np.array(clusters, np.int32)
-    offsets = tuple(int(n) for n in np.searchsorted(clusters, np.arange(num_clusters + 1)))
-    numbers, names = np.arange(1, len(item_ids) + 1), [f"cluster {k}" for k in range(num_clusters)]
-    return ItemTable(list(item_ids), np.ones(len(item_ids)), clusters, offsets, numbers, list(item_ids), names)
 
 
 class TestValues:
@@ -183,36 +173,6 @@ class TestConfig:
 
 # trainings --------------------------------------------------------------------------------------------------------
 
-IDS = [f"item {i}" for i in range(12)]
-OLD, NEW = make_items(IDS[:10], [0] * 5 + [1] * 5), make_items(IDS[:5] + IDS[10:11] + IDS[5:10], [0] * 6 + [1] * 5)
-
-
-def make_records(items, users=12):
-    """Every user has 6 events on random items."""
-    events = np.random.default_rng(0).integers(0, len(items.item_ids), users * 6)
-    negatives = np.zeros([len(events), 0], np.int32)
-    splits, numbers = np.arange(users + 1) * 6, np.arange(users, dtype=np.int32)
-    return TrainingRecords((events + 1).astype(np.int32), items.clusters[events], negatives, splits, numbers)
-
-
-def make_config(initial=None, encoder="hadamard_per_position", dim=4, **train):
-    settings = {"precision": "float32", "epochs": 2, "batch_tokens": 30, "validate_every": 1, "warmup_steps": 2}
-    settings |= {"initial": None if initial is None else str(initial), **train}
-    return parse_config(
-        {"name": "x", "model": {"dim": dim, "max_length": 5, "blocks": 1, "encoder": encoder}, "train": settings}
-    )
-
-
-def norm(tower):
-    return {"norm": float(tf.norm(tower.item_embeddings))}
-
-
-def fit(run, items, config, validate=norm):
-    folder = run / "train"
-    folder.mkdir(parents=True, exist_ok=True)
-    train(config, items, make_records(items), validate, "norm", folder)
-    return read_checkpoint(folder)
-
 
 @pytest.fixture(scope="module")
 def old_run(tmp_path_factory):
@@ -302,25 +262,12 @@ def test_an_encoder_that_learns_no_items_is_refused(old_run, tmp_path):
         fit(tmp_path, OLD, make_config(old_run, encoder="item_counts", epochs=0))
 
 
-class Killed(BaseException):
-    """Ends a training the hard way."""
-
-
 @pytest.mark.parametrize("optimizer", ["adam", "rowwise_adam"])
 def test_a_killed_warm_training_goes_on_without_the_initial_run(old_run, tmp_path, optimizer):
     initial = shutil.copytree(old_run, tmp_path / "initial")
     config = make_config(initial, epochs=3, optimizer=optimizer)
     whole = fit(tmp_path / "whole", NEW, config)
-    calls = []
-
-    def die_in_the_second_epoch(tower):
-        calls.append(1)
-        if len(calls) == 2:
-            raise Killed
-        return norm(tower)
-
-    with pytest.raises(Killed):
-        fit(tmp_path / "killed", NEW, config, die_in_the_second_epoch)
+    killed_in_the_second_epoch(tmp_path / "killed", NEW, config)
     shutil.rmtree(initial)
     resumed = fit(tmp_path / "killed", NEW, config)
     np.testing.assert_array_equal(resumed.embeddings, whole.embeddings)
