@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from serving import arguments
-from tfdnc.contracts.bundle import ALLOWED, CONDITIONS, EXCLUDED, PER_CLUSTER, PER_EVENT, PER_USER, Row
+from tfdnc.contracts.bundle import ALLOWED, BOUNDED, CONDITIONS, EXCLUDED, PER_CLUSTER, PER_EVENT, PER_USER, Row
 
 Histories = Sequence[Sequence[str]]
 
@@ -151,4 +151,5 @@ _READERS: dict[tuple[str, ...], Callable[[Row, Any, Histories], np.ndarray]] = {
     EXCLUDED: _excluded,
     CONDITIONS: _rules,
     ALLOWED: _rules,
+    BOUNDED: _rules,
 }
