@@ -49,6 +49,12 @@ def valid(version):
             rows = request.inputs[bundle.WHERE].tensor_shape.dim[0].size
             request.inputs[bundle.WHERE].Clear()
             tensors.encode(np.array([["", "stock=true", "price<7"]] * rows, object), request.inputs[bundle.WHERE])
+        if bundle.BOUNDS in request.inputs:
+            rows = request.inputs[bundle.BOUNDS].tensor_shape.dim[0].size
+            request.inputs[bundle.BOUNDS].Clear()
+            tensors.encode(
+                np.array([["", "stock=true>=2", "stock=*<=9"]] * rows, object), request.inputs[bundle.BOUNDS]
+            )
     assert {request.model_spec.signature_name for request in requests} == set(bundle.signatures_of(attributes=True))
     return requests
 
