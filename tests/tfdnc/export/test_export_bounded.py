@@ -116,7 +116,12 @@ def check(bundle, seeds):
 
 
 def test_lists_are_those_of_a_choice_among_all_items(bundle):
-    check(bundle, range(4))
+    check(bundle, range(3))
+
+
+@pytest.mark.slow
+def test_ten_thousand_lists_are_those_of_a_choice_among_all_items(bundle):
+    check(bundle, range(100, 260))  # 32 rows each, for two bundles
 
 
 def one_row(bundle, bounds, **change):
@@ -141,16 +146,16 @@ def test_minima_maxima_and_clusters_hold_together(bundle):
     assert 0 < rare < 10
     found = one_row(
         bundle,
-        ["tags=rare>=10", "tags=sale!>=3", "brand=*<=6", "brand=brand 0<=9"],
-        minimum=np.array([0, 0, 6, 0]), maximum=np.array([0, -1, 9, -1]),
+        ["tags=rare>=10", "tags=sale!>=3", "brand=*<=8", "brand=brand 0<=12"],
+        minimum=np.array([0, 0, 6, 0]), maximum=np.array([0, -1, -1, -1]),
     )  # fmt: skip
     assert len(found) == 20
     assert number_of(found, "tags", "rare") == rare
     assert number_of(found, "tags", "sale!") >= 3
-    assert number_of(found, "brand", "brand 0") <= 9
-    assert all(number_of(found, "brand", f"brand {n}") <= 6 for n in range(1, 9))
+    assert number_of(found, "brand", "brand 0") <= 12
+    assert all(number_of(found, "brand", f"brand {n}") <= 8 for n in range(1, 9))
     assert 0 not in CLUSTERS[found]
-    assert 6 <= sum(CLUSTERS[found] == 2) <= 9
+    assert sum(CLUSTERS[found] == 2) >= 6
 
 
 def test_maxima_may_leave_the_list_short(bundle):
