@@ -187,8 +187,8 @@ def test_both_clients_and_rest_bound_the_results_with_a_value(server, valid):
 
     assert asyncio.run(ask())[0].item_ids == answer.item_ids
     sent = next(one for one in valid if one.model_spec.signature_name == "retrieve_bounded")
-    instance = {name: tensors.decode(proto)[0] for name, proto in sent.inputs.items()}
-    instance = {name: (a.astype(str) if a.dtype == object else a).tolist() for name, a in instance.items()}
+    columns = {name: tensors.decode(proto) for name, proto in sent.inputs.items()}
+    instance = {name: (a.astype(str) if a.dtype == object else a).tolist()[0] for name, a in columns.items()}
     instance |= {"history": ["7"], "num_candidates": 10, "where": [""], "bounds": ["stock=false>=5", "stock=true<=3"]}
     document = {"signature_name": "retrieve_bounded", "instances": [instance]}
     case = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {}, json.dumps(document).encode(), "good")
