@@ -2,6 +2,7 @@
 
     python -m developer_benchmarks.filters                        # a million items, exact and ScaNN; minutes to build
     python -m developer_benchmarks.filters --items 100000 --indexes exact
+    python -m developer_benchmarks.filters --items 100000 --indexes exact --bounds   # requests with bounds on values
 
 Items pass by a value or by a range of numbers, in turn from request to request, and from row to row of a batch. The
 filter is independent of the scores, as a stock is. Data, users and SavedModels are those of `search.py`. Recall is the
@@ -23,6 +24,9 @@ from serving.servable import Servable
 from tfdnc.backend import tf
 from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import MergeConfig
+from tfdnc.retrieval.bounds.listing import list_bounded
+from tfdnc.retrieval.bounds.parsed import BoundTable
+from tfdnc.retrieval.bounds.pool import Query
 from tfdnc.retrieval.index import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
 from tfdnc.retrieval.merge import Candidates, Controls, reads_partition, select_keys
@@ -34,6 +38,13 @@ SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
 _LENGTH, _MAX = 100, 500
 _LEVELS = 1000  # distinct prices
 _MERGES = {"joint": -1.0, "quota": 1.0}
+BOUNDS = {
+    "none": ("",),
+    "10 % of the items, at least 20 results": ("tags=s0.1>=20",),
+    "0.1 % of the items, at least 5 results": ("tags=s0.001>=5",),
+    "at most 3 of one value, 20 of each other": ("tags=v1<=3", "tags=*<=20"),
+}
+"""Bounds of a request."""
 
 
 class Shop:
@@ -63,9 +74,9 @@ class Shop:
 class FilteredModule(tf.Module):
     """The search of a bundle with and without conditions, without its tower and its vocabulary."""
 
-    def __init__(self, items: tf.Variable, index: ClusterIndex, rules: Rules) -> None:
+    def __init__(self, items: tf.Variable, index: ClusterIndex, rules: Rules, table: BoundTable) -> None:
         super().__init__()
-        self.items, self.index, self.rules = items, index, rules
+        self.items, self.index, self.rules, self.table = items, index, rules, table
 
     def plain(
         self, vectors: tf.Tensor, log_intent: tf.Tensor, seen: tf.Tensor, alpha: tf.Tensor
@@ -81,6 +92,18 @@ class FilteredModule(tf.Module):
         passing = self.rules.passing(where, tf.zeros([rows, 0], tf.int32), tf.zeros([rows], tf.bool))
         return self._list(vectors, log_intent, seen, alpha, passing)
 
+    def bounded(
+        self, vectors: tf.Tensor, log_intent: tf.Tensor, seen: tf.Tensor, alpha: tf.Tensor, bounds: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns the list of every row under its bounds."""
+        rows = tf.shape(alpha)[0]
+        nothing = tf.fill([rows, 1], ""), tf.zeros([rows, 0], tf.int32), tf.zeros([rows], tf.bool)
+        controls = Controls(tf.repeat(_LENGTH, rows), alpha)
+        parsed = self.table.parse(bounds, controls.num_candidates, tf.fill(tf.shape(log_intent), -1))
+        query = Query(vectors, seen, self.rules.passing(*nothing), log_intent, controls, parsed)
+        merged = list_bounded(self.index, self.rules, MergeConfig(), query, _LENGTH, per_cluster=True)
+        return {"rows": merged.rows}
+
     def save(self, folder: Path) -> None:
         """Writes a SavedModel with both as signatures."""
         clusters = len(self.index.sizes)
@@ -90,10 +113,11 @@ class FilteredModule(tf.Module):
             "seen": tf.TensorSpec([None, None], tf.int32, "seen"),
             "alpha": tf.TensorSpec([None], tf.float32, "alpha"),
         }
-        where = tf.TensorSpec([None, None], tf.string, "where")
+        where, bounds = (tf.TensorSpec([None, None], tf.string, name) for name in ("where", "bounds"))
         signatures = {
             "plain": tf.function(self.plain, input_signature=list(specs.values()), autograph=False),
             "filtered": tf.function(self.filtered, input_signature=[*specs.values(), where], autograph=False),
+            "bounded": tf.function(self.bounded, input_signature=[*specs.values(), bounds], autograph=False),
         }
         options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
         tf.saved_model.save(self, str(folder), signatures=signatures, options=options)
@@ -182,6 +206,28 @@ def measure(servable: Servable, data: SyntheticData, shop: Shop, batch: int, alp
         print(f"    {share:6.1%} pass: {shown}", flush=True)
 
 
+def measure_bounds(servable: Servable, data: SyntheticData, batch: int, alpha: float, rounds: int) -> None:
+    """Prints CPU time relative to the request without rules, for every kind of bounds."""
+    count = max(16, batch)
+    cpu: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for name, bounds in {"": (), **BOUNDS}.items():  # "": no signature with rules
+            for start in range(-batch, count - batch + 1, batch):  # the first request is not counted
+                vectors, log_intent, seen, _ = data.part(slice(max(start, 0), max(start, 0) + batch))
+                feeds = {"vectors": vectors, "log_intent": log_intent, "seen": seen}
+                feeds["alpha"] = np.full([batch], alpha, np.float32)
+                if bounds:
+                    feeds["bounds"] = np.array([bounds] * batch, object)
+                if start == 0:
+                    began = time.process_time()
+                servable.run("bounded" if bounds else "plain", feeds, ["rows"])
+            cpu[name].append((time.process_time() - began) / (count // batch))
+    print(f"    without rules: CPU {1e3 * statistics.median(cpu['']):.2f} ms")
+    for name in BOUNDS:
+        ratio = statistics.median(one / other for one, other in zip(cpu[name], cpu[""], strict=True))
+        print(f"    {name}: CPU {ratio:5.2f}x", flush=True)
+
+
 def main() -> None:
     """Builds the indexes and measures each at one and at 32 users, for the joint list and for quotas."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,6 +235,7 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=list(INDEXES.names()))
+    parser.add_argument("--bounds", action="store_true", help="measure bounds on values instead of filters")
     parser.add_argument("--merges", nargs="+", default=list(_MERGES), choices=_MERGES)
     arguments = parser.parse_args()
     data = SyntheticData(arguments.items, arguments.clusters, uneven=False)
@@ -202,12 +249,15 @@ def main() -> None:
             index = INDEXES.resolve(kind)(items, data.offsets, name=f"filters-{kind}", max_k=_MAX, users=users)
             index.accept_filters()
             rules = Rules(shop.planes, names, Path(folder))
-            FilteredModule(items, index, rules).save(Path(folder) / "model")
+            FilteredModule(items, index, rules, BoundTable(rules.table, shop.planes)).save(Path(folder) / "model")
             servable = Servable(kind, 1, Path(folder) / "model")
             for batch in (1, 32):
                 for merge in arguments.merges:
                     print(f"  {kind}, B = {batch}, {merge}:")
-                    measure(servable, data, shop, batch, _MERGES[merge], arguments.rounds)
+                    if arguments.bounds:
+                        measure_bounds(servable, data, batch, _MERGES[merge], arguments.rounds)
+                    else:
+                        measure(servable, data, shop, batch, _MERGES[merge], arguments.rounds)
             servable.close()
 
 

@@ -266,6 +266,9 @@ def test_a_query_and_the_report_keep_to_conditions(run, report, server, capsys):
         assert "categories=Jazz" in client.known_conditions()
     assert main([*query, "--where", "categories=Jaz"]) == 2
     assert "got categories=Jaz. categories: " in capsys.readouterr().err
+    assert main([*query, "--at-least", "categories=Jazz=4", "--at-most", "categories=*=5"]) == 0
+    assert main([*query, "--at-least", "categories=Jazz=4", "--at-most", "categories=*=3"]) == 2
+    assert "got categories=Jazz>=4 and categories=*<=3" in capsys.readouterr().err
     assert main([*query, "--where", "Jazz"]) == 2
     assert "Expected a condition such as in_stock=true, brand!=acme or price<=20, got 'Jazz'" in capsys.readouterr().err
     assert report["filtered"]["item_share"] == pytest.approx(len(jazz) / len(rows))

@@ -15,7 +15,7 @@ from serving.bundles.verify import check_manifest
 from serving.client import answers
 from serving.client.base import Deadline
 from serving.client.blocking import RetrievalClient
-from serving.client.clusters import NamedNumbers
+from serving.client.clusters import NamedLimits, NamedNumbers
 from serving.messages import Encoding, Retrieval
 from serving.messages.rules import AllowedRows, Rules
 from serving.predict import predict
@@ -101,8 +101,8 @@ class Bundle:
         cluster_min: ClusterNumbers | None = None,
         cluster_max: ClusterNumbers | None = None,
         seen: Words | None = None,
-        minimum: NamedNumbers | None = None,
-        maximum: NamedNumbers | None = None,
+        minimum: NamedLimits | None = None,
+        maximum: NamedLimits | None = None,
         quotas: NamedNumbers | None = None,
         where: Rules | None = None,
         forbid: Rules | None = None,
@@ -124,9 +124,10 @@ class Bundle:
             cluster_min: [K] or [B, K], least results of each cluster.
             cluster_max: [K] or [B, K], most results of each cluster; negative for no bound.
             seen: "allow" or "exclude" items of the history; None asks for the bundle's own rule.
-            minimum: Least results of clusters by name, such as `{"Comedy": 0.2}`: a count, or a float as a share of the
-                list. One dict for all users, or [B] of them.
-            maximum: Most results of clusters by name, likewise.
+            minimum: Least results of clusters by name, and of values of attributes by column, such as
+                `{"Comedy": 0.2, "country": {"local": 10}}`: a count, or a float as a share of the list. One dict for
+                all users, or [B] of them.
+            maximum: Most results, likewise; `{"brand": {"*": 3}}` is for each brand without a maximum of its own.
             quotas: Weights of clusters by name, likewise.
             where: Rule that every result meets, such as `{"in_stock": True, "price": (None, 20)}`.
             forbid: Values that no result has, likewise.

@@ -15,7 +15,7 @@ from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
 from serving.client.batches import Part, Read
-from serving.client.clusters import Named, NamedNumbers
+from serving.client.clusters import Named, NamedLimits, NamedNumbers
 from serving.messages import Encoding, Retrieval
 from serving.messages.rules import AllowedRows, Rules
 from tfdnc.contracts.bundle import Row
@@ -61,8 +61,8 @@ class AsyncRetrievalClient(Client):
         cluster_min: ClusterNumbers | None = None,
         cluster_max: ClusterNumbers | None = None,
         seen: Words | None = None,
-        minimum: NamedNumbers | None = None,
-        maximum: NamedNumbers | None = None,
+        minimum: NamedLimits | None = None,
+        maximum: NamedLimits | None = None,
         quotas: NamedNumbers | None = None,
         where: Rules | None = None,
         forbid: Rules | None = None,
@@ -89,7 +89,7 @@ class AsyncRetrievalClient(Client):
             "allow": allow,
             "seen": seen,
         }
-        named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
+        named = clusters.given(asked, minimum, maximum, quotas)
         if named:
             return await self._retrieve_by_name(named, asked, deadline)
         answered = await self._predict(self._retrievals(asked), messages.read_retrievals, deadline)

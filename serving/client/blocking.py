@@ -13,7 +13,7 @@ from serving.client import answers, batches, clusters
 from serving.client.answers import RetrievalError, Signature, VersionStatus
 from serving.client.base import POLL_SECONDS, UNSEEN, Client, Deadline
 from serving.client.batches import Part, Read
-from serving.client.clusters import Named, NamedNumbers
+from serving.client.clusters import Named, NamedLimits, NamedNumbers
 from serving.messages import Encoding, Retrieval
 from serving.messages.rules import AllowedRows, Rules
 from tfdnc.contracts.bundle import Row
@@ -55,8 +55,8 @@ class RetrievalClient(Client):
         cluster_min: ClusterNumbers | None = None,
         cluster_max: ClusterNumbers | None = None,
         seen: Words | None = None,
-        minimum: NamedNumbers | None = None,
-        maximum: NamedNumbers | None = None,
+        minimum: NamedLimits | None = None,
+        maximum: NamedLimits | None = None,
         quotas: NamedNumbers | None = None,
         where: Rules | None = None,
         forbid: Rules | None = None,
@@ -85,9 +85,10 @@ class RetrievalClient(Client):
             cluster_max: [K] or [B, K], most results of each cluster; negative for no bound.
             seen: "allow" for lists that may hold items of the history, "exclude" for lists without, for all users or
                 one each; None, or "", asks for the bundle's own rule. Excluded items never come back.
-            minimum: Least results of clusters by name, such as `{"Comedy": 0.2}`: a count, or a float as a share of the
-                list. One dict for all users, or [B] of them. Every such call first asks for the names.
-            maximum: Most results of clusters by name, likewise.
+            minimum: Least results of clusters by name, and of values of the bundle's attributes by column, such as
+                `{"Comedy": 0.2, "country": {"local": 10}}`: a count, or a float as a share of the list. One dict for
+                all users, or [B] of them. Every call with clusters first asks for their names.
+            maximum: Most results, likewise; `{"brand": {"*": 3}}` is for each brand without a maximum of its own.
             quotas: Weights of clusters by name, likewise.
             where: Rule that every result meets, such as `{"in_stock": True, "brand": ["a", "b"], "price": (None, 20)}`:
                 by column of the bundle's attributes a value, alternatives, or a range (least, most). Or conditions as
@@ -124,7 +125,7 @@ class RetrievalClient(Client):
             "allow": allow,
             "seen": seen,
         }
-        named = clusters.given(asked, minimum=minimum, maximum=maximum, quotas=quotas)
+        named = clusters.given(asked, minimum, maximum, quotas)
         if named:
             return self._retrieve_by_name(named, asked, deadline)
         answered = self._predict(self._retrievals(asked), messages.read_retrievals, deadline)

@@ -3,7 +3,6 @@
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,8 +12,9 @@ from serving import arguments
 from serving.arguments import WholeNumbers
 from serving.messages import tensor_of
 from tfdnc.contracts import bundle
+from tfdnc.contracts.bounds import LEAST, MOST, count_of
 
-MINIMUM, MAXIMUM, QUOTAS = "minimum", "maximum", "quotas"
+MINIMUM, MAXIMUM, QUOTAS = LEAST, MOST, "quotas"
 INPUT_OF = {MINIMUM: bundle.CLUSTER_MIN, MAXIMUM: bundle.CLUSTER_MAX, QUOTAS: bundle.CLUSTER_QUOTAS}
 """Argument by name -> the input, and argument by number, for which it stands."""
 
@@ -26,8 +26,14 @@ ATTEMPTS = 3
 Control = Mapping[str | int, float]
 """Name or number of a cluster -> a count of results, or a share of the list."""
 
+Limits = Mapping[str | int, float | Mapping[Any, float]]
+"""The same, and column of the attributes -> value -> a count, or a share."""
+
 NamedNumbers = Control | Iterable[Control]
 """One control for all users, or [B]."""
+
+NamedLimits = Limits | Iterable[Limits]
+"""One of these for all users, or [B]."""
 
 Named = dict[str, NamedNumbers]
 """`MINIMUM`, `MAXIMUM` or `QUOTAS` -> the argument as given."""
@@ -36,15 +42,42 @@ NamedRows = dict[str, list[Control]]
 """`MINIMUM`, `MAXIMUM` or `QUOTAS` -> [B] controls, one for each history."""
 
 
-def given(by_number: Mapping[str, Any], **by_name: NamedNumbers | None) -> Named:
-    """Returns the arguments by name that are not None.
+def split(limits: NamedLimits | None) -> tuple[Any, Any]:
+    """Returns the bounds on clusters, and those on attributes: a dict in place of a number is of a column.
+
+    Each is one dict or [B], None if there are none. What is neither goes with the clusters, which refuse it.
+    """
+    each: Any = [limits] if isinstance(limits, Mapping) else None if limits is None else arguments.listed(limits)
+    if each is None or not all(isinstance(one, Mapping) for one in each):
+        return (limits if each is None else each), None
+    columns, numbers = (
+        [{key: value for key, value in one.items() if isinstance(value, Mapping) is nested} for one in each]
+        for nested in (True, False)
+    )
+    if not any(columns):
+        return (limits if isinstance(limits, Mapping) else each), None
+    of_all = isinstance(limits, Mapping)
+    of_clusters = None if not any(numbers) else numbers[0] if of_all else numbers
+    return of_clusters, columns[0] if of_all else columns
+
+
+def given(
+    asked: dict[str, Any],
+    minimum: NamedLimits | None = None,
+    maximum: NamedLimits | None = None,
+    quotas: NamedNumbers | None = None,
+) -> Named:
+    """Returns the arguments about clusters by name that are not None; adds those about attributes to `asked`.
 
     Raises:
-        ValueError: A control is given both by name and by number.
+        ValueError: A control of clusters is given both by name and by number.
     """
+    least, asked["at_least"] = split(minimum)
+    most, asked["at_most"] = split(maximum)
+    by_name = {MINIMUM: least, MAXIMUM: most, QUOTAS: quotas}
     named = {key: control for key, control in by_name.items() if control is not None}
     for key in named:
-        if by_number[INPUT_OF[key]] is not None:
+        if asked[INPUT_OF[key]] is not None:
             raise ValueError(f"Expected {key} by names or {INPUT_OF[key]} by numbers, got both. Drop one.")
     return named
 
@@ -129,17 +162,11 @@ def _find(cluster: str | int, names: list[str]) -> int:
 
 def _number(key: str, name: str, value: float, length: int) -> float:
     """Returns a weight, or the count that `value` means in a list of `length`."""
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if key == QUOTAS and 0 <= value < math.inf:
-            return float(value)
-        if key != QUOTAS and isinstance(value, Integral) and 0 <= value <= np.iinfo(np.int32).max:
-            return int(value)
-        if key != QUOTAS and not isinstance(value, Integral) and 0 <= value <= 1:
-            # From the decimal digits: 0.07 of 100 is 7. The binary fraction is slightly larger and would round up to 8.
-            exact = Fraction(str(value)) * length
-            return math.ceil(exact) if key == MINIMUM else math.floor(exact)
-    expected = "a weight from 0 up" if key == QUOTAS else "a count (a whole number) or a share of the list (0.0 to 1.0)"
-    raise ValueError(f"Expected {key} of {name!r} to be {expected}, got {value!r}.")
+    if key != QUOTAS:
+        return count_of(key, name, value, length)
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(value)
+    raise ValueError(f"Expected {key} of {name!r} to be a weight from 0 up, got {value!r}.")
 
 
 def _check(arrays: dict[str, np.ndarray], lengths: np.ndarray, names: list[str]) -> None:

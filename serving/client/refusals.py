@@ -82,7 +82,7 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
     if said.startswith(_SIGNATURE_MISSING) and any(f'"{name}"' in said for name in contract.RULE_SIGNATURES):
         return (
             f" The bundle of model {model.name!r} has no attributes, so it knows no rules: name columns of the item "
-            "file in export.attributes and export it again."
+            "file in export.attributes and export it again. Bounds on values need a bundle of this release."
         )
     if said.startswith(_SIGNATURE_MISSING):
         return (

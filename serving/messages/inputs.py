@@ -9,6 +9,7 @@ import numpy as np
 from serving import arguments
 from tfdnc.contracts.bundle import (
     ALLOWED,
+    BOUNDED,
     CONDITIONS,
     EXCLUDED,
     PER_CLUSTER,
@@ -180,4 +181,5 @@ _READERS: dict[tuple[str, ...], Callable[[Row, Any, Histories], np.ndarray]] = {
     EXCLUDED: _excluded,
     CONDITIONS: _rules,
     ALLOWED: _rules,
+    BOUNDED: _rules,
 }

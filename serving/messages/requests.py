@@ -9,6 +9,7 @@ from tensorflow_serving.apis import predict_pb2
 from serving import arguments, tensors
 from serving.arguments import ClusterNumbers, Features, NumberRows, Numbers, TextRows, WholeNumbers, Words
 from serving.messages.answers import Encoding
+from serving.messages.bounds import Bounded, bound_rows
 from serving.messages.inputs import Histories, tensor_of
 from serving.messages.rules import AllowedRows, Rules, allowed_rows, condition_rows
 from tfdnc.contracts import bundle
@@ -36,6 +37,8 @@ def retrieve_request(
     where: Rules | None = None,
     forbid: Rules | None = None,
     allow: AllowedRows | None = None,
+    at_least: Bounded | None = None,
+    at_most: Bounded | None = None,
     seen: Words | None = None,
 ) -> predict_pb2.PredictRequest:
     """Returns the request for candidates; its `model_spec` names only the signature.
@@ -71,6 +74,9 @@ def retrieve_request(
             One rule for all users, or [B]; None for a user without. The column `cluster` has the names of clusters.
         forbid: Rule of values that no result has, likewise, without ranges.
         allow: [B] sequences of the only item ids that may come back; None for a user without.
+        at_least: Least results with a value of an attribute, such as `{"country": {"local": 0.2}}`: a count, or a float
+            as a share of the list. One dict for all users, or [B].
+        at_most: Most results with a value, likewise; `{"brand": {"*": 3}}` is for each value of the column.
         seen: Items of the history in the list, "allow" or "exclude", for all users or one word each; None, or "", asks
             for the bundle's own rule.
 
@@ -91,8 +97,11 @@ def retrieve_request(
     }
     given = {name: value for name, value in controls.items() if value is not None}
     if num_candidates is not None:
-        given[bundle.NUM_CANDIDATES] = num_candidates
-    elif given:
+        lengths = tensor_of(bundle.row_of(bundle.NUM_CANDIDATES), num_candidates, rows)
+        given[bundle.NUM_CANDIDATES] = lengths
+        bounds = bound_rows(at_least, at_most, lengths.tolist())
+        given |= {} if bounds is None else {bundle.BOUNDS: bounds}
+    elif given or at_least is not None or at_most is not None:
         raise ValueError(
             "Expected num_candidates together with alpha, exclude, seen, rules and what clusters get, got these alone. "
             "Say how many results you want."

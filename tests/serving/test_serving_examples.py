@@ -1,6 +1,7 @@
 """The examples in other languages ask what a bundle answers."""
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 import serving
 from tfdnc.contracts import bundle
+from tfdnc.contracts.bounds import BOUND
 
 EXAMPLES = Path(serving.__file__).parent / "examples"
 
@@ -51,6 +53,7 @@ def peer():
         pytest.param(["sh", "retrieve.sh"], [], [["2858", "260", "1196"], ["1", "", ""]], marks=needs("curl")),
         pytest.param(["java", "Retrieve.java"], ['a "b"\\', "c"], [['a "b"\\', "c"]], marks=needs("javac")),
         pytest.param(["sh", "filtered.sh"], [], [["2858", "260", "1196"]], marks=needs("curl")),
+        pytest.param(["sh", "bounded.sh"], [], [["2858", "260", "1196"]], marks=needs("curl")),
         pytest.param(["java", "Retrieve.java"], ["a", "--where", *RULES], [["a"]], marks=needs("javac")),
     ],
 )
@@ -66,7 +69,10 @@ def test_examples(peer, command, arguments, histories):
     assert [instance["history"] for instance in body["instances"]] == histories
     for instance in body["instances"]:
         assert set(instance) == set(bundle.signature(body["signature_name"]).input_names)
-        assert instance.get("where", RULES) == RULES  # those of the documents
+        if "bounds" in instance:
+            assert all(re.match(BOUND, bound) for bound in instance["bounds"])
+        else:
+            assert instance.get("where", RULES) == RULES  # those of the documents
     peer.reply = (503, '{"error": "busy"}')
     refused = run()
     assert refused.returncode

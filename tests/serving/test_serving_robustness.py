@@ -1,5 +1,6 @@
 """A server bears any request: each gets a proper status within its deadline, and the next good one is answered."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -15,9 +16,10 @@ from serving_models import predict_request
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import tensors
+from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError
 from tfdnc.contracts import bundle
 from tfdnc.contracts.attributes import Attribute
-from tfdnc.load_test.bundle import Size, make_bundle
+from tfdnc.load_test.bundle import Size, make_bundle, make_items
 from tfdnc.load_test.server import ServerProcess
 
 PREDICT = f"/{fuzzing.PREDICTION}/Predict"
@@ -49,6 +51,12 @@ def valid(version):
             rows = request.inputs[bundle.WHERE].tensor_shape.dim[0].size
             request.inputs[bundle.WHERE].Clear()
             tensors.encode(np.array([["", "stock=true", "price<7"]] * rows, object), request.inputs[bundle.WHERE])
+        if bundle.BOUNDS in request.inputs:
+            rows = request.inputs[bundle.BOUNDS].tensor_shape.dim[0].size
+            request.inputs[bundle.BOUNDS].Clear()
+            tensors.encode(
+                np.array([["", "stock=true>=2", "stock=*<=9"]] * rows, object), request.inputs[bundle.BOUNDS]
+            )
     assert {request.model_spec.signature_name for request in requests} == set(bundle.signatures_of(attributes=True))
     return requests
 
@@ -155,6 +163,38 @@ def test_what_is_no_grpc_at_all(server, good):
             noise = np.random.default_rng(number).bytes(500)
             connection.sendall([noise, preface + noise, b"GET / HTTP/1.1\r\n\r\n", preface][number % 4])
         good(number)
+
+
+def test_both_clients_and_rest_bound_the_results_with_a_value(server, valid):
+    bounds = {"minimum": {"stock": {"false": 0.5}}, "maximum": {"stock": {"true": 3}}}
+    with RetrievalClient(server.target) as client:
+        [answer] = client.retrieve([["7"]], 10, **bounds)
+        with pytest.raises(RetrievalError, match="stock=true>=5 and stock=false>=6, where the minima") as refused:
+            client.retrieve([["7"]], 10, minimum={"stock": {"false": 6, "true": 5}})
+        assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        named = client.retrieve(
+            [["7"]], 10, **bounds | {"minimum": {client.cluster_names()[0]: 2, **bounds["minimum"]}}
+        )
+    ids = make_items(SIZE).item_ids
+    for found in (answer, named[0]):
+        assert len(found.item_ids) == 10
+        assert sum(ids.index(item) % 3 > 0 for item in found.item_ids) <= 3  # in stock, see `version`
+    assert named[0].quotas[0] >= 2
+
+    async def ask():
+        async with AsyncRetrievalClient(server.target) as client:
+            return await client.retrieve([["7"]], 10, **bounds)
+
+    assert asyncio.run(ask())[0].item_ids == answer.item_ids
+    sent = next(one for one in valid if one.model_spec.signature_name == "retrieve_bounded")
+    columns = {name: tensors.decode(proto) for name, proto in sent.inputs.items()}
+    instance = {name: (a.astype(str) if a.dtype == object else a).tolist()[0] for name, a in columns.items()}
+    instance |= {"history": ["7"], "num_candidates": 10, "where": [""], "bounds": ["stock=false>=5", "stock=true<=3"]}
+    document = {"signature_name": "retrieve_bounded", "instances": [instance]}
+    case = fuzzing_rest.Case("POST", fuzzing_rest.PATHS[0], {}, json.dumps(document).encode(), "good")
+    status, body = over_http(server, case.raw())
+    assert status == 200
+    assert json.loads(body)["predictions"][0]["item_ids"][:10] == answer.item_ids
 
 
 @pytest.fixture(scope="module")

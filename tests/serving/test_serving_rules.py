@@ -5,7 +5,7 @@ import pytest
 from tensorflow_serving.apis import model_pb2
 
 from serving import tensors
-from serving.client import refusals
+from serving.client import clusters, refusals
 from serving.messages import retrieve_request
 
 USERS = [["1", "2"], []]
@@ -57,3 +57,45 @@ def test_rules_that_no_bundle_could_read_are_refused(rules, message):
 def test_a_bundle_without_attributes_is_explained():
     said = 'Serving signature key "retrieve_filtered" not found.'
     assert "has no attributes" in refusals._advice(said, model_pb2.ModelSpec(name="tfdnc"))
+
+
+def test_bounds_on_values_are_counts_in_the_list_of_each_user():
+    name, inputs = sent(at_least={"country": {"local": 0.3}}, at_most={"brand": {"acme": 2, "*": 0.5}})
+    assert name == "retrieve_bounded"
+    assert text(inputs["bounds"]) == [["", "country=local>=2", "brand=acme<=2", "brand=*<=2"]] * 2
+    assert text(inputs["where"]) == [[""], [""]]
+    request = retrieve_request(USERS, [10, 20], at_least=[{"sale": {True: 0.25}}, {}])
+    assert text(tensors.decode(request.inputs["bounds"])) == [["", "sale=true>=3"], ["", ""]]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"at_least": {"brand": {"acme": 3}}, "at_most": {"brand": {"acme": 2}}}, "brand=acme>=3 and brand=acme<=2"),
+        ({"at_least": {"brand": {"acme": 3}}, "at_most": {"brand": {"*": 2}}}, r"brand=acme>=3 and brand=\*<=2"),
+        ({"at_least": {"brand": {"acme": 6}}}, "brand=acme>=6 and num_candidates 5. This is for history 0"),
+        ({"at_least": {"brand": {"*": 1}}}, "Each value of a column can have a maximum only"),
+        ({"at_most": {"brand": 3}}, "Expected maximum of 'brand' as a dict of its values"),
+        ({"at_most": {"brand": {"acme": 1.5}}}, "a share of the list"),
+        ({"at_most": {"brand": {" acme": 1}}}, "without spaces around it"),
+        ({"at_most": [{}]}, "Expected maximum as a dict of columns, or 2 of these"),
+    ],
+)
+def test_bounds_that_no_list_can_keep_are_refused(bounds, message):
+    with pytest.raises(ValueError, match=message):
+        sent(**bounds)
+
+
+def test_a_bundle_without_bounds_is_explained():
+    said = 'Serving signature key "retrieve_bounded" not found.'
+    assert "Bounds on values need a bundle of this release" in refusals._advice(said, model_pb2.ModelSpec(name="tfdnc"))
+
+
+def test_bounds_of_clusters_and_of_columns_are_in_one_argument():
+    limits = {"Comedy": 0.2, "country": {"local": 3}}
+    assert clusters.split(limits) == ({"Comedy": 0.2}, {"country": {"local": 3}})
+    assert clusters.split([limits, {}]) == ([{"Comedy": 0.2}, {}], [{"country": {"local": 3}}, {}])
+    assert clusters.split({"country": {"local": 3}}) == (None, {"country": {"local": 3}})
+    assert clusters.split({"Comedy": 2}) == ({"Comedy": 2}, None)
+    assert clusters.split({}) == ({}, None)
+    assert clusters.split(None) == (None, None)

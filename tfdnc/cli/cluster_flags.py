@@ -1,6 +1,9 @@
-"""Flags of `tfdnc query` that control the results of clusters: `--minimum Comedy=0.2 "Film noir=3"`."""
+"""Flags of `tfdnc query` that bound results: `--minimum Comedy=0.2` by cluster, `--at-most brand=acme=3` by value."""
 
 import argparse
+from typing import Any
+
+from tfdnc.contracts.errors import UserError
 
 _HELP = {
     "minimum": "least results of clusters: a share of the list (0.2) or a count (3)",
@@ -8,19 +11,46 @@ _HELP = {
     "quotas": "weights by which these clusters share the list, instead of by the intent",
 }
 
+_OF_VALUES = {
+    "at_least": ("minimum", "least results with a value of an attribute, such as country=local=0.2"),
+    "at_most": ("maximum", 'most results with a value, such as brand=acme=3, or of each value: "brand=*=3"'),
+}
+
 
 def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     """Adds a flag for each argument of `RetrievalClient.retrieve` about clusters by name."""
     for name, text in _HELP.items():
         parser.add_argument(f"--{name}", nargs="+", type=_pair, metavar="CLUSTER=VALUE", help=text)
+    for name, (_, text) in _OF_VALUES.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, nargs="+", type=_triple, metavar="COLUMN=TEXT=VALUE", help=text)
 
 
-def cluster_controls(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+def cluster_controls(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Returns the arguments of `RetrievalClient.retrieve` for the flags that were given.
 
     If a flag names a cluster twice, the last value counts, as for any flag.
     """
-    return {name: dict(pairs) for name in _HELP if (pairs := getattr(arguments, name))}
+    found: dict[str, dict[str, Any]] = {name: dict(pairs) for name in _HELP if (pairs := getattr(arguments, name))}
+    for flag, (name, _) in _OF_VALUES.items():
+        for column, text, number in getattr(arguments, flag) or ():
+            of_column = found.setdefault(name, {}).setdefault(column, {})
+            if not isinstance(of_column, dict):
+                raise UserError(f"Expected {column} as a cluster or as a column, got both. Give the cluster's number.")
+            of_column[text] = number
+    return found
+
+
+def _triple(text: str) -> tuple[str, str, float]:
+    """Reads `COLUMN=TEXT=VALUE`; the text may contain `=`, the name of a column does not."""
+    column, separator, bound = text.partition("=")
+    try:
+        value, number = _pair(bound)
+    except argparse.ArgumentTypeError:
+        separator = ""
+    if not separator or not column:
+        raise argparse.ArgumentTypeError(f"expected COLUMN=TEXT=VALUE, such as brand=acme=3, got {text}")
+    return column, value, number
 
 
 def _pair(text: str) -> tuple[str, float]:

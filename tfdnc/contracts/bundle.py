@@ -1,8 +1,8 @@
 """Bundles: names of their files, and their signatures, with one declaration per tensor and per signature.
 
 Letters of shapes: B rows of a request, one per user, L columns of the histories, X items that were passed over after an
-event, E items to leave out, C conditions, A items that are allowed, K clusters, V user vectors, D embedding size, M the
-most results, Q conditions that are known.
+event, E items to leave out, C conditions, A items that are allowed, U bounds, K clusters, V user vectors, D embedding
+size, M the most results, Q conditions that are known.
 Every tensor is batch-major, because TF Serving batches only those.
 """
 
@@ -65,6 +65,7 @@ QUOTAS = "quotas"
 CLUSTER_NAMES = "cluster_names"
 WHERE = "where"
 ALLOW = "allow"
+BOUNDS = "bounds"
 KNOWN_CONDITIONS = "known_conditions"
 
 PER_USER = ("B",)
@@ -74,8 +75,9 @@ PER_CLUSTER = ("B", "K or 1")
 EXCLUDED = ("B", "E")
 ALLOWED = ("B", "A")
 CONDITIONS = ("B", "C")
+BOUNDED = ("B", "U")
 """Shapes of inputs: one value per user, per event of a history, per item passed over after an event, per cluster, per
-item to leave out or to allow, or per condition."""
+item to leave out or to allow, per condition, or per bound."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +206,14 @@ _WHERE = Row(
     "alternatives, all else must hold together; one that the bundle does not know is INVALID_ARGUMENT.",
 )
 _ALLOW = Row(ALLOW, "string", ALLOWED, "", "Raw ids of the only items that may come back; none: all may.")
+_BOUNDS = Row(
+    BOUNDS,
+    "string",
+    BOUNDED,
+    "",
+    "Bounds on the results with a value of an attribute, such as `country=local>=10`, `brand=acme<=3`, or `brand=*<=3` "
+    "for each brand; bounds that no list can keep are INVALID_ARGUMENT.",
+)
 _USER_EMBEDDINGS = Row(USER_EMBEDDINGS, "float32", ("B", "V", "D"), None, "User vectors.")
 _INTENT = Row(INTENT, "float32", ("B", "K"), None, "Probability that the next item is in the cluster.")
 
@@ -260,6 +270,7 @@ SIGNATURES = {
 
 RULE_SIGNATURES = {
     "retrieve_filtered": Signature((*SIGNATURES["retrieve_controlled"].inputs, _WHERE, _ALLOW), _RETRIEVED),
+    "retrieve_bounded": Signature((*SIGNATURES["retrieve_controlled"].inputs, _WHERE, _ALLOW, _BOUNDS), _RETRIEVED),
     "describe_rules": Signature(
         (_HISTORY,),
         (

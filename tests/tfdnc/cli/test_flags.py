@@ -6,6 +6,7 @@ import pytest
 
 from tfdnc.cli.cluster_flags import add_cluster_flags, cluster_controls
 from tfdnc.cli.main import main
+from tfdnc.contracts.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,15 @@ def test_clusters_are_given_by_name_with_counts_and_shares():
     assert controls == {"minimum": {"Comedy": 0.2, "a=b": 3}, "maximum": {"7": 1.0}, "quotas": {"Film noir": 2.5}}
     assert [type(value) for control in controls.values() for value in control.values()] == [float, int, float, float]
     assert cluster_controls(parser.parse_args([])) == {}
+
+
+def test_values_are_bounded_by_column_beside_clusters():
+    parser = argparse.ArgumentParser()
+    add_cluster_flags(parser)
+    flags = ["--minimum", "Comedy=2", "--at-least", "country=local=0.2", "--at-most", "brand=a=b=3", "brand=*=5"]
+    controls = cluster_controls(parser.parse_args(flags))
+    assert controls == {"minimum": {"Comedy": 2, "country": {"local": 0.2}}, "maximum": {"brand": {"a=b": 3, "*": 5}}}
+    with pytest.raises(UserError, match="Expected brand as a cluster or as a column"):
+        cluster_controls(parser.parse_args(["--minimum", "brand=2", "--at-least", "brand=acme=3"]))
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--at-most", "brand=3"])

@@ -216,6 +216,7 @@ def test_a_server_of_another_run_is_explained_in_flags_of_the_command(monkeypatc
     }
     flags |= {"run": run if named else None, "model_name": "tfdnc", "num_candidates": 5, "alpha": None}
     flags |= dict.fromkeys(("joint_alpha", "exclude", "seen", "where", "allow", "minimum", "maximum", "quotas"))
+    flags |= dict.fromkeys(("at_least", "at_most"))
     with pytest.raises(UserError, match=r"127.0.0.1:1, but its model takes other inputs than the bundle") as caught:
         query_module.query(argparse.Namespace(**flags))
     assert "name its run with --run." in str(caught.value)
@@ -232,6 +233,7 @@ def test_the_rule_for_seen_items_is_that_of_the_bundle_unless_it_is_asked_for(ru
         return ["the answer"]
 
     flags = dict.fromkeys(("alpha", "joint_alpha", "exclude", "where", "allow", "minimum", "maximum", "quotas"))
+    flags |= dict.fromkeys(("at_least", "at_most"))
     arguments = argparse.Namespace(seen=rule, num_candidates=5, **flags)
     client = types.SimpleNamespace(retrieve=retrieve)
     assert query_module._ask(client, User("u", ["a"], {}, None), (), arguments) == "the answer"

@@ -4,13 +4,15 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from serving.messages import history_array
-from tests.tfdnc.export.bundle_cases import Case, film
+from tests.tfdnc.export.bundle_cases import LENGTH, Case, film
+from tests.tfdnc.retrieval.bounds.bound_oracle import draw_bounds, groups_of, read
 from tests.tfdnc.retrieval.rules.rule_oracle import draw_attributes, draw_conditions, passes
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle as contract
@@ -35,9 +37,13 @@ def saved(tmp_path_factory):
         rules = [draw_conditions(np.random.default_rng(row), attributes, NAMES) for row in range(32)]
         inputs = example_inputs(case.module, "retrieve_filtered", [film(*range(row)) for row in range(32)])
         inputs[contract.WHERE] = history_array(rules)
+        bounds = [draw_bounds(np.random.default_rng(row), attributes, LENGTH) for row in range(32)]
+        bounded = example_inputs(case.module, "retrieve_bounded", [film(*range(row)) for row in range(32)])
+        bounded[contract.BOUNDS] = history_array(bounds)
         described = {contract.HISTORY: history_array([[]])}
         cases[kind] = case
-        requests[case.folder] = [("retrieve_filtered", inputs), ("describe_rules", described)]
+        asked = {"retrieve_filtered": inputs, "describe_rules": described, "retrieve_bounded": bounded}
+        requests[case.folder] = list(asked.items())
     (folder / "requests").write_bytes(pickle.dumps(requests))
     command = [sys.executable, READER, "tf1_session", folder / "requests", folder / "answers"]
     subprocess.run(command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}, check=True, timeout=300)
@@ -47,7 +53,7 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 def test_a_saved_bundle_filters(saved, kind):
-    case, [(_, inputs), _], [answer, described] = saved[kind]
+    case, [(_, inputs), *_], [answer, described, _] = saved[kind]
     expected_answer = case.module.retrieve_filtered(**{name: tf.constant(value) for name, value in inputs.items()})
     np.testing.assert_array_equal(answer[contract.NUM_RESULTS], expected_answer[contract.NUM_RESULTS])
     clusters = case.items.clusters
@@ -59,3 +65,21 @@ def test_a_saved_bundle_filters(saved, kind):
     assert b"in stock=true" in described[contract.KNOWN_CONDITIONS][0]
     assert [column["name"] for column in case.manifest["attributes"]] == [one.name for one in case.attributes]
     assert case.manifest["attribute_bytes_per_item"] > 0
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_a_saved_bundle_keeps_bounds(saved, kind):
+    case, [*_, (_, inputs)], [*_, answer] = saved[kind]
+    expected = case.module.retrieve_bounded(**{name: tf.constant(value) for name, value in inputs.items()})
+    counts = answer[contract.NUM_RESULTS]
+    np.testing.assert_array_equal(counts, expected[contract.NUM_RESULTS])
+    kept = 0
+    for row, bounds in enumerate(inputs[contract.BOUNDS]):
+        items = case.rows(answer[contract.ITEM_IDS][row, : counts[row]])
+        if kind == "exact":
+            assert items == case.rows(expected[contract.ITEM_IDS].numpy()[row, : counts[row]])
+        groups = [groups_of(item, bounds, case.attributes, 0) for item in items]
+        results = Counter(key for own in groups for key in own)
+        assert all(results[key] <= most for own in groups for key, (_, most) in own.items())
+        kept += sum(results[key] >= least > 0 for key, least in read(bounds)[0].items())
+    assert kept > 10

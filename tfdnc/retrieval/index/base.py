@@ -83,6 +83,11 @@ class ClusterIndex(tf.Module):
         """Number of items of every cluster: `[K]` int32."""
         return self._sizes
 
+    @property
+    def offsets(self) -> np.ndarray:
+        """K + 1 item counts: cluster k is rows offsets[k] .. offsets[k + 1] - 1."""
+        return self._offsets
+
     def search(
         self,
         vectors: tf.Tensor,

@@ -5,6 +5,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.retrieval.index.candidate_layout import clusters_of
 from tfdnc.retrieval.merge import Candidates, count_clusters
+from tfdnc.retrieval.rules.passing import Passing
 
 
 def clusters_of_items(items: tf.Tensor, offsets: np.ndarray) -> tf.Tensor:
@@ -19,6 +20,24 @@ def clusters_of_items(items: tf.Tensor, offsets: np.ndarray) -> tf.Tensor:
     """
     clusters = tf.searchsorted(tf.constant(offsets[1:]), tf.reshape(items - 1, [-1]), side="right")
     return tf.where(items > 0, tf.reshape(clusters, tf.shape(items)), -1)
+
+
+def count_unseen(items: tf.Tensor, offsets: np.ndarray, passing: Passing | None = None) -> tf.Tensor:
+    """Counts the items of every cluster that pass and are not among distinct seen ones.
+
+    Args:
+        items: `[B, S]` int32 item indices 1..N, 0 pads anywhere.
+        offsets: K + 1 item counts.
+        passing: the items that pass, None for all.
+
+    Returns:
+        `[B, K]` int32.
+    """
+    clusters, num_clusters = clusters_of_items(items, offsets), len(offsets) - 1
+    if passing is None:
+        return tf.constant(np.diff(offsets)) - count_clusters(clusters, num_clusters)
+    gone = tf.where(passing.contains(items - 1, clusters), clusters, -1)
+    return passing.counts() - count_clusters(gone, num_clusters)
 
 
 def split_by_cluster(seen: tf.Tensor, clusters: tf.Tensor, offsets: np.ndarray) -> list[tf.Tensor]:

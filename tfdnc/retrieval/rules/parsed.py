@@ -72,7 +72,7 @@ class ConditionTable(tf.Module):
         """Returns the conditions of `[B, C]` texts, "" for none; refuses others as INVALID_ARGUMENT."""
         negative = tf.strings.regex_full_match(where, _UNEQUAL)
         asked = tf.strings.regex_replace(where, _UNEQUAL_SIGN, r"\1=")
-        text = tf.where(where == "", -1, tf.cast(self._lines.lookup(asked), tf.int32))
+        text = tf.where(where == "", -1, self.numbers(asked))
         texts = tf.where(text < 0, 0, tf.where(negative, -text - 1, text + 1))
         others = (where != "") & (text < 0)  # ranges, and what is unknown
         with tf.control_dependencies(_check_count(where)):
@@ -115,10 +115,21 @@ class ConditionTable(tf.Module):
         """Fails with a sentence about the first condition that is not known."""
         at = tf.where(~good)[0]
         text, name = tf.gather_nd(where, at), tf.gather_nd(column, at)
-        known = tf.where(tf.strings.regex_full_match(text, CONDITION), self._known.lookup(name), "")
-        advice = tf.where(known == "", f"Columns: {self._columns_text}.", tf.strings.join([name, ": ", known, "."]))
-        message = tf.strings.join(["Expected a condition on an attribute of this bundle, got ", text, ". ", advice])
-        return tf.debugging.Assert(False, [message])
+        expected = "Expected a condition on an attribute of this bundle, got "
+        return tf.debugging.Assert(False, [tf.strings.join([expected, text, ". ", self.advice(text, name)])])
+
+    def advice(self, text: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        """Returns a sentence with what the bundle knows, for a condition that it does not know, and its column."""
+        known = tf.where(tf.strings.regex_full_match(text, CONDITION), self._known.lookup(column), "")
+        return tf.where(known == "", f"Columns: {self._columns_text}.", tf.strings.join([column, ": ", known, "."]))
+
+    def numbers(self, conditions: tf.Tensor) -> tf.Tensor:
+        """Returns the int32 numbers of "column=text" of any shape, -1 for one that is not known."""
+        return tf.cast(self._lines.lookup(conditions), tf.int32)
+
+    def text(self, number: tf.Tensor) -> tf.Tensor:
+        """Returns "column=text" of numbers of any shape."""
+        return tf.gather(self._lines_in_order, number)
 
 
 def _check_count(where: tf.Tensor) -> list[tf.Operation]:

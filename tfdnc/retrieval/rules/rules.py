@@ -9,6 +9,7 @@ from tfdnc.retrieval.rules.layout import Layout
 from tfdnc.retrieval.rules.parsed import ConditionTable
 from tfdnc.retrieval.rules.passing import Passing, scatter_bits
 from tfdnc.retrieval.rules.planes import NumberColumn, Planes
+from tfdnc.retrieval.rules.texts import Pairs, texts_in_lists, texts_in_planes
 
 _ALL = -1  # a word with every bit
 
@@ -34,6 +35,7 @@ class Rules(tf.Module):
         self._numbers = _Numbers(planes.numbers)
         self._first_cluster = len(planes.conditions)
         self._text_of_clusters = self._first_cluster + self.table.cluster_groups  # [K]
+        self.num_texts = self._first_cluster
 
     def passing(self, where: tf.Tensor, allowed: tf.Tensor, only_allowed: tf.Tensor) -> Passing:
         """Returns the items that pass.
@@ -60,6 +62,28 @@ class Rules(tf.Module):
         )
         words = self._of_allowed(self._numbers(self._planes, words, ranges), only, allowed)
         return Passing(tf.ensure_shape(words, [None, self._layout.num_words]), distinct.idx, self._layout)
+
+    def texts_of(self, rows: tf.Tensor, clusters: tf.Tensor, valid: tf.Tensor, wanted: tf.Tensor) -> Pairs:
+        """Returns the pairs of `[n]` items, where `[n]` valid, and of texts where `[Q]` wanted, clusters left out.
+
+        Args:
+            rows: `[n]` int32 item rows.
+            clusters: `[n]` int32 clusters of the rows.
+            valid: `[n]` bool.
+            wanted: `[Q]` bool.
+        """
+        positions = tf.where(valid, rows + tf.gather(self._layout.shifts, tf.maximum(clusters, 0)), 0)
+        return self._lists.texts_of(self._planes, positions, valid, wanted, self._layout)
+
+    def columns_of(self, texts: tf.Tensor) -> tf.Tensor:
+        """Returns the number of the column of every text."""
+        return tf.gather(self._columns, texts)
+
+    def having(self, texts: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
+        """Returns `[R, W]` words of the items with `[R]` texts, or where that is -1 in `[R]` clusters; -1 is none."""
+        words = self._lists(self._planes, tf.maximum(texts, 0), texts >= 0)
+        in_cluster = self._layout.cluster_of_words == tf.where(texts < 0, clusters, -1)[:, None]
+        return tf.where(in_cluster, tf.constant(_ALL, tf.int64), words)
 
     def _of_texts(self, texts: tf.Tensor) -> tf.Tensor:
         """`[R, C]` as in `Parsed` -> `[R, W]` words; texts of a column are adjacent, forbidden ones come first."""
@@ -133,6 +157,21 @@ class _Lists(tf.Module):
             return tf.bitwise.bitwise_or(words, scatter_bits(rules, positions, tf.shape(words)))
 
         return tf.cond(tf.reduce_any(counts > 0), with_lists, lambda: words)
+
+    def texts_of(
+        self, planes: tf.Variable, positions: tf.Tensor, valid: tf.Tensor, wanted: tf.Tensor, layout: Layout
+    ) -> Pairs:
+        """Returns the pairs of items at `[n]` positions, where `[n]` valid, and of texts where `[Q]` wanted."""
+        plane_of = self._plane_of[: wanted.shape[0]]
+        frequent, rare = (tf.cast(tf.where(wanted & which)[:, 0], tf.int32) for which in (plane_of > 0, plane_of == 0))
+        own = tf.gather(planes, tf.gather(plane_of, frequent))
+        found = texts_in_planes(own, frequent, positions, valid)
+
+        def with_lists() -> Pairs:
+            more = texts_in_lists(self._listed, self._ends, rare, positions, valid, layout)
+            return Pairs(*(tf.concat(both, axis=0) for both in zip(found, more, strict=True)))
+
+        return Pairs(*tf.cond(tf.size(rare) > 0, with_lists, lambda: found))
 
 
 class _Numbers:

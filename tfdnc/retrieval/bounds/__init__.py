@@ -1,0 +1,1 @@
+"""Bounds on the results with a value of an attribute: from their texts to a list that keeps them."""
