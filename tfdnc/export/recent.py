@@ -66,10 +66,12 @@ def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tuple[t
     where = tf.where(known & (column >= 0))  # [P, 2]
     target = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(column, where)], axis=1)
     width = tf.clip_by_value(tf.reduce_max(count), 1, max_length)
-    shape = tf.stack([tf.shape(items)[0], width])
 
     def moved(values: tf.Tensor) -> tf.Tensor:
-        return tf.scatter_nd(target, tf.gather_nd(values, where), tf.concat([shape, tf.shape(values)[2:]], axis=0))
+        # A stack of numbers, so that TensorFlow's optimiser knows the rank: it complains about attention without one.
+        further = [tf.shape(values)[axis] for axis in range(2, values.shape.rank)]
+        shape = tf.stack([tf.shape(items)[0], width, *further])
+        return tf.scatter_nd(target, tf.gather_nd(values, where), shape)
 
     return tuple(moved(values) for values in (items, *others))
 
