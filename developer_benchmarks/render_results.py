@@ -72,8 +72,8 @@ def measured(folder: Path, name: str) -> tuple[list[str], list[str]]:
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(cell.commit for cell in cells))
     dates = " and ".join(dict.fromkeys([min(cell.date for cell in cells)[:10], max(cell.date for cell in cells)[:10]]))
     machines = "; ".join(dict.fromkeys(one["machine"] for cell in cells for one in cell.made.values()))
-    made = f"{len(cells)} cell{'s' if len(cells) > 1 else ''} in `docs/results/{folder.name}`, commit {commits}, {dates}, {machines}, "
-    made += f"split {split_line(cells)}."
+    found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    made = f"{found} in `docs/results/{folder.name}`, commit {commits}, {dates}, {machines}, split {split_line(cells)}."
     return commands, [*markdown_table(tables[name]), "", made]
 
 
