@@ -120,7 +120,15 @@ def _requests(
             yield messages.retrieve_request(
                 histories, length, alphas, joint_alpha=joint_alphas, cluster_max=most, where=where, **beside
             )
+            at_least, at_most = ([_bounds(rule, count) for rule in where] for count in (1, 4))
+            yield messages.retrieve_request(histories, length, alpha, at_least=at_least, at_most=at_most, **beside)
             yield messages.describe_rules_request(len(histories))
+
+
+def _bounds(rule: Sequence[str], count: int) -> dict[str, dict[str, int]]:
+    """Returns bounds on the values of the conditions `COLUMN=VALUE` of a rule; `*` is no value there."""
+    parts = [condition.partition("=") for condition in rule]
+    return {column: {value: count} for column, _, value in parts if column[-1] not in "<>!" and value != "*"}
 
 
 def _move(request: predict_pb2.PredictRequest, rows: Mapping[str, Row]) -> predict_pb2.PredictRequest:

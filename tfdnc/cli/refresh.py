@@ -37,7 +37,7 @@ _ROWS = {
     "new": "new",
     "returned": "returned",
     "left": "left",
-    "with other attributes": "replaced",
+    "with another title, category or feature": "replaced",
     "new, but left out": "left_out",
     "in histories only": "history_only",
 }

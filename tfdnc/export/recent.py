@@ -77,9 +77,10 @@ def last_items(items: tf.Tensor, max_length: int, *others: tf.Tensor) -> tuple[t
 
 
 def widen(values: tf.Tensor, width: tf.Tensor, unknown: float) -> tf.Tensor:
-    """`[B, T]` -> `[B, width]`: the first columns, and `unknown` in missing ones; a third dimension stays."""
+    """`[B, T]` -> `[B, width]`: first columns, `unknown` in missing ones. `[B, T, X]` -> `[B, width, X + 1]`."""
     missing = tf.maximum(width - tf.shape(values)[1], 0)
-    paddings = [[0, 0], [0, missing], *[[0, 0]] * (values.shape.rank - 2)]
+    # One more in a third dimension: a request may have none, and TensorFlow gathers nothing from an empty tensor.
+    paddings = [[0, 0], [0, missing], *[[0, 1]] * (values.shape.rank - 2)]
     return tf.pad(values[:, :width], paddings, constant_values=tf.constant(unknown, values.dtype))
 
 

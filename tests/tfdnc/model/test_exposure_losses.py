@@ -33,10 +33,10 @@ def expected(pools, weight):
     return losses
 
 
-def losses(name, exposed=SHOWN, embeddings=ITEMS, **train):
+def losses(name, exposed=SHOWN, embeddings=ITEMS, dtype=tf.int32, **train):
     targets = Targets(*(tf.constant(of, tf.int32) for of in (LABELS + 1, CLUSTERS)), tf.zeros([5, 0], tf.int32))
     if exposed is not None:
-        targets = targets._replace(exposed=tf.constant(exposed, tf.int32))
+        targets = targets._replace(exposed=tf.constant(exposed, dtype))
     catalogue = Catalogue(tf.constant(embeddings), OFFSETS, np.ones(9, np.int64))
     return LOSSES.resolve(name)(
         tf.constant(STATES), targets, catalogue, TrainConfig(loss=name, **train), tf.float32, None
@@ -49,8 +49,9 @@ def test_the_target_is_above_what_was_shown_and_both_are_above_all_else(weight):
     np.testing.assert_allclose(found, expected([range(9)] * 5, weight), rtol=1e-5)
 
 
-def test_in_a_cluster_only_its_own_exposures_compete():
-    found = losses("in_cluster_exposure_softmax", exposure_weight=0.5)
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64], ids=str)  # int64 with item features, which failed
+def test_in_a_cluster_only_its_own_exposures_compete(dtype):
+    found = losses("in_cluster_exposure_softmax", dtype=dtype, exposure_weight=0.5)
     pools = [range(OFFSETS[k], OFFSETS[k + 1]) for k in CLUSTERS]
     np.testing.assert_allclose(found, expected(pools, 0.5), rtol=1e-5, atol=1e-6)
 

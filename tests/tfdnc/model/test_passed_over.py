@@ -93,6 +93,10 @@ def test_a_request_without_is_one_after_which_nothing_was_passed_over():
     none, _ = tower.user_vectors(HISTORY, {EXPOSURES.key: tf.zeros_like(SHOWN)})
     some, _ = tower.user_vectors(HISTORY, {EXPOSURES.key: tf.constant(SHOWN)})
     np.testing.assert_array_equal(left_out, none)
+    # `[B, L, 0]` was answered with an error of TensorFlow.
+    empty = tf.zeros([*HISTORY.shape, 0], tf.int32)
+    recent, read = recent_inputs(HISTORY, 10, [EXPOSURES], {"history_exposures": empty}, lambda _, v: v)
+    np.testing.assert_array_equal(tower.user_vectors(recent, read)[0], none)
     assert np.abs(some - none).max() > 1e-4
 
 

@@ -101,5 +101,7 @@ def _are_among(rows: tf.Tensor, exposed: tf.Tensor) -> tf.Tensor:
 
 
 def _exposed(targets: Targets) -> tf.Tensor:
-    """Exposures `[P, W]`; W = 0 where a batch has none."""
-    return tf.zeros([tf.size(targets.items), 0], tf.int32) if targets.exposed is None else targets.exposed
+    """Exposures `[P, W]` int32; W = 0 where a batch has none."""
+    if targets.exposed is None:
+        return tf.zeros([tf.size(targets.items), 0], tf.int32)
+    return tf.cast(targets.exposed, tf.int32)  # int64 where a model has item features
