@@ -5,7 +5,7 @@ import pytest
 
 from serving.messages import history_array
 from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_tower
-from tests.tfdnc.export.test_export_controls import draw_rows, keys_of, request_of
+from tests.tfdnc.export.controlled_rows import draw_rows, keys_of, request_of
 from tests.tfdnc.retrieval.bounds.bound_oracle import choose, collides, draw_bounds, groups_of, read
 from tests.tfdnc.retrieval.rules.rule_oracle import draw_attributes, draw_conditions, passes
 from tfdnc.backend import tf
