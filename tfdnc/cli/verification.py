@@ -44,6 +44,10 @@ def check_version(name: Path, path: Path, ask: Ask | None = None, request_log: S
     _show(f"{'Logged requests to' if logged else 'Recorded requests of'} {name}", report)
     if report.mismatch:
         what = "the request log holds" if logged else "it answered when it was exported"
+        if ask is not None:
+            what = what if logged else f"{name} answered when it was exported"
+            advice = "Does it hold another version? Name one with --version."
+            raise UserError(f"The server does not answer what {what}: {report.mismatch}. {advice}")
         raise UserError(f"{name} does not answer what {what}: {report.mismatch}")
 
 
