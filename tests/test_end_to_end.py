@@ -220,9 +220,10 @@ def words_of(command):
 
 def test_a_run_ends_with_the_commands_that_serve_and_ask(ran, run, server, capsys):
     """As they stand there: the path of this run needs quotes. Only the port is another one."""
-    serve, query = (line.strip() for line in ran.stdout.splitlines()[-3:] if line.startswith("    "))
+    serve, query, explore = [line.strip() for line in ran.stdout.splitlines() if line.startswith("    ")][-3:]
     assert f"The bundle is {run / 'bundle'}." in ran.stdout
     assert words_of(serve) == ["serve", str(run / "bundle")]
+    assert words_of(explore) == ["explore", str(run)]
     flags = ["--target", server.address, "--num-candidates", "7"]
     assert main([*words_of(query), *flags, "--joint-alpha", "1"]) == 0
     screen = capsys.readouterr().out

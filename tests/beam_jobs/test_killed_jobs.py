@@ -100,6 +100,7 @@ def content(folder):
         if path.name == "manifest.json":
             manifest = json.loads(data)
             manifest.pop("seconds")
+            manifest.pop("made", None)  # when, and by which commit
             manifest["figures"].pop("seconds", None)
             manifest["figures"].get("kept_reads", {}).pop("reused", None)
             data = json.dumps(manifest)
