@@ -215,7 +215,7 @@ def test_a_request_that_cannot_be_answered_is_refused_with_a_sentence_and_the_ne
 def words_of(command):
     """Words of a command as a shell splits them, without those that start tfdnc; tests/test_readme.py asks a shell."""
     words = shlex.split(command)
-    return words[next(i for i, word in enumerate(words) if word in ("serve", "query")) :]
+    return words[next(i for i, word in enumerate(words) if word in ("serve", "query", "explore")) :]
 
 
 def test_a_run_ends_with_the_commands_that_serve_and_ask(ran, run, server, capsys):
