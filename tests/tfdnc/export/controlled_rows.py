@@ -49,14 +49,14 @@ def request_of(rows):
     }
 
 
-def keys_of(scores, intent, ranks, row, merge):
+def keys_of(scores, intent, ranks, row, merge, clusters=CLUSTERS):
     """The key of every item `[N]`, by the words of docs/serving.md."""
-    log_intent = np.log(intent)[CLUSTERS]
-    partition = np.log([np.exp(scores[k == CLUSTERS]).sum() for k in range(K)])[CLUSTERS]
+    log_intent = np.log(intent)[clusters]
+    partition = np.log([np.exp(scores[k == clusters]).sum() for k in range(K)])[clusters]
     by_rank = -np.log(ranks + 0.5)
     if row["weights"].any():
         with np.errstate(divide="ignore"):
-            return np.maximum(np.log(row["weights"]), -1e4)[CLUSTERS] + by_rank
+            return np.maximum(np.log(row["weights"]), -1e4)[clusters] + by_rank
     if row["alpha"] >= 0 or (row["joint"] < 0 and merge.method == "quota"):
         return (row["alpha"] if row["alpha"] >= 0 else merge.alpha) * log_intent + by_rank
     if row["joint"] >= 0 or merge.method == "joint":

@@ -72,18 +72,12 @@ def expected(row, conditions, bounds, vectors, intent, item_vectors, merge):
     for k in range(K):
         mine = np.flatnonzero(there & (k == CLUSTERS))
         ranks[mine[np.argsort(-scores[mine], kind="stable")]] = np.arange(len(mine))
-    keys = keys_of_items(scores, intent, np.minimum(ranks, row["length"]), row, merge)
+    keys = keys_of(scores, intent, np.minimum(ranks, row["length"]), row, merge, CLUSTERS)
     order = sorted(np.flatnonzero(there), key=lambda i: (-np.float32(keys[i]), CLUSTERS[i], ranks[i]))
     most = np.where(row["maximum"] < 0, N, row["maximum"]) if row["maximum"].any() else np.full(K, N)
     groups = {i: groups_of(i, bounds, ATTRIBUTES, CLUSTERS[i], row["minimum"], most) for i in order}
     promised = sum(read(bounds)[0].values()) + row["minimum"].sum()
     return choose(order, groups, promised, row["length"])
-
-
-def keys_of_items(scores, intent, ranks, row, merge):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.tfdnc.export.test_export_controls.CLUSTERS", CLUSTERS)
-        return keys_of(scores, intent, ranks, row, merge)
 
 
 def asked(rows, conditions, bounds):
