@@ -143,7 +143,8 @@ def prepare(
     refuse_losses(result, figures, config)
     refuse_twins(result, figures, log)
     refuse_nothing_left(figures, config, log)
-    warn_of_targets(read_values(output), config)
+    if config.targets:
+        warn_of_targets(read_values(output), config)
     refuse_empty_split(figures, config)
     warn_of_repetitions(figures, config)
     warn_of_open_filter(figures, config)

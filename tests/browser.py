@@ -42,6 +42,6 @@ def until(condition):
 
 
 def errors_of(browser):
-    """What the page has written to the console as an error."""
+    """Errors that the page has written to the console."""
     found = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     return [error for error in found if "favicon" not in error]

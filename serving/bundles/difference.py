@@ -86,11 +86,12 @@ def difference(questions: Questions, old: Answers, new: Answers, cutoffs: Sequen
         new: Answers of the version that may replace it.
         cutoffs: Lengths of lists, each at most the length of the answers.
     """
+    unknown = [[item for item in following if item not in old.catalogue] for following in questions.targets]
     return Difference(
         users=len(questions.targets),
         targets=sum(map(len, questions.targets)),
-        new_targets=sum(map(len, _unknown(questions.targets, old))),
-        cutoffs=[_at(cutoff, questions.targets, old, new) for cutoff in sorted(set(cutoffs))],
+        new_targets=sum(map(len, unknown)),
+        cutoffs=[_at(cutoff, questions.targets, unknown, old, new) for cutoff in sorted(set(cutoffs))],
         cluster_shares=cluster_shares(old.clusters, new.clusters),
         items=(len(old.catalogue), len(new.catalogue)),
         latency_ms=(old.latency_ms, new.latency_ms),
@@ -98,12 +99,11 @@ def difference(questions: Questions, old: Answers, new: Answers, cutoffs: Sequen
     )
 
 
-def _at(cutoff: int, targets: Lists, old: Answers, new: Answers) -> AtCutoff:
+def _at(cutoff: int, targets: Lists, unknown: Lists, old: Answers, new: Answers) -> AtCutoff:
     before, after = ([found[:cutoff] for found in answers.lists] for answers in (old, new))
     judged = [row for row, following in enumerate(targets) if following]
     wanted = [targets[row] for row in judged]
     recalls = [recall([lists[row] for row in judged], wanted) for lists in (before, after)]
-    unknown = _unknown(targets, old)
     with_unknown = [row for row, items in enumerate(unknown) if items]
     return AtCutoff(
         cutoff=cutoff,
@@ -115,10 +115,6 @@ def _at(cutoff: int, targets: Lists, old: Answers, new: Answers) -> AtCutoff:
         new_items=share_outside(after, old.catalogue),
         recall_of_new_items=_mean(recall([after[row] for row in with_unknown], [unknown[row] for row in with_unknown])),
     )
-
-
-def _unknown(targets: Lists, old: Answers) -> Lists:
-    return [[item for item in following if item not in old.catalogue] for following in targets]
 
 
 def recall(lists: Lists, targets: Lists) -> np.ndarray:

@@ -5,7 +5,6 @@ move has three steps: the file lists the new version too, the label is moved, an
 """
 
 import contextlib
-import fcntl
 import itertools
 import logging
 import os
@@ -20,6 +19,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_pb2, model_servi
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving import text_proto
+from serving.bundles.exclusive import hold
 from serving.client import connection
 from tfdnc.contracts.errors import UserError
 
@@ -198,10 +198,7 @@ def _locked(file: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"Expected to write beside {file}, the system refused: {error}.") from error
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another command moves labels in {file}: wait until it is done.") from error
+        hold(stream, f"Another command moves labels in {file}: wait until it is done.")
         yield
 
 

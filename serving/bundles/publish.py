@@ -5,7 +5,6 @@ any other, and the content of a number never changes.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.bundles import bundle, publications
+from serving.bundles.exclusive import hold
 from tfdnc.contracts.errors import UserError
 
 _PUBLISHING, _REMOVING, _LOCK = ".publishing-", ".removing-", ".publish.lock"  # no numbers, so no server loads them
@@ -159,10 +159,7 @@ def _locked(base_path: Path) -> Iterator[None]:
     """Excludes a second publish; the operating system releases the lock at the end of the process."""
     base_path.mkdir(parents=True, exist_ok=True)
     with (base_path / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another publish is at work in {base_path}: wait until it is done.") from error
+        hold(file, f"Another publish is at work in {base_path}: wait until it is done.")
         _remove_leftovers(base_path)
         yield
 

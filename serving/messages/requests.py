@@ -172,7 +172,7 @@ def known_arguments(features: Sequence[Feature], users: Sequence[Mapping[str, An
         if feature == TIME:
             known[row.says] = values
         else:
-            beside[_key(row)] = values
+            beside[key_of(row)] = values
     return known | {"features": beside} if beside else known
 
 
@@ -200,7 +200,7 @@ def _declared(
     given = features or {}
     if declared is None:
         declared = [row for name in given for row in event_feature(name, Kind.NUMBER).request_rows]
-    by_key = {_key(row): row for row in declared}
+    by_key = {key_of(row): row for row in declared}
     for name in given:
         if name not in by_key:
             read = ", ".join(by_key) or "no inputs beside the histories and their times"
@@ -208,8 +208,8 @@ def _declared(
     return [*rows, *declared], known | {by_key[name].says: values for name, values in given.items()}
 
 
-def _key(row: Row) -> str:
-    """The key of an input in `features`."""
+def key_of(row: Row) -> str:
+    """Returns the key of an input in the argument `features` of a client."""
     return row.name.removeprefix("history_")
 
 

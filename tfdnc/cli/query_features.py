@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from serving.messages import declared_rows, key_of
 from tfdnc.contracts.bundle import PER_EVENT, PER_USER, Row
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, Feature
+from tfdnc.contracts.features import Feature
 
 
 def read_features(given: Sequence[str], features: Sequence[Feature], events: int) -> dict[str, Any]:
@@ -43,14 +44,8 @@ def unknown_features(known: dict[str, Any], features: Sequence[Feature]) -> list
     return [key_of(row) for row in _rows(features) if row.name not in known]
 
 
-def key_of(row: Row) -> str:
-    """Returns the key of an input in the argument `features` of a client."""
-    return row.name.removeprefix("history_")
-
-
 def _rows(features: Sequence[Feature]) -> list[Row]:
-    rows = [row for feature in features if feature != TIME for row in feature.request_rows]
-    return [row for row in rows if row.shape in (PER_EVENT, PER_USER)]
+    return [row for row in declared_rows(features) if row.shape in (PER_EVENT, PER_USER)]
 
 
 def _values(row: Row, text: str, events: int) -> list[Any]:

@@ -68,10 +68,10 @@ def carry_out(study: Study, stations_of: StationsOf, console: Console) -> int:
         _write(study, experiments, results())
 
     failures = run_grid(experiments, study.runs, study.lanes, stations_of, console, on_finished=write)
-    tables = _write(study, experiments, results())
+    tables, cells = _write(study, experiments, results())
     print_tables(tables, console)
     console.print(f"\nThe same as Markdown, CSV and JSON: {study.output / study.stem}.*", soft_wrap=True)
-    _show_cells(study, results(), console)
+    _show_cells(cells, study.output / FOLDER, console)
     show_failures(failures, console)
     return 1 if failures else 0
 
@@ -109,15 +109,15 @@ def header_of(
     return header | ({"not finished": ", ".join(missing)} if missing else {})
 
 
-def _show_cells(study: Study, results: Sequence[Result], console: Console) -> None:
-    folder = study.output / FOLDER
-    current = write_cells(results, study.command, folder)
+def _show_cells(current: Sequence[Cell], folder: Path, console: Console) -> None:
     console.print(f"One cell per experiment, to keep: {folder}", soft_wrap=True)
-    for line in earlier_cells(folder, current):
+    for line in earlier_cells(folder, [cell.path for cell in current]):
         console.print(f"Kept, not in the tables: {line}", soft_wrap=True)
 
 
-def _write(study: Study, experiments: Sequence[Experiment], results: Sequence[Result]) -> list[Table]:
+def _write(
+    study: Study, experiments: Sequence[Experiment], results: Sequence[Result]
+) -> tuple[list[Table], list[Cell]]:
     tables = study.tables_of(results)
     cells = [read_cell(path) for path in write_cells(results, study.command, study.output / FOLDER)]
     header = header_of(study, experiments, results, cells, datetime.date.today().isoformat())
@@ -144,4 +144,4 @@ def _write(study: Study, experiments: Sequence[Experiment], results: Sequence[Re
     }.items():
         (study.output / f"{study.stem}.{suffix}").write_text(text, encoding="utf-8")
     study.extra(results, study.output)
-    return tables
+    return tables, cells

@@ -28,14 +28,14 @@ def encoded(encoder):
 
 
 def asked(encoder):
-    """What a request gets: `[2, K, D]`, and the intent's `[2, D]`."""
+    """Vectors of a request `[2, K, D]`, and states of the intent `[2, D]`."""
     items = tf.zeros([1, D])
     found = encoder.user_vectors(Histories(TOKENS, tf.zeros([2, L], tf.int32), tf.constant(LENGTHS, tf.int32), items))
     return found.retrieval.numpy(), found.intent.numpy()
 
 
 def trained(encoder):
-    """What a batch trains: retrieval and intent states `[2, L, D]`."""
+    """States that a batch trains, of retrieval and intent: `[2, L, D]` each."""
     has_target = tf.sequence_mask(LENGTHS, L)
     windows = Windows(tf.range(2), TOKENS, TOKENS, tf.constant(CLUSTERS), has_target)
     states = encoder.training_states(windows, None)
