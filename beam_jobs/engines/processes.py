@@ -5,18 +5,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# Asks Linux (PR_SET_PDEATHSIG) to kill the process when its parent ends, then executes the program. A `preexec_fn`
-# would run between fork and exec, together with gRPC's fork handlers, and has crashed there (SIGSEGV).
-_END_WITH_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
+from tfdnc.contracts.children import ending_with_parent
+
 _LAST_LINES = 15  # lines of its log in the error for a process that has ended
 
 
@@ -60,7 +54,7 @@ class Processes:
         variables = {key: value for key, value in {**os.environ, **(environment or {})}.items() if value}
         with open(self.log(name), "wb") as log:
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, *(str(part) for part in command)],
+                ending_with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

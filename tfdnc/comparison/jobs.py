@@ -1,7 +1,6 @@
 """Runs commands, a few at a time; they end with this process, and a failure does not stop the others."""
 
 import contextlib
-import ctypes
 import os
 import shlex
 import signal
@@ -14,10 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol
 
+from tfdnc.contracts.children import ending_with_parent
+
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
 _LAST_LINES = 8
-_PR_SET_PDEATHSIG = 1
 
 ONE_THREAD = {name: "1" for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
 """Environment of a training that uses one thread, so that several run side by side.
@@ -141,31 +141,14 @@ def _start(job: Job) -> _Child:
         log.write(f"$ {shlex.join(job.command)}\n".encode())
         log.flush()
         process = subprocess.Popen(
-            job.command,
+            ending_with_parent(job.command),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **job.environment},
             start_new_session=True,  # Ctrl-C reaches this process alone, which then stops its children
-            preexec_fn=_dies_with(os.getpid()),
         )
         return _Child(job, process, time.monotonic(), log.tell())
-
-
-def _dies_with(parent: int) -> Callable[[], None]:
-    """Returns the first step of a new child: it asks Linux for SIGKILL when its parent dies, even by kill -9.
-
-    The signal is SIGKILL, because a station may be killed at any time, and a training blocked inside TensorFlow reacts
-    to no other.
-    """
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: between fork and exec, little code is safe
-
-    def request_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the call
-            os._exit(1)
-
-    return request_signal
 
 
 def _ending(child: _Child) -> Ending:

@@ -14,8 +14,10 @@ from tfdnc.comparison import jobs
 from tfdnc.comparison.jobs import Job, run_jobs
 
 PARENT = """
-import sys
+import signal, sys
 from pathlib import Path
+# A test suite in the background of a shell inherits that interrupts are ignored; Python then keeps it that way.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tfdnc.comparison.jobs import Job, run_jobs, terminable
 sys.path.insert(0, sys.argv[2])
 from tests.tfdnc.comparison.scripted_jobs import Silent, job
@@ -128,8 +130,6 @@ def test_no_child_outlives_a_parent_that_is_interrupted_terminated_or_killed(tmp
         [sys.executable, "-c", PARENT, str(tmp_path), str(root)],
         env=os.environ,
         stderr=subprocess.DEVNULL,
-        # A test suite in the background of a shell inherits that interrupts are ignored; Python then keeps it that way.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     pids = [tmp_path / f"{name}.pid" for name in "ab"]
     wait_for(lambda: all(pid.exists() and pid.read_text() for pid in pids))
