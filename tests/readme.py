@@ -31,14 +31,17 @@ def commands() -> list[str]:
     return [line.strip() for line in without_fences.splitlines() if line.startswith("    ")]
 
 
-def fenced(language: str) -> list[str]:
-    """Returns the content of README's fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", _text(), flags=re.MULTILINE | re.DOTALL)
+def fenced(language: str, document: str = "README.md") -> list[str]:
+    """Returns the content of a document's fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", _text(document), flags=re.MULTILINE | re.DOTALL)
 
 
 def set_up(folder: Path) -> None:
-    """Writes what README takes for granted: its configs, the log they name, and the `.venv` that `make run` leaves."""
-    mine, softmax = fenced("yaml")
+    """Writes what README takes for granted: its config, the log it names, and the `.venv` that `make run` leaves.
+
+    Beside it is the config to compare it with, of docs/training.md.
+    """
+    [mine], [softmax] = fenced("yaml"), fenced("yaml", "docs/training.md")
     (folder / "mine.yaml").write_text(yaml.safe_dump(_overlay(yaml.safe_load(mine), _SMALL)))
     (folder / "mine_softmax.yaml").write_text(softmax)
     _write_log(folder)
@@ -66,8 +69,8 @@ def follow(steps: list[str], folder: Path, seconds: int) -> subprocess.Completed
     return done
 
 
-def _text() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def _text(document: str = "README.md") -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
 
 
 def _overlay(base: dict, more: dict) -> dict:

@@ -4,12 +4,14 @@ import io
 import json
 import os
 import threading
+from xml.etree import ElementTree
 
 import pytest
 import waitress.server
 from browser import ARROW_LEFT, CSS, ENTER, errors_of, needs_browser, open_page, titles_in, until
 
 from tfdnc.explore.app import Application
+from tfdnc.explore.picture import draw_lists, fit
 from tfdnc.explore.subject import Subject
 from tfdnc.operations.item_images import ItemImages
 
@@ -166,6 +168,26 @@ def test_pictures_are_files_below_the_folder_of_the_items_or_addresses(ask, subj
 def test_without_addresses_the_page_loads_nothing_from_elsewhere(ask):
     ask("/")
     assert ask.headers["Content-Security-Policy"].endswith("img-src 'self'")
+
+
+def test_a_picture_has_the_lists_of_the_bundle(subject, user):
+    picture = ElementTree.fromstring(draw_lists(subject, user.name, [0.0, 2.0], length=8))
+    texts = [text.text for text in picture.iterfind(".//{*}text[@class='text']")]
+    times = {"times": [user.known["history_times"]], "request_time": user.known["request_time"]}
+    answers = [subject.bundle.retrieve([user.history], 8, alpha, **times)[0] for alpha in (0.0, 2.0)]
+    assert texts == [subject.show(item)["title"] for answer in answers for item in answer.item_ids]
+    shown = " ".join(text.text for text in picture.iterfind(".//{*}text"))
+    assert "alpha 0 4 clusters in the list" in shown
+    assert f"{subject.show(user.held_out)['title']} came next" in shown
+    assert set(subject.items.cluster_names) <= {text.text for text in picture.iterfind(".//{*}text[@class='small']")}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("Alien", "Alien"), ("W" * 30, "W" * 8 + "…"), ("i" * 20, "i" * 20), ("日本" * 9, "日本" * 4 + "…"), ("", "")],
+)
+def test_titles_are_cut_to_the_width_of_a_column(text, shown):
+    assert fit(text, 9) == shown
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,8 @@ EXEMPT = {
     "make run": "installs everything from a package index, and takes minutes; its lines are read below",
     "make test": "this is it",
     "tfdnc explore": "serves until it is interrupted; tests/test_explore.py asks for the page",
-    "tfdnc compare mine.yaml": "six trainings; tests/test_compare.py runs a comparison",
-    "tfdnc sweep negatives configs/ml1m": "reads MovieLens-1M",
     "tfdnc run configs/ml1m": "reads MovieLens-1M",
-    "tfdnc report runs/ml1m-dnc": "reads runs on MovieLens-1M; tests/test_end_to_end.py writes a page",
+    "tfdnc picture": "of a run on MovieLens-1M; tests/test_explore.py draws one",
     "tfdnc run mine.yaml --final": "a second training; tests/test_final_fit.py runs one",
     "tfdnc run mine.yaml --set name=today": "a second training; tests/test_warm_start_end_to_end.py runs one",
     "tfdnc serve models/mine": "its port is in use above; tests/serving/test_serving_lifecycle.py has versions",
@@ -61,6 +59,10 @@ def test_make_run_is_made_of_commands():
         arguments = parsed(line.removeprefix("$(RUN)/"))
         config = load_config(ROOT / (getattr(arguments, "config", None) or "configs/planted/dnc.yaml"))
         assert getattr(arguments, "run", None) in (None, arguments.runs / config.name)
+
+
+def test_it_is_read_in_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_configs_of_a_comparison_load(readme_folder):
