@@ -10,6 +10,7 @@ last event before it, in the order of time and, at equal times, of the log. Left
 5. beyond the `data.exposures_per_event` latest ones of an event.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from tfdnc.contracts.features import EXPOSURES, exposure_kinds
 
 ROWS, KEPT = "exposures", "exposures kept"
 _LEFT_OUT = "exposures left out: "
+_OF_KIND = "exposures of kind "
 BEFORE, ACTED_ON, UNKNOWN, BEYOND = "no_event_before", "acted_on", "unknown_item", "exposures_per_event"
 """Names of counts; the last four are reasons."""
 
@@ -35,6 +37,7 @@ class Shown(NamedTuple):
     time: np.ndarray  # [X] int64
     row: np.ndarray  # [X] positions in the log of the bucket
     user_of_row: np.ndarray  # [R] of every row of the log, events included
+    kinds: dict[str, int]  # number of exposures by value of `data.exposures`
 
 
 def are_exposures(kinds: pa.Array, exposures: Mapping[str, tuple[str, ...]]) -> np.ndarray:
@@ -59,7 +62,8 @@ def set_apart(rows: Events, config: DataConfig) -> tuple[Events, Shown | None]:
     [column] = (one for one in rows.features if one.event_column == kinds.event_column)
     exposed = are_exposures(rows.texts[column], config.exposures)[rows.features[column]]
     where = np.flatnonzero(exposed)
-    shown = Shown(rows.user[where], rows.item[where], rows.time[where], where, rows.user)
+    found = Counter(rows.texts[column].take(pa.array(rows.features[column][where])).to_pylist())
+    shown = Shown(rows.user[where], rows.item[where], rows.time[where], where, rows.user, dict(found))
     return rows.take(~exposed)._replace(row=np.flatnonzero(~exposed)), shown
 
 
@@ -99,6 +103,7 @@ def join_exposures(
     last = np.maximum.accumulate(np.where(is_event, np.arange(len(is_event)), -1))  # the event before, of any user
     exposed = np.flatnonzero(~is_event)
     counts, kept = {ROWS: len(exposed)}, np.ones(len(exposed), bool)
+    counts |= {_OF_KIND + kind: number for kind, number in shown.kinds.items()}
     for reason, good in _masks(rows, is_event, last, candidate_of_item, config).items():
         counts[_LEFT_OUT + reason] = int((kept & ~good[exposed]).sum())
         kept &= good[exposed]
@@ -166,11 +171,14 @@ def exposure_figures(result: dict[str, Any], config: DataConfig) -> dict[str, An
     """Returns the figures from the sum of the counts; nothing for a log without exposures.
 
     Returns:
-        `exposures`: the `rows` of these kinds, those that are `kept` beside an event, and the others by reason in
-        `left_out`, see the reasons of this module.
+        `exposures`: the `rows` of these kinds, also by kind in `kinds`, those that are `kept` beside an event, and the
+        others by reason in `left_out`, see the reasons of this module.
     """
     if not config.exposures:
         return {}
     reasons = [*([UNTIL] if config.until is not None else []), BEFORE, ACTED_ON, UNKNOWN, BEYOND]
     left_out = {reason: result.get(_LEFT_OUT + reason, 0) for reason in reasons}
-    return {"exposures": {"rows": result.get(ROWS, 0), "kept": result.get(KEPT, 0), "left_out": left_out}}
+    kinds = {kind: result.get(_OF_KIND + kind, 0) for values in config.exposures.values() for kind in values}
+    return {
+        "exposures": {"rows": result.get(ROWS, 0), "kinds": kinds, "kept": result.get(KEPT, 0), "left_out": left_out}
+    }

@@ -170,9 +170,21 @@ def refuse_empty_split(figures: dict[str, Any], config: DataConfig) -> None:
 
 
 def warn_of_exposures(figures: dict[str, Any], config: DataConfig) -> None:
-    """Logs a warning if the log has no exposures of the kinds that the config names, or none of them counts."""
+    """Logs a warning of kinds of `data.exposures` that the log lacks, or if no exposure counts.
+
+    Each such kind may be a misspelt one; beside a known kind it would be lost in silence.
+    """
     shown = figures.get("exposures")
-    if shown is None or shown["kept"]:
+    if shown is None:
+        return
+    if shown["kept"]:
+        for name, values in config.exposures.items():
+            if unknown := [kind for kind in values if not shown["kinds"][kind]]:
+                _log.warning(
+                    "No row of the log has %s %s of data.exposures. Is the spelling that of the log?",
+                    name,
+                    ", ".join(unknown),
+                )
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in shown["left_out"].items() if count)
     _log.warning(

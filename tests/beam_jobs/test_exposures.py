@@ -48,7 +48,7 @@ def test_what_follows_an_event_belongs_to_it_and_nothing_else_does(tmp_path):
     # b and c after a led to events before anything else was shown: they were not passed over.
     assert found == {"u": [("a", []), ("b", []), ("c", ["a"])], "v": [("c", [])]}
     left_out = {"no_event_before": 2, "acted_on": 2, "unknown_item": 0, "exposures_per_event": 0}
-    assert figures["exposures"] == {"rows": 5, "kept": 1, "left_out": left_out}
+    assert figures["exposures"] == {"rows": 5, "kinds": {"impression": 5}, "kept": 1, "left_out": left_out}
     assert figures["events"] == 4
     assert figures["rows_read"] == 9
 
@@ -201,3 +201,13 @@ def test_records_end_the_items_of_every_event():
     assert edges.tolist() == [0, 3, 4, 6, 7]
     assert padded_lists(ended).tolist() == [[5, 6], [0, 0], [7, 0], [0, 0]]
     assert padded_lists(ended[:0]).shape == (0, 1)
+
+
+def test_a_kind_that_no_row_has_is_told(tmp_path, caplog):
+    """It was silent beside a known one."""
+    rows = [("u", "a", 1, "click"), *shown("b", 2), ("u", "c", 3, "click"), ("v", "b", 3, "click")]
+    prepared(tmp_path, rows)
+    assert not caplog.records
+    _, figures = prepared(tmp_path, rows, exposures={"action": ["impression", "impresion"]})
+    assert "No row of the log has action impresion of data.exposures. Is the spelling" in caplog.text
+    assert figures["exposures"]["kinds"] == {"impression": 1, "impresion": 0}
