@@ -54,7 +54,8 @@ def _add_user(parser: argparse.ArgumentParser) -> None:
         "--features",
         nargs="+",
         metavar="NAME=VALUE",
-        help="other inputs of the model, such as user_country=DE request_device=phone dwell=3.5,2 (by event)",
+        help="other inputs of the model, such as user_country=DE request_device=phone dwell=3.5,2 (by event) "
+        "exposures=17+2571,5 (items passed over after each event)",
     )
 
 

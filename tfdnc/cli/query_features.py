@@ -1,10 +1,13 @@
-"""Inputs of a query beside the history, given on the command line: `--features user_country=DE dwell=3.5,,2`."""
+"""Inputs of a query beside the history, given on the command line: `--features user_country=DE dwell=3.5,,2`.
+
+Items that were passed over after an event stand between two commas, with a plus between them: `exposures=17+2571,,5`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from serving.messages import declared_rows, key_of
-from tfdnc.contracts.bundle import PER_EVENT, PER_USER, Row
+from tfdnc.contracts.bundle import PER_EVENT, PER_EXPOSURE, PER_USER, Row
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature
 
@@ -14,7 +17,7 @@ def read_features(given: Sequence[str], features: Sequence[Feature], events: int
 
     Args:
         given: `NAME=VALUE`; NAME is a key of the argument `features` of a client. Events have a value each between
-            commas, an empty one where it is unknown.
+            commas, an empty one where it is unknown. A value of exposures is item ids with a plus between them.
         features: inputs that the model reads.
         events: length of the history.
 
@@ -29,7 +32,7 @@ def read_features(given: Sequence[str], features: Sequence[Feature], events: int
             known = ", ".join(rows) or "none"
             raise UserError(f"Expected NAME=VALUE in --features with an input of the model ({known}), got {text}.")
         row = rows[name]
-        found[row.name] = _values(row, value, events) if row.shape == PER_EVENT else _value(row, value)
+        found[row.name] = _values(row, value, events) if row.of_events else _value(row, value)
     return found
 
 
@@ -45,17 +48,23 @@ def unknown_features(known: dict[str, Any], features: Sequence[Feature]) -> list
 
 
 def _rows(features: Sequence[Feature]) -> list[Row]:
-    return [row for row in declared_rows(features) if row.shape in (PER_EVENT, PER_USER)]
+    return [row for row in declared_rows(features) if row.shape in (PER_EVENT, PER_EXPOSURE, PER_USER)]
 
 
 def _values(row: Row, text: str, events: int) -> list[Any]:
-    values = [_value(row, part) for part in text.split(",")] if text else []
+    read = _items if row.shape == PER_EXPOSURE else _value
+    values = [read(row, part) for part in text.split(",")] if text or events == 1 else []
     if len(values) != events:
         raise UserError(
             f"Expected a value of {key_of(row)} for each of {events} items of the history, with commas between them, "
             f"got {len(values)}."
         )
     return values
+
+
+def _items(row: Row, text: str) -> list[str]:
+    del row
+    return [item for item in text.split("+") if item]
 
 
 def _value(row: Row, text: str) -> Any:

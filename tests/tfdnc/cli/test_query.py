@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.client import RetrievalError, VersionStatus
+from serving.messages import declared_rows, known_arguments, retrieve_request
 from tfdnc.cli import query_answer as query_module
 from tfdnc.cli import reach, screen
 from tfdnc.cli.query_features import shown_features
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.features import TIME, Feature, Kind, Of, event_feature
+from tfdnc.contracts.features import EXPOSURES, TIME, Feature, Kind, Of, event_feature
 
 ITEMS = types.SimpleNamespace(item_ids=["b", "a", "c"], sequence_indices=np.array([2, 1, 3]))
 DWELL = event_feature("dwell", Kind.NUMBER)
@@ -69,6 +70,31 @@ def test_inputs_on_the_command_line_replace_those_of_the_log(run):
     }
     assert shown_features(known, features) == "request_device phone=x, request_hour 7"
     assert find(run, features=(DWELL,), user="u", features_given=["dwell=1,2"]).known == {"history_dwell": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("history", "given", "values"),
+    [
+        (["a", "b", "c"], "17+2571,,5", [["17", "2571"], [], ["5"]]),
+        (["a"], "x y+z", [["x y", "z"]]),
+        (["a"], "", [[]]),
+        ([], "", []),
+    ],
+)
+def test_items_that_were_passed_over_are_given_by_event(run, history, given, values):
+    """`exposures` was no input that --features knew."""
+    known = find(run, features=(EXPOSURES,), history=history, features_given=[f"exposures={given}"]).known
+    assert known == {"history_exposures": values}
+    request = retrieve_request(
+        [history], 1, **known_arguments([EXPOSURES], [known]), declared=declared_rows([EXPOSURES])
+    )
+    assert request.inputs["history_exposures"].tensor_shape.dim[1].size == 1 + len(history)
+
+
+def test_a_model_with_exposures_says_that_they_are_unknown(run):
+    with screen.console.capture() as shown:
+        find(run, features=(EXPOSURES,), history=["a"])
+    assert "reads exposures too, unknown here: give --features" in shown.get()
 
 
 @pytest.mark.parametrize(
