@@ -28,11 +28,21 @@ def check_same_rows(first: tf.Tensor, *others: tf.Tensor | None) -> list[tf.Oper
     return [tf.debugging.assert_equal(sizes, tf.shape(first)[0], "Expected the same number of rows in every input.")]
 
 
-def check_features(features: Sequence[Feature], given: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
-    """Checks the values of the inputs that the model reads, `given` by names of tensors, by their kinds."""
+def check_features(
+    history: tf.Tensor, features: Sequence[Feature], given: Mapping[str, tf.Tensor]
+) -> list[tf.Operation]:
+    """Checks the inputs that the model reads, `given` by names of tensors: their values by kind, and their width.
+
+    Inputs of events may have fewer columns than the history `[B, L]`, and one of an empty history, but never more: a
+    client that pads on the other side, or sends events of another user, would get lists without an error.
+    """
     checks: list[tf.Operation] = []
+    columns = tf.maximum(tf.shape(history)[1], 1)
     for feature in features:
         for row in feature.request_rows:
+            if row.of_events:
+                message = f"Expected at most as many columns in {row.name} as in {bundle.HISTORY}: one for each item."
+                checks.append(tf.debugging.assert_less_equal(tf.shape(given[row.name])[1], columns, message))
             if feature.form.relative:
                 checks += check_times(given[row.name])
             elif feature.form.from_times:

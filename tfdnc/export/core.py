@@ -155,7 +155,7 @@ class RetrievalCore(tf.Module):
         same_rows = check_same_rows(history, exclude, rule, *features.values(), *controls)
         with tf.control_dependencies([*check_rows(history), *same_rows]):
             # These compare inputs with each other, which needs the same number of rows in all.
-            checks = [*check_controls(controls, width), *check_features(self._inputs, features)]
+            checks = [*check_controls(controls, width), *check_features(history, self._inputs, features)]
             checks += [] if rule is None else check_choices(bundle.row_of(bundle.SEEN), rule)
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)

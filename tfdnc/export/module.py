@@ -91,7 +91,7 @@ class RetrievalModule(RetrievalCore):
     def encode(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:
         """Encodes user vectors and intent, without a search."""
         checks = [*check_rows(history), *check_same_rows(history, history, *features.values())]
-        checks += check_features(self._inputs, features)
+        checks += check_features(history, self._inputs, features)
         with tf.control_dependencies(checks):
             items = self._vocabulary.indices(history)
         vectors, log_intent = self._encode_all(items, features)
