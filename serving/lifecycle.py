@@ -54,6 +54,11 @@ class Version:
     servable: LoadedVersion | None = None
     leases: int = 0
 
+    @property
+    def title(self) -> str:
+        """Name for messages."""
+        return f"version {self.number} of model {self.name}"
+
     def snapshot(self) -> VersionState:
         """Returns the state for GetModelStatus."""
         return VersionState(self.number, self.state, self.code, self.message)

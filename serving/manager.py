@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from pathlib import Path
@@ -237,7 +238,7 @@ class ModelManager:
 
     def _load(self, version: Version) -> None:
         """Loads and warms up a version, on a thread of the loaders."""
-        servable = None
+        servable, started = None, time.perf_counter()
         try:
             servable = self._load_servable(version.name, version.number, version.path)
             self._warm_up(servable)
@@ -251,12 +252,12 @@ class ModelManager:
             version.code, version.message = grpc.StatusCode.OK, ""
             self._available.setdefault(version.name, {})[version.number] = version
             self._advance(version.name)  # under the same lock: a request finds the old version or this one
+        _LOG.info("%s is available, after %.1f s; %s", version.title, time.perf_counter() - started, memory.shown())
 
     def _fail(self, version: Version, error: Exception) -> None:
         """Records a load that failed, and schedules the next try if one is left."""
         explained = isinstance(error, UserError)  # its message is enough without a traceback
-        name = f"version {version.number} of model {version.name}"
-        _LOG.error("%s failed to load: %s", name, error, exc_info=None if explained else error)
+        _LOG.error("%s failed to load: %s", version.title, error, exc_info=None if explained else error)
         with self._lock:
             version.code, version.message = grpc.StatusCode.UNKNOWN, str(error)
             version.failures += 1
@@ -274,7 +275,7 @@ class ModelManager:
             if version.retry is None:  # cancelled while it was about to run
                 return
             version.retry = None
-            _LOG.info("retry %d of version %d of model %s", version.failures, version.number, version.name)
+            _LOG.info("retry %d of %s", version.failures, version.title)
             self._loaders.submit(self._load, version)
 
     def _withdraw(self, version: Version) -> None:
@@ -286,15 +287,19 @@ class ModelManager:
 
     def _unload(self, version: Version) -> None:
         """Frees a version; call it unlocked, because freeing a big index takes long."""
+        started = time.perf_counter()
         try:
             version.loaded.close()
         except Exception:  # the version has ended nevertheless, and a caller may wait for its end
-            _LOG.exception("version %d of model %s did not close", version.number, version.name)
+            _LOG.exception("%s did not close", version.title)
         version.servable = None
         memory.give_back()
         with self._lock:
             version.state = State.END
             self._advance(version.name)
+            closing = self._closing
+        if not closing:  # the end of the server is said by itself
+            _LOG.info("%s is unloaded, in %.1f s; %s", version.title, time.perf_counter() - started, memory.shown())
 
 
 def _not_found(message: str) -> ServingError:

@@ -1,7 +1,12 @@
-"""Returns the memory of an unloaded version to the system; CPython and glibc would keep much of it."""
+"""Memory of the process: its size, and the return of an unloaded version's to the system.
+
+CPython and glibc would keep much of it.
+"""
 
 import ctypes
 import gc
+import resource
+from pathlib import Path
 
 
 def give_back() -> None:
@@ -10,3 +15,13 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def shown() -> str:
+    """Returns the memory of the process as text; a system without `/proc` tells the largest that it was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return f"the process has {pages * resource.getpagesize() / 2**20:,.0f} MiB"
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return f"the process had at most {most / 2**10:,.0f} MiB"

@@ -197,7 +197,6 @@ class Servable:
         """Frees the version; no run may be in progress or begin later."""
         self._plans.clear()
         self._session.close()
-        _LOG.info("unloaded version %d of model %s", self.version, self.name)
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,12 +1,15 @@
 """Servers from start to end: warm-up, hot reload under load, config reloads, ports, signals, ScaNN's ops."""
 
+import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -63,6 +66,19 @@ def test_warm_up_requests_are_replayed(version):
     with manager.lease(model_pb2.ModelSpec(name="m")) as servable:
         assert {key for key, _ in servable._plans} == {"serving_default", "positive_only"}
     manager.close()
+
+
+def test_the_log_has_a_line_for_each_version_that_comes_and_goes(by_hand, version, caplog):
+    """`tfdnc serve` told nothing of versions after its start."""
+    caplog.set_level(logging.INFO, logger="serving.manager")
+    shutil.copytree(version, version.parent / "2")
+    by_hand.source.poll()
+    deadline = time.monotonic() + 30
+    while len(caplog.messages) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    come, go = sorted(caplog.messages, reverse=True)
+    assert re.fullmatch(r"version 2 of model half is available, after \d+\.\d s; the process ha[sd].* MiB", come)
+    assert re.fullmatch(r"version 1 of model half is unloaded, in \d+\.\d s; the process ha[sd].* MiB", go)
 
 
 # Records of calls that TF Serving cannot replay; they were passed over with a warning.

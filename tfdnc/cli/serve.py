@@ -1,6 +1,7 @@
 """`tfdnc serve`: the embedded server of a bundle."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from serving import options as server_flags
@@ -18,10 +19,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _VersionLines(logging.Handler):
+    """Prints a line when a version becomes available or is unloaded; warnings and errors have a way of their own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:
+            screen.console.print(record.getMessage(), soft_wrap=True)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Serves until it is interrupted."""
     options = server_flags.from_arguments(arguments, model_base_path=arguments.bundle)
     from serving.server import Server, serve
+
+    if not arguments.verbose:  # which shows these lines among all others
+        log = logging.getLogger("serving.manager")
+        log.setLevel(logging.INFO)
+        log.addHandler(_VersionLines())
 
     def announce(server: Server) -> None:
         line = f"Serving {options.model_name} from {options.model_base_path} at {server.address}"
