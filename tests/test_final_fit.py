@@ -59,6 +59,7 @@ def test_it_has_no_test_figures_and_says_so(final):
     [version] = (final / "bundle").glob("[0-9]*")
     manifest = json.loads((version / "assets.extra" / "manifest.json").read_text())
     assert (manifest["metrics"], manifest["epochs_from"]) == (None, str(final.with_name("mine")))
+    assert manifest["last_learned"] == figures(final / "prepare")["times"][1]
     with pytest.raises(UserError, match=r"trained on every event and has no test figures.*train.epochs_from"):
         read_runs([final])
 

@@ -12,6 +12,7 @@ from serving.bundles.logged_questions import read_logged_questions
 from tfdnc.cli import screen
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.request_inputs import manifest_features
+from tfdnc.operations.learned_events import learned_note
 from tfdnc.operations.next_events import read_questions
 from tfdnc.pipeline.dependencies import resolve_log_format
 
@@ -23,19 +24,18 @@ def compare_versions(old: Path, new: Path, arguments: argparse.Namespace, cutoff
         UserError: The log cannot be read, or a version does not answer.
     """
     manifests = {version: read_manifest(version) for version in (old, new)}
-    for version, manifest in manifests.items():
-        if manifest.get("epochs_from") and arguments.log:
-            line = f"{version} was trained on every event of its own log: its recall here counts only on later events."
-            screen.console.print(line, soft_wrap=True)
     if arguments.requests:
         read = [manifest_features(manifest["config"]) for manifest in manifests.values()]
         features = list(dict.fromkeys(itertools.chain(*read)))
         questions = read_logged_questions(arguments.requests, features, arguments.users)
     else:
         formats = {version: resolve_log_format(manifest["config"]) for version, manifest in manifests.items()}
+        for version, data in formats.items():
+            if note := learned_note(manifests[version], data, arguments.since):
+                screen.console.print(f"{version} {note}.", soft_wrap=True)
         allows_seen = any(data.allows_seen for data in formats.values())  # both are measured on the same next events
-        data: DataConfig = formats[new].model_copy(update={"seen": "allow" if allows_seen else "exclude"})
-        questions = read_questions(data, arguments.log, arguments.since, arguments.users)
+        asked: DataConfig = formats[new].model_copy(update={"seen": "allow" if allows_seen else "exclude"})
+        questions = read_questions(asked, arguments.log, arguments.since, arguments.users)
     before, after = (answers.ask(version, questions, max(cutoffs)) for version in (old, new))
     return difference(questions, before, after, cutoffs)
 

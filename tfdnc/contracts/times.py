@@ -63,6 +63,13 @@ def _are_dates(times: Iterable[int], ticks_per_second: float) -> bool:
     return all(LONG_AGO.timestamp() <= time / ticks_per_second <= FAR_FUTURE.timestamp() for time in times)
 
 
+def shown_time(time: int, ticks_per_second: int) -> str:
+    """Returns a time of a log as ISO 8601 text in UTC, or as the number that it is where that is no date."""
+    if not _are_dates([time], ticks_per_second):
+        return str(time)
+    return datetime.fromtimestamp(time // ticks_per_second, UTC).isoformat()
+
+
 def days_of(times: Iterable[int], ticks_per_second: float) -> list[str] | None:
     """Returns times of a log as dates (UTC); None if one is not between `LONG_AGO` and `FAR_FUTURE`."""
     if not _are_dates(times, ticks_per_second):

@@ -31,6 +31,7 @@ from tfdnc.pipeline import outputs, stations
 from tfdnc.pipeline.checked_export import export_checked
 from tfdnc.pipeline.dependencies import resolve_data
 from tfdnc.pipeline.engine import finished_manifest, lock_run
+from tfdnc.pipeline.learned import LAST_LEARNED
 
 if TYPE_CHECKING:
     from tfdnc.model.tower import Tower
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _REMOVING = "removing-"  # no number, so no server loads it
+_OF_TRAINING = ("split_sha256", "files", "metrics", "epochs_from", LAST_LEARNED)  # entries that a refresh keeps
 _SHOWN = 3  # malformed rows in a message
 
 
@@ -139,7 +141,7 @@ def _write_version(run: Path, before: _Before, items: str, keep_missing: bool) -
     )
     histories = outputs.histories(config, run)
     histories = histories._replace(items=_new_indices(trained, table)[histories.items])
-    entries = {key: before.manifest.get(key) for key in ("split_sha256", "files", "metrics", "epochs_from")}
+    entries = {key: before.manifest.get(key) for key in _OF_TRAINING}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     figures = export_checked(
         refreshed,

@@ -13,6 +13,7 @@ from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline import dependencies, headlines, outputs
 from tfdnc.pipeline.checked_export import export_checked
 from tfdnc.pipeline.engine import Station, Workplace, finished_manifest, unfinished_folder
+from tfdnc.pipeline.learned import LAST_LEARNED, last_learned
 from tfdnc.pipeline.manifests import read_manifest
 
 
@@ -83,7 +84,8 @@ def _train(place: Workplace) -> dict[str, Any]:
     validate = validator(config, outputs.held_out_records(config, run, schema.VALIDATION)) if held_out else None
     records = outputs.training_records(config, run, team.worker)
     common = unfinished_folder(TRAIN, place.run)
-    return train(config, items, records, validate, validation_objective(config), place.output, team, common)
+    figures = train(config, items, records, validate, validation_objective(config), place.output, team, common)
+    return figures | {LAST_LEARNED: last_learned(config, run)}
 
 
 def _evaluate(place: Workplace) -> dict[str, Any]:
@@ -118,6 +120,7 @@ def _export(place: Workplace) -> dict[str, Any]:
         "files": prepared["inputs"]["files"],
         "metrics": _metrics(run),
         "epochs_from": config.train.epochs_from,
+        LAST_LEARNED: finished_manifest(TRAIN, run)["figures"].get(LAST_LEARNED),
     }
     version = 1 + max((int(path.name) for path in (run / EXPORT.folder).glob("[0-9]*")), default=0)
     start = prepared["figures"]["times"][0]  # requests have times of the log's clock
