@@ -43,5 +43,4 @@ def until(condition):
 
 def errors_of(browser):
     """Errors that the page has written to the console."""
-    found = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    return [error for error in found if "favicon" not in error]
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

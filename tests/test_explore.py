@@ -3,6 +3,10 @@
 import io
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 from xml.etree import ElementTree
 
@@ -207,6 +211,20 @@ def items_of(browser, panel):
     return titles_in(browser, f".panel:nth-of-type({panel + 1}) .list li")
 
 
+def test_an_interrupt_ends_it_without_a_traceback(readme_folder):
+    """Ctrl-C is the way to end it, also while the map is being computed."""
+    command = [sys.executable, "-m", "tfdnc.cli.main", "explore", str(readme_folder / "runs" / "mine"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert any("http://127.0.0.1:" in line for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=300)
+        finally:
+            process.kill()
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in errors
+
+
 @needs_browser
 def test_the_slider_changes_the_list_as_a_client_would(page, subject):
     until(lambda: len(items_of(page, 0)) == 50 and len(items_of(page, 1)) == 50)
@@ -229,6 +247,60 @@ def test_the_slider_changes_the_list_as_a_client_would(page, subject):
         page.save_screenshot(f"{folder}/wide.png")
         page.set_window_size(420, 1800)
         page.save_screenshot(f"{folder}/narrow.png")
+
+
+@needs_browser
+def test_an_item_is_shown_with_its_place_score_and_cluster(page, ask):
+    panel = page.find_elements(CSS, ".panel")[0]
+    user = page.find_element(CSS, "#user").get_property("value")
+    said = ask("/api/list", {"user": user, "count": 50})[1]["items"][0]
+    clusters = ask("/api/start")[1]["runs"][0]["clusters"]
+    panel.find_element(CSS, "[data-name=grouped]").click()  # one list, without headings
+    until(lambda: not panel.find_elements(CSS, ".list h3"))
+    first = panel.find_element(CSS, ".list li")
+    assert first.get_property("value") == 1
+    assert f"{clusters[said['cluster']]} score {said['score']:.4f}" in first.text
+    panel.find_element(CSS, "[data-name=grouped]").click()
+    until(lambda: panel.find_elements(CSS, ".list h3"))
+
+
+@needs_browser
+def test_neighbours_and_map_are_those_of_the_run_of_a_list(page):
+    """Items of the second list were looked up in the first run, and the map showed nothing else."""
+    page.execute_script("performance.clearResourceTimings()")  # the browser keeps the first 250 requests only
+    second = page.find_elements(CSS, ".panel")[1]
+    second.find_element(CSS, ".list li button[aria-label^='Items similar']").click()
+    until(lambda: page.find_elements(CSS, "#neighbours li"))
+    page.find_element(CSS, "#mapOf [value='1']").click()
+    wanted = ("/api/neighbours?run=1&item=", "/api/map?run=1")
+    names = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    until(lambda: all(any(one in name for name in page.execute_script(names)) for one in wanted))
+
+
+@needs_browser
+def test_the_map_is_read_with_the_keyboard(page):
+    until(lambda: "most frequent items" in page.find_element(CSS, "#mapHint").text)
+    canvas = page.find_element(CSS, "#map")
+    canvas.send_keys("++" + ARROW_LEFT)
+    assert page.execute_script("return view.scale") > 2
+    assert re.match(r"Thing \d+ . Department", page.find_element(CSS, "#mapItem").text)
+
+
+@needs_browser
+def test_on_a_phone_the_slider_stays_beside_the_list(page):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True},
+    )
+    try:
+        wide = "return document.documentElement.scrollWidth"
+        assert page.execute_script(wide) == 390
+        last = page.find_elements(CSS, ".panel:nth-of-type(1) .list li")[-1]
+        page.execute_script("arguments[0].scrollIntoView({block: 'end'})", last)
+        slider = page.find_element(CSS, ".panel:nth-of-type(1) .slider")
+        assert 0 <= page.execute_script("return arguments[0].getBoundingClientRect().top", slider) < 400
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @needs_browser

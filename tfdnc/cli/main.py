@@ -2,8 +2,9 @@
 
 import argparse
 import contextlib
+import re
 import sys
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from tfdnc.cli import (
     benchmark_serving,
@@ -98,9 +99,19 @@ def _carry_out(arguments: argparse.Namespace) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser, of the program or of a command, that explains several `KEY=VALUE` behind one `--set`."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        if unknown and all(re.match(r"[a-z_]+(\.\w+)*=", word) for word in unknown):
+            message += f"; expected --set before each KEY=VALUE, as in {' '.join(f'--set {word}' for word in unknown)}"
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands; `command` of its result is the function that runs the chosen one."""
-    parser = argparse.ArgumentParser(prog="tfdnc", description=__doc__)
+    parser = _Parser(prog="tfdnc", description=__doc__)
     parser.add_argument("--verbose", action="store_true", help="log what the stations do")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module, text) in _COMMANDS.items():

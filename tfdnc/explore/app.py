@@ -55,6 +55,8 @@ class Application:
         try:
             if environ["PATH_INFO"] == "/":
                 return _send(start_response, "200 OK", self._page, "text/html; charset=utf-8", self._policy())
+            if environ["PATH_INFO"] == "/favicon.ico":
+                return _send(start_response, "204 No Content", b"", "image/x-icon")
             if environ["PATH_INFO"] == "/image":
                 content, kind = self._image(parse_qs(environ.get("QUERY_STRING", "")))
                 return _send(start_response, "200 OK", content, kind, cache="private, max-age=600")

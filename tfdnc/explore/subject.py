@@ -19,7 +19,7 @@ from tfdnc.contracts.station_names import StationName
 from tfdnc.operations import run_users
 from tfdnc.operations.item_images import ItemImages, read_item_images
 from tfdnc.operations.shown_items import left_items, shown_items
-from tfdnc.page.item_map import MAX_POINTS, project
+from tfdnc.page.item_map import FEWEST, MAX_POINTS, project
 from tfdnc.training.checkpoint import read_checkpoint
 
 Shown = dict[str, Any]
@@ -147,11 +147,17 @@ class Subject:
         threading.Thread(target=self._draw_map, daemon=True, name=f"map of {self.run}").start()
 
     def map(self) -> list[tuple[float, float, int, str, str]] | None:
-        """Returns x, y in 0..1, cluster, id and title of the most frequent items; None while they are computed."""
+        """Returns x, y in 0..1, cluster, id and title of the most frequent items; None while they are computed.
+
+        Fewer than `FEWEST` items have no map, an empty one.
+        """
         return self._map
 
     def _draw_map(self) -> None:
         shown = np.argsort(-self.items.counts[: self._trained], kind="stable")[:MAX_POINTS]
+        if len(shown) < FEWEST:
+            self._map = []
+            return
         positions = project(self._directions[shown])
         low, high = positions.min(axis=0), positions.max(axis=0)
         places = ((positions - low) / np.maximum(high - low, 1e-12)).round(4).tolist()

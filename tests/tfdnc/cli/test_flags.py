@@ -22,6 +22,10 @@ from tfdnc.contracts.errors import UserError
         (["query", "--user", "1", "--num-candidates", "1.5"], "--num-candidates: expected a whole number, got 1.5"),
         (["sweep", "negatives", "x.yaml", "--ratios", "2"], "--ratios: expected a share in 0..1, got 2"),
         (["query", "--user", "1", "--alpha", "-1"], "--alpha: expected a number of 0 or more, got -1"),
+        (
+            ["run", "x.yaml", "--set", "a.b=1", "c.d=2"],
+            "c.d=2; expected --set before each KEY=VALUE, as in --set c.d=2",
+        ),
     ],
 )
 def test_the_complaint_says_what_was_expected(flags, complaint, capsys):

@@ -12,14 +12,20 @@ async function ask(path, body) {
 function attempt(work) {
   return async (...given) => {
     try { await work(...given); $("error").hidden = true; }
-    catch (error) { $("error").textContent = error.message; $("error").hidden = false; }
+    catch (error) { showError(error); }
   };
 }
 
-function itemLine(item, ...more) {
+function showError(error) {
+  $("error").textContent = error.message;
+  $("error").hidden = false;
+}
+
+// `run` is the number of the run that the item is shown of.
+function itemLine(run, item, ...more) {
   const line = make("li", {}, ...picture(item), key(item.cluster), item.title);
   if (item.categories.length) line.append(make("span", {className: "soft", textContent: ` ${item.categories.join(", ")}`}));
-  line.append(...more, button("similar", `Items similar to ${item.title}`, attempt(() => showNeighbours(item))));
+  line.append(...more, button("similar", `Items similar to ${item.title}`, attempt(() => showNeighbours(run, item))));
   return line;
 }
 
@@ -54,7 +60,7 @@ async function typed(history) {
 async function showAll() {
   const shown = [...state.history].reverse();
   $("historyTitle").textContent = `History, ${shown.length} items, the latest first${state.user === null ? " (typed)" : ""}`;
-  $("history").replaceChildren(...shown.map((item, place) => itemLine(item, button("remove", `Remove ${item.title}`,
+  $("history").replaceChildren(...shown.map((item, place) => itemLine(0, item, button("remove", `Remove ${item.title}`,
     attempt(() => typed(state.history.filter((_, other) => other !== shown.length - 1 - place)))))));
   $("next").replaceChildren(...(state.heldOut ? ["Held out, came next: ", key(state.heldOut.cluster), make("b", {textContent: state.heldOut.title})] : []));
   for (const panel of panels) await panel.refresh();
@@ -62,14 +68,16 @@ async function showAll() {
 
 async function search() {
   const found = await ask(`/api/items?q=${encodeURIComponent($("search").value)}`);
-  $("found").replaceChildren(...found.map(item => itemLine(item, button("add", `Add ${item.title} to the history`, attempt(() => typed([...state.history, item]))))));
+  $("found").replaceChildren(...found.map(item => itemLine(0, item, button("add", `Add ${item.title} to the history`, attempt(() => typed([...state.history, item]))))));
   if (!found.length) $("found").replaceChildren(make("li", {className: "soft", textContent: "No item has all these words."}));
 }
 
-async function showNeighbours(item) {
-  const found = await ask(`/api/neighbours?item=${encodeURIComponent(item.id)}`);
-  $("nearHint").textContent = `Nearest to ${item.title}, by cosine:`;
-  $("neighbours").replaceChildren(...found.map(other => itemLine(other, make("span", {className: "soft", textContent: ` ${other.cosine.toFixed(3)}`}))));
+async function showNeighbours(run, item) {
+  const found = await ask(`/api/neighbours?run=${run}&item=${encodeURIComponent(item.id)}`);
+  const of = start.runs.length > 1 ? ` in ${start.runs[run].name}` : "";
+  $("nearHint").textContent = found.length ? `Nearest to ${item.title}${of}, by cosine:` : `${item.title} has no vector${of}: it was not trained.`;
+  $("neighbours").replaceChildren(...found.map(other => itemLine(run, other, make("span", {className: "soft", textContent: ` ${other.cosine.toFixed(3)}`}))));
+  $("near").parentElement.scrollIntoView({block: "nearest"});  // on a phone it is far below the list
 }
 
 // --- a list ---
@@ -81,6 +89,7 @@ class Panel {
     this.element.setAttribute("aria-label", number ? "Second list" : "First list");
     this.minimum = {};
     this.waiting = 0;
+    this.element.querySelector(".clusters").open = innerWidth >= 760;
     this.places = new Map();
     for (const radio of this.element.querySelectorAll("[type=radio]")) radio.name = `merge${number}`;
     const runs = this.input("run");
@@ -96,7 +105,8 @@ class Panel {
 
   input(name) { return this.element.querySelector(`[data-name=${name}]`); }
   merge() { return this.element.querySelector("[type=radio]:checked").value; }
-  run() { return start.runs[this.input("run").value]; }
+  runNumber() { return Number(this.input("run").value); }
+  run() { return start.runs[this.runNumber()]; }
 
   async refresh() {
     const waiting = ++this.waiting, alpha = Number(this.input("alpha").value);
@@ -104,7 +114,7 @@ class Panel {
     this.input("count").max = this.run().most;
     this.element.querySelector(".rules").hidden = !this.run().conditions.length;
     const answer = await ask("/api/list", {
-      run: Number(this.input("run").value), user: state.user, history: state.user === null ? state.history.map(item => item.id) : [],
+      run: this.runNumber(), user: state.user, history: state.user === null ? state.history.map(item => item.id) : [],
       count: Math.max(1, Number(this.input("count").value) || 1), merge: this.merge(), alpha, minimum: this.minimum, exclude: [...state.excluded.keys()],
       seen: this.input("seen").value, where: this.input("where").value.split(",").map(text => text.trim()).filter(Boolean),
     });
@@ -122,13 +132,13 @@ class Panel {
     this.showClusters(answer);
     this.showItems(answer.items, lines);
     this.showExcluded();
-    if (!this.number) { lit = places; drawMap(); }
+    if (this.number === Number($("mapOf").value)) showMap().catch(showError);  // it may wait for the map, longer than the list
   }
 
   line(item, place, before, heldOut) {
-    const line = itemLine(item, button("leave out", `Leave out ${item.title}`, attempt(() => { state.excluded.set(item.id, item); return showAll(); })));
+    const line = itemLine(this.runNumber(), item, make("span", {className: "score", textContent: ` score ${item.score.toFixed(4)}`}), button("leave out", `Leave out ${item.title}`, attempt(() => { state.excluded.set(item.id, item); return showAll(); })));
     line.value = place;
-    line.title = `score ${item.score}`;
+    if (!this.input("grouped").checked) line.insertBefore(make("span", {className: "score", textContent: ` ${this.run().clusters[item.cluster]}`}), line.querySelector(".score"));
     addTags(line, item.id, place, before, heldOut);
     return line;
   }
@@ -162,14 +172,14 @@ class Panel {
   showExcluded() {
     const box = this.element.querySelector(".hiddenItems");
     box.hidden = this.number > 0 || !state.excluded.size;
-    box.querySelector("ul").replaceChildren(...[...state.excluded.values()].map(item => itemLine(item, button("take back", `Take ${item.title} back`,
+    box.querySelector("ul").replaceChildren(...[...state.excluded.values()].map(item => itemLine(this.runNumber(), item, button("take back", `Take ${item.title} back`,
       attempt(() => { state.excluded.delete(item.id); return showAll(); })))));
   }
 }
 
 // --- the map ---
 
-let points = null, lit = new Map();
+let points = null, lit = new Map(), mapped = null;  // `mapped`: number of the run whose items are the points
 const view = {x: 0, y: 0, scale: 1};
 
 function drawMap() {
@@ -206,7 +216,15 @@ function move(x, y) {
   const most = 1 - 1 / view.scale;
   view.x = Math.min(most, Math.max(0, view.x + x / view.scale));
   view.y = Math.min(most, Math.max(0, view.y + y / view.scale));
+  $("map").style.touchAction = view.scale > 1 ? "none" : "pan-y";  // the whole map does not hold the page's scrolling
   drawMap();
+}
+
+// Names the item that is nearest to a place of the canvas, in shares of its size, if one is near.
+function nameItem(x, y, reach) {
+  const near = (points || []).map(point => { const [left, top] = placeOf(point[0], point[1]); return [Math.hypot(left - 720 * x, top - 540 * y), point]; })
+    .reduce((one, other) => other[0] < one[0] ? other : one, [reach, null])[1];
+  $("mapItem").textContent = near ? `${near[4]} – ${start.runs[mapped].clusters[near[2]]}` : "";
 }
 
 function where(event) {
@@ -220,27 +238,45 @@ function setUpMap() {
   $("closer").onclick = () => zoom(1.5);
   $("farther").onclick = () => zoom(1 / 1.5);
   $("whole").onclick = () => zoom(0);
-  canvas.onwheel = event => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...where(event)); };
+  canvas.onwheel = event => {
+    if (event.deltaY > 0 && view.scale === 1) return;  // the page scrolls on
+    event.preventDefault();
+    zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...where(event));
+  };
   canvas.onkeydown = event => {
     if (event.key in arrows) { event.preventDefault(); move(...arrows[event.key]); }
-    if (event.key === "+" || event.key === "-") zoom(event.key === "+" ? 1.5 : 1 / 1.5);
+    else if (event.key === "+" || event.key === "-") zoom(event.key === "+" ? 1.5 : 1 / 1.5);
+    else return;
+    nameItem(.5, .5, Infinity);
   };
   canvas.onpointerdown = event => { held = where(event); canvas.setPointerCapture(event.pointerId); };
   canvas.onpointerup = () => { held = null; };
   canvas.onpointermove = event => {
     const [x, y] = where(event);
     if (held) { move(held[0] - x, held[1] - y); held = [x, y]; }
-    const near = points && points.map(point => { const [left, top] = placeOf(point[0], point[1]); return [Math.hypot(left - 720 * x, top - 540 * y), point]; })
-      .reduce((one, other) => other[0] < one[0] ? other : one, [12, null])[1];
-    $("mapItem").textContent = near ? `${near[4]} – ${start.runs[0].clusters[near[2]]}` : "";
+    nameItem(x, y, 12);
   };
-  waitForMap();
+  $("mapOf").onchange = () => showMap().catch(showError);
+  matchMedia("(prefers-color-scheme: dark)").onchange = drawMap;
+  move(0, 0);
 }
 
-async function waitForMap() {
-  points = (await ask("/api/map")).points;
-  if (!points) return setTimeout(waitForMap, 1000);
-  $("mapHint").textContent = `The ${points.length.toLocaleString("en")} most frequent items; those of the first list are large.`;
+// Draws the map of the chosen list's run, once it is computed.
+async function showMap() {
+  const panel = panels[$("mapOf").value], run = panel.runNumber();
+  lit = panel.places;
+  if (mapped !== run) {
+    mapped = run;
+    points = null;
+    while (!points) {
+      $("mapHint").textContent = "The map is being computed …";
+      const found = (await ask(`/api/map?run=${run}`)).points;
+      if (mapped !== run) return;  // another run was chosen meanwhile
+      points = found;
+      if (!points) await new Promise(resolve => setTimeout(resolve, 1000));
+    }
+    $("mapHint").textContent = !points.length ? "There are too few items for a map." : `The ${points.length.toLocaleString("en")} most frequent items; those of the list are large.`;
+  }
   drawMap();
 }
 
@@ -250,16 +286,19 @@ attempt(async () => {
   start = await ask("/api/start");
   $("notices").append(...start.runs.filter(run => run.noImages).map(run => make("p", {className: "note", textContent: `No pictures of ${run.name}: ${run.noImages}`})));
   $("users").append(...start.users.map(value => make("option", {value})));
-  $("conditions").append(...start.runs[0].conditions.map(value => make("option", {value})));
+  $("conditions").append(...[...new Set(start.runs.flatMap(run => run.conditions))].map(value => make("option", {value})));
   panels = [new Panel(0)];
   $("panels").append(panels[0].element);
+  $("historyBox").open = innerWidth >= 760;
   $("userForm").onsubmit = event => { event.preventDefault(); attempt(() => showUser($("user").value))(); };
   $("searchForm").onsubmit = event => { event.preventDefault(); attempt(search)(); };
   $("anyUser").onclick = attempt(() => showUser(start.users[Math.floor(Math.random() * start.users.length)]));
   $("noHistory").onclick = attempt(() => typed([]));
   $("beside").onchange = attempt(async () => {
     for (const panel of panels.splice(1)) panel.element.remove();
-    if (!$("beside").checked) return;
+    $("mapOfBox").hidden = !$("beside").checked;
+    $("mapOf").value = 0;
+    if (!$("beside").checked) return showMap();
     panels.push(new Panel(1));
     $("panels").append(panels[1].element);
     await panels[1].refresh();

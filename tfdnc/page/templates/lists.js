@@ -32,9 +32,10 @@ function showList() {
     return line;
   });
   const place = places.get(user.heldOut), named = numbers.map(number => ({cluster: items[number][1]}));
+  const count = new Set(named.map(item => item.cluster)).size;
   $("listAlphaShown").textContent = alpha;
   $("listAlpha").setAttribute("aria-valuetext", `alpha ${alpha}`);
-  $("listStatus").textContent = `${numbers.length} items of ${new Set(named.map(item => item.cluster)).size} clusters; the held-out item is ${place ? `at place ${place}` : "not among them"}`;
+  $("listStatus").textContent = `${numbers.length} items of ${count === 1 ? "1 cluster" : `${count} clusters`}; the held-out item is ${place ? `at place ${place}` : "not among them"}`;
   $("listItems").replaceChildren(...($("listGrouped").checked
     ? byCluster(named, lines, clusters, cluster => `; intent ${(100 * user.intent[cluster]).toFixed(1)} %`) : [make("ol", {className: "items"}, ...lines)]));
   before = places;
