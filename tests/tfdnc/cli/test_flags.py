@@ -24,7 +24,7 @@ from tfdnc.contracts.errors import UserError
         (["query", "--user", "1", "--alpha", "-1"], "--alpha: expected a number of 0 or more, got -1"),
         (
             ["run", "x.yaml", "--set", "a.b=1", "c.d=2"],
-            "c.d=2; expected --set before each KEY=VALUE, as in --set c.d=2",
+            "c.d=2; expected --set before each KEY=VALUE, as in --set",
         ),
     ],
 )
