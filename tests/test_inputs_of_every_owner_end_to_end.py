@@ -81,6 +81,15 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def token_run(run):
+    """A run of the same log whose model has the country in a token of its own; it need not learn much."""
+    command = ["run", str(run.parents[1] / "config.yaml"), "--runs", str(run.parent), "--set", "name=token"]
+    few = ["model.user_token=true", "train.epochs=3", "train.validate_every=3"]
+    assert main([*command, *(part for one in few for part in ("--set", one))]) == 0
+    return run.parent / "token"
+
+
+@pytest.fixture(scope="module")
 def report(run):
     return json.loads((run / "evaluate" / "report.json").read_text())
 
@@ -138,13 +147,17 @@ with running(pathlib.Path(sys.argv[1])) as server, RetrievalClient(server.addres
 """
 
 
-@pytest.fixture(scope="module")
-def told(run, users):
+def ask(run, users):
     """Answers to a client in a process that has never seen the model."""
     command = [sys.executable, "-c", ASK, str(run / "bundle")]
     done = subprocess.run(command, input=json.dumps(users), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def told(run, users):
+    return ask(run, users)
 
 
 def test_the_model_learns_from_all_of_them_and_the_bundle_answers_the_same(report, told, users):
@@ -161,6 +174,16 @@ def test_the_country_of_a_user_matters_and_a_value_that_is_new_is_an_unknown_one
     assert np.abs(np.subtract(told["vectors DE"], told["vectors FR"])).max() > 0.01
     assert np.abs(np.subtract(told["vectors DE"], told["vectors AT"])).max() > 0.01
     np.testing.assert_allclose(told["vectors AT"], told["vectors None"], atol=1e-6)
+
+
+def test_a_bundle_with_a_user_token_answers_as_its_report_says(token_run, told, users):
+    found = ask(token_run, users)
+    report = json.loads((token_run / "evaluate" / "report.json").read_text())
+    assert found["known"] == pytest.approx(report["merge"]["recall@3"], abs=1.5 / len(users["targets"]))
+    assert report["merge"]["recall@3"] > 0.2  # of random lists .03
+    assert np.abs(np.subtract(found["vectors DE"], found["vectors FR"])).max() > 0.01
+    np.testing.assert_allclose(found["vectors AT"], found["vectors None"], atol=1e-6)
+    assert found["inputs"] == told["inputs"]
 
 
 def test_the_signatures_have_the_declared_names_and_types(told):

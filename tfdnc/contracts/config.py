@@ -185,6 +185,8 @@ class ExperimentConfig(Section):
                     f"{name}; these declare {', '.join(declared) or 'nothing'}. Add {name} to one of them, such as "
                     f"`{name}: number`, or take it out of model.inputs"
                 )
+        if self.model.user_token and not {*self.model.inputs} & {*self.data.user_features}:
+            raise ValueError("expected model.inputs to name features of data.users with model.user_token, got none")
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ class ModelConfig(Section):
     times: bool = False  # tokens include the time from an item to the next event, or to the request
     history_clusters: bool = False  # tokens include an embedding of the item's cluster
     inputs: tuple[InputName, ...] = ()  # of data.events, context and users, or exposures; the others cost nothing
+    user_token: bool = False  # inputs of users are in a token of their own before the history, not in every token
     options: Options = NO_OPTIONS  # of a plug-in's encoder
 
     @model_validator(mode="after")

@@ -166,11 +166,13 @@ class TokenInputs(keras.layers.Layer):
     Args:
         features: the inputs; their order fixes the initial weights of a seed.
         dim: D.
+        user_token: True for inputs of users in a token of their own, see `user_token`, and not in those of items.
     """
 
-    def __init__(self, features: Sequence[Feature], dim: int, **kwargs: Any) -> None:
+    def __init__(self, features: Sequence[Feature], dim: int, user_token: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.features: tuple[Feature, ...] = tuple(features)
+        self._of_user_token = tuple(one for one in self.features if user_token and one.of is Of.USER)
         self._readers: dict[str, TokenInput] = {
             feature.key: TOKEN_INPUTS[feature.kind](feature, dim) for feature in features
         }
@@ -197,7 +199,7 @@ class TokenInputs(keras.layers.Layer):
             values: `[B, L]` by key, `[B, L, W]` of exposures; one column is enough for those of users.
             items: `[N, D]` item vectors, for inputs that are items.
         """
-        for feature in self.features:
+        for feature in (one for one in self.features if one not in self._of_user_token):
             own, reader = values[feature.key], self._readers[feature.key]
             if isinstance(reader, OfItems):
                 assert items is not None
@@ -205,6 +207,11 @@ class TokenInputs(keras.layers.Layer):
             else:
                 tokens = tokens + reader(own[:, :1] if feature.of is Of.USER else own)
         return tokens
+
+    def user_token(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
+        """Returns the sum of the inputs of users `[B, 1, D]`, `values` as of `call`; None if other tokens have them."""
+        vectors = [self._readers[one.key](values[one.key][:, :1]) for one in self._of_user_token]
+        return tf.ensure_shape(tf.add_n(vectors), [None, 1, None]) if vectors else None
 
     def complete(self, values: Mapping[str, tf.Tensor] | None, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the inputs that the model reads; those not in `values` are unknown for a `history` `[B, L]`."""

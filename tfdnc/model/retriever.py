@@ -141,6 +141,7 @@ class Retriever(tfrs.Model):
             clusters=inputs["target_cluster"],
             has_target=inputs["target"] > 0,
             inputs=beside,
+            user_token=self.tower.inputs.user_token(beside),
         )
         return self.tower.encoder.training_states(windows, encoder_stream)
 

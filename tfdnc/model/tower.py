@@ -88,7 +88,7 @@ class Tower(keras.layers.Layer):
 
         Raises:
             UserError: inputs or clusters in the tokens of an encoder that reads no order, auxiliary objectives with
-                one, or features with one that fixes item vectors.
+                one, a user token with one that reads none, or features with one that fixes item vectors.
         """
         keras.utils.set_random_seed(seed)
         offsets = tuple(int(offset) for offset in offsets)
@@ -104,6 +104,11 @@ class Tower(keras.layers.Layer):
         given = [key for key, value in of_tokens.items() if value]
         if given and not encoder.reads_order:
             raise UserError(f"Expected {given[0]} only with an encoder that reads order, {config.encoder} does not.")
+        if config.user_token and not encoder.reads_user_token:
+            raise UserError(
+                f"Expected model.user_token only with an encoder on a Transformer, {config.encoder} is none: take it "
+                "out, and every token has the inputs of the user."
+            )
         initial = encoder.initial_items(counts, config.dim)
         if initial is not None and features is not None:
             raise UserError(f"Expected no model.item_features with {config.encoder}, whose item vectors are given.")
@@ -114,7 +119,7 @@ class Tower(keras.layers.Layer):
             items = FeaturedItems(config.dim, features, counts, train.hidden_items, name="items")
         dtype = resolve_precision(train.precision)
         made_encoder = encoder(config, num_clusters, num_users, dtype, name="encoder")
-        token_inputs = TokenInputs(inputs, config.dim, name="inputs")
+        token_inputs = TokenInputs(inputs, config.dim, config.user_token, name="inputs")
         intent = make_intent(config, train, offsets, dtype)
         # With one cluster there is no intent to learn, and with a weight of 0 it is not learned.
         intent.trainable = num_clusters > 1 and train.intent_weight > 0
@@ -270,7 +275,7 @@ class Tower(keras.layers.Layer):
         items = self.item_vectors()
         tokens = self.tokens(items, history, inputs)
         listed = items[: self.num_items] if len(self.past_clusters) else items
-        return Histories(tokens, self._clusters_of(history), lengths, listed, inputs)
+        return Histories(tokens, self._clusters_of(history), lengths, listed, inputs, self.inputs.user_token(inputs))
 
     def _clusters_of(self, history: tf.Tensor) -> tf.Tensor:
         """Clusters `[B, L]` of items `[B, L]`, padded with 0, whose cluster is that of item 1 and never read."""

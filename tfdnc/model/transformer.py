@@ -77,6 +77,7 @@ class Transformer(keras.layers.Layer):
         stream: Stream | None = None,
         need_prefix: bool = True,
         elapsed: tf.Tensor | None = None,
+        before: tf.Tensor | None = None,
     ) -> Streams:
         """Encodes the prefix causally, and every query after the prefix positions it reaches.
 
@@ -88,6 +89,8 @@ class Transformer(keras.layers.Layer):
             need_prefix: True if the last block computes the prefix states too; inference needs only the queries.
             elapsed: `[B, P]` int64 time from each position to the next, P >= L and above every reach, for a model that
                 reads times. Below 0 it is unknown, and then all times of the row are.
+            before: `[B, S, D]` tokens that every position and every query reads, after input dropout of their own. They
+                read each other, and have no position and no time: no bias of attention concerns them.
 
         Returns:
             The final, normalised states of both streams.
@@ -103,10 +106,18 @@ class Transformer(keras.layers.Layer):
             reach = positions if reach is None else reach
             reachable = self._mask(reach, positions, strictly=True) + query_by_time  # [B | 1, H | 1, Q, L]
             own = self._bias_of_own(reach, times)  # [B | 1, H | 1, Q | 1, 1]
+        if before is not None:
+            count = before.shape[1]
+            prefix = tf.concat([self.drop_inputs(before, substream(stream, "before")), prefix], axis=1)
+            causal = tf.pad(causal, [[0, 0], [0, 0], [count, 0], [0, 0]], constant_values=_MASKED)
+            causal = _read_before(causal, count)
+            reachable = None if reachable is None else _read_before(reachable, count)
         last = len(self._blocks) - 1
         for i, block in enumerate(self._blocks):
             own_stream = substream(stream, "block", i)
             prefix, queries = block(prefix, queries, causal, reachable, own, own_stream, need_prefix or i < last)
+        if prefix is not None and before is not None:
+            prefix = prefix[:, before.shape[1] :]
         return Streams(
             None if prefix is None else self._norm(prefix),
             None if queries is None else self._norm(queries),
@@ -136,6 +147,11 @@ class Transformer(keras.layers.Layer):
         if self._time_bias is None or times is None:
             return bias
         return bias + self._time_bias(times.elapsed_of_own(query)[:, :, None])
+
+
+def _read_before(mask: tf.Tensor, count: int) -> tf.Tensor:
+    """Mask `[.., .., Q, L]` -> `[.., .., Q, S + L]`: every query reads the S tokens before, without a bias."""
+    return tf.pad(mask, [[0, 0], [0, 0], [0, 0], [count, 0]])
 
 
 class _Block(keras.layers.Layer):

@@ -39,7 +39,7 @@ _LEAST_SHARE = 0.9
 
 _ENCODER = "encoder/"
 
-_NO_SIZES = {"dropout", "intent", "item_features", "history_clusters", "inputs", "intent_width"}
+_NO_SIZES = {"dropout", "intent", "item_features", "history_clusters", "inputs", "intent_width", "user_token"}
 """Keys of the model section that change no variable of the encoder."""
 
 Shape = tuple[int, ...]

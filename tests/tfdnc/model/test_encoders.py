@@ -18,7 +18,7 @@ def test_every_encoder_fulfils_the_protocol(name):
     for method in METHODS:
         asked, given = (inspect.signature(getattr(of, method)) for of in (Encoder, type(encoder)))
         assert given == asked, method
-    for flag in ("vectors_per_cluster", "reads_order", "encode_per_vector"):
+    for flag in ("vectors_per_cluster", "reads_order", "reads_user_token", "encode_per_vector"):
         assert type(getattr(encoder, flag)) is bool
     if encoder.encode_per_vector:
         for method in ("intent_state", "wanted_vectors"):

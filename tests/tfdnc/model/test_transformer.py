@@ -166,6 +166,30 @@ def test_a_query_without_a_prefix_reads_only_itself(trunk, tokens):
     np.testing.assert_allclose(on_nothing.queries, first, atol=1e-5)
 
 
+def test_tokens_before_the_prefix_are_first_tokens_where_there_is_no_bias(tokens):
+    trunk, first, later = plain_trunk(2), tokens[:, :1], tokens[:, 1:]
+    whole = trunk(tokens, later, tf.range(1, L)[None])
+    found = trunk(later, later, tf.range(L - 1)[None], before=first)
+    np.testing.assert_allclose(found.prefix, whole.prefix[:, 1:], atol=1e-6)
+    np.testing.assert_allclose(found.queries, whole.queries, atol=1e-6)
+
+
+def test_no_bias_concerns_the_tokens_before_the_prefix_and_those_of_the_prefix_stay(tokens):
+    trunk, before, positions = biased_trunk(2).func, tokens[:, ::3], tf.range(L)[None]  # [B, 3, D]
+    mask = np.full([B, 2, 3 + L, 3 + L], -1e9, np.float32)
+    mask[..., 3:, 3:] = trunk._mask(positions, positions) + trunk._bias_by_time(
+        positions, positions, PositionTimes.of(ELAPSED)
+    )
+    mask[..., :3] = 0
+    states = tf.concat([before, tokens], axis=1)
+    for block in trunk._blocks:
+        normed = block._attention_norm(states)
+        read = block._attend(*block._heads_of(normed), tf.constant(mask))
+        states = block._feed_forward(states, block._joined(read, normed), None)
+    found = trunk(tokens, elapsed=ELAPSED, before=before).prefix
+    np.testing.assert_allclose(found, trunk._norm(states)[:, 3:], atol=1e-5)
+
+
 def test_products_in_bfloat16_stay_near_float32(tokens):
     def states(dtype):
         keras.utils.set_random_seed(0)

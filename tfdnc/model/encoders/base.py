@@ -27,6 +27,7 @@ class Windows(NamedTuple):
     clusters: tf.Tensor  # [B, L] int32 clusters of the targets
     has_target: tf.Tensor  # [B, L] bool
     inputs: Mapping[str, tf.Tensor] = MappingProxyType({})  # [B, L] of each that the model reads, by `Feature.key`
+    user_token: tf.Tensor | None = None  # [B, 1, D] inputs of the user, with `model.user_token`
 
     @property
     def elapsed(self) -> tf.Tensor | None:
@@ -42,6 +43,7 @@ class Histories(NamedTuple):
     lengths: tf.Tensor  # [B] int32; rows with 0 give finite, meaningless vectors
     items: tf.Tensor  # [N, D] all item embeddings
     inputs: Mapping[str, tf.Tensor] = MappingProxyType({})  # as of `Windows`
+    user_token: tf.Tensor | None = None  # likewise
 
     @property
     def elapsed(self) -> tf.Tensor | None:
@@ -77,6 +79,9 @@ class Encoder(Protocol):
 
     reads_order: ClassVar[bool]
     """True if tokens may hold more than the item; False if they have to be item embeddings times sqrt(D)."""
+
+    reads_user_token: ClassVar[bool]
+    """True if it reads `user_token` of windows and histories; others are refused with `model.user_token`."""
 
     encode_per_vector: ClassVar[bool]
     """True if every vector costs a separate encode: only then `intent_state` and `wanted_vectors` are called."""
@@ -127,6 +132,7 @@ class UserEncoder(keras.layers.Layer):
 
     vectors_per_cluster: ClassVar[bool] = False
     reads_order: ClassVar[bool] = True
+    reads_user_token: ClassVar[bool] = False
     encode_per_vector: ClassVar[bool] = False
 
     def __init__(

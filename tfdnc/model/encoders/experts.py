@@ -40,7 +40,7 @@ class MultiGateMixtureOfExperts(OnTransformer):
         """Mixes every position by the gate of its target's cluster, and by that of the intent."""
         tokens = self._positioned(windows.tokens)
         states = [
-            self._states(tokens, windows.elapsed, substream(stream, "expert", i), trunk=expert)
+            self._states(tokens, windows.elapsed, windows.user_token, substream(stream, "expert", i), trunk=expert)
             for i, expert in enumerate(self._experts)
         ]
         counts = tf.range(1, tf.shape(tokens)[1] + 1, dtype=tf.float32)[:, None]
@@ -51,9 +51,9 @@ class MultiGateMixtureOfExperts(OnTransformer):
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """Mixes one encode by every expert K + 1 times."""
-        tokens, lengths, elapsed = histories.tokens, histories.lengths, histories.elapsed
+        tokens, lengths, beside = histories.tokens, histories.lengths, (histories.elapsed, histories.user_token)
         positioned = self._positioned(tokens)
-        states = [self._last_state(positioned, lengths, elapsed, expert) for expert in self._experts]
+        states = [self._last_state(positioned, lengths, *beside, expert) for expert in self._experts]
         inside = tf.sequence_mask(lengths, tf.shape(tokens)[1], tf.float32)[:, :, None]
         mean = tf.reduce_sum(tokens * inside, axis=1) / tf.maximum(tf.cast(lengths, tf.float32), 1.0)[:, None]
         mixed = tf.matmul(self._gate(mean), tf.stack(states, axis=1))  # [B, K + 1, D]
@@ -92,7 +92,7 @@ class ProgressiveLayeredExtraction(OnTransformer):
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Sorts positions by cluster for the own experts, and restores their order afterwards."""
-        states = self._states(self._positioned(windows.tokens), windows.elapsed, stream)
+        states = self._states(self._positioned(windows.tokens), windows.elapsed, windows.user_token, stream)
         shape = tf.shape(states)
         x = tf.reshape(states, [-1, self._config.dim])  # [B * L, D]
         shared = self._shared.all(self._norm(x))  # [B * L, S, D]
@@ -105,7 +105,8 @@ class ProgressiveLayeredExtraction(OnTransformer):
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """Mixes the outputs of the experts for one encode K + 1 times."""
-        x = self._last_state(self._positioned(histories.tokens), histories.lengths, histories.elapsed)  # [B, D]
+        beside = histories.elapsed, histories.user_token
+        x = self._last_state(self._positioned(histories.tokens), histories.lengths, *beside)  # [B, D]
         shared = self._shared.all(self._norm(x))
         tasks = [self._task(k, x, shared) for k in range(self._num_clusters + 1)]
         return UserVectors(tf.stack(tasks[:-1], axis=1), tasks[-1])

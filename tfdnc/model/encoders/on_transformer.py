@@ -1,6 +1,6 @@
 """Base of encoders that read histories with position embeddings and a Transformer."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tfdnc.backend import tf
 from tfdnc.contracts.model_config import ModelConfig
@@ -11,6 +11,8 @@ from tfdnc.model.transformer import Transformer
 
 class OnTransformer(UserEncoder):
     """Base of encoders with position embeddings and one shared Transformer, the trunk."""
+
+    reads_user_token: ClassVar[bool] = True
 
     def __init__(
         self, config: ModelConfig, num_clusters: int, num_users: int, compute_dtype: tf.DType, **kwargs: Any
@@ -42,17 +44,24 @@ class OnTransformer(UserEncoder):
         self,
         tokens: tf.Tensor,
         elapsed: tf.Tensor | None,
+        user_token: tf.Tensor | None,
         stream: Stream | None,
         trunk: Transformer | None = None,
     ) -> tf.Tensor:
         """Causal states `[B, L, D]` of tokens with positions, after input dropout, by the trunk or another model."""
         trunk = trunk or self._trunk
-        return trunk(trunk.drop_inputs(tokens, stream), stream=stream, elapsed=elapsed).prefix
+        return trunk(trunk.drop_inputs(tokens, stream), stream=stream, elapsed=elapsed, before=user_token).prefix
 
     def _last_state(
-        self, tokens: tf.Tensor, lengths: tf.Tensor, elapsed: tf.Tensor | None, trunk: Transformer | None = None
+        self,
+        tokens: tf.Tensor,
+        lengths: tf.Tensor,
+        elapsed: tf.Tensor | None,
+        user_token: tf.Tensor | None,
+        trunk: Transformer | None = None,
     ) -> tf.Tensor:
         """State `[B, D]` of the last item of tokens with positions `[B, L, D]`, by the trunk or another model."""
         prefix, reach = tokens[:, :-1], tf.maximum(lengths - 1, 0)
         last, trunk = at_last(tokens, lengths)[:, None], trunk or self._trunk
-        return trunk(prefix, last, reach[:, None], need_prefix=False, elapsed=elapsed).queries[:, 0]
+        queries = trunk(prefix, last, reach[:, None], need_prefix=False, elapsed=elapsed, before=user_token).queries
+        return queries[:, 0]

@@ -23,12 +23,13 @@ class Unprompted(OnTransformer):
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Encodes in one pass; the intent head reads the same states."""
-        states = self._states(self._positioned(windows.tokens), windows.elapsed, stream)
+        states = self._states(self._positioned(windows.tokens), windows.elapsed, windows.user_token, stream)
         return TrainingStates(states, windows.has_target, states)
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """Returns the state of the last item."""
-        state = self._last_state(self._positioned(histories.tokens), histories.lengths, histories.elapsed)
+        tokens, lengths = self._positioned(histories.tokens), histories.lengths
+        state = self._last_state(tokens, lengths, histories.elapsed, histories.user_token)
         return UserVectors(state[:, None], state)
 
 
@@ -67,7 +68,8 @@ class HadamardPerPosition(_Prompted):
         queries = self._positioned(tokens * self._no_task())
         prompted = trunk.drop_inputs(prompted, substream(stream, "prefix"))
         queries = trunk.drop_inputs(queries, substream(stream, "queries"))
-        states = trunk(prompted, queries, stream=stream, elapsed=windows.elapsed)  # query j reads the prefix below j
+        # Query j reads the prefix below j.
+        states = trunk(prompted, queries, stream=stream, elapsed=windows.elapsed, before=windows.user_token)
         return TrainingStates(states.prefix, windows.has_target, states.queries)
 
     def user_vectors(self, histories: Histories) -> UserVectors:
@@ -81,7 +83,8 @@ class HadamardPerPosition(_Prompted):
         reach = tf.maximum(lengths - 1, 0)[
             :, None
         ]  # the same for all queries, so that masks and biases are computed once
-        states = self._trunk(prefix, queries, reach, need_prefix=False, elapsed=histories.elapsed).queries
+        elapsed, before = histories.elapsed, histories.user_token
+        states = self._trunk(prefix, queries, reach, need_prefix=False, elapsed=elapsed, before=before).queries
         return UserVectors(states[:, :-1], states[:, -1])
 
 
@@ -103,12 +106,13 @@ class HadamardState(OnTransformer):
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Encodes in one pass, and multiplies every state by the task embedding of its target's cluster."""
-        states = self._states(self._positioned(windows.tokens), windows.elapsed, stream)
+        states = self._states(self._positioned(windows.tokens), windows.elapsed, windows.user_token, stream)
         return TrainingStates(states * tf.gather(self._task_embeddings, windows.clusters), windows.has_target, states)
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """Multiplies the state of the last item by all task embeddings."""
-        state = self._last_state(self._positioned(histories.tokens), histories.lengths, histories.elapsed)
+        tokens, lengths = self._positioned(histories.tokens), histories.lengths
+        state = self._last_state(tokens, lengths, histories.elapsed, histories.user_token)
         return UserVectors(state[:, None] * self._task_embeddings, state)
 
 
@@ -131,10 +135,10 @@ class _OnePromptPerSequence(_Prompted):
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Encodes each sequence for one drawn cluster, and with the "no task" row for the intent."""
         drawn = _draw_cluster(windows, substream(stream, "cluster"))  # [B]
-        elapsed = self._with_prompt(windows.elapsed)
-        retrieval = self._states(self._prompted(windows.tokens, self._prompts(drawn)), elapsed, stream)
+        beside = self._with_prompt(windows.elapsed), windows.user_token
+        retrieval = self._states(self._prompted(windows.tokens, self._prompts(drawn)), *beside, stream)
         no_task = tf.repeat(self._no_task()[None], tf.shape(drawn)[0], axis=0)
-        intent = self._states(self._prompted(windows.tokens, no_task), elapsed, substream(stream, "intent"))
+        intent = self._states(self._prompted(windows.tokens, no_task), *beside, substream(stream, "intent"))
         trained = windows.has_target & (windows.clusters == drawn[:, None])
         return TrainingStates(retrieval[:, self._extra :], trained, intent[:, self._extra :])
 
@@ -161,7 +165,8 @@ class _OnePromptPerSequence(_Prompted):
         """States `[P, D]` of the histories `rows` `[P]` with the task embeddings `prompts` `[P]`."""
         tokens = self._prompted(tf.gather(histories.tokens, rows), self._prompts(prompts))
         elapsed = None if histories.elapsed is None else self._with_prompt(tf.gather(histories.elapsed, rows))
-        return self._last_state(tokens, tf.gather(histories.lengths, rows) + self._extra, elapsed)
+        user_token = None if histories.user_token is None else tf.gather(histories.user_token, rows)
+        return self._last_state(tokens, tf.gather(histories.lengths, rows) + self._extra, elapsed, user_token)
 
     def _with_prompt(self, elapsed: tf.Tensor | None) -> tf.Tensor | None:
         """`[B, L]` -> `[B, L + extra]`: no time elapses from the prompt to the first item."""

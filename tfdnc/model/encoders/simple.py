@@ -71,7 +71,7 @@ class UserEmbedding(UserEncoder):
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """Folds in every history."""
-        tokens, _, lengths, items, _ = histories
+        tokens, lengths, items = histories.tokens, histories.lengths, histories.items
         liked = tokens / self._config.dim**0.5  # as they are scored
         state = fold_in(liked, lengths, sample_rows(items), self._PENALTY)
         return UserVectors(state[:, None], state)

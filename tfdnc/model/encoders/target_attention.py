@@ -42,7 +42,7 @@ class TargetAttention(OnTransformer):
 
     def training_states(self, windows: Windows, stream: Stream | None) -> TrainingStates:
         """Asks at every position for the cluster of its target, among the states so far."""
-        states = self._states(self._positioned(windows.tokens), windows.elapsed, stream)
+        states = self._states(self._positioned(windows.tokens), windows.elapsed, windows.user_token, stream)
         positions = tf.range(tf.shape(states)[1])
         logits = tf.gather(self._logits(states), windows.clusters, axis=1, batch_dims=1)  # [B, L, L]
         read = self._out(attend(logits, positions <= positions[:, None], states))
@@ -51,7 +51,7 @@ class TargetAttention(OnTransformer):
 
     def user_vectors(self, histories: Histories) -> UserVectors:
         """Asks the states of one encode K times."""
-        states = self._states(self._positioned(histories.tokens), histories.elapsed, None)
+        states = self._states(self._positioned(histories.tokens), histories.elapsed, histories.user_token, None)
         inside = tf.sequence_mask(histories.lengths, tf.shape(states)[1])[:, None]  # [B, 1, L]
         state = at_last(states, histories.lengths)
         read = self._out(attend(self._logits(states), inside, states))  # [B, K, D]
