@@ -12,6 +12,10 @@ _SETS_READ = {"records": 1, "rotating": 10}
 """Negative source -> sets of negatives in the records; the others draw their own."""
 
 
+_NO_DRAWS = ("bce", "softmax", "in_cluster_softmax")
+"""Losses that `train.draws` does not change."""
+
+
 class ModelConfig(Section):
     """The user tower; `encoder` names an entry of the user-encoder registry."""
 
@@ -57,8 +61,12 @@ class TrainConfig(Section):
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
     negative_exponent: Exponent = 0.0  # of the counts by which these are drawn; 0 is uniform
     # Source of the draws of the sampled softmaxes. pool: all items, or those of the cluster; batch: targets of
-    # the step; mixed: half of them from each. All are corrected by the log of their probability.
+    # the step; mixed: half of them from each. All are corrected by the log of their probability. hard: pool, and for
+    # each target the items nearest to it, which count once.
     draws: str = "pool"
+    hard_from: Positive = 1  # draws hard: of the nearest items, the first rank and
+    hard_to: Positive = 16  # the last one; a table of 4 bytes per item and rank
+    hard_refresh: Positive = 1  # epochs after which the nearest items are searched again
     exposure_weight: Finite = 0.1  # exposure_softmax: of exposures above other items, beside targets above both
     calibration: Share = 0.75  # gbce: t of Petrov & Macdonald 2023; 0 is plain BCE
     epochs: Annotated[int, Field(ge=0)] = 48  # 0 for encoders that only count
@@ -96,6 +104,19 @@ class TrainConfig(Section):
         if self.stop_after is not None and self.stop_after > self.epochs:
             raise ValueError(f"expected stop_after of at most epochs, {self.epochs}, got {self.stop_after}")
         return self
+
+    @model_validator(mode="after")
+    def _hard_draws_are_read(self) -> "TrainConfig":
+        if self.hard_to < self.hard_from:
+            raise ValueError(f"expected hard_to of at least hard_from, {self.hard_from}, got {self.hard_to}")
+        if self.draws == "hard" and self.loss in _NO_DRAWS:
+            raise ValueError(f"expected draws hard with a sampled softmax, got loss {self.loss}, which draws no items")
+        return self
+
+    @property
+    def is_in_cluster(self) -> bool:
+        """True for a loss in which a target competes with the items of its own cluster."""
+        return self.loss.startswith("in_cluster")
 
     @property
     def reads_negatives(self) -> bool:

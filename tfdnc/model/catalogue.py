@@ -52,6 +52,7 @@ class Catalogue(NamedTuple):
     embeddings: tf.Tensor | ItemRows  # [N, D]
     offsets: tuple[int, ...]  # K + 1; cluster k is rows offsets[k] .. offsets[k + 1] - 1 (see `schema.ITEMS`)
     counts: np.ndarray  # [N] training events of each item
+    hard: tf.Tensor | None = None  # [N, H] int32, hard items of each item as rows inside the loss's pool, or -1
 
     @property
     def num_items(self) -> int:

@@ -6,8 +6,9 @@ from tfdnc.backend import keras, tf
 from tfdnc.contracts.features import EXPOSURES, WEIGHT
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.auxiliary import AUXILIARIES, Views, draw_masked
-from tfdnc.model.catalogue import Targets
+from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.encoders import TrainingStates, Windows
+from tfdnc.model.hard_items import HardItems
 from tfdnc.model.item_tower import FeaturedItems, TrainedItems
 from tfdnc.model.losses import LOSSES
 from tfdnc.model.precision import resolve_precision
@@ -40,6 +41,8 @@ class Retriever(tfrs.Model):
         self._product_dtype = resolve_precision(train.precision)
         featured = isinstance(tower.items, FeaturedItems)
         self._trained_items = TrainedItems(tower.counts, tower.offsets) if featured else None
+        trained = self._trained_catalogue(tower.item_embeddings)
+        self.hard_items: HardItems | None = HardItems(trained.offsets, train) if train.draws == "hard" else None
         self._retrieval_loss = keras.metrics.Mean(name="retrieval_loss")
         # Without an intent to train there is no intent loss to show.
         self._learns_intent = tower.intent.trainable
@@ -71,9 +74,11 @@ class Retriever(tfrs.Model):
             _negatives(inputs["negatives"], where),
             self._exposed(inputs, where),
         )
-        catalogue = self.tower.catalogue(items)
+        catalogue = self._trained_catalogue(items)
         if self._trained_items is not None:
-            targets, catalogue = self._trained_items.targets(targets), self._trained_items.catalogue(items)
+            targets = self._trained_items.targets(targets)
+        if self.hard_items is not None:
+            catalogue = catalogue._replace(hard=self.hard_items.table)
         losses = self._loss_function(
             tf.gather_nd(states.retrieval, where),
             targets,
@@ -94,6 +99,16 @@ class Retriever(tfrs.Model):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         intent_loss = _mean(losses, _weights(inputs, where), self._intent_loss)
         return loss + self._intent_weight * intent_loss
+
+    def refresh_hard_items(self) -> None:
+        """Finds the hard items anew by the present item vectors, for a model with `draws: hard`."""
+        if self.hard_items is not None:
+            present = self._trained_catalogue(self.tower.item_vectors())
+            self.hard_items.refresh(tf.convert_to_tensor(present.embeddings))
+
+    def _trained_catalogue(self, items: tf.Tensor) -> Catalogue:
+        """Items that compete with targets, from the vectors `[N, D]` of all."""
+        return self.tower.catalogue(items) if self._trained_items is None else self._trained_items.catalogue(items)
 
     def _exposed(self, inputs: dict[str, tf.Tensor], where: tf.Tensor) -> tf.Tensor | None:
         """Exposures `[P, W]` of positions `[P, 2]`, for a loss that reads them."""

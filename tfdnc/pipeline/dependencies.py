@@ -185,6 +185,8 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     for key, default in (("optimizer", "auto"), ("draws", "pool")):
         if train[key] == default:
             del train[key]  # likewise
+    if config.train.draws != "hard":
+        del train["hard_from"], train["hard_to"], train["hard_refresh"]  # likewise
     if not config.train.reads_exposures:
         del train["exposure_weight"]  # likewise
     if not train["auxiliary"]:

@@ -150,6 +150,26 @@ class CpuTime(EpochCallback):
         logs["cpu_seconds"] = float(self._team.gather([time.process_time() - self._began]).sum())
 
 
+class RefreshHardItems(EpochCallback):
+    """Finds the hard items anew after every n-th epoch but the last one.
+
+    Args:
+        every: n.
+        epochs: number of the last epoch.
+    """
+
+    def __init__(self, every: int, epochs: int) -> None:
+        super().__init__()
+        self._every = every
+        self._epochs = epochs
+
+    def end_epoch(self, epoch: int, logs: Logs) -> None:
+        """Fills the table; has to run before `CpuTime` counts it, and before the state is saved."""
+        del logs
+        if (epoch + 1) % self._every == 0 and epoch + 1 < self._epochs:
+            self.model.refresh_hard_items()
+
+
 class RefuseDivergence(EpochCallback):
     """Ends a training whose loss is no longer a number, before its weights are kept."""
 

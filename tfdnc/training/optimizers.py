@@ -1,7 +1,7 @@
 """Optimisers by name: Adam for all variables, or Adam with one number per row for tables of which a step reads few."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,6 +105,15 @@ class RowwiseAdam(keras.optimizers.Adam):
             self._index_dict[self._var_key(table)] = place
             start = keras.initializers.Constant(_NEVER)
             self._log_squares.append(self.add_variable([table.shape[0]], tf.float64, start, "log_squares"))
+
+    def aggregate_gradients(
+        self, grads_and_vars: Iterable[tuple[tf.Tensor | tf.IndexedSlices | None, tf.Variable]]
+    ) -> list[tuple[tf.Tensor | tf.IndexedSlices | None, tf.Variable]]:
+        """Sums gradients over replicas, which exchange the rows of a sparse one; a row that is read often, once."""
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
+            gradients = self._deduplicate_sparse_grad(gradients)
+        return super().aggregate_gradients(list(zip(gradients, variables, strict=True)))
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Changes a variable; rows in a sparse gradient are distinct, `apply_gradients` has summed repeated ones."""

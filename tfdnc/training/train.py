@@ -27,6 +27,7 @@ from tfdnc.training.callbacks import (
     CpuTime,
     EarlyStop,
     LastWeights,
+    RefreshHardItems,
     RefuseDivergence,
     TrainingState,
     Validation,
@@ -96,6 +97,7 @@ def train(
     if not is_over():
         with contextlib.ExitStack() as displays:
             callbacks: list[keras.callbacks.Callback] = [
+                RefreshHardItems(settings.hard_refresh, last_epoch),
                 CpuTime(team),
                 RefuseDivergence(),
                 *_kept_weights(validate, settings, objective, state, save, team),

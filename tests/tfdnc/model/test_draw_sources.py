@@ -18,7 +18,8 @@ LABELS = np.repeat(np.arange(5), COUNTS[:5])  # each item of the first cluster a
 
 def draw(name, n=4, k=0, labels=LABELS, step=1, **settings):
     train = TrainConfig(num_negatives=n, draws=name, **settings)
-    return DRAW_SOURCES.resolve(name)(COUNTS, OFFSETS, train, Stream.at(1, step))(k, tf.constant(labels, tf.int32))
+    catalogue = Catalogue(tf.zeros([8, 1]), OFFSETS, COUNTS)
+    return DRAW_SOURCES.resolve(name)(catalogue, OFFSETS, train, Stream.at(1, step))(k, tf.constant(labels, tf.int32))
 
 
 def test_the_batch_gives_its_own_targets_with_their_share_of_the_training_events():

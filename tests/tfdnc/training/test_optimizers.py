@@ -82,6 +82,23 @@ def test_all_other_variables_have_both_moments_of_adam():
     np.testing.assert_array_equal(*results)
 
 
+def test_replicas_exchange_each_row_that_they_read_once(monkeypatch):
+    class TwoReplicas:
+        num_replicas_in_sync = 2
+
+    table, other = tf.Variable(tf.ones([ROWS, DIM])), tf.Variable(tf.ones([2]))
+    values = RNG.normal(size=[3, DIM]).astype(np.float32)
+    repeated = tf.IndexedSlices(tf.constant(values), tf.constant([5, 2, 5]), [ROWS, DIM])
+    monkeypatch.setattr(tf.distribute, "get_replica_context", TwoReplicas)
+    monkeypatch.setattr(keras.optimizers.Adam, "aggregate_gradients", lambda _, sent: sent)
+    (rows, _), (plain, _) = RowwiseAdam(RATE, BETA_2, [table]).aggregate_gradients(
+        [(repeated, table), (tf.ones([2]), other)]
+    )
+    assert rows.indices.numpy().tolist() == [5, 2]
+    np.testing.assert_allclose(rows.values, [values[0] + values[2], values[1]], rtol=1e-6)
+    assert plain.numpy().tolist() == [1, 1]
+
+
 def test_the_numbers_stay_finite_after_millions_of_steps():
     table = tf.Variable(tf.ones([ROWS, DIM]))
     optimizer = RowwiseAdam(RATE, BETA_2, [table])
@@ -99,6 +116,7 @@ def test_the_numbers_stay_finite_after_millions_of_steps():
 def experiment(optimizer, loss="in_cluster_sampled_softmax", encoder="hadamard_per_position", items=60):
     """Model and one batch of ten events of two users."""
     train = {"loss": loss, "optimizer": optimizer, "num_negatives": 3, "precision": "float32", "warmup_steps": 0}
+    train |= {"loss": "sampled_softmax", "draws": "hard", "hard_to": 4} if loss == "hard" else {}
     config = parse_config(
         {"name": "x", "model": {"encoder": encoder, "dim": 4, "dropout": 0, "intent": "head"}, "train": train}
     )
@@ -111,6 +129,7 @@ def experiment(optimizer, loss="in_cluster_sampled_softmax", encoder="hadamard_p
     table = ItemTable(ids, np.ones(items), clusters, (0, items // 2, items), np.arange(1, items + 1), ids, ["a", "b"])
     model, batches = assemble(config, table, records)
     [batch] = batches.epoch(0)
+    model.refresh_hard_items()
     return model, {name: tf.constant(value) for name, value in batch.items()}
 
 
@@ -123,6 +142,7 @@ def experiment(optimizer, loss="in_cluster_sampled_softmax", encoder="hadamard_p
         ("sampled_softmax", "ple"),
         ("in_cluster_sampled_softmax", "hadamard_per_position"),
         ("bce", "user_embedding"),
+        ("hard", "transformer"),
     ],
 )
 def test_a_step_changes_the_rows_that_it_reads_and_no_others(loss, encoder):

@@ -14,7 +14,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import EPOCH_LOG, HISTORY_FILE
 from tfdnc.pipeline import stations
-from tfdnc.training.callbacks import TrainingState
+from tfdnc.training.callbacks import RefreshHardItems, TrainingState
 from tfdnc.training.checkpoint import load_trained
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.records import TrainingRecords
@@ -151,6 +151,36 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(whole, 
     for history in histories:
         assert all(entry.pop("cpu_seconds") > 0 for entry in history)  # the one figure that differs
     assert histories[0] == histories[1]
+
+
+def test_a_killed_training_resumes_with_the_hard_items_of_its_last_whole_epoch(tmp_path):
+    model = {"dim": 4, "max_length": 8, "blocks": 1, "encoder": "transformer"}
+    settings = {"loss": "in_cluster_sampled_softmax", "num_negatives": 2, "draws": "hard", "hard_to": 2}
+    config = parse_config({"name": "x", "model": model, "train": {"epochs": 3, "batch_tokens": 80, **settings}})
+    with pytest.raises(Killed):
+        run(tmp_path, config, validate=Validator(die_at=1))  # after epoch 3, whose hard items no step would read
+    resumed, _ = assemble(config, make_items(), make_records())
+    assert TrainingState(resumed, tmp_path, tmp_path).restore() == 2
+    before = resumed.hard_items.table.numpy()
+    assert (before >= 0).all()
+    resumed.refresh_hard_items()
+    np.testing.assert_array_equal(resumed.hard_items.table.numpy(), before)
+
+
+def test_hard_items_are_found_anew_after_every_nth_epoch_but_the_last():
+    class Model:
+        def __init__(self):
+            self.refreshes = 0
+
+        def refresh_hard_items(self):
+            self.refreshes += 1
+
+    callback, counts = RefreshHardItems(every=2, epochs=6), []
+    callback.set_model(Model())
+    for epoch in range(6):
+        callback.on_epoch_end(epoch, {})
+        counts.append(callback.model.refreshes)
+    assert counts == [0, 1, 1, 2, 2, 2]
 
 
 def truncate(path):

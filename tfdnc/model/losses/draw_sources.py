@@ -1,4 +1,4 @@
-"""Sources of the items that a sampled softmax draws in a step: the pool, the batch, or both."""
+"""Sources of the items that a sampled softmax draws in a step: pool, batch, both, or pool and hard items."""
 
 import itertools
 import math
@@ -9,39 +9,65 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.contracts.registry import Registry
+from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.losses.draws import Draws, draw_from_pools, make_proposal
 from tfdnc.model.randomness import Stream, substream
 
 DrawIn = Callable[[int, tf.Tensor], Draws | None]
 """`(k, labels [P_k] rows of the targets inside pool k) -> draws`, or None for a pool that is scored whole."""
 
-DrawSource = Callable[[np.ndarray, tuple[int, ...], TrainConfig, Stream | None], DrawIn]
-"""`(training events [N] of each item, offsets of the pools, settings, stream) -> draws in a pool`."""
+DrawSource = Callable[[Catalogue, tuple[int, ...], TrainConfig, Stream | None], DrawIn]
+"""`(catalogue, offsets of the pools, settings, stream) -> draws in a pool`."""
 
 DRAW_SOURCES: Registry[DrawSource] = Registry("source of draws")
 """Sources by name, for `train.draws`."""
 
 
 @DRAW_SOURCES.register("pool")
-def from_the_pool(counts: np.ndarray, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None) -> DrawIn:
+def from_the_pool(catalogue: Catalogue, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None) -> DrawIn:
     """n = `num_negatives` draws from all items of a pool by count ** `negative_exponent`."""
-    draws = draw_from_pools(counts, offsets, train.num_negatives, train.negative_exponent, stream)
+    draws = draw_from_pools(catalogue.counts, offsets, train.num_negatives, train.negative_exponent, stream)
     return lambda k, labels: draws[k]
 
 
 @DRAW_SOURCES.register("batch")
-def from_the_batch(counts: np.ndarray, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None) -> DrawIn:
+def from_the_batch(catalogue: Catalogue, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None) -> DrawIn:
     """n draws from the targets of the step in the pool: the step reads no other items for them.
 
     Their log q is that of the share of the training events, by which an item is a target on average (Yi et al. 2019).
     """
-    return _some_from_the_batch(counts, offsets, train, stream, share=1.0)
+    return _some_from_the_batch(catalogue.counts, offsets, train, stream, share=1.0)
 
 
 @DRAW_SOURCES.register("mixed")
-def from_both(counts: np.ndarray, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None) -> DrawIn:
+def from_both(catalogue: Catalogue, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None) -> DrawIn:
     """n / 2 draws from the targets of the step, the others as by `pool`; the batch alone lacks rare items."""
-    return _some_from_the_batch(counts, offsets, train, stream, share=0.5)
+    return _some_from_the_batch(catalogue.counts, offsets, train, stream, share=0.5)
+
+
+@DRAW_SOURCES.register("hard")
+def with_hard_items(
+    catalogue: Catalogue, offsets: tuple[int, ...], train: TrainConfig, stream: Stream | None
+) -> DrawIn:
+    """n draws as by `pool`, and for every position the hard items of its target, see `HardItems`.
+
+    ANCE (Xiong et al. 2021) asks the index with the user's state for each training position. That costs an encode and a
+    search of all positions, and 4 H bytes for each. A target stands for the states that it is the answer to, so a
+    list per item is enough: it needs no encode, and 4 H bytes per item.
+
+    Raises:
+        ValueError: the catalogue has no hard items.
+    """
+    if catalogue.hard is None:
+        raise ValueError("Expected a catalogue with hard items for train.draws hard, got one without.")
+    from_pool = from_the_pool(catalogue, offsets, train, stream)
+
+    def draw_in(k: int, labels: tf.Tensor) -> Draws | None:
+        drawn = from_pool(k, labels)
+        own = tf.gather(catalogue.hard, labels + offsets[k])
+        return None if drawn is None else drawn._replace(own=own)
+
+    return draw_in
 
 
 def _some_from_the_batch(

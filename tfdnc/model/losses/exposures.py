@@ -9,10 +9,8 @@ from tfdnc.contracts.model_config import TrainConfig
 from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.draw_sources import DRAW_SOURCES
-from tfdnc.model.losses.draws import Draws, score_draws
+from tfdnc.model.losses.draws import NEVER, Draws, score_competitors
 from tfdnc.model.randomness import Stream
-
-_NEVER = -1e30  # a score without weight; finite, so that the gradient of a sum of only such scores is 0
 
 
 @LOSSES.register("exposure_softmax")
@@ -25,7 +23,7 @@ def exposure_softmax(
     stream: Stream | None,
 ) -> tf.Tensor:
     """`hierarchy` on n = `num_negatives` items, drawn per step as by `sampled_softmax`; a small catalogue is whole."""
-    draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, (0, catalogue.num_items), train, stream)
+    draw = DRAW_SOURCES.resolve(train.draws)(catalogue, (0, catalogue.num_items), train, stream)
     labels = targets.items - 1
     exposed = _exposed(targets) - 1
     return hierarchy(states, labels, exposed, catalogue.pool(), draw(0, labels), train.exposure_weight, dtype)
@@ -41,7 +39,7 @@ def in_cluster_exposure_softmax(
     stream: Stream | None,
 ) -> tf.Tensor:
     """`exposure_softmax` inside the target's own cluster; exposures of other clusters have no part in it."""
-    draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, catalogue.offsets, train, stream)
+    draw = DRAW_SOURCES.resolve(train.draws)(catalogue, catalogue.offsets, train, stream)
     offsets = tf.constant(catalogue.offsets)
     rows = _exposed(targets) - 1 - tf.gather(offsets, tf.cast(targets.clusters, tf.int32))[:, None]
 
@@ -64,7 +62,7 @@ def hierarchy(
     """-log of e(+) / (e(+) + E + R), plus `weight` times the mean over exposures j of -log of e(j) / (e(j) + R).
 
     e = exp(r) of a score r = state . item, E the sum over the exposures, and R that over all other items, or its
-    estimate from draws with their weights 1 / (n q), see `softmax.sampled_cross_entropy`. Draws that hit the target or
+    estimate from draws with their weights, see `draws.score_competitors`. Draws that hit the target or
     an exposure are left out of R. The target is no exposure.
 
     Args:
@@ -79,25 +77,17 @@ def hierarchy(
     Returns:
         `[P]`; without an exposure the cross entropy of the target.
     """
-    rows = tf.range(pool.size) if draws is None else draws.rows
-    scores = score_draws(states, labels, pool, rows, dtype)
     exposed = tf.cast(exposed, tf.int32)
     there = (exposed >= 0) & (exposed != tf.cast(labels, tf.int32)[:, None])
     shown = tf.einsum("pd,pwd->pw", states, pool.gather(tf.maximum(exposed, 0)))
-    shown = tf.where(there, shown, _NEVER)  # [P, W]
-    hit = scores.hit | _are_among(rows, tf.where(there, exposed, -1))
-    drawn = scores.drawn if draws is None else scores.drawn - draws.log_expected
-    log_rest = tf.reduce_logsumexp(tf.where(hit, _NEVER, drawn), axis=1, keepdims=True)  # [P, 1]
-    below = tf.concat([scores.positive[:, None], shown, log_rest], axis=1)
-    first = tf.reduce_logsumexp(below, axis=1) - scores.positive
+    shown = tf.where(there, shown, NEVER)  # [P, W]
+    positive, competing = score_competitors(states, labels, pool, draws, dtype, tf.where(there, exposed, -1))
+    log_rest = tf.reduce_logsumexp(competing, axis=1, keepdims=True)  # [P, 1]
+    below = tf.concat([positive[:, None], shown, log_rest], axis=1)
+    first = tf.reduce_logsumexp(below, axis=1) - positive
     second = tf.where(there, tf.nn.softplus(tf.where(there, log_rest - shown, 0.0)), 0.0)
     number = tf.reduce_sum(tf.cast(there, tf.float32), axis=1)
     return first + weight * tf.math.divide_no_nan(tf.reduce_sum(second, axis=1), number)
-
-
-def _are_among(rows: tf.Tensor, exposed: tf.Tensor) -> tf.Tensor:
-    """Mask `[P, n]` of the rows `[n]` that are among the exposures `[P, W]` of a position; below 0: none."""
-    return tf.reduce_any(exposed[:, :, None] == rows, axis=1)
 
 
 def _exposed(targets: Targets) -> tf.Tensor:

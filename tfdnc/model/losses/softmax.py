@@ -6,7 +6,7 @@ from tfdnc.model.catalogue import Catalogue, Pool, Targets
 from tfdnc.model.losses.base import LOSSES, by_cluster
 from tfdnc.model.losses.chunks import chunked_cross_entropy
 from tfdnc.model.losses.draw_sources import DRAW_SOURCES
-from tfdnc.model.losses.draws import Draws, score_draws
+from tfdnc.model.losses.draws import Draws, score_competitors
 from tfdnc.model.randomness import Stream
 
 WHOLE_ITEMS = 50_000
@@ -62,7 +62,7 @@ def sampled_softmax(
 
     A catalogue of at most n items is scored whole, as by `softmax`.
     """
-    draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, (0, catalogue.num_items), train, stream)
+    draw = DRAW_SOURCES.resolve(train.draws)(catalogue, (0, catalogue.num_items), train, stream)
     labels = targets.items - 1
     return _cross_entropy_on(draw(0, labels), states, labels, catalogue.pool(), catalogue, dtype)
 
@@ -80,7 +80,7 @@ def in_cluster_sampled_softmax(
 
     A cluster of at most n items is scored whole, as by `in_cluster_softmax`; one of one item has loss 0.
     """
-    draw = DRAW_SOURCES.resolve(train.draws)(catalogue.counts, catalogue.offsets, train, stream)
+    draw = DRAW_SOURCES.resolve(train.draws)(catalogue, catalogue.offsets, train, stream)
     return by_cluster(
         lambda k, own_states, labels, pool: _cross_entropy_on(
             draw(k, labels), own_states, labels, pool, catalogue, dtype
@@ -100,10 +100,9 @@ def cross_entropy(states: tf.Tensor, labels: tf.Tensor, embeddings: tf.Tensor, d
 def sampled_cross_entropy(states: tf.Tensor, labels: tf.Tensor, pool: Pool, draws: Draws, dtype: tf.DType) -> tf.Tensor:
     """-log of exp(r+) / (exp(r+) + sum over draws j that are not the target of exp(r_j) / (n q_j)): `[P]`.
 
-    A draw has the weight 1 / (n q), the inverse of its expected number of draws (Bengio & Senecal 2008; the log q
-    correction of Yi et al. 2019). The target is always included with weight 1, and draws that hit it are left out. The
-    expected denominator is then the sum over the whole pool, for any n and q. The loss and its gradient depend on the
-    log and the inverse of the denominator, and approach those of `cross_entropy` as n grows.
+    The weights are those of `score_competitors`. The target is always included with weight 1. The expected denominator
+    is then the sum over the whole pool, for any n and q. The loss and its gradient depend on the log and the inverse of
+    the denominator, and approach those of `cross_entropy` as n grows.
 
     Args:
         states: `[P, D]`.
@@ -112,10 +111,8 @@ def sampled_cross_entropy(states: tf.Tensor, labels: tf.Tensor, pool: Pool, draw
         draws: n draws from the pool.
         dtype: dtype of the product.
     """
-    scores = score_draws(states, labels, pool, draws.rows, dtype)
-    drawn = tf.where(scores.hit, -float("inf"), scores.drawn - draws.log_expected)
-    logits = tf.concat([scores.positive[:, None], drawn], axis=1)  # [P, 1 + n]
-    # Column 0 is finite, so the kernel never subtracts infinities.
+    positive, competing = score_competitors(states, labels, pool, draws, dtype)
+    logits = tf.concat([positive[:, None], competing], axis=1)  # [P, 1 + n + H]
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.zeros_like(labels), logits=logits)
 
 
