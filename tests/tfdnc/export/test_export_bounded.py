@@ -59,11 +59,13 @@ def draw(seed):
         if rng.random() < 0.3:
             bounds = [*bounds, f"in stock=true<={rng.integers(places // 2, places)}", "brand=brand 0<=1", "tags=new<=2"]
             bounds = [] if collides(bounds, ATTRIBUTES, places) else bounds
+        elif rng.random() < 0.2 and places >= 12:  # the first results with new take the places of the others
+            bounds = ["in stock=true<=6", "tags=new>=5", "brand=brand 0>=3", "brand=brand 1>=2", "in stock=false<=3"]
         yield row | {"history": history, "exclude": exclude if row["exclude"] else []}, conditions, bounds
 
 
 def expected(row, conditions, bounds, vectors, intent, item_vectors, merge):
-    """Item rows of the list: the choice of the oracle among all items that pass, in the order of the keys."""
+    """Item rows of the list: the choice of the oracle among all items that pass, and whether it made exchanges."""
     of_cluster = np.broadcast_to(vectors, [K, vectors.shape[-1]])[CLUSTERS]
     scores = np.einsum("nd,nd->n", item_vectors, of_cluster).astype(np.float64)
     gone = {int(text.split()[1]) for text in (row["history"] if row["seen"] != "allow" else []) + row["exclude"]}
@@ -74,10 +76,11 @@ def expected(row, conditions, bounds, vectors, intent, item_vectors, merge):
         ranks[mine[np.argsort(-scores[mine], kind="stable")]] = np.arange(len(mine))
     keys = keys_of(scores, intent, np.minimum(ranks, row["length"]), row, merge, CLUSTERS)
     order = sorted(np.flatnonzero(there), key=lambda i: (-np.float32(keys[i]), CLUSTERS[i], ranks[i]))
-    most = np.where(row["maximum"] < 0, N, row["maximum"]) if row["maximum"].any() else np.full(K, N)
+    most = np.where(row["maximum"] < 0, 10**9, row["maximum"]) if row["maximum"].any() else np.full(K, 10**9)
     groups = {i: groups_of(i, bounds, ATTRIBUTES, CLUSTERS[i], row["minimum"], most) for i in order}
     promised = sum(read(bounds)[0].values()) + row["minimum"].sum()
-    return choose(order, groups, promised, row["length"])
+    items = choose(order, groups, promised, row["length"], CLUSTERS.__getitem__)
+    return items, items != choose(order, groups, promised, row["length"])
 
 
 def asked(rows, conditions, bounds):
@@ -95,6 +98,7 @@ def tensors_of(request):
 
 def check(bundle, seeds):
     module, ask, merge, item_vectors = bundle
+    exchanges = 0
     for seed in seeds:
         rows, conditions, bounds = zip(*draw(seed), strict=True)
         request = asked(rows, conditions, bounds)
@@ -103,10 +107,12 @@ def check(bundle, seeds):
         answer, encoded = ({name: value.numpy() for name, value in one.items()} for one in (answer, encoded))
         for place, row in enumerate(rows):
             vectors, intent = (encoded[name][place] for name in (contract.USER_EMBEDDINGS, contract.INTENT))
-            items = expected(row, conditions[place], bounds[place], vectors, intent, item_vectors, merge)
+            items, exchanged = expected(row, conditions[place], bounds[place], vectors, intent, item_vectors, merge)
             found = [text.decode() for text in answer[contract.ITEM_IDS][place, : answer[contract.NUM_RESULTS][place]]]
             assert found == film(*items), (seed, place, row, bounds[place])
             np.testing.assert_array_equal(answer[contract.QUOTAS][place], np.bincount(CLUSTERS[items], minlength=K))
+            exchanges += exchanged
+    assert exchanges > len(seeds)
 
 
 def test_lists_are_those_of_a_choice_among_all_items(bundle):
