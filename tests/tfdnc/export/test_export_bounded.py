@@ -6,7 +6,7 @@ import pytest
 from serving.messages import history_array
 from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_tower
 from tests.tfdnc.export.controlled_rows import draw_rows, keys_of, request_of
-from tests.tfdnc.retrieval.bounds.bound_oracle import choose, collides, draw_bounds, groups_of, read
+from tests.tfdnc.retrieval.bounds.bound_oracle import choose, collides, draw_bounds, groups_of, is_barred, read
 from tests.tfdnc.retrieval.rules.rule_oracle import draw_attributes, draw_conditions, passes
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle as contract
@@ -61,6 +61,7 @@ def draw(seed):
             bounds = [] if collides(bounds, ATTRIBUTES, places) else bounds
         elif rng.random() < 0.2 and places >= 12:  # the first results with new take the places of the others
             bounds = ["in stock=true<=6", "tags=new>=5", "brand=brand 0>=3", "brand=brand 1>=2", "in stock=false<=3"]
+        conditions = [] if is_barred(conditions, bounds, ATTRIBUTES) else conditions
         yield row | {"history": history, "exclude": exclude if row["exclude"] else []}, conditions, bounds
 
 
@@ -124,13 +125,13 @@ def test_ten_thousand_lists_are_those_of_a_choice_among_all_items(bundle):
     check(bundle, range(100, 260))  # 32 rows each, for two bundles
 
 
-def one_row(bundle, bounds, **change):
+def one_row(bundle, bounds, where=(), **change):
     """The answer of `retrieve_bounded` to one user without history, with 20 results."""
     neutral = {
         "history": [], "exclude": [], "length": 20, "alpha": -1.0, "joint": -1.0, "seen": "",
         "weights": np.zeros(K), "minimum": np.zeros(K, int), "maximum": np.zeros(K, int),
     }  # fmt: skip
-    answer = bundle[1](*tensors_of(asked([neutral | change], [[]], [bounds])).values())
+    answer = bundle[1](*tensors_of(asked([neutral | change], [list(where)], [bounds])).values())
     count = int(answer[contract.NUM_RESULTS][0])
     return [int(text.decode().split()[1]) for text in answer[contract.ITEM_IDS][0, :count].numpy()]
 
@@ -177,6 +178,18 @@ def test_maxima_may_leave_the_list_short(bundle):
             "num_candidates 20 in row 0",
         ),
         (["tags=new>=5"], {"maximum": np.array([1, 1, 1, 1])}, "tags=new>=5 and cluster_max, which add up to 4 in"),
+        (
+            ["brand=brand 0>=3", "brand=brand 1>=2"],
+            {"maximum": np.array([1, 1, 1, 1])},
+            "brand 0>=3 and brand=brand 1>=2, where the minima of this column add up to 5, above cluster_max, which "
+            "add up to 4 in row 0",
+        ),
+        (["tags=new>=2"], {"where": ["in stock=true", "tags!=new"]}, "got tags=new>=2 and the condition tags!=new in"),
+        (
+            ["brand=brand 0>=2"],
+            {"where": ["brand=brand 1", "brand=brand 2"]},
+            "got brand=brand 0>=2 and the condition brand=brand 1 in row 0",
+        ),
         (["brand=brnd>=5"], {}, "got brand=brnd>=5. brand: brand 0, brand 1"),
         (["brnd=a>=5"], {}, "Expected a bound on a value of this bundle.*got brnd=a>=5. Columns: brand, tags"),
         (["price=3>=5"], {}, "got price=3>=5. price: numbers between"),
@@ -190,6 +203,14 @@ def test_maxima_may_leave_the_list_short(bundle):
 def test_bounds_that_no_list_can_keep_are_refused_by_name(bundle, bounds, change, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         one_row(bundle, bounds, **change)
+
+
+def test_a_minimum_and_a_condition_on_its_column_may_go_together(bundle):
+    conditions = ["brand=brand 0", "brand=brand 1", "brand!=brand 2", "tags=new"]
+    bounds = ["brand=brand 0>=2", "tags=sale!>=1", "brand=brand 2>=0", "brand=brand 2<=3"]
+    found = one_row(bundle, bounds, conditions)
+    assert number_of(found, "brand", "brand 0") >= 2
+    assert number_of(found, "tags", "sale!") >= 1
 
 
 def test_without_bounds_the_answer_is_that_of_a_filter(bundle):

@@ -51,6 +51,16 @@ def collides(bounds, attributes, length):
     return any(total > length for total in sums.values())
 
 
+def is_barred(conditions, bounds, attributes):
+    """True if a minimum is of a value that no item has which passes the conditions."""
+    single = {one.name for one in attributes if one.kind in ("value", "boolean")}
+    for (column, value), count in read(bounds)[0].items():
+        required = [text for text in conditions if column in single and text.startswith(f"{column}=")]
+        if count and (f"{column}!={value}" in conditions or (required and f"{column}={value}" not in required)):
+            return True
+    return False
+
+
 def groups_of(item, bounds, attributes, cluster, cluster_least=(), cluster_most=()):
     """The groups of an item, as key -> (minimum, maximum)."""
     least, most = read(bounds)
