@@ -129,11 +129,17 @@ def exchanged(order, groups, chosen, length, cluster_of):
     minima = {key: least for key, least in minima.items() if least}
     bounded = {key for key, most in maxima.items() if most < 10**9} | minima.keys()
     kinds = {item: frozenset(bounded & groups[item].keys()) for item in order}
+    in_clusters, near = Counter(), set()
+    for item in order:
+        near |= {item} if in_clusters[cluster_of(item)] < length else set()
+        in_clusters[cluster_of(item)] += 1
+    reached, plenty = counted(chosen, groups), counted(near, groups)
+    scarce = {key for key, least in minima.items() if reached[key] < least or plenty[key] < 2 * least}
     depth, found = Counter(), []
     for item in order:
-        best = False
-        for key in set(groups[item]) & set(minima):
-            best |= depth[key, cluster_of(item)] < max(length, 64)
+        best = item in near and bool(groups[item].keys() & minima.keys())
+        for key in groups[item].keys() & minima.keys():
+            best |= key in scarce and depth[key, cluster_of(item)] < max(length, 64)
             depth[key, cluster_of(item)] += 1
         if best or item in chosen:
             depth[kinds[item]] += 1

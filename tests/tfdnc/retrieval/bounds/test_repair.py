@@ -71,7 +71,7 @@ def test_lists_are_those_of_the_oracle():
                     for item in range(len(case.keys))
                 }
                 promised = sum(least for _, least, _ in case.groups)
-                expected = choose(range(len(case.keys)), groups, promised, case.length, lambda _: 0)
+                expected = choose(range(len(case.keys)), groups, promised, case.length, lambda item: item)
                 assert np.flatnonzero(found).tolist() == expected
                 repaired += unmet(greedy, case) and not unmet(found, case)
     assert repaired > 10
