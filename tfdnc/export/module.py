@@ -10,8 +10,8 @@ from tfdnc.export.checks import (
     check_rows,
     check_same_rows,
 )
-from tfdnc.export.core import RetrievalCore, Tensors, distinct
-from tfdnc.retrieval.index.seen import count_unseen
+from tfdnc.export.core import RetrievalCore, Tensors
+from tfdnc.retrieval.index.seen import count_unseen, distinct
 from tfdnc.retrieval.merge import Controls, quota_bounds
 from tfdnc.retrieval.rules.passing import Passing
 
