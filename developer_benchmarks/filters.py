@@ -43,6 +43,8 @@ BOUNDS = {
     "10 % of the items, at least 20 results": ("tags=s0.1>=20",),
     "0.1 % of the items, at least 5 results": ("tags=s0.001>=5",),
     "at most 3 of one value, 20 of each other": ("tags=v1<=3", "tags=*<=20"),
+    # The best items with the half value take the places of the others, so exchanges are needed.
+    "minima that need exchanges": ("tags=s1.0<=40", "tags=s0.5>=30", "tags=s0.1>=20", "tags=s0.01>=5"),
 }
 """Bounds of a request."""
 

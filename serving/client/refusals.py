@@ -81,8 +81,8 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         return f". Give a label that the server's config file has for model {model.name!r}, or leave the label out."
     if said.startswith(_SIGNATURE_MISSING) and any(f'"{name}"' in said for name in contract.RULE_SIGNATURES):
         return (
-            f" The bundle of model {model.name!r} has no attributes, so it knows no rules: name columns of the item "
-            "file in export.attributes and export it again. Bounds on values need a bundle of this release."
+            f" The bundle of model {model.name!r} was exported without attributes, or by a tfdnc without such rules. "
+            "Name columns of the item file in export.attributes, and run `tfdnc export` again; it needs no training."
         )
     if said.startswith(_SIGNATURE_MISSING):
         return (

@@ -1,7 +1,6 @@
 """The examples in other languages ask what a bundle answers."""
 
 import json
-import re
 import shutil
 import subprocess
 import threading
@@ -12,12 +11,12 @@ import pytest
 
 import serving
 from tfdnc.contracts import bundle
-from tfdnc.contracts.bounds import BOUND
 
 EXAMPLES = Path(serving.__file__).parent / "examples"
 
 
 RULES = ["in_stock=true", "price<=20", "brand!=acme"]
+BOUNDS = ["country=local>=2", "brand=acme<=3", "brand=*<=5"]
 
 
 def needs(program):
@@ -55,6 +54,9 @@ def peer():
         pytest.param(["sh", "filtered.sh"], [], [["2858", "260", "1196"]], marks=needs("curl")),
         pytest.param(["sh", "bounded.sh"], [], [["2858", "260", "1196"]], marks=needs("curl")),
         pytest.param(["java", "Retrieve.java"], ["a", "--where", *RULES], [["a"]], marks=needs("javac")),
+        pytest.param(
+            ["java", "Retrieve.java"], ["a", "--bounds", *BOUNDS, "--where", *RULES], [["a"]], marks=needs("javac")
+        ),
     ],
 )
 def test_examples(peer, command, arguments, histories):
@@ -69,10 +71,11 @@ def test_examples(peer, command, arguments, histories):
     assert [instance["history"] for instance in body["instances"]] == histories
     for instance in body["instances"]:
         assert set(instance) == set(bundle.signature(body["signature_name"]).input_names)
-        if "bounds" in instance:
-            assert all(re.match(BOUND, bound) for bound in instance["bounds"])
-        else:
-            assert instance.get("where", RULES) == RULES  # those of the documents
+        said = {name: [text for text in instance.get(name, ()) if text] for name in ("where", "bounds")}
+        assert said["where"] in ([], RULES)  # those of the documents
+        assert said["bounds"] in ([], BOUNDS)
+        assert bool(said["bounds"]) == (body["signature_name"] == "retrieve_bounded")
+        assert bool(said["where"]) == ("--where" in arguments or command == ["sh", "filtered.sh"])
     peer.reply = (503, '{"error": "busy"}')
     refused = run()
     assert refused.returncode

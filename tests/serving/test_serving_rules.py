@@ -56,7 +56,7 @@ def test_rules_that_no_bundle_could_read_are_refused(rules, message):
 
 def test_a_bundle_without_attributes_is_explained():
     said = 'Serving signature key "retrieve_filtered" not found.'
-    assert "has no attributes" in refusals._advice(said, model_pb2.ModelSpec(name="tfdnc"))
+    assert "exported without attributes" in refusals._advice(said, model_pb2.ModelSpec(name="tfdnc"))
 
 
 def test_bounds_on_values_are_counts_in_the_list_of_each_user():
@@ -88,7 +88,7 @@ def test_bounds_that_no_list_can_keep_are_refused(bounds, message):
 
 def test_a_bundle_without_bounds_is_explained():
     said = 'Serving signature key "retrieve_bounded" not found.'
-    assert "Bounds on values need a bundle of this release" in refusals._advice(said, model_pb2.ModelSpec(name="tfdnc"))
+    assert "run `tfdnc export` again" in refusals._advice(said, model_pb2.ModelSpec(name="tfdnc"))
 
 
 def test_bounds_of_clusters_and_of_columns_are_in_one_argument():

@@ -20,25 +20,35 @@ _OF_VALUES = {
 def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     """Adds a flag for each argument of `RetrievalClient.retrieve` about clusters by name."""
     for name, text in _HELP.items():
-        parser.add_argument(f"--{name}", nargs="+", type=_pair, metavar="CLUSTER=VALUE", help=text)
+        parser.add_argument(f"--{name}", nargs="+", action="extend", type=_pair, metavar="CLUSTER=VALUE", help=text)
     for name, (_, text) in _OF_VALUES.items():
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, nargs="+", type=_triple, metavar="COLUMN=TEXT=VALUE", help=text)
+        parser.add_argument(flag, nargs="+", action="extend", type=_triple, metavar="COLUMN=TEXT=VALUE", help=text)
 
 
 def cluster_controls(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Returns the arguments of `RetrievalClient.retrieve` for the flags that were given.
 
-    If a flag names a cluster twice, the last value counts, as for any flag.
+    Raises:
+        UserError: A flag names a cluster, or a value, twice, or what is both a cluster and a column.
     """
-    found: dict[str, dict[str, Any]] = {name: dict(pairs) for name in _HELP if (pairs := getattr(arguments, name))}
+    found: dict[str, dict[str, Any]] = {}
+    for name in _HELP:
+        for cluster, number in getattr(arguments, name) or ():
+            _set(found.setdefault(name, {}), cluster, number, f"--{name}", cluster)
     for flag, (name, _) in _OF_VALUES.items():
         for column, text, number in getattr(arguments, flag) or ():
             of_column = found.setdefault(name, {}).setdefault(column, {})
             if not isinstance(of_column, dict):
                 raise UserError(f"Expected {column} as a cluster or as a column, got both. Give the cluster's number.")
-            of_column[text] = number
+            _set(of_column, text, number, f"--{flag.replace('_', '-')}", f"{column}={text}")
     return found
+
+
+def _set(bounds: dict[str, Any], key: str, number: float, flag: str, shown: str) -> None:
+    if key in bounds:
+        raise UserError(f"Expected {shown} once in {flag}, got {bounds[key]} and {number}. Drop one.")
+    bounds[key] = number
 
 
 def _triple(text: str) -> tuple[str, str, float]:

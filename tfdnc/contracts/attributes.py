@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,12 @@ class Attribute:
     def __len__(self) -> int:
         """N."""
         return len(self.texts) if self.numbers is None else len(self.numbers)
+
+    def at(self, rows: np.ndarray) -> "Attribute":
+        """Returns the column of the items at `rows`, in this order."""
+        if self.numbers is not None:
+            return replace(self, numbers=self.numbers[rows])
+        return replace(self, texts=[self.texts[row] for row in rows])
 
 
 def example_rules(attributes: Sequence[Attribute]) -> list[list[str]]:

@@ -5,6 +5,7 @@ A bound is a condition with one value, an operator, and a number of results:
     country=local>=10   at least 10 results have this value, as far as there are items
     brand=acme<=3       at most 3 results have this value
     brand=*<=3          at most 3 results of each value of the column; a value with a bound of its own has only that one
+    brand=\\*<=3         at most 3 results with the value `*` itself
 
 An item with several values of a column counts for each.
 """
@@ -21,6 +22,9 @@ from tfdnc.contracts.conditions import required
 
 EACH = "*"
 """Text in place of a value for each value of a column."""
+
+EACH_ITSELF = "\\*"
+"""Text for the value `*`."""
 
 BOUND = r"(?s)^([^=<>!]+)=(.+)(>=|<=)([0-9]{1,9})$"
 """Pattern of a bound: column, value, operator, number of results; the same for Python and for RE2."""

@@ -86,13 +86,14 @@ def checked(texts: Iterable[str]) -> list[str]:
     for text in found:
         if not isinstance(text, str) or not re.match(CONDITION, text):
             raise ValueError(f"Expected a condition such as in_stock=true, brand!=acme or price<=20, got {text!r}.")
+        _encodable(text, "a condition")
     return found
 
 
 def _column(name: object) -> str:
     if not isinstance(name, str) or not re.match(COLUMN_NAME, name):
         raise ValueError(f"Expected the name of a column without any of = < > !, got {name!r}.")
-    return name
+    return _encodable(name, "the name of a column")
 
 
 def _is_range(value: object) -> bool:
@@ -121,10 +122,19 @@ def _text(column: str, value: object) -> str:
     if isinstance(value, str):
         if value.strip() != value or not value:
             raise ValueError(f"Expected a value of {column!r} without spaces around it, got {value!r}.")
-        return value
+        return _encodable(value, f"a value of {column!r}")
     if isinstance(value, Real):
         number = float(value)
         if not math.isfinite(number):
             raise ValueError(f"Expected a finite number for {column!r}, got {value!r}. None leaves an end open.")
         return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
     raise ValueError(f"Expected text, a number, True or False for {column!r}, got {value!r} ({type(value).__name__}).")
+
+
+def _encodable(text: str, meaning: str) -> str:
+    """Returns the text; refuses a lone surrogate, which no request can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Expected {meaning} that UTF-8 can express, got {text!r}.") from error
+    return text

@@ -13,6 +13,7 @@ from tfdnc.contracts.conditions import CLUSTER, COLUMN_NAME, checked
 from tfdnc.contracts.config_errors import explain
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.list_limits import ListLimits, check_limits, of_columns
 from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.contracts.overrides import apply_overrides
 from tfdnc.contracts.plugins import PluginName, locate
@@ -100,15 +101,28 @@ class EvaluateConfig(Section):
     floors: Sizes = (1, 2, 3, 4)  # least results of every cluster, of lists of `floor_length` by the configured merge
     judge: ClusterConfig | None = None  # clusters in which to measure the lists of a method with one cluster
     where: tuple[str, ...] = ()  # conditions on `export.attributes`, such as price<=20, of lists that are measured too
+    minimum: ListLimits = Field(default={})  # least results of clusters and of values, of these lists
+    maximum: ListLimits = Field(default={})  # most results, likewise
 
     @property
     def floor_length(self) -> int:
         """M of the lists with floors: 50, or the longest length if 50 is not among the lengths."""
         return 50 if 50 in self.candidates else max(self.candidates)
 
+    @property
+    def has_rule(self) -> bool:
+        """True if lists under a rule are measured beside the others."""
+        return bool(self.where or self.minimum or self.maximum)
+
+    @property
+    def reads_attributes(self) -> bool:
+        """True if that rule may read attributes of the items."""
+        return bool(self.where or of_columns(self.minimum) or of_columns(self.maximum))
+
     @model_validator(mode="after")
-    def _where_has_conditions(self) -> "EvaluateConfig":
+    def _rule_can_be_read(self) -> "EvaluateConfig":
         checked(self.where)
+        check_limits(self.minimum, self.maximum, self.candidates)
         return self
 
 
@@ -209,8 +223,10 @@ class ExperimentConfig(Section):
         brought = self.generate is not None or self.data.format in ("movielens", "kuairand")
         if self.export.attributes and self.data.items is None and not brought:
             raise ValueError("expected an item file in data.items with export.attributes, which are its columns")
-        if self.evaluate.where and not self.export.attributes:
-            raise ValueError("expected columns in export.attributes with evaluate.where, which has conditions on them")
+        if self.evaluate.reads_attributes and not self.export.attributes:
+            raise ValueError(
+                "expected columns in export.attributes with evaluate.where, minimum or maximum, which read them"
+            )
         return self
 
 

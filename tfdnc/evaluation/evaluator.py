@@ -15,8 +15,12 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.judge import Judge
+from tfdnc.evaluation.list_bounds import ListBounds
 from tfdnc.model.tower import Tower
+from tfdnc.retrieval.bounds.listing import list_bounded
+from tfdnc.retrieval.bounds.pool import Query
 from tfdnc.retrieval.index.exact import ExactIndex
+from tfdnc.retrieval.index.seen import distinct
 from tfdnc.retrieval.merge import MERGES, Candidates, bound, merge
 from tfdnc.retrieval.rules.masks import as_passing
 from tfdnc.training.batches import history_batches
@@ -51,6 +55,8 @@ class _Found(NamedTuple):
     candidates: Candidates
     log_partition: tf.Tensor  # [B, K]
     log_intent: tf.Tensor  # [B, K]
+    vectors: tf.Tensor  # [B, V, D]
+    seen: tf.Tensor  # [B, S] int32
     within: tf.Tensor  # [B] int32, -1 for not found
     outside: tf.Tensor  # [B] int32, -1 for not found
 
@@ -70,6 +76,7 @@ class Evaluator:
             by score alone put the same items into them as without a judge.
         allows_seen: whether lists may hold items of the history.
         mask: `[N]` bool, True for the items that lists may hold, in the order of their rows; None for all.
+        bounds: bounds on the lists, of the same items; then the lists are those of its lengths.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Evaluator:
         judge: Judge | None = None,
         allows_seen: bool = False,
         mask: np.ndarray | None = None,
+        bounds: ListBounds | None = None,
     ) -> None:
         self._model = model
         self._merge = merge
@@ -87,10 +95,13 @@ class Evaluator:
         self._judge = judge
         self._allows_seen = allows_seen
         self._mask = mask
+        self._bounds = bounds
         self._offsets = judge.items.offsets if judge else model.offsets
         vector = tf.TensorSpec([None], tf.int32)
         self._search = _graph(self._find, tf.TensorSpec([None, None], tf.int32), vector, vector, *model.input_specs)
         self._graphs: dict[tuple[MergeConfig, int, bool], Callable[..., Any]] = {}
+        lengths = () if bounds is None else bounds.lengths
+        self._bounded = [_graph(functools.partial(self._list_bounded, length=m)) for m in lengths]
 
     def run(
         self,
@@ -104,7 +115,8 @@ class Evaluator:
 
         Args:
             records: records of the users, in the model's item indices, with times if it reads them.
-            sinks: takers of the lists: by the configured merge, then by each further merge, then by each floor.
+            sinks: takers of the lists: by the configured merge, then by each further merge, then by each floor. Under
+                bounds: by the configured merge in each length, and no others.
             merges: further merges beside the configured one.
             floors: least numbers of results per cluster; each makes further lists by the configured merge.
             floor_length: M of the lists with floors. A floor depends on M, so their prefixes are not shorter lists.
@@ -113,6 +125,8 @@ class Evaluator:
         count = len(records.targets)
         makers = [self._maker(config) for config in (self._merge, *merges)]
         makers += [self._maker(self._merge, floor, floor_length) for floor in floors]
+        if self._bounds is not None:
+            makers = [functools.partial(_of_query, make) for make in self._bounded]
         result = Ranked(
             within_ranks=np.full(count, metrics.NOT_FOUND),
             outside_ranks=np.full(count, metrics.NOT_FOUND),
@@ -150,8 +164,7 @@ class Evaluator:
         self, seen: tf.Tensor, targets: tf.Tensor, target_clusters: tf.Tensor, *inputs: Any
     ) -> "_Found":  # inputs: those of `Tower.user_vectors`
         vectors, log_intent = self._model.user_vectors(*inputs)
-        # A judged model has one cluster, so its vector per cluster is the vector for all.
-        per_cluster = self._model.vectors_per_cluster and not self._judge
+        per_cluster = self._per_cluster()
         items = self._items()
         index = ExactIndex(items, self._offsets)
         passing = None if self._mask is None else as_passing(self._mask, self._offsets, tf.shape(seen)[0])
@@ -164,7 +177,29 @@ class Evaluator:
         score = tf.where(tf.reduce_any(seen == targets[:, None], axis=1), float("-inf"), score)
         outside = _outside_ranks(candidates, shift, score, target_clusters, self._width)
         within = _within_ranks(candidates, targets, target_clusters)
-        return _Found(candidates, log_partition, log_intent, within, outside)
+        return _Found(candidates, log_partition, log_intent, vectors, seen, within, outside)
+
+    def _list_bounded(
+        self, log_intent: tf.Tensor, vectors: tf.Tensor, seen: tf.Tensor, length: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns rows and clusters `[B, length]` of the lists under bounds, by the configured merge."""
+        assert self._bounds is not None  # this is no graph without bounds
+        batch, clusters = tf.shape(seen)[0], len(self._offsets) - 1
+        mask = np.ones(int(self._offsets[-1]), bool) if self._mask is None else self._mask
+        controls = self._bounds.controls(length, batch)
+        if self._judge:  # no merge by score reads the intent
+            log_intent = tf.zeros([batch, clusters])
+        passing = as_passing(mask, self._offsets, batch)
+        parsed = self._bounds.bounds(length, controls)
+        query = Query(vectors, distinct(seen), passing, log_intent, controls, parsed)
+        index = ExactIndex(self._items(), self._offsets)
+        merged = list_bounded(index, self._bounds.rules, self._merge, query, length, per_cluster=self._per_cluster())
+        return merged.rows, merged.clusters
+
+    def _per_cluster(self) -> bool:
+        """Returns True if every cluster has a vector of its own."""
+        # A judged model has one cluster, so its vector per cluster is the vector for all.
+        return self._model.vectors_per_cluster and not self._judge
 
     def _items(self) -> tf.Tensor:
         """Returns the item vectors `[N, D]` in the order of the index."""
@@ -173,9 +208,15 @@ class Evaluator:
         return tf.gather(items, self._judge.model_rows) if self._judge else items
 
 
+def _of_query(make: Callable[..., Any], found: _Found) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the lists of a graph that searches by itself."""
+    rows, clusters = make(found.log_intent, found.vectors, found.seen)
+    return rows, clusters
+
+
 def _graph(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
     # No function here branches on tensors, and AutoGraph would take most of the tracing time.
-    return tf.function(function, input_signature=specs, autograph=False)
+    return tf.function(function, input_signature=specs or None, autograph=False, reduce_retracing=not specs)
 
 
 def _specs(num_clusters: int, intent_clusters: int) -> tuple[Candidates, tf.TensorSpec, tf.TensorSpec]:

@@ -18,8 +18,9 @@ from tfdnc.evaluation import metrics
 from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Ranked
 from tfdnc.evaluation.figures import ranking_figures, recalls
-from tfdnc.evaluation.filtered import filtered_figures
+from tfdnc.evaluation.filtered import RuleTally
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
+from tfdnc.evaluation.list_bounds import ListBounds
 from tfdnc.evaluation.tally import ClusterTally, ListTally, RankTally
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.rules.masks import passing_items
@@ -92,7 +93,7 @@ def evaluate(
         test: records on which every figure is measured.
         validation: records on which alpha is tuned.
         judging_items: the item table of `evaluate.judge`, for a model with one cluster.
-        attributes: columns of the items, in order of the item table, for `evaluate.where`.
+        attributes: columns of the items, in order of the item table, for the rule of `evaluate`.
         target_values: of a log with `data.targets` the value of every test target, an array of text.
 
     Returns:
@@ -136,13 +137,13 @@ def evaluate(
         `cold_targets`: figures of users whose target is a cold item (see `schema.ITEM_SCHEMA`): their number `targets`,
             `recall@m` of the configured merge, and `within_cluster`; None where no target is cold.
 
-        `filtered`: figures of `tfdnc.evaluation.filtered` of lists under `evaluate.where`; None without conditions.
+        `filtered`: figures of `tfdnc.evaluation.filtered` of lists under the rule of `evaluate`; None without one.
 
     Raises:
-        UserError: a judge for a model with more than one cluster, or a condition that the items do not know.
+        UserError: a judge for a model with more than one cluster, or a rule that the items do not know.
     """
     settings = config.evaluate
-    mask = passing_items(attributes, items, settings.where) if settings.where else None
+    mask = passing_items(attributes, items, settings.where) if settings.has_rule else None
     judge = judging.make_judge(items, judging_items) if judging_items else None
     listed = judge.items if judge else items  # the item table of all lists, ranks and clusters in the report
     records = judge.renumber(test) if judge else test
@@ -178,10 +179,12 @@ def evaluate(
     repeated = metrics.seen(test.items, test.splits, test.targets)
     filtered = None
     if mask is not None:
-        mask = mask if judge is None else mask[judge.model_rows]
-        under_filter = make_tally()
-        Evaluator(model, configured, width, judge, config.data.allows_seen, mask).run(test, [under_filter.add])
-        filtered = filtered_figures(under_filter, records.targets, mask, settings.where, settings.candidates)
+        if judge:
+            mask, attributes = mask[judge.model_rows], [one.at(judge.model_rows) for one in attributes]
+        bounds = ListBounds(attributes, listed, settings) if settings.minimum or settings.maximum else None
+        under_rule = RuleTally(make_tally, records.targets, settings, bounds)
+        Evaluator(model, configured, width, judge, config.data.allows_seen, mask, bounds).run(test, under_rule.sinks)
+        filtered = under_rule.figures(mask)
     intent = {}
     if items.num_clusters > 1:
         intent = intent_figures(ranked.log_intent, test.target_clusters) | baseline_figures(test, items)

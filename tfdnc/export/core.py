@@ -27,7 +27,7 @@ from tfdnc.retrieval.bounds.parsed import Bounds, BoundTable
 from tfdnc.retrieval.bounds.pool import Query
 from tfdnc.retrieval.index import ClusterIndex
 from tfdnc.retrieval.index.listing import expected_shares, search_list
-from tfdnc.retrieval.index.seen import count_unseen
+from tfdnc.retrieval.index.seen import count_unseen, distinct
 from tfdnc.retrieval.merge import (
     BY_RANK,
     Candidates,
@@ -277,12 +277,6 @@ class RetrievalCore(tf.Module):
         for given in (controls.alpha, controls.joint_alpha):  # at most one of them is not negative
             alpha = alpha if given is None else tf.maximum(alpha, given)
         return expected_shares(log_intent, alpha, self._merge_config)
-
-
-def distinct(items: tf.Tensor) -> tf.Tensor:
-    """`[B, S]` int32 item indices, 0 anywhere -> the same in ascending order, with 0 for every repetition."""
-    ordered = tf.sort(tf.pad(items, [[0, 0], [1, 0]]), axis=1)
-    return tf.where(ordered[:, 1:] == ordered[:, :-1], 0, ordered[:, 1:])
 
 
 def has_items(items: tf.Tensor) -> tf.Tensor:

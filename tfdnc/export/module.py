@@ -10,8 +10,8 @@ from tfdnc.export.checks import (
     check_rows,
     check_same_rows,
 )
-from tfdnc.export.core import RetrievalCore, Tensors, distinct
-from tfdnc.retrieval.index.seen import count_unseen
+from tfdnc.export.core import RetrievalCore, Tensors
+from tfdnc.retrieval.index.seen import count_unseen, distinct
 from tfdnc.retrieval.merge import Controls, quota_bounds
 from tfdnc.retrieval.rules.passing import Passing
 
@@ -51,12 +51,13 @@ class RetrievalModule(RetrievalCore):
         joint_alpha: tf.Tensor,
         seen: tf.Tensor,
         passing: Passing | None = None,
-        limits: tf.Tensor | None = None,
+        limits: tuple[tf.Tensor, tf.Tensor] | None = None,
         **features: tf.Tensor,
     ) -> Tensors:
         """Retrieves without the items of `exclude`, with merge, weights, bounds and rule for seen items per row.
 
-        `passing` and `limits` are no tensors of the signature: `retrieve_filtered` and `retrieve_bounded` give them.
+        `passing` and `limits` are no inputs of the signature: `retrieve_filtered` and `retrieve_bounded` give them.
+        `limits` are the bounds and the conditions of the rows.
         """
         by_cluster = {
             bundle.CLUSTER_QUOTAS: cluster_quotas,
@@ -67,7 +68,10 @@ class RetrievalModule(RetrievalCore):
             weights, minimum, maximum = (self._widen(control) for control in by_cluster.values())
         maximum = tf.where(tf.reduce_any(maximum != 0, axis=1, keepdims=True), maximum, -1)
         controls = Controls(num_candidates, alpha, weights, minimum, maximum, joint_alpha)
-        parsed = None if limits is None else self._with_bounds.parse(limits, num_candidates, maximum)
+        parsed = None
+        if limits is not None:
+            bounds, where = limits
+            parsed = self._with_bounds.parse(bounds, num_candidates, maximum, where)
         return self._retrieve(history, features, controls, self._max_candidates, exclude, seen, passing, parsed)
 
     def retrieve_filtered(self, where: tf.Tensor, allow: tf.Tensor, **controlled: tf.Tensor) -> Tensors:
@@ -85,7 +89,7 @@ class RetrievalModule(RetrievalCore):
         """Retrieves as `retrieve_filtered`, with bounds on the results that have a value of an attribute, per row."""
         others = (filtered[bundle.NUM_CANDIDATES], filtered[bundle.CLUSTER_MAX])
         with tf.control_dependencies(check_same_rows(filtered[bundle.HISTORY], bounds, *others)):
-            limits = tf.identity(bounds)
+            limits = tf.identity(bounds), filtered[bundle.WHERE]
         return self.retrieve_filtered(limits=limits, **filtered)
 
     def encode(self, history: tf.Tensor, **features: tf.Tensor) -> Tensors:

@@ -128,12 +128,12 @@ def _without_empty_options(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluate_settings(config: ExperimentConfig) -> dict[str, Any]:
-    """Returns merge and figures, with the attributes if lists are measured under conditions."""
+    """Returns merge and figures, with the attributes if lists are measured under a rule."""
     settings = sections("merge", "evaluate")(config)
-    if config.evaluate.where:
-        return settings | {"attributes": config.export.attributes}
-    del settings["evaluate"]["where"]  # earlier versions had no such key, and their reports stay up to date
-    return settings
+    for name in ("where", "minimum", "maximum"):  # earlier versions had no such keys, and their reports stay up to date
+        if not settings["evaluate"][name]:
+            del settings["evaluate"][name]
+    return settings | ({"attributes": config.export.attributes} if config.evaluate.reads_attributes else {})
 
 
 def export_settings(config: ExperimentConfig) -> dict[str, Any]:
@@ -154,8 +154,8 @@ def item_file(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
 
 
 def filter_file(config: ExperimentConfig, run: Path) -> list[Path | RemoteFile]:
-    """Returns the item file, if lists are measured under conditions."""
-    return item_file(config, run) if config.evaluate.where else []
+    """Returns the item file, if lists are measured under a rule that reads it."""
+    return item_file(config, run) if config.evaluate.reads_attributes else []
 
 
 def generate_settings(config: ExperimentConfig) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _evaluate(place: Workplace) -> dict[str, Any]:
     judge = read_items(run / JUDGE.folder) if config.evaluate.judge else None
     model = outputs.trained_tower(config, run, items)
     test, validation = (outputs.held_out_records(config, run, split) for split in (schema.TEST, schema.VALIDATION))
-    attributes = outputs.attributes(config, run, items.item_ids) if config.evaluate.where else []
+    attributes = outputs.attributes(config, run, items.item_ids) if config.evaluate.reads_attributes else []
     of_targets = outputs.target_values(config, run)
     report = evaluate(config, model, items, test, validation, judge, attributes=attributes, target_values=of_targets)
     write_report(report, place.output)

@@ -55,3 +55,17 @@ def test_values_are_bounded_by_column_beside_clusters():
         cluster_controls(parser.parse_args(["--minimum", "brand=2", "--at-least", "brand=acme=3"]))
     with pytest.raises(SystemExit):
         parser.parse_args(["--at-most", "brand=3"])
+
+
+def test_flags_add_up_and_name_everything_once():
+    """A repeated flag kept its last values only, without a word."""
+    parser = argparse.ArgumentParser()
+    add_cluster_flags(parser)
+    flags = ["--at-least", "country=local=2", "--at-least", "brand=acme=1", "--minimum", "7=1", "--minimum", "8=2"]
+    assert cluster_controls(parser.parse_args(flags)) == {
+        "minimum": {"7": 1, "8": 2, "country": {"local": 2}, "brand": {"acme": 1}}
+    }
+    with pytest.raises(UserError, match="Expected brand=acme once in --at-most, got 3 and 0"):
+        cluster_controls(parser.parse_args(["--at-most", "brand=acme=3", "--at-most", "brand=acme=0.5"]))
+    with pytest.raises(UserError, match="Expected Comedy once in --quotas, got 1 and 2"):
+        cluster_controls(parser.parse_args(["--quotas", "Comedy=1", "Comedy=2"]))

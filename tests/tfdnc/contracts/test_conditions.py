@@ -40,6 +40,10 @@ def test_forbidden_values_become_conditions():
         (lambda: required({"brand": [b"acme"]}), r"Expected text, a number, True or False for 'brand', got b'acme'"),
         (lambda: forbidden({"price": (1, 2)}), "values to forbid of 'price', got the range"),
         (lambda: checked(["price"]), "Expected a condition such as in_stock=true"),
+        # A raw UnicodeEncodeError, from the tensors of the request.
+        (lambda: required({"brand": "a\ud800"}), r"a value of 'brand' that UTF-8 can express, got 'a\\ud800'"),
+        (lambda: required({"\udcffx": "a"}), r"the name of a column that UTF-8 can express, got '\\udcffx'"),
+        (lambda: checked(["brand=\ud800"]), r"a condition that UTF-8 can express"),
     ],
 )
 def test_what_no_condition_can_say_is_refused(make, message):

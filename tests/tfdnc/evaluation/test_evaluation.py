@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.tfdnc.retrieval.bounds.bound_oracle import choose
 from tfdnc.backend import tf
 from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import EvaluateConfig, MergeConfig, ModelConfig, TrainConfig, parse_config
@@ -16,6 +17,7 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.evaluation import metrics
 from tfdnc.evaluation.evaluator import Evaluator, Lists
 from tfdnc.evaluation.judge import make_judge
+from tfdnc.evaluation.list_bounds import ListBounds
 from tfdnc.evaluation.plot import PLOT, plot_alpha_curve
 from tfdnc.evaluation.report import (
     REPORT,
@@ -480,11 +482,11 @@ ATTRIBUTES = [Attribute("even", "boolean", [(str(flag).lower(),) for flag in EVE
 FILTERED_SIZES = (3, 8)
 
 
-def report_under(records, where):
+def report_under(records, where, **rule):
     settings = {"candidates": FILTERED_SIZES, "within_cluster": [3], "alphas": [1], "joint_alphas": [1], "floors": [1]}
     assert EvaluateConfig(**settings, where=where).where == tuple(where)
     config = parse_config(
-        {"name": "x", "data": {"format": "movielens"}, "evaluate": {**settings, "where": where}}
+        {"name": "x", "data": {"format": "movielens"}, "evaluate": {**settings, "where": where, **rule}}
         | {"export": {"attributes": {"even": "boolean"}}}
     )
     return evaluate(config, make_model(), make_items(), records, records, attributes=ATTRIBUTES)
@@ -524,3 +526,59 @@ def oracle_under(model, history, gone):
 def test_an_unknown_condition_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"got odd=true\. Columns: even, cluster"):
         report_under(make_records(), ["odd=true"])
+
+
+def test_lists_under_bounds_are_measured_at_each_length():
+    """Minima and maxima in a client's words, with shares of each length, beside a condition."""
+    records, model = make_records(), make_model()
+    rule = {"minimum": {"cluster 0": 1, "even": {True: 0.5}}, "maximum": {2: 2}}
+    report, plain = report_under(records, ["cluster!=cluster 1"], **rule), report_under(records, [])
+    found, hits, missed, lengths = report["filtered"], [], [], []
+    for user, target in enumerate(records.targets):
+        history = records.items[records.splits[user] : records.splits[user + 1]]
+        order = oracle_under(model, history, np.union1d(history, np.flatnonzero(CLUSTERS == 1) + 1)).tolist()
+        bounds = {"even": (4, 99), "odd": (0, 99), 0: (1, 99), 2: (0, 2)}
+        groups = {row: {key: bounds[key] for key in ("even" if EVEN[row] else "odd", CLUSTERS[row])} for row in order}
+        rows = choose(order, groups, 5, 8, CLUSTERS.__getitem__)
+        hits.append(target - 1 in rows)
+        lengths.append(len(rows))
+        missed.append(EVEN[rows].sum() < 4 or not (CLUSTERS[rows] == 0).any())
+    passing = CLUSTERS[records.targets - 1] != 1
+    assert found["recall@8"] == pytest.approx(np.mean(np.array(hits)[passing]))
+    assert found["short_lists@8"] == pytest.approx(np.mean(np.array(lengths) < 8))
+    assert 0 < found["missed_minima@8"] == pytest.approx(np.mean(missed)) < 1
+    assert {"missed_minima@3", "entropy@3", "gini@8"} <= found.keys()
+    assert found["maximum"] == {2: 2}
+    assert {key: value for key, value in report.items() if key != "filtered"} == {
+        key: value for key, value in plain.items() if key != "filtered"
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"minimum": {"even": {"yes": 1}}}, "got even=yes>=1. even: false, true"),
+        ({"minimum": {"odd": {"true": 1}}}, "got odd=true>=1. Columns: even, cluster"),
+        ({"maximum": {"cluster 7": 1}}, "got cluster 7. Known: cluster 0 .0., cluster 1"),
+        ({"minimum": {"cluster 0": 2, "cluster 2": 2}}, "add up to at most 3, the length of a list, got 4"),
+    ],
+)
+def test_bounds_that_the_items_do_not_know_are_refused(rule, message):
+    with pytest.raises(UserError, match=message):
+        report_under(make_records(), [], **rule)
+
+
+def test_clusters_are_bounded_without_attributes():
+    bounds = ListBounds([], make_items(), EvaluateConfig(candidates=[3], minimum={"cluster 0": 0.5}, maximum={2: 1}))
+    controls = bounds.controls(3, tf.constant(2))
+    assert controls.minimum.numpy().tolist() == [[2, 0, 0]] * 2
+    assert controls.maximum.numpy().tolist() == [[-1, -1, 1]] * 2
+    assert bounds.bounds(3, controls).texts.shape == [0]
+    assert bounds.missed(np.array([[0, 1, -1], [0, 7, 8]]), 3).tolist() == [False, True]
+
+
+def test_bounds_of_an_evaluation_are_checked_with_the_config():
+    with pytest.raises(UserError, match="Expected minimum of 'even=true' to be a count"):
+        report_under(make_records(), [], minimum={"even": {"true": 1.5}})
+    with pytest.raises(UserError, match="even=true>=2 and even=true<=1 in a list of 3"):
+        report_under(make_records(), [], minimum={"even": {"true": 0.5}}, maximum={"even": {"true": 1}})

@@ -6,7 +6,7 @@ import pytest
 from serving.messages import history_array
 from tests.tfdnc.export.bundle_cases import DIM, MAX_CANDIDATES, film, make_items, make_tower
 from tests.tfdnc.export.controlled_rows import draw_rows, keys_of, request_of
-from tests.tfdnc.retrieval.bounds.bound_oracle import choose, collides, draw_bounds, groups_of, read
+from tests.tfdnc.retrieval.bounds.bound_oracle import choose, collides, draw_bounds, groups_of, is_barred, read
 from tests.tfdnc.retrieval.rules.rule_oracle import draw_attributes, draw_conditions, passes
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle as contract
@@ -59,11 +59,14 @@ def draw(seed):
         if rng.random() < 0.3:
             bounds = [*bounds, f"in stock=true<={rng.integers(places // 2, places)}", "brand=brand 0<=1", "tags=new<=2"]
             bounds = [] if collides(bounds, ATTRIBUTES, places) else bounds
+        elif rng.random() < 0.2 and places >= 12:  # the first results with new take the places of the others
+            bounds = ["in stock=true<=6", "tags=new>=5", "brand=brand 0>=3", "brand=brand 1>=2", "in stock=false<=3"]
+        conditions = [] if is_barred(conditions, bounds, ATTRIBUTES) else conditions
         yield row | {"history": history, "exclude": exclude if row["exclude"] else []}, conditions, bounds
 
 
 def expected(row, conditions, bounds, vectors, intent, item_vectors, merge):
-    """Item rows of the list: the choice of the oracle among all items that pass, in the order of the keys."""
+    """Item rows of the list: the choice of the oracle among all items that pass, and whether it made exchanges."""
     of_cluster = np.broadcast_to(vectors, [K, vectors.shape[-1]])[CLUSTERS]
     scores = np.einsum("nd,nd->n", item_vectors, of_cluster).astype(np.float64)
     gone = {int(text.split()[1]) for text in (row["history"] if row["seen"] != "allow" else []) + row["exclude"]}
@@ -74,10 +77,11 @@ def expected(row, conditions, bounds, vectors, intent, item_vectors, merge):
         ranks[mine[np.argsort(-scores[mine], kind="stable")]] = np.arange(len(mine))
     keys = keys_of(scores, intent, np.minimum(ranks, row["length"]), row, merge, CLUSTERS)
     order = sorted(np.flatnonzero(there), key=lambda i: (-np.float32(keys[i]), CLUSTERS[i], ranks[i]))
-    most = np.where(row["maximum"] < 0, N, row["maximum"]) if row["maximum"].any() else np.full(K, N)
+    most = np.where(row["maximum"] < 0, 10**9, row["maximum"]) if row["maximum"].any() else np.full(K, 10**9)
     groups = {i: groups_of(i, bounds, ATTRIBUTES, CLUSTERS[i], row["minimum"], most) for i in order}
     promised = sum(read(bounds)[0].values()) + row["minimum"].sum()
-    return choose(order, groups, promised, row["length"])
+    items = choose(order, groups, promised, row["length"], CLUSTERS.__getitem__)
+    return items, items != choose(order, groups, promised, row["length"])
 
 
 def asked(rows, conditions, bounds):
@@ -95,6 +99,7 @@ def tensors_of(request):
 
 def check(bundle, seeds):
     module, ask, merge, item_vectors = bundle
+    exchanges = 0
     for seed in seeds:
         rows, conditions, bounds = zip(*draw(seed), strict=True)
         request = asked(rows, conditions, bounds)
@@ -103,10 +108,12 @@ def check(bundle, seeds):
         answer, encoded = ({name: value.numpy() for name, value in one.items()} for one in (answer, encoded))
         for place, row in enumerate(rows):
             vectors, intent = (encoded[name][place] for name in (contract.USER_EMBEDDINGS, contract.INTENT))
-            items = expected(row, conditions[place], bounds[place], vectors, intent, item_vectors, merge)
+            items, exchanged = expected(row, conditions[place], bounds[place], vectors, intent, item_vectors, merge)
             found = [text.decode() for text in answer[contract.ITEM_IDS][place, : answer[contract.NUM_RESULTS][place]]]
             assert found == film(*items), (seed, place, row, bounds[place])
             np.testing.assert_array_equal(answer[contract.QUOTAS][place], np.bincount(CLUSTERS[items], minlength=K))
+            exchanges += exchanged
+    assert exchanges > len(seeds)
 
 
 def test_lists_are_those_of_a_choice_among_all_items(bundle):
@@ -118,13 +125,13 @@ def test_ten_thousand_lists_are_those_of_a_choice_among_all_items(bundle):
     check(bundle, range(100, 260))  # 32 rows each, for two bundles
 
 
-def one_row(bundle, bounds, **change):
+def one_row(bundle, bounds, where=(), **change):
     """The answer of `retrieve_bounded` to one user without history, with 20 results."""
     neutral = {
         "history": [], "exclude": [], "length": 20, "alpha": -1.0, "joint": -1.0, "seen": "",
         "weights": np.zeros(K), "minimum": np.zeros(K, int), "maximum": np.zeros(K, int),
     }  # fmt: skip
-    answer = bundle[1](*tensors_of(asked([neutral | change], [[]], [bounds])).values())
+    answer = bundle[1](*tensors_of(asked([neutral | change], [list(where)], [bounds])).values())
     count = int(answer[contract.NUM_RESULTS][0])
     return [int(text.decode().split()[1]) for text in answer[contract.ITEM_IDS][0, :count].numpy()]
 
@@ -171,6 +178,18 @@ def test_maxima_may_leave_the_list_short(bundle):
             "num_candidates 20 in row 0",
         ),
         (["tags=new>=5"], {"maximum": np.array([1, 1, 1, 1])}, "tags=new>=5 and cluster_max, which add up to 4 in"),
+        (
+            ["brand=brand 0>=3", "brand=brand 1>=2"],
+            {"maximum": np.array([1, 1, 1, 1])},
+            "brand 0>=3 and brand=brand 1>=2, where the minima of this column add up to 5, above cluster_max, which "
+            "add up to 4 in row 0",
+        ),
+        (["tags=new>=2"], {"where": ["in stock=true", "tags!=new"]}, "got tags=new>=2 and the condition tags!=new in"),
+        (
+            ["brand=brand 0>=2"],
+            {"where": ["brand=brand 1", "brand=brand 2"]},
+            "got brand=brand 0>=2 and the condition brand=brand 1 in row 0",
+        ),
         (["brand=brnd>=5"], {}, "got brand=brnd>=5. brand: brand 0, brand 1"),
         (["brnd=a>=5"], {}, "Expected a bound on a value of this bundle.*got brnd=a>=5. Columns: brand, tags"),
         (["price=3>=5"], {}, "got price=3>=5. price: numbers between"),
@@ -184,6 +203,14 @@ def test_maxima_may_leave_the_list_short(bundle):
 def test_bounds_that_no_list_can_keep_are_refused_by_name(bundle, bounds, change, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         one_row(bundle, bounds, **change)
+
+
+def test_a_minimum_and_a_condition_on_its_column_may_go_together(bundle):
+    conditions = ["brand=brand 0", "brand=brand 1", "brand!=brand 2", "tags=new"]
+    bounds = ["brand=brand 0>=2", "tags=sale!>=1", "brand=brand 2>=0", "brand=brand 2<=3"]
+    found = one_row(bundle, bounds, conditions)
+    assert number_of(found, "brand", "brand 0") >= 2
+    assert number_of(found, "tags", "sale!") >= 1
 
 
 def test_without_bounds_the_answer_is_that_of_a_filter(bundle):

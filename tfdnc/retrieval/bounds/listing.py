@@ -1,19 +1,20 @@
 """One list per row under bounds: a search of every cluster, a choice, and further searches where items may be missing.
 
-The list is the one that `selection.select` makes of all items of the catalogue. The first search finds only the best
-items of every cluster. As long as `proof` cannot show that the choice would be the same with all items, the missing
-ones are searched by their text or cluster, deeper each time.
+The list is the one that `selection` and `repair` make of all items of the catalogue. The first search finds only the
+best items of every cluster. As long as `proof` cannot show that the choice would be the same with all items, the
+missing ones are searched by their text or cluster, deeper each time.
 """
 
 from typing import NamedTuple
 
 from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
+from tfdnc.retrieval.bounds.exchange import DEPTH, Searched, exchange
 from tfdnc.retrieval.bounds.members import ClusterBounds, find_members
 from tfdnc.retrieval.bounds.parsed import NO_BOUND
 from tfdnc.retrieval.bounds.pool import Found, Pool, Query, make_pool, search
-from tfdnc.retrieval.bounds.proof import Choice, missing_searches
-from tfdnc.retrieval.bounds.selection import Selection, select
+from tfdnc.retrieval.bounds.proof import Choice, closed_texts, is_filled, missing_for_minima
+from tfdnc.retrieval.bounds.selection import choose_minima, fill
 from tfdnc.retrieval.bounds.slots import Wanted, lay_out_slots
 from tfdnc.retrieval.index.base import ClusterIndex
 from tfdnc.retrieval.merge import Controls, Merged, count_clusters, reads_partition
@@ -48,6 +49,7 @@ def list_bounded(
     of_clusters = _cluster_bounds(query.controls, tf.zeros_like(query.log_intent, tf.int32))
     promised = query.bounds.promised() + tf.reduce_sum(of_clusters.least, axis=1)
     longest = tf.maximum(tf.reduce_max(lengths), 1)
+    for_exchanges = tf.maximum(longest, DEPTH)
     reads = reads_partition(query.controls, config)
     first = search(index, query, query.passing, longest, 1, per_cluster=per_cluster, with_partition=reads)
 
@@ -63,22 +65,32 @@ def list_bounded(
         return Pool(*tf.cond(asked, with_more, lambda: make_pool(query, config, first, None, None)))
 
     def step(state: _State) -> tuple[_State]:
-        found = pool(state.wanted, state.depth)
+        found, had = pool(state.wanted, state.depth), state.wanted
         membership = find_members(rules, query.bounds, of_clusters, found.rows, found.clusters)
-        chosen = select(found.clusters >= 0, membership.members, lengths, promised)
-        missing, proved = missing_searches(Choice(found, membership, chosen, lengths), query.bounds, of_clusters)
-        had = state.wanted
+        available, members = found.clusters >= 0, membership.members
+        choice = Choice(found, membership, choose_minima(available, members, lengths, promised), lengths)
+        missing = missing_for_minima(choice, query.bounds, of_clusters)
+        deep = state.depth >= for_exchanges
+        searched = Searched(had.texts & deep, (had.clusters & deep) | (longest >= DEPTH))
+        exchanged = exchange(choice, query.bounds, of_clusters, searched, ~missing.rows & ~state.done)
+        others = fill(available, members, lengths, exchanged.taken)
+        settled = ~missing.rows & ~exchanged.waits & ~state.done
+        filled = is_filled(choice, of_clusters, exchanged.taken, others)
         again = tf.reduce_any(missing.texts & had.texts) | tf.reduce_any(missing.clusters & had.clusters)
-        again |= tf.reduce_any(missing.open & had.open)
+        again |= tf.reduce_any(settled & ~filled & had.open)
         depth = tf.where(again, tf.minimum(state.depth, NO_BOUND // _DEEPER) * _DEEPER, state.depth)
+        depth = tf.where(tf.reduce_any(exchanged.waits), tf.maximum(depth, for_exchanges), depth)
         wanted = Wanted(
-            missing.texts | had.texts, missing.clusters | had.clusters, missing.open | had.open, missing.closed
+            missing.texts | exchanged.texts | had.texts,
+            missing.clusters | exchanged.clusters | had.clusters,
+            (settled & ~filled) | had.open,
+            closed_texts(choice, exchanged.taken, others),
         )
         merged = (
             tf.where(tf.reshape(state.done, [-1] + [1] * (one.shape.rank - 1)), old, one)
-            for old, one in zip(state.merged, _merge(found, chosen, width, first), strict=True)
+            for old, one in zip(state.merged, _merge(found, exchanged.taken | others, width, first), strict=True)
         )
-        return (_State(depth, state.done | proved, wanted, Merged(*merged)),)
+        return (_State(depth, state.done | (settled & filled), wanted, Merged(*merged)),)
 
     start, shapes = _start(query, longest, width, index.sizes.shape[0])
     (ended,) = tf.while_loop(lambda state: ~tf.reduce_all(state.done), step, (start,), shape_invariants=(shapes,))
@@ -113,10 +125,9 @@ def _cluster_bounds(controls: Controls, none: tf.Tensor) -> ClusterBounds:
     return ClusterBounds(least, tf.where(most < 0, NO_BOUND, most))
 
 
-def _merge(pool: Pool, chosen: Selection, width: int, first: Found) -> Merged:
-    """Returns the chosen candidates as lists."""
-    several, needed, others = chosen.phases
-    keys = tf.where(several | needed | others, pool.keys, float("-inf"))
+def _merge(pool: Pool, chosen: tf.Tensor, width: int, first: Found) -> Merged:
+    """Returns the `[B, C]` chosen candidates as lists."""
+    keys = tf.where(chosen, pool.keys, float("-inf"))
     missing = tf.maximum(width - tf.shape(keys)[1], 0)
     best = tf.math.top_k(tf.pad(keys, [[0, 0], [0, missing]], constant_values=float("-inf")), k=width)
     column = tf.minimum(best.indices, tf.shape(keys)[1] - 1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.contracts.bounds import BOUND, EACH, MAX_BOUNDS
+from tfdnc.contracts.bounds import BOUND, EACH, EACH_ITSELF, MAX_BOUNDS
 from tfdnc.contracts.conditions import CLUSTER
 from tfdnc.retrieval.rules.parsed import ConditionTable
 from tfdnc.retrieval.rules.planes import Planes
@@ -49,13 +49,16 @@ class BoundTable(tf.Module):
         numbers = [planes.names.index(name) if name else -1 for name in texts]
         self._column_of = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(texts, numbers), -1)
 
-    def parse(self, bounds: tf.Tensor, num_candidates: tf.Tensor, cluster_max: tf.Tensor) -> Bounds:
+    def parse(
+        self, bounds: tf.Tensor, num_candidates: tf.Tensor, cluster_max: tf.Tensor, where: tf.Tensor | None = None
+    ) -> Bounds:
         """Returns the bounds of the rows.
 
         Args:
             bounds: `[B, U]` texts, "" for none.
             num_candidates: `[B]` int32 lengths of the lists.
             cluster_max: `[B, K]` int32 maxima of the clusters, negative for none.
+            where: `[B, C]` conditions of the same rows, which are known; None for none.
 
         Raises:
             tf.errors.InvalidArgumentError: when the graph runs, for a bound on what the bundle does not know, and for
@@ -63,7 +66,8 @@ class BoundTable(tf.Module):
         """
         column, value, sign, count = (tf.strings.regex_replace(bounds, BOUND, rf"\{part}") for part in (1, 2, 3, 4))
         shaped = tf.strings.regex_full_match(bounds, BOUND)
-        text = self._table.numbers(tf.strings.join([column, "=", value]))
+        literal = tf.where(value == EACH_ITSELF, EACH, value)
+        text = self._table.numbers(tf.strings.join([column, "=", literal]))
         number = self._column_of.lookup(column)
         each = shaped & (number >= 0) & (value == EACH) & (sign == "<=")
         one = shaped & (text >= 0) & (text < len(self._columns)) & (value != EACH)
@@ -76,7 +80,10 @@ class BoundTable(tf.Module):
         with tf.control_dependencies([known, few]):
             counts = tf.strings.to_number(tf.where(each | one, count, "0"), tf.int32)
         found = self._grouped(tf.where(one, text, -1), counts, sign, self._of_each(each, number, counts))
-        with tf.control_dependencies(self._collisions(found, num_candidates, cluster_max)):
+        checks = self._collisions(found, num_candidates, cluster_max)
+        if where is not None:
+            checks += self._collisions_with(found, self._table.parse(where).texts)
+        with tf.control_dependencies(checks):
             return Bounds(*(tf.identity(part) for part in found))
 
     def _of_each(self, each: tf.Tensor, number: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
@@ -114,6 +121,7 @@ class BoundTable(tf.Module):
         places = found.rows * len(self._single) + columns
         minima = tf.math.unsorted_segment_sum(tf.cast(found.least, tf.int64), places, tf.size(found.each))
         sums = tf.where(tf.gather(self._single, columns), tf.gather(minima, places), 0)
+        free = tf.minimum(tf.cast(lengths, tf.int64), rooms)
 
         def above(which: tf.Tensor) -> tf.Tensor:
             own = tf.gather(found.each, found.rows[which])[columns[which]] == found.most[which]
@@ -137,7 +145,12 @@ class BoundTable(tf.Module):
                 [
                     *(" and ", self._table.text(found.texts[other]), ">=", tf.strings.as_string(found.least[other])),
                     *(", where the minima of this column add up to ", tf.strings.as_string(sums[which])),
-                    *(", above num_candidates ", tf.strings.as_string(lengths[which])),
+                    tf.where(
+                        free[which] < tf.cast(lengths[which], tf.int64),
+                        ", above cluster_max, which add up to ",
+                        ", above num_candidates ",
+                    ),
+                    tf.strings.as_string(free[which]),
                 ]
             )
 
@@ -145,9 +158,27 @@ class BoundTable(tf.Module):
             (found.least > found.most, above),
             (found.least > lengths, long),
             (tf.cast(found.least, tf.int64) > rooms, full),
-            ((sums > tf.cast(lengths, tf.int64)) & (found.least > 0) & (found.least <= lengths), together),
+            ((sums > free) & (found.least > 0) & (tf.cast(found.least, tf.int64) <= free), together),
         )
         return [self._collide(bad, found, with_what) for bad, with_what in tests]
+
+    def _collisions_with(self, found: Bounds, conditions: tf.Tensor) -> list[tf.Operation]:
+        """Returns checks for minima of which no item passes the `[B, C]` conditions, as in `Parsed.texts`."""
+        own = tf.gather(conditions, found.rows)  # [G, C]
+        numbers = found.texts[:, None] + 1
+        columns = tf.gather(self._table.columns, tf.maximum(tf.abs(own) - 1, 0))
+        of_column = (own > 0) & (columns == tf.gather(self._columns, found.texts)[:, None])
+        single = tf.gather(self._single, tf.gather(self._columns, found.texts))[:, None]
+        another = of_column & single & ~tf.reduce_any(own == numbers, axis=1, keepdims=True)
+        against = (own == -numbers) | another
+
+        def barred(which: tf.Tensor) -> tf.Tensor:
+            number = tf.boolean_mask(own[which], against[which])[0]
+            text = self._table.text(tf.abs(number) - 1)
+            unequal = tf.strings.regex_replace(text, "=", "!=", replace_global=False)
+            return tf.strings.join([" and the condition ", tf.where(number < 0, unequal, text)])
+
+        return [self._collide((found.least > 0) & tf.reduce_any(against, axis=1), found, barred)]
 
     def _collide(self, bad: tf.Tensor, found: Bounds, with_what: Callable[[tf.Tensor], tf.Tensor]) -> tf.Operation:
         """Fails with the names of the first minimum that is `bad` and of what it collides with."""

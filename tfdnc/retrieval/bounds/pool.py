@@ -43,6 +43,7 @@ class Pool(NamedTuple):
     rows: tf.Tensor  # [B, C] int32 item rows
     keys: tf.Tensor  # [B, C] float32, -inf where no item is
     clusters: tf.Tensor  # [B, C] int32, -1 where no item is
+    near: tf.Tensor  # [B, C] bool, True for the best items of each cluster, as many as the list is long
     of_texts: tf.Tensor  # [G] int32: of items with the text of a bound
     of_clusters: tf.Tensor  # [B, K] int32: of items of a cluster
     of_open: tf.Tensor  # [B, K] int32: of items of a cluster without a text that is closed
@@ -100,15 +101,16 @@ def make_pool(query: Query, config: MergeConfig, first: Found, slots: Slots | No
     controls = query.controls._replace(minimum=None, maximum=None)
     keys = select_keys(Candidates(*columns[:4]), first.log_partition, query.log_intent, controls, config)
     parts = [columns.rows, keys, *(tf.repeat(one[None], batch, axis=0) for one in (columns.clusters, columns.ends))]
+    parts.append(tf.broadcast_to(columns.ranks, tf.shape(columns.rows)))
     if more is not None:
         parts = _in_clusters(parts, columns.scores)
     order = tf.argsort(parts[1], axis=1, direction="DESCENDING", stable=True)
-    rows, keys, clusters, ends = (tf.gather(part, order, batch_dims=1) for part in parts)
+    rows, keys, clusters, ends, ranks = (tf.gather(part, order, batch_dims=1) for part in parts)
     there = keys > float("-inf")
     searches = 1 if slots is None else slots.width + 1
     last = _last_places(tf.where(there, ends, -1), searches, num_clusters)  # [B, searches, K]
     covers = _covers(query, last, first.complete, slots, more)
-    return Pool(rows, keys, tf.where(there, clusters, -1), *covers)
+    return Pool(rows, keys, tf.where(there, clusters, -1), there & (ranks < lengths), *covers)
 
 
 def _ends(clusters: tf.Tensor) -> tf.Tensor:
@@ -130,15 +132,15 @@ def _beside(first: _Columns, more: Candidates, width: tf.Tensor, lengths: tf.Ten
 
 def _in_clusters(parts: list[tf.Tensor], scores: tf.Tensor) -> list[tf.Tensor]:
     """Removes repetitions of items, of which the first search knows the rank, and sorts by cluster, then by score."""
-    rows, keys, clusters, ends = parts
+    rows, keys, clusters, ends, ranks = parts
     columns = tf.range(tf.shape(rows)[1])
     items = tf.where(keys > float("-inf"), rows, -1 - columns)
     order = tf.argsort(items, axis=1, stable=True)
-    items, rows, keys, clusters, ends, scores = (
-        tf.gather(one, order, batch_dims=1) for one in (items, rows, keys, clusters, ends, scores)
+    items, rows, keys, clusters, ends, ranks, scores = (
+        tf.gather(one, order, batch_dims=1) for one in (items, rows, keys, clusters, ends, ranks, scores)
     )
     repeated = tf.pad(items[:, 1:] == items[:, :-1], [[0, 0], [1, 0]])
-    parts = [rows, tf.where(repeated, float("-inf"), keys), clusters, ends]
+    parts = [rows, tf.where(repeated, float("-inf"), keys), clusters, ends, ranks]
     order = tf.argsort(scores, axis=1, direction="DESCENDING", stable=True)
     by_cluster = tf.argsort(tf.gather(clusters, order, batch_dims=1), axis=1, stable=True)
     order = tf.gather(order, by_cluster, batch_dims=1)

@@ -2,32 +2,32 @@
 
 An item that was not found comes after a known place in the order of the keys (`Pool`). It changes nothing if the
 minimum that it counts for was reached before that place, if a maximum that it counts for was, or if the list was full.
+Exchanges (`exchange`) say themselves which items they need.
 """
+
+from typing import NamedTuple
 
 from tfdnc.backend import tf
 from tfdnc.retrieval.bounds.members import ClusterBounds, Membership
 from tfdnc.retrieval.bounds.parsed import Bounds
 from tfdnc.retrieval.bounds.pool import EVERYWHERE, Pool
-from tfdnc.retrieval.bounds.selection import Selection, count, in_groups
-from tfdnc.retrieval.bounds.slots import Wanted
+from tfdnc.retrieval.bounds.selection import Minima, count, in_groups
 from tfdnc.retrieval.merge import count_clusters
 
 
 class Choice:
-    """A choice among found items.
+    """A choice for the minima among found items.
 
     Args:
         pool: the found items.
         membership: their memberships.
-        chosen: the choice.
+        minima: the choice.
         lengths: `[B]` int32 lengths of the lists.
     """
 
-    def __init__(self, pool: Pool, membership: Membership, chosen: Selection, lengths: tf.Tensor) -> None:
+    def __init__(self, pool: Pool, membership: Membership, minima: Minima, lengths: tf.Tensor) -> None:
         self.pool, self.membership, self.lengths = pool, membership, lengths
-        self.several, needed, self.others = chosen.phases
-        self.first = self.several | needed
-        self.lacking = chosen.lacking
+        self.several, self.first, self.lacking = minima.several, minima.both, minima.lacking
         self.places = tf.range(tf.shape(pool.rows)[1])
 
     def of_members(self, chosen: tf.Tensor) -> tf.Tensor:
@@ -47,15 +47,20 @@ class Choice:
         return tf.reduce_max(tf.where(chosen, self.places, -1), axis=1)
 
 
-def missing_searches(choice: Choice, bounds: Bounds, of_clusters: ClusterBounds) -> tuple[Wanted, tf.Tensor]:
-    """Returns the searches that are missing, and `[B]` bool, True for rows that need none."""
+class Missing(NamedTuple):
+    """Searches that are missing for the minima."""
+
+    texts: tf.Tensor  # [G] bool
+    clusters: tf.Tensor  # [B, K] bool
+    rows: tf.Tensor  # [B] bool, True for rows with such a search
+
+
+def missing_for_minima(choice: Choice, bounds: Bounds, of_clusters: ClusterBounds) -> Missing:
+    """Returns the searches that are missing before the choice for the minima is that among all items."""
     texts = _texts(choice, bounds) | _several(choice, bounds)
     clusters = _clusters(choice, of_clusters)
-    rows = tf.shape(choice.lengths)[0]
-    lacks = tf.math.unsorted_segment_max(tf.cast(texts, tf.int32), bounds.rows, rows) > 0
-    lacks |= tf.reduce_any(clusters, axis=1)
-    unfilled = ~lacks & ~_filled(choice, of_clusters)
-    return Wanted(texts, clusters, unfilled, _closed(choice)), ~lacks & ~unfilled
+    rows = tf.math.unsorted_segment_max(tf.cast(texts, tf.int32), bounds.rows, tf.size(choice.lengths)) > 0
+    return Missing(texts, clusters, rows | tf.reduce_any(clusters, axis=1))
 
 
 def _texts(choice: Choice, bounds: Bounds) -> tf.Tensor:
@@ -87,19 +92,26 @@ def _clusters(choice: Choice, of_clusters: ClusterBounds) -> tf.Tensor:
     return (reached < of_clusters.least) & (cover < EVERYWHERE) & (cover < full[:, None])
 
 
-def _filled(choice: Choice, of_clusters: ClusterBounds) -> tf.Tensor:
-    """Returns `[B]` bool, True if no item that was not found could be chosen in phase 2."""
+def is_filled(choice: Choice, of_clusters: ClusterBounds, taken: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Returns `[B]` bool, True if no item that was not found could be chosen beside those that were taken.
+
+    Args:
+        choice: the found items.
+        of_clusters: bounds on clusters.
+        taken: `[B, C]` bool, the items for the minima.
+        others: `[B, C]` bool, all other chosen items.
+    """
     cover = choice.pool.of_open
-    reached = choice.in_clusters(choice.first | (choice.others & choice.up_to(cover)))
+    reached = choice.in_clusters(taken | (others & choice.up_to(cover)))
     cover = tf.reduce_min(tf.where(reached >= of_clusters.most, EVERYWHERE, cover), axis=1)
-    full = count(choice.first | choice.others) == choice.lengths
-    return (cover == EVERYWHERE) | (full & (choice.last(choice.others) <= cover))
+    full = count(taken | others) == choice.lengths
+    return (cover == EVERYWHERE) | (full & (choice.last(others) <= cover))
 
 
-def _closed(choice: Choice) -> tf.Tensor:
+def closed_texts(choice: Choice, taken: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Returns `[X, 2]` int32 row and text: texts whose maximum is reached before any item that may be missing."""
     own = choice.membership
-    chosen = choice.first | (choice.others & (choice.places <= choice.pool.of_all[:, None]))
+    chosen = taken | (others & (choice.places <= choice.pool.of_all[:, None]))
     groups = own.members.groups
     size = tf.reduce_max(tf.concat([groups, [-1]], axis=0)) + 1
     full = tf.gather(in_groups(choice.of_members(chosen), own.members, size), groups) >= own.members.most

@@ -3,7 +3,7 @@
 Phase 0, only where the minima add up to more than the length: items that count for two or more minima which are not
 reached yet, until the minima that are left fit into the free places. Phase 1: items that count for a minimum which is
 not reached yet. Phase 2: all other items. Every phase reads the items from the best key on, and skips an item if one of
-its groups has its maximum. The list ends when it is full.
+its groups has its maximum. The list ends when it is full. Exchanges (`repair`) may change the result of phase 1.
 
 The loop is not over items. In each step those are decided whose answer is the same for every answer of the undecided
 ones before them; the first undecided item of a row always is.
@@ -23,15 +23,21 @@ class Members(NamedTuple):
     most: tf.Tensor  # [P] int32 of the group
 
 
-class Selection(NamedTuple):
-    """The chosen candidates, by phase."""
+class Minima(NamedTuple):
+    """The candidates that are chosen for minima, by phase."""
 
-    phases: tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # [B, C] bool each
+    several: tf.Tensor  # [B, C] bool, of phase 0
+    needed: tf.Tensor  # [B, C] bool, of phase 1
     lacking: tf.Tensor  # [B] int32 sum of the minima less the places, after phase 0
 
+    @property
+    def both(self) -> tf.Tensor:
+        """`[B, C]` bool."""
+        return self.several | self.needed
 
-def select(available: tf.Tensor, members: Members, num_candidates: tf.Tensor, promised: tf.Tensor) -> Selection:
-    """Chooses a list from candidates in the order of their keys.
+
+def choose_minima(available: tf.Tensor, members: Members, num_candidates: tf.Tensor, promised: tf.Tensor) -> Minima:
+    """Chooses the candidates of phases 0 and 1 from candidates in the order of their keys.
 
     Args:
         available: `[B, C]` bool, False for columns without an item.
@@ -39,9 +45,8 @@ def select(available: tf.Tensor, members: Members, num_candidates: tf.Tensor, pr
         num_candidates: `[B]` int32 lengths of the lists.
         promised: `[B]` int32 sum of the minima of the row.
     """
-    shape = tf.shape(available)
     scan = _Scan(members, tf.size(available))
-    nothing = tf.zeros(shape, tf.bool)
+    nothing = tf.zeros(tf.shape(available), tf.bool)
     excess = promised - num_candidates
 
     def both() -> tuple[tf.Tensor, tf.Tensor]:
@@ -57,10 +62,13 @@ def select(available: tf.Tensor, members: Members, num_candidates: tf.Tensor, pr
         found, _ = scan(several, available & ~several, need=1)
         return _first(found, num_candidates - count(several))
 
-    needed = tf.cond(tf.reduce_any(promised > 0), minima, lambda: nothing)
-    taken = several | needed
-    others, _ = scan(taken, available & ~taken, need=0)
-    return Selection((several, needed, _first(others, num_candidates - count(taken))), lacking)
+    return Minima(several, tf.cond(tf.reduce_any(promised > 0), minima, lambda: nothing), lacking)
+
+
+def fill(available: tf.Tensor, members: Members, num_candidates: tf.Tensor, taken: tf.Tensor) -> tf.Tensor:
+    """Returns `[B, C]` bool, the candidates of phase 2 beside `taken` ones; the other arguments as before."""
+    others, _ = _Scan(members, tf.size(available))(taken, available & ~taken, need=0)
+    return _first(others, num_candidates - count(taken))
 
 
 def count(chosen: tf.Tensor) -> tf.Tensor:

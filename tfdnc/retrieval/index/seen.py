@@ -8,6 +8,12 @@ from tfdnc.retrieval.merge import Candidates, count_clusters
 from tfdnc.retrieval.rules.passing import Passing
 
 
+def distinct(items: tf.Tensor) -> tf.Tensor:
+    """`[B, S]` int32 item indices, 0 anywhere -> the same in ascending order, with 0 for every repetition."""
+    ordered = tf.sort(tf.pad(items, [[0, 0], [1, 0]]), axis=1)
+    return tf.where(ordered[:, 1:] == ordered[:, :-1], 0, ordered[:, 1:])
+
+
 def clusters_of_items(items: tf.Tensor, offsets: np.ndarray) -> tf.Tensor:
     """Returns the clusters of items.
 

@@ -51,6 +51,16 @@ def collides(bounds, attributes, length):
     return any(total > length for total in sums.values())
 
 
+def is_barred(conditions, bounds, attributes):
+    """True if a minimum is of a value that no item has which passes the conditions."""
+    single = {one.name for one in attributes if one.kind in ("value", "boolean")}
+    for (column, value), count in read(bounds)[0].items():
+        required = [text for text in conditions if column in single and text.startswith(f"{column}=")]
+        if count and (f"{column}!={value}" in conditions or (required and f"{column}={value}" not in required)):
+            return True
+    return False
+
+
 def groups_of(item, bounds, attributes, cluster, cluster_least=(), cluster_most=()):
     """The groups of an item, as key -> (minimum, maximum)."""
     least, most = read(bounds)
@@ -64,7 +74,7 @@ def groups_of(item, bounds, attributes, cluster, cluster_least=(), cluster_most=
     return found
 
 
-def choose(order, groups, promised, length):
+def choose(order, groups, promised, length, cluster_of=None):
     """The chosen items, in order.
 
     Args:
@@ -72,8 +82,9 @@ def choose(order, groups, promised, length):
         groups: item -> `groups_of`.
         promised: sum of all minima.
         length: of the list.
+        cluster_of: item -> cluster, for exchanges; None for a choice without.
     """
-    counts, chosen = Counter(), []
+    counts, chosen = Counter(), set()
     lacking = promised - length
 
     def helps(item):
@@ -85,13 +96,91 @@ def choose(order, groups, promised, length):
         if blocked or helped < need or item in chosen or len(chosen) == length:
             return 0
         counts.update(groups[item].keys())
-        chosen.append(item)
+        chosen.add(item)
         return helped
 
     for item in order:
         if lacking > 0:
             lacking -= max(take(item, 2) - 1, 0)
-    for need in (1, 0):
-        for item in order:
-            take(item, need)
+    for item in order:
+        take(item, 1)
+    if cluster_of is not None:
+        chosen = exchanged(order, groups, chosen, length, cluster_of)
+        counts = counted(chosen, groups)
+    for item in order:
+        take(item, 0)
     return [item for item in order if item in chosen]
+
+
+def counted(chosen, groups):
+    """The number of chosen items of every group."""
+    return Counter(key for item in chosen for key in groups[item])
+
+
+def shortage(chosen, groups, minima):
+    """The results that `chosen` lacks of all minima."""
+    counts = counted(chosen, groups)
+    return sum(max(least - counts[key], 0) for key, least in minima.items())
+
+
+def exchanged(order, groups, chosen, length, cluster_of):
+    """The chosen items after the exchanges that docs/serving.md describes, with the constants of `repair`."""
+    minima, maxima = ({key: pair[n] for i in order for key, pair in groups[i].items()} for n in (0, 1))
+    minima = {key: least for key, least in minima.items() if least}
+    bounded = {key for key, most in maxima.items() if most < 10**9} | minima.keys()
+    kinds = {item: frozenset(bounded & groups[item].keys()) for item in order}
+    in_clusters, near = Counter(), set()
+    for item in order:
+        near |= {item} if in_clusters[cluster_of(item)] < length else set()
+        in_clusters[cluster_of(item)] += 1
+    reached, plenty = counted(chosen, groups), counted(near, groups)
+    scarce = {key for key, least in minima.items() if reached[key] < least or plenty[key] < 2 * least}
+    depth, found = Counter(), []
+    for item in order:
+        best = item in near and bool(groups[item].keys() & minima.keys())
+        for key in groups[item].keys() & minima.keys():
+            best |= key in scarce and depth[key, cluster_of(item)] < max(length, 64)
+            depth[key, cluster_of(item)] += 1
+        if best or item in chosen:
+            depth[kinds[item]] += 1
+            if depth[kinds[item]] <= length:
+                found.append(item)
+    unavoidable = shortage(found, groups, minima)
+    now, resting, weights = set(chosen), Counter(), Counter()
+    best, lacking, quiet, step = set(chosen), shortage(chosen, groups, minima), 0, 0
+    while lacking > unavoidable and quiet < 256 and step < 256 + 4 * length:
+        counts = counted(now, groups)
+        short = {key for key, least in minima.items() if counts[key] < least}
+        over = {key for key, most in maxima.items() if counts[key] > most}
+        valid = not over and len(now) <= length
+        quiet += 1
+        if valid and shortage(now, groups, minima) < lacking:
+            best, lacking, quiet = set(now), shortage(now, groups, minima), 0
+        moved = None
+        for place, item in enumerate(found):
+            own = groups[item]
+            mends = own.keys() & (short if valid else over)
+            if (item in now) == valid or resting[item] > step or not (mends or len(now) > length):
+                continue
+            breaks = [
+                key for key in own if (counts[key] >= maxima[key] if valid else counts[key] <= minima.get(key, 0))
+            ]
+            gain = sum(1 + weights[key] for key in mends) - sum(1 + weights[key] for key in breaks)
+            score = (gain, -place if valid else place)
+            if quiet >= 16 and quiet % 5 == 0:
+                score = ((place * 40503 + step * step * 30011 + step * 7919) % 65521,)
+            if moved is None or score > moved[0]:
+                moved = score, item
+        if moved is not None:
+            now ^= {moved[1]}
+            resting[moved[1]] = step + 5
+        weights.update(short | over)
+        step += 1
+    if lacking == shortage(chosen, groups, minima):
+        return chosen
+    wanted, kept = Counter(kinds[item] for item in best), set()
+    for item in found:
+        if wanted[kinds[item]]:
+            wanted[kinds[item]] -= 1
+            kept.add(item)
+    return kept

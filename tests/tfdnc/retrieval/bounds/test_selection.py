@@ -5,7 +5,7 @@ import pytest
 
 from tests.tfdnc.retrieval.bounds.bound_oracle import choose
 from tfdnc.backend import tf
-from tfdnc.retrieval.bounds.selection import Members, select
+from tfdnc.retrieval.bounds.selection import Members, choose_minima, fill
 
 ITEMS, BATCH = 40, 50
 NONE = 2**31 - 1
@@ -21,8 +21,9 @@ NONE = 2**31 - 1
     ],
 )
 def chosen(available, members, lengths, promised):
-    phases = select(available, Members(*members), lengths, promised).phases
-    return phases[0] | phases[1] | phases[2]
+    members = Members(*members)
+    taken = choose_minima(available, members, lengths, promised).both
+    return taken | fill(available, members, lengths, taken)
 
 
 def draw(rng):

@@ -1,0 +1,109 @@
+"""Bounds on the lists of an evaluation, `evaluate.minimum` and `evaluate.maximum`, as a bundle would read them."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.contracts.attributes import Attribute
+from tfdnc.contracts.bounds import EACH, EACH_ITSELF, LEAST, MOST, bound_texts, count_of
+from tfdnc.contracts.conditions import required
+from tfdnc.contracts.config import EvaluateConfig
+from tfdnc.contracts.errors import UserError
+from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.list_limits import ListLimits, of_columns
+from tfdnc.retrieval.bounds.parsed import Bounds, BoundTable
+from tfdnc.retrieval.merge import Controls
+from tfdnc.retrieval.rules.planes import build_planes
+from tfdnc.retrieval.rules.rules import Rules
+
+
+class ListBounds:
+    """The bounds of lists of several lengths; shares are of the length.
+
+    Args:
+        attributes: columns of the items, in order of the item table.
+        items: the item table of the lists.
+        settings: minima, maxima and lengths.
+
+    Raises:
+        UserError: a cluster, column or value that the items do not know, or bounds that no list can keep.
+    """
+
+    def __init__(self, attributes: Sequence[Attribute], items: ItemTable, settings: EvaluateConfig) -> None:
+        self.lengths = tuple(sorted(settings.candidates))
+        planes = build_planes(attributes, items.offsets)
+        with tempfile.TemporaryDirectory() as folder:
+            self.rules = Rules(planes, items.cluster_names, Path(folder))
+        self._table = BoundTable(self.rules.table, planes)
+        least, most = settings.minimum, settings.maximum
+        self._texts = {m: bound_texts(of_columns(least), of_columns(most), m) for m in self.lengths}
+        self._least = {m: _of_clusters(LEAST, least, items.cluster_names, m, 0) for m in self.lengths}
+        self._most = {m: _of_clusters(MOST, most, items.cluster_names, m, -1) for m in self.lengths}
+        self._attributes = {one.name: one for one in attributes}
+        self._clusters = items.clusters
+        for m in self.lengths:
+            self._check(m)
+        self._minima = {m: self._minima_of(least, m) for m in self.lengths}
+
+    def controls(self, length: int, rows: tf.Tensor) -> Controls:
+        """Returns the controls of so many rows (int32 scalar)."""
+        least, most = (tf.repeat(own[length][None], rows, axis=0) for own in (self._least, self._most))
+        return Controls(tf.repeat(length, rows), minimum=least, maximum=most)
+
+    def bounds(self, length: int, controls: Controls) -> Bounds:
+        """Returns the bounds on values of the rows."""
+        texts = tf.constant([["", *self._texts[length]]], tf.string)
+        rows = tf.shape(controls.num_candidates)[0]
+        return self._table.parse(tf.repeat(texts, rows, axis=0), controls.num_candidates, controls.maximum)
+
+    def missed(self, rows: np.ndarray, length: int) -> np.ndarray:
+        """Returns `[B]` bool, True for lists `[B, M]` of item rows, -1 beyond the end, that leave a minimum short."""
+        missed = np.zeros(len(rows), bool)
+        for having, least in self._minima[length]:
+            missed |= (having[rows] & (rows >= 0)).sum(axis=1) < least
+        return missed
+
+    def _minima_of(self, minimum: ListLimits, length: int) -> list[tuple[np.ndarray, int]]:
+        """Returns the items `[N]` of every minimum, as a mask, with the count."""
+        of_clusters = [(self._clusters == k, int(least)) for k, least in enumerate(self._least[length]) if least]
+        of_values = []
+        for name, values in of_columns(minimum).items():
+            for value, wish in values.items():
+                [text] = required({name: [value]})
+                own_text = EACH if (literal := text.partition("=")[2]) == EACH_ITSELF else literal
+                having = np.array([own_text in own for own in self._attributes[name].texts])
+                of_values.append((having, count_of(LEAST, text, wish, length)))
+        return of_clusters + of_values
+
+    def _check(self, length: int) -> None:
+        """Raises for bounds that a bundle would refuse."""
+        if self._least[length].sum() > length:
+            raise UserError(
+                f"Expected evaluate.minimum of clusters to add up to at most {length}, the length of a list, got "
+                f"{self._least[length].sum()}."
+            )
+        try:
+            self.bounds(length, self.controls(length, tf.constant(1)))
+        except tf.errors.InvalidArgumentError as error:
+            sentence = re.search(r"Expected .*?(?=')", error.message, re.DOTALL)
+            raise UserError(sentence[0] if sentence else error.message) from error
+
+
+def _of_clusters(key: str, limits: ListLimits, names: Sequence[str], length: int, none: int) -> np.ndarray:
+    """Returns `[K]` int32 counts, `none` for clusters that are not named."""
+    counts = np.full(len(names), none, np.int32)
+    for cluster, wish in limits.items():
+        if isinstance(wish, Mapping):
+            continue
+        numbers = [k for k, name in enumerate(names) if cluster in (k, name)]
+        if len(numbers) != 1:
+            known = ", ".join(f"{name} ({k})" for k, name in enumerate(names))
+            raise UserError(
+                f"Expected the name or the number of one cluster in evaluate, got {cluster}. Known: {known}."
+            )
+        counts[numbers[0]] = count_of(key, str(cluster), wish, length)
+    return counts
