@@ -32,6 +32,7 @@ class ModelConfig(Section):
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # item vectors include embeddings of the features in `data.items.features`
     times: bool = False  # tokens include the time from an item to the next event, or to the request
+    popular_days: Annotated[Finite, Field(gt=0)] | None = None  # item_counts: the last days of training; null: all
     history_clusters: bool = False  # tokens include an embedding of the item's cluster
     inputs: tuple[InputName, ...] = ()  # of data.events, context and users, or exposures; the others cost nothing
     options: Options = NO_OPTIONS  # of a plug-in's encoder

@@ -72,6 +72,7 @@ class Tower(keras.layers.Layer):
         num_users: int = 0,
         features: FeatureMatrix | None = None,
         inputs: Sequence[Feature] | None = None,
+        popularity: np.ndarray | None = None,
     ) -> Self:
         """Builds a tower with random weights; the order in which its parts are made fixes the weights of a seed.
 
@@ -85,6 +86,7 @@ class Tower(keras.layers.Layer):
             features: item features with `config.item_features`; None without.
             inputs: declared inputs that the model reads, see `features.model_features`; None is times with
                 `config.times`, and nothing without.
+            popularity: `[N]` counts from which encoders that only count make the item vectors; None is `counts`.
 
         Raises:
             UserError: inputs or clusters in the tokens of an encoder that reads no order, auxiliary objectives with
@@ -104,7 +106,7 @@ class Tower(keras.layers.Layer):
         given = [key for key, value in of_tokens.items() if value]
         if given and not encoder.reads_order:
             raise UserError(f"Expected {given[0]} only with an encoder that reads order, {config.encoder} does not.")
-        initial = encoder.initial_items(counts, config.dim)
+        initial = encoder.initial_items(counts if popularity is None else popularity, config.dim)
         if initial is not None and features is not None:
             raise UserError(f"Expected no model.item_features with {config.encoder}, whose item vectors are given.")
         items: ItemEmbeddings

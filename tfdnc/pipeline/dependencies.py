@@ -189,7 +189,7 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
         del train["exposure_weight"]  # likewise
     if not train["auxiliary"]:
         del train["auxiliary"], train["masked_items"]
-    new = (("history_clusters", False), ("intent_width", 4))
+    new = (("history_clusters", False), ("intent_width", 4), ("popular_days", None))
     model = {key: value for key, value in settings["model"].items() if (key, value) not in new}
     return settings | {"model": model, "train": train, "candidates": list(config.evaluate.candidates)}
 

@@ -54,6 +54,7 @@ def train(
     output: Path,
     team: Team | None = None,
     common: Path | None = None,
+    popularity: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Trains a retriever and writes the checkpoint of its best epoch.
 
@@ -71,6 +72,7 @@ def train(
         output: folder for weights, history, TensorBoard logs and checkpoints. Only the chief's is read again.
         team: the workers; None is this process alone.
         common: the chief's `output`, with the checkpoint from which all workers continue; None is `output`.
+        popularity: `[N]` events of the items in `model.popular_days`; None without that key.
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
@@ -82,7 +84,7 @@ def train(
     """
     team = team or Team()
     settings = config.train
-    model, batches = assemble(config, items, records, team)
+    model, batches = assemble(config, items, records, team, popularity)
     steps = batches.steps_per_epoch
     save = functools.partial(write_checkpoint, output, model, items)
     state = TrainingState(model, output, common or output)
@@ -145,9 +147,15 @@ def _kept_weights(
 
 
 def assemble(
-    config: ExperimentConfig, items: ItemTable, records: TrainingRecords, team: Team | None = None
+    config: ExperimentConfig,
+    items: ItemTable,
+    records: TrainingRecords,
+    team: Team | None = None,
+    popularity: np.ndarray | None = None,
 ) -> tuple[Retriever, TrainingBatches]:
     """Returns the compiled model of an experiment, with all its variables, and the batches that it trains on.
+
+    Arguments are those of `train`.
 
     Raises:
         UserError: no user has an event to predict, no item has a feature that the config asks for, or workers do not
@@ -163,6 +171,7 @@ def assemble(
         tower = Tower.make(
             *(config.model, settings, items.offsets, config.seed, items.counts, num_users, features),
             inputs=[feature.with_values(records.values) for feature in model_features(config)],
+            popularity=popularity,
         )
         method = OPTIMIZERS.resolve(settings.optimizer)(tower.num_items)
         model = Retriever(tower, settings, config.seed, method.by_row)
