@@ -66,6 +66,7 @@ def test_a_changed_file_makes_the_document_out_of_date(tmp_path, monkeypatch, ca
     shutil.copytree(RESULTS / "transcribed", results / "transcribed")
     view = {"from": "transcribed/ml1m_methods.json"}
     (results / "tables.yaml").write_text(yaml.safe_dump({"one": view}))
+    (results / "plots.yaml").write_text("")
     document.write_text("before\n<!-- table: one -->\n<!-- end of table -->\nafter\n")
     for name, value in {"ROOT": tmp_path, "RESULTS": results, "DOCUMENTS": (document,)}.items():
         monkeypatch.setattr(render_results, name, value)
