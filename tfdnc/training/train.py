@@ -76,7 +76,8 @@ def train(
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
-        figures, and whether training stopped early because validation no longer improved.
+        figures, whether training stopped early because validation no longer improved, and with several clusters the
+        kind of intent model, which `model.intent: auto` leaves open.
 
     Raises:
         UserError: no user has an event to predict, a loss diverged, workers do not belong together, or the weights of
@@ -94,7 +95,8 @@ def train(
     if settings.initial is not None and first_epoch == 0:  # a killed training continues from its checkpoint
         start_from(settings.initial, config, model, items)
     last_epoch = settings.last_epoch
-    is_over = functools.partial(state.is_over, last_epoch, objective, settings.patience if validate else None)
+    patience = settings.patience if validate else None
+    is_over = functools.partial(state.is_over, last_epoch, objective, patience, settings.patience_drop)
     if not is_over():
         with contextlib.ExitStack() as displays:
             callbacks: list[keras.callbacks.Callback] = [
@@ -125,6 +127,7 @@ def train(
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
         "stopped_early": epochs < last_epoch,
+        **({"intent": model.tower.intent.kind} if items.num_clusters > 1 else {}),
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
 

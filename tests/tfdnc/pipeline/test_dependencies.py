@@ -24,9 +24,10 @@ def test_a_run_does_not_follow_itself(tmp_path):
 
 def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
     old = train_settings(parse_config({"name": "x"}))
-    assert not {"optimizer", "draws", "stop_after", "auxiliary", "masked_items"} & old["train"].keys()
+    new = {"optimizer", "draws", "stop_after", "auxiliary", "masked_items", "patience_drop"}
+    assert not new & old["train"].keys()
     assert not {"history_clusters", "intent_width", "popular_days"} & old["model"].keys()
-    given = {"optimizer": "rowwise_adam", "draws": "batch", "stop_after": 3}
+    given = {"optimizer": "rowwise_adam", "draws": "batch", "stop_after": 3, "patience_drop": 0.5}
     given |= {"auxiliary": {"canonical_correlation": 0.1}, "masked_items": 0.2}
     tower = {"history_clusters": True, "intent_width": 1, "popular_days": 7}
     new = train_settings(parse_config({"name": "x", "model": tower, "train": given}))
