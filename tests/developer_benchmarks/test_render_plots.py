@@ -8,7 +8,7 @@ import yaml
 
 from developer_benchmarks.render_plots import PLOTS, digest_in, shown_of, stale_plots
 from developer_benchmarks.render_results import RESULTS, ROOT
-from tests.developer_benchmarks.test_render_results import COMMIT, OTHER, result
+from tests.developer_benchmarks.small_results import COMMIT, OTHER, result
 from tfdnc.comparison.cells import write_cells
 from tfdnc.contracts.errors import UserError
 
