@@ -12,6 +12,7 @@ from beam_jobs.logs.log_rows import Rows
 from beam_jobs.logs.quoted_text import advice_on
 from beam_jobs.pipeline import add_counts
 from beam_jobs.repetitions import repetition_figures
+from beam_jobs.splits import without_history
 from beam_jobs.twin_ids import twins_of
 from tfdnc.contracts import schema
 from tfdnc.contracts.data_config import DataConfig
@@ -52,10 +53,7 @@ def figures_of(result: dict[str, Any], config: DataConfig, log: Log) -> dict[str
         "events": result["events"],
         "split": {
             "train_events": result["train_events"],
-            **{
-                kind: {"users": result[f"{kind} targets"], "cold": result[f"{kind} targets that are cold"]}
-                for kind in targets
-            },
+            **{kind: _targets_of(kind, result) for kind in targets},
         },
         "times": result["times"],
         "days": result["times"] and days_of(result["times"], config.ticks_per_second),
@@ -63,6 +61,13 @@ def figures_of(result: dict[str, Any], config: DataConfig, log: Log) -> dict[str
         **repetition_figures(result),
         **exposure_figures(result, config),
     }
+
+
+def _targets_of(kind: str, result: dict[str, Any]) -> dict[str, int]:
+    """Returns the figures of one kind of target, see `sequences.prepare`."""
+    figures = {"users": result[f"{kind} targets"], "cold": result[f"{kind} targets that are cold"]}
+    new = result.get(without_history(kind))
+    return figures if new is None else figures | {"without_history": new}
 
 
 def refuse_malformed(figures: dict[str, Any], config: DataConfig, log: Log, output: str) -> None:

@@ -18,7 +18,7 @@ from beam_jobs.logs.log_rows import EVENT_SCHEMA, dead_letter_line
 from beam_jobs.packing import pack, unpack, unpack_all
 from beam_jobs.progress import progress, steps
 from beam_jobs.repetitions import count_repetitions
-from beam_jobs.splits import held_out_items
+from beam_jobs.splits import count_without_history, held_out_items
 from beam_jobs.user_buckets import build_sequences
 from beam_jobs.vocabulary import count_candidates, count_items, settled
 from tfdnc.contracts.data_config import DataConfig
@@ -165,4 +165,5 @@ class FilterBucket(beam.DoFn):
         if num_events:
             span = pc.min_max(sequences["times"].flatten())
             yield TaggedOutput("spans", (span["min"].as_py(), span["max"].as_py()))
-        yield TaggedOutput("figures", figures | count_repetitions(sequences, self._config.has_times))
+        repeated = count_repetitions(sequences, self._config.has_times)
+        yield TaggedOutput("figures", figures | repeated | count_without_history(sequences, self._config))

@@ -95,7 +95,8 @@ def prepare(
         - `twin_ids`: number of users and items that are written in two ways, `7` and `7.0`.
         - `users` (or sessions), `items` and `events`: numbers of the kept ones.
         - `split`: `train_events`, and per kind of target the `users` with one and the `cold` targets, whose items have
-          no training event.
+          no training event; with `split: time` also the number of users `without_history`, whose first event is in the
+          window of that kind, and who have no target in it.
         - `times`: times of the first and last event, in the log's unit, 0 in a log without times; `days`: these as
           dates, None if they are no dates.
         - `split_sha256`: see `splits.split_sha256`.

@@ -121,6 +121,26 @@ def count_targets(held_out: pa.Table, vocabulary: pa.RecordBatch) -> dict[str, i
     return counts
 
 
+def count_without_history(sequences: pa.RecordBatch, config: DataConfig) -> dict[str, int]:
+    """Counts the users of one bucket whose first event is in a window of `split: time`; they have no target there.
+
+    Returns:
+        Counts by the name `without_history` of the window; empty for other splits, which have no windows.
+    """
+    if config.split != "time":
+        return {}
+    edges, times = sequences["times"].offsets.to_numpy(), sequences["times"].values.to_numpy()
+    first = times[edges[:-1][np.diff(edges) > 0]]
+    validation_from, test_from = config.boundaries
+    in_test, held_out = int(np.sum(first >= test_from)), int(np.sum(first >= validation_from))
+    return {without_history("validation"): held_out - in_test, without_history("test"): in_test}
+
+
+def without_history(kind: str) -> str:
+    """Returns the name of the count of users without history in the window of a kind of target."""
+    return f"{kind} users without history"
+
+
 def split_sha256(held_out: pa.Table, vocabulary: pa.RecordBatch) -> str:
     """Returns the SHA-256 of the lines "user validation-item test-item", by which published splits are compared.
 

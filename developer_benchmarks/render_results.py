@@ -1,25 +1,24 @@
-"""Renders the tables of README.md and docs/results.md from the files of docs/results.
+"""Renders the tables and plots of README.md and docs/results.md from the files of docs/results.
 
     python -m developer_benchmarks.render_results            # writes the documents anew; `--check` only compares
 
 A table stands in a document between `<!-- table: NAME -->` and `<!-- end of table -->`. `docs/results/tables.yaml` says
 for each name from where its rows come. They come from a folder of cells that `tfdnc compare` wrote, or from a file that
-was transcribed from a document, because no cells of these runs exist.
+was transcribed from a document, because no cells of these runs exist. `render_plots` draws the plots.
 """
 
 import argparse
 import json
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tfdnc.comparison.cells import Cell, read_cells
+from developer_benchmarks.render_plots import stale_plots
+from tfdnc.comparison.cells import marked, read_cells
 from tfdnc.comparison.method_tables import default_baseline, method_tables
 from tfdnc.comparison.render import markdown_table
 from tfdnc.comparison.study import split_line
@@ -63,7 +62,7 @@ def measured(folder: Path, name: str) -> tuple[list[str], list[str]]:
     Cells of one label that differ in config or commit are no repetitions of each other: all but the latest make rows of
     their own, marked with their commit. So do earlier cells of the same seed.
     """
-    cells = _marked(read_cells(folder))
+    cells = marked(read_cells(folder))
     labels = list(dict.fromkeys(cell.label for cell in cells))
     tables = {table.name: table for table in method_tables(cells, labels, default_baseline(labels))}
     if name not in tables:
@@ -75,22 +74,6 @@ def measured(folder: Path, name: str) -> tuple[list[str], list[str]]:
     found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
     made = f"{found} in `docs/results/{folder.name}`, commit {commits}, {dates}, {machines}, split {split_line(cells)}."
     return commands, [*markdown_table(tables[name]), "", made]
-
-
-def _marked(cells: Sequence[Cell]) -> list[Cell]:
-    """Returns the cells; one that is not of the latest code, or not the latest of its seed, has a mark in its label."""
-    by_label: defaultdict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        by_label[cell.label].append(cell)
-    return [replace(cell, label=cell.label + _mark(cell, by_label[cell.label])) for cell in cells]
-
-
-def _mark(cell: Cell, others: Sequence[Cell]) -> str:
-    """Returns the mark of a cell among all cells of its label, empty for a present one."""
-    if cell.code != max(others, key=lambda other: other.date).code:
-        return f", commit {cell.commit}"
-    later = any(other.seed == cell.seed and other.date > cell.date for other in others)
-    return f", run of {cell.date}" if later else ""
 
 
 def transcribed(file: Path, view: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -149,7 +132,7 @@ def _text(cell: Any, column: Mapping[str, Any], best: float | None) -> str:
 def main() -> int:
     """Renders both documents, or with `--check` says which of them are out of date; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if a table is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a table or a plot is out of date")
     check = parser.parse_args().check
     stale = []
     for document in DOCUMENTS:
@@ -158,6 +141,7 @@ def main() -> int:
             stale.append(document)
             if not check:
                 document.write_text(fresh, encoding="utf-8")
+    stale += stale_plots(RESULTS, write=not check)
     for document in stale:
         print(f"{document.relative_to(ROOT)}: {'out of date' if check else 'rendered'}")
     return 1 if check and stale else 0

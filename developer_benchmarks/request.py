@@ -58,7 +58,7 @@ def make_bundle(folder: Path, name: str, num_items: int, clusters: int, index: s
 
 def make_tower(config: ExperimentConfig, items: ItemTable) -> Tower:
     """Returns a tower with clustered item vectors, and logits of the intent with deviation `INTENT_SPREAD`."""
-    tower = Tower.make(config.model, config.train, items.offsets, seed=1)
+    tower = Tower.make(config.model, config.train, items.offsets, 1, items.counts)
     tower.user_vectors(tf.constant([[1]]))
     rng = np.random.default_rng(1)
     dim = config.model.dim

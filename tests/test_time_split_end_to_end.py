@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.server import running
+from tfdnc.api.runs import open_run
 from tfdnc.cli.main import main
 from tfdnc.contracts import schema
 from tfdnc.contracts.items import read_items
@@ -87,6 +88,33 @@ def test_the_report_is_of_the_users_who_have_a_target(run, sequences):
     assert report["users"] == len(targets)
     assert 0 < figures[schema.TEST]["cold"] < len(targets)
     assert np.isfinite(report["merge"]["recall@10"])
+
+
+def test_the_floor_lists_what_is_popular_in_the_last_days_before_the_split(run, sequences):
+    """`model.popular_days` counts training events alone; every other station is adopted."""
+    flags = [f"model.{key}={value}" for key, value in {"encoder": "item_counts", "popular_days": 10}.items()]
+    flags += ["name=floor", "train.epochs=0", "cluster.method=single", "cluster.num_clusters=1", "merge.method=score"]
+    config = str(run.parent / "by-time.yaml")
+    assert (
+        main(["evaluate", config, "--runs", str(run.parent), *(part for flag in flags for part in ("--set", flag))])
+        == 0
+    )
+    floor = open_run(run.parent / "floor")
+    tower, items = floor.tower(), floor.items
+    window = range(49 * DAY, 59 * DAY)  # the ten days before the first of March
+    recent = [i for row in sequences for i, t in zip(row["items"], row["times"], strict=True) if t in window]
+    counts = np.bincount(recent, minlength=len(items.item_ids) + 1)[items.sequence_indices]
+    assert 0 < counts.sum() < items.counts.sum()
+    np.testing.assert_allclose(tower.item_embeddings.numpy()[:, 0], np.log(np.maximum(counts, 0.5)), rtol=1e-6)
+
+
+def test_another_encoder_does_not_take_the_days(run, capsys):
+    """Before any station works."""
+    flags = ["--set", "model.popular_days=10", "--set", "name=refused"]
+    assert main(["evaluate", str(run.parent / "by-time.yaml"), "--runs", str(run.parent), *flags]) == 2
+    assert "Expected model.popular_days only with an encoder that counts items" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 @pytest.fixture(scope="module")

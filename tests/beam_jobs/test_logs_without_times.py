@@ -67,9 +67,10 @@ def test_rules_that_read_times_need_a_column_of_times(data, message):
         DataConfig(path="log.csv", **NO_TIMES, **data)
 
 
-def test_a_model_that_reads_times_needs_a_column_of_them():
-    config = {"name": "x", "data": {"path": "log.csv", **NO_TIMES}, "model": {"times": True}}
-    with pytest.raises(UserError, match=r"expected data.columns.time to name a column with model.times, got null"):
+@pytest.mark.parametrize(("key", "value"), [("times", True), ("popular_days", 7)])
+def test_a_model_that_reads_times_needs_a_column_of_them(key, value):
+    config = {"name": "x", "data": {"path": "log.csv", **NO_TIMES}, "model": {key: value}}
+    with pytest.raises(UserError, match=rf"expected data.columns.time to name a column with model.{key}, got null"):
         parse_config(config)
 
 

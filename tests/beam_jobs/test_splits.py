@@ -71,10 +71,23 @@ def test_sequences_hold_all_events_and_mark_the_split(prepared):
 
 def test_figures_count_the_targets_and_the_cold_ones_among_them(prepared):
     figures, _ = prepared
-    cold_and_all = {"validation": {"users": 2, "cold": 1}, "test": {"users": 2, "cold": 1}}
+    cold_and_all = {kind: {"users": 2, "cold": 1, "without_history": 0} for kind in ("validation", "test")}
     assert figures["split"] == {"train_events": 5, **cold_and_all}
     assert figures["events"] == figures["rows_read"] == 11
     assert figures["items"] == 4  # cold ones included
+
+
+def test_users_without_history_are_counted_by_the_window_of_their_first_event(write_csv, prepare_log):
+    """They have no target in that window, so no recall counts them."""
+    rows = [("a", "x", 1), ("a", "x", 100), ("a", "x", 200)]
+    rows += [("new", "x", 100), ("new", "x", 199), ("new", "x", 200)]
+    rows += [("newest", "x", 200), ("latest", "x", 250)]
+    figures, _ = prepare_log(write_csv(rows), **BY_TIME)
+    assert figures["split"] == {
+        "train_events": 1,
+        "validation": {"users": 1, "cold": 0, "without_history": 1},
+        "test": {"users": 2, "cold": 0, "without_history": 2},
+    }
 
 
 def test_the_split_hash_has_a_line_for_every_user(prepared):

@@ -8,14 +8,12 @@ import yaml
 
 from developer_benchmarks import render_results
 from developer_benchmarks.render_results import DOCUMENTS, RESULTS, ROOT, render, table_of
+from tests.developer_benchmarks.small_results import COMMIT, OTHER, result
 from tfdnc.comparison.cells import read_cells, write_cells
-from tfdnc.comparison.results import Result
-from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
 
 TRANSCRIBED = sorted((RESULTS / "transcribed").glob("*.json"))
 VIEWS = yaml.safe_load((RESULTS / "tables.yaml").read_text())
-COMMIT, OTHER = "a" * 40, "b" * 40
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -66,6 +64,7 @@ def test_a_changed_file_makes_the_document_out_of_date(tmp_path, monkeypatch, ca
     shutil.copytree(RESULTS / "transcribed", results / "transcribed")
     view = {"from": "transcribed/ml1m_methods.json"}
     (results / "tables.yaml").write_text(yaml.safe_dump({"one": view}))
+    (results / "plots.yaml").write_text("")
     document.write_text("before\n<!-- table: one -->\n<!-- end of table -->\nafter\n")
     for name, value in {"ROOT": tmp_path, "RESULTS": results, "DOCUMENTS": (document,)}.items():
         monkeypatch.setattr(render_results, name, value)
@@ -102,17 +101,6 @@ def test_a_transcribed_table_has_its_bests_in_bold_and_texts_as_they_were():
     published = table_of(VIEWS["readme"], RESULTS)
     assert "HSTU; with ties in time in stable order, as here | .310; .323 |  | .575; .589 |" in published
     assert published.endswith("transcribed from docs/results.md of fb4c9c8, no cells of these runs exist.")
-
-
-def result(seed, commit, recall, day, split="split"):
-    made = {
-        name: {"commit": commit, "changed": False, "date": f"2026-11-0{day}", "machine": "m"}
-        for name in ("train", "evaluate")
-    }
-    figures = {"recall@10": recall, "ndcg@10": recall / 2}
-    report = {"merge": figures, "popularity": figures, "judged_by": None}
-    config = parse_config({"name": f"x-seed{seed}", "seed": seed})
-    return Result("x-dnc", seed, report, {"cpu_seconds": 7.5}, split, config, made)
 
 
 def test_a_cell_of_another_commit_or_an_earlier_one_is_no_repetition_and_is_marked(tmp_path):

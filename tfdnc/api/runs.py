@@ -184,7 +184,8 @@ class Run:
         import_plugins(self.config.plugins)
         from tfdnc.training.train import assemble
 
-        return assemble(self.config, self.items, records)[0]
+        popularity = outputs.popularity(self.config, self.folder, self.items)
+        return assemble(self.config, self.items, records, popularity=popularity)[0]
 
     def validate(self, tower: "Tower") -> dict[str, float]:
         """Returns the figures of a tower's lists on the validation targets, as in training after an epoch."""

@@ -85,6 +85,8 @@ def show_report(report: dict[str, Any], path: Path, curves: str | None = None) -
             f"negative log-likelihood {figures['intent_nll']:.3f} nats\n"
             f"(own history {figures['intent_nll_history']:.3f}, prior {figures['intent_nll_prior']:.3f})\n"
         )
+    if advice := (report.get("intent_check") or {}).get("advice"):  # a report of an earlier version has no such key
+        console.print(f"{advice}\n")
 
 
 def _summary_rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -6,8 +6,9 @@ commit, gets a file beside the older one, and no cell is ever overwritten.
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,7 @@ FOLDER = "cells"
 _FORMAT = 1
 _SHOWN = 8  # characters of a digest in a name
 _PATHS = ("path", "initial")  # settings that name a file or a run
+_EPOCHS = "epochs"  # key that cells of earlier versions lack
 _KEYS = ("cell", "label", "seed", "config", "split", "made", "command", "training", "figures")
 
 
@@ -32,12 +34,14 @@ class Cell(Measurement):
         config: digest of the settings, apart from name and seed.
         made: provenance of the train and the evaluate station, see `tfdnc.contracts.provenance`; {} where unknown.
         command: command line that wrote the cell.
+        epochs: validated epochs, see `Result.epochs`; none in cells of earlier versions.
     """
 
     path: Path
     config: str
     made: dict[str, dict[str, Any]]
     command: str
+    epochs: Sequence[dict[str, float]] = ()
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -99,7 +103,36 @@ def read_cell(path: Path) -> Cell:
         config=_digest(content["config"]),
         made=content["made"],
         command=command,
+        epochs=content.get(_EPOCHS, []),
     )
+
+
+def marked(cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells; one that is not of the latest code, or not the latest of its seed, has a mark in its label.
+
+    Raises:
+        UserError: two cells are of one run, which would count as two seeds.
+    """
+    by_label: defaultdict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_label[cell.label].append(cell)
+    return [replace(cell, label=cell.label + _mark(cell, by_label[cell.label])) for cell in cells]
+
+
+def present_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells that `marked` does not mark; raises as it."""
+    return [cell for cell, same in zip(cells, marked(cells), strict=True) if cell.label == same.label]
+
+
+def _mark(cell: Cell, others: Sequence[Cell]) -> str:
+    """Returns the mark of a cell among all cells of its label, empty for a present one."""
+    of_seed = [other for other in others if (other.seed, other.code) == (cell.seed, cell.code)]
+    if again := [other.path for other in of_seed if other.date == cell.date and other.path != cell.path]:
+        raise UserError(f"Expected one cell of a run, found {cell.path} and {again[0]}: remove the older file.")
+    if cell.code != max(others, key=lambda other: other.date).code:
+        return f", commit {cell.commit}"
+    later = any(other.seed == cell.seed and other.date > cell.date for other in others)
+    return f", run of {cell.date}" if later else ""
 
 
 def earlier_cells(folder: Path, current: Sequence[Path]) -> list[str]:
@@ -140,6 +173,7 @@ def _content(result: Result) -> dict[str, Any]:
         "split": result.split,
         "made": result.made,
         "training": result.training,
+        _EPOCHS: result.epochs,
         "figures": result.report,
     }
 
@@ -155,13 +189,18 @@ def _without_folders(value: Any) -> Any:
 
 
 def _write(content: dict[str, Any], command: str, folder: Path) -> Path:
-    name = f"{content['label']}-seed{content['seed']}-{_digest(content)[:_SHOWN]}.json"
-    path = folder / name
+    path = folder / _name(content)
     if not path.exists():
-        unfinished = folder / f".{name}.unfinished"
+        unfinished = folder / f".{path.name}.unfinished"
         unfinished.write_text(json.dumps({**content, "command": command}, indent=1) + "\n", encoding="utf-8")
         unfinished.rename(path)  # a killed comparison leaves whole cells only
+    # The cell that an earlier version wrote of the same run would count as another one.
+    (folder / _name({key: value for key, value in content.items() if key != _EPOCHS})).unlink(missing_ok=True)
     return path
+
+
+def _name(content: dict[str, Any]) -> str:
+    return f"{content['label']}-seed{content['seed']}-{_digest(content)[:_SHOWN]}.json"
 
 
 def _digest(content: Any) -> str:

@@ -1,5 +1,6 @@
 """Results of finished experiments, read from their runs if these are up to date for their config."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from tfdnc.comparison.grid import Experiment, Variant, experiment, seeds_in
 from tfdnc.contracts.config import ExperimentConfig
+from tfdnc.contracts.schema import HISTORY_FILE
 from tfdnc.contracts.station_names import StationName
 from tfdnc.pipeline.engine import Station, standing
 
@@ -45,10 +47,13 @@ class Result(Measurement):
     Attributes:
         config: config of its run.
         made: provenance of its train and its evaluate station; without those of runs from before it was recorded.
+        epochs: of every validated epoch its number `epoch`, the `cpu_seconds` of training up to its end, and its
+            figures `val_*`.
     """
 
     config: ExperimentConfig
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    epochs: list[dict[str, float]] = field(default_factory=list)
 
 
 def finished_stations(one: Experiment, runs: Path, stations_of: StationsOf) -> dict[str, dict[str, Any]]:
@@ -71,7 +76,18 @@ def read_result(one: Experiment, runs: Path, stations_of: StationsOf) -> Result 
         training=found[StationName.TRAIN]["figures"],
         split=found["prepare"]["figures"]["split_sha256"],
         made={name: found[name]["made"] for name in (StationName.TRAIN, StationName.EVALUATE) if "made" in found[name]},
+        epochs=validated_epochs(runs / one.name / StationName.TRAIN.folder / HISTORY_FILE),
     )
+
+
+def validated_epochs(history: Path) -> list[dict[str, float]]:
+    """Returns `Result.epochs` from the history of a training."""
+    epochs, seconds = [], 0.0
+    for entry in json.loads(history.read_text()):
+        seconds += entry["cpu_seconds"]
+        if figures := {name: value for name, value in entry.items() if name.startswith("val_")}:
+            epochs.append({"epoch": entry["epoch"], "cpu_seconds": round(seconds, 1), **figures})
+    return epochs
 
 
 def read_results(

@@ -175,9 +175,10 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _times_are_there(self) -> "ExperimentConfig":
-        if self.model.times and not self.data.has_times:
+        reads_times = {"times": self.model.times, "popular_days": self.model.popular_days is not None}
+        for key in (key for key, reads in reads_times.items() if reads and not self.data.has_times):
             raise ValueError(
-                "expected data.columns.time to name a column with model.times, got null: there are no times"
+                f"expected data.columns.time to name a column with model.{key}, got null: there are no times"
             )
         return self
 

@@ -28,14 +28,16 @@ class ModelConfig(Section):
     feed_forward: Literal["relu", "swiglu"] = "swiglu"  # of the Transformer's blocks; swiglu: Shazeer 2020
     attention_gate: bool = False  # a gate on the output of attention (Qiu et al. 2025)
     distance_bias: bool = True  # a learned bias of attention by the distance of an item
-    # Model of p(cluster): a separate `head`, or the `partition` function of the items' scores. Sparse logs need the
-    # latter, and every request then scores all items. auto: partition, for large catalogues head.
-    intent: Literal["auto", "head", "partition"] = "auto"
+    # Model of p(cluster): a separate `head`; the `partition` function of the items' scores, which sparse logs need, and
+    # for which every request scores all items; or `history`, the untrained shares of the user's own events. auto:
+    # partition, for catalogues that are large and not sparse, or very large, head (docs/training.md).
+    intent: Literal["auto", "head", "partition", "history"] = "auto"
     intent_width: Positive = 4  # head: width of its hidden layer, as a multiple of dim
     experts: Positive = 4  # mmoe: self-attention experts; ple: shared experts
     interests: Positive = 4  # mind: at most this many; comirec: exactly this many
     item_features: bool = False  # item vectors include embeddings of the features in `data.items.features`
     times: bool = False  # tokens include the time from an item to the next event, or to the request
+    popular_days: Annotated[Finite, Field(gt=0)] | None = None  # item_counts: the last days of training; null: all
     history_clusters: bool = False  # tokens include an embedding of the item's cluster
     inputs: tuple[InputName, ...] = ()  # of data.events, context and users, or exposures; the others cost nothing
     user_token: bool = False  # inputs of users are in a token of their own before the history, not in every token
@@ -90,6 +92,8 @@ class TrainConfig(Section):
     epochs_from: str | None = None  # run that `stop_after` was found by; `tfdnc run --final` says it
     validate_every: Positive = 4  # epochs between validations; the best one is kept
     patience: Positive | None = 4  # validations in a row without a better one, after which training ends; null: never
+    # Share below the best from which such a validation counts twice; 1: never.
+    patience_drop: Annotated[float, Field(gt=0, le=1)] = 0.01
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products only
     initial: Path | None = None  # folder of a finished run, whose weights are the start; it decides the clusters too
     options: Options = NO_OPTIONS  # of a plug-in's loss

@@ -14,8 +14,16 @@ def training_part(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return leading_items(table["items"].combine_chunks(), lengths), lengths
 
 
+def timed_training_part(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the items `[E]` int32 of `training_part` of one file, and their times `[E]` int64."""
+    table = pq.read_table(path, columns=["items", "times", "train_events"], page_checksum_verification=True)
+    lengths = table["train_events"].to_numpy().astype(np.int64)
+    items, times = (leading_items(table[name].combine_chunks(), lengths) for name in ("items", "times"))
+    return items, times
+
+
 def leading_items(items: pa.ListArray, lengths: np.ndarray) -> np.ndarray:
-    """Returns the first `lengths` [S] items of every list, int32 [sum of `lengths`], list after list."""
+    """Returns the first `lengths` [S] values of every list, [sum of `lengths`], list after list."""
     starts = items.offsets.to_numpy()[:-1].astype(np.int64)
     # `values`, unlike `flatten`, ignores slicing, so the offsets above are indices into it.
     values = items.values.to_numpy(zero_copy_only=False)

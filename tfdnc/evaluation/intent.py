@@ -10,6 +10,13 @@ from tfdnc.training.records import HeldOutRecords
 BINS = 10
 """Number of equal-width bins of confidence in reliability tables."""
 
+_BASELINES = {"prior": "the shares of all training events", "history": "the shares of the user's own history"}
+_INSTEAD = {
+    "prior": "train.intent_weight: 0, which takes the shares of all events",
+    "history": "model.intent: history, which takes those of the history",
+}
+"""By baseline: the key that makes it p(cluster)."""
+
 
 def intent_figures(log_intent: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
     """Returns accuracy and negative log-likelihood (nats) of `[U, K]` log-probabilities of the `[U]` clusters."""
@@ -27,6 +34,33 @@ def baseline_figures(records: HeldOutRecords, items: ItemTable) -> dict[str, flo
         "intent_nll_prior": negative_log_likelihood(prior, records.target_clusters),
         "intent_nll_history": negative_log_likelihood(history, records.target_clusters),
     }
+
+
+def intent_check(log_intent: np.ndarray, records: HeldOutRecords, items: ItemTable, kind: str) -> dict[str, Any]:
+    """Compares a learned intent with baselines that need no training.
+
+    Args:
+        log_intent: `[U, K]` of the users of `records`.
+        records: of validation, so that a choice by this does not look at the test part.
+        items: the item table.
+        kind: that of the intent model.
+
+    Returns:
+        Figures and baselines of the intent, `no_better_than` (names of baselines) and `advice` (None, or a text).
+    """
+    figures = intent_figures(log_intent, records.target_clusters) | baseline_figures(records, items)
+    own = figures["intent_nll"]
+    beaten = [name for name in _BASELINES if figures[f"intent_nll_{name}"] <= own]
+    if not beaten:
+        return {**figures, "no_better_than": [], "advice": None}
+    named = " and ".join(f"{_BASELINES[name]} ({figures[f'intent_nll_{name}']:.3f})" for name in beaten)
+    best = min(beaten, key=lambda name: figures[f"intent_nll_{name}"])
+    keys = [*(["model.intent: partition"] if kind == "head" else []), _INSTEAD[best]]
+    advice = (
+        f"The intent model ({kind}) is no better than {named}: {own:.3f} nats on validation. Lists are "
+        f"divided among clusters by its probabilities. Set {', or '.join(keys)}, and train again."
+    )
+    return {**figures, "no_better_than": beaten, "advice": advice}
 
 
 def negative_log_likelihood(log_intent: np.ndarray, clusters: np.ndarray) -> float:

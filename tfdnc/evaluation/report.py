@@ -19,7 +19,7 @@ from tfdnc.evaluation.diversity import category_sets
 from tfdnc.evaluation.evaluator import Evaluator, Lists, Ranked
 from tfdnc.evaluation.figures import ranking_figures, recalls
 from tfdnc.evaluation.filtered import RuleTally
-from tfdnc.evaluation.intent import baseline_figures, calibration, intent_figures
+from tfdnc.evaluation.intent import baseline_figures, calibration, intent_check, intent_figures
 from tfdnc.evaluation.list_bounds import ListBounds
 from tfdnc.evaluation.tally import ClusterTally, ListTally, RankTally
 from tfdnc.model.tower import Tower
@@ -132,6 +132,9 @@ def evaluate(
         `intent`: `intent_accuracy` and `intent_nll` (nats) of the intent model, and the likelihoods of two baselines;
             {} where K = 1. `intent_nll_prior` is that of the clusters' shares of the training events,
             `intent_nll_history` that of the user's own events with add-one smoothing.
+        `intent_check`: the same figures on the validation records; `no_better_than`, the baselines (`prior`, `history`)
+            that are at least as likely there as the learned intent; and `advice`, a text with the key to set, None
+            where there are none. None where no intent was learned.
         `calibration`: figures of `tfdnc.evaluation.intent.calibration`; None where no intent was learned.
         `popularity`: the figures of `merge`, for lists of the most popular unseen items.
         `cold_targets`: figures of users whose target is a cold item (see `schema.ITEM_SCHEMA`): their number `targets`,
@@ -185,7 +188,12 @@ def evaluate(
         under_rule = RuleTally(make_tally, records.targets, settings, bounds)
         Evaluator(model, configured, width, judge, config.data.allows_seen, mask, bounds).run(test, under_rule.sinks)
         filtered = under_rule.figures(mask)
-    intent = {}
+    tuned = ranked_validation = None
+    if curve:
+        tuned, ranked_validation = _tune(curve, quotas, evaluator, validation, tuning_objective(settings))
+    intent, check = {}, None
+    if ranked_validation is not None and model.intent.trainable:
+        check = intent_check(ranked_validation.log_intent, validation, items, model.intent.kind)
     if items.num_clusters > 1:
         intent = intent_figures(ranked.log_intent, test.target_clusters) | baseline_figures(test, items)
     return {
@@ -203,11 +211,12 @@ def evaluate(
         "alpha_curve": curve,
         "joint_curve": joint_curve,
         "floor_curve": floor_curve,
-        "tuned": _tune(curve, quotas, evaluator, validation, tuning_objective(settings)) if curve else None,
+        "tuned": tuned,
         "within_cluster": recalls(ranked.within_ranks, sorted({*settings.within_cluster, *settings.candidates})),
         "out_of_cluster": recalls(ranked.outside_ranks, settings.candidates),
         "within_cluster_by_cluster": _by_cluster(ranked, records, listed, settings.within_cluster),
         "intent": intent,
+        "intent_check": check,
         "calibration": calibration(ranked.log_intent, test.target_clusters) if informed else None,
         "popularity": _popularity(listed, records, make_tally(), settings.candidates, config.data.allows_seen),
         "cold_targets": None if items.cold is None else of_targets(items.cold[test.targets - 1]),
@@ -268,15 +277,18 @@ def _tune(
     evaluator: Evaluator,
     validation: HeldOutRecords,
     objective: str,
-) -> dict[str, Any]:
-    """Picks the point of the alpha curve by its value on validation; ties go to the first."""
+) -> tuple[dict[str, Any], Ranked]:
+    """Picks the point of the alpha curve by its value on validation, and returns the ranks there too.
+
+    Ties go to the first point.
+    """
     m = int(objective.removeprefix("recall@"))
     configured, *of_quotas = [RankTally(validation.targets) for _ in range(1 + len(quotas))]
-    evaluator.run(validation, [configured.add, *(tally.add for tally in of_quotas)], quotas)
+    ranked = evaluator.run(validation, [configured.add, *(tally.add for tally in of_quotas)], quotas)
     values = [metrics.recall(tally.ranks, m) for tally in of_quotas]
     best = int(np.argmax(values))
     alpha, figures = curve[best]["alpha"], {name: value for name, value in curve[best].items() if name != "alpha"}
-    return {"alpha": alpha, "objective": objective, "validation": values[best], "figures": figures}
+    return {"alpha": alpha, "objective": objective, "validation": values[best], "figures": figures}, ranked
 
 
 def _popularity(

@@ -56,7 +56,7 @@ def make_bundle(size: Size, output: Path, seed: int = 0, attributes: Sequence[At
 
 def make_tower(config: ExperimentConfig, items: ItemTable, rng: np.random.Generator, seed: int) -> Tower:
     """Returns a tower with random weights, whose item vectors are centres with noise."""
-    tower = Tower.make(config.model, config.train, items.offsets, seed=seed)
+    tower = Tower.make(config.model, config.train, items.offsets, seed, items.counts)
     num_items, dim = len(items.item_ids), config.model.dim
     centres = rng.normal(size=[_CENTRES_PER_CLUSTER * items.num_clusters, dim])
     centre_of_item = items.clusters * _CENTRES_PER_CLUSTER + rng.integers(0, _CENTRES_PER_CLUSTER, num_items)

@@ -1,10 +1,10 @@
-"""Intent models: probability of the next item's cluster, from a separate head or from the scores of the items.
+"""Intent models: probability of the next item's cluster, from a head, from the scores of the items, or from counts.
 
-All map intent states `[P, D]`, which depend on no task prompt, to logits `[P, K]`.
+All map intent states `[P, D]`, which depend on no task prompt, to logits `[P, K]`; `HistoryIntent` maps histories.
 """
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,30 +16,74 @@ from tfdnc.model.layers import Dense
 from tfdnc.model.losses.draws import draw_from_pools
 from tfdnc.model.randomness import Stream
 
-AUTO_ITEMS = 20_000
-"""Largest catalogue for which `model.intent: auto` is `partition`: every request scores all items once."""
+CHEAP_ITEMS = 20_000
+"""Largest catalogue for which `model.intent: auto` is `partition` at any number of events: scoring it costs little."""
+
+MOST_ITEMS = 200_000
+"""Largest catalogue for which `auto` is `partition` on a sparse log; every request scores all items once."""
+
+SPARSE_EVENTS = 100
+"""Training events per trained item, below which a log is sparse: a head overfits there (docs/results.md)."""
+
+IntentKind = Literal["prior", "head", "partition", "history"]
+"""Names of the intent models, as `model.intent` calls them; `prior` is that of `train.intent_weight: 0`."""
 
 _EXPONENT = 0.5  # of the counts by which items are drawn; on the log below, exponents 0 and 1 reach .319
 
 
-def make_intent(
-    config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], product_dtype: tf.DType
-) -> keras.layers.Layer:
+def intent_kind(config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], counts: np.ndarray) -> IntentKind:
     """Returns the intent model of `config.intent`; with one cluster, where there is nothing to learn, a head.
 
     With `intent_weight` 0 it is the prior, which is not trained.
 
     Args:
-        config: `intent`, `intent_width` and `dim`.
-        train: `intent_items` and `intent_weight`.
+        config: `intent`.
+        train: `intent_weight`.
+        offsets: K + 1 item counts.
+        counts: `[N]` training events of each item, by which `auto` decides.
+    """
+    if train.intent_weight == 0:
+        return "prior"
+    if len(offsets) == 2:
+        return "head"
+    return config.intent if config.intent != "auto" else auto_intent(counts)
+
+
+def auto_intent(counts: np.ndarray) -> Literal["head", "partition"]:
+    """Returns the choice of `model.intent: auto` for items with `[N]` training events.
+
+    A partition needs no events of its own, but its cost in a request grows with the items. So a head is for catalogues
+    that are large, and have enough events to train one; or larger still.
+    """
+    num_items = len(counts)
+    if num_items <= CHEAP_ITEMS:
+        return "partition"
+    sparse = counts.sum() < SPARSE_EVENTS * np.count_nonzero(counts)
+    return "partition" if sparse and num_items <= MOST_ITEMS else "head"
+
+
+def make_intent(
+    kind: IntentKind,
+    config: ModelConfig,
+    train: TrainConfig,
+    offsets: tuple[int, ...],
+    product_dtype: tf.DType,
+) -> keras.layers.Layer:
+    """Returns the intent model of a kind.
+
+    Args:
+        kind: see `intent_kind`.
+        config: `intent_width` and `dim`.
+        train: `intent_items`.
         offsets: K + 1 item counts; cluster k is item rows offsets[k] .. offsets[k + 1] - 1.
         product_dtype: dtype of products with many items.
     """
-    num_clusters, num_items = len(offsets) - 1, offsets[-1]
-    if train.intent_weight == 0:
+    num_clusters = len(offsets) - 1
+    if kind == "prior":
         return PriorIntent(name="intent_prior")
-    few = config.intent == "auto" and num_items <= AUTO_ITEMS
-    if num_clusters > 1 and (few or config.intent == "partition"):
+    if kind == "history":
+        return HistoryIntent(num_clusters, name="intent_history")
+    if kind == "partition":
         return PartitionIntent(num_clusters, train.intent_items, product_dtype, name="intent")
     return HeadIntent(config.dim, num_clusters, config.intent_width, name="intent_head")
 
@@ -58,6 +102,8 @@ class HeadIntent(keras.layers.Layer):
             serves all clusters, with 1 a twentieth.
     """
 
+    kind: ClassVar[IntentKind] = "head"
+
     def __init__(self, dim: int, num_clusters: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._inner = Dense(dim, width * dim, tf.float32, name="inner")
@@ -72,11 +118,33 @@ class HeadIntent(keras.layers.Layer):
 class PriorIntent(keras.layers.Layer):
     """Share of the training events in each cluster, the same for all users; an untrained head would be noise."""
 
+    kind: ClassVar[IntentKind] = "prior"
+
     def call(self, states: tf.Tensor, catalogue: Catalogue, stream: Stream | None = None) -> tf.Tensor:
         """Returns logits of the next item's cluster, from the counts alone."""
         del stream
         prior = cluster_prior(catalogue.counts, catalogue.offsets)
         return tf.repeat(tf.constant(np.log(prior), tf.float32)[None], tf.shape(states)[0], axis=0)
+
+
+class HistoryIntent(keras.layers.Layer):
+    """Shares of the user's own events in each cluster, with add-one smoothing; nothing is trained.
+
+    Args:
+        num_clusters: K.
+    """
+
+    kind: ClassVar[IntentKind] = "history"
+
+    def __init__(self, num_clusters: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._num_clusters = num_clusters
+
+    def call(self, clusters: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Returns logits `[B, K]` from the clusters `[B, L]` of histories with these lengths `[B]`."""
+        there = tf.sequence_mask(lengths, tf.shape(clusters)[1])
+        events = tf.one_hot(tf.where(there, clusters, -1), self._num_clusters)  # nothing for padding
+        return tf.math.log(tf.reduce_sum(events, axis=1) + 1.0)
 
 
 class PartitionIntent(keras.layers.Layer):
@@ -95,6 +163,8 @@ class PartitionIntent(keras.layers.Layer):
         drawn: items sampled from a larger cluster in a training step.
         product_dtype: dtype of the product of states and items.
     """
+
+    kind: ClassVar[IntentKind] = "partition"
 
     def __init__(self, num_clusters: int, drawn: int, product_dtype: tf.DType, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -13,7 +13,7 @@ from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.encoders import USER_ENCODERS, Encoder, Histories
 from tfdnc.model.history_clusters import HistoryClusters
 from tfdnc.model.inputs import TokenInputs
-from tfdnc.model.intent import make_intent
+from tfdnc.model.intent import HistoryIntent, intent_kind, make_intent
 from tfdnc.model.item_rows import gather_rows
 from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, ItemEmbeddings
 from tfdnc.model.precision import resolve_precision
@@ -72,6 +72,7 @@ class Tower(keras.layers.Layer):
         num_users: int = 0,
         features: FeatureMatrix | None = None,
         inputs: Sequence[Feature] | None = None,
+        popularity: np.ndarray | None = None,
     ) -> Self:
         """Builds a tower with random weights; the order in which its parts are made fixes the weights of a seed.
 
@@ -80,11 +81,13 @@ class Tower(keras.layers.Layer):
             train: precision of the matrix products, and settings of the intent and the item features.
             offsets: as of the class.
             seed: fixes initial weights.
-            counts: as of the class, initial values for some encoders; None is uniform.
+            counts: as of the class, initial values for some encoders, and that by which `model.intent: auto` decides;
+                None is one event of every item.
             num_users: users in the training records; 0 outside training.
             features: item features with `config.item_features`; None without.
             inputs: declared inputs that the model reads, see `features.model_features`; None is times with
                 `config.times`, and nothing without.
+            popularity: `[N]` counts from which encoders that only count make the item vectors; None is `counts`.
 
         Raises:
             UserError: inputs or clusters in the tokens of an encoder that reads no order, auxiliary objectives with
@@ -109,7 +112,7 @@ class Tower(keras.layers.Layer):
                 f"Expected model.user_token only with an encoder on a Transformer, {config.encoder} is none: take it "
                 "out, and every token has the inputs of the user."
             )
-        initial = encoder.initial_items(counts, config.dim)
+        initial = encoder.initial_items(counts if popularity is None else popularity, config.dim)
         if initial is not None and features is not None:
             raise UserError(f"Expected no model.item_features with {config.encoder}, whose item vectors are given.")
         items: ItemEmbeddings
@@ -120,9 +123,10 @@ class Tower(keras.layers.Layer):
         dtype = resolve_precision(train.precision)
         made_encoder = encoder(config, num_clusters, num_users, dtype, name="encoder")
         token_inputs = TokenInputs(inputs, config.dim, config.user_token, name="inputs")
-        intent = make_intent(config, train, offsets, dtype)
-        # With one cluster there is no intent to learn, and with a weight of 0 it is not learned.
-        intent.trainable = num_clusters > 1 and train.intent_weight > 0
+        kind = intent_kind(config, train, offsets, counts)
+        intent = make_intent(kind, config, train, offsets, dtype)
+        # With one cluster there is no intent to learn, and a prior or a history is not learned.
+        intent.trainable = num_clusters > 1 and kind in ("head", "partition")
         # The last one, so that the other weights of a seed are those of a model without.
         history_clusters = HistoryClusters(num_clusters, config.dim) if config.history_clusters else None
         parts = items, made_encoder, intent, token_inputs
@@ -256,12 +260,12 @@ class Tower(keras.layers.Layer):
         """
         histories = self._histories(history, inputs)
         vectors = self.encoder.user_vectors(histories)
-        return vectors.retrieval, self._log_intent(vectors.intent, histories.items)
+        return vectors.retrieval, self._log_intent(vectors.intent, histories)
 
     def log_intent(self, history: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None) -> tf.Tensor:
         """Returns the `[B, K]` of `user_vectors` alone; for encoders with `encode_per_vector`."""
         histories = self._histories(history, inputs)
-        return self._log_intent(self.encoder.intent_state(histories), histories.items)
+        return self._log_intent(self.encoder.intent_state(histories), histories)
 
     def wanted_vectors(
         self, history: tf.Tensor, wanted: tf.Tensor, inputs: Mapping[str, tf.Tensor] | None = None
@@ -286,8 +290,10 @@ class Tower(keras.layers.Layer):
             clusters = tf.where(rows < self.num_items, clusters, past)
         return tf.reshape(clusters, tf.shape(history))
 
-    def _log_intent(self, states: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        return tf.nn.log_softmax(self.intent(states, self.catalogue(items)))
+    def _log_intent(self, states: tf.Tensor, histories: Histories) -> tf.Tensor:
+        if isinstance(self.intent, HistoryIntent):
+            return tf.nn.log_softmax(self.intent(histories.clusters, histories.lengths))
+        return tf.nn.log_softmax(self.intent(states, self.catalogue(histories.items)))
 
 
 def rows_of(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:

@@ -182,7 +182,7 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     train = {key: value for key, value in settings["train"].items() if key != "epochs_from"}  # a reason, no setting
     if config.train.stop_after is None:
         del train["stop_after"]  # earlier versions had no such key, and their trainings stay up to date
-    for key, default in (("optimizer", "auto"), ("draws", "pool")):
+    for key, default in (("optimizer", "auto"), ("draws", "pool"), ("patience_drop", 0.01)):
         if train[key] == default:
             del train[key]  # likewise
     if config.train.draws != "hard":
@@ -191,7 +191,7 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
         del train["exposure_weight"]  # likewise
     if not train["auxiliary"]:
         del train["auxiliary"], train["masked_items"]
-    new = (("history_clusters", False), ("intent_width", 4), ("user_token", False))
+    new = (("history_clusters", False), ("intent_width", 4), ("user_token", False), ("popular_days", None))
     model = {key: value for key, value in settings["model"].items() if (key, value) not in new}
     return settings | {"model": model, "train": train, "candidates": list(config.evaluate.candidates)}
 

@@ -24,6 +24,7 @@ def prepared(figures: Figures) -> str:
     counts |= {f"filtered ({by_rule})": sum(rules.values())}
     gone = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     kept += f"; of {figures['rows_read']:,} rows {gone}" if gone else ""
+    kept += _by_time(figures["split"])
     if shown := figures.get("exposures"):
         kept += f"; {shown['rows']:,} exposures, {shown['kept']:,} kept beside events"
     if joined := figures.get("lines_joined"):
@@ -36,6 +37,17 @@ def prepared(figures: Figures) -> str:
     if users := figures.get("user_file"):
         kept += f"; {users['users']:,} users, {users['described']:,} described"
     return kept
+
+
+def _by_time(split: dict[str, Any]) -> str:
+    """Returns the users of a split by time whom no figure counts, and the targets that no training event knows."""
+    test = split["test"]
+    if "without_history" not in test:  # another split, or an earlier version
+        return ""
+    return (
+        f"; {test['users']:,} test targets, {test['cold']:,} of them cold; {test['without_history']:,} users of the "
+        "test window without history left out"
+    )
 
 
 def examples(figures: Figures) -> str:

@@ -51,6 +51,22 @@ def training_records(config: ExperimentConfig, run: Path, worker: WorkerIndex = 
     return read_training(folder, worker, training_features(config), partly)
 
 
+def popularity(config: ExperimentConfig, run: Path, items: ItemTable) -> "np.ndarray | None":
+    """Returns the events of the items in the last `model.popular_days` of the training part; None without that key.
+
+    Raises:
+        UserError: as `recent_counts`.
+    """
+    from tfdnc.training.recent_counts import recent_counts
+
+    days = config.model.popular_days
+    if days is None:
+        return None
+    sequences = run / StationName.PREPARE.folder / schema.SEQUENCES
+    counts = recent_counts(sorted(sequences.glob("*.parquet")), len(items.item_ids), config.data, days)
+    return counts[items.sequence_indices - 1]
+
+
 def held_out_records(config: ExperimentConfig, run: Path, split: str) -> "HeldOutRecords":
     """Returns the held-out targets of `schema.VALIDATION` or `schema.TEST`, each with its history.
 

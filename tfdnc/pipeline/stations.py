@@ -84,7 +84,9 @@ def _train(place: Workplace) -> dict[str, Any]:
     validate = validator(config, outputs.held_out_records(config, run, schema.VALIDATION)) if held_out else None
     records = outputs.training_records(config, run, team.worker)
     common = unfinished_folder(TRAIN, place.run)
-    figures = train(config, items, records, validate, validation_objective(config), place.output, team, common)
+    recent = outputs.popularity(config, run, items)
+    objective = validation_objective(config)
+    figures = train(config, items, records, validate, objective, place.output, team, common, recent)
     return figures | {LAST_LEARNED: last_learned(config, run)}
 
 
@@ -145,6 +147,19 @@ def _check_judge(config: ExperimentConfig) -> None:
         raise UserError(refusal(config.cluster.num_clusters))
 
 
+def _check_popular_days(config: ExperimentConfig) -> None:
+    """Raises a `UserError` for `model.popular_days` with an encoder that does not count items."""
+    import numpy as np
+
+    from tfdnc.model.encoders import USER_ENCODERS
+
+    name, days = config.model.encoder, config.model.popular_days
+    if days is not None and USER_ENCODERS.resolve(name).initial_items(np.ones(1), config.model.dim) is None:
+        raise UserError(
+            f"Expected model.popular_days only with an encoder that counts items, such as item_counts; {name} does not."
+        )
+
+
 GENERATE = Station(
     StationName.GENERATE,
     StationName.GENERATE.folder,
@@ -202,6 +217,7 @@ TRAIN = Station(
     work=_train,
     files=dependencies.initial_weights,
     choices=dependencies.train_choices,
+    check=_check_popular_days,
     headline=headlines.trained,
     resumes=True,
     format=2,

@@ -5,7 +5,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +114,26 @@ class TrainingState:
         self.epoch.assign(entry["epoch"])
         self._manager.save()
 
-    def is_over(self, epochs: int, objective: str, patience: int | None) -> bool:
-        """True after all `epochs`, or after `patience` validations without a better one; None has no such end."""
+    def is_over(self, epochs: int, objective: str, patience: int | None, drop: float) -> bool:
+        """True after all `epochs`, or when `waited` is at least `patience`; None has no such end."""
         if len(self.history) >= epochs:
             return True
         since = self.history[int(self.best_epoch.numpy()) :]
-        return patience is not None and sum(f"val_{objective}" in entry for entry in since) >= patience
+        values = [entry[f"val_{objective}"] for entry in since if f"val_{objective}" in entry]
+        return patience is not None and waited(values, float(self.best_value.numpy()), drop) >= patience
 
     def discard_checkpoints(self) -> None:
         """Removes the files that only a resumed run needs."""
         shutil.rmtree(self._folder / _CHECKPOINTS, ignore_errors=True)
         (self._folder / schema.EPOCH_LOG).unlink(missing_ok=True)
+
+
+def waited(values: Sequence[float], best: float, drop: float) -> int:
+    """Returns the number of validations after the best one, those that are worse by more than the share `drop` twice.
+
+    A clear fall is the sign of a model that has begun to overfit; a small one may be chance.
+    """
+    return sum(2 if value < best * (1 - drop) else 1 for value in values)
 
 
 def _first_line(error: Exception) -> str:

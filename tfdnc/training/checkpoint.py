@@ -19,6 +19,7 @@ from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature, is_of_log, model_features
 from tfdnc.contracts.items import ItemTable
+from tfdnc.contracts.model_config import ModelConfig
 from tfdnc.contracts.schema import (
     CHECKPOINT_CLUSTERS,
     CHECKPOINT_CONTENT,
@@ -177,6 +178,23 @@ def load_trained(config: ExperimentConfig, items: ItemTable, folder: Path) -> To
     return load_tower(config, items, folder).served()
 
 
+def _with_trained_intent(config: ModelConfig, folder: Path) -> ModelConfig:
+    """Returns the config with the intent model that was trained, where the config lets `auto` decide.
+
+    Another version may decide otherwise, and the weights of a finished run stay readable.
+    """
+    if config.intent != "auto":
+        return config
+    try:
+        names = [name for name, _ in tf.train.list_variables(tensorflow_path(folder / WEIGHTS))]
+    except _DAMAGE:
+        return config  # `load_tower` reads the file next, and says what is wrong with it
+    if not any(name.startswith("tower/intent/") for name in names):
+        return config  # one cluster, or an intent without weights
+    is_head = any(name.startswith("tower/intent/_inner/") for name in names)
+    return config.model_copy(update={"intent": "head" if is_head else "partition"})
+
+
 def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
     """Returns the tower with the best weights of a finished train station, features of items apart.
 
@@ -188,7 +206,7 @@ def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Towe
     settings = config.train.model_copy(update={"precision": "float32"})
     features = features_of(items) if config.model.item_features else None
     tower = Tower.make(
-        *(config.model, settings, items.offsets, config.seed, items.counts),
+        *(_with_trained_intent(config.model, folder), settings, items.offsets, config.seed, items.counts),
         features=features,
         inputs=_with_values(model_features(config), folder),
     )

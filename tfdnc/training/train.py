@@ -55,6 +55,7 @@ def train(
     output: Path,
     team: Team | None = None,
     common: Path | None = None,
+    popularity: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Trains a retriever and writes the checkpoint of its best epoch.
 
@@ -72,10 +73,12 @@ def train(
         output: folder for weights, history, TensorBoard logs and checkpoints. Only the chief's is read again.
         team: the workers; None is this process alone.
         common: the chief's `output`, with the checkpoint from which all workers continue; None is `output`.
+        popularity: `[N]` events of the items in `model.popular_days`; None without that key.
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
-        figures, and whether training stopped early because validation no longer improved.
+        figures, whether training stopped early because validation no longer improved, and with several clusters the
+        kind of intent model, which `model.intent: auto` leaves open.
 
     Raises:
         UserError: no user has an event to predict, a loss diverged, workers do not belong together, or the weights of
@@ -83,7 +86,7 @@ def train(
     """
     team = team or Team()
     settings = config.train
-    model, batches = assemble(config, items, records, team)
+    model, batches = assemble(config, items, records, team, popularity)
     steps = batches.steps_per_epoch
     save = functools.partial(write_checkpoint, output, model, items)
     state = TrainingState(model, output, common or output)
@@ -93,7 +96,8 @@ def train(
     if settings.initial is not None and first_epoch == 0:  # a killed training continues from its checkpoint
         start_from(settings.initial, config, model, items)
     last_epoch = settings.last_epoch
-    is_over = functools.partial(state.is_over, last_epoch, objective, settings.patience if validate else None)
+    patience = settings.patience if validate else None
+    is_over = functools.partial(state.is_over, last_epoch, objective, patience, settings.patience_drop)
     if not is_over():
         with contextlib.ExitStack() as displays:
             callbacks: list[keras.callbacks.Callback] = [
@@ -125,6 +129,7 @@ def train(
         "cpu_seconds": round(sum(entry["cpu_seconds"] for entry in state.history), 1),
         "best_epoch": best["epoch"],
         "stopped_early": epochs < last_epoch,
+        **({"intent": model.tower.intent.kind} if items.num_clusters > 1 else {}),
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
 
@@ -147,9 +152,15 @@ def _kept_weights(
 
 
 def assemble(
-    config: ExperimentConfig, items: ItemTable, records: TrainingRecords, team: Team | None = None
+    config: ExperimentConfig,
+    items: ItemTable,
+    records: TrainingRecords,
+    team: Team | None = None,
+    popularity: np.ndarray | None = None,
 ) -> tuple[Retriever, TrainingBatches]:
     """Returns the compiled model of an experiment, with all its variables, and the batches that it trains on.
+
+    Arguments are those of `train`.
 
     Raises:
         UserError: no user has an event to predict, no item has a feature that the config asks for, or workers do not
@@ -165,6 +176,7 @@ def assemble(
         tower = Tower.make(
             *(config.model, settings, items.offsets, config.seed, items.counts, num_users, features),
             inputs=[feature.with_values(records.values) for feature in model_features(config)],
+            popularity=popularity,
         )
         method = OPTIMIZERS.resolve(settings.optimizer)(tower.num_items)
         model = Retriever(tower, settings, config.seed, method.by_row)

@@ -107,6 +107,13 @@ def test_the_first_table_has_the_lists_that_matter_and_says_where_the_others_are
     assert "alpha 0.25" in shown(make_report(), monkeypatch)
 
 
+def test_an_intent_that_knows_too_little_is_followed_by_its_advice(monkeypatch):
+    advice = "The intent model (head) is no better than ... Set model.intent: partition."
+    assert advice in shown(make_report() | {"intent_check": {"advice": advice}}, monkeypatch)
+    for check in (None, {"advice": None}):
+        assert shown(make_report() | {"intent_check": check}, monkeypatch) == shown(make_report(), monkeypatch)
+
+
 def test_cold_targets_are_not_mentioned_where_there_are_none(monkeypatch):
     assert "cold" not in shown(make_report() | {"cold_targets": None}, monkeypatch)
 

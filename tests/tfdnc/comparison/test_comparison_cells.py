@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tfdnc.comparison.cells import commits_of, earlier_cells, read_cells, write_cells
-from tfdnc.comparison.results import Result
+from tfdnc.comparison.cells import _digest, commits_of, earlier_cells, marked, present_cells, read_cells, write_cells
+from tfdnc.comparison.results import Result, validated_epochs
 from tfdnc.contracts.config import parse_config
 from tfdnc.contracts.errors import UserError
 
@@ -78,6 +78,48 @@ def test_several_commits_are_said_to_be_several(tmp_path):
     write_cells([result(), result(2, provenance=made("b" * 40))], COMMAND, tmp_path)
     assert commits_of(read_cells(tmp_path)).startswith("aaaaaaa, bbbbbbb (SEVERAL")
     assert commits_of(read_cells(tmp_path)[:1]) == "aaaaaaa"
+
+
+def test_a_cell_has_the_validated_epochs_with_the_seconds_up_to_their_end(tmp_path):
+    history = [{"epoch": epoch, "loss": 1.0, "cpu_seconds": 2.25} for epoch in (1, 2, 3, 4)]
+    history[1] |= {"val_recall@10": 0.2}
+    history[3] |= {"val_recall@10": 0.3}
+    (tmp_path / "history.json").write_text(json.dumps(history))
+    epochs = validated_epochs(tmp_path / "history.json")
+    assert epochs == [
+        {"epoch": 2, "cpu_seconds": 4.5, "val_recall@10": 0.2},
+        {"epoch": 4, "cpu_seconds": 9.0, "val_recall@10": 0.3},
+    ]
+    write_cells([replace(result(), epochs=epochs)], COMMAND, tmp_path / "cells")
+    assert [cell.epochs for cell in read_cells(tmp_path / "cells")] == [epochs]
+
+
+def without_epochs(path):
+    """Rewrites a cell as an earlier version did, and returns its file."""
+    content = json.loads(path.read_text())
+    del content["epochs"]
+    digest = _digest({key: value for key, value in content.items() if key != "command"})
+    old = path.with_name(f"x-seed1-{digest[:8]}.json")
+    old.write_text(json.dumps(content))
+    return old
+
+
+def test_a_cell_that_an_earlier_version_wrote_of_the_same_run_is_no_further_seed(tmp_path):
+    [path] = write_cells([result()], COMMAND, tmp_path / "written")
+    old = without_epochs(path)
+    assert [cell.epochs for cell in read_cells(tmp_path / "written")] == [[], []]
+    with pytest.raises(UserError, match=r"Expected one cell of a run, found .*: remove the older file"):
+        marked(read_cells(tmp_path / "written"))
+    path.unlink()
+    assert write_cells([result()], COMMAND, tmp_path / "written") == [path]
+    assert not old.exists()
+
+
+def test_present_cells_are_those_of_the_latest_code_and_of_the_latest_run_of_a_seed(tmp_path):
+    results = [result(provenance=made("b" * 40)), result(provenance=made(day=2)), result(provenance=made(day=3))]
+    write_cells([*results, result(seed=2, provenance=made(day=2))], COMMAND, tmp_path)
+    found = present_cells(read_cells(tmp_path))
+    assert [(cell.seed, cell.date) for cell in found] == [(1, "2026-11-03"), (2, "2026-11-02")]
 
 
 def test_an_edited_figure_is_refused(tmp_path):

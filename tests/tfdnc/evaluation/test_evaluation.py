@@ -232,6 +232,9 @@ def test_the_report_bounds_the_merge_by_oracle_intent_and_shows_the_alpha_curve(
     assert sum(row["targets"] for row in report["within_cluster_by_cluster"]) == report["users"] == 40
     assert report["seen_targets"] == 0.0
     assert set(report["intent"]) == {"intent_accuracy", "intent_nll", "intent_nll_prior", "intent_nll_history"}
+    check = report["intent_check"]  # validation and test are the same records here
+    assert check.items() >= report["intent"].items()
+    assert check["advice"].startswith("The intent model (partition) is no better than the shares of")
     assert sum(row["count"] for row in report["calibration"]["bins"]) == 40
     assert report["judged_by"] == "own clusters"
     assert report["without_times"] is None

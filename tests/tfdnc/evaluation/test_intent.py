@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
+from tfdnc.contracts.items import ItemTable
 from tfdnc.evaluation.intent import (
     calibration,
     history_log_shares,
+    intent_check,
     intent_figures,
     negative_log_likelihood,
     reliability,
 )
+from tfdnc.training.records import HeldOutRecords
 
 
 def test_accuracy_and_likelihood():
@@ -26,6 +29,44 @@ def test_a_certain_model_has_no_negative_zero():
 def test_the_history_baseline_is_smoothed_by_one_event_per_cluster():
     shares = np.exp(history_log_shares(np.array([2, 2, 0]), np.array([0, 3, 3]), num_clusters=4))
     np.testing.assert_allclose(shares, [[2 / 7, 1 / 7, 3 / 7, 1 / 7], [1 / 4] * 4])
+
+
+ITEMS = ItemTable(
+    list("abcd"), np.array([3, 3, 2, 2]), np.array([0, 0, 1, 1]), (0, 2, 4), np.arange(1, 5), list("abcd"), ["x", "y"]
+)
+# Users of cluster 0, 0 and 1, whose next item is in the same cluster: the history says more than the prior.
+RECORDS = HeldOutRecords(
+    np.array([1, 1, 2, 3], np.int32), np.array([0, 2, 3, 4]), np.array([2, 1, 4], np.int32), np.array([0, 0, 1])
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "kind", "beaten", "keys"),
+    [
+        (0.9, "head", [], []),
+        (0.66, "partition", ["history"], ["model.intent: history"]),
+        (0.66, "head", ["history"], ["model.intent: partition", "model.intent: history"]),
+        (0.3, "head", ["prior", "history"], ["model.intent: partition", "model.intent: history"]),
+    ],
+)
+def test_an_intent_that_knows_no_more_than_counts_is_said_to_with_the_key_to_set(right, kind, beaten, keys):
+    log_intent = np.log(np.where(np.arange(2) == RECORDS.target_clusters[:, None], right, 1 - right))
+    check = intent_check(log_intent, RECORDS, ITEMS, kind)
+    assert check["no_better_than"] == beaten
+    assert check["intent_nll"] == pytest.approx(-np.log(right))
+    assert (check["advice"] is None) == (not beaten)
+    for key in ("model.intent: partition", "model.intent: history", "train.intent_weight: 0"):
+        assert (key in (check["advice"] or "")) == (key in keys)
+
+
+def test_where_the_prior_is_best_it_is_the_key():
+    targets = np.array([3, 3, 1], np.int32)  # never in the cluster of the history
+    records = RECORDS._replace(targets=targets, target_clusters=np.array([1, 1, 0]))
+    check = intent_check(np.log(np.full([3, 2], 1e-3)), records, ITEMS, "partition")
+    assert check["no_better_than"] == ["prior", "history"]
+    assert check["intent_nll_prior"] < check["intent_nll_history"]
+    assert "the shares of all training events (0.7" in check["advice"]
+    assert "Set train.intent_weight: 0, which takes the shares of all events, and train again." in check["advice"]
 
 
 def test_reliability_sorts_statements_into_ten_bins():

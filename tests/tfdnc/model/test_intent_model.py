@@ -8,7 +8,17 @@ import pytest
 from tfdnc.backend import tf
 from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.catalogue import Catalogue
-from tfdnc.model.intent import AUTO_ITEMS, HeadIntent, PartitionIntent, make_intent
+from tfdnc.model.intent import (
+    CHEAP_ITEMS,
+    MOST_ITEMS,
+    SPARSE_EVENTS,
+    HeadIntent,
+    HistoryIntent,
+    PartitionIntent,
+    PriorIntent,
+    intent_kind,
+    make_intent,
+)
 from tfdnc.model.randomness import Stream
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
@@ -30,7 +40,7 @@ def sums(scores):
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_head_has_one_hidden_layer_of_the_width_that_the_config_names(width):
     config = ModelConfig(dim=D, intent="head", intent_width=width)
-    head = make_intent(config, TrainConfig(), OFFSETS, tf.float32)
+    head = make_intent("head", config, TrainConfig(), OFFSETS, tf.float32)
     inner, outer = head._inner._kernel.numpy(), head._outer._kernel.numpy()
     assert (inner.shape, outer.shape) == ((D, width * D), (width * D, K))
     np.testing.assert_allclose(head(STATES, CATALOGUE), np.maximum(STATES @ inner, 0) @ outer, rtol=1e-4, atol=1e-5)
@@ -53,7 +63,7 @@ def make_batch():
 
 
 def test_a_prior_is_the_share_of_the_training_events_for_every_state():
-    intent = make_intent(ModelConfig(dim=D), TrainConfig(intent_weight=0), OFFSETS, tf.float32)
+    intent = make_intent("prior", ModelConfig(dim=D), TrainConfig(), OFFSETS, tf.float32)
     assert not intent.weights
     counts = np.where(CLUSTERS == 1, 0, COUNTS)
     shares = tf.nn.softmax(intent(STATES, CATALOGUE._replace(counts=counts))).numpy()
@@ -109,17 +119,47 @@ def test_items_learn_from_the_intent_of_every_encoder(encoder):
     assert np.abs(tf.convert_to_tensor(tape.gradient(likelihood, model.tower.item_embeddings))).sum(axis=1).all()
 
 
+@pytest.mark.parametrize("encoder", ["transformer", "hadamard_per_position", "hadamard_literal"])
+def test_a_history_intent_is_the_share_of_the_users_own_events_and_trains_nothing(encoder):
+    config, train = ModelConfig(encoder=encoder, dim=D, max_length=6, intent="history"), TrainConfig()
+    tower = Tower.make(config, train, OFFSETS, 1, COUNTS)
+    history = np.array([[1, 6, 30, 7], [2, 0, 0, 0], [0, 0, 0, 0]], np.int32)
+    expected = np.log([[2 / 7, 3 / 7, 2 / 7], [2 / 4, 1 / 4, 1 / 4], [1 / 3, 1 / 3, 1 / 3]])
+    np.testing.assert_allclose(tower.user_vectors(tf.constant(history))[1], expected, atol=1e-6)
+    if tower.encode_per_vector:
+        np.testing.assert_allclose(tower.log_intent(tf.constant(history)), expected, atol=1e-6)
+    assert not Retriever(tower, train, seed=1)._learns_intent
+
+
+ONE, MANY = 1, SPARSE_EVENTS  # training events of an item
+
+
 @pytest.mark.parametrize(
-    ("intent", "offsets", "expected"),
+    ("intent", "items", "events", "expected"),
     [
-        ("auto", OFFSETS, PartitionIntent),
-        ("auto", (0, 5, AUTO_ITEMS), PartitionIntent),
-        ("auto", (0, 5, AUTO_ITEMS + 1), HeadIntent),  # every request would score all items
-        ("partition", (0, 5, AUTO_ITEMS + 1), PartitionIntent),
-        ("head", OFFSETS, HeadIntent),
-        ("partition", (0, N), HeadIntent),  # one cluster: nothing to learn, and nothing to pay for
+        ("auto", CHEAP_ITEMS, ONE, "partition"),
+        ("auto", CHEAP_ITEMS, MANY, "partition"),  # it costs little
+        ("auto", CHEAP_ITEMS + 1, MANY - 1, "partition"),  # a head would overfit
+        ("auto", CHEAP_ITEMS + 1, MANY, "head"),
+        ("auto", MOST_ITEMS, ONE, "partition"),
+        ("auto", MOST_ITEMS + 1, ONE, "head"),  # every request would score all items
+        ("partition", MOST_ITEMS + 1, MANY, "partition"),
+        ("head", CHEAP_ITEMS, ONE, "head"),
+        ("history", CHEAP_ITEMS, ONE, "history"),
     ],
 )
-def test_auto_is_what_requests_can_afford(intent, offsets, expected):
-    made = make_intent(ModelConfig(intent=intent), TrainConfig(), offsets, tf.float32)
-    assert type(made) is expected
+def test_auto_decides_by_events_per_item_and_by_the_cost_of_a_request(intent, items, events, expected):
+    counts = np.full(items, events)
+    assert intent_kind(ModelConfig(intent=intent), TrainConfig(), (0, 5, items), counts) == expected
+    assert intent_kind(ModelConfig(intent=intent), TrainConfig(intent_weight=0), (0, 5, items), counts) == "prior"
+    assert intent_kind(ModelConfig(intent=intent), TrainConfig(), (0, items), counts) == "head"  # one cluster
+
+
+def test_items_without_events_do_not_make_a_log_sparse():
+    counts = np.repeat([MANY, 0], CHEAP_ITEMS)
+    assert intent_kind(ModelConfig(), TrainConfig(), (0, 5, 2 * CHEAP_ITEMS), counts) == "head"
+
+
+@pytest.mark.parametrize("layer", [HeadIntent, PartitionIntent, PriorIntent, HistoryIntent])
+def test_a_kind_makes_its_layer(layer):
+    assert type(make_intent(layer.kind, ModelConfig(dim=D), TrainConfig(), OFFSETS, tf.float32)) is layer

@@ -24,13 +24,14 @@ def test_a_run_does_not_follow_itself(tmp_path):
 
 def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
     old = train_settings(parse_config({"name": "x"}))
-    assert not {"optimizer", "draws", "hard_to", "stop_after", "auxiliary", "masked_items"} & old["train"].keys()
-    assert not {"history_clusters", "intent_width", "user_token"} & old["model"].keys()
-    given = {"optimizer": "rowwise_adam", "draws": "batch", "stop_after": 3}
+    new = {"optimizer", "draws", "hard_to", "stop_after", "auxiliary", "masked_items", "patience_drop"}
+    assert not new & old["train"].keys()
+    assert not {"history_clusters", "intent_width", "user_token", "popular_days"} & old["model"].keys()
+    given = {"optimizer": "rowwise_adam", "draws": "batch", "stop_after": 3, "patience_drop": 0.5}
     given |= {"auxiliary": {"canonical_correlation": 0.1}, "masked_items": 0.2}
     hard = train_settings(parse_config({"name": "x", "train": {"loss": "sampled_softmax", "draws": "hard"}}))["train"]
     assert (hard["hard_from"], hard["hard_to"], hard["hard_refresh"]) == (1, 16, 1)
-    tower = {"history_clusters": True, "intent_width": 1}
+    tower = {"history_clusters": True, "intent_width": 1, "user_token": True, "popular_days": 7}
     new = train_settings(parse_config({"name": "x", "model": tower, "train": given}))
     assert new["train"].items() >= given.items()
     assert new["model"].items() >= tower.items()

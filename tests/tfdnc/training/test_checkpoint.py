@@ -10,10 +10,11 @@ from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import CHECKPOINT_ITEMS, WEIGHTS
+from tfdnc.model import intent
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
-from tfdnc.training.checkpoint import load_trained, read_checkpoint, write_checkpoint
+from tfdnc.training.checkpoint import load_tower, load_trained, read_checkpoint, write_checkpoint
 
 DIM, CLUSTERS = 4, np.array([0, 0, 0, 1, 1], np.int32)
 ITEMS = ItemTable(
@@ -47,6 +48,19 @@ def written(folder, item_features=False, **train):
     model.optimizer.build(model.trainable_variables)
     write_checkpoint(folder, model, ITEMS)
     return tower
+
+
+@pytest.mark.parametrize("kind", ["head", "partition"])
+def test_a_finished_run_keeps_its_intent_where_auto_would_choose_another_now(tmp_path, kind, monkeypatch):
+    """`model.intent: auto` has another rule than earlier versions, and its weights stay readable."""
+    other = "partition" if kind == "head" else "head"
+    monkeypatch.setattr(intent, "auto_intent", lambda counts: kind)
+    tower = written(tmp_path)
+    assert tower.intent.kind == kind
+    monkeypatch.setattr(intent, "auto_intent", lambda counts: other)
+    found = load_tower(make_config(), ITEMS, tmp_path)
+    assert found.intent.kind == kind
+    np.testing.assert_allclose(found.user_vectors(HISTORY)[1], tower.user_vectors(HISTORY)[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("item_features", [False, True])

@@ -14,7 +14,7 @@ from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.schema import EPOCH_LOG, HISTORY_FILE
 from tfdnc.pipeline import stations
-from tfdnc.training.callbacks import RefreshHardItems, TrainingState
+from tfdnc.training.callbacks import RefreshHardItems, TrainingState, waited
 from tfdnc.training.checkpoint import load_trained
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.records import TrainingRecords
@@ -278,11 +278,13 @@ def steps_per_epoch(tmp_path_factory):
     return run(tmp_path_factory.mktemp("one"), make_config(epochs=1))["steps"]
 
 
-@pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (3, 8), (None, 12)])
+@pytest.mark.parametrize(("patience", "drop", "epochs"), [(1, 1, 4), (3, 1, 8), (4, 0.01, 6), (None, 0.01, 12)])
 def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(
-    tmp_path, patience, epochs, steps_per_epoch
+    tmp_path, patience, drop, epochs, steps_per_epoch
 ):
-    figures = run(tmp_path, make_config(epochs=12, patience=patience), falling_after(1))
+    """A fall of more than `patience_drop` counts for two of them."""
+    config = make_config(epochs=12, patience=patience, patience_drop=drop)
+    figures = run(tmp_path, config, falling_after(1))
     assert (figures["epochs"], figures["best_epoch"], figures["stopped_early"]) == (epochs, 2, epochs < 12)
     said = f"stopped after epoch {epochs}: no better for {epochs - 2} epochs, best was 2"
     assert stations.TRAIN.headline(figures).endswith(said if epochs < 12 else "best epoch 2 of 12")
@@ -292,12 +294,12 @@ def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(
 
 def test_a_better_figure_sets_the_patience_back(tmp_path):
     values = iter([5.0, 1.0, 6.0, 2.0, 3.0, 7.0])
-    figures = run(tmp_path, make_config(epochs=12, patience=2), lambda _: {"norm": next(values)})
+    figures = run(tmp_path, make_config(epochs=12, patience=2, patience_drop=1), lambda _: {"norm": next(values)})
     assert (figures["epochs"], figures["best_epoch"]) == (10, 6)
 
 
 def test_a_killed_training_ends_as_early_as_an_uninterrupted_one(tmp_path, monkeypatch):
-    config = make_config(epochs=12, patience=2)
+    config = make_config(epochs=12, patience=2, patience_drop=1)
     (tmp_path / "killed").mkdir()
     with pytest.raises(Killed):
         run(tmp_path / "killed", config, falling_after(1, die_at=3))  # in the middle of epoch 6
@@ -308,6 +310,13 @@ def test_a_killed_training_ends_as_early_as_an_uninterrupted_one(tmp_path, monke
         with pytest.raises(Killed):
             run(tmp_path / "over", config, falling_after(1))
     assert run(tmp_path / "over", config, falling_after(1, die_at=1))["epochs"] == 6
+
+
+def test_validations_that_fall_clearly_below_the_best_count_twice():
+    """On sparse logs 16 of 32 and of 36 epochs came after the best one, all of them clearly worse."""
+    assert waited([0.995, 1.0, 0.991], best=1.0, drop=0.01) == 3
+    assert waited([0.98, 0.995], best=1.0, drop=0.01) == 3
+    assert waited([0.5, 0.1], best=1.0, drop=1) == 2
 
 
 def test_a_training_that_diverges_is_refused(tmp_path):
