@@ -27,7 +27,6 @@ from developer_benchmarks.bundle_costs import LENGTH, Catalogue, Figures
 EXPORTS = {
     "exact": {"index": "exact"},
     "scann": {"index": "scann"},
-    "shared": {"index": "scann", "vectors": "shared"},
     "auto": {"index": "auto"},
 }
 """Name of an index -> section `export` of the config."""
@@ -90,7 +89,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--clusters", type=int, default=15)
     parser.add_argument("--uneven", action="store_true", help="cluster sizes of a Pareto distribution")
-    parser.add_argument("--indexes", nargs="+", default=["exact", "scann", "shared"], choices=list(EXPORTS))
+    parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=list(EXPORTS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="users of a request")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="for the bundles, which stay there (default: a temporary one)")

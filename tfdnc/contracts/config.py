@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -112,10 +112,6 @@ class EvaluateConfig(Section):
         return self
 
 
-Vectors = Literal["copied", "shared"]
-"""Vectors by which an approximate search scores candidates again: a copy of its own, or those of the encoder."""
-
-
 class ExportConfig(Section):
     """The serving bundle; `index` names an entry of the index registry."""
 
@@ -123,7 +119,6 @@ class ExportConfig(Section):
     num_candidates: Positive = 100  # results of `serving_default`
     max_candidates: Positive = 500  # most results of `retrieve`
     recall: Annotated[float, Field(gt=0, lt=1)] = 0.98  # scann, auto: least recall of each cluster's best items
-    vectors: Vectors = "copied"  # scann, auto: `shared` needs less than half of the memory
     warmup_batch_sizes: Annotated[tuple[Rows, ...], Field(min_length=1)] = (1, 8)
     attributes: dict[AttributeName, AttributeKind] = Field(default={})  # columns of the item file, to filter by
 

@@ -16,7 +16,7 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle
 from tfdnc.contracts.attributes import Attribute
-from tfdnc.contracts.config import ExperimentConfig, ExportConfig
+from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.export.module import RetrievalModule
@@ -128,7 +128,6 @@ def _write(
         max_k=config.export.max_candidates,
         users=users,
         recall=config.export.recall,
-        **_vectors(config.export),
     )
     alpha = config.merge.alpha if config.merge.method == "joint" else 1.0
     recovery = ensure_joint_recovery(index, tower, users, config.export.max_candidates, alpha)
@@ -143,11 +142,6 @@ def _write(
         content |= {"attributes": planes.described(), "attribute_bytes_per_item": round(planes.bytes_per_item, 3)}
     (folder / bundle.MANIFEST_ASSET).write_text(json.dumps(content, indent=2))
     return content
-
-
-def _vectors(config: ExportConfig) -> dict[str, Any]:
-    """Returns the argument of the index, none for the default: an index of a plug-in may not know it."""
-    return {} if config.vectors == "copied" else {"rescores_by": config.vectors}
 
 
 def save_module(module: RetrievalModule, folder: Path) -> None:

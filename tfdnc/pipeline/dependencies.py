@@ -137,12 +137,10 @@ def evaluate_settings(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def export_settings(config: ExperimentConfig) -> dict[str, Any]:
-    """Returns merge and bundle, without keys that earlier versions had not where they say nothing."""
+    """Returns merge and bundle, without attributes where there are none, as in earlier versions."""
     settings = sections("merge", "export")(config)
     if not config.export.attributes:
         del settings["export"]["attributes"]
-    if config.export.vectors == "copied":
-        del settings["export"]["vectors"]
     return settings
 
 

@@ -134,8 +134,8 @@ def test_the_exact_index_follows_the_item_matrix():
     check_against_oracle(index.search, vectors, seen, 5, per_cluster=False)
 
 
-@pytest.fixture(scope="module", params=["copied", "shared"])
-def large(request):
+@pytest.fixture(scope="module")
+def large():
     """Clusters that lowered limits send to brute force, hashing and tree."""
     rng = np.random.default_rng(4)
     sizes = (100, 1500, 4000)
@@ -147,8 +147,7 @@ def large(request):
         near = items[rng.integers(0, len(items), [64, 1])]
         vectors = (near + 0.2 * rng.normal(size=near.shape)).astype(np.float32)
         users = Users(vectors, np.zeros([64, 3], np.float32), np.zeros([64, 1], np.int32), per_cluster=False)
-        name, by = f"large-{request.param}", request.param
-        index = ScannIndex(tf.Variable(items), offsets, name=name, max_k=50, users=users, rescores_by=by)
+        index = ScannIndex(tf.Variable(items), offsets, name="large", max_k=50, users=users)
     return items, offsets, index
 
 
@@ -160,8 +159,6 @@ def test_vectors_are_stored_once(large):
     """A bundle of a million items had a second copy of them in its variables, and at export a third in a searcher."""
     floats = [v.shape.as_list() for v in large[2].variables if v.dtype == tf.float32 and v.shape.rank == 2]
     assert [shape for shape in floats if shape[1] == 16] == [[5600, 16]]
-    shared = ["vectors" in cluster for cluster in large[2].settings]
-    assert shared in ([False] * 3, [False, True, True])
 
 
 def test_effort_grows_with_what_is_asked_for_and_reaches_the_recall(large):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import Vectors
 from tfdnc.contracts.registry import Registry
 from tfdnc.retrieval.index.candidate_layout import lay_out
 from tfdnc.retrieval.index.effort import Effort, Efforts
@@ -33,7 +32,6 @@ class ClusterIndex(tf.Module):
         max_k: largest number of candidates per cluster; approximate searchers are tuned for it.
         users: users for whom approximate searchers are tuned; None for artificial ones near the items.
         recall: share of the true best items that approximate searchers have to find.
-        rescores_by: vectors by which approximate searchers score candidates again.
     """
 
     def __init__(
@@ -44,14 +42,13 @@ class ClusterIndex(tf.Module):
         max_k: int = 500,
         users: Users | None = None,
         recall: float = 0.98,
-        rescores_by: Vectors = "copied",
     ) -> None:
         super().__init__()
         self._offsets = np.asarray(offsets, np.int32)
         self._sizes = np.diff(self._offsets)
         queries = [None if users is None else users.searching(k) for k in range(len(self._sizes))]
         specs = [
-            ClusterSpec(f"{name}/cluster_{k}", int(start), int(size), max_k, queries[k], recall, rescores_by)
+            ClusterSpec(f"{name}/cluster_{k}", int(start), int(size), max_k, queries[k], recall)
             for k, (start, size) in enumerate(zip(self._offsets, self._sizes, strict=False))
         ]
         self._searchers = [self._searcher(items, spec) for spec in specs]

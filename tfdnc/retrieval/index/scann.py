@@ -72,18 +72,16 @@ class ScannSearcher(tf.Module):
         self._ops = scann_ops()
         self._size, self._max_k = spec.size, spec.max_k
         self._kind, self._leaves = _kind_of(spec.size)
-        self._items, self._place = items, slice(spec.start, spec.start + spec.size)
-        self._shares = spec.rescores_by == "shared" and self._kind != "scann_brute_force"
         vectors = spec.vectors(items)
-        handle = _train(self._ops, vectors, spec.max_k, self._kind, self._leaves, not self._shares)
+        handle = _train(self._ops, vectors, spec.max_k, self._kind, self._leaves)
         *tensors, copied = self._ops.scann_to_tensors(handle)
         tf.raw_ops.DestroyResourceOp(resource=handle)  # it has a copy of the vectors, and would live until the end
         # The vectors are in the item variable. Without one, in a variable of the searcher: a constant would be in the
         # graph, which cannot be saved above 2 GB.
-        if self._shares or not isinstance(items, tf.Variable):
-            state, place = [tf.Variable(copied, trainable=False)], slice(None)
+        if isinstance(items, tf.Variable):
+            state, place = [items], slice(spec.start, spec.start + spec.size)
         else:
-            state, place = [items], self._place
+            state, place = [tf.Variable(copied, trainable=False)], slice(None)
         del copied
         # An attribute of this module, because a resource does not save its variables.
         self._state = [*state, *(tf.Variable(tensor, trainable=False) for tensor in tensors)]
@@ -113,9 +111,8 @@ class ScannSearcher(tf.Module):
     def settings(self) -> dict[str, Any]:
         """Entry of the manifest; a property, because attributes of a `tf.Module` are saved with it."""
         leaves = {"leaves": self._leaves} if self._leaves else {}
-        vectors = {"vectors": "shared"} if self._shares else {}
         effort = {"effort": [one.described() for one in self._measurements]} if self._measurements else {}
-        return {"kind": self._kind, "items": self._size, **leaves, **vectors, **effort}
+        return {"kind": self._kind, "items": self._size, **leaves, **effort}
 
     def __call__(
         self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, ceiling: tf.Tensor | None = None
@@ -138,24 +135,8 @@ class ScannSearcher(tf.Module):
     def _fetch_each(self, queries: tf.Tensor, width: int | tf.Tensor, effort: Effort) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `[Q, W]` rows and scores of queries `[Q, D]`, best first; W <= width, short rows end in NaN."""
         handle = self._built.handle()
-        if self._shares:
-            return self._rescored(handle, queries, width, effort)
         rows, scores = self._ops.scann_search_batched(handle, queries, width, effort.rescored, effort.leaves, False)
         return tf.ensure_shape(rows, [None, None]), tf.ensure_shape(scores, [None, None])
-
-    def _rescored(
-        self, handle: tf.Tensor, queries: tf.Tensor, width: int | tf.Tensor, effort: Effort
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Finds candidates by hashes alone, and scores them by the vectors of the items."""
-        rows, hashed = self._ops.scann_search_batched(handle, queries, effort.rescored, -1, effort.leaves, False)
-        rows, hashed = tf.ensure_shape(rows, [None, None]), tf.ensure_shape(hashed, [None, None])  # [Q, R]
-        # Of a tensor: on the variable a gather would make every later read of it a copy.
-        vectors = tf.gather(tf.convert_to_tensor(self._items)[self._place], rows)  # [Q, R, D]
-        scores = tf.linalg.matvec(vectors, queries)
-        scores = tf.where(tf.math.is_nan(hashed), float("-inf"), scores)
-        best = tf.math.top_k(scores, k=tf.minimum(width, tf.shape(rows)[1]))
-        missing = best.values == float("-inf")
-        return tf.gather(rows, best.indices, batch_dims=1), tf.where(missing, float("nan"), best.values)
 
 
 class _Built(tf.saved_model.experimental.TrackableResource):
@@ -187,7 +168,7 @@ class _Built(tf.saved_model.experimental.TrackableResource):
 
     def _initialize(self) -> None:
         vectors, *others = self._state
-        self._make([vectors[self._place] if vectors.shape.rank else vectors, *others])
+        self._make([vectors[self._place], *others])
 
     def _make(self, state: Sequence[tf.Tensor | tf.Variable]) -> tf.Tensor:
         return self._ops.tensors_to_scann(*state, shared_name=self._name)
@@ -213,15 +194,14 @@ def _kind_of(size: int) -> tuple[str, int]:
     return ("scann_hashing", 0) if size < TREE_FROM else ("scann_tree_hashing", int(np.sqrt(size)))
 
 
-def _train(ops: ModuleType, vectors: tf.Tensor, max_k: int, kind: str, leaves: int, reorders: bool) -> tf.Tensor:
-    """Trains ScaNN on vectors `[n, D]`, and returns the handle of the searcher; it keeps them only if it `reorders`."""
+def _train(ops: ModuleType, vectors: tf.Tensor, max_k: int, kind: str, leaves: int) -> tf.Tensor:
+    """Trains ScaNN on vectors `[n, D]`, and returns the handle of the searcher."""
     size = vectors.shape[0]
     builder = ops.builder(vectors, min(max_k, size), "dot_product")
     if kind == "scann_brute_force":
         return builder.score_brute_force().build().searcher_handle
     if leaves:
         builder = builder.tree(leaves, leaves)
-    hashing = builder.score_ah(2, anisotropic_quantization_threshold=0.2)
-    if reorders:  # both numbers are only defaults: every search passes its own
-        hashing = hashing.reorder(min(size, max_k))
+    # Both numbers are only defaults: every search passes its own.
+    hashing = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(min(size, max_k))
     return hashing.build().searcher_handle

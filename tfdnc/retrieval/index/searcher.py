@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from tfdnc.backend import tf
-from tfdnc.contracts.config import Vectors
 from tfdnc.retrieval.index.effort import Calibration, Effort
 from tfdnc.retrieval.index.users import queries_near
 
@@ -19,7 +18,6 @@ class ClusterSpec(NamedTuple):
     max_k: int  # largest number of candidates of a search
     queries: np.ndarray | None  # [Q, I, D] float32, vectors of users like those of requests; None: no users are known
     recall: float  # share of the true best items that an approximate searcher has to find
-    rescores_by: Vectors = "copied"  # vectors by which an approximate searcher scores candidates again
 
     def vectors(self, items: tf.Tensor | tf.Variable) -> tf.Tensor:
         """Returns the current vectors `[n, D]` of the cluster's items."""
