@@ -5,7 +5,7 @@
     python -m developer_benchmarks.filters --items 100000 --indexes exact --bounds   # requests with bounds on values
 
 Items pass by a value or by a range of numbers, in turn from request to request, and from row to row of a batch. The
-filter is independent of the scores, as a stock is. Data, users and SavedModels are those of `search.py`. Recall is the
+filter is independent of the scores, as a stock is. Items and users are those of `synthetic_items.py`. Recall is the
 share of the list that NumPy makes from all scores. Times are medians, and ratios within one run, by turns, of wall
 clock and CPU time; on a busy machine only CPU time is reliable.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from developer_benchmarks.search import SyntheticData
+from developer_benchmarks.synthetic_items import SyntheticData
 from serving.servable import Servable
 from tfdnc.backend import tf
 from tfdnc.contracts.attributes import Attribute

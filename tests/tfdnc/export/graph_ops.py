@@ -22,3 +22,10 @@ def ops_of(folder: Path) -> set[str]:
 def foreign(ops: set[str]) -> set[str]:
     """Returns those that stock TF Serving lacks: it has TensorFlow's own kernels, no Python, XLA or TPU behind them."""
     return {op for op in ops if not hasattr(tf.raw_ops, op) or re.match("PyFunc|EagerPyFunc|Xla|TPU", op)}
+
+
+def gathered_variables(graph: tf.Graph) -> set[tf.DType]:
+    """Returns the types of variables that a graph gathers from; after the first gather all their reads are copies."""
+    proto = graph.as_graph_def()
+    nodes = [*proto.node, *(node for function in proto.library.function for node in function.node_def)]
+    return {tf.as_dtype(node.attr["dtype"].type) for node in nodes if node.op in ("ResourceGather", "ResourceGatherNd")}

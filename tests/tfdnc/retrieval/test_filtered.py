@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.tfdnc.export.graph_ops import gathered_variables
 from tests.tfdnc.small_scann import shrink
 from tfdnc.backend import tf
 from tfdnc.retrieval.index import ExactIndex, ScannIndex
@@ -100,6 +101,19 @@ def test_few_passing_items_are_scored_exactly_and_many_are_not():
         masks = np.random.default_rng(0).random([1, N]) < share
         plan = filters.plan(passing_of(masks, [0, 0]), widths, True)
         assert plan.exact.numpy()[3:].tolist() == [exact, exact]
+
+
+def test_a_search_under_a_filter_does_not_gather_from_the_item_variable(index):
+    """The first one that scored passing items exactly made every later request of a bundle copy the item matrix."""
+
+    @tf.function(autograph=False)
+    def search(vectors, seen, words):
+        passing = Passing(words, tf.constant([0]), Layout(OFFSETS))
+        return index.search(vectors, seen, 20, per_cluster=False, passing=passing)[0].rows
+
+    words = tf.constant(Layout(OFFSETS).pack(np.ones([1, N], bool)))
+    traced = search.get_concrete_function(tf.zeros([1, 1, D]), tf.zeros([1, 1], tf.int32), words)
+    assert tf.float32 not in gathered_variables(traced.graph)
 
 
 def test_an_approximate_index_says_that_it_was_not_prepared():

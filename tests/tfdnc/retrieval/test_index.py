@@ -147,12 +147,18 @@ def large():
         near = items[rng.integers(0, len(items), [64, 1])]
         vectors = (near + 0.2 * rng.normal(size=near.shape)).astype(np.float32)
         users = Users(vectors, np.zeros([64, 3], np.float32), np.zeros([64, 1], np.int32), per_cluster=False)
-        index = ScannIndex(items, offsets, name="large", max_k=50, users=users)
+        index = ScannIndex(tf.Variable(items), offsets, name="large", max_k=50, users=users)
     return items, offsets, index
 
 
 def test_scann_settings_follow_the_size_of_the_cluster(large):
     assert kinds(large[2]) == ["scann_brute_force", "scann_hashing", "scann_tree_hashing"]
+
+
+def test_vectors_are_stored_once(large):
+    """A bundle of a million items had a second copy of them in its variables, and at export a third in a searcher."""
+    floats = [v.shape.as_list() for v in large[2].variables if v.dtype == tf.float32 and v.shape.rank == 2]
+    assert [shape for shape in floats if shape[1] == 16] == [[5600, 16]]
 
 
 def test_effort_grows_with_what_is_asked_for_and_reaches_the_recall(large):

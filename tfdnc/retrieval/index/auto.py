@@ -29,10 +29,14 @@ class AutoIndex(ClusterIndex):
             return ExactSearcher(items, spec)
         scann = ScannSearcher(items, spec)
         widest = scann.widest
-        if widest is None or widest.recall < spec.recall:
-            return ExactSearcher(items, spec)
-        worth_it = widest.microseconds <= _WORTH_IT * exact_microseconds(items, spec)
-        return scann if worth_it else ExactSearcher(items, spec)
+        if (
+            widest is not None
+            and widest.recall >= spec.recall
+            and widest.microseconds <= _WORTH_IT * exact_microseconds(items, spec)
+        ):
+            return scann
+        scann.forget()
+        return ExactSearcher(items, spec)
 
 
 def exact_microseconds(items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> float:

@@ -198,8 +198,8 @@ class ClusterIndex(tf.Module):
         asked = tf.unstack(asked, len(self._searchers))
         masks: list[dict[str, tf.Tensor]] = [{} for _ in self._searchers]
         if passing is not None and len(self._partial) < len(masks):
-            of_clusters = zip(passing.of_clusters(), self._searchers, strict=True)
-            masks = [{"passing": mask} if searcher.exhaustive else {} for mask, searcher in of_clusters]
+            of_clusters = zip(passing.ceilings(), self._searchers, strict=True)
+            masks = [{"ceiling": one} if searcher.exhaustive else {} for one, searcher in of_clusters]
         searches = zip(self._searchers, queries, seen, asked, efforts, masks, strict=True)
         return [searcher(*arguments, **mask) for searcher, *arguments, mask in searches]
 

@@ -25,7 +25,7 @@ class ExactSearcher:
         self._start, self._size = spec.start, spec.size
 
     def __call__(
-        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, passing: tf.Tensor | None = None
+        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, ceiling: tf.Tensor | None = None
     ) -> Found:
         """Searches as `tfdnc.retrieval.index.searcher.Searcher`; ties go to the lower row."""
         del effort
@@ -34,7 +34,7 @@ class ExactSearcher:
         scores = best_scores(queries, items)  # [B, n]
         unavailable = tf.fill(tf.shape(seen)[:1], float("-inf"))
         # Seen items are masked before the top-k, so that k is as small as the request allows: top-k takes most time.
-        wanted = scores if passing is None else tf.where(passing, scores, float("-inf"))
+        wanted = scores if ceiling is None else tf.minimum(scores, ceiling)
         best = tf.math.top_k(tf.tensor_scatter_nd_update(wanted, seen, unavailable), k=k)
         return Found(best.values, best.indices, tf.reduce_logsumexp(scores, axis=1))
 

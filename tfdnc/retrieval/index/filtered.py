@@ -112,7 +112,8 @@ class FilteredSearch:
 
     def _of_rule(self, rows: tf.Tensor, queries: list[tf.Tensor], widths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `[A, C]` scores and rows of the best of `[P]` ascending rows in every cluster."""
-        vectors = tf.gather(self._items, rows)  # [P, D]
+        # On the variable a gather would make every later read of it a copy, such as that of the encoder.
+        vectors = tf.gather(tf.convert_to_tensor(self._items), rows)  # [P, D]
         bounds = tf.unstack(tf.searchsorted(rows, self._offsets), len(self._offsets))
         scores, found = [], []
         of_clusters = zip(queries, itertools.pairwise(bounds), tf.unstack(widths, len(queries)), strict=True)

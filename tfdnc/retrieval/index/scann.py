@@ -60,7 +60,8 @@ class ScannSearcher(tf.Module):
     measures them when the searcher is built.
 
     Args:
-        items: `[N, D]` all items; those of the cluster are copied now, and do not change later.
+        items: `[N, D]` all items; those of the cluster are copied now, and do not change later. A bundle stores them
+            once if they are a variable, which must not change before it is saved.
         spec: the cluster, and the process-wide name of the searcher.
     """
 
@@ -70,17 +71,31 @@ class ScannSearcher(tf.Module):
         super().__init__()
         self._ops = scann_ops()
         self._size, self._max_k = spec.size, spec.max_k
+        self._kind, self._leaves = _kind_of(spec.size)
         vectors = spec.vectors(items)
-        self._kind, self._leaves, built = _build(self._ops, vectors, spec.max_k)
-        # In the argument order of `scann_to_tensors`; the vectors come last there and first in `tensors_to_scann`.
-        self._state = [tf.Variable(t, trainable=False) for t in self._ops.scann_to_tensors(built.searcher_handle)]
-        self._built = _Built(self._ops, spec.name, self._state)
+        handle = _train(self._ops, vectors, spec.max_k, self._kind, self._leaves)
+        *tensors, copied = self._ops.scann_to_tensors(handle)
+        tf.raw_ops.DestroyResourceOp(resource=handle)  # it has a copy of the vectors, and would live until the end
+        # The vectors are in the item variable. Without one, in a variable of the searcher: a constant would be in the
+        # graph, which cannot be saved above 2 GB.
+        if isinstance(items, tf.Variable):
+            state, place = [items], slice(spec.start, spec.start + spec.size)
+        else:
+            state, place = [tf.Variable(copied, trainable=False)], slice(None)
+        del copied
+        # An attribute of this module, because a resource does not save its variables.
+        self._state = [*state, *(tf.Variable(tensor, trainable=False) for tensor in tensors)]
+        self._built = _Built(self._ops, spec.name, self._state, place)
         self._measurements: list[Measurement] = []
         if self._kind != "scann_brute_force":
             self._measurements = calibrate(
                 self._fetch, vectors, spec.tuned_on(vectors), spec.max_k, self._leaves, spec.recall
             )
             _warn_of_low_recall(self._measurements, spec)
+
+    def forget(self) -> None:
+        """Frees the searcher, which its name would keep until the end of the process; it cannot search any more."""
+        self._built.forget()
 
     @property
     def widest(self) -> Measurement | None:
@@ -100,10 +115,10 @@ class ScannSearcher(tf.Module):
         return {"kind": self._kind, "items": self._size, **leaves, **effort}
 
     def __call__(
-        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, passing: tf.Tensor | None = None
+        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, ceiling: tf.Tensor | None = None
     ) -> Found:
         """Searches as `tfdnc.retrieval.index.searcher.Searcher`, seen items and those that do not pass included."""
-        del seen, passing
+        del seen, ceiling
         assert effort is not None  # every searcher with a calibration is given one
         rows, scores = self._fetch(queries, k, effort)
         return Found(scores, rows, None)
@@ -131,9 +146,10 @@ class _Built(tf.saved_model.experimental.TrackableResource):
     state of 15 clusters was a third of all ops of a request.
     """
 
-    def __init__(self, ops: ModuleType, name: str, state: list[tf.Variable]) -> None:
+    def __init__(self, ops: ModuleType, name: str, state: list[tf.Variable], place: slice) -> None:
         super().__init__()
-        self._ops, self._name, self._state = ops, name, state
+        self._ops, self._name, self._state = ops, name, state  # the state in the order of `tensors_to_scann`
+        self._place = place  # of the searcher's vectors in the first variable
         self._initialize()
 
     def handle(self) -> tf.Tensor:
@@ -143,20 +159,24 @@ class _Built(tf.saved_model.experimental.TrackableResource):
         """
         return self._make([tf.zeros([0] * variable.shape.rank, variable.dtype) for variable in self._state])
 
+    def forget(self) -> None:
+        """Frees the searcher."""
+        tf.raw_ops.DestroyResourceOp(resource=self.handle())
+
     def _create_resource(self) -> tf.Tensor:
         return self.handle()
 
     def _initialize(self) -> None:
-        self._make(self._state)
+        vectors, *others = self._state
+        self._make([vectors[self._place], *others])
 
     def _make(self, state: Sequence[tf.Tensor | tf.Variable]) -> tf.Tensor:
-        *others, vectors = state
-        return self._ops.tensors_to_scann(vectors, *others, shared_name=self._name)
+        return self._ops.tensors_to_scann(*state, shared_name=self._name)
 
 
 def _warn_of_low_recall(measurements: list[Measurement], spec: ClusterSpec) -> None:
-    worst = min(measurements, key=lambda measurement: measurement.recall)
-    if worst.recall < spec.recall:
+    worst = min(measurements, key=lambda measurement: measurement.recall, default=None)
+    if worst is not None and worst.recall < spec.recall:
         _LOG.warning(
             "%s, %d items: the best %d are found with a recall of %.3f at most, less than export.recall %.3f",
             spec.name.rpartition("/")[2],
@@ -167,16 +187,21 @@ def _warn_of_low_recall(measurements: list[Measurement], spec: ClusterSpec) -> N
         )
 
 
-def _build(ops: ModuleType, vectors: tf.Tensor, max_k: int) -> tuple[str, int, Any]:
-    """Trains ScaNN by the size of the cluster; returns kind, number of leaves (0 without a tree) and searcher."""
+def _kind_of(size: int) -> tuple[str, int]:
+    """Returns the kind of a searcher, and the number of leaves of its tree, 0 without one."""
+    if size < HASHING_FROM:
+        return "scann_brute_force", 0
+    return ("scann_hashing", 0) if size < TREE_FROM else ("scann_tree_hashing", int(np.sqrt(size)))
+
+
+def _train(ops: ModuleType, vectors: tf.Tensor, max_k: int, kind: str, leaves: int) -> tf.Tensor:
+    """Trains ScaNN on vectors `[n, D]`, and returns the handle of the searcher."""
     size = vectors.shape[0]
     builder = ops.builder(vectors, min(max_k, size), "dot_product")
-    if size < HASHING_FROM:
-        return "scann_brute_force", 0, builder.score_brute_force().build()
-    kind, leaves = "scann_hashing", 0
-    if size >= TREE_FROM:
-        kind, leaves = "scann_tree_hashing", int(np.sqrt(size))
+    if kind == "scann_brute_force":
+        return builder.score_brute_force().build().searcher_handle
+    if leaves:
         builder = builder.tree(leaves, leaves)
     # Both numbers are only defaults: every search passes its own.
     hashing = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(min(size, max_k))
-    return kind, leaves, hashing.build()
+    return hashing.build().searcher_handle

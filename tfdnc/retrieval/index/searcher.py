@@ -52,7 +52,7 @@ class Searcher(Protocol):
         """Entry of the manifest: the kind, and the choices and measurements at build time."""
 
     def __call__(
-        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, passing: tf.Tensor | None = None
+        self, queries: tf.Tensor, seen: tf.Tensor, k: tf.Tensor, effort: Effort | None, ceiling: tf.Tensor | None = None
     ) -> Found:
         """Returns the best items of the cluster: the k best unseen ones if `exhaustive`, else W <= k, seen or not.
 
@@ -61,5 +61,6 @@ class Searcher(Protocol):
             seen: `[S, 2]` int32 pairs (row of the batch, row inside the cluster), in any order, possibly repeated.
             k: int32 scalar, at most the size of the cluster.
             effort: effort for k candidates; None if `exhaustive`.
-            passing: `[B, n]` bool, True for items that may be found; None for all. Only `exhaustive` searchers read it.
+            ceiling: `[B, n]` float32, infinite for items that may be found, -inf for others; None for no others. Only
+                `exhaustive` searchers read it.
         """

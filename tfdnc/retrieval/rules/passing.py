@@ -1,5 +1,6 @@
 """The items that pass the rules of a batch: one bit per item for every distinct rule of its rows."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from tfdnc.backend import tf
 from tfdnc.retrieval.rules.layout import WORD, Layout
 
 _BITS_OF_BYTES = (np.arange(256)[:, None] >> np.arange(8)) & 1 == 1  # [256, 8] bool
+_CEILINGS_OF_BYTES = np.where(_BITS_OF_BYTES, np.inf, -np.inf).astype(np.float32)  # [256, 8]
 
 
 class Passing(NamedTuple):
@@ -20,9 +22,9 @@ class Passing(NamedTuple):
     def counts(self) -> tf.Tensor:
         """Returns `[B, K]` int32, the items of every cluster that pass."""
         bits = tf.cast(tf.raw_ops.PopulationCount(x=self.words), tf.int32)  # [R, W]
-        before = tf.cumsum(tf.pad(bits, [[0, 0], [1, 0]]), axis=1)
-        ends = tf.gather(before, self.layout.first_words, axis=1)  # [R, K + 1]
-        return tf.gather(ends[:, 1:] - ends[:, :-1], self.rule)
+        # Sums of segments: differences of a cumulative sum took .4 ms per rule and million items.
+        counts = tf.math.unsorted_segment_sum(tf.transpose(bits), self.layout.cluster_of_words, len(self.layout.shifts))
+        return tf.gather(tf.transpose(counts), self.rule)
 
     def contains(self, rows: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
         """Returns `[B, C]` bool, True for the item rows `[B, C]` that pass; False where the cluster is -1.
@@ -38,11 +40,24 @@ class Passing(NamedTuple):
 
     def of_clusters(self) -> list[tf.Tensor]:
         """Returns `[B, n]` bool of every cluster, True for its items that pass."""
-        flags = tf.gather(_BITS_OF_BYTES, _bytes(self.words))  # [R, 8 W, 8]
-        of_rows = tf.gather(tf.reshape(flags, [-1, self.layout.num_words * WORD]), self.rule)
-        starts = self.layout.first_words[:-1] * WORD
+        return self._by_cluster(_BITS_OF_BYTES)
+
+    def ceilings(self) -> list[tf.Tensor]:
+        """Returns `[B, n]` float32 of every cluster, infinite for its items that pass, -inf for the others.
+
+        A minimum with it takes a quarter of the time of a selection by `of_clusters`.
+        """
+        return self._by_cluster(_CEILINGS_OF_BYTES)
+
+    def _by_cluster(self, of_bytes: np.ndarray) -> list[tf.Tensor]:
+        """Returns `[B, n]` of every cluster, the values of its items in `[256, 8]` values of the bits of a byte."""
+        found = _bytes(self.words)  # [R, 8 W]
         sizes = self.layout.offsets[1:] - self.layout.offsets[:-1]
-        return [of_rows[:, start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        of_clusters = []
+        for (first, end), size in zip(itertools.pairwise(8 * self.layout.first_words), sizes, strict=True):
+            values = tf.reshape(tf.gather(of_bytes, found[:, first:end]), [-1, 8 * (end - first)])  # [R, 64 words]
+            of_clusters.append(tf.gather(values, self.rule)[:, :size])
+        return of_clusters
 
     def rows_of(self, rule: tf.Tensor | int, wanted: tf.Tensor) -> tf.Tensor:
         """Returns `[P]` int32 rows, ascending, of the items of wanted clusters (`[K]` bool) that pass a rule."""

@@ -1,0 +1,178 @@
+"""Costs of a bundle by itself: built, loaded and warmed up as by the embedded server, and asked."""
+
+import json
+import resource
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from developer_benchmarks.synthetic_items import USERS, SyntheticData
+from serving.memory import give_back
+from serving.servable import Servable
+from serving.warmup import warm_up
+from tfdnc.backend import tf
+from tfdnc.contracts import bundle
+from tfdnc.contracts.config import ExperimentConfig, parse_config
+from tfdnc.contracts.items import ItemTable
+from tfdnc.export.bundle import export_bundle
+from tfdnc.export.vocabulary import ItemVocabulary
+from tfdnc.model.tower import Tower
+
+LENGTH = 500
+REQUESTS = "requests.npz"
+
+Figures = dict[str, Any]
+
+_ONE_THREAD = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+
+
+class Catalogue(NamedTuple):
+    """Size of a catalogue."""
+
+    items: int
+    clusters: int
+    uneven: bool
+
+
+def build(catalogue: Catalogue, export: dict[str, Any], folder: Path) -> Figures:
+    """Exports a bundle with random weights of the encoder, and saves the requests of the first half of the users."""
+    data = SyntheticData(*catalogue)
+    table = _items(data)
+    config = parse_config({"name": "index", "export": {"num_candidates": LENGTH, "max_candidates": LENGTH, **export}})
+    tower, users = _tower(config, data), data.part(slice(USERS // 2, None))
+    vectors, log_intent, seen, _ = data.part(slice(USERS // 2))
+    ids = np.array(["", *table.item_ids], object)
+    folder.mkdir(parents=True)
+    np.savez(folder / REQUESTS, vectors=vectors, intent=np.exp(log_intent), history=ids[seen].astype(str))
+    del data, ids
+    give_back()
+    began = _clocks()
+    written = export_bundle(tower, table, vectors[0], config, {}, folder, users=users)
+    spent = [end - start for start, end in zip(began, _clocks(), strict=True)]
+    index = _manifest(folder)["index"]
+    return {
+        "index": ", ".join(f"{count} x {kind}" for kind, count in Counter(one["kind"] for one in index).items()),
+        "least recall": min((e["recall"] for one in index for e in one.get("effort", ())), default=1.0),
+        "joint recovery": written["joint_recovery"],
+        "CPU s": spent[0],
+        "wall s": spent[1],
+        "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "bundle MB": written["megabytes"],
+        "graph MB": (folder / "1" / "saved_model.pb").stat().st_size / 1e6,
+    }
+
+
+def vocabulary(items: int, length: int, folder: Path) -> Figures:
+    """Saves and loads the vocabulary of a bundle alone, with ids of a length; results per item are bytes."""
+    made = ItemVocabulary([f"{row:0{length}d}" for row in range(items)], folder)
+    lookup = tf.function(
+        lambda ids, rows: {"rows": made.indices(ids), "ids": made.ids(rows)},
+        input_signature=[tf.TensorSpec([None], tf.string, "ids"), tf.TensorSpec([None], tf.int32, "rows")],
+        autograph=False,
+    )
+    module = tf.Module()
+    module.made = made
+    tf.saved_model.save(module, str(folder / "1"), signatures={"lookup": lookup})
+    size = sum(file.stat().st_size for file in (folder / "1").rglob("*") if file.is_file())
+    return {"bytes on the disk": size / items}
+
+
+def load(path: Path, items: int) -> Figures:
+    """Loads a SavedModel into this process as the embedded server does, and keeps it there for `ask`."""
+    global _loaded  # the process has no other task
+    before, times = resident(), [_clocks()]
+    _loaded = Servable.load(path.parent.name, 1, path, _ONE_THREAD)
+    loaded = resident()
+    times.append(_clocks())
+    requests = warm_up(_loaded)
+    times.append(_clocks())
+    spent = {
+        f"{clock} s to {action}": end[place] - start[place]
+        for action, start, end in (("load", *times[:2]), ("warm up", *times[1:]))
+        for place, clock in enumerate(("CPU", "wall"))
+    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        **spent,
+        "warm-up requests": requests,
+        "bytes per item": (loaded - before) / items,
+        "resident MiB": resident() / 2**20,
+        "peak MiB": peak,
+    }
+
+
+def ask(requests: Path, batch: int, alpha: float) -> tuple[float, float, np.ndarray]:
+    """Asks for the lists of all users; returns wall clock and CPU time of a request in ms, and the ids `[Q, M]`."""
+    with np.load(requests) as saved:
+        columns = {name: saved[name] for name in saved.files}
+    feeds = []
+    for start in range(0, len(columns["intent"]) - batch + 1, batch):
+        rows = slice(start, start + batch)
+        feeds.append(
+            {
+                bundle.USER_EMBEDDINGS: columns["vectors"][rows],
+                bundle.INTENT: columns["intent"][rows],
+                bundle.HISTORY: columns["history"][rows].astype(object),
+                bundle.NUM_CANDIDATES: np.full([batch], LENGTH, np.int32),
+                bundle.ALPHA: np.full([batch], alpha, np.float32),
+                bundle.JOINT_ALPHA: np.full([batch], -1, np.float32),
+            }
+        )
+    for feed in feeds[:2]:  # these build executors and fill caches
+        _run(feed)
+    began = _clocks()
+    answers = [_run(feed) for feed in feeds]
+    cpu, wall = (1e3 * (end - start) / len(feeds) for start, end in zip(began, _clocks(), strict=True))
+    return wall, cpu, np.concatenate(answers).astype(bytes)
+
+
+def resident() -> int:
+    """Returns the resident memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def one_thread() -> None:
+    """Limits TensorFlow in a new process."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+_loaded: Servable
+
+
+def _items(data: SyntheticData) -> ItemTable:
+    """Returns items with the ids 0..N-1."""
+    size, clusters = len(data.items), len(data.sizes)
+    ids = [str(row) for row in range(size)]
+    return ItemTable(
+        item_ids=ids,
+        counts=np.arange(size, 0, -1),
+        clusters=np.repeat(np.arange(clusters, dtype=np.int32), data.sizes),
+        offsets=tuple(data.offsets.tolist()),
+        sequence_indices=np.arange(1, size + 1, dtype=np.int32),
+        titles=ids,
+        cluster_names=[f"cluster {k}" for k in range(clusters)],
+    )
+
+
+def _tower(config: ExperimentConfig, data: SyntheticData) -> Tower:
+    """Returns a tower with these items, and otherwise random weights."""
+    clusters = len(data.sizes)
+    small = Tower.make(config.model, config.train, tuple(range(clusters + 1)), seed=0)
+    small.user_vectors(tf.constant([[1]]))  # builds the layers
+    return small.with_items(tuple(data.offsets.tolist()), np.ones(len(data.items)), data.items)
+
+
+def _clocks() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "1" / bundle.MANIFEST_ASSET).read_text())
+
+
+def _run(feed: dict[str, np.ndarray]) -> np.ndarray:
+    return _loaded.run("search", feed, [bundle.ITEM_IDS])[bundle.ITEM_IDS]
