@@ -22,6 +22,7 @@ from tfdnc.comparison.cells import marked, read_cells
 from tfdnc.comparison.method_tables import default_baseline, method_tables
 from tfdnc.comparison.render import markdown_table
 from tfdnc.comparison.study import split_line
+from tfdnc.comparison.summary_table import Summary, Table
 from tfdnc.contracts.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -62,25 +63,37 @@ def measured(folder: Path, name: str) -> tuple[list[str], list[str]]:
     Cells of one label that differ in config or commit are no repetitions of each other: all but the latest make rows of
     their own, marked with their commit. So do earlier cells of the same seed.
     """
-    cells = marked(read_cells(folder))
-    labels = list(dict.fromkeys(cell.label for cell in cells))
-    tables = {table.name: table for table in method_tables(cells, labels, default_baseline(labels))}
+    tables = cell_tables(folder)
     if name not in tables:
         raise UserError(f"Expected the table {name!r} of the cells in {folder}, found {', '.join(tables) or 'none'}.")
+    commands, made = provenance(folder)
+    return commands, [*markdown_table(tables[name]), "", made]
+
+
+def cell_tables(folder: Path) -> dict[str, Table]:
+    """Returns the tables of the cells of a folder by name."""
+    cells = marked(read_cells(folder))
+    labels = list(dict.fromkeys(cell.label for cell in cells))
+    return {table.name: table for table in method_tables(cells, labels, default_baseline(labels))}
+
+
+def provenance(folder: Path) -> tuple[list[str], str]:
+    """Returns the commands of the cells of a folder, and a line that tells their commit, date, machine and split."""
+    cells = read_cells(folder)
     commands = list(dict.fromkeys(cell.command for cell in cells))
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(cell.commit for cell in cells))
     dates = " and ".join(dict.fromkeys([min(cell.date for cell in cells)[:10], max(cell.date for cell in cells)[:10]]))
     machines = "; ".join(dict.fromkeys(one["machine"] for cell in cells for one in cell.made.values()))
     found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    made = f"{found} in `docs/results/{folder.name}`, commit {commits}, {dates}, {machines}, split {split_line(cells)}."
-    return commands, [*markdown_table(tables[name]), "", made]
+    where = f"{found} in `docs/results/{folder.name}`"
+    return commands, f"{where}, commit {commits}, {dates}, {machines}, split {split_line(cells)}."
 
 
 def transcribed(file: Path, view: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Returns the commands of a transcribed table, and its lines.
 
-    A view may name rows (key: label to show) and columns to show. A row that stands `apart` does not compare with the
-    others, and is never the best.
+    A view may name rows (key: label to show) and columns to show. `above` names rows of the lists of a folder of cells,
+    which stand above them. A row that stands `apart` does not compare with the others, and is never the best.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
     shown = view.get("rows") or {row["label"]: row["label"] for row in content["rows"]}
@@ -96,12 +109,29 @@ def transcribed(file: Path, view: Mapping[str, Any]) -> tuple[list[str], list[st
         f"| {content['heads']} | {' | '.join(column['title'] for column in chosen)} |",
         f"| --- |{' ---: |' * len(chosen)}",
     ]
+    dates = ", ".join(content["dates"])
+    notes = [f"Measured on {dates}; {content['source']}, no cells of these runs exist."]
+    commands, above = list(content["commands"]), view.get("above")
+    if above:
+        folder = file.parents[1] / above["from"]
+        own_commands, note = provenance(folder)
+        commands = own_commands + commands
+        notes = [f"First {len(above['rows'])} rows: {note}", f"Others: {notes[0][0].lower()}{notes[0][1:]}"]
+        figures = {row.label: row.cells for row in cell_tables(folder)["lists"].rows}
+        for label, title in above["rows"].items():
+            cells = [_text(_summary(figures[label].get(column["key"])), column, None) for column in chosen]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
     for label, title in shown.items():
         cells = [_text(rows[label].get(column["key"]), column, bests.get(column["key"])) for column in chosen]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    dates = ", ".join(content["dates"])
-    note = f"Measured on {dates}; {content['source']}, no cells of these runs exist."
-    return content["commands"], [*lines, "", note]
+    return commands, [*lines, "", *notes]
+
+
+def _summary(cell: Summary | None) -> Any:
+    """Returns a cell of a comparison in the form of a transcribed one."""
+    if cell is None or cell.std is None:
+        return cell and cell.mean
+    return {"mean": cell.mean, "std": cell.std}
 
 
 def _best(column: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -42,7 +42,7 @@ def place(tmp_path):
 def test_every_plot_of_the_documents_shows_what_the_cells_say():
     """`python -m developer_benchmarks.render_results` draws them anew."""
     assert stale_plots(RESULTS, write=False) == []
-    texts = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md"))
+    texts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     for name in yaml.safe_load((RESULTS / PLOTS).read_text()):
         assert f"{name})" in texts
 

@@ -26,7 +26,7 @@ def test_what_stands_in_a_document_is_what_the_files_say(document):
 def test_every_described_table_stands_in_a_document_and_every_file_in_a_table():
     texts = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     assert [name for name in VIEWS if f"<!-- table: {name} -->" not in texts] == []
-    used = {view["from"] for view in VIEWS.values()}
+    used = {source["from"] for view in VIEWS.values() for source in (view, view.get("above", view))}
     folders = [path for path in RESULTS.iterdir() if path.is_dir() and path.name != "transcribed"]
     assert {*(f"transcribed/{path.name}" for path in TRANSCRIBED), *(path.name for path in folders)} == used
 
