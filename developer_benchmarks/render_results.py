@@ -118,6 +118,8 @@ def transcribed(file: Path, view: Mapping[str, Any]) -> tuple[list[str], list[st
         commands = own_commands + commands
         notes = [f"First {len(above['rows'])} rows: {note}", f"Others: {notes[0][0].lower()}{notes[0][1:]}"]
         figures = {row.label: row.cells for row in cell_tables(folder)["lists"].rows}
+        if absent := [label for label in above["rows"] if label not in figures]:
+            raise UserError(f"Expected rows of the cells in {folder}, got {', '.join(absent)}: tables.yaml names them.")
         for label, title in above["rows"].items():
             cells = [_text(_summary(figures[label].get(column["key"])), column, None) for column in chosen]
             lines.append(f"| {title} | {' | '.join(cells)} |")

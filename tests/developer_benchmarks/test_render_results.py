@@ -118,6 +118,19 @@ def test_a_cell_of_another_commit_or_an_earlier_one_is_no_repetition_and_is_mark
         table_of({"from": tmp_path, "table": "absent"}, RESULTS)
 
 
+def test_rows_of_cells_stand_above_transcribed_ones_with_a_line_each_that_tells_their_source(tmp_path):
+    shutil.copytree(RESULTS / "transcribed", tmp_path / "transcribed")
+    (tmp_path / "mine").mkdir()
+    write_cells([result(1, COMMIT, 0.2, 1), result(2, COMMIT, 0.4, 1)], "tfdnc compare x", tmp_path / "mine")
+    view = {"from": "transcribed/ml1m_methods.json", "columns": ["recall@10"], "rows": {"mf": "other"}}
+    lines = table_of(view | {"above": {"from": "mine", "rows": {"x-dnc": "mine"}}}, tmp_path).splitlines()
+    assert lines[2:4] == ["| mine | 0.3000 ± 0.1414 |", "| other | 0.0805 |"]
+    assert lines[5].startswith("First 1 rows: 2 cells in `docs/results/mine`, commit `aaaaaaa`, 2026-11-01")
+    assert lines[6].startswith("Others: measured on ")
+    with pytest.raises(UserError, match=r"got absent: tables\.yaml names them"):
+        table_of(view | {"above": {"from": "mine", "rows": {"absent": "x"}}}, tmp_path)
+
+
 def test_the_command_is_named_where_the_tables_are_explained():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert "python -m developer_benchmarks.render_results" in text
