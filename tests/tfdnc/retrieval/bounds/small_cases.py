@@ -4,6 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfdnc.backend import tf
+
+CHOICE_SPECS = [
+    tf.TensorSpec([None, None], tf.bool),
+    [tf.TensorSpec([None], tf.int32)] * 4,
+    tf.TensorSpec([None], tf.int32),
+    tf.TensorSpec([None], tf.int32),
+]
+"""Specs of a choice in a graph: the items that are there, memberships, lengths, and sums of the minima."""
+
 ITEMS = 60
 NONE = 2**31 - 1
 KINDS = {

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from tests.tfdnc.retrieval.bounds.bound_oracle import choose
-from tests.tfdnc.retrieval.bounds.small_cases import KINDS, draw_case, members_of
+from tests.tfdnc.retrieval.bounds.small_cases import CHOICE_SPECS, KINDS, draw_case, members_of
 from tfdnc.backend import tf
 from tfdnc.retrieval.bounds.repair import repair
 from tfdnc.retrieval.bounds.selection import Members, choose_minima, fill
@@ -15,15 +15,7 @@ from tfdnc.retrieval.bounds.selection import Members, choose_minima, fill
 BATCH = 50
 
 
-@tf.function(
-    autograph=False,
-    input_signature=[
-        tf.TensorSpec([None, None], tf.bool),
-        [tf.TensorSpec([None], tf.int32)] * 4,
-        tf.TensorSpec([None], tf.int32),
-        tf.TensorSpec([None], tf.int32),
-    ],
-)
+@tf.function(autograph=False, input_signature=CHOICE_SPECS)
 def listed(there, members, lengths, promised):
     """The items of a greedy choice, and of the choice after exchanges among all items that count for a minimum."""
     members = Members(*members)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tfdnc.retrieval.bounds.bound_oracle import choose
+from tests.tfdnc.retrieval.bounds.small_cases import CHOICE_SPECS
 from tfdnc.backend import tf
 from tfdnc.retrieval.bounds.selection import Members, choose_minima, fill
 
@@ -11,15 +12,7 @@ ITEMS, BATCH = 40, 50
 NONE = 2**31 - 1
 
 
-@tf.function(
-    autograph=False,
-    input_signature=[
-        tf.TensorSpec([None, None], tf.bool),
-        [tf.TensorSpec([None], tf.int32)] * 4,
-        tf.TensorSpec([None], tf.int32),
-        tf.TensorSpec([None], tf.int32),
-    ],
-)
+@tf.function(autograph=False, input_signature=CHOICE_SPECS)
 def chosen(available, members, lengths, promised):
     members = Members(*members)
     taken = choose_minima(available, members, lengths, promised).both
