@@ -16,10 +16,11 @@ from tfdnc.contracts.items import ItemTable, read_items
 from tfdnc.contracts.request_inputs import manifest_features
 from tfdnc.contracts.schema import RUN_CONFIG
 from tfdnc.contracts.station_names import StationName
+from tfdnc.explore.map_process import project_apart
 from tfdnc.operations import run_users
 from tfdnc.operations.item_images import ItemImages, read_item_images
 from tfdnc.operations.shown_items import left_items, shown_items
-from tfdnc.page.item_map import FEWEST, MAX_POINTS, project
+from tfdnc.page.item_map import FEWEST, MAX_POINTS
 from tfdnc.training.checkpoint import read_checkpoint
 
 Shown = dict[str, Any]
@@ -158,7 +159,7 @@ class Subject:
         if len(shown) < FEWEST:
             self._map = []
             return
-        positions = project(self._directions[shown])
+        positions = project_apart(self._directions[shown])
         low, high = positions.min(axis=0), positions.max(axis=0)
         places = ((positions - low) / np.maximum(high - low, 1e-12)).round(4).tolist()
         self._map = [
