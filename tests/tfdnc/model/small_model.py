@@ -49,3 +49,8 @@ def random_sequences(count, seed=0):
 def histories(*rows):
     width = max(len(row) for row in rows)
     return tf.constant([row + [0] * (width - len(row)) for row in rows], tf.int32)
+
+
+def intent_of(tower, states):
+    """log p(cluster) `[P, K]` of intent states `[P, D]` of a training, by a learned intent."""
+    return tf.nn.log_softmax(tower.intent(states, tower.catalogue(tower.item_vectors())))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.tfdnc.model.small_model import intent_of
 from tfdnc.backend import tf
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.model_config import ModelConfig, TrainConfig
@@ -70,7 +71,7 @@ def test_a_request_is_encoded_as_the_last_position_of_a_window_was_trained(encod
         state = states.retrieval[row, last].numpy()
         asked = vectors[row, int(clusters[row, last])] if tower.vectors_per_cluster else vectors[row]
         assert np.abs(asked - state).max(axis=-1).min() < 1e-5
-        trained_intent = tower._log_intent(states.intent[row : row + 1, last], tower.item_vectors())
+        trained_intent = intent_of(tower, states.intent[row : row + 1, last])
         np.testing.assert_allclose(trained_intent[0], log_intent[row], atol=1e-5)
 
 

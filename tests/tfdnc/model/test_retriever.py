@@ -15,6 +15,7 @@ from tests.tfdnc.model.small_model import (
     N,
     batch_of,
     histories,
+    intent_of,
     make,
     random_sequences,
 )
@@ -157,7 +158,7 @@ def test_training_states_of_every_cluster_equal_what_a_request_computes(encoder)
         vectors, log_intent = model.tower.user_vectors(histories(sequence[:length]))
         asked = CLUSTERS[sequence[length] - 1]
         np.testing.assert_allclose(vectors[0, asked], states.retrieval[0, length - 1], atol=1e-5)
-        intent = model.tower._log_intent(states.intent[:, length - 1], model.tower.item_vectors())
+        intent = intent_of(model.tower, states.intent[:, length - 1])
         np.testing.assert_allclose(log_intent, intent, atol=1e-5)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.tfdnc.model.small_model import D, K, batch_of, histories, make, random_sequences
+from tests.tfdnc.model.small_model import D, K, batch_of, histories, intent_of, make, random_sequences
 from tfdnc.backend import tf
 from tfdnc.contracts.config import ModelConfig, TrainConfig, parse_config
 from tfdnc.contracts.errors import UserError
@@ -72,7 +72,7 @@ def test_a_request_is_encoded_as_every_position_of_a_window_was_trained(encoder)
         vectors, log_intent = tower.user_vectors(histories(SEQUENCES[row][: position + 1]), asked)
         vector = vectors[0, int(batch["target_cluster"][row, position])] if tower.vectors_per_cluster else vectors[0, 0]
         np.testing.assert_allclose(vector, states.retrieval[row, position], atol=2e-5)
-        trained = tower._log_intent(states.intent[row : row + 1, position], tower.item_vectors())
+        trained = intent_of(tower, states.intent[row : row + 1, position])
         np.testing.assert_allclose(log_intent, trained, atol=2e-5)
 
 
