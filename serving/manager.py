@@ -239,6 +239,7 @@ class ModelManager:
     def _load(self, version: Version) -> None:
         """Loads and warms up a version, on a thread of the loaders."""
         servable, started = None, time.perf_counter()
+        _LOG.info("%s is being loaded", version.title)
         try:
             servable = self._load_servable(version.name, version.number, version.path)
             self._warm_up(servable)

@@ -74,9 +74,11 @@ def test_the_log_has_a_line_for_each_version_that_comes_and_goes(by_hand, versio
     shutil.copytree(version, version.parent / "2")
     by_hand.source.poll()
     deadline = time.monotonic() + 30
-    while len(caplog.messages) < 2 and time.monotonic() < deadline:
+    while len(caplog.messages) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    come, go = sorted(caplog.messages, reverse=True)
+    begun, *ended = caplog.messages
+    assert begun == "version 2 of model half is being loaded"
+    come, go = sorted(ended, reverse=True)
     assert re.fullmatch(r"version 2 of model half is available, after \d+\.\d s; the process ha[sd].* MiB", come)
     assert re.fullmatch(r"version 1 of model half is unloaded, in \d+\.\d s; the process ha[sd].* MiB", go)
 

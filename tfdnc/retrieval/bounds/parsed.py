@@ -195,7 +195,8 @@ class BoundTable(tf.Module):
     def _refuse(self, bounds: tf.Tensor, good: tf.Tensor, column: tf.Tensor, value: tf.Tensor) -> tf.Operation:
         """Fails with a sentence about the first bound that is not known."""
         at = tf.where(~good)[0]
-        text, name, of_each = (tf.gather_nd(part, at) for part in (bounds, column, value == EACH))
+        of_texts = self._column_of.lookup(column) >= 0
+        text, name, of_each = (tf.gather_nd(part, at) for part in (bounds, column, of_texts & (value == EACH)))
         shaped = tf.strings.regex_full_match(text, BOUND)
         advice = tf.where(
             shaped & of_each, "Each value of a column of texts can have a maximum.", self._table.advice(text, name)

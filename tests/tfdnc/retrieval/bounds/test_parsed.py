@@ -1,6 +1,7 @@
 """Texts of bounds that stand for more than one value, or for the value that looks like it."""
 
 import numpy as np
+import pytest
 
 from tfdnc.backend import tf
 from tfdnc.contracts.attributes import Attribute
@@ -23,3 +24,13 @@ def test_the_value_with_the_text_of_each_value_can_be_bounded(tmp_path):
     alone = table.parse(tf.constant([["brand=*<=3"]]), tf.constant([4]), tf.constant([[-1]]))
     assert alone.each.numpy().tolist() == [[3]]
     assert NO_BOUND not in alone.most
+
+
+def test_each_value_of_an_unknown_column_is_refused_with_the_columns(tmp_path):
+    """The refusal named another value of the unknown column."""
+    planes = build_planes([Attribute("brand", "value", [("acme",), ("other",)])], (0, 2))
+    table = BoundTable(Rules(planes, ["all"], tmp_path).table, planes)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"got country=\*<=3\. Columns: brand, cluster\."):
+        table.parse(tf.constant([["country=*<=3"]]), tf.constant([4]), tf.constant([[-1]]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Each value of a column of texts can have a maximum"):
+        table.parse(tf.constant([["brand=*>=3"]]), tf.constant([4]), tf.constant([[-1]]))
