@@ -21,17 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     merges.add_argument("--joint-alpha", type=at_least_zero, help="sharpness of the joint merge, 0 or more")
     parser.add_argument("--num-candidates", type=count, default=50, help="length of the list (default: 50)")
     _add_server(parser)
-    parser.add_argument("--exclude", nargs="+", metavar="ITEM", help="item ids that must not come back")
+    parser.add_argument(
+        "--exclude", nargs="+", action="extend", metavar="ITEM", help="item ids that must not come back"
+    )
     parser.add_argument(
         "--seen", choices=SEEN_RULES, help="items of the history in the list (default: the bundle's own rule)"
     )
     parser.add_argument(
         "--where",
         nargs="+",
+        action="extend",
         metavar="CONDITION",
         help='conditions on attributes of the bundle, such as in_stock=true "price<=20" "brand!=acme"',
     )
-    parser.add_argument("--allow", nargs="+", metavar="ITEM", help="the only item ids that may come back")
+    parser.add_argument(
+        "--allow", nargs="+", action="extend", metavar="ITEM", help="the only item ids that may come back"
+    )
     add_cluster_flags(parser)
 
 
@@ -53,6 +58,7 @@ def _add_user(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         nargs="+",
+        action="extend",
         metavar="NAME=VALUE",
         help="other inputs of the model, such as user_country=DE request_device=phone dwell=3.5,2 (by event) "
         "exposures=17+2571,5 (items passed over after each event)",

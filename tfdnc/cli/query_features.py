@@ -6,6 +6,8 @@ Items that were passed over after an event stand between two commas, with a plus
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from serving.messages import declared_rows, key_of
 from tfdnc.contracts.bundle import PER_EVENT, PER_EXPOSURE, PER_USER, Row
 from tfdnc.contracts.errors import UserError
@@ -22,7 +24,7 @@ def read_features(given: Sequence[str], features: Sequence[Feature], events: int
         events: length of the history.
 
     Raises:
-        UserError: no such input, a value of another type, or not as many values as events.
+        UserError: no such input, one that is given twice, a value of another type, or not as many values as events.
     """
     rows = {key_of(row): row for row in _rows(features)}
     found: dict[str, Any] = {}
@@ -32,6 +34,8 @@ def read_features(given: Sequence[str], features: Sequence[Feature], events: int
             known = ", ".join(rows) or "none"
             raise UserError(f"Expected NAME=VALUE in --features with an input of the model ({known}), got {text}.")
         row = rows[name]
+        if row.name in found:
+            raise UserError(f"Expected {name} once in --features, got it twice. Drop one.")
         found[row.name] = _values(row, value, events) if row.of_events else _value(row, value)
     return found
 
@@ -39,7 +43,14 @@ def read_features(given: Sequence[str], features: Sequence[Feature], events: int
 def shown_features(known: dict[str, Any], features: Sequence[Feature]) -> str:
     """Returns the known inputs of the request and of the user as text, such as `user_country DE`; "" without any."""
     asked = [(row, known.get(row.name, row.neutral)) for row in _rows(features) if row.shape == PER_USER]
-    return ", ".join(f"{key_of(row)} {value}" for row, value in asked if value not in (row.neutral, None))
+    return ", ".join(f"{key_of(row)} {value}" for row, value in asked if not _is_neutral(value, row))
+
+
+def _is_neutral(value: Any, row: Row) -> bool:
+    """Tells if a value means unknown; one of a log went through float32, where the neutral number is another."""
+    if value is None or row.dtype != "float32":
+        return value in (row.neutral, None)
+    return np.float32(value) == np.float32(row.neutral)
 
 
 def unknown_features(known: dict[str, Any], features: Sequence[Feature]) -> list[str]:

@@ -1,6 +1,5 @@
 """Bounds on the lists of an evaluation, `evaluate.minimum` and `evaluate.maximum`, as a bundle would read them."""
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.list_limits import ListLimits, of_columns
 from tfdnc.retrieval.bounds.parsed import Bounds, BoundTable
 from tfdnc.retrieval.merge import Controls
+from tfdnc.retrieval.rules.failed_checks import sentence_of
 from tfdnc.retrieval.rules.planes import build_planes
 from tfdnc.retrieval.rules.rules import Rules
 
@@ -27,7 +27,7 @@ class ListBounds:
     Args:
         attributes: columns of the items, in order of the item table.
         items: the item table of the lists.
-        settings: minima, maxima and lengths.
+        settings: minima, maxima, conditions and lengths.
 
     Raises:
         UserError: a cluster, column or value that the items do not know, or bounds that no list can keep.
@@ -45,6 +45,7 @@ class ListBounds:
         self._most = {m: _of_clusters(MOST, most, items.cluster_names, m, -1) for m in self.lengths}
         self._attributes = {one.name: one for one in attributes}
         self._clusters = items.clusters
+        self._where = tf.constant([["", *settings.where]], tf.string)
         for m in self.lengths:
             self._check(m)
         self._minima = {m: self._minima_of(least, m) for m in self.lengths}
@@ -58,7 +59,8 @@ class ListBounds:
         """Returns the bounds on values of the rows."""
         texts = tf.constant([["", *self._texts[length]]], tf.string)
         rows = tf.shape(controls.num_candidates)[0]
-        return self._table.parse(tf.repeat(texts, rows, axis=0), controls.num_candidates, controls.maximum)
+        texts, where = (tf.repeat(one, rows, axis=0) for one in (texts, self._where))
+        return self._table.parse(texts, controls.num_candidates, controls.maximum, where)
 
     def missed(self, rows: np.ndarray, length: int) -> np.ndarray:
         """Returns `[B]` bool, True for lists `[B, M]` of item rows, -1 beyond the end, that leave a minimum short."""
@@ -89,8 +91,7 @@ class ListBounds:
         try:
             self.bounds(length, self.controls(length, tf.constant(1)))
         except tf.errors.InvalidArgumentError as error:
-            sentence = re.search(r"Expected .*?(?=')", error.message, re.DOTALL)
-            raise UserError(sentence[0] if sentence else error.message) from error
+            raise UserError(sentence_of(error)) from error
 
 
 def _of_clusters(key: str, limits: ListLimits, names: Sequence[str], length: int, none: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tfdnc.contracts.errors import UserError
 from tfdnc.explore.subject import Shown, Subject
 from tfdnc.page.chart import COLORS
 from tfdnc.page.template import fill
@@ -14,6 +15,9 @@ WIDTH, MARGIN, GAP = 800, 16, 14
 
 TOP, ROW, LEGEND_ROW = 104, 34, 24
 """Height of the headings, of an item, and of a line of the legend."""
+
+MOST_ALPHAS = 8
+"""Most columns, so that titles have room."""
 
 _EM = {"text": 16, "small": 13}
 """Sizes of fonts, by class of the template."""
@@ -48,14 +52,16 @@ def draw_lists(subject: Subject, user_id: str, alphas: Sequence[float], merge: s
     Args:
         subject: The run, whose bundle is asked.
         user_id: A user of the log.
-        alphas: One column each.
+        alphas: One column each, at most `MOST_ALPHAS`.
         merge: `quota` or `joint`.
         length: Items of a list.
 
     Raises:
-        UserError: The run has no such user.
+        UserError: The run has no such user, or there are too many alphas.
     """
     user = subject.user(user_id)
+    if not 1 <= len(alphas) <= MOST_ALPHAS:
+        raise UserError(f"Expected 1 to {MOST_ALPHAS} alphas, a column for each, got {len(alphas)}.")
     answers = [subject.retrieve(user.history, user.known, length, {ARGUMENTS[merge]: alpha}) for alpha in alphas]
     lists = [[subject.show(item_id) for item_id in answer.item_ids] for answer in answers]
     width = (WIDTH - 2 * MARGIN - GAP * (len(alphas) - 1)) / len(alphas)

@@ -34,7 +34,7 @@ _EXPONENT = 0.5  # of the counts by which items are drawn; on the log below, exp
 def intent_kind(config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...], counts: np.ndarray) -> IntentKind:
     """Returns the intent model of `config.intent`; with one cluster, where there is nothing to learn, a head.
 
-    With `intent_weight` 0 it is the prior, which is not trained.
+    With `intent_weight` 0 it is the prior, unless the config names the other one that is not trained.
 
     Args:
         config: `intent`.
@@ -42,7 +42,7 @@ def intent_kind(config: ModelConfig, train: TrainConfig, offsets: tuple[int, ...
         offsets: K + 1 item counts.
         counts: `[N]` training events of each item, by which `auto` decides.
     """
-    if train.intent_weight == 0:
+    if train.intent_weight == 0 and config.intent != "history":
         return "prior"
     if len(offsets) == 2:
         return "head"

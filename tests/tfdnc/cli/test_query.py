@@ -11,8 +11,8 @@ import pytest
 
 from serving.client import RetrievalError, VersionStatus
 from serving.messages import declared_rows, known_arguments, retrieve_request
+from tfdnc.cli import query, reach, screen
 from tfdnc.cli import query_answer as query_module
-from tfdnc.cli import reach, screen
 from tfdnc.cli.query_features import shown_features
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.contracts.errors import UserError
@@ -91,6 +91,22 @@ def test_items_that_were_passed_over_are_given_by_event(run, history, given, val
     assert request.inputs["history_exposures"].tensor_shape.dim[1].size == 1 + len(history)
 
 
+def test_an_unknown_number_of_the_log_is_not_shown():
+    """The log has float32, whose value for unknown is no power of ten any more."""
+    age = Feature("age", Of.USER, Kind.NUMBER)
+    assert shown_features({"user_age": float(np.float32(age.form.neutral))}, [age]) == ""
+    assert shown_features({"user_age": 35.0}, [age]) == "user_age 35.0"
+
+
+def test_a_repeated_flag_adds_to_its_list():
+    """All but the last `--where` were dropped in silence."""
+    parser = argparse.ArgumentParser()
+    query.add_arguments(parser)
+    for flag in ("--where", "--exclude", "--allow", "--features"):
+        asked = parser.parse_args([flag, "a=1", flag, "b=2", "c=3"])
+        assert getattr(asked, flag.removeprefix("--")) == ["a=1", "b=2", "c=3"]
+
+
 def test_a_model_with_exposures_says_that_they_are_unknown(run):
     with screen.console.capture() as shown:
         find(run, features=(EXPOSURES,), history=["a"])
@@ -102,6 +118,7 @@ def test_a_model_with_exposures_says_that_they_are_unknown(run):
     [
         ("dwel=3", r"an input of the model \(dwell, request_hour\), got dwel=3"),
         ("dwell", r"Expected NAME=VALUE"),
+        ("dwell=1,2 dwell=3,4", "Expected dwell once in --features, got it twice"),
         ("dwell=1,2,3", "for each of 2 items of the history, with commas between them, got 3"),
         ("dwell=a,b", "Expected a number for dwell in --features, got a"),
         ("request_hour=7.5", "Expected a whole number for request_hour in --features, got 7.5"),
@@ -110,7 +127,7 @@ def test_a_model_with_exposures_says_that_they_are_unknown(run):
 def test_an_input_that_the_model_cannot_read_is_refused(run, given, message):
     features = (DWELL, Feature("hour", Of.REQUEST, Kind.HOUR))
     with pytest.raises(UserError, match=message):
-        find(run, features=features, history=["a", "b"], features_given=[given])
+        find(run, features=features, history=["a", "b"], features_given=given.split())
 
 
 def test_without_a_name_the_first_user_with_a_history_and_a_target_is_taken_and_named(run):

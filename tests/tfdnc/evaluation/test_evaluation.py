@@ -549,7 +549,8 @@ def test_lists_under_bounds_are_measured_at_each_length():
     passing = CLUSTERS[records.targets - 1] != 1
     assert found["recall@8"] == pytest.approx(np.mean(np.array(hits)[passing]))
     assert found["short_lists@8"] == pytest.approx(np.mean(np.array(lengths) < 8))
-    assert 0 < found["missed_minima@8"] == pytest.approx(np.mean(missed)) < 1
+    assert found["missed_minima@8"] == pytest.approx(np.mean(missed))
+    assert 0 < np.mean(missed) < 1
     assert {"missed_minima@3", "entropy@3", "gini@8"} <= found.keys()
     assert found["maximum"] == {2: 2}
     assert {key: value for key, value in report.items() if key != "filtered"} == {
@@ -585,3 +586,11 @@ def test_bounds_of_an_evaluation_are_checked_with_the_config():
         report_under(make_records(), [], minimum={"even": {"true": 1.5}})
     with pytest.raises(UserError, match="even=true>=2 and even=true<=1 in a list of 3"):
         report_under(make_records(), [], minimum={"even": {"true": 0.5}}, maximum={"even": {"true": 1}})
+    with pytest.raises(UserError, match="got even=true>=1 and the condition even!=true"):
+        report_under(make_records(), ["even!=true"], minimum={"even": {"true": 1}})
+
+
+def test_a_refusal_shows_values_as_they_are():
+    """TensorFlow shows the sentence as bytes of Python, with escapes, and in quotes that a value may have too."""
+    with pytest.raises(UserError, match=r"got even=l'é>=1\. even: false, true"):
+        report_under(make_records(), [], minimum={"even": {"l'é": 1}})

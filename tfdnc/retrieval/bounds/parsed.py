@@ -43,7 +43,7 @@ class BoundTable(tf.Module):
         super().__init__()
         self._table = table
         self._columns = planes.columns  # [Q] the column of each text
-        self._single = np.array([kind in ("value", "boolean") for kind in planes.kinds])  # [T] one value per item
+        self._single = np.array([kind in ("value", "boolean") for kind in planes.kinds], bool)  # [T] one value per item
         self._names = tf.constant(planes.names, tf.string)
         texts = [name for name, kind in zip(planes.names, planes.kinds, strict=True) if kind != "number"] or [""]
         numbers = [planes.names.index(name) if name else -1 for name in texts]
@@ -89,7 +89,7 @@ class BoundTable(tf.Module):
     def _of_each(self, each: tf.Tensor, number: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
         """Returns `[B, T]` maxima of each text of a column."""
         rows, columns = tf.shape(each)[0], len(self._single)
-        places = tf.range(rows)[:, None] * columns + tf.maximum(number, 0)
+        places = tf.where(each, tf.range(rows)[:, None] * columns + number, -1)  # a segment below 0 is none
         limits = tf.where(each, counts, NO_BOUND)
         flat = tf.math.unsorted_segment_min(tf.reshape(limits, [-1]), tf.reshape(places, [-1]), rows * columns)
         return tf.reshape(flat, [rows, columns])

@@ -1,6 +1,5 @@
 """Conditions on all items at once, outside of a bundle: the items that pass, for an evaluation under a filter."""
 
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
+from tfdnc.retrieval.rules.failed_checks import sentence_of
 from tfdnc.retrieval.rules.layout import Layout
 from tfdnc.retrieval.rules.passing import Passing
 from tfdnc.retrieval.rules.planes import build_planes
@@ -34,8 +34,7 @@ def passing_items(attributes: Sequence[Attribute], items: ItemTable, conditions:
         try:
             passing = rules.passing(tf.constant([list(conditions)], tf.string), *nothing)
         except tf.errors.InvalidArgumentError as error:
-            sentence = re.search(r"Expected a condition.*?(?=')", error.message, re.DOTALL)
-            raise UserError(sentence[0] if sentence else error.message) from error
+            raise UserError(sentence_of(error)) from error
     return np.concatenate([mask.numpy()[0] for mask in passing.of_clusters()])
 
 
