@@ -1,4 +1,4 @@
-"""What a version has learned already of the events that two versions are compared on."""
+"""Events that a version has learned already, among those that two versions are compared on."""
 
 from collections.abc import Mapping
 from typing import Any
