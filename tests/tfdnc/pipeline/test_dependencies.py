@@ -31,7 +31,7 @@ def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
     given |= {"auxiliary": {"canonical_correlation": 0.1}, "masked_items": 0.2}
     hard = train_settings(parse_config({"name": "x", "train": {"loss": "sampled_softmax", "draws": "hard"}}))["train"]
     assert (hard["hard_from"], hard["hard_to"], hard["hard_refresh"]) == (1, 16, 1)
-    tower = {"history_clusters": True, "intent_width": 1, "user_token": True, "popular_days": 7}
+    tower = {"history_clusters": True, "intent_width": 1, "popular_days": 7}
     new = train_settings(parse_config({"name": "x", "model": tower, "train": given}))
     assert new["train"].items() >= given.items()
     assert new["model"].items() >= tower.items()

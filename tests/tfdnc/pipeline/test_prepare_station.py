@@ -78,7 +78,7 @@ def test_options_of_a_format_matter_to_that_format_only():
     ],
 )
 def test_the_headline_says_what_was_dropped_if_anything_was(malformed, filtered, end):
-    figures = {"events": 10, "users": 3, "items": 2, "rows_read": 1017}
+    figures = {"events": 10, "users": 3, "items": 2, "rows_read": 1017, "split": {"test": {}}}
     assert PREPARE.headline(figures | {"rows_malformed": malformed, "rows_filtered": filtered}).endswith(end)
 
 
