@@ -86,7 +86,7 @@ def mutate(rng, conditions):
 
 
 def is_known(condition):
-    """True for a condition that the bundle knows, by the words of docs/serving.md."""
+    """True for a condition that the bundle knows, by the words of docs/rules.md."""
     match = re.match(CONDITION, condition)
     if not condition or not match:
         return not condition

@@ -1,4 +1,4 @@
-"""A slow oracle for bounds: one item after the other is asked, by the words of docs/serving.md."""
+"""A slow oracle for bounds: one item after the other is asked, by the words of docs/rules.md."""
 
 import re
 from collections import Counter
@@ -124,7 +124,7 @@ def shortage(chosen, groups, minima):
 
 
 def exchanged(order, groups, chosen, length, cluster_of):
-    """The chosen items after the exchanges that docs/serving.md describes, with the constants of `repair`."""
+    """The chosen items after the exchanges that docs/rules.md describes, with the constants of `repair`."""
     minima, maxima = ({key: pair[n] for i in order for key, pair in groups[i].items()} for n in (0, 1))
     minima = {key: least for key, least in minima.items() if least}
     bounded = {key for key, most in maxima.items() if most < 10**9} | minima.keys()

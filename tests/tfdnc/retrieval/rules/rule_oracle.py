@@ -1,4 +1,4 @@
-"""A slow oracle for rules: every item is asked by itself, by the words of docs/serving.md."""
+"""A slow oracle for rules: every item is asked by itself, by the words of docs/rules.md."""
 
 import re
 
