@@ -22,6 +22,15 @@ def timed_training_part(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return items, times
 
 
+def last_training_time(path: str | Path) -> int | None:
+    """Returns the latest time of a training event of one file, None without any."""
+    table = pq.read_table(path, columns=["times", "train_events"], page_checksum_verification=True)
+    times, events = table["times"].combine_chunks(), table["train_events"].to_numpy()
+    ends = times.offsets.to_numpy()[:-1] + events  # times never fall in a sequence: the one before is the latest
+    found = times.values.to_numpy()[ends[events > 0] - 1]
+    return int(found.max()) if len(found) else None
+
+
 def leading_items(items: pa.ListArray, lengths: np.ndarray) -> np.ndarray:
     """Returns the first `lengths` [S] values of every list, [sum of `lengths`], list after list."""
     starts = items.offsets.to_numpy()[:-1].astype(np.int64)

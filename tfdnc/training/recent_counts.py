@@ -7,7 +7,7 @@ import numpy as np
 
 from tfdnc.contracts.data_config import DataConfig
 from tfdnc.contracts.errors import UserError
-from tfdnc.contracts.sequences import timed_training_part
+from tfdnc.contracts.sequences import last_training_time, timed_training_part
 
 _SECONDS_OF_A_DAY = 86_400
 
@@ -30,7 +30,10 @@ def recent_counts(files: Sequence[Path], num_items: int, data: DataConfig, days:
     Raises:
         UserError: there is no event in the window.
     """
-    end = data.boundaries[0] if data.split == "time" else 1 + max(_last_time(file) for file in files)
+    if data.split == "time":
+        end = data.boundaries[0]
+    else:
+        end = 1 + max((last for file in files if (last := last_training_time(file)) is not None), default=0)
     first = end - days * _SECONDS_OF_A_DAY * data.ticks_per_second
     counts = np.zeros(num_items, np.int64)
     for file in files:
@@ -42,9 +45,3 @@ def recent_counts(files: Sequence[Path], num_items: int, data: DataConfig, days:
             f"(model.popular_days), found none: raise it. The unit of the log's times is {data.unit}."
         )
     return counts
-
-
-def _last_time(file: Path) -> float:
-    """Returns the last time of a training event, -inf for a file without any."""
-    times = timed_training_part(file)[1]
-    return times.max() if len(times) else -np.inf
