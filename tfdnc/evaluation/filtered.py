@@ -38,8 +38,6 @@ class RuleTally:
     @property
     def sinks(self) -> list[Sink]:
         """Takers of the lists, in the order of `Evaluator.run`."""
-        if self._bounds is None:
-            return [self._tallies[0][1].add]
         return [self._sink(place) for place in range(len(self._tallies))]
 
     def figures(self, mask: np.ndarray) -> dict[str, Any]:
@@ -73,11 +71,11 @@ class RuleTally:
         )
 
     def _sink(self, place: int) -> Sink:
-        bounds, ((length,), tally) = self._bounds, self._tallies[place]
+        bounds, (sizes, tally) = self._bounds, self._tallies[place]
 
         def add(users: np.ndarray, lists: Lists) -> None:
             tally.add(users, lists)
             if bounds is not None:
-                self._missed[place, users] = bounds.missed(lists.rows, length)
+                self._missed[place, users] = bounds.missed(lists.rows, max(sizes))
 
         return add
