@@ -1,8 +1,6 @@
 """Bounds on the lists of an evaluation, `evaluate.minimum` and `evaluate.maximum`, as a bundle would read them."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +15,8 @@ from tfdnc.contracts.list_limits import ListLimits, of_columns
 from tfdnc.retrieval.bounds.parsed import Bounds, BoundTable
 from tfdnc.retrieval.merge import Controls
 from tfdnc.retrieval.rules.failed_checks import sentence_of
+from tfdnc.retrieval.rules.masks import make_rules
 from tfdnc.retrieval.rules.planes import build_planes
-from tfdnc.retrieval.rules.rules import Rules
 
 
 class ListBounds:
@@ -36,8 +34,7 @@ class ListBounds:
     def __init__(self, attributes: Sequence[Attribute], items: ItemTable, settings: EvaluateConfig) -> None:
         self.lengths = tuple(sorted(settings.candidates))
         planes = build_planes(attributes, items.offsets)
-        with tempfile.TemporaryDirectory() as folder:
-            self.rules = Rules(planes, items.cluster_names, Path(folder))
+        self.rules = make_rules(planes, items)
         self._table = BoundTable(self.rules.table, planes)
         least, most = settings.minimum, settings.maximum
         self._texts = {m: bound_texts(of_columns(least), of_columns(most), m) for m in self.lengths}

@@ -13,8 +13,14 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.retrieval.rules.failed_checks import sentence_of
 from tfdnc.retrieval.rules.layout import Layout
 from tfdnc.retrieval.rules.passing import Passing
-from tfdnc.retrieval.rules.planes import build_planes
+from tfdnc.retrieval.rules.planes import Planes, build_planes
 from tfdnc.retrieval.rules.rules import Rules
+
+
+def make_rules(planes: Planes, items: ItemTable) -> Rules:
+    """Returns the rules of the items outside of a bundle, whose assets nothing reads again."""
+    with tempfile.TemporaryDirectory() as assets:
+        return Rules(planes, items.cluster_names, Path(assets))
 
 
 def passing_items(attributes: Sequence[Attribute], items: ItemTable, conditions: Sequence[str]) -> np.ndarray:
@@ -28,13 +34,12 @@ def passing_items(attributes: Sequence[Attribute], items: ItemTable, conditions:
     Raises:
         UserError: a condition that the items do not know.
     """
-    with tempfile.TemporaryDirectory() as assets:
-        rules = Rules(build_planes(attributes, items.offsets), items.cluster_names, Path(assets))
-        nothing = tf.zeros([1, 0], tf.int32), tf.zeros([1], tf.bool)
-        try:
-            passing = rules.passing(tf.constant([list(conditions)], tf.string), *nothing)
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(sentence_of(error)) from error
+    rules = make_rules(build_planes(attributes, items.offsets), items)
+    nothing = tf.zeros([1, 0], tf.int32), tf.zeros([1], tf.bool)
+    try:
+        passing = rules.passing(tf.constant([list(conditions)], tf.string), *nothing)
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(sentence_of(error)) from error
     return np.concatenate([mask.numpy()[0] for mask in passing.of_clusters()])
 
 
