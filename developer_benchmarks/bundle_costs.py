@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from developer_benchmarks.synthetic_items import USERS, SyntheticData
-from serving.memory import give_back
+from serving.memory import give_back, resident
 from serving.servable import Servable
 from serving.warmup import warm_up
 from tfdnc.backend import tf
@@ -37,11 +37,12 @@ class Catalogue(NamedTuple):
     uneven: bool
 
 
-def build(catalogue: Catalogue, export: dict[str, Any], folder: Path) -> Figures:
+def build(catalogue: Catalogue, index: str, folder: Path) -> Figures:
     """Exports a bundle with random weights of the encoder, and saves the requests of the first half of the users."""
     data = SyntheticData(*catalogue)
     table = _items(data)
-    config = parse_config({"name": "index", "export": {"num_candidates": LENGTH, "max_candidates": LENGTH, **export}})
+    export = {"index": index, "num_candidates": LENGTH, "max_candidates": LENGTH}
+    config = parse_config({"name": "index", "export": export})
     tower, users = _tower(config, data), data.part(slice(USERS // 2, None))
     vectors, log_intent, seen, _ = data.part(slice(USERS // 2))
     ids = np.array(["", *table.item_ids], object)
@@ -52,10 +53,10 @@ def build(catalogue: Catalogue, export: dict[str, Any], folder: Path) -> Figures
     began = _clocks()
     written = export_bundle(tower, table, vectors[0], config, {}, folder, users=users)
     spent = [end - start for start, end in zip(began, _clocks(), strict=True)]
-    index = _manifest(folder)["index"]
+    searchers = _manifest(folder)["index"]
     return {
-        "index": ", ".join(f"{count} x {kind}" for kind, count in Counter(one["kind"] for one in index).items()),
-        "least recall": min((e["recall"] for one in index for e in one.get("effort", ())), default=1.0),
+        "index": ", ".join(f"{count} x {kind}" for kind, count in Counter(one["kind"] for one in searchers).items()),
+        "least recall": min((e["recall"] for one in searchers for e in one.get("effort", ())), default=1.0),
         "joint recovery": written["joint_recovery"],
         "CPU s": spent[0],
         "wall s": spent[1],
@@ -127,11 +128,6 @@ def ask(requests: Path, batch: int, alpha: float) -> tuple[float, float, np.ndar
     answers = [_run(feed) for feed in feeds]
     cpu, wall = (1e3 * (end - start) / len(feeds) for start, end in zip(began, _clocks(), strict=True))
     return wall, cpu, np.concatenate(answers).astype(bytes)
-
-
-def resident() -> int:
-    """Returns the resident memory of this process in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def one_thread() -> None:

@@ -23,13 +23,7 @@ import numpy as np
 
 from developer_benchmarks import bundle_costs
 from developer_benchmarks.bundle_costs import LENGTH, Catalogue, Figures
-
-EXPORTS = {
-    "exact": {"index": "exact"},
-    "scann": {"index": "scann"},
-    "auto": {"index": "auto"},
-}
-"""Name of an index -> section `export` of the config."""
+from tfdnc.retrieval.index import INDEXES
 
 _MERGES = {"joint": -1.0, "quota": 1.0}
 _ID_LENGTHS = (8, 36)
@@ -89,7 +83,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--clusters", type=int, default=15)
     parser.add_argument("--uneven", action="store_true", help="cluster sizes of a Pareto distribution")
-    parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=list(EXPORTS))
+    parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=list(INDEXES.names()))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="users of a request")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="for the bundles, which stay there (default: a temporary one)")
@@ -99,7 +93,7 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         for name in arguments.indexes:
             with process() as maker:
-                show(name, maker.submit(bundle_costs.build, catalogue, EXPORTS[name], folder / name).result())
+                show(name, maker.submit(bundle_costs.build, catalogue, name, folder / name).result())
         measure_vocabulary(arguments.items, Path(temporary))
         asked = {name: process() for name in arguments.indexes}
         for name, executor in asked.items():

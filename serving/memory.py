@@ -17,11 +17,15 @@ def give_back() -> None:
         trim(0)
 
 
+def resident() -> int:
+    """Returns the memory of the process in bytes; raises OSError on a system without `/proc`."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def shown() -> str:
     """Returns the memory of the process as text; a system without `/proc` tells the largest that it was."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return f"the process has {pages * resource.getpagesize() / 2**20:,.0f} MiB"
+        return f"the process has {resident() / 2**20:,.0f} MiB"
     except OSError:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return f"the process had at most {most / 2**10:,.0f} MiB"
