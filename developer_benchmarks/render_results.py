@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from developer_benchmarks.render_plots import stale_plots
-from tfdnc.comparison.cells import marked, read_cells
+from tfdnc.comparison.cells import Cell, marked, read_cells
 from tfdnc.comparison.method_tables import default_baseline, method_tables
 from tfdnc.comparison.render import markdown_table
 from tfdnc.comparison.study import split_line
@@ -63,30 +63,32 @@ def measured(folder: Path, name: str) -> tuple[list[str], list[str]]:
     Cells of one label that differ in config or commit are no repetitions of each other: all but the latest make rows of
     their own, marked with their commit. So do earlier cells of the same seed.
     """
-    tables = cell_tables(folder)
+    cells = marked(read_cells(folder))
+    tables = cell_tables(cells)
     if name not in tables:
         raise UserError(f"Expected the table {name!r} of the cells in {folder}, found {', '.join(tables) or 'none'}.")
-    commands, made = provenance(folder)
-    return commands, [*markdown_table(tables[name]), "", made]
+    return commands_of(cells), [*markdown_table(tables[name]), "", provenance(cells, folder.name)]
 
 
-def cell_tables(folder: Path) -> dict[str, Table]:
-    """Returns the tables of the cells of a folder by name."""
-    cells = marked(read_cells(folder))
+def cell_tables(cells: Sequence[Cell]) -> dict[str, Table]:
+    """Returns the tables of cells by name."""
     labels = list(dict.fromkeys(cell.label for cell in cells))
     return {table.name: table for table in method_tables(cells, labels, default_baseline(labels))}
 
 
-def provenance(folder: Path) -> tuple[list[str], str]:
-    """Returns the commands of the cells of a folder, and a line that tells their commit, date, machine and split."""
-    cells = read_cells(folder)
-    commands = list(dict.fromkeys(cell.command for cell in cells))
+def commands_of(cells: Sequence[Cell]) -> list[str]:
+    """Returns the commands that wrote the cells."""
+    return list(dict.fromkeys(cell.command for cell in cells))
+
+
+def provenance(cells: Sequence[Cell], folder: str) -> str:
+    """Returns a line that tells commit, date, machine and split of the cells in a folder."""
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(cell.commit for cell in cells))
     dates = " and ".join(dict.fromkeys([min(cell.date for cell in cells)[:10], max(cell.date for cell in cells)[:10]]))
     machines = "; ".join(dict.fromkeys(one["machine"] for cell in cells for one in cell.made.values()))
     found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    where = f"{found} in `docs/results/{folder.name}`"
-    return commands, f"{where}, commit {commits}, {dates}, {machines}, split {split_line(cells)}."
+    where = f"{found} in `docs/results/{folder}`"
+    return f"{where}, commit {commits}, {dates}, {machines}, split {split_line(cells)}."
 
 
 def transcribed(file: Path, view: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -111,22 +113,34 @@ def transcribed(file: Path, view: Mapping[str, Any]) -> tuple[list[str], list[st
     ]
     dates = ", ".join(content["dates"])
     notes = [f"Measured on {dates}; {content['source']}, no cells of these runs exist."]
-    commands, above = list(content["commands"]), view.get("above")
-    if above:
-        folder = file.parents[1] / above["from"]
-        own_commands, note = provenance(folder)
-        commands = own_commands + commands
-        notes = [f"First {len(above['rows'])} rows: {note}", f"Others: {notes[0][0].lower()}{notes[0][1:]}"]
-        figures = {row.label: row.cells for row in cell_tables(folder)["lists"].rows}
-        if absent := [label for label in above["rows"] if label not in figures]:
-            raise UserError(f"Expected rows of the cells in {folder}, got {', '.join(absent)}: tables.yaml names them.")
-        for label, title in above["rows"].items():
-            cells = [_text(_summary(figures[label].get(column["key"])), column, None) for column in chosen]
-            lines.append(f"| {title} | {' | '.join(cells)} |")
+    commands = content["commands"]
+    if above := view.get("above"):
+        own_commands, own_lines, note = _rows_above(file.parents[1] / above["from"], above["rows"], chosen)
+        commands, lines = own_commands + commands, lines + own_lines
+        notes = [f"First {len(own_lines)} rows: {note}", f"Others: {notes[0][0].lower()}{notes[0][1:]}"]
     for label, title in shown.items():
-        cells = [_text(rows[label].get(column["key"]), column, bests.get(column["key"])) for column in chosen]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        texts = [_text(rows[label].get(column["key"]), column, bests.get(column["key"])) for column in chosen]
+        lines.append(_line(title, texts))
     return commands, [*lines, "", *notes]
+
+
+def _rows_above(
+    folder: Path, titles: Mapping[str, str], columns: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], list[str], str]:
+    """Returns commands, lines and provenance of some rows of the lists of a folder of cells."""
+    cells = marked(read_cells(folder))
+    figures = {row.label: row.cells for row in cell_tables(cells)["lists"].rows}
+    if absent := [label for label in titles if label not in figures]:
+        raise UserError(f"Expected rows of the cells in {folder}, got {', '.join(absent)}: tables.yaml names them.")
+    lines = [
+        _line(title, [_text(_summary(figures[label].get(column["key"])), column, None) for column in columns])
+        for label, title in titles.items()
+    ]
+    return commands_of(cells), lines, provenance(cells, folder.name)
+
+
+def _line(title: str, texts: Sequence[str]) -> str:
+    return f"| {title} | {' | '.join(texts)} |"
 
 
 def _summary(cell: Summary | None) -> Any:
