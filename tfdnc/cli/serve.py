@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class _VersionLines(logging.Handler):
-    """Prints a line when a version becomes available or is unloaded; warnings and errors have a way of their own."""
+    """Prints the lines about versions that come and go; warnings and errors have a way of their own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno < logging.WARNING:

@@ -1,6 +1,6 @@
 """t-SNE of the page's map in a process of its own: a thread inside it could keep an interrupted program from ending.
 
-python -m tfdnc.explore.map_process < vectors.npy > positions.npy
+`python -m tfdnc.explore.map_process` reads vectors from standard input and writes positions, both in NumPy's format.
 """
 
 import io
