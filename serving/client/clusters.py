@@ -1,9 +1,8 @@
 """Controls of clusters by name or share of the list, converted to the numbers per cluster of a request."""
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
-from numbers import Integral, Real
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,15 @@ from serving import arguments
 from serving.arguments import WholeNumbers
 from serving.messages import tensor_of
 from tfdnc.contracts import bundle
-from tfdnc.contracts.bounds import LEAST, MOST, count_of
+from tfdnc.contracts.bounds import LEAST, MOST
+from tfdnc.contracts.cluster_controls import Control, by_number, check_counts, counts
 
 MINIMUM, MAXIMUM, QUOTAS = LEAST, MOST, "quotas"
 INPUT_OF = {MINIMUM: bundle.CLUSTER_MIN, MAXIMUM: bundle.CLUSTER_MAX, QUOTAS: bundle.CLUSTER_QUOTAS}
 """Argument by name -> the input, and argument by number, for which it stands."""
 
-_NEUTRAL = {MINIMUM: 0, MAXIMUM: -1, QUOTAS: 0}  # values of clusters that are not named
-
 ATTEMPTS = 3
 """Attempts of a call by names: the server may load another version between the names and the lists."""
-
-Control = Mapping[str | int, float]
-"""Name or number of a cluster -> a count of results, or a share of the list."""
 
 Limits = Mapping[str | int, float | Mapping[Any, float]]
 """The same, and column of the attributes -> value -> a count, or a share."""
@@ -121,71 +116,25 @@ def numbered(named: NamedRows, names: list[str], num_candidates: WholeNumbers) -
             list can meet.
     """
     rows = max(map(len, named.values()), default=0)
-    lengths = tensor_of(bundle.row_of(bundle.NUM_CANDIDATES), num_candidates, [()] * rows)
+    lengths = tensor_of(bundle.row_of(bundle.NUM_CANDIDATES), num_candidates, [()] * rows).tolist()
     arrays = {}
     for key, controls in named.items():
-        arrays[key] = np.full([rows, len(names)], _NEUTRAL[key], bundle.row_of(INPUT_OF[key]).numpy_dtype)
-        for array, control, length in zip(arrays[key], controls, lengths.tolist(), strict=True):
-            for cluster, value in _by_number(control, names, key).items():
-                array[cluster] = _number(key, names[cluster], value, length)
-            if key == QUOTAS and control and not array.any():
-                raise ValueError(f"Expected {QUOTAS} of which one is above 0, got {dict(control)!r}. Leave them out.")
-    _check(arrays, lengths, names)
+        one = _weights if key == QUOTAS else counts
+        asked = [one(key, control, names, length) for control, length in zip(controls, lengths, strict=True)]
+        arrays[key] = np.array(asked, bundle.row_of(INPUT_OF[key]).numpy_dtype).reshape(rows, len(names))
+    for row, length in enumerate(lengths):
+        minimum, maximum = (arrays[key][row] if key in arrays else None for key in (MINIMUM, MAXIMUM))
+        check_counts(minimum, maximum, length, names, f" for history {row}")
     return {INPUT_OF[key]: array for key, array in arrays.items()}
 
 
-def _by_number(control: Control, names: list[str], key: str) -> dict[int, float]:
-    """Returns the values by number of the cluster."""
-    values: dict[int, float] = {}
-    for cluster, value in control.items():
-        number = _find(cluster, names)
-        if number in values:
-            raise ValueError(f"Expected every cluster once in {key}, got {names[number]!r} twice: {dict(control)!r}.")
-        values[number] = value
-    return values
-
-
-def _find(cluster: str | int, names: list[str]) -> int:
-    matches = [number for number, name in enumerate(names) if name == cluster]
-    if len(matches) > 1:
-        raise ValueError(f"Expected one cluster, got {cluster!r}, the name of clusters {matches}. Give the number.")
-    if matches:
-        return matches[0]
-    number = int(cluster) if isinstance(cluster, str) and cluster.isdecimal() else cluster
-    if isinstance(number, Integral) and not isinstance(number, bool) and 0 <= number < len(names):
-        return int(number)
-    known = ", ".join(f"{name!r} ({number})" for number, name in enumerate(names))
-    close = difflib.get_close_matches(str(cluster), names, n=1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"Expected the name or the number of a cluster, got {cluster!r}.{meant} Known: {known}.")
-
-
-def _number(key: str, name: str, value: float, length: int) -> float:
-    """Returns a weight, or the count that `value` means in a list of `length`."""
-    if key != QUOTAS:
-        return count_of(key, name, value, length)
-    if isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return float(value)
-    raise ValueError(f"Expected {key} of {name!r} to be a weight from 0 up, got {value!r}.")
-
-
-def _check(arrays: dict[str, np.ndarray], lengths: np.ndarray, names: list[str]) -> None:
-    """Raises for controls that no list can meet, and for rows of zeros, which a request cannot express."""
-    rounded = "a share is rounded up as a minimum, and down as a maximum"
-    minimum, maximum = arrays.get(MINIMUM), arrays.get(MAXIMUM)
-    if minimum is not None:
-        promised = minimum.sum(axis=1, dtype=np.int64)
-        for row in np.flatnonzero(promised > lengths)[:1]:
-            raise ValueError(
-                f"Expected minimum to add up to at most num_candidates, {lengths[row]}, got {promised[row]} for "
-                f"history {row} ({rounded})."
-            )
-    if maximum is not None:
-        for row in np.flatnonzero((maximum == 0).all(axis=1))[:1]:
-            raise ValueError(f"Expected maximum to leave a cluster open, got 0 for all for history {row} ({rounded}).")
-    if minimum is not None and maximum is not None:
-        for row, cluster in np.argwhere((maximum >= 0) & (minimum > maximum))[:1]:
-            raise ValueError(
-                f"Expected minimum of {names[cluster]!r} at most its maximum, {maximum[row, cluster]}, got "
-                f"{minimum[row, cluster]} for history {row} ({rounded})."
-            )
+def _weights(key: str, control: Control, names: Sequence[str], length: int) -> np.ndarray:
+    """Returns `[K]` weights; the length of the list has no part in them."""
+    weights = np.zeros(len(names))
+    for cluster, value in by_number(control, names, key).items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < math.inf:
+            raise ValueError(f"Expected {key} of {names[cluster]!r} to be a weight from 0 up, got {value!r}.")
+        weights[cluster] = value
+    if control and not weights.any():
+        raise ValueError(f"Expected {key} of which one is above 0, got {dict(control)!r}. Leave them out.")
+    return weights

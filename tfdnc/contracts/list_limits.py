@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import StrictBool, StrictFloat, StrictInt
 
 from tfdnc.contracts.bounds import LEAST, MOST, Columns, bound_texts, count_of
+from tfdnc.contracts.cluster_controls import Control
 
 Wish = StrictInt | StrictFloat
 """A count, or a share of the list."""
@@ -18,6 +19,11 @@ def of_columns(limits: ListLimits) -> Columns:
     return {str(name): one for name, one in limits.items() if isinstance(one, Mapping)}
 
 
+def of_clusters(limits: ListLimits) -> Control:
+    """Returns the part about clusters."""
+    return {name: one for name, one in limits.items() if not isinstance(one, Mapping)}
+
+
 def check_limits(minimum: ListLimits, maximum: ListLimits, sizes: tuple[int, ...]) -> None:
     """Checks bounds as far as their words allow.
 
@@ -27,6 +33,5 @@ def check_limits(minimum: ListLimits, maximum: ListLimits, sizes: tuple[int, ...
     for size in sizes:
         bound_texts(of_columns(minimum), of_columns(maximum), size)
         for key, limits in ((LEAST, minimum), (MOST, maximum)):
-            for name, one in limits.items():
-                if not isinstance(one, Mapping):
-                    count_of(key, str(name), one, size)
+            for name, one in of_clusters(limits).items():
+                count_of(key, str(name), one, size)

@@ -1,17 +1,18 @@
 """Bounds on the lists of an evaluation, `evaluate.minimum` and `evaluate.maximum`, as a bundle would read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.bounds import EACH, EACH_ITSELF, LEAST, MOST, bound_texts, count_of
+from tfdnc.contracts.cluster_controls import check_counts, counts
 from tfdnc.contracts.conditions import required
 from tfdnc.contracts.config import EvaluateConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.list_limits import ListLimits, of_columns
+from tfdnc.contracts.list_limits import ListLimits, of_clusters, of_columns
 from tfdnc.retrieval.bounds.parsed import Bounds, BoundTable
 from tfdnc.retrieval.merge import Controls
 from tfdnc.retrieval.rules.failed_checks import sentence_of
@@ -36,10 +37,15 @@ class ListBounds:
         planes = build_planes(attributes, items.offsets)
         self.rules = make_rules(planes, items)
         self._table = BoundTable(self.rules.table, planes)
-        least, most = settings.minimum, settings.maximum
+        least, most, names = settings.minimum, settings.maximum, items.cluster_names
         self._texts = {m: bound_texts(of_columns(least), of_columns(most), m) for m in self.lengths}
-        self._least = {m: _of_clusters(LEAST, least, items.cluster_names, m, 0) for m in self.lengths}
-        self._most = {m: _of_clusters(MOST, most, items.cluster_names, m, -1) for m in self.lengths}
+        try:
+            self._least = {m: counts(LEAST, of_clusters(least), names, m) for m in self.lengths}
+            self._most = {m: counts(MOST, of_clusters(most), names, m) for m in self.lengths}
+            for m in self.lengths:
+                check_counts(self._least[m], self._most[m], m, names)
+        except ValueError as error:
+            raise UserError(f"Bounds of evaluate: {error}") from error
         self._attributes = {one.name: one for one in attributes}
         self._clusters = items.clusters
         self._where = tf.constant([["", *settings.where]], tf.string)
@@ -68,7 +74,7 @@ class ListBounds:
 
     def _minima_of(self, minimum: ListLimits, length: int) -> list[tuple[np.ndarray, int]]:
         """Returns the items `[N]` of every minimum, as a mask, with the count."""
-        of_clusters = [(self._clusters == k, int(least)) for k, least in enumerate(self._least[length]) if least]
+        clusters = [(self._clusters == k, int(least)) for k, least in enumerate(self._least[length]) if least]
         of_values = []
         for name, values in of_columns(minimum).items():
             for value, wish in values.items():
@@ -76,32 +82,11 @@ class ListBounds:
                 own_text = EACH if (literal := text.partition("=")[2]) == EACH_ITSELF else literal
                 having = np.array([own_text in own for own in self._attributes[name].texts])
                 of_values.append((having, count_of(LEAST, text, wish, length)))
-        return of_clusters + of_values
+        return clusters + of_values
 
     def _check(self, length: int) -> None:
         """Raises for bounds that a bundle would refuse."""
-        if self._least[length].sum() > length:
-            raise UserError(
-                f"Expected evaluate.minimum of clusters to add up to at most {length}, the length of a list, got "
-                f"{self._least[length].sum()}."
-            )
         try:
             self.bounds(length, self.controls(length, tf.constant(1)))
         except tf.errors.InvalidArgumentError as error:
             raise UserError(sentence_of(error)) from error
-
-
-def _of_clusters(key: str, limits: ListLimits, names: Sequence[str], length: int, none: int) -> np.ndarray:
-    """Returns `[K]` int32 counts, `none` for clusters that are not named."""
-    counts = np.full(len(names), none, np.int32)
-    for cluster, wish in limits.items():
-        if isinstance(wish, Mapping):
-            continue
-        numbers = [k for k, name in enumerate(names) if cluster in (k, name)]
-        if len(numbers) != 1:
-            known = ", ".join(f"{name} ({k})" for k, name in enumerate(names))
-            raise UserError(
-                f"Expected the name or the number of one cluster in evaluate, got {cluster}. Known: {known}."
-            )
-        counts[numbers[0]] = count_of(key, str(cluster), wish, length)
-    return counts

@@ -30,6 +30,7 @@ class ServerProcess:
         flags: further flags of `python -m serving`.
 
     Attributes:
+        base_path: folder that the server watches for new versions.
         target: `host:port` of gRPC.
         rest_target: `host:port` of REST.
 
@@ -39,14 +40,14 @@ class ServerProcess:
 
     def __init__(self, version: Path, flags: Sequence[str] = ()) -> None:
         self._source = version.resolve()
-        self._base_path = Path(tempfile.mkdtemp())
+        self.base_path = Path(tempfile.mkdtemp())
         self.version = 0
         ports = _free_ports(2)
         self.target, self.rest_target = (f"127.0.0.1:{port}" for port in ports)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         try:
             self._add_version()
-            command = [sys.executable, "-m", "serving", f"--model_base_path={self._base_path}", *flags]
+            command = [sys.executable, "-m", "serving", f"--model_base_path={self.base_path}", *flags]
             command += [f"--model_name={MODEL_NAME}", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
             self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
             self._wait_until_served()
@@ -62,7 +63,7 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
         self._log.close()
-        shutil.rmtree(self._base_path)
+        shutil.rmtree(self.base_path)
 
     def publish(self) -> None:
         """Replaces the version by the same one under the next number, and waits until the server has done so.
@@ -73,7 +74,7 @@ class ServerProcess:
         old = self.version
         self._add_version()
         self._wait_until_served()
-        (self._base_path / str(old)).unlink()
+        (self.base_path / str(old)).unlink()
 
     def memory(self) -> float:
         """Returns the resident memory of the process in MB, from Linux's `/proc`."""
@@ -84,7 +85,7 @@ class ServerProcess:
 
     def _add_version(self) -> None:
         self.version += 1
-        (self._base_path / str(self.version)).symlink_to(self._source)
+        (self.base_path / str(self.version)).symlink_to(self._source)
 
     def _wait_until_served(self) -> None:
         """Waits until the latest version is available, and all others have ended."""

@@ -90,7 +90,7 @@ def test_shares_are_of_each_history_and_so_may_the_controls_be():
         ({"maximum": 7}, "Expected maximum as a dict of clusters, .* got 7"),
         (
             {"minimum": {0: 0.34, 1: 0.33, 2: 0.34}},
-            "add up to at most num_candidates, 50, got 51 for history 0 .a share",
+            "add up to at most 50, the length of the list, got 51 for history 0 .a share",
         ),
         (
             {"minimum": {0: 0.33}, "maximum": {0: 0.33}},

@@ -563,8 +563,9 @@ def test_lists_under_bounds_are_measured_at_each_length():
     [
         ({"minimum": {"even": {"yes": 1}}}, "got even=yes>=1. even: false, true"),
         ({"minimum": {"odd": {"true": 1}}}, "got odd=true>=1. Columns: even, cluster"),
-        ({"maximum": {"cluster 7": 1}}, "got cluster 7. Known: cluster 0 .0., cluster 1"),
-        ({"minimum": {"cluster 0": 2, "cluster 2": 2}}, "add up to at most 3, the length of a list, got 4"),
+        ({"maximum": {"cluster 7": 1}}, "got 'cluster 7'.* Known: 'cluster 0' .0., 'cluster 1'"),
+        ({"minimum": {"cluster 0": 2, "cluster 2": 2}}, "add up to at most 3, the length of the list, got 4"),
+        ({"minimum": {"cluster 0": 2}, "maximum": {0: 1}}, "evaluate: .* 'cluster 0' at most its maximum, 1, got 2"),
     ],
 )
 def test_bounds_that_the_items_do_not_know_are_refused(rule, message):
