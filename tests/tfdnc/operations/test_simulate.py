@@ -112,15 +112,18 @@ def test_the_same_command_trains_nothing_again(played, config, runs):
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/train/manifest.json")} == before
 
 
-def test_a_refresh_lists_items_that_have_had_an_event_and_trains_nothing(played, config, runs):
+def test_a_refresh_lists_new_items_that_have_had_an_event_and_trains_nothing(played, config, runs):
     first = Model(load_config(runs / f"first-{8 * DAY}" / "config.yaml"), runs / f"first-{8 * DAY}")
     users = read_users(first.config.data, first.config.data.locations)
     played_config, eighth = load_config(config), Day(8 * DAY, 9 * DAY, "")
-    after = WAYS["refresh"](Evening(played_config, runs, eighth, first, Schedule(), users, Observer()))
+    evening = Evening(played_config, runs, eighth, first, Schedule(), users, frozenset(), Observer())
+    after = WAYS["refresh"](evening)
     assert after.run == first.run
     assert after.catalogue - first.catalogue == {"new"}
     [found] = lists_of(after, Questions([["1", "2"]], [["3"]], [{}], ()), len(after.catalogue))
     assert {*found} == after.catalogue - {"1", "2"}
+    # Events of an item before the first day were too few: data.min_item_events says that lists do without it.
+    assert WAYS["refresh"](evening._replace(rare=frozenset({"new"}))).catalogue == first.catalogue
 
 
 def test_questions_of_a_day_are_those_of_a_log_that_ends_with_it(config):

@@ -34,7 +34,7 @@ class DayFigures:
         users: number of users with a history and with next events on this day.
         targets: number of these events.
         recall: `recall@m`, mean over users of the share of a user's next items in the list.
-        new_targets: number of the events whose item the first model does not know.
+        new_targets: number of the events whose item had no event before the first day.
         recall_of_new: `recall@m` of these alone; empty without any.
         cpu_seconds: CPU seconds of the training that made the model of this day out of that of the day before.
     """
@@ -96,7 +96,8 @@ def play(
     for day in days:  # before a training, which may take hours
         _questions_of(users, day, 1)
     first = train(until_first, what.runs, observer)
-    known = first.catalogue
+    known = users.items_before(days[0].start)
+    rare = known - first.catalogue
     models = dict.fromkeys(what.ways, first)
     costs = dict.fromkeys(what.ways, 0.0)
     found: list[DayFigures] = []
@@ -111,7 +112,7 @@ def play(
             report(found[-1])
         for way in what.ways if day is not days[-1] else ():
             before = models[way]
-            evening = Evening(what.config, what.runs, day, before, what.schedule, users, observer)
+            evening = Evening(what.config, what.runs, day, before, what.schedule, users, rare, observer)
             models[way] = WAYS[way](evening)
             costs[way] = models[way].cpu_seconds if models[way].run != before.run else 0.0
     return found

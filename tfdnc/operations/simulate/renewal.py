@@ -15,13 +15,13 @@ from tfdnc.pipeline.dependencies import resolve_data
 
 
 def with_items(model: Model, known: Set[str]) -> Model:
-    """Returns the model with the items of its item file that are known by now, and with all that it had.
+    """Returns the model with these items of its item file, and with all that it had.
 
     Without an item file, or without `model.item_features`, it is the same model: nothing is known of a new item.
 
     Args:
         model: the model of the day.
-        known: ids of the items that the catalogue has by now; later ones are in the file too.
+        known: ids of the items that may join; others are in the file too.
     """
     from tfdnc.training.checkpoint import load_tower
 

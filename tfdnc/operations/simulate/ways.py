@@ -33,6 +33,7 @@ class Evening(NamedTuple):
         model: the model of that day.
         schedule: training of a warm start.
         users: all users of the log.
+        rare: items that had events before the first day, but too few for the first model; no refresh lists them.
         observer: listener to the stations.
     """
 
@@ -42,6 +43,7 @@ class Evening(NamedTuple):
     model: Model
     schedule: Schedule
     users: LogUsers
+    rare: frozenset[str]
     observer: Observer
 
 
@@ -60,8 +62,8 @@ def frozen(evening: Evening) -> Model:
 
 @WAYS.register("refresh")
 def refresh(evening: Evening) -> Model:
-    """Keeps the weights, and lists the items of the item file that have had an event; see `operations.refresh`."""
-    return with_items(evening.model, evening.users.items_before(evening.day.stop))
+    """Keeps the weights, and lists items of the item file since their first event; see `operations.refresh`."""
+    return with_items(evening.model, evening.users.items_before(evening.day.stop) - evening.rare)
 
 
 @WAYS.register("warm")
