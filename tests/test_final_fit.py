@@ -75,7 +75,9 @@ def test_a_final_fit_follows_its_run(runs, capsys):
     """Another learning rate is another run: its best epoch is not known."""
     arguments = ["run", str(runs / "mine.yaml"), "--runs", str(runs), "--final", "--set", "train.learning_rate=0.5"]
     assert main(arguments) == 2
-    assert "up to date for this config" in capsys.readouterr().err
+    refusal = " ".join(capsys.readouterr().err.split())
+    assert "up to date for this config" in refusal
+    assert "(train: train.learning_rate is 0.5, was 0.0" in refusal
 
 
 def test_a_whole_history_ends_with_the_last_event():

@@ -132,7 +132,7 @@ def _weights(key: str, control: Control, names: Sequence[str], length: int) -> n
     """Returns `[K]` weights; the length of the list has no part in them."""
     weights = np.zeros(len(names))
     for cluster, value in by_number(control, names, key).items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < math.inf:
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < math.inf:
             raise ValueError(f"Expected {key} of {names[cluster]!r} to be a weight from 0 up, got {value!r}.")
         weights[cluster] = value
     if control and not weights.any():

@@ -1,5 +1,6 @@
 """Runs the stations of one run, one after the other, and shows their progress."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from tfdnc.cli import hints, screen
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.pipeline import runner, stations
+from tfdnc.pipeline.changes import in_a_line
 from tfdnc.pipeline.engine import Outcome, Station
 from tfdnc.pipeline.working import show_work
 
@@ -29,6 +31,9 @@ class _Screen(runner.Observer):
 
     def started(self, station: Station) -> None:
         screen.station_started(station)
+
+    def again(self, station: Station, changes: Sequence[str]) -> None:
+        screen.console.print(f"    changed since its last result: {in_a_line([*changes])}", soft_wrap=True)
 
     def working(self, station: Station) -> AbstractContextManager[object]:
         return show_work(station.name)

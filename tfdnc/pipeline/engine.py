@@ -26,6 +26,7 @@ from tfdnc.contracts.provenance import provenance
 from tfdnc.contracts.registry import Choice
 from tfdnc.contracts.version import __version__
 from tfdnc.pipeline.adoption import adopt, adopted_folder
+from tfdnc.pipeline.changes import changes
 from tfdnc.pipeline.fingerprint import RemoteFile, digest, digests_of
 from tfdnc.pipeline.manifests import MANIFEST, file_sizes, old_folder, read_manifest, replace_folder
 
@@ -208,6 +209,16 @@ def finished_manifest(station: Station, run: Path) -> dict[str, Any]:
     if manifest is None:
         raise UserError(f"Expected a finished {run / station.folder}, found none: run `tfdnc {station.name}` first.")
     return manifest
+
+
+def changed_inputs(station: Station, config: ExperimentConfig, run: Path) -> list[str]:
+    """Returns what has changed since the last result of a station, see `changes`; nothing if there is none.
+
+    Raises:
+        UserError: a station it needs has not finished, or an input file is missing.
+    """
+    finished = read_manifest(run / station.folder)
+    return changes(finished["inputs"], _inputs(station, config, run)) if finished else []
 
 
 def standing(stations: list[Station], config: ExperimentConfig, run: Path) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.pipeline import stations
-from tfdnc.pipeline.engine import standing
+from tfdnc.pipeline.changes import in_a_line
+from tfdnc.pipeline.engine import changed_inputs, standing
 from tfdnc.pipeline.manifests import read_manifest
 
 SUFFIX = "-final"
@@ -28,17 +29,28 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     run = runs / config.name
     if config.data.split == "none":
         raise UserError("Expected a data.split that holds events out with --final, got none: it trains on all already.")
-    trained = standing(stations.stations_of(config), config, run).get(stations.TRAIN.name)
-    if trained is None:
-        found = "one of another config or log" if read_manifest(run / stations.TRAIN.folder) else "none"
+    found = standing(stations.stations_of(config), config, run)
+    if stations.TRAIN.name not in found:
         raise UserError(
             f"Expected a trained run at {run} that is up to date for this config, for the number of epochs; found "
-            f"{found}. Run it without --final first."
+            f"{_instead(config, run, len(found))}. Run it without --final first."
         )
-    best = trained["figures"]["best_epoch"]
+    best = found[stations.TRAIN.name]["figures"]["best_epoch"]
     values = config.model_dump(mode="json")
     values["name"] = config.name + SUFFIX
     values["data"] |= {"split": "none", "validation_from": None, "test_from": None}
     values["train"] |= {"stop_after": best or None, "epochs_from": str(run)}
     values["evaluate"]["judge"] = None
     return ExperimentConfig.model_validate(values)
+
+
+def _instead(config: ExperimentConfig, run: Path, standing_stations: int) -> str:
+    """Returns what there is in place of an up-to-date training, in words."""
+    if read_manifest(run / stations.TRAIN.folder) is None:
+        return "none"
+    station = stations.stations_of(config)[standing_stations]
+    try:
+        changed = in_a_line(changed_inputs(station, config, run)) or "it has no result"
+    except UserError as error:  # an input file is missing
+        changed = str(error)
+    return f"one of another config or log ({station.name}: {changed})"

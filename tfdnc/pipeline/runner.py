@@ -8,7 +8,7 @@ from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
 from tfdnc.pipeline import stations
-from tfdnc.pipeline.engine import Outcome, Station, assist, check_stations, lock_run, run_station
+from tfdnc.pipeline.engine import Outcome, Station, assist, changed_inputs, check_stations, lock_run, run_station
 from tfdnc.training.workers import this_worker
 
 
@@ -17,6 +17,9 @@ class Observer:
 
     def started(self, station: Station) -> None:
         """Called when a station begins."""
+
+    def again(self, station: Station, changes: Sequence[str]) -> None:
+        """Called before a station works that has a result of other inputs; `changes` tells how they differ."""
 
     def working(self, station: Station) -> AbstractContextManager[object]:
         """Returns a context that is open while the station works, such as a display."""
@@ -83,6 +86,8 @@ def _visit(
 ) -> None:
     for station in wanted:
         observer.started(station)
+        if changes := changed_inputs(station, config, run):
+            observer.again(station, changes)
         with observer.working(station):
             outcome = run_station(station, config, run, force and last in (None, station.name))
         if station is wanted[0]:  # after its work, so that a run with a refused input leaves nothing

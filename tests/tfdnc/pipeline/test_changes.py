@@ -1,0 +1,43 @@
+"""The reason why a station works again."""
+
+import pytest
+
+from tfdnc.pipeline.changes import changes, in_a_line
+
+BEFORE = {
+    "tfdnc": "1",
+    "format": 1,
+    "seed": 7,
+    "settings": {"train": {"epochs": 3, "loss": "bce"}, "candidates": [10]},
+    "stations": {"examples": "aa"},
+    "files": {"log.csv": "bb", "items.csv": "cc"},
+}
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ({}, []),
+        ({"settings": {"train": {"epochs": 3, "loss": "bce"}, "candidates": (10,)}}, []),  # JSON knows no tuples
+        ({"settings": {"train": {"epochs": 5, "loss": "bce"}, "candidates": [10]}}, ["train.epochs is 5, was 3"]),
+        (
+            {"settings": {"train": {"epochs": 3}, "candidates": [10, 50]}},
+            ["train.loss is unset, was bce", "candidates is [10, 50], was [10]"],
+        ),
+        ({"seed": 8, "stations": {"examples": "dd"}}, ["seed is 8, was 7"]),
+        (
+            {"files": {"log.csv": "ee", "new.csv": "ff"}},
+            ["log.csv has changed", "items.csv is gone", "new.csv is new"],
+        ),
+        ({"plugins": {"mine.py": "aa"}}, ["the plug-in mine.py is new"]),
+        ({"format": 2}, ["this version of tfdnc gives other results"]),
+        ({"stations": {"examples": "dd"}}, ["examples has another result"]),  # told only where nothing else is known
+    ],
+)
+def test_every_input_that_differs_is_told(now, expected):
+    assert changes(BEFORE, {**BEFORE, **now}) == expected
+
+
+def test_a_line_shows_the_first_changes():
+    assert in_a_line(list("abcd")) == "a; b; c; d"
+    assert in_a_line(list("abcdef")) == "a; b; c; d; and 2 more"
