@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from beam_jobs.item_rows import CsvItems, ItemRows, JsonItems, MoviesDat, Parque
 from beam_jobs.item_vectors import VectorSource, find_vectors
 from beam_jobs.logs.inputs import InputFile, find_beside, find_files, open_bytes
 from beam_jobs.logs.log_formats import KUAIRAND_VIDEOS, MOVIES, column_of, folder_of, read_header
-from tfdnc.contracts.data_config import VECTOR, DataConfig, DescribingFile, FeatureKind, ItemFile
+from tfdnc.contracts.data_config import VECTOR, DataConfig, DescribingFile, FeatureKind, ItemFile, VectorFile
 from tfdnc.contracts.errors import UserError
 
 _MOVIE_FEATURES: dict[str, FeatureKind] = {"genre": "values", "year": "number"}
@@ -102,17 +103,32 @@ def _one_file(items: ItemFile) -> InputFile:
     return files[0]
 
 
-def find_new_details(config: DataConfig, path: str) -> DetailsFile:
+def find_new_details(
+    config: DataConfig, path: str, vectors: Mapping[str, tuple[str, str]] = MappingProxyType({})
+) -> DetailsFile:
     """Returns a newer item file, in the format of the config's item file or of the one of its data set.
 
+    Args:
+        config: of the log.
+        path: of the file.
+        vectors: feature of kind vector -> array and file of its ids, in place of those of the config.
+
     Raises:
-        UserError: the file does not exist or lacks a column, or neither the config nor its data set has an item file.
+        UserError: the file does not exist or lacks a column, neither the config nor its data set has an item file, or
+            there is no such feature.
     """
     files = find_files([path], "the item file")
     if len(files) > 1:
         raise UserError(f"Expected one item file at {path}, found {len(files)}.")
+    names = [] if config.items is None else config.items.vector_names
+    if unknown := [name for name in vectors if name not in names]:
+        raise UserError(
+            f"Expected features of kind vector, got {', '.join(unknown)}; the model has {', '.join(names) or 'none'}."
+        )
     if config.items is not None:
-        return describe_file(files[0], config.items)
+        newer = {name: VectorFile(path=array, ids=ids) for name, (array, ids) in vectors.items()}
+        items = config.items.model_copy(update={"vectors": {**config.items.vectors, **newer}})
+        return describe_file(files[0], items)
     if config.format not in _OF_DATA_SETS:
         raise UserError(
             "Expected a config that says how its item file is read, but this one has no data.items: name the columns "
@@ -233,7 +249,9 @@ def read_details(
     return found
 
 
-def read_catalogue(details: DetailsFile, known: list[str], ranges: Ranges, accounts: ItemAccounts) -> Details:
+def read_catalogue(
+    details: DetailsFile, known: list[str], ranges: Ranges, accounts: ItemAccounts, all_new: bool = False
+) -> Details:
     """Returns the items that a newer file describes: those of `known` first, then the others in the order of the file.
 
     Args:
@@ -241,11 +259,12 @@ def read_catalogue(details: DetailsFile, known: list[str], ranges: Ranges, accou
         known: ids of earlier items.
         ranges: ranges of its numbers, see `make_features`.
         accounts: counts every row of the file.
+        all_new: the file may have none of the known items.
 
     Raises:
         UserError: as `read_details`.
     """
-    rows = read_rows(details, known, True, accounts)
+    rows = read_rows(details, known, True, accounts, all_new)
     return _details_of({item_id: row for item_id, row in rows.items() if row is not None}, details, ranges)
 
 
@@ -269,12 +288,12 @@ def _details_of(known: Mapping[str, list[Value] | None], details: DetailsFile, r
 
 
 def read_rows(
-    details: DetailsFile, item_ids: list[str], more: bool, accounts: ItemAccounts
+    details: DetailsFile, item_ids: list[str], more: bool, accounts: ItemAccounts, all_new: bool = False
 ) -> dict[str, list[Value] | None]:
     """Returns item id -> the values of its first row, without the id; None for an item without a row.
 
     Raises:
-        UserError: the file cannot be read, or describes none of the items.
+        UserError: the file cannot be read, or describes none of the items; with `all_new` it need not.
     """
     known: dict[str, list[Value] | None] = dict.fromkeys(item_ids)
     counts, requested = accounts.counts, known.keys() | ()
@@ -295,7 +314,7 @@ def read_rows(
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"Expected item rows in {details.file.path}, could not read them: {error}.") from error
     sound = counts[ROWS] > len(accounts.malformed) or not accounts.malformed
-    if item_ids and sound and not counts[DESCRIBED]:
+    if item_ids and sound and not counts[DESCRIBED] and not all_new:
         raise UserError(
             f"Expected items of the log, such as {item_ids[0]!r}, in {details.file.path}, found none of them; set "
             "data.items.item to the column of their ids, or data.items.path to the file of this log."

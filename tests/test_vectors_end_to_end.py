@@ -1,10 +1,11 @@
-"""End to end with content vectors: clusters of them, and cold items found by them."""
+"""End to end with content vectors: clusters of them, cold items found by them, and new items that a refresh lists."""
 
 import json
 
 import numpy as np
 import pytest
 
+from serving.bundles.in_process import load_bundle
 from tfdnc.cli.main import main
 from tfdnc.contracts import schema
 from tfdnc.contracts.items import read_items
@@ -51,7 +52,7 @@ def run(tmp_path_factory):
     (folder / "look.txt").write_text("\n".join(names[1:]))
     files = {name: folder / file for name, file in (("log", "log.csv"), ("items", "items.csv"))}
     (folder / "mine.yaml").write_text(CONFIG.format(**files, array=folder / "look.npy", ids=folder / "look.txt"))
-    assert main(["evaluate", str(folder / "mine.yaml"), "--runs", str(folder / "runs")]) == 0
+    assert main(["run", str(folder / "mine.yaml"), "--runs", str(folder / "runs")]) == 0
     return folder / "runs" / "vectors"
 
 
@@ -67,3 +68,22 @@ def test_cold_targets_are_found_by_their_vectors(run):
     cold = json.loads((run / EVALUATE.folder / schema.REPORT).read_text())["cold_targets"]
     assert cold["targets"] == USERS
     assert cold["recall@10"] > 0.8
+
+
+def test_a_refresh_lists_new_items_by_their_vectors(run):
+    """It was refused: only names of features were read of the newer file."""
+    folder = run.parent.parent
+    vectors, names = np.load(folder / "look.npy"), (folder / "look.txt").read_text().split()
+    np.save(folder / "newer.npy", vectors[[names.index("old3"), names.index("old4")]] + 0.01)  # of tastes 0 and 1
+    newer = {suffix: folder / f"newer.{suffix}" for suffix in ("csv", "npy", "txt")}
+    newer["txt"].write_text("fresh0\nfresh1")
+    newer["csv"].write_text("item_id\nfresh0\nfresh1\nunknown")
+    arrays = ["look", str(newer["npy"]), str(newer["txt"])]
+    assert main(["refresh", str(run), "--items", str(newer["csv"]), "--keep-missing", "--vectors", *arrays]) == 0
+    with load_bundle(run / "bundle") as bundle:
+        answers = bundle.retrieve([["old0", "old6", "old9"], ["old1", "old7", "old10"]], num_candidates=44)
+    for taste, answer in enumerate(answers):
+        assert len(answer.item_ids) == 44  # all but the history and the item that nothing is known about
+        assert "unknown" not in answer.item_ids
+        own, other = (answer.item_ids.index(f"fresh{number}") for number in (taste, 1 - taste))
+        assert own < 15 < other  # 13 items of a taste are left, with the new one

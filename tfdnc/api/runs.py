@@ -6,7 +6,7 @@ Only records, batches, tower and retriever import TensorFlow.
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from os import PathLike
@@ -213,7 +213,12 @@ class Run:
         return load_bundle(self.folder / StationName.EXPORT.folder)
 
     def refresh(
-        self, items: str | PathLike[str], *, keep_missing: bool = False, keep: int | None = None
+        self,
+        items: str | PathLike[str],
+        *,
+        keep_missing: bool = False,
+        keep: int | None = None,
+        vectors: Mapping[str, tuple[str, str]] | None = None,
     ) -> dict[str, Any]:
         """Writes a new version of the run's bundle with the items of a newer item file, without training.
 
@@ -221,6 +226,7 @@ class Run:
             items: the item file, read as `data.items` of the bundle's config says; the whole catalogue.
             keep_missing: items that the file lacks do not leave, so that a file of new items is enough.
             keep: most refreshed versions to keep; older ones are removed. None removes none.
+            vectors: feature of kind vector -> array and file of its ids, in place of those of `data.items.vectors`.
 
         Returns:
             Figures of the version; `tfdnc.operations.refresh.refresh` documents them.
@@ -230,7 +236,7 @@ class Run:
         """
         from tfdnc.operations.refresh import refresh
 
-        return refresh(self.folder, os.fspath(items), keep_missing, keep)
+        return refresh(self.folder, os.fspath(items), keep_missing, keep, vectors or {})
 
     @cached_property
     def _training_records(self) -> "TrainingRecords":

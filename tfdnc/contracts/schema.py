@@ -185,6 +185,11 @@ VERSION_ITEMS = "assets.extra/items.parquet"
 A version without this file has the items of the cluster station, all of them listed.
 """
 
+VERSION_VECTORS = "assets.extra/item_vectors.parquet"
+"""Inside a refreshed version of a model with content vectors: `item_id`, and by feature the vectors that the training
+did not have, lists of float32. A version without this file has those of the training.
+"""
+
 VERSION_ITEM_SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),

@@ -101,6 +101,11 @@ class Projection(keras.layers.Layer):
         known = tf.gather(tf.constant(content.known), rows)
         return tf.where(known[:, None], self.project(tf.gather(content.vectors, rows)), self.unknown)
 
+    def share_for(self, vectors: np.ndarray) -> tf.Tensor:
+        """Returns the share of vectors `[M, C]`, of any items, NaN for an unknown one: `[M, D]`."""
+        known = ~np.isnan(vectors).any(axis=1, keepdims=True)
+        return tf.where(known, self.project(np.where(known, vectors, 0)), self.unknown)
+
     def project(self, vectors: tf.Tensor) -> tf.Tensor:
         """Returns the share of vectors `[M, C]`, of any items: `[M, D]`."""
         scaled = tf.convert_to_tensor(self.projection) / self.scale

@@ -1,16 +1,17 @@
 """Refresh: a new version of a run's bundle with the items of a newer item file, without training.
 
-The tower stays. An item vector is its trained embedding plus the embeddings of its present features, so a new item has
-that of its features. Items that have left stay in the vocabulary: histories hold them, lists do not.
+The tower stays. An item vector is its trained embedding plus the shares of its present features and content vectors, so
+a new item has those alone. Items that have left stay in the vocabulary: histories hold them, lists do not.
 """
 
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.item_accounts import ItemAccounts, item_figures, refuse_malformed_items
-from beam_jobs.item_details import Details, find_new_details, read_catalogue
+from beam_jobs.item_details import Details, DetailsFile, find_new_details, read_catalogue
 from beam_jobs.item_features import ranges_of
 from beam_jobs.logs.log_rows import dead_letter, dead_letter_line
 from tfdnc.contracts import schema
@@ -26,15 +27,14 @@ from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.plugins import import_plugins
+from tfdnc.operations.renewed_tower import item_vectors, known_content, known_features
 from tfdnc.operations.version_items import Changes, listed_items, read_version_items, renew
+from tfdnc.operations.version_vectors import read_version_vectors, write_version_vectors
 from tfdnc.pipeline import outputs, stations
 from tfdnc.pipeline.checked_export import export_checked
 from tfdnc.pipeline.dependencies import resolve_data
 from tfdnc.pipeline.engine import finished_manifest, lock_run
 from tfdnc.pipeline.learned import LAST_LEARNED
-
-if TYPE_CHECKING:
-    from tfdnc.model.tower import Tower
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,20 @@ class _Before(NamedTuple):
     trained: ItemTable  # the items that the tower was trained on
 
 
-def refresh(run: Path, items: str, keep_missing: bool = False, keep: int | None = None) -> dict[str, Any]:
+class ItemFiles(NamedTuple):
+    """The newer files of a refresh: path of the item file, and vectors as `refresh` has them."""
+
+    path: str
+    vectors: Mapping[str, tuple[str, str]]
+
+
+def refresh(
+    run: Path,
+    items: str,
+    keep_missing: bool = False,
+    keep: int | None = None,
+    vectors: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Writes a new version of the run's bundle, with the items of a file, and returns its figures.
 
     The version is written under a name that is no number, loaded, asked, compared with the tower, and renamed. A
@@ -66,6 +79,8 @@ def refresh(run: Path, items: str, keep_missing: bool = False, keep: int | None 
         keep_missing: items that the file lacks do not leave, so that a file of new items is enough. They have no
             attributes (`export.attributes`) then, because these are read from the file.
         keep: most refreshed versions to keep; older ones are removed. None removes none.
+        vectors: feature of kind vector -> array and file of its ids, in place of those of `data.items.vectors`. An item
+            without a vector in them keeps the one that it had.
 
     Returns:
         `version`, `from_version`; `items`: listed items; `history_only`: items that histories hold and lists do not;
@@ -83,7 +98,7 @@ def refresh(run: Path, items: str, keep_missing: bool = False, keep: int | None 
         bundle = run / stations.EXPORT.folder
         before = _find_before(run, bundle)
         _remove_leftovers(bundle)
-        figures = _write_version(run, before, items, keep_missing)
+        figures = _write_version(run, before, ItemFiles(items, vectors), keep_missing)
         if keep is not None:
             _remove_oldest(run, bundle, keep)
     return figures | {"seconds": time.perf_counter() - started}
@@ -116,18 +131,22 @@ def _refuse_other_training(run: Path) -> None:
         needed += [other for other in station.needs if other not in needed]
 
 
-def _write_version(run: Path, before: _Before, items: str, keep_missing: bool) -> dict[str, Any]:
+def _write_version(run: Path, before: _Before, items: ItemFiles, keep_missing: bool) -> dict[str, Any]:
     from serving.bundles.recorded import recorded_cold_start
     from tfdnc.training.checkpoint import load_tower
 
     config, trained = before.config, before.trained
     import_plugins(config.plugins)
     table = read_version_items(before.folder, run / stations.CLUSTER.folder / schema.ITEMS)
-    found, file = _read_file(config, run, items, trained, table)
+    details = find_new_details(resolve_data(config, run), items.path, items.vectors)
+    found, file = _read_file(details, config, run, trained, table, keep_missing), details.file.path
     _log.info("Read %d items of %s", len(found.item_ids), file)
     tower = load_tower(config, trained, run / stations.TRAIN.folder)
-    _refuse_content(tower)
-    table, changes = renew(table, found, known_features(tower), keep_missing)
+    content = None
+    if known_content(tower):
+        item_ids = [*dict.fromkeys([*table["item_id"].to_pylist(), *found.item_ids])]
+        content = read_version_vectors(details.vectors, item_ids, trained, before.folder)
+    table, changes = renew(table, found, known_features(tower), keep_missing, content)
     listed = listed_items(table, trained.cluster_names)
     past = table.filter(pc.invert(table["listed"]))
     about = {
@@ -137,12 +156,18 @@ def _write_version(run: Path, before: _Before, items: str, keep_missing: bool) -
     }
     _tell(changes, len(listed.item_ids), config, file)
     refreshed = tower.with_items(
-        listed.offsets, listed.counts, item_vectors(tower, trained, table), past["cluster"].to_numpy()
+        listed.offsets, listed.counts, item_vectors(tower, trained, table, content), past["cluster"].to_numpy()
     )
     histories = outputs.histories(config, run)
     histories = histories._replace(items=_new_indices(trained, table)[histories.items])
     entries = {key: before.manifest.get(key) for key in _OF_TRAINING}
     now = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def complete(folder: Path) -> None:
+        pq.write_table(table, folder / schema.VERSION_ITEMS)
+        if content is not None:
+            write_version_vectors(content, table["item_id"].to_pylist(), folder / schema.VERSION_VECTORS)
+
     figures = export_checked(
         refreshed,
         listed,
@@ -155,20 +180,19 @@ def _write_version(run: Path, before: _Before, items: str, keep_missing: bool) -
         start=finished_manifest(stations.PREPARE, run)["figures"]["times"][0],
         attributes=outputs.attributes(config, run, listed.item_ids, file),
         past_ids=past["item_id"].to_pylist(),
-        complete=lambda folder: pq.write_table(table, folder / schema.VERSION_ITEMS),
+        complete=complete,
     )
     return {**figures, **about, "items": len(listed.item_ids)}
 
 
 def _read_file(
-    config: ExperimentConfig, run: Path, items: str, trained: ItemTable, table: pa.Table
-) -> tuple[Details, str]:
-    """Reads the item file, with the ranges of numbers of the training; returns its items and its path."""
+    details: DetailsFile, config: ExperimentConfig, run: Path, trained: ItemTable, table: pa.Table, all_new: bool
+) -> Details:
+    """Returns the items of the item file, with the ranges of numbers of the training."""
     data = resolve_data(config, run)
-    details = find_new_details(data, items)
     ranges = ranges_of(trained.features or (), details.features)
     accounts = ItemAccounts()
-    found = read_catalogue(details, table["item_id"].to_pylist(), ranges, accounts)
+    found = read_catalogue(details, table["item_id"].to_pylist(), ranges, accounts, all_new)
     figures = item_figures(dict(accounts.counts), details.file.name)
     dead_letters = [dead_letter_line(details.file.name, dead_letter(*row)) for row in accounts.malformed[:_SHOWN]]
     refuse_malformed_items(figures, data, dead_letters)
@@ -177,49 +201,7 @@ def _read_file(
             "%d rows of %s are malformed, and their items are taken as missing: %s",
             *(len(accounts.malformed), details.file.path, "".join(dead_letters).rstrip()),
         )
-    return found, details.file.path
-
-
-def _refuse_content(tower: "Tower") -> None:
-    content = list(getattr(tower.items, "content", ()))
-    if content:
-        raise UserError(
-            f"Expected a model without features of kind vector, this one has {', '.join(content)}: a refresh does not "
-            "read vectors of new items yet. Train with train.initial set to this run."
-        )
-
-
-def known_features(tower: "Tower") -> set[str]:
-    """Returns the features with a row in a tower; none for a model without item features."""
-    from tfdnc.model.item_tower import FeaturedItems
-
-    return set(tower.items.features.names) if isinstance(tower.items, FeaturedItems) else set()
-
-
-def item_vectors(tower: "Tower", trained: ItemTable, table: pa.Table) -> np.ndarray:
-    """Returns the vectors of the items of a table, `[N + R, D]` float32.
-
-    Args:
-        tower: as it was trained, its features apart.
-        trained: the items that it was trained on.
-        table: of `schema.VERSION_ITEM_SCHEMA`; a new item is only allowed with a feature of the tower.
-    """
-    from tfdnc.model.item_tower import FeaturedItems
-
-    row_of = {item_id: row for row, item_id in enumerate(trained.item_ids)}
-    source = np.array([row_of.get(item_id, -1) for item_id in table["item_id"].to_pylist()])
-    vectors = tower.item_vectors().numpy()[source]
-    if not isinstance(tower.items, FeaturedItems):
-        return vectors
-    features = [own or [] for own in table["features"].to_pylist()]
-    earlier: Sequence[Sequence[str]] = trained.features or [[]] * len(trained.item_ids)
-    other = [row for row, own in enumerate(features) if source[row] < 0 or own != earlier[source[row]]]
-    if other:
-        rows = source[other]
-        known = (rows >= 0) & (trained.counts[rows] > 0)  # the embedding of the others was never trained
-        own_part = tower.item_embeddings.numpy()[rows] * known[:, None].astype(np.float32)
-        vectors[other] = own_part + tower.items.share_of([features[row] for row in other])
-    return vectors
+    return found
 
 
 def _new_indices(trained: ItemTable, table: pa.Table) -> np.ndarray:

@@ -15,6 +15,7 @@ from tfdnc.clustering.station import order_items
 from tfdnc.contracts import schema
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
+from tfdnc.operations.version_vectors import VersionVectors
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ class Changes(NamedTuple):
     new: int  # items that no version before had
     returned: int  # items that had left, and are listed again
     left: int  # listed items that are listed no more
-    replaced: int  # listed items with another title, or other categories or features
-    left_out: int  # items of the file that the version before does not know, and of whose features the model knows none
+    replaced: int  # listed items with another title or vector, or other categories or features
+    left_out: int  # new items of the file without a feature that the model knows, and without a content vector
 
 
 def read_version_items(version: Path, items: Path) -> pa.Table:
@@ -51,37 +52,50 @@ def read_version_items(version: Path, items: Path) -> pa.Table:
 
 
 def renew(
-    before: pa.Table, found: Details, known_features: Set[str], keep_missing: bool = False
+    before: pa.Table,
+    found: Details,
+    known_features: Set[str],
+    keep_missing: bool = False,
+    content: VersionVectors | None = None,
 ) -> tuple[pa.Table, Changes]:
     """Returns the items of the next version.
 
     Items of the file are listed, with the title, the categories and the features that it gives. An item that the file
-    lacks leaves. It stays in the table, because histories hold it. A new item needs a feature that the model knows: its
-    vector is made of these. It gets the cluster with the most similar trained items, see `assign_cold_items`.
+    lacks leaves. It stays in the table, because histories hold it. A new item needs a feature that the model knows, or
+    a content vector: its vector is made of these. It gets the cluster with the most similar trained items, see
+    `assign_cold_items`.
 
     Args:
         before: items of the version before.
         found: items of the file.
         known_features: features with a row in the model.
         keep_missing: items that the file lacks do not leave.
+        content: vectors of both, for a model that reads some.
     """
     ids: list[str] = before["item_id"].to_pylist()
     known = set(ids)
     new = [row for row, item_id in enumerate(found.item_ids) if item_id not in known]
-    added = [row for row in new if not known_features.isdisjoint(found.features[row] or ())]
+    described = np.zeros(len(found.item_ids), bool) if content is None else content.known[content.rows(found.item_ids)]
+    added = [row for row in new if described[row] or not known_features.isdisjoint(found.features[row] or ())]
     row_of = {item_id: row for row, item_id in enumerate(found.item_ids)}
     source = [row_of.get(item_id, -1) for item_id in ids]
-    described, was_listed = np.array(source) >= 0, before["listed"].to_numpy()
+    in_file, was_listed = np.array(source) >= 0, before["listed"].to_numpy()
     columns, changed = _renewed(before, found, source)
     for name, values in (("title", found.titles), ("categories", found.categories), ("features", found.features)):
         columns[name] += [values[row] for row in added]
     labels = np.append(before["cluster"].to_numpy(), np.full(len(added), UNASSIGNED))
     cold = np.append(before["cold"].to_numpy(), np.ones(len(added), bool))
     counts = np.append(before["count"].to_numpy(), np.zeros(len(added), np.int64))
-    is_listed = described | was_listed if keep_missing else described
+    is_listed = in_file | was_listed if keep_missing else in_file
     listed = np.append(is_listed, np.ones(len(added), bool))
-    item_ids = pa.array(ids + [found.item_ids[row] for row in added], pa.string())
-    clusters = _with_clusters(labels, cold, columns) if added else labels
+    if content is not None:
+        changed |= content.changed[content.rows(ids)]
+    new_ids = [found.item_ids[row] for row in added]
+    item_ids = pa.array(ids + new_ids, pa.string())
+    near = np.full(len(labels), UNASSIGNED)
+    if content is not None and added:
+        near[len(ids) :] = content.nearest(np.where(cold, UNASSIGNED, labels)[: len(ids)], ids, new_ids)
+    clusters = _with_clusters(labels, cold, columns, near) if added else labels
     arrays = columns | {"item_id": item_ids, "cluster": clusters, "cold": cold, "count": counts, "listed": listed}
     table = pa.table({name: arrays[name] for name in schema.VERSION_ITEM_SCHEMA.names}, schema.VERSION_ITEM_SCHEMA)
     order = order_items(clusters, counts, table["item_id"])
@@ -124,10 +138,10 @@ def _renewed(before: pa.Table, found: Details, source: list[int]) -> tuple[dict[
     return columns, changed
 
 
-def _with_clusters(labels: np.ndarray, cold: np.ndarray, columns: dict[str, list]) -> np.ndarray:
-    """Labels with those of new items, by the traits of the trained items."""
+def _with_clusters(labels: np.ndarray, cold: np.ndarray, columns: dict[str, list], near: np.ndarray) -> np.ndarray:
+    """Labels with those of new items, by the traits of the trained items, else by the nearest centroid."""
     traits = traits_of(columns["features"], columns["categories"])
     used = np.flatnonzero(~cold | (labels == UNASSIGNED))
     assigned = labels.copy()
-    assigned[used] = assign_cold_items(labels[used], [traits[row] for row in used])
+    assigned[used] = assign_cold_items(labels[used], [traits[row] for row in used], near[used])
     return assigned

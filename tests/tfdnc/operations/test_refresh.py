@@ -16,7 +16,8 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.item_tower import feature_matrix
 from tfdnc.model.tower import Tower
-from tfdnc.operations.refresh import item_vectors, known_features, refresh
+from tfdnc.operations.refresh import refresh
+from tfdnc.operations.renewed_tower import item_vectors, known_features
 from tfdnc.pipeline import stations
 from tfdnc.pipeline.manifests import MANIFEST
 
@@ -93,6 +94,14 @@ def test_a_refresh_starts_from_the_latest_version(run):
     assert manifest["item_file"].endswith("newer.csv")
     assert (manifest["from_version"], manifest["new"], manifest["time"][:2]) == (2, 1, "20")
     assert first.partition(",")[0] == "i0"
+
+
+def test_a_file_of_new_items_alone_is_enough_if_no_item_leaves(run):
+    """It was refused for a file of another log, against the documentation."""
+    file = write(run, "n,new,b,t1,5")
+    with pytest.raises(UserError, match="found none of them"):
+        plain_refresh(run, file)
+    assert plain_refresh(run, file, keep_missing=True)["items"] == 13
 
 
 def test_the_version_of_the_export_is_never_removed(run):

@@ -15,6 +15,7 @@ from tfdnc.contracts.config import ExperimentConfig, ExportConfig, parse_config
 from tfdnc.contracts.features import model_features
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.station_names import StationName
+from tfdnc.operations.version_vectors import VersionVectors
 from tfdnc.pipeline import outputs, runner
 from tfdnc.pipeline.manifests import read_manifest
 
@@ -34,11 +35,13 @@ class Model(NamedTuple):
         run: its folder.
         renewed: items of the model, a table of `schema.VERSION_ITEM_SCHEMA`, all of them listed; None: those of the
             run.
+        content: vectors of these items, for a model that reads some.
     """
 
     config: ExperimentConfig
     run: Path
     renewed: pa.Table | None = None
+    content: VersionVectors | None = None
 
     @property
     def cpu_seconds(self) -> float:
@@ -132,12 +135,12 @@ def lists_of(model: Model, questions: Questions, length: int) -> list[list[str]]
 
 def _with_renewed(model: Model, renewed: pa.Table, trained: ItemTable) -> "tuple[Tower, ItemTable]":
     """Returns the tower of a model with renewed items, and their table."""
-    from tfdnc.operations.refresh import item_vectors
+    from tfdnc.operations.renewed_tower import item_vectors
     from tfdnc.operations.version_items import listed_items
     from tfdnc.training.checkpoint import load_tower
 
     tower = load_tower(model.config, trained, model.run / StationName.TRAIN.folder)
-    listed, vectors = listed_items(renewed, trained.cluster_names), item_vectors(tower, trained, renewed)
+    listed, vectors = listed_items(renewed, trained.cluster_names), item_vectors(tower, trained, renewed, model.content)
     return tower.with_items(listed.offsets, listed.counts, vectors), listed
 
 
