@@ -10,12 +10,14 @@ from serving.bundles.in_process import load_bundle
 from serving.bundles.publish import publish, rollback
 from serving.client import RetrievalClient, RetrievalError
 from serving.server import running
+from tests.quick_exports import exporting
 from tests.serving.waiting import until_available
 from tfdnc.cli.main import main
 from tfdnc.contracts import bundle, schema
 from tfdnc.pipeline.stations import EVALUATE, EXPORT
 
 TASTES, USERS, SHOWN = 3, 150, 9
+ASKED = ("retrieve", "retrieve_filtered", "encode")
 CONFIG = """
 name: features
 data:
@@ -61,7 +63,8 @@ def runs(tmp_path_factory):
         config = folder / f"{features}.yaml"
         config.write_text(CONFIG.format(log=log, items=items, features=str(features).lower()))
         command = ["run" if features else "evaluate", str(config), "--runs", str(folder / str(features))]
-        assert main(command) == 0
+        with exporting(*ASKED):
+            assert main(command) == 0
         found[features] = folder / str(features) / "features"
     return found
 
@@ -96,7 +99,8 @@ def refreshed(runs):
     stay = [row for row in rows if row.partition(",")[0] not in ("old0", "new0")]
     later = [f"later{taste},brand{taste}|all,4" for taste in range(TASTES)]
     file.write_text("\n".join([*stay, *later, "odd,brand9,"]))
-    assert main(["refresh", str(runs[True]), "--items", str(file)]) == 0
+    with exporting(*ASKED):
+        assert main(["refresh", str(runs[True]), "--items", str(file)]) == 0
     return runs[True]
 
 

@@ -97,7 +97,31 @@ ASKED = ("retrieve", "encode", "search")
 """Signatures of the bundles: what the others add is no encoder's, and tests/tfdnc/export asks for all of them."""
 ALL_SIGNATURES = "hadamard_literal"
 """The encoder that encodes for each request what its signature needs."""
+
+
+def chosen():
+    """Methods that bring an encoder, a loss with its negatives, or a merge that no method before them has.
+
+    The others pair what these have, as `dnc_ple_bce` does; each trains for seconds, and `-m slow` runs them too.
+    """
+    seen, found = set(), []
+    for name in [*EXPORTED, *(name for name in METHODS if name not in EXPORTED)]:
+        config = METHODS[name]
+        parts = {
+            ("tower", config.model.encoder, config.cluster.method, config.model.history_clusters),
+            ("loss", config.train.loss, config.examples.sampler, config.train.intent_weight > 0),
+            ("merge", config.merge.method),
+        }
+        if parts - seen:
+            found.append(name)
+        seen |= parts
+    return found
+
+
+CHOSEN = chosen()
+EVERY_METHOD = [name if name in CHOSEN else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 LEARNING = [name for name, config in METHODS.items() if config.train.epochs]
+EVERY_LEARNING = [name if name in CHOSEN else pytest.param(name, marks=pytest.mark.slow) for name in LEARNING]
 
 
 class Road:
@@ -239,7 +263,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", EVERY_LEARNING)
 def test_the_loss_falls(runs, name):
     history = runs[name].history
     assert len(history) == runs[name].config.train.epochs
@@ -249,14 +273,14 @@ def test_the_loss_falls(runs, name):
         assert history[-1]["intent_loss"] < 0.5 * history[0]["intent_loss"]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY_METHOD)
 def test_the_list_holds_the_taste_of_the_user(runs, name):
     """A random list holds one target in six; a list of the right taste, half of whose items are seen, nearly all."""
     recall = runs[name].report["merge"][f"recall@{LENGTH}"]
     assert recall > (3.5 if name in LEARNING else 1.3) * LENGTH / ITEMS
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY_METHOD)
 def test_the_report_measures_every_method_alike(runs, name):
     report = runs[name].report
     several = runs[name].config.cluster.method != "single"

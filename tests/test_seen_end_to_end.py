@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serving.bundles.in_process import load_bundle
+from tests.quick_exports import exporting
 from tfdnc.cli.main import main
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import load_config
@@ -40,7 +41,8 @@ with load_bundle(sys.argv[1]) as bundle:
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "again.yaml"
     path.write_text(CONFIG)
-    assert main(["run", str(path), "--runs", str(path.parent)]) == 0
+    with exporting("serving_default", "retrieve_controlled", "encode"):
+        assert main(["run", str(path), "--runs", str(path.parent)]) == 0
     return path
 
 

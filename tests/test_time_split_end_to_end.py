@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.server import running
+from tests.quick_exports import exporting
 from tfdnc.api.runs import open_run
 from tfdnc.cli.main import main
 from tfdnc.contracts import schema
@@ -50,7 +51,8 @@ def run(tmp_path_factory):
     log, config = folder / "log.csv", folder / "by-time.yaml"
     log.write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in make_log()))
     config.write_text(CONFIG.format(log=log))
-    assert main(["run", str(config), "--runs", str(folder)]) == 0
+    with exporting("retrieve", "encode", "describe"):
+        assert main(["run", str(config), "--runs", str(folder)]) == 0
     return folder / "by-time"
 
 

@@ -8,9 +8,12 @@ from concurrent import futures
 
 import grpc
 import pytest
+from tensorflow_serving.apis import predict_pb2
 
-from serving.bundles.recorded import record
+from serving import messages
+from serving.bundles.recorded import write_recorded
 from serving.server import running
+from tests.quick_exports import exporting
 from tfdnc.benchmark import pages
 from tfdnc.cli import serving_results
 from tfdnc.cli.main import main
@@ -255,10 +258,12 @@ SIZE = Size(items=60, clusters=3, dim=8, history_length=6, max_candidates=20, en
 
 @pytest.fixture(scope="module")
 def base_path(tmp_path_factory):
-    """A synthetic bundle, with recorded requests."""
+    """A synthetic bundle with the one signature that is measured, and recorded requests, whose answers are not read."""
     folder = tmp_path_factory.mktemp("bundle")
-    version = make_bundle(SIZE, folder)
-    record(version, make_histories(SIZE, 3), num_candidates=20, max_candidates=20)
+    with exporting("retrieve", "encode"):
+        version = make_bundle(SIZE, folder)
+    requests = [messages.retrieve_request([history], 20) for history in make_histories(SIZE, 3)]
+    write_recorded(version, [(request, predict_pb2.PredictResponse()) for request in requests])
     return folder
 
 

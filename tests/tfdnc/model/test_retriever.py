@@ -104,6 +104,7 @@ class TestEveryConditioning:
         assert first == losses()
         assert np.all(np.isfinite(first))
 
+    @pytest.mark.slow  # 3 s for each; tests/test_methods.py trains them all by default, and lists the right taste
     def test_learns_a_log_with_two_disjoint_tastes(self, encoder):
         learn_two_tastes(encoder, "in_cluster_softmax")
 

@@ -41,11 +41,15 @@ def make_records(users=40):
     return TrainingRecords(items, clusters, negatives[:, None].astype(np.int32), splits, numbers)
 
 
-def make_config(**settings):
+QUICK = "user_embedding"
+"""The encoder for tests of epochs and files, which know no model: its graph takes a quarter of the time to make."""
+
+
+def make_config(encoder="hadamard_per_position", **settings):
     return parse_config(
         {
             "name": "x",
-            "model": {"dim": 16, "max_length": 8, "blocks": 1},
+            "model": {"dim": 16, "max_length": 8, "blocks": 1, "encoder": encoder},
             "train": {"epochs": 6, "batch_tokens": 80, "validate_every": 2, "warmup_steps": 5, **settings},
         }
     )
@@ -232,9 +236,10 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path):
             best["embeddings"] = model.item_embeddings.numpy()
         return {"norm": value}
 
-    figures = run(tmp_path, validate=validate)
+    config = make_config(QUICK)
+    figures = run(tmp_path, config, validate)
     assert (figures["best_epoch"], figures["val_norm"]) == (4, 0.9)
-    loaded = load_trained(make_config(), make_items(), tmp_path)
+    loaded = load_trained(config, make_items(), tmp_path)
     np.testing.assert_array_equal(loaded.item_embeddings.numpy(), best["embeddings"])
 
 
@@ -275,7 +280,7 @@ def die(_):
 
 @pytest.fixture(scope="module")
 def steps_per_epoch(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("one"), make_config(epochs=1))["steps"]
+    return run(tmp_path_factory.mktemp("one"), make_config(QUICK, epochs=1), lambda _: {"norm": 1.0})["steps"]
 
 
 @pytest.mark.parametrize(("patience", "drop", "epochs"), [(1, 1, 4), (3, 1, 8), (4, 0.01, 6), (None, 0.01, 12)])
@@ -283,7 +288,7 @@ def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(
     tmp_path, patience, drop, epochs, steps_per_epoch
 ):
     """A fall of more than `patience_drop` counts for two of them."""
-    config = make_config(epochs=12, patience=patience, patience_drop=drop)
+    config = make_config(QUICK, epochs=12, patience=patience, patience_drop=drop)
     figures = run(tmp_path, config, falling_after(1))
     assert (figures["epochs"], figures["best_epoch"], figures["stopped_early"]) == (epochs, 2, epochs < 12)
     said = f"stopped after epoch {epochs}: no better for {epochs - 2} epochs, best was 2"
@@ -294,12 +299,14 @@ def test_training_ends_after_so_many_validations_in_a_row_without_a_better_one(
 
 def test_a_better_figure_sets_the_patience_back(tmp_path):
     values = iter([5.0, 1.0, 6.0, 2.0, 3.0, 7.0])
-    figures = run(tmp_path, make_config(epochs=12, patience=2, patience_drop=1), lambda _: {"norm": next(values)})
+    figures = run(
+        tmp_path, make_config(QUICK, epochs=12, patience=2, patience_drop=1), lambda _: {"norm": next(values)}
+    )
     assert (figures["epochs"], figures["best_epoch"]) == (10, 6)
 
 
 def test_a_killed_training_ends_as_early_as_an_uninterrupted_one(tmp_path, monkeypatch):
-    config = make_config(epochs=12, patience=2, patience_drop=1)
+    config = make_config(QUICK, epochs=12, patience=2, patience_drop=1)
     (tmp_path / "killed").mkdir()
     with pytest.raises(Killed):
         run(tmp_path / "killed", config, falling_after(1, die_at=3))  # in the middle of epoch 6
@@ -321,7 +328,7 @@ def test_validations_that_fall_clearly_below_the_best_count_twice():
 
 def test_a_training_that_diverges_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"diverged in epoch \d+: lower train.learning_rate"):
-        run(tmp_path, make_config(learning_rate=1e20))
+        run(tmp_path, make_config(QUICK, learning_rate=1e20))
     assert not (tmp_path / HISTORY_FILE).exists()
 
 
