@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from serving.bundles.in_process import load_bundle
+from tests.quick_exports import exporting
 from tfdnc.cli.main import main
 from tfdnc.contracts import schema
 from tfdnc.contracts.items import read_items
@@ -52,7 +54,8 @@ def run(tmp_path_factory):
     (folder / "look.txt").write_text("\n".join(names[1:]))
     files = {name: folder / file for name, file in (("log", "log.csv"), ("items", "items.csv"))}
     (folder / "mine.yaml").write_text(CONFIG.format(**files, array=folder / "look.npy", ids=folder / "look.txt"))
-    assert main(["run", str(folder / "mine.yaml"), "--runs", str(folder / "runs")]) == 0
+    with exporting("encode", "retrieve"):
+        assert main(["run", str(folder / "mine.yaml"), "--runs", str(folder / "runs")]) == 0
     return folder / "runs" / "vectors"
 
 
@@ -79,11 +82,15 @@ def test_a_refresh_lists_new_items_by_their_vectors(run):
     newer["txt"].write_text("fresh0\nfresh1")
     newer["csv"].write_text("item_id\nfresh0\nfresh1\nunknown")
     arrays = ["look", str(newer["npy"]), str(newer["txt"])]
-    assert main(["refresh", str(run), "--items", str(newer["csv"]), "--keep-missing", "--vectors", *arrays]) == 0
+    with exporting("encode", "retrieve"):
+        assert main(["refresh", str(run), "--items", str(newer["csv"]), "--keep-missing", "--vectors", *arrays]) == 0
+    table = pq.read_table(run / "bundle" / "2" / schema.VERSION_ITEMS, columns=["item_id", "cluster"]).to_pydict()
+    cluster_of = dict(zip(table["item_id"], table["cluster"], strict=True))
     with load_bundle(run / "bundle") as bundle:
         answers = bundle.retrieve([["old0", "old6", "old9"], ["old1", "old7", "old10"]], num_candidates=44)
     for taste, answer in enumerate(answers):
+        assert cluster_of[f"fresh{taste}"] == cluster_of[f"old{3 + taste}"]
         assert len(answer.item_ids) == 44  # all but the history and the item that nothing is known about
-        assert "unknown" not in answer.item_ids
         own, other = (answer.item_ids.index(f"fresh{number}") for number in (taste, 1 - taste))
-        assert own < 15 < other  # 13 items of a taste are left, with the new one
+        assert own < other
+    assert "unknown" not in cluster_of
