@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -44,7 +44,9 @@ class ClusterConfig(Section):
     """Assignment of items to clusters; `method` names an entry of the clusterer registry."""
 
     method: str = "word2vec_kmeans"
-    num_clusters: Positive = 10
+    # K; auto: by the number of items with training events (docs/training.md). `single`, `category` and `previous`
+    # decide it themselves.
+    num_clusters: Positive | Literal["auto"] = "auto"
     max_share: Share = 0.5  # of the items, or of the events, in one cluster; for few clusters at least 1.5 / K
     min_category_items: Positive = 20  # category: smaller categories are merged into one "other" cluster
     dim: Positive = 64

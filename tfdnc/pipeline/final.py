@@ -16,7 +16,8 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     """Returns the config of the final model.
 
     It holds nothing out, and ends its training after the best epoch of the run of `config`, in the schedule of that
-    run: an epoch has more steps by then, and the learning rate falls as it did.
+    run: an epoch has more steps by then, and the learning rate falls as it did. It has as many clusters as that run,
+    also where `cluster.num_clusters: auto` would take more for more events.
 
     Args:
         config: of the run with held-out events.
@@ -28,7 +29,8 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     run = runs / config.name
     if config.data.split == "none":
         raise UserError("Expected a data.split that holds events out with --final, got none: it trains on all already.")
-    trained = standing(stations.stations_of(config), config, run).get(stations.TRAIN.name)
+    finished = standing(stations.stations_of(config), config, run)
+    trained = finished.get(stations.TRAIN.name)
     if trained is None:
         found = "one of another config or log" if read_manifest(run / stations.TRAIN.folder) else "none"
         raise UserError(
@@ -41,4 +43,6 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     values["data"] |= {"split": "none", "validation_from": None, "test_from": None}
     values["train"] |= {"stop_after": best or None, "epochs_from": str(run)}
     values["evaluate"]["judge"] = None
+    if number := finished[stations.CLUSTER.name]["figures"].get("num_clusters"):
+        values["cluster"]["num_clusters"] = number
     return ExperimentConfig.model_validate(values)
