@@ -22,9 +22,6 @@ MOST = 100
 LEAST_ITEMS = 20
 """Items per cluster below which a target competes with too few others, as in `cluster.min_category_items`."""
 
-_COUNT_THEMSELVES = ("single", "category", "previous")
-"""Clusterers that do not read the number."""
-
 
 class Chosen(NamedTuple):
     """A number of clusters, and the sentence that tells the user number and reason."""
@@ -60,10 +57,10 @@ def choose_number(config: ClusterConfig, counts: np.ndarray) -> tuple[ClusterCon
     """Returns the config with a number of clusters in place of `auto`, and the choice if there was one to make.
 
     Args:
-        config: the section; of a clusterer that does not read the number it stays as it is.
+        config: the section; of a method that does not read the number it stays as it is.
         counts: `[N]` training events of each item.
     """
-    if config.num_clusters != "auto" or config.method in _COUNT_THEMSELVES:
+    if config.num_clusters != "auto" or not config.reads_num_clusters:
         return config, None
     chosen = auto_clusters(int(np.count_nonzero(counts)))
     logger.info(chosen.reason)
