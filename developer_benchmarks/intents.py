@@ -54,10 +54,10 @@ def measure(kind: IntentKind, items: int, clusters: int, rounds: int) -> tuple[f
         return tf.nn.log_softmax(logits(some, None))
 
     number = tf.constant(1, tf.int64)
-    return _milliseconds(lambda: step(number), rounds), _milliseconds(lambda: request(states[:1]), 10 * rounds)
+    return milliseconds(lambda: step(number), rounds), milliseconds(lambda: request(states[:1]), 10 * rounds)
 
 
-def _milliseconds(run: Callable[[], object], rounds: int) -> float:
+def milliseconds(run: Callable[[], object], rounds: int) -> float:
     """Returns the median CPU time of a call, after one that compiles."""
     run()
     found = []

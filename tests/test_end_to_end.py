@@ -315,6 +315,11 @@ def test_an_export_is_verified_on_a_server_and_a_damaged_one_is_not_published(tf
         (["run", CONFIG, "--set", "export.index=faiss"], "Unknown index 'faiss'; known: auto, exact, scann"),
         (["run", CONFIG, "--set", "export.num_candidates=600"], "at most max_candidates, not 600"),
         (["run", CONFIG, "--set", "evaluate.judge={}"], "beside 4 clusters: remove evaluate.judge"),
+        (
+            ["run", CONFIG, "--set", "evaluate.judge={}", "--set", "cluster.num_clusters=auto"],
+            "beside several clusters: remove evaluate.judge",
+        ),
+        (["run", CONFIG, "--set", "cluster.num_clusters=many"], "or input should be 'auto', got 'many'"),
         (["judge", CONFIG], "a section for judge, this one has the stations"),
         (["serve", "absent"], "absent"),
         (["verify", "absent"], "Expected the folder of a bundle, found nothing at absent"),
@@ -362,6 +367,17 @@ def test_an_unknown_user_is_refused(tfdnc, runs):
 def test_a_query_is_encrypted_with_files_that_are_there(tfdnc, runs):
     message = tfdnc("query", "--runs", runs, "--user", "1", "--tls-roots", "absent.pem", expected_status=2)
     assert "Expected a PEM file at absent.pem" in message
+
+
+def test_the_number_of_clusters_that_auto_takes_is_told(tfdnc, run, tmp_path):
+    """The log has 160 items, so auto takes the number that the config of the other run names."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for station in ("generate", "prepare"):
+        (folder / station).symlink_to(run / station)
+    screen = tfdnc("cluster", CONFIG, "--set", "cluster.num_clusters=auto", "--runs", tmp_path)
+    assert "cluster.num_clusters: auto is 4, the fewest that it takes, for 160 items with events; next item" in screen
+    assert (folder / "cluster" / "items.parquet").read_bytes() == (run / "cluster" / "items.parquet").read_bytes()
 
 
 def test_a_method_with_one_cluster_is_judged_by_the_clusters_of_another(tfdnc, run, tmp_path):

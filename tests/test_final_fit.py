@@ -25,7 +25,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("final")
     config = folder / "mine.yaml"
     changes = {"model": {"times": True}, "train": {"epochs": 4, "validate_every": 1}, "export": {"index": "exact"}}
-    changes |= {"cluster": {"method": "category"}, "generate": {"users": 120}}
+    changes |= {"cluster": {"method": "random", "num_clusters": "auto"}, "generate": {"users": 120}}
     config.write_text(yaml.safe_dump({"extends": str(SMALL), "name": "mine", **changes}))
     assert main(["run", str(config), "--runs", str(folder), "--final"]) == 2  # nothing has found the epochs yet
     assert main(["train", str(config), "--runs", str(folder)]) == 0
@@ -52,6 +52,7 @@ def test_it_trains_on_every_event_for_the_best_number_of_epochs(runs, final):
     assert not trained["stopped_early"]
     config = load_config(final / "config.yaml")
     assert (config.train.stop_after, config.train.epochs, config.train.epochs_from) == (best, 4, str(runs / "mine"))
+    assert config.cluster.num_clusters == figures(runs / "mine" / "cluster")["num_clusters"] == 4  # not auto again
     history = json.loads((final / "train" / "history.json").read_text())
     assert not [name for epoch in history for name in epoch if name.startswith("val_")]
 

@@ -34,10 +34,10 @@ def content_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[
         )
     directions = Directions(log.vectors)
     warm = np.flatnonzero(directions.known & (log.counts > 0))
-    check_num_clusters(len(warm), config)
+    number = check_num_clusters(len(warm), config)
     sample = np.sort(np.random.default_rng(seed).permutation(warm)[:_SAMPLE])
     labels = np.full(log.num_items, UNASSIGNED)
-    labels[sample] = cluster_directions(directions.rows(sample), config.num_clusters, seed)
+    labels[sample] = cluster_directions(directions.rows(sample), number, seed)
     rest = np.setdiff1d(warm, sample)
     labels[rest] = nearest_centroids(labels, directions, rest)[rest]
     return labels, {"items_without_vector": int((~directions.known).sum())}

@@ -35,9 +35,9 @@ def spectral_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple
 
     vectors = spectral_vectors(co_occur, log.counts, config.dim, config.rounds, seed)
     warm = np.flatnonzero(vectors.any(axis=1))
-    check_num_clusters(len(warm), config)
+    number = check_num_clusters(len(warm), config)
     labels = np.full(log.num_items, UNASSIGNED)
-    labels[warm] = cluster_directions(vectors[warm], config.num_clusters, seed)
+    labels[warm] = cluster_directions(vectors[warm], number, seed)
     return labels, {}
 
 

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from tfdnc.clustering.cold import UNASSIGNED, assign_cold_items
 from tfdnc.clustering.content import CONTENT_KMEANS, Directions, nearest_centroids
 from tfdnc.clustering.log import TrainingLog, read_training_log
 from tfdnc.clustering.naming import name_clusters, top_items
+from tfdnc.clustering.number import choose_number
 from tfdnc.clustering.registry import CLUSTERERS
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import ClusterConfig
@@ -29,7 +31,7 @@ SCRATCH = ".scratch"
 
 def build_clusters(
     prepared: Path, config: ClusterConfig, seed: int, output: Path, runner_args: Sequence[str] = ()
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Clusters the items of a prepared log and writes `items.parquet` and `clusters.json`.
 
     Clusters are numbered by descending training events, or as in `config.previous`. Inside a cluster, items are
@@ -49,7 +51,9 @@ def build_clusters(
     Returns:
         Figures for the manifest and the terminal: `clusters`, `items`, `cold_items`, `smallest` and `largest` (items),
         `largest_item_share`, `largest_event_share`, `next_in_cluster` (share of consecutive training events in the
-        same cluster), `next_by_chance` (that share for a random order), `seconds`; and the clusterer's own figures.
+        same cluster), `next_by_chance` (that share for a random order), `seconds`; the clusterer's own figures. With
+        `num_clusters: auto` also `num_clusters`, the number that the clusterer was asked for, and the sentence
+        `num_clusters_reason`.
 
     Raises:
         UserError: unknown method, more clusters than items, or a cluster above `config.max_share`.
@@ -57,6 +61,7 @@ def build_clusters(
     started = time.perf_counter()
     clusterer = CLUSTERERS.resolve(config.method)
     log = read_training_log(prepared, output / SCRATCH, runner_args)
+    config, chosen = choose_number(config, log.counts)
     try:
         found, figures = clusterer(log, config, seed)
     finally:
@@ -90,6 +95,7 @@ def build_clusters(
         "next_in_cluster": observed,
         "next_by_chance": chance,
         **figures,
+        **({"num_clusters": chosen.number, "num_clusters_reason": chosen.reason} if chosen else {}),
         "seconds": time.perf_counter() - started,
     }
 

@@ -61,9 +61,9 @@ def random(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple[np.ndarr
     Items without training events are `UNASSIGNED`.
     """
     warm = np.flatnonzero(log.counts)
-    check_num_clusters(len(warm), config)
+    number = check_num_clusters(len(warm), config)
     labels = np.full(log.num_items, UNASSIGNED)
-    labels[warm] = np.random.default_rng(seed).permutation(len(warm)) % config.num_clusters
+    labels[warm] = np.random.default_rng(seed).permutation(len(warm)) % number
     return labels, {}
 
 

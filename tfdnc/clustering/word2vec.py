@@ -34,12 +34,12 @@ def word2vec_kmeans(log: TrainingLog, config: ClusterConfig, seed: int) -> tuple
     plan = plan_training(log.counts, config)
     log = log.some_users(plan.user_share, seed)
     warm = np.flatnonzero(log.counts)
-    check_num_clusters(len(warm), config)
+    number = check_num_clusters(len(warm), config)
     # Most popular first, ties by index: token t of the corpus is item `warm[t]`.
     warm = warm[np.argsort(-log.counts[warm], kind="stable")]
     vectors, trained_words = _skip_gram(log, warm, plan, config, seed)
     labels = np.full(log.num_items, UNASSIGNED)
-    labels[warm] = cluster_directions(vectors, config.num_clusters, seed)
+    labels[warm] = cluster_directions(vectors, number, seed)
     figures = {"epochs": plan.epochs, "user_share": plan.user_share, "trained_words": trained_words}
     return labels, figures
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -44,7 +44,9 @@ class ClusterConfig(Section):
     """Assignment of items to clusters; `method` names an entry of the clusterer registry."""
 
     method: str = "word2vec_kmeans"
-    num_clusters: Positive = 10
+    # K; auto: by the number of items with training events (docs/training.md). single, category and previous do not
+    # read it.
+    num_clusters: Positive | Literal["auto"] = "auto"
     max_share: Share = 0.5  # of the items, or of the events, in one cluster; for few clusters at least 1.5 / K
     min_category_items: Positive = 20  # category: smaller categories are merged into one "other" cluster
     dim: Positive = 64
@@ -57,6 +59,11 @@ class ClusterConfig(Section):
     rounds: Positive = 3  # spectral_kmeans: passes over the log
     previous: Path | None = None  # previous: items.parquet of another run; its items keep their clusters
     options: Options = NO_OPTIONS  # of a plug-in's clusterer
+
+    @property
+    def reads_num_clusters(self) -> bool:
+        """True for a method that makes as many clusters as it is asked for; the others have a number of their own."""
+        return self.method not in ("single", "category", "previous")
 
     @model_validator(mode="after")
     def _previous_is_named_where_it_is_read(self) -> "ClusterConfig":

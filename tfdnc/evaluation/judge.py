@@ -42,7 +42,7 @@ def make_judge(items: ItemTable, judging: ItemTable) -> Judge:
     return Judge(judging, model_rows, indices)
 
 
-def refusal(num_clusters: int) -> str:
+def refusal(num_clusters: int | str) -> str:
     """Returns the error text for a judge beside a method with clusters, whose lists its own clusters judge."""
     return (
         "Expected evaluate.judge only where the method has one cluster (cluster.method: single), got one beside "

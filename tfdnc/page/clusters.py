@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tfdnc.contracts.station_names import StationName
 from tfdnc.evaluation.metrics import sizes_of
 from tfdnc.page.runs import Group
 
@@ -33,6 +34,12 @@ class Clustering:
     groups: list[Group]
     clusters: list[Described]
     size: int  # M of the recalls
+
+    @property
+    def reason(self) -> str:
+        """Sentence about the number of clusters, where the config left it open; else empty."""
+        reason: str = self.groups[0].first.figures(StationName.CLUSTER).get("num_clusters_reason", "")
+        return reason
 
     @property
     def by_recall(self) -> list[Described]:

@@ -116,9 +116,16 @@ def sections(*names: str) -> Callable[[ExperimentConfig], dict[str, Any]]:
             of_data["kuairand"] = True
         exclude: dict[str, IncEx | bool] = {"data": of_data, "cluster": {"previous"}, "train": {"initial"}}
         dumped = config.model_dump(mode="json", include=set(names), exclude=exclude)
+        if "cluster" in dumped:
+            dumped["cluster"] |= _unread_number(config.cluster)
         return _without_empty_options(dumped)
 
     return settings
+
+
+def _unread_number(config: ClusterConfig) -> dict[str, int]:
+    """Returns the former default of `num_clusters` where it is open and not read: earlier results stay up to date."""
+    return {"num_clusters": 10} if config.num_clusters == "auto" and not config.reads_num_clusters else {}
 
 
 def _without_empty_options(settings: dict[str, Any]) -> dict[str, Any]:
@@ -264,8 +271,9 @@ def judge_config(config: ExperimentConfig) -> ClusterConfig:
 
 def judge_settings(config: ExperimentConfig) -> dict[str, Any]:
     """Returns the settings of a cluster station with the judge's config, which then has the same fingerprint."""
-    judge = judge_config(config).model_dump(mode="json", exclude={"previous"})
-    return {"cluster": _without_empty_options(judge)}
+    judge = judge_config(config)
+    settings = judge.model_dump(mode="json", exclude={"previous"}) | _unread_number(judge)
+    return {"cluster": _without_empty_options(settings)}
 
 
 def examples_choices(config: ExperimentConfig) -> list[Choice]:

@@ -17,7 +17,8 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     """Returns the config of the final model.
 
     It holds nothing out, and ends its training after the best epoch of the run of `config`, in the schedule of that
-    run: an epoch has more steps by then, and the learning rate falls as it did.
+    run: an epoch has more steps by then, and the learning rate falls as it did. It has as many clusters as that run,
+    also where `cluster.num_clusters: auto` would take more for more events.
 
     Args:
         config: of the run with held-out events.
@@ -29,18 +30,20 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     run = runs / config.name
     if config.data.split == "none":
         raise UserError("Expected a data.split that holds events out with --final, got none: it trains on all already.")
-    found = standing(stations.stations_of(config), config, run)
-    if stations.TRAIN.name not in found:
+    finished = standing(stations.stations_of(config), config, run)
+    if stations.TRAIN.name not in finished:
         raise UserError(
             f"Expected a trained run at {run} that is up to date for this config, for the number of epochs; found "
-            f"{_instead(config, run, len(found))}. Run it without --final first."
+            f"{_instead(config, run, len(finished))}. Run it without --final first."
         )
-    best = found[stations.TRAIN.name]["figures"]["best_epoch"]
+    best = finished[stations.TRAIN.name]["figures"]["best_epoch"]
     values = config.model_dump(mode="json")
     values["name"] = config.name + SUFFIX
     values["data"] |= {"split": "none", "validation_from": None, "test_from": None}
     values["train"] |= {"stop_after": best or None, "epochs_from": str(run)}
     values["evaluate"]["judge"] = None
+    if number := finished[stations.CLUSTER.name]["figures"].get("num_clusters"):
+        values["cluster"]["num_clusters"] = number
     return ExperimentConfig.model_validate(values)
 
 

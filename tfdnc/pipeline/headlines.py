@@ -75,6 +75,7 @@ def clusters(figures: Figures) -> str:
     # `category` alone has items without category, `previous` alone has known items.
     sizes += f", {n:,} items without category" if (n := figures.get("items_without_category")) else ""
     sizes += f", {figures['known_items']:,} items keep theirs" if "known_items" in figures else ""
+    sizes += f"; {reason}" if (reason := figures.get("num_clusters_reason")) else ""  # the config left K open
     observed, chance = figures["next_in_cluster"], figures["next_by_chance"]
     return f"{sizes}; next item in the same cluster {observed:.3f} (by chance {chance:.3f})"
 

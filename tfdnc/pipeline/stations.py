@@ -143,8 +143,9 @@ def _check_judge(config: ExperimentConfig) -> None:
     """Raises a `UserError` for a judge of a method with clusters of its own, before the training."""
     from tfdnc.evaluation.judge import refusal
 
-    if config.cluster.method != "single" and config.cluster.num_clusters > 1:
-        raise UserError(refusal(config.cluster.num_clusters))
+    number = config.cluster.num_clusters
+    if config.cluster.method != "single" and number != 1:
+        raise UserError(refusal("several" if number == "auto" else number))
 
 
 def _check_popular_days(config: ExperimentConfig) -> None:

@@ -35,7 +35,7 @@ def test_a_cell_holds_all_that_its_figures_depend_on(tmp_path):
     assert (cell.commit, cell.date) == ("aaaaaaa", "2026-11-01")
     content = json.loads(path.read_text())
     assert content["config"]["data"]["path"] == "log.csv"  # no folder of this machine
-    assert content["config"]["cluster"]["num_clusters"] == 10  # a default
+    assert content["config"]["cluster"]["num_clusters"] == "auto"  # a default
 
 
 def test_the_same_result_is_one_cell_wherever_the_log_lies(tmp_path):

@@ -223,6 +223,14 @@ def test_a_run_of_one_cluster_has_neither_quotas_nor_a_map(tmp_path):
     assert Balanced(page).ids == ["runs", "overall", "training", "settings"]
 
 
+def test_the_reason_for_the_number_of_clusters_is_told_where_the_config_left_it_open(tmp_path):
+    made = make_run(tmp_path / "open", weights=False)
+    manifest = made / "cluster" / "manifest.json"
+    figures = {"num_clusters": 2, "num_clusters_reason": "auto is 2, so that 40 < 41"}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"figures": figures}))
+    assert '<p class="note">auto is 2, so that 40 &lt; 41.</p>' in page_of(tmp_path, made)
+
+
 def test_alphas_are_written_on_the_first_run_that_has_quotas(tmp_path):
     plain, quotas = make_run(tmp_path / "plain", clusters=1, weights=False), make_run(tmp_path / "dnc", weights=False)
     labels = re.findall(r'<text class="label"[^>]*>([^<]*)<', page_of(tmp_path, plain, quotas))

@@ -6,7 +6,7 @@ import pytest
 
 from tfdnc.contracts.config import ClusterConfig, parse_config
 from tfdnc.contracts.errors import UserError
-from tfdnc.pipeline.dependencies import previous_item_table, sections, train_settings
+from tfdnc.pipeline.dependencies import judge_settings, previous_item_table, sections, train_settings
 
 
 def test_an_item_table_of_an_earlier_run_must_be_there(tmp_path):
@@ -35,6 +35,16 @@ def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
     new = train_settings(parse_config({"name": "x", "model": tower, "train": given}))
     assert new["train"].items() >= given.items()
     assert new["model"].items() >= tower.items()
+
+
+@pytest.mark.parametrize(
+    ("method", "number"), [("single", 10), ("category", 10), ("random", "auto"), ("word2vec_kmeans", "auto")]
+)
+def test_clusters_of_methods_that_do_not_read_the_number_stay_up_to_date(method, number):
+    """The default was 10 before it was auto. A judge has the fingerprint of the method that it repeats."""
+    config = parse_config({"name": "x", "cluster": {"method": method}, "evaluate": {"judge": {"method": method}}})
+    assert sections("cluster")(config)["cluster"]["num_clusters"] == number
+    assert judge_settings(config) == sections("cluster")(config)
 
 
 def test_a_log_without_exposures_is_prepared_and_trained_as_before_there_were_any():
