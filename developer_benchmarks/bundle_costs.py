@@ -100,20 +100,22 @@ def load(path: Path, items: int) -> Figures:
         for action, start, end in (("load", *times[:2]), ("warm up", *times[1:]))
         for place, clock in enumerate(("CPU", "wall"))
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    warm, peak = resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    give_back()
     return {
         **spent,
         "warm-up requests": requests,
         "bytes per item": (loaded - before) / items,
-        "resident MiB": resident() / 2**20,
+        "resident MiB": warm / 2**20,
+        "resident MiB without free pages of the heap": resident() / 2**20,
         "peak MiB": peak,
     }
 
 
-def ask(requests: Path, batch: int, alpha: float) -> tuple[float, float, np.ndarray]:
-    """Asks for the lists of all users; returns wall clock and CPU time of a request in ms, and the ids `[Q, M]`."""
+def ask(requests: Path, users: int, batch: int, alpha: float) -> tuple[float, float, np.ndarray]:
+    """Asks for lists of the first users; returns wall clock and CPU time of a request in ms, and the ids `[Q, M]`."""
     with np.load(requests) as saved:
-        columns = {name: saved[name] for name in saved.files}
+        columns = {name: saved[name][:users] for name in saved.files}
     feeds = []
     for start in range(0, len(columns["intent"]) - batch + 1, batch):
         rows = slice(start, start + batch)
