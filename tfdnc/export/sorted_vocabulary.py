@@ -19,7 +19,7 @@ REPEATED = "Expected distinct item ids in the item table, found repeated ones. R
 class SortedVocabulary(tf.Module):
     """Ids in strings of 16, and sorted hashes of the ids. As `ItemVocabulary`, with some ops more in a request.
 
-    Of an id of 8 characters, a hash table and a string variable hold 106 bytes, and these variables 25.
+    A million ids of 8 characters need 106 bytes each with a hash table and a string variable, and 38 with these.
 
     Args:
         item_ids: N + R ids, checked except for repeated ones; id i is item index i + 1. Only histories hold the last R.
