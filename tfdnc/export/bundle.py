@@ -1,6 +1,5 @@
 """Writes a bundle version: SavedModel, warm-up requests and manifest, complete or not at all."""
 
-import gc
 import importlib.metadata
 import json
 import shutil
@@ -76,7 +75,6 @@ def export_bundle(
     try:
         written = _write(partial, tower, items, cold_start_vectors, config, manifest, users, attributes, past_ids)
         if complete is not None:
-            gc.collect()  # the saved module has reference cycles, and this may load the version, which needs the memory
             complete(partial)
         partial.chmod(0o755)  # mkdtemp makes a private folder, and servers run as another user
         partial.rename(final)
@@ -139,7 +137,6 @@ def _write(
         module = RetrievalModule(*parts, config.data.seen, planes, past_ids)
         save_module(module, folder)
     write_warmup(folder, module, items, config.export.warmup_batch_sizes)
-    index.forget()
     content = manifest | _manifest(config, items, index.settings) | {"joint_recovery": recovery}
     if planes is not None:
         content |= {"attributes": planes.described(), "attribute_bytes_per_item": round(planes.bytes_per_item, 3)}

@@ -278,18 +278,6 @@ def test_exact_and_approximate_clusters_answer_side_by_side(monkeypatch):
     assert unread.shape == [4, 3]
 
 
-def test_a_forgotten_index_keeps_no_searcher_in_the_process(monkeypatch):
-    """An export kept the copy that ScaNN makes of all vectors, beside that of the version which it then loaded."""
-    monkeypatch.setattr(scann_module, "HASHING_FROM", 100)
-    index = ScannIndex(tf.Variable(ITEMS), (0, 20, 320, N), name="forgotten", max_k=10)
-    handles = [searcher._built.handle() for searcher in index._searchers]
-    index.forget()
-    for handle in handles:
-        with pytest.raises(tf.errors.NotFoundError):
-            tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=False)
-    ExactIndex(ITEMS, OFFSETS).forget()
-
-
 def test_auto_searches_exactly_what_scann_does_not_find(monkeypatch):
     items = np.random.default_rng(6).normal(size=(300, 4)).astype(np.float32)
     monkeypatch.setattr(scann_module, "HASHING_FROM", 20)

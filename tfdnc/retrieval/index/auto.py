@@ -1,12 +1,12 @@
 """The index that chooses per cluster: ScaNN where it reaches its recall and saves time, exact search elsewhere."""
 
 from tfdnc.backend import tf
-from tfdnc.retrieval.index.base import INDEXES
+from tfdnc.retrieval.index.base import INDEXES, ClusterIndex
 from tfdnc.retrieval.index.calibrate import Stopwatch
 from tfdnc.retrieval.index.effort import Effort
 from tfdnc.retrieval.index.exact import ExactSearcher
 from tfdnc.retrieval.index.interests import best_scores
-from tfdnc.retrieval.index.scann import ScannSearcher, WithScann
+from tfdnc.retrieval.index.scann import ScannSearcher
 from tfdnc.retrieval.index.searcher import ClusterSpec, Searcher
 
 SCANN_FROM = 20_000
@@ -17,7 +17,7 @@ _WORTH_IT = 0.8
 
 
 @INDEXES.register("auto")
-class AutoIndex(WithScann):
+class AutoIndex(ClusterIndex):
     """Searches small clusters exactly, and larger ones too where ScaNN misses its recall or saves little time.
 
     A cluster of less than `SCANN_FROM` items needs no op that stock TF Serving lacks. So a bundle of small clusters

@@ -179,9 +179,6 @@ class ClusterIndex(tf.Module):
         scores, rows = tf.cond(tf.reduce_any(exact), with_exact, lambda: (kept.scores, kept.rows))
         return kept._replace(scores=scores, rows=rows)
 
-    def forget(self) -> None:
-        """Frees what searchers keep until the end of the process, such as copies of the items; ends all searches."""
-
     def enlarge_samples(self, factor: int) -> None:
         """Estimates log-partitions from `factor` times `SAMPLE_SIZE` items; existing graphs do not change."""
         self._partition = self._estimate(factor * SAMPLE_SIZE)

@@ -44,18 +44,8 @@ def scann_ops() -> ModuleType:
     return ops
 
 
-class WithScann(ClusterIndex):
-    """An index in which ScaNN searches some of the clusters."""
-
-    def forget(self) -> None:
-        """See `ClusterIndex`."""
-        for searcher in self._searchers:
-            if isinstance(searcher, ScannSearcher):
-                searcher.forget()
-
-
 @INDEXES.register("scann")
-class ScannIndex(WithScann):
+class ScannIndex(ClusterIndex):
     """Searches every cluster by ScaNN: a scan, hashing, or a tree, by the cluster's size."""
 
     def _searcher(self, items: tf.Tensor | tf.Variable, spec: ClusterSpec) -> Searcher:
