@@ -1,11 +1,14 @@
 """Costs of a bundle by itself: built, loaded and warmed up as by the embedded server, and asked."""
 
+import contextlib
 import json
 import resource
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -17,8 +20,9 @@ from tfdnc.backend import tf
 from tfdnc.contracts import bundle
 from tfdnc.contracts.config import ExperimentConfig, parse_config
 from tfdnc.contracts.items import ItemTable
+from tfdnc.export import bundle as exporting
 from tfdnc.export.bundle import export_bundle
-from tfdnc.export.vocabulary import ItemVocabulary
+from tfdnc.export.vocabulary import vocabulary_of
 from tfdnc.model.tower import Tower
 
 LENGTH = 500
@@ -39,11 +43,11 @@ class Catalogue(NamedTuple):
 
 def build(catalogue: Catalogue, index: str, folder: Path) -> Figures:
     """Exports a bundle with random weights of the encoder, and saves the requests of the first half of the users."""
-    data = SyntheticData(*catalogue)
-    table = _items(data)
+    data = _station("items", SyntheticData)(*catalogue)
+    table = _station("table", _items)(data)
     export = {"index": index, "num_candidates": LENGTH, "max_candidates": LENGTH}
     config = parse_config({"name": "index", "export": export})
-    tower, users = _tower(config, data), data.part(slice(USERS // 2, None))
+    tower, users = _station("tower", _tower)(config, data), data.part(slice(USERS // 2, None))
     vectors, log_intent, seen, _ = data.part(slice(USERS // 2))
     ids = np.array(["", *table.item_ids], object)
     folder.mkdir(parents=True)
@@ -51,7 +55,8 @@ def build(catalogue: Catalogue, index: str, folder: Path) -> Figures:
     del data, ids
     give_back()
     began = _clocks()
-    written = export_bundle(tower, table, vectors[0], config, {}, folder, users=users)
+    with _stations_of_export():
+        written = _station("export", export_bundle)(tower, table, vectors[0], config, {}, folder, users=users)
     spent = [end - start for start, end in zip(began, _clocks(), strict=True)]
     searchers = _manifest(folder)["index"]
     return {
@@ -60,7 +65,7 @@ def build(catalogue: Catalogue, index: str, folder: Path) -> Figures:
         "joint recovery": written["joint_recovery"],
         "CPU s": spent[0],
         "wall s": spent[1],
-        "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak MiB": max(_peaks),
         "bundle MB": written["megabytes"],
         "graph MB": (folder / "1" / "saved_model.pb").stat().st_size / 1e6,
     }
@@ -68,7 +73,7 @@ def build(catalogue: Catalogue, index: str, folder: Path) -> Figures:
 
 def vocabulary(items: int, length: int, folder: Path) -> Figures:
     """Saves and loads the vocabulary of a bundle alone, with ids of a length; results per item are bytes."""
-    made = ItemVocabulary([f"{row:0{length}d}" for row in range(items)], folder)
+    made = vocabulary_of([f"{row:0{length}d}" for row in range(items)], folder)
     lookup = tf.function(
         lambda ids, rows: {"rows": made.indices(ids), "ids": made.ids(rows)},
         input_signature=[tf.TensorSpec([None], tf.string, "ids"), tf.TensorSpec([None], tf.int32, "rows")],
@@ -95,20 +100,22 @@ def load(path: Path, items: int) -> Figures:
         for action, start, end in (("load", *times[:2]), ("warm up", *times[1:]))
         for place, clock in enumerate(("CPU", "wall"))
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    warm, peak = resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    give_back()
     return {
         **spent,
         "warm-up requests": requests,
         "bytes per item": (loaded - before) / items,
-        "resident MiB": resident() / 2**20,
+        "resident MiB": warm / 2**20,
+        "resident MiB without free pages of the heap": resident() / 2**20,
         "peak MiB": peak,
     }
 
 
-def ask(requests: Path, batch: int, alpha: float) -> tuple[float, float, np.ndarray]:
-    """Asks for the lists of all users; returns wall clock and CPU time of a request in ms, and the ids `[Q, M]`."""
+def ask(requests: Path, users: int, batch: int, alpha: float) -> tuple[float, float, np.ndarray]:
+    """Asks for lists of the first users; returns wall clock and CPU time of a request in ms, and the ids `[Q, M]`."""
     with np.load(requests) as saved:
-        columns = {name: saved[name] for name in saved.files}
+        columns = {name: saved[name][:users] for name in saved.files}
     feeds = []
     for start in range(0, len(columns["intent"]) - batch + 1, batch):
         rows = slice(start, start + batch)
@@ -137,6 +144,43 @@ def one_thread() -> None:
 
 
 _loaded: Servable
+_peaks: list[float] = []  # MiB
+
+
+def _station(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function, which then prints its CPU time, its peak since the last part in it, and what it left."""
+
+    def measured(*arguments: Any, **named: Any) -> Any:
+        _peaks.append(_peak())
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        began = _clocks()
+        result = work(*arguments, **named)
+        cpu, wall = (end - start for start, end in zip(began, _clocks(), strict=True))
+        _peaks.append(_peak())
+        sizes = f"peak {_peaks[-1]:,.0f} MiB, then {resident() / 2**20:,.0f}"
+        print(f"  {name}: CPU {cpu:,.1f} s, wall {wall:,.1f} s, {sizes}", flush=True)
+        return result
+
+    return measured
+
+
+@contextlib.contextmanager
+def _stations_of_export() -> Iterator[None]:
+    """Measures the parts of an export."""
+    with contextlib.ExitStack() as stack:
+        for name in ("ensure_joint_recovery", "RetrievalModule", "save_module", "write_warmup"):
+            part = getattr(exporting, name)
+            stack.enter_context(mock.patch.object(exporting, name, _station(name, part)))
+        resolve = exporting.INDEXES.resolve
+        made = mock.patch.object(exporting.INDEXES, "resolve", lambda name: _station("index", resolve(name)))
+        stack.enter_context(made)
+        yield
+
+
+def _peak() -> float:
+    """Returns the largest size of this process since the last reset, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _items(data: SyntheticData) -> ItemTable:

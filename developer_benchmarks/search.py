@@ -26,7 +26,6 @@ from developer_benchmarks.bundle_costs import LENGTH, Catalogue, Figures
 from tfdnc.retrieval.index import INDEXES
 
 _MERGES = {"joint": -1.0, "quota": 1.0}
-_ID_LENGTHS = (8, 36)
 
 
 def process() -> ProcessPoolExecutor:
@@ -41,9 +40,9 @@ def show(name: str, figures: Figures) -> None:
     print(f"{name}: {'; '.join(cells)}", flush=True)
 
 
-def measure_vocabulary(items: int, folder: Path) -> None:
-    """Prints bytes and load time of the vocabulary alone."""
-    for length in _ID_LENGTHS:
+def measure_vocabulary(items: int, lengths: list[int], folder: Path) -> None:
+    """Prints bytes and load time of the vocabulary alone, for ids of these lengths."""
+    for length in lengths:
         own = folder / f"ids-{length}"
         own.mkdir()
         with process() as maker:
@@ -53,7 +52,9 @@ def measure_vocabulary(items: int, folder: Path) -> None:
         show(f"vocabulary, ids of {length} characters", figures)
 
 
-def measure(asked: dict[str, ProcessPoolExecutor], requests: Path, batch: int, alpha: float, rounds: int) -> None:
+def measure(
+    asked: dict[str, ProcessPoolExecutor], requests: Path, users: int, batch: int, alpha: float, rounds: int
+) -> None:
     """Runs several requests in a row on each index in turn; prints time and recall relative to the first.
 
     They run in a row, because a server does not share its caches. An exact search of a million items replaces all that
@@ -62,7 +63,7 @@ def measure(asked: dict[str, ProcessPoolExecutor], requests: Path, batch: int, a
     found, wall, cpu = {}, defaultdict(list), defaultdict(list)
     for _ in range(rounds):
         for name, executor in asked.items():
-            times = executor.submit(bundle_costs.ask, requests, batch, alpha).result()
+            times = executor.submit(bundle_costs.ask, requests, users, batch, alpha).result()
             wall[name].append(times[0])
             cpu[name].append(times[1])
             found[name] = times[2]
@@ -85,16 +86,20 @@ def main() -> None:
     parser.add_argument("--uneven", action="store_true", help="cluster sizes of a Pareto distribution")
     parser.add_argument("--indexes", nargs="+", default=["exact", "scann"], choices=list(INDEXES.names()))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="users of a request")
+    parser.add_argument("--users", type=int, default=bundle_costs.USERS // 2, help="of which each asks in each round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="for the bundles, which stay there (default: a temporary one)")
+    parser.add_argument("--ids", type=int, nargs="*", default=[8, 36], help="characters of ids, each measured alone")
+    parser.add_argument("--folder", type=Path, help="of bundles that stay; those in it are not built again")
     arguments = parser.parse_args()
     catalogue = Catalogue(arguments.items, arguments.clusters, arguments.uneven)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         for name in arguments.indexes:
+            if (folder / name / "1").exists():
+                continue
             with process() as maker:
                 show(name, maker.submit(bundle_costs.build, catalogue, name, folder / name).result())
-        measure_vocabulary(arguments.items, Path(temporary))
+        measure_vocabulary(arguments.items, arguments.ids, Path(temporary))
         asked = {name: process() for name in arguments.indexes}
         for name, executor in asked.items():
             show(f"{name}, loaded", executor.submit(bundle_costs.load, folder / name / "1", arguments.items).result())
@@ -102,7 +107,7 @@ def main() -> None:
             for merge, alpha in _MERGES.items():
                 print(f"B = {batch}, {merge}, M = {LENGTH}:")
                 requests = folder / arguments.indexes[0] / bundle_costs.REQUESTS
-                measure(asked, requests, batch, alpha, arguments.rounds)
+                measure(asked, requests, arguments.users, batch, alpha, arguments.rounds)
         for executor in asked.values():
             executor.shutdown()
 

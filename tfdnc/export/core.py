@@ -20,7 +20,7 @@ from tfdnc.export.checks import (
 )
 from tfdnc.export.recent import recent_inputs
 from tfdnc.export.values import ValueNumbers
-from tfdnc.export.vocabulary import ItemVocabulary
+from tfdnc.export.vocabulary import vocabulary_of
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.bounds.listing import list_bounded
 from tfdnc.retrieval.bounds.parsed import Bounds, BoundTable
@@ -57,7 +57,7 @@ class RetrievalCore(tf.Module):
         cold_start_vectors: `[V, D]` float32.
         merge_config: the merge of requests with alpha < 0.
         export_config: lengths of the lists.
-        asset_folder: folder for the files of `ItemVocabulary` and `Rules`.
+        asset_folder: folder for the files of the vocabulary and `Rules`.
         seen: the rule for items of the history, of requests that ask for no other.
         planes: attributes of the items; None for a bundle without rules.
         past_ids: ids of the items of the tower that only histories hold, see `Tower`.
@@ -90,7 +90,7 @@ class RetrievalCore(tf.Module):
         self._num_clusters = items.num_clusters
         self._cluster_names = tf.constant(items.cluster_names, tf.string)
         self._offsets = np.asarray(items.offsets, np.int32)
-        self._vocabulary = ItemVocabulary([*items.item_ids, *past_ids], asset_folder)
+        self._vocabulary = vocabulary_of([*items.item_ids, *past_ids], asset_folder)
         self._num_listed = len(items.item_ids) if past_ids else None
         self._index = index
         self._cold_vectors = tf.constant(cold_start_vectors, tf.float32)

@@ -91,7 +91,8 @@ def _shared(exact: np.ndarray, found: np.ndarray) -> float:
 
 def _generated(tower: Tower) -> Users:
     """Users with vectors near those of items, and an intent by the share of the items in each cluster."""
-    items, sizes = tower.item_embeddings[: tower.num_items].numpy(), np.diff(tower.offsets)
+    items = np.asarray(tf.convert_to_tensor(tower.item_embeddings)[: tower.num_items])
+    sizes = np.diff(tower.offsets)
     vectors = queries_near(items, count=32)
     if tower.vectors_per_cluster:
         vectors = np.repeat(vectors, len(sizes), axis=1)

@@ -8,6 +8,17 @@ import numpy as np
 from tfdnc.backend import tf
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
+from tfdnc.export.sorted_vocabulary import REPEATED, SortedVocabulary
+
+SORTED_FROM = 1_000_000
+"""Number of ids from which the memory of a hash table counts more than the ops of a `SortedVocabulary`."""
+
+
+def vocabulary_of(item_ids: Sequence[str], folder: Path) -> "ItemVocabulary | SortedVocabulary":
+    """Returns the vocabulary that suits the number of ids; arguments and errors as of `ItemVocabulary`."""
+    if len(item_ids) < SORTED_FROM:
+        return ItemVocabulary(item_ids, folder)
+    return SortedVocabulary(item_ids, _write(item_ids, folder))
 
 
 class ItemVocabulary(tf.Module):
@@ -19,13 +30,16 @@ class ItemVocabulary(tf.Module):
     Args:
         item_ids: N + R distinct ids; id i is item index i + 1. Only histories hold the last R.
         folder: for the asset file, which has to exist until saving the bundle copies it.
+
+    Raises:
+        UserError: an id is repeated, empty, or has a line break.
     """
 
     def __init__(self, item_ids: Sequence[str], folder: Path) -> None:
         super().__init__()
-        _check(item_ids)
-        asset = folder / Path(contract.ITEM_IDS_ASSET).name
-        asset.write_text("".join(f"{item_id}\n" for item_id in item_ids), encoding="utf-8", newline="")
+        if len(set(item_ids)) < len(item_ids):
+            raise UserError(REPEATED)
+        asset = _write(item_ids, folder)
         rows = tf.lookup.TextFileInitializer(
             str(asset), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
         )
@@ -43,12 +57,15 @@ class ItemVocabulary(tf.Module):
         return tf.where(rows >= 0, tf.gather(self._item_ids, tf.maximum(rows, 0)), "")
 
 
-def _check(item_ids: Sequence[str]) -> None:
-    if len(set(item_ids)) < len(item_ids):
-        raise UserError("Expected distinct item ids in the item table, found repeated ones. Run cluster again.")
-    for item_id in item_ids:
-        if not item_id or "\n" in item_id or "\r" in item_id:
-            raise UserError(
-                f"Expected item ids without line breaks, and not empty, because requests pad with the empty id and "
-                f"the bundle stores one id per line; found {item_id!r}. Rename that item in the log."
-            )
+def _write(item_ids: Sequence[str], folder: Path) -> Path:
+    """Writes the asset file, one id per line, and returns its path."""
+    asset = folder / Path(contract.ITEM_IDS_ASSET).name
+    with asset.open("w", encoding="utf-8", newline="") as file:
+        for item_id in item_ids:
+            if not item_id or "\n" in item_id or "\r" in item_id:
+                raise UserError(
+                    f"Expected item ids without line breaks, and not empty, because requests pad with the empty id and "
+                    f"the bundle stores one id per line; found {item_id!r}. Rename that item in the log."
+                )
+            file.write(f"{item_id}\n")
+    return asset

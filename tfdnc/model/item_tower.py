@@ -13,6 +13,7 @@ from tfdnc.contracts.items import ItemTable
 from tfdnc.model.catalogue import Catalogue, Targets
 from tfdnc.model.content import Content, Projection, content_of
 from tfdnc.model.item_rows import FeaturedRows, ItemRows, SelectedRows, is_by_row
+from tfdnc.model.matrix import tensor_of
 from tfdnc.model.randomness import Stream
 
 
@@ -114,11 +115,17 @@ class ItemEmbeddings(keras.layers.Layer):
 
     def __init__(self, num_items: int, dim: int, initial: np.ndarray | tf.Tensor | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.embeddings: tf.Variable = self.add_weight(
-            name="embeddings", shape=[num_items, dim], initializer=keras.initializers.RandomNormal(0, 0.02)
-        )
-        if initial is not None:
-            self.embeddings.assign(initial)
+        random = keras.initializers.RandomNormal(0, 0.02)
+
+        def values(shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+            if initial is None:
+                # In a graph the random matrix is scaled in place; op by op, three of its size are in memory. The size
+                # is an argument: TensorFlow computes a matrix whose size is constant once more, to make it a constant.
+                return tf.function(lambda size: random(size, dtype), autograph=False)(tf.constant(shape))
+            random([1], dtype)  # takes a seed, so that later weights are those of a layer with random values
+            return tensor_of(initial)
+
+        self.embeddings: tf.Variable = self.add_weight(name="embeddings", shape=[num_items, dim], initializer=values)
 
     def vectors(self, stream: Stream | None = None) -> tf.Tensor:
         """Returns the item vectors `[N, D]`; `stream` is that of a training step, None outside."""

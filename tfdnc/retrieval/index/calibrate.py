@@ -11,6 +11,8 @@ from tfdnc.retrieval.index.interests import best_scores
 
 _LEAVES = (0.03, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0)  # shares of the leaves to search
 _RESCORED = (1, 1.5, 2, 3, 5, 8, 14, 25)  # multiples of the number of candidates
+_MORE_RESCORED = (40, 60, 100, 160, 250)  # the same, where those are not enough: few candidates of a large cluster
+_SEARCHED = 1 << 24  # candidates of all queries that are rescored at once, for memory
 _TIMED = 8  # number of queries, timed one at a time
 _ROUNDS = 5  # rounds of timing; the fastest counts, because other work on the machine only adds time
 _BATCH = 16  # rows of the exact scores that are in memory at once
@@ -59,7 +61,8 @@ def _measure(
     fetch: Fetch, queries: np.ndarray, truth: np.ndarray, size: int, leaves: int, recall: float, watch: "Stopwatch"
 ) -> Measurement:
     width = truth.shape[1]
-    enough = list(_enough(fetch, queries, truth, size, leaves, recall))
+    parts = fetch, queries, truth, size, leaves, recall
+    enough = list(_enough(*parts, _RESCORED)) or list(_enough(*parts, _MORE_RESCORED))
     if not enough:
         most = Effort(leaves or -1, size)
         enough = [(most, share_found(truth, _rows(fetch, queries, width, most)))]
@@ -68,14 +71,20 @@ def _measure(
 
 
 def _enough(
-    fetch: Fetch, queries: np.ndarray, truth: np.ndarray, size: int, leaves: int, recall: float
+    fetch: Fetch,
+    queries: np.ndarray,
+    truth: np.ndarray,
+    size: int,
+    leaves: int,
+    recall: float,
+    multiples: tuple[float, ...],
 ) -> Iterator[tuple[Effort, float]]:
     """Yields efforts that reach the recall, and their recall: per number of leaves the fewest rescored candidates.
 
     More leaves never need more rescored candidates, so the search for the next number of leaves continues from there.
     """
     width = truth.shape[1]
-    steps = sorted({min(size, max(int(multiple * width), width)) for multiple in _RESCORED}, reverse=True)
+    steps = sorted({min(size, max(int(multiple * width), width)) for multiple in multiples}, reverse=True)
     for searched in sorted({max(1, int(share * leaves)) for share in _LEAVES}) if leaves else [-1]:
         best: tuple[Effort, float] | None = None
         while steps:
@@ -91,8 +100,12 @@ def _enough(
 
 def _rows(fetch: Fetch, queries: np.ndarray, width: int, effort: Effort) -> np.ndarray:
     """Returns the `[Q, W]` rows found, -1 where there are fewer."""
-    rows, scores = fetch(tf.constant(queries), width, effort)
-    return np.where(np.isnan(scores.numpy()), -1, rows.numpy())
+    batch = max(1, _SEARCHED // int(effort.rescored))
+    parts = []
+    for start in range(0, len(queries), batch):
+        rows, scores = fetch(tf.constant(queries[start : start + batch]), width, effort)
+        parts.append(np.where(np.isnan(scores.numpy()), -1, rows.numpy()))
+    return np.concatenate(parts)
 
 
 class Stopwatch:

@@ -70,7 +70,7 @@ class PartitionEstimate(tf.Module):
 
 def _draw(vectors: tf.Tensor, spec: ClusterSpec, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns `[m, D]` sampled items, and the `[m]` numbers of items of the cluster that each represents."""
-    items, size = vectors.numpy(), spec.size
+    items, size = np.asarray(vectors), spec.size  # not `numpy()`, which copies
     if size <= count:
         missing = count - size
         return np.pad(items, [[0, missing], [0, 0]]), np.repeat(np.array([1, 0], np.float32), [size, missing])

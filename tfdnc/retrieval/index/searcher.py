@@ -25,7 +25,7 @@ class ClusterSpec(NamedTuple):
 
     def tuned_on(self, vectors: tf.Tensor) -> np.ndarray:
         """Returns `queries`, or without users artificial queries near the cluster's `vectors`."""
-        return queries_near(vectors.numpy()) if self.queries is None else self.queries
+        return queries_near(np.asarray(vectors)) if self.queries is None else self.queries
 
 
 class Found(NamedTuple):
