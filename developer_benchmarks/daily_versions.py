@@ -66,6 +66,7 @@ def measure(run: Path, items: Path, days: int, share: float, folder: Path) -> No
         for day in range(1, days + 1):
             write_day(items, day, share, daily)
             samples.append(_day(copy, daily, server, load, day))
+            server.wait_until_served(day + 1)  # without the version before, whose memory the next line would count
             memory.append(server.memory())
             print(f"memory {memory[-1]:.0f} MB, {memory[-1] / memory[0]:.3f} of that before", flush=True)
     requests = sum(sample["requests"] for sample in samples)
@@ -82,7 +83,7 @@ def _day(run: Path, items: Path, server: ServerProcess, load: Processes, day: in
     sample = load.end()
     rate = sample["requests"] / sample["seconds"]
     print(f"day {day}: refresh {refreshed:.1f} s, publish {published:.1f} s, {rate:.0f} requests a second, ", end="")
-    print(f"p99 {milliseconds(sample, 99):.1f} ms, {count_errors([sample])} failed, ", end="")
+    print(f"p99 {milliseconds(sample, 99):.1f} ms, {failed([sample])}, ", end="")
     return sample
 
 

@@ -50,7 +50,7 @@ class ServerProcess:
             command = [sys.executable, "-m", "serving", f"--model_base_path={self.base_path}", *flags]
             command += [f"--model_name={MODEL_NAME}", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
             self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
-            self._wait_until_served()
+            self.wait_until_served(self.version)
         except BaseException:
             self.__exit__()
             raise
@@ -73,7 +73,7 @@ class ServerProcess:
         """
         old = self.version
         self._add_version()
-        self._wait_until_served()
+        self.wait_until_served(self.version)
         (self.base_path / str(old)).unlink()
 
     def memory(self) -> float:
@@ -87,8 +87,12 @@ class ServerProcess:
         self.version += 1
         (self.base_path / str(self.version)).symlink_to(self._source)
 
-    def _wait_until_served(self) -> None:
-        """Waits until the latest version is available, and all others have ended."""
+    def wait_until_served(self, version: int) -> None:
+        """Waits until a version is available, and all others have ended.
+
+        Raises:
+            UserError: the server does not serve it.
+        """
         from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc  # imports TensorFlow
 
         request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": MODEL_NAME})
@@ -105,11 +109,11 @@ class ServerProcess:
                         raise
                 else:
                     states = {status.version: status.state for status in answer.model_version_status}
-                    if states.pop(self.version, None) == available and set(states.values()) <= {end}:
+                    if states.pop(version, None) == available and set(states.values()) <= {end}:
                         return
                 time.sleep(_POLL_SECONDS)
         raise UserError(
-            f"Expected the server to serve version {self.version} after at most {START_SECONDS:.0f} s, it did not: "
+            f"Expected the server to serve version {version} after at most {START_SECONDS:.0f} s, it did not: "
             f"{self._end_of_log()}"
         )
 
