@@ -9,8 +9,12 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import messages, tensors
 from serving.client.answers import RetrievalError
+from tfdnc.contracts import bundle as contract
 
 Read = TypeVar("Read")
+
+_OF_EVENTS = f"{contract.HISTORY}_"
+"""Prefix of the inputs with a column per event, see `input_forms.history_rows`."""
 
 
 class Part(NamedTuple):
@@ -39,8 +43,11 @@ def split(request: predict_pb2.PredictRequest, rows: int, batch_size: int) -> It
     for start in range(0, rows, batch_size):
         part = Part(range(start, min(start + batch_size, rows)), rows, predict_pb2.PredictRequest())
         part.request.model_spec.CopyFrom(request.model_spec)
-        for name, array in arrays.items():
-            tensors.encode(_without_padding(array[part.rows.start : part.rows.stop]), part.request.inputs[name])
+        own = {name: _without_padding(array[part.rows.start : part.rows.stop]) for name, array in arrays.items()}
+        for name, array in own.items():
+            if name.startswith(_OF_EVENTS):  # a bundle refuses more columns than the history has, also of padding
+                array = array[:, : own[contract.HISTORY].shape[1]]
+            tensors.encode(array, part.request.inputs[name])
         yield part
 
 

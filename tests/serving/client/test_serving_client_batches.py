@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scripted_server import WAIT, Script, echo, histories_of, served, until_cancelled
 
+from serving import tensors
 from serving.client import AsyncRetrievalClient, RetrievalClient, RetrievalError
+from tfdnc.contracts import bundle
 
 USERS = [[f"u{user}"] * (user % 3 + 1) for user in range(10)]
 
@@ -28,6 +30,19 @@ def test_parts_of_at_most_batch_size_rows_answered_in_order(ask):
         [9, 10],
     ]
     assert {request.model_spec.signature_name for request in script.requests[:3]} == {"retrieve"}
+
+
+def test_no_input_of_a_part_has_more_columns_than_its_histories(ask):
+    """Times kept the columns of the longest history of the call, and a bundle refused the parts with shorter ones."""
+    script = Script(*[echo] * 2)
+    with served(script) as target:
+        times = [[1, 2, 3], [4]]
+        ask(
+            target, "retrieve", [["a", "b", "c"], ["d"]], times=times, request_time=9,
+            client={"batch_size": 1, "max_in_flight": 1},
+        )  # fmt: skip
+    sent = [tensors.decode(request.inputs[bundle.HISTORY_TIMES]).tolist() for request in script.requests]
+    assert sent == [[[1, 2, 3]], [[4]]]
 
 
 def test_a_part_is_not_padded_for_the_longest_history_elsewhere(ask):
