@@ -120,6 +120,16 @@ def _is_list_of_numbers(found: pa.DataType) -> bool:
 
 
 def _parquet_parts(source: VectorSource) -> Iterator[Part]:
+    try:
+        yield from _column_parts(source)
+    except (OSError, pa.ArrowException) as error:  # of lists of fixed size pyarrow reads no missing one
+        raise UserError(
+            f"Expected lists of numbers in column {source.name!r} of {source.file.path}, could not read them: {error}. "
+            "Where some are missing, write lists of variable size."
+        ) from error
+
+
+def _column_parts(source: VectorSource) -> Iterator[Part]:
     with open_bytes(source.file) as stream:
         names = [source.item, source.name]
         for batch in pq.ParquetFile(stream).iter_batches(_ROWS, columns=names, use_threads=False):

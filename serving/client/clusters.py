@@ -130,7 +130,7 @@ def numbered(named: NamedRows, names: list[str], num_candidates: WholeNumbers) -
 
 def _weights(key: str, control: Control, names: Sequence[str], length: int) -> np.ndarray:
     """Returns `[K]` weights; the length of the list has no part in them."""
-    weights = np.zeros(len(names))
+    weights = np.zeros(len(names), bundle.row_of(INPUT_OF[key]).numpy_dtype)  # in which the smallest weights are 0
     for cluster, value in by_number(control, names, key).items():
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < math.inf:
             raise ValueError(f"Expected {key} of {names[cluster]!r} to be a weight from 0 up, got {value!r}.")

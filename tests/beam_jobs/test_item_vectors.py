@@ -166,3 +166,13 @@ def test_vectors_are_copied_part_by_part(array, tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < size[0] * size[1] * 4 / 1.5
+
+
+def test_a_missing_list_of_fixed_size_is_refused_with_advice(parquet, tmp_path):
+    """Beyond the first rows, which give the size, it ended in an error of pyarrow."""
+    vectors = {str(number): [1.0, 2.0] for number in range(9000)} | {"last": None}
+    items = parquet(vectors, pa.list_(pa.float32(), 2))
+    [file] = find_files([items.path], "")
+    [source] = find_vectors(file, items)
+    with pytest.raises(UserError, match=r"could not read them: .* write lists of variable size"):
+        write_vectors(source, ["1"], str(tmp_path))

@@ -142,8 +142,13 @@ def _write_version(run: Path, before: _Before, items: ItemFiles, keep_missing: b
     found, file = _read_file(details, config, run, trained, table, keep_missing), details.file.path
     _log.info("Read %d items of %s", len(found.item_ids), file)
     tower = load_tower(config, trained, run / stations.TRAIN.folder)
-    content = None
-    if known_content(tower):
+    content, read = None, known_content(tower)
+    if unread := items.vectors.keys() - read.keys():
+        raise UserError(
+            f"Expected --vectors of features that the model reads, got {', '.join(unread)}; it reads none of kind "
+            "vector, because it was trained without model.item_features. Leave them out."
+        )
+    if read:
         item_ids = [*dict.fromkeys([*table["item_id"].to_pylist(), *found.item_ids])]
         content = read_version_vectors(details.vectors, item_ids, trained, before.folder)
     table, changes = renew(table, found, known_features(tower), keep_missing, content)

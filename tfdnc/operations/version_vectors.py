@@ -84,7 +84,7 @@ def read_version_vectors(
             )
         found = _mapped(source, item_ids)
         before = np.zeros(size, bool)
-        for earlier in (_of_version(version, source.name, row_of), _of_training(trained, of_training, row_of)):
+        for earlier in (_of_version(version, source, row_of), _of_training(trained, of_training, row_of)):
             changed |= _keep(found, earlier, before)
         new = _known(found)
         changed |= new & ~before
@@ -111,20 +111,21 @@ def write_version_vectors(content: VersionVectors, item_ids: Sequence[str], path
     }
     for name, vectors in content.vectors.items():
         own = vectors[rows[kept]]
-        unknown = pa.array(np.isnan(own).any(axis=1))
-        columns[name] = pa.FixedSizeListArray.from_arrays(own.reshape(-1), own.shape[1], mask=unknown)
+        ends = np.arange(len(own) + 1) * own.shape[1]
+        # No lists of fixed size: pyarrow cannot read those of Parquet where one is missing.
+        columns[name] = pa.LargeListArray.from_arrays(ends, own.reshape(-1), mask=pa.array(~_known(own)))
     pq.write_table(pa.table(columns), path)
 
 
-def _of_version(version: Path, name: str, row_of: Mapping[str, int]) -> Earlier:
+def _of_version(version: Path, source: VectorSource, row_of: Mapping[str, int]) -> Earlier:
     """Yields the vectors that a refresh has added to a version; none for a version of an export."""
     file = version / schema.VERSION_VECTORS
     if not file.is_file():
         return
-    for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=["item_id", name], use_threads=False):
-        batch = batch.filter(batch[name].is_valid())
+    for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=["item_id", source.name], use_threads=False):
+        batch = batch.filter(batch[source.name].is_valid())
         rows = np.array([row_of[item_id] for item_id in batch["item_id"].to_pylist()], np.int64)
-        yield rows, batch[name].flatten().to_numpy().reshape(len(rows), -1)
+        yield rows, batch[source.name].flatten().to_numpy().reshape(len(rows), source.size)
 
 
 def _of_training(trained: ItemTable, vectors: np.ndarray, row_of: Mapping[str, int]) -> Earlier:

@@ -12,7 +12,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Returns the manifest of a finished station; None if it is unfinished, or files are missing or truncated."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        listed = manifest["files"]
+        listed = dict(manifest["files"])
         found = file_sizes(folder)
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # missing, removed meanwhile, or another format
         return None

@@ -83,6 +83,7 @@ def test_shares_are_of_each_history_and_so_may_the_controls_be():
         ({"minimum": {"Comedy": True}}, "minimum of 'Comedy' to be a count .* got True"),
         ({"quotas": {"Comedy": float("nan")}}, "quotas of 'Comedy' to be a weight from 0 up, got nan"),
         ({"quotas": {"Comedy": 0}}, "Expected quotas of which one is above 0, got .'Comedy': 0."),
+        ({"quotas": {"Comedy": 1e-50}}, "Expected quotas of which one is above 0"),  # it is 0 in a request
         ({"minimum": [{"Comedy": 1}] * 2}, "Expected minimum as a dict of clusters, or 1 of these"),
         ({"minimum": [1, 2, 3]}, "Numbers for all clusters go to cluster_min"),
         ({"minimum": ({"Comedy": 1} for _ in range(2))}, r"got \[{'Comedy': 1}, {'Comedy': 1}\]"),

@@ -119,6 +119,22 @@ def test_new_items_that_the_model_knows_nothing_about_are_left_out_with_a_warnin
     assert "none of their features is known to the model" in caplog.text
 
 
+def test_vectors_that_the_model_does_not_read_are_refused(run, tmp_path):
+    """They were left unread without a word."""
+    (tmp_path / "look.txt").write_text("m")
+    np.save(tmp_path / "look.npy", np.ones([1, 2]))
+    files = {"path": str(tmp_path / "look.npy"), "ids": str(tmp_path / "look.txt")}
+    place = run / stations.EXPORT.folder / "1" / bundle.MANIFEST_ASSET
+    manifest = json.loads(place.read_text())
+    items = manifest["config"]["data"]["items"]
+    items |= {"features": items["features"] | {"look": "vector"}, "vectors": {"look": files}}
+    place.write_text(json.dumps(manifest))
+    file = run / stations.EXPORT.folder / MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"files": {}}))  # of another size now
+    with pytest.raises(UserError, match=r"got look; it reads none .* trained without model\.item_features"):
+        plain_refresh(run, str(run.parent / "items.csv"), vectors={"look": tuple(files.values())})
+
+
 def test_malformed_rows_are_shown_and_many_are_refused(run, caplog):
     caplog.set_level(logging.WARNING)
     rows = rows_of(run)[1:]

@@ -1,5 +1,7 @@
 """Content vectors of a refreshed version: of the newer file, else of the version before, else of the training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,11 +28,11 @@ TRAINED = ItemTable(
 def source(tmp_path):
     """Returns a source of vectors by item id."""
 
-    def write(**vectors):
-        np.save(tmp_path / "look.npy", np.array(list(vectors.values()), np.float32))
-        (tmp_path / "look.txt").write_text("\n".join(vectors))
-        [array], [ids] = (find_files([str(tmp_path / name)], "") for name in ("look.npy", "look.txt"))
-        return VectorSource("look", array, "", ids, len(next(iter(vectors.values()))))
+    def write(name="look", **vectors):
+        np.save(tmp_path / f"{name}.npy", np.array(list(vectors.values()), np.float32))
+        (tmp_path / f"{name}.txt").write_text("\n".join(vectors))
+        [array], [ids] = (find_files([str(tmp_path / f"{name}.{kind}")], "") for kind in ("npy", "txt"))
+        return VectorSource(name, array, "", ids, len(next(iter(vectors.values()))))
 
     return write
 
@@ -52,6 +54,18 @@ def test_the_next_refresh_starts_from_the_vectors_of_the_version(source, tmp_pat
     np.testing.assert_array_equal(second.vectors["look"], [[1, 1], [1, 1], [9, 9], [7, 7]])
     assert second.changed.tolist() == [False, True, True, False]
     assert second.untrained.tolist() == [False, True, True, True]
+
+
+def test_an_item_may_have_a_vector_of_one_feature_alone(source, tmp_path):
+    """The lists were of fixed size: pyarrow cannot read those where one is missing, so all later refreshes failed."""
+    trained, ids = replace(TRAINED, vectors={**TRAINED.vectors, "voice": np.zeros([3, 1], np.float32)}), [*"abcxyz"]
+    sources = [source(x=[7, 7], y=[8, 8]), source("voice", y=[3], z=[4])]
+    file = tmp_path / schema.VERSION_VECTORS
+    file.parent.mkdir()
+    write_version_vectors(read_version_vectors(sources, ids, trained, tmp_path), ids, file)
+    second = read_version_vectors([source(a=[2, 2]), source("voice", a=[0])], ids, trained, tmp_path)
+    np.testing.assert_array_equal(second.vectors["look"][3:], [[7, 7], [8, 8], [np.nan] * 2])
+    np.testing.assert_array_equal(second.vectors["voice"][3:], [[np.nan], [3], [4]])
 
 
 def test_new_items_are_in_the_cluster_with_the_nearest_centroid(source, tmp_path):

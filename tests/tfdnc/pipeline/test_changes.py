@@ -31,11 +31,20 @@ BEFORE = {
         ),
         ({"plugins": {"mine.py": "aa"}}, ["the plug-in mine.py is new"]),
         ({"format": 2}, ["this version of tfdnc gives other results"]),
+        ({"settings": BEFORE["settings"] | {"new": None}}, ["its settings have another form"]),  # no value changed
+        ({"settings": BEFORE["settings"] | {"new": 1.0}}, ["new is 1.0, was unset"]),
         ({"stations": {"examples": "dd"}}, ["examples has another result"]),  # told only where nothing else is known
     ],
 )
 def test_every_input_that_differs_is_told(now, expected):
     assert changes(BEFORE, {**BEFORE, **now}) == expected
+
+
+def test_values_that_look_alike_are_not_shown():
+    """A change at the end of a long list was "is [1, 2, ..., was [1, 2, ...", the same twice."""
+    long = list(range(20))
+    before, now = ({**BEFORE, "settings": settings} for settings in ({"where": [*long, 7]}, {"where": [*long, 8]}))
+    assert changes(before, now) == ["where has changed"]
 
 
 def test_a_line_shows_the_first_changes():
