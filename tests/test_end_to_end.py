@@ -376,7 +376,7 @@ def test_the_number_of_clusters_that_auto_takes_is_told(tfdnc, run, tmp_path):
     for station in ("generate", "prepare"):
         (folder / station).symlink_to(run / station)
     screen = tfdnc("cluster", CONFIG, "--set", "cluster.num_clusters=auto", "--runs", tmp_path)
-    assert "cluster.num_clusters: auto is 4, the fewest that it takes, for 160 items with events; next item" in screen
+    assert "cluster.num_clusters: auto is 4, the least for 160 items with events: 2 by the rule; next item" in screen
     assert (folder / "cluster" / "items.parquet").read_bytes() == (run / "cluster" / "items.parquet").read_bytes()
 
 

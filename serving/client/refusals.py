@@ -96,7 +96,9 @@ def _advice(said: str, model: model_pb2.ModelSpec) -> str:
         return " This model reads no times: leave out `times` and `request_time`."
     named = (missing + extra).replace(contract.USER_EMBEDDINGS, "")
     if any(prefix in named for prefix in _DECLARED_INPUTS):
-        return " Give in `features` what the model of this bundle reads, [] for users of whom it is unknown, no more."
+        return (
+            " Give in `features` the inputs that the model of this bundle reads, and no others; {} if all are unknown."
+        )
     if any(name in missing + extra for name in (contract.JOINT_ALPHA, contract.SEEN)):
         return " The bundle and this client are of different releases of tfdnc: export the bundle again, or update."
     return ""

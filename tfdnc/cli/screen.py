@@ -82,7 +82,7 @@ def show_report(report: dict[str, Any], path: Path, curves: str | None = None) -
         figures, calibration = report["intent"], report["calibration"]
         console.print(
             f"Intent model: accuracy {figures['intent_accuracy']:.3f}, calibration error {calibration['ece']:.3f}; "
-            f"negative log-likelihood {figures['intent_nll']:.3f} nats\n"
+            f"negative log-likelihood {figures['intent_nll']:.3f} nats on the test set\n"
             f"(own history {figures['intent_nll_history']:.3f}, prior {figures['intent_nll_prior']:.3f})\n"
         )
     if advice := (report.get("intent_check") or {}).get("advice"):  # a report of an earlier version has no such key

@@ -49,7 +49,7 @@ def auto_clusters(items: int) -> Chosen:
     elif number == by_cost:
         reason = f"the square root of ({items:,} items with events / {ITEMS_OF_ONE})"
     else:
-        reason = f"the {'fewest' if number == FEWEST else 'most'} that it takes, for {items:,} items with events"
+        reason = f"the {'least' if number == FEWEST else 'most'} for {items:,} items with events: {by_cost} by the rule"
     return Chosen(number, f"cluster.num_clusters: auto is {number}, {reason}")
 
 

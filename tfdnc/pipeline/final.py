@@ -33,8 +33,8 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     finished = standing(stations.stations_of(config), config, run)
     if stations.TRAIN.name not in finished:
         raise UserError(
-            f"Expected a trained run at {run} that is up to date for this config, for the number of epochs; found "
-            f"{_instead(config, run, len(finished))}. Run it without --final first."
+            f"Expected a trained run at {run} that is up to date for this config; found "
+            f"{_instead(config, run, len(finished))}. Run it without --final first, which finds the number of epochs."
         )
     best = finished[stations.TRAIN.name]["figures"]["best_epoch"]
     values = config.model_dump(mode="json")
@@ -56,4 +56,4 @@ def _instead(config: ExperimentConfig, run: Path, standing_stations: int) -> str
         changed = in_a_line(changed_inputs(station, config, run)) or "it has no result"
     except UserError as error:  # an input file is missing
         changed = str(error)
-    return f"one of another config or log ({station.name}: {changed})"
+    return f"one of other inputs ({station.name}: {changed})"

@@ -42,7 +42,7 @@ def test_no_input_of_a_part_has_more_columns_than_its_histories(ask):
             client={"batch_size": 1, "max_in_flight": 1},
         )  # fmt: skip
     sent = [tensors.decode(request.inputs[bundle.HISTORY_TIMES]).tolist() for request in script.requests]
-    assert sent == [[[1, 2, 3]], [[4]]]
+    assert sent == [[[-1, 1, 2, 3]], [[-1, 4]]]  # the first column stands before every history
 
 
 def test_a_part_is_not_padded_for_the_longest_history_elsewhere(ask):

@@ -19,10 +19,10 @@ AUTO = TINY.model_copy(update={"num_clusters": "auto"})
         (39, 1, "39 items with events are too few to divide"),
         (40, 2, "so that each has 20 or more of 40 items with events"),
         (80, 4, "so that each has 20 or more of 80 items"),
-        (300, 4, "the fewest that it takes, for 300 items"),  # 3 by cost
+        (300, 4, "the least for 300 items with events: 3 by the rule"),
         (3_400, 10, "the square root of (3,400 items with events / 34)"),
         (85_000, 50, "the square root of (85,000 items"),
-        (1_000_000, 100, "the most that it takes, for 1,000,000 items"),
+        (1_000_000, 100, "the most for 1,000,000 items with events: 171 by the rule"),
     ],
 )
 def test_the_number_follows_from_the_items_with_events(items, number, reason):
