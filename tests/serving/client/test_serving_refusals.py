@@ -31,11 +31,11 @@ def words(said, code=grpc.StatusCode.INVALID_ARGUMENT, model=MODEL):
         ),
         (
             f"{SIZES}Sent extra: {{}}. Missing but required: {{history_dwell}}.",
-            "Give in `features` what the model of this bundle reads",
+            "Give in `features` the inputs that the model of this bundle reads",
         ),
         (
             f"{SIZES}Sent extra: {{history_dwell}}. Missing but required: {{}}.",
-            "Give in `features` what the model of this bundle reads",
+            "Give in `features` the inputs that the model of this bundle reads",
         ),
         (
             f"{SIZES}Sent extra: {{joint_alpha}}. Missing but required: {{}}.",
