@@ -27,9 +27,9 @@ from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
 from tfdnc.contracts.plugins import import_plugins
-from tfdnc.operations.renewed_tower import item_vectors, known_content, known_features
+from tfdnc.operations.renewed_tower import item_vectors, known_content, known_features, read_content
 from tfdnc.operations.version_items import Changes, listed_items, read_version_items, renew
-from tfdnc.operations.version_vectors import read_version_vectors, write_version_vectors
+from tfdnc.operations.version_vectors import write_version_vectors
 from tfdnc.pipeline import outputs, stations
 from tfdnc.pipeline.checked_export import export_checked
 from tfdnc.pipeline.dependencies import resolve_data
@@ -142,15 +142,12 @@ def _write_version(run: Path, before: _Before, items: ItemFiles, keep_missing: b
     found, file = _read_file(details, config, run, trained, table, keep_missing), details.file.path
     _log.info("Read %d items of %s", len(found.item_ids), file)
     tower = load_tower(config, trained, run / stations.TRAIN.folder)
-    content, read = None, known_content(tower)
-    if unread := items.vectors.keys() - read.keys():
+    if unread := items.vectors.keys() - known_content(tower).keys():
         raise UserError(
             f"Expected --vectors of features that the model reads, got {', '.join(unread)}; it reads none of kind "
             "vector, because it was trained without model.item_features. Leave them out."
         )
-    if read:
-        item_ids = [*dict.fromkeys([*table["item_id"].to_pylist(), *found.item_ids])]
-        content = read_version_vectors(details.vectors, item_ids, trained, before.folder)
+    content = read_content(tower, details, table, found, trained, before.folder)
     table, changes = renew(table, found, known_features(tower), keep_missing, content)
     listed = listed_items(table, trained.cluster_names)
     past = table.filter(pc.invert(table["listed"]))

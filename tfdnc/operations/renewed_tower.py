@@ -1,13 +1,15 @@
 """Item vectors of a tower for items that it was not trained on, and for those whose features have changed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from beam_jobs.item_details import Details, DetailsFile
 from tfdnc.contracts.items import ItemTable
-from tfdnc.operations.version_vectors import VersionVectors
+from tfdnc.operations.version_vectors import VersionVectors, read_version_vectors
 
 if TYPE_CHECKING:
     from tfdnc.model.content import Projection
@@ -19,6 +21,28 @@ def known_content(tower: "Tower") -> dict[str, "Projection"]:
     from tfdnc.model.item_tower import FeaturedItems
 
     return tower.items.content if isinstance(tower.items, FeaturedItems) else {}
+
+
+def read_content(
+    tower: "Tower", details: DetailsFile, table: pa.Table, found: Details, trained: ItemTable, version: Path
+) -> VersionVectors | None:
+    """Returns the content vectors of the items of a version and of a newer file; None for a tower that reads none.
+
+    Args:
+        tower: as it was trained.
+        details: the newer file.
+        table: items of the version, of `schema.VERSION_ITEM_SCHEMA`.
+        found: items of the file.
+        trained: the items that the tower was trained on.
+        version: folder of the version.
+
+    Raises:
+        UserError: as `read_version_vectors`.
+    """
+    if not known_content(tower):
+        return None
+    item_ids = [*dict.fromkeys([*table["item_id"].to_pylist(), *found.item_ids])]
+    return read_version_vectors(details.vectors, item_ids, trained, version)
 
 
 def known_features(tower: "Tower") -> set[str]:

@@ -19,7 +19,7 @@ class Observer:
         """Called when a station begins."""
 
     def again(self, station: Station, changes: Sequence[str]) -> None:
-        """Called before a station works that has a result of other inputs; `changes` tells how they differ."""
+        """Called before a station makes or adopts a result, if it has one of other inputs; `changes` tells how."""
 
     def working(self, station: Station) -> AbstractContextManager[object]:
         """Returns a context that is open while the station works, such as a display."""

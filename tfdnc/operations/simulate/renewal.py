@@ -7,10 +7,9 @@ from beam_jobs.item_details import Details, find_details, read_catalogue
 from beam_jobs.item_features import ranges_of
 from tfdnc.contracts import schema
 from tfdnc.contracts.station_names import StationName
-from tfdnc.operations.renewed_tower import known_content, known_features
+from tfdnc.operations.renewed_tower import known_features, read_content
 from tfdnc.operations.simulate.models import Model
 from tfdnc.operations.version_items import read_version_items, renew
-from tfdnc.operations.version_vectors import read_version_vectors
 from tfdnc.pipeline import outputs
 from tfdnc.pipeline.dependencies import resolve_data
 
@@ -36,10 +35,7 @@ def with_items(model: Model, known: Set[str]) -> Model:
         before = read_version_items(model.run, model.run / StationName.CLUSTER.folder / schema.ITEMS)
     ranges = ranges_of(trained.features or (), details.features)
     found = _only(read_catalogue(details, before["item_id"].to_pylist(), ranges, ItemAccounts()), known)
-    content = None
-    if known_content(tower):
-        item_ids = [*dict.fromkeys([*before["item_id"].to_pylist(), *found.item_ids])]
-        content = read_version_vectors(details.vectors, item_ids, trained, model.run)
+    content = read_content(tower, details, before, found, trained, model.run)
     renewed, _ = renew(before, found, known_features(tower), keep_missing=True, content=content)
     return model._replace(renewed=renewed, content=content)
 
