@@ -1,6 +1,7 @@
 """Recorded requests inside a bundle, with the answers at export; a later check asks them again."""
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.bundle import Row
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import Feature
+
+_LOG = logging.getLogger(__name__)
 
 RECORDED_ASSET = "assets.extra/tfdnc_recorded_requests"
 """TFRecord file of `PredictionLog`: each is a `predict_log` with request and response."""
@@ -64,10 +67,10 @@ def record(
     users += [([UNKNOWN_ITEM, *history], {}) for history in histories[:1]]
     servable = Servable.load(contract.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
     try:
-        pairs = [
-            (request, predict(servable, request))
-            for request in _requests(servable, users, (max_candidates, num_candidates, 1), features, rules)
-        ]
+        pairs = []
+        for request in _requests(servable, users, (max_candidates, num_candidates, 1), features, rules):
+            _LOG.info("recording the answer of %s, request %d", request.model_spec.signature_name, len(pairs) + 1)
+            pairs.append((request, predict(servable, request)))
     finally:
         servable.close()
     relative = {row.name: row for one in features if one.form.relative for row in one.request_rows}

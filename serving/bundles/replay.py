@@ -4,6 +4,7 @@
 embedded server does, and writes the answers to ANSWERS; without REQUESTS it takes the recorded ones.
 """
 
+import logging
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from serving.servable import Servable
 from serving.status import status_of
 from tfdnc.contracts import bundle as contract
 from tfdnc.contracts.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 PROCESS_SECONDS = 900.0
 """Time limit of a fresh process that loads a version and answers."""
@@ -52,6 +55,7 @@ def ask_fresh_process(path: Path, requests: Iterable[predict_pb2.PredictRequest]
     Raises:
         UserError: The version cannot be loaded, refuses a request, exceeds the time limit, or crashes the process.
     """
+    _LOG.info("a fresh process loads %s and answers its requests", path)
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers"
         command = [sys.executable, "-m", __name__, str(path), str(answers)]

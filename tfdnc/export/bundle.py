@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import shutil
 import tempfile
 import time
@@ -19,6 +20,7 @@ from tfdnc.contracts.attributes import Attribute
 from tfdnc.contracts.config import ExperimentConfig
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
+from tfdnc.export.compact import compact_saved_model
 from tfdnc.export.module import RetrievalModule
 from tfdnc.export.recovery import ensure_joint_recovery
 from tfdnc.export.signatures import signature_function
@@ -27,6 +29,8 @@ from tfdnc.model.tower import Tower
 from tfdnc.retrieval.index import INDEXES
 from tfdnc.retrieval.index.users import Users
 from tfdnc.retrieval.rules.planes import build_planes
+
+_LOG = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished-"
 """Prefix of the name of a version until it is complete; a killed export leaves a folder of such a name."""
@@ -121,6 +125,7 @@ def _write(
     past_ids: Sequence[str],
 ) -> dict[str, Any]:
     """Writes all files of the version into `folder` and returns the manifest."""
+    _LOG.info("making the index of %d items in %d clusters", len(items.item_ids), items.num_clusters)
     index = INDEXES.resolve(config.export.index)(
         tower.item_embeddings,
         tower.offsets,
@@ -147,10 +152,12 @@ def _write(
 def save_module(module: RetrievalModule, folder: Path) -> None:
     """Saves the module with the signatures of `contracts.bundle`."""
     # The functions are no attributes of the module, because saving traces every function among its attributes.
+    _LOG.info("saving the graph of the signatures")
     signatures = {name: signature_function(module, name) for name in bundle.signatures_of(module.has_rules)}
     # A bundle is not trained, so it needs no gradients.
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"], experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
+    compact_saved_model(folder)
 
 
 def _manifest(config: ExperimentConfig, items: ItemTable, settings: list[dict[str, Any]]) -> dict[str, Any]:

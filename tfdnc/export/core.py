@@ -19,6 +19,7 @@ from tfdnc.export.checks import (
     check_same_rows,
 )
 from tfdnc.export.recent import recent_inputs
+from tfdnc.export.shared import SharedSearch, shared
 from tfdnc.export.values import ValueNumbers
 from tfdnc.export.vocabulary import vocabulary_of
 from tfdnc.model.tower import Tower
@@ -81,6 +82,7 @@ class RetrievalCore(tf.Module):
         self._user_vectors = tower.user_vectors
         self._log_intent = tower.log_intent
         self._wanted_vectors = tower.wanted_vectors
+        self._encode_all = shared(self._encode_every)
         self._encode_per_vector = tower.encode_per_vector
         self._inputs = tower.inputs.features
         self._value_numbers = ValueNumbers(self._inputs)
@@ -92,7 +94,7 @@ class RetrievalCore(tf.Module):
         self._offsets = np.asarray(items.offsets, np.int32)
         self._vocabulary = vocabulary_of([*items.item_ids, *past_ids], asset_folder)
         self._num_listed = len(items.item_ids) if past_ids else None
-        self._index = index
+        self._index = index  # saved with the module, searched by way of `_shared_search`
         self._cold_vectors = tf.constant(cold_start_vectors, tf.float32)
         self._log_prior = tf.constant(np.log(items.cluster_prior()), tf.float32)
         self._allows_seen = seen == "allow"
@@ -105,6 +107,7 @@ class RetrievalCore(tf.Module):
             self._rules = Rules(planes, items.cluster_names, asset_folder)
             self._bound_table = BoundTable(self._rules.table, planes)
             index.accept_filters()
+        self._shared_search = SharedSearch(index, self._vectors_per_cluster)
 
     @property
     def has_rules(self) -> bool:
@@ -209,7 +212,7 @@ class RetrievalCore(tf.Module):
         vectors = self._wanted_vectors(history, known & (bounds > 0), beside)
         return self._or_cold(known, vectors), log_intent, bounds
 
-    def _encode_all(self, items: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def _encode_every(self, items: tf.Tensor, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """User vectors `[B, V, D]`, and log-intent `[B, K]`."""
         vectors, log_intent = self._user_vectors(*self._recent(items, features))
         known = has_items(items)
@@ -240,7 +243,7 @@ class RetrievalCore(tf.Module):
             return select_keys(candidates, log_partition, log_intent, controls, self._merge_config)
 
         merged = search_list(
-            self._index,
+            self._shared_search,
             vectors,
             seen,
             tf.maximum(tf.reduce_max(bounds, axis=0), 1),  # an approximate search needs at least one
@@ -255,7 +258,7 @@ class RetrievalCore(tf.Module):
         return self._answer(merged)
 
     def _search_bounded(self, query: Query, width: int) -> Tensors:
-        index, rules, config = self._index, self._with_rules, self._merge_config
+        index, rules, config = self._shared_search, self._with_rules, self._merge_config
         return self._answer(list_bounded(index, rules, config, query, width, per_cluster=self._vectors_per_cluster))
 
     def _answer(self, merged: Merged) -> Tensors:

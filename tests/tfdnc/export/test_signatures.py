@@ -135,3 +135,14 @@ def test_what_a_model_reads_belongs_to_every_signature_that_encodes():
 def test_what_has_no_neutral_value_must_be_said():
     with pytest.raises(ValueError, match="Expected a value for num_candidates, which has no neutral one"):
         bundle.row_of(bundle.NUM_CANDIDATES).blank({"B": 1})
+
+
+def test_signatures_share_the_encoder_and_the_search(module):
+    called = {}
+    for name in ("encode", "search", "retrieve", "retrieve_controlled"):
+        proto = signature_function(module, name).get_concrete_function().graph.as_graph_def()
+        nodes = [*proto.node, *(node for function in proto.library.function for node in function.node_def)]
+        called[name] = {node.attr["f"].func.name for node in nodes if node.op.endswith("PartitionedCall")}
+    assert called["encode"]
+    assert called["search"]
+    assert called["retrieve"] == called["retrieve_controlled"] == called["encode"] | called["search"]

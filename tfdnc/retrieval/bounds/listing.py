@@ -16,7 +16,7 @@ from tfdnc.retrieval.bounds.pool import Found, Pool, Query, make_pool, search
 from tfdnc.retrieval.bounds.proof import Choice, closed_texts, is_filled, missing_for_minima
 from tfdnc.retrieval.bounds.selection import choose_minima, fill
 from tfdnc.retrieval.bounds.slots import Wanted, lay_out_slots
-from tfdnc.retrieval.index.base import ClusterIndex
+from tfdnc.retrieval.index.searchable import Searchable
 from tfdnc.retrieval.merge import Controls, Merged, count_clusters, reads_partition
 from tfdnc.retrieval.rules.rules import Rules
 
@@ -33,7 +33,7 @@ class _State(NamedTuple):
 
 
 def list_bounded(
-    index: ClusterIndex, rules: Rules, config: MergeConfig, query: Query, width: int, *, per_cluster: bool
+    index: Searchable, rules: Rules, config: MergeConfig, query: Query, width: int, *, per_cluster: bool
 ) -> Merged:
     """Returns the lists; a rank inside a cluster counts at most as the length of the list.
 

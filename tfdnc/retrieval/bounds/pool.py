@@ -6,7 +6,7 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
 from tfdnc.retrieval.bounds.parsed import Bounds
 from tfdnc.retrieval.bounds.slots import Slots
-from tfdnc.retrieval.index.base import ClusterIndex
+from tfdnc.retrieval.index.searchable import Searchable
 from tfdnc.retrieval.index.seen import count_unseen
 from tfdnc.retrieval.merge import Candidates, Controls, select_keys
 from tfdnc.retrieval.rules.passing import Passing
@@ -61,7 +61,7 @@ class _Columns(NamedTuple):
 
 
 def search(
-    index: ClusterIndex,
+    index: Searchable,
     query: Query,
     passing: Passing,
     k: tf.Tensor,

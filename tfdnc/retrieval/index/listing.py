@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tfdnc.backend import tf
 from tfdnc.contracts.config import MergeConfig
-from tfdnc.retrieval.index.base import ClusterIndex
+from tfdnc.retrieval.index.searchable import Searchable
 from tfdnc.retrieval.merge import MAX_ALPHA, Candidates, Merged, finite, merge
 from tfdnc.retrieval.rules.passing import Passing
 
@@ -17,7 +17,7 @@ _FEW = 4  # largest batch with a first search; in larger ones some row needs man
 
 
 def search_list(
-    index: ClusterIndex,
+    index: Searchable,
     vectors: tf.Tensor,
     seen: tf.Tensor,
     most: tf.Tensor,

@@ -1,0 +1,33 @@
+"""The interface that lists are made with: a search in every cluster, by an index or by a part of a graph."""
+
+from typing import Protocol
+
+import numpy as np
+
+from tfdnc.backend import tf
+from tfdnc.retrieval.merge import Candidates
+from tfdnc.retrieval.rules.passing import Passing
+
+
+class Searchable(Protocol):
+    """K clusters that can be searched; `ClusterIndex` documents the members."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of items of every cluster: `[K]` int32."""
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """K + 1 item counts: cluster k is rows offsets[k] .. offsets[k + 1] - 1."""
+
+    def search(
+        self,
+        vectors: tf.Tensor,
+        seen: tf.Tensor,
+        k: tf.Tensor | int,
+        *,
+        per_cluster: bool,
+        with_partition: tf.Tensor | bool = True,
+        passing: Passing | None = None,
+    ) -> tuple[Candidates, tf.Tensor]:
+        """Finds the best k unseen items of every cluster."""
