@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
+# Packages are installed without bytecode, half a minute for files of which few are used: the first import writes it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test coverage lint slow flink docs clean
 
@@ -37,5 +39,5 @@ clean:
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/pip install --quiet --disable-pip-version-check --editable .[dev]
+	$(RUN)/pip install --quiet --disable-pip-version-check --no-compile --editable .[dev]
 	touch $@
