@@ -245,7 +245,7 @@ class ModelManager:
         """
         thread = futures.ThreadPoolExecutor(1, thread_name_prefix=f"version-{version.number}")
         started = time.perf_counter()
-        _LOG.info("%s is being loaded", version.title)
+        _LOG.info("%s is being loaded from %s", version.title, version.path)
         try:
             servable = thread.submit(self._make, version).result()
         except Exception as error:
