@@ -40,7 +40,7 @@ class Version:
         failures: Number of loads that failed.
         retry: Timer of the next try.
         servable: Set while the version is available or being unloaded.
-        thread: One thread that made the servable and lives as long; see `ModelManager`.
+        thread: The thread that made the servable; see `memory.thread_with_heap`.
         leases: Requests that use the servable.
     """
 

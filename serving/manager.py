@@ -237,13 +237,8 @@ class ModelManager:
             version.state = State.END
 
     def _load(self, version: Version) -> None:
-        """Loads and warms up a version; called on a thread of the loaders, which limit how many are loaded at a time.
-
-        The work is done on a thread of the version, which ends only after its unload. glibc gives each living thread a
-        heap of its own while it has enough of them. So the blocks of two versions do not lie on the same pages, and
-        those of an unloaded version can be returned. On one thread for all, a server grew with every version.
-        """
-        thread = futures.ThreadPoolExecutor(1, thread_name_prefix=f"version-{version.number}")
+        """Loads and warms up a version, on a thread of its own; a thread of the loaders waits for it."""
+        thread = memory.thread_with_heap(f"version-{version.number}")
         started = time.perf_counter()
         _LOG.info("%s is being loaded from %s", version.title, version.path)
         try:
