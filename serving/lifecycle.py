@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Collection
+from concurrent import futures
 from pathlib import Path
 
 import grpc
@@ -39,6 +40,7 @@ class Version:
         failures: Number of loads that failed.
         retry: Timer of the next try.
         servable: Set while the version is available or being unloaded.
+        thread: The thread that made the servable; see `memory.thread_with_heap`.
         leases: Requests that use the servable.
     """
 
@@ -52,12 +54,19 @@ class Version:
     failures: int = 0
     retry: threading.Timer | None = None
     servable: LoadedVersion | None = None
+    thread: futures.Executor | None = None
     leases: int = 0
 
     @property
     def title(self) -> str:
         """Name for messages."""
         return f"version {self.number} of model {self.name}"
+
+    def end_thread(self) -> None:
+        """Ends the thread of the servable; returns when it has ended."""
+        if self.thread is not None:
+            self.thread.shutdown()
+            self.thread = None
 
     def snapshot(self) -> VersionState:
         """Returns the state for GetModelStatus."""

@@ -237,23 +237,32 @@ class ModelManager:
             version.state = State.END
 
     def _load(self, version: Version) -> None:
-        """Loads and warms up a version, on a thread of the loaders."""
-        servable, started = None, time.perf_counter()
-        _LOG.info("%s is being loaded", version.title)
+        """Loads and warms up a version, on a thread of its own; a thread of the loaders waits for it."""
+        thread = memory.thread_with_heap(f"version-{version.number}")
+        started = time.perf_counter()
+        _LOG.info("%s is being loaded from %s", version.title, version.path)
         try:
-            servable = self._load_servable(version.name, version.number, version.path)
-            self._warm_up(servable)
+            servable = thread.submit(self._make, version).result()
         except Exception as error:
-            if servable is not None:
-                servable.close()
+            thread.shutdown()
             self._fail(version, error)
             return
         with self._lock:
-            version.servable, version.state = servable, State.AVAILABLE
+            version.servable, version.thread, version.state = servable, thread, State.AVAILABLE
             version.code, version.message = grpc.StatusCode.OK, ""
             self._available.setdefault(version.name, {})[version.number] = version
             self._advance(version.name)  # under the same lock: a request finds the old version or this one
         _LOG.info("%s is available, after %.1f s; %s", version.title, time.perf_counter() - started, memory.shown())
+
+    def _make(self, version: Version) -> LoadedVersion:
+        """Returns the servable of a version after its warm-up; one that fails in it is closed."""
+        servable = self._load_servable(version.name, version.number, version.path)
+        try:
+            self._warm_up(servable)
+        except Exception:
+            servable.close()
+            raise
+        return servable
 
     def _fail(self, version: Version, error: Exception) -> None:
         """Records a load that failed, and schedules the next try if one is left."""
@@ -293,6 +302,7 @@ class ModelManager:
             version.loaded.close()
         except Exception:  # the version has ended nevertheless, and a caller may wait for its end
             _LOG.exception("%s did not close", version.title)
+        version.end_thread()
         version.servable = None
         memory.give_back()
         with self._lock:

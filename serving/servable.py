@@ -1,7 +1,6 @@
 """One loaded version of a model: a TF1 session of its SavedModel, run by names of signatures and tensors."""
 
 import dataclasses
-import logging
 import math
 import threading
 from collections.abc import Iterable, Mapping
@@ -19,8 +18,6 @@ from serving.bundles import bundle
 from serving.status import ServingError, invalid_argument
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.tensorflow_paths import tensorflow_path
-
-_LOG = logging.getLogger(__name__)
 
 TAGS = (tf.saved_model.SERVING,)
 """Tags of the graph for serving in a SavedModel."""
@@ -104,7 +101,6 @@ class Servable:
                 f"Expected a SavedModel that this TensorFlow can load in {path}, loading failed: {error}. "
                 "Export it again, or install the library whose ops it uses."
             ) from error
-        _LOG.info("loaded version %d of model %s from %s", version, name, path)
         return servable
 
     def signature(self, key: str) -> meta_graph_pb2.SignatureDef:

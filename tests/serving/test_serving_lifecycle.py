@@ -23,6 +23,7 @@ from serving.__main__ import main
 from serving.client import RetrievalClient, RetrievalError
 from serving.manager import ModelManager, State
 from serving.options import ServerOptions
+from serving.servable import Servable
 from tfdnc.contracts.errors import UserError
 
 ONES = np.ones([1, 1], np.float32)
@@ -71,16 +72,23 @@ def test_warm_up_requests_are_replayed(version):
 def test_the_log_has_a_line_for_each_version_that_comes_and_goes(by_hand, version, caplog):
     """`tfdnc serve` told nothing of versions after its start."""
     caplog.set_level(logging.INFO, logger="serving.manager")
-    shutil.copytree(version, version.parent / "2")
+    newer = shutil.copytree(version, version.parent / "2")
     by_hand.source.poll()
     deadline = time.monotonic() + 30
     while len(caplog.messages) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     begun, *ended = caplog.messages
-    assert begun == "version 2 of model half is being loaded"
+    assert begun == f"version 2 of model half is being loaded from {newer}"
     come, go = sorted(ended, reverse=True)
     assert re.fullmatch(r"version 2 of model half is available, after \d+\.\d s; the process ha[sd].* MiB", come)
     assert re.fullmatch(r"version 1 of model half is unloaded, in \d+\.\d s; the process ha[sd].* MiB", go)
+
+
+def test_a_version_that_is_opened_outside_a_server_leaves_no_line(version, caplog):
+    """An export said `loaded version 1 ... from .../unfinished-3-x` of the folder that it was still writing."""
+    caplog.set_level(logging.INFO, logger="serving")
+    Servable.load("m", 1, version).close()
+    assert caplog.messages == []
 
 
 # Records of calls that TF Serving cannot replay; they were passed over with a warning.

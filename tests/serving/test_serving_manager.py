@@ -233,6 +233,29 @@ def test_a_warm_up_that_fails_closes_the_version(loader):
     manager.close()
 
 
+def test_a_version_is_made_on_a_thread_of_its_own_that_ends_after_it(loader):
+    """Versions that were made on one thread shared pages of its heap: a server grew with every new version."""
+    threads = {}
+
+    def load(name, version, path):
+        threads[version] = [threading.current_thread()]
+        return loader(name, version, path)
+
+    manager = ModelManager(load, warm_up=lambda servable: threads[servable.version].append(threading.current_thread()))
+    loader.broken[3] = 1
+    for number, ended in ((1, []), (2, [1]), (3, [1, 3]), (4, [1, 2, 3])):
+        manager.want("m", versions(number))
+        until(manager, lambda number=number: states(manager)[number] in (State.AVAILABLE, State.END))
+        until(manager, lambda: State.UNLOADING not in states(manager).values())
+        assert [made for made in sorted(threads) if not threads[made][0].is_alive()] == ended
+    for number in (1, 2, 4):
+        loading, warming_up = threads[number]
+        assert loading is warming_up
+    assert len({thread for used in threads.values() for thread in used}) == 4
+    manager.close()
+    assert not any(thread.is_alive() for used in threads.values() for thread in used)
+
+
 def test_a_version_whose_close_fails_ends_nevertheless(make, loader, caplog):
     manager = make()
     manager.want("m", versions(1))

@@ -18,6 +18,7 @@ from serving.messages import known_arguments
 from tfdnc.cli import screen
 from tfdnc.cli.cluster_flags import cluster_controls
 from tfdnc.cli.query_features import shown_features
+from tfdnc.cli.query_rules import shown_rules
 from tfdnc.cli.query_user import find_user
 from tfdnc.cli.reach import await_model, other_bundle, unknown_model
 from tfdnc.contracts import bundle as contract
@@ -74,6 +75,8 @@ def query(arguments: argparse.Namespace) -> None:
     _show_user(run, user, items)
     if beside := shown_features(user.known, features):
         screen.console.print(f"Asked with {beside}.", soft_wrap=True)
+    if rules := shown_rules(arguments, manifest):
+        screen.console.print(rules, soft_wrap=True)
     _show_answer(answer, user, items, _merge_of(arguments))
 
 

@@ -14,6 +14,7 @@ from serving.messages import declared_rows, known_arguments, retrieve_request
 from tfdnc.cli import query, reach, screen
 from tfdnc.cli import query_answer as query_module
 from tfdnc.cli.query_features import shown_features
+from tfdnc.cli.query_rules import shown_rules
 from tfdnc.cli.query_user import User, find_user
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import EXPOSURES, TIME, Feature, Kind, Of, event_feature
@@ -105,6 +106,33 @@ def test_a_repeated_flag_adds_to_its_list():
     for flag in ("--where", "--exclude", "--allow", "--features"):
         asked = parser.parse_args([flag, "a=1", flag, "b=2", "c=3"])
         assert getattr(asked, flag.removeprefix("--")) == ["a=1", "b=2", "c=3"]
+
+
+def rules_of(command, *columns):
+    parser = argparse.ArgumentParser()
+    query.add_arguments(parser)
+    manifest = {"attributes": [{"name": column} for column in columns]} if columns else {}
+    return shown_rules(parser.parse_args(command.split()), manifest)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("--where price<=20 brand!=acme --exclude 7", "where price<=20, brand!=acme; without 7"),
+        ("--allow 1 2 3 4 5 6 7 --seen allow", "only 1, 2, 3, 4, 5 and 2 more items; seen items allowed"),
+        ("--minimum Comedy=0.2 --at-least brand=acme=3", "minimum Comedy=0.2, brand=acme=3"),
+        ("--at-most brand=*=2 brand=b=1 --seen exclude", "seen items excluded; maximum brand=*=2, brand=b=1"),
+        ("--quotas A=1 B=3", "quotas A=1, B=3"),
+    ],
+)
+def test_the_answer_names_the_conditions_that_were_applied(command, shown):
+    """A list under rules looked like one without."""
+    assert rules_of(command, "brand") == f"Conditions of this list: {shown}."
+
+
+def test_without_conditions_the_attributes_of_the_bundle_are_named():
+    assert rules_of("", "brand", "price").endswith("for --where, --at-least and --at-most: brand, price.")
+    assert rules_of("") == ""
 
 
 def test_a_model_with_exposures_says_that_they_are_unknown(run):
