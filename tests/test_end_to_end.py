@@ -126,6 +126,9 @@ def test_the_intent_model_knows_more_than_prior_and_history(report):
     intent = report["intent"]
     assert intent["intent_nll"] < intent["intent_nll_history"] < intent["intent_nll_prior"]
     assert report["calibration"]["ece"] < 0.2
+    check = report["intent_check"]
+    assert (check["learned"], check["served"], check["text"]) == ("partition", "learned", None)
+    assert all(check["figures"][kind]["difference"] < 0 for kind in ("history", "prior"))
 
 
 def test_alpha_moves_the_spread_over_clusters(report):

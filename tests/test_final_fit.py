@@ -13,6 +13,7 @@ from tfdnc.cli.main import main
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.features import TIME
+from tfdnc.evaluation import served_intent
 from tfdnc.page.runs import read_runs
 from tfdnc.training.records import TrainingRecords, whole_histories
 
@@ -28,7 +29,9 @@ def runs(tmp_path_factory):
     changes |= {"cluster": {"method": "random", "num_clusters": "auto"}, "generate": {"users": 120}}
     config.write_text(yaml.safe_dump({"extends": str(SMALL), "name": "mine", **changes}))
     assert main(["run", str(config), "--runs", str(folder), "--final"]) == 2  # nothing has found the epochs yet
-    assert main(["train", str(config), "--runs", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(served_intent, "replaces", lambda gain, error, fewer_nats: True)
+        assert main(["train", str(config), "--runs", str(folder)]) == 0
     with exporting("retrieve", "encode"):
         assert main(["run", str(config), "--runs", str(folder), "--final"]) == 0
     return folder
@@ -53,6 +56,9 @@ def test_it_trains_on_every_event_for_the_best_number_of_epochs(runs, final):
     config = load_config(final / "config.yaml")
     assert (config.train.stop_after, config.train.epochs, config.train.epochs_from) == (best, 4, str(runs / "mine"))
     assert config.cluster.num_clusters == figures(runs / "mine" / "cluster")["num_clusters"] == 4  # not auto again
+    choice = figures(runs / "mine" / "train")["served_intent"]["served"]
+    assert choice != "learned"
+    assert config.train.served_intent == figures(final / "train")["served_intent"]["served"] == choice
     history = json.loads((final / "train" / "history.json").read_text())
     assert not [name for epoch in history for name in epoch if name.startswith("val_")]
 

@@ -13,6 +13,7 @@ from tfdnc.cli.main import main
 from tfdnc.contracts import schema
 from tfdnc.contracts.config import load_config
 from tfdnc.contracts.station_names import StationName
+from tfdnc.evaluation import served_intent
 from tfdnc.evaluation.report import evaluate
 from tfdnc.pipeline import outputs
 from tfdnc.pipeline.engine import standing
@@ -33,7 +34,8 @@ import json, sys
 from serving.bundles.in_process import load_bundle
 histories = json.load(sys.stdin)
 with load_bundle(sys.argv[1]) as bundle:
-    print(json.dumps([found.item_ids for found in bundle.retrieve(histories)]))
+    lists = [found.item_ids for found in bundle.retrieve(histories)]
+    print(json.dumps([lists, bundle.encode(histories).intent.tolist()]))
 """
 
 
@@ -41,7 +43,8 @@ with load_bundle(sys.argv[1]) as bundle:
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "again.yaml"
     path.write_text(CONFIG)
-    with exporting("serving_default", "retrieve_controlled", "encode"):
+    with exporting("serving_default", "retrieve_controlled", "encode"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(served_intent, "replaces", lambda gain, error, fewer_nats: True)
         assert main(["run", str(path), "--runs", str(path.parent)]) == 0
     return path
 
@@ -80,9 +83,12 @@ def test_a_fresh_process_finds_as_many_targets_as_the_report_says(run, report):
     bundle = run / StationName.EXPORT.folder
     asked = [sys.executable, "-c", ASK, bundle]
     answer = subprocess.run(asked, input=json.dumps(histories), capture_output=True, text=True, check=True)
-    lists = json.loads(answer.stdout.splitlines()[-1])
+    lists, intents = json.loads(answer.stdout.splitlines()[-1])
     found = [target in row for target, row in zip(ids[records.targets], lists, strict=True)]
     assert np.mean(found) == pytest.approx(report["merge"]["recall@20"], abs=0.01)
+    assert report["intent_check"]["served"] != "learned"  # an untrained intent serves, here as in the report
+    nats = -np.log(np.array(intents)[np.arange(len(intents)), records.target_clusters])
+    assert np.mean(nats) == pytest.approx(report["intent"]["intent_nll"], abs=1e-5)
     with load_bundle(bundle) as loaded:
         one = histories[0]
         [excluded] = loaded.retrieve([one], 40, seen="exclude")
@@ -102,4 +108,5 @@ def test_the_screen_shows_new_and_repeated_targets(config, report, capsys):
     assert main(["evaluate", str(config), "--runs", str(config.parent)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "all items ranked, seen ones too" in shown
+    assert shown.count("earned intent (partition) makes no better lists on validation than the shares of") == 2
     assert f"{report['repeated_targets']['recall@20']:.4f} of {report['repeated_targets']['targets']} repeated" in shown

@@ -36,8 +36,8 @@ class Report(TypedDict):
     within_cluster: Figures  # `recall@m` with the target's cluster given
     out_of_cluster: Figures  # `recall@m` among the target and the items of all other clusters
     within_cluster_by_cluster: list[dict[str, Any]]  # `cluster`, `name`, `targets`, `recall@m`
-    intent: Figures  # accuracy and log-likelihood of the intent model; {} with one cluster
-    intent_check: dict[str, Any] | None  # on validation: figures, `no_better_than`, `advice`; None if none is learned
+    intent: Figures  # accuracy and log-likelihood of the intent that serves; {} with one cluster
+    intent_check: dict[str, Any] | None  # on validation, the learned intent beside untrained ones; None without one
     calibration: dict[str, Any] | None  # calibration of the intent model
     popularity: Figures  # figures of lists of the most popular unseen items
     cold_targets: dict[str, Any] | None  # `targets`, `recall@m` and `within_cluster` of targets that are cold items

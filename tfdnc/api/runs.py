@@ -189,9 +189,9 @@ class Run:
 
     def validate(self, tower: "Tower") -> dict[str, float]:
         """Returns the figures of a tower's lists on the validation targets, as in training after an epoch."""
-        from tfdnc.evaluation.report import validator
+        from tfdnc.evaluation.validation import Validator
 
-        return validator(self.config, self.records("validation"))(tower)
+        return Validator(self.config, self.records("validation"))(tower)
 
     @property
     def history(self) -> list[dict[str, float]]:

@@ -81,12 +81,15 @@ def show_report(report: dict[str, Any], path: Path, curves: str | None = None) -
     if report["calibration"]:
         figures, calibration = report["intent"], report["calibration"]
         console.print(
-            f"Intent model: accuracy {figures['intent_accuracy']:.3f}, calibration error {calibration['ece']:.3f}; "
-            f"negative log-likelihood {figures['intent_nll']:.3f} nats on the test set\n"
+            f"Intent on the test set: accuracy {figures['intent_accuracy']:.3f}, calibration error "
+            f"{calibration['ece']:.3f}, {figures['intent_nll']:.3f} nats\n"
             f"(own history {figures['intent_nll_history']:.3f}, prior {figures['intent_nll_prior']:.3f})\n"
         )
-    if advice := (report.get("intent_check") or {}).get("advice"):  # a report of an earlier version has no such key
+    check = report.get("intent_check") or {}  # a report of an earlier version has no such key
+    if advice := check.get("advice"):
         console.print(f"{advice}\n")
+    if text := check.get("text"):
+        console.print(f"{text[0].upper()}{text[1:]}.\n")
 
 
 def _summary_rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

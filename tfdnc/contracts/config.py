@@ -211,6 +211,21 @@ class ExperimentConfig(Section):
             raise ValueError("expected model.inputs to name features of data.users with model.user_token, got none")
         return self
 
+    @property
+    def served_intent(self) -> Literal["auto", "learned", "history", "prior"]:
+        """`train.served_intent`, with learned in place of an `auto` that leaves nothing to choose."""
+        has_one_cluster = self.cluster.method == "single" or self.cluster.num_clusters == 1
+        is_open = self.model.intent == "auto" and self.train.intent_weight > 0 and not has_one_cluster
+        return self.train.served_intent if self.train.served_intent != "auto" or is_open else "learned"
+
+    @model_validator(mode="after")
+    def _served_intent_replaces_a_learned_one(self) -> "ExperimentConfig":
+        named = self.train.served_intent
+        if named in ("history", "prior") and (self.train.intent_weight == 0 or self.model.intent == "history"):
+            key = "train.intent_weight: 0" if self.train.intent_weight == 0 else "model.intent: history"
+            raise ValueError(f"expected train.served_intent {named} only in place of a learned intent, not with {key}")
+        return self
+
     @model_validator(mode="after")
     def _negatives_that_are_read_are_recorded(self) -> "ExperimentConfig":
         if self.examples.negative_sets == 0 < self.train.negative_sets:

@@ -60,6 +60,10 @@ class TrainConfig(Section):
     negatives: str = "online"
     intent_weight: Finite = 1.0  # 0: no intent is learned, and p(cluster) is the share of the training events
     intent_items: Positive = 128  # partition: items drawn per step from a cluster with more
+    # p(cluster) of the finished model: that of the `learned` intent, or of the untrained `history` or `prior` in its
+    # place. auto: with `model.intent: auto` the one with the best lists on validation, else learned (docs/training.md).
+    # `tfdnc run --final` sets the choice of the held-out run.
+    served_intent: Literal["auto", "learned", "history", "prior"] = "auto"
     num_negatives: Positive = 256  # sampled_softmax, gbce: items drawn per step, or per cluster and step
     negative_exponent: Exponent = 0.0  # of the counts by which these are drawn; 0 is uniform
     # Source of the draws of the sampled softmaxes. pool: all items, or those of the cluster; batch: targets of

@@ -163,6 +163,9 @@ CHECKPOINT_TRAINED = b"tfdnc.trained"
 CHECKPOINT_ROWS = b"tfdnc.rows"
 """Likewise, of an optimiser with one number per row of some variables: `number` of these, the last; `beta_2`."""
 
+CHECKPOINT_INTENT = "weights.intent.json"
+"""The intent that serves, see `training.served_intent`; only of a training that had a choice."""
+
 HISTORY_FILE = "history.json"
 """List of one dict per epoch: losses, and validation figures where the epoch was validated."""
 

@@ -110,16 +110,18 @@ class Evaluator:
         merges: Sequence[MergeConfig] = (),
         floors: Sequence[int] = (),
         floor_length: int = 0,
+        intents: Sequence[np.ndarray] = (),
     ) -> Ranked:
         """Makes the lists of every user, batch by batch, and keeps none.
 
         Args:
             records: records of the users, in the model's item indices, with times if it reads them.
-            sinks: takers of the lists: by the configured merge, then by each further merge, then by each floor. Under
-                bounds: by the configured merge in each length, and no others.
+            sinks: takers of the lists: by the configured merge, then by each further merge, by each floor, and by each
+                intent. Under bounds: by the configured merge in each length, and no others.
             merges: further merges beside the configured one.
             floors: least numbers of results per cluster; each makes further lists by the configured merge.
             floor_length: M of the lists with floors. A floor depends on M, so their prefixes are not shorter lists.
+            intents: `[U, K]` logarithms of p(cluster), by which the configured merge makes further lists.
         """
         judged = self._judge.renumber(records) if self._judge else records
         count = len(records.targets)
@@ -139,8 +141,10 @@ class Evaluator:
             users = batch.users
             seen = self._judge.indices[batch.seen] if self._judge else batch.seen
             found = self._search(seen, judged.targets[users], judged.target_clusters[users], *batch.inputs)
-            for sink, make in zip(sinks, makers, strict=True):
-                rows, clusters = make(found)
+            others = [found._replace(log_intent=tf.constant(intent[users], tf.float32)) for intent in intents]
+            lists = [(make, found) for make in makers] + [(makers[0], other) for other in others]
+            for sink, (make, given) in zip(sinks, lists, strict=True):
+                rows, clusters = make(given)
                 sink(users, Lists(rows.numpy(), clusters.numpy()))
             result.within_ranks[users] = _as_ranks(found.within)
             result.outside_ranks[users] = _as_ranks(found.outside)

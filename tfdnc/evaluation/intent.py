@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 
 from tfdnc.contracts.items import ItemTable
+from tfdnc.model.intent import UntrainedKind
 from tfdnc.training.records import HeldOutRecords
 
 BINS = 10
 """Number of equal-width bins of confidence in reliability tables."""
 
-_BASELINES = {"prior": "the shares of all training events", "history": "the shares of the user's own history"}
-_INSTEAD = {
-    "prior": "train.intent_weight: 0, which takes the shares of all events",
-    "history": "model.intent: history, which takes those of the history",
+UNTRAINED: dict[UntrainedKind, str] = {
+    "prior": "the shares of all training events",
+    "history": "the shares of the user's own history",
 }
-"""By baseline: the key that makes it p(cluster)."""
+"""Intents that need no training, in words."""
 
 
 def intent_figures(log_intent: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
@@ -37,7 +37,7 @@ def baseline_figures(records: HeldOutRecords, items: ItemTable) -> dict[str, flo
 
 
 def intent_check(log_intent: np.ndarray, records: HeldOutRecords, items: ItemTable, kind: str) -> dict[str, Any]:
-    """Compares a learned intent with baselines that need no training.
+    """Compares an intent that the config names with baselines that need no training, by the likelihood.
 
     Args:
         log_intent: `[U, K]` of the users of `records`.
@@ -50,15 +50,13 @@ def intent_check(log_intent: np.ndarray, records: HeldOutRecords, items: ItemTab
     """
     figures = intent_figures(log_intent, records.target_clusters) | baseline_figures(records, items)
     own = figures["intent_nll"]
-    beaten = [name for name in _BASELINES if figures[f"intent_nll_{name}"] <= own]
+    beaten = [name for name in UNTRAINED if figures[f"intent_nll_{name}"] <= own]
     if not beaten:
         return {**figures, "no_better_than": [], "advice": None}
-    named = " and ".join(f"{_BASELINES[name]} ({figures[f'intent_nll_{name}']:.3f})" for name in beaten)
-    best = min(beaten, key=lambda name: figures[f"intent_nll_{name}"])
-    keys = [*(["model.intent: partition"] if kind == "head" else []), _INSTEAD[best]]
+    named = " and ".join(f"{UNTRAINED[name]} ({figures[f'intent_nll_{name}']:.3f})" for name in beaten)
     advice = (
-        f"The intent model ({kind}) is no better than {named}: {own:.3f} nats on validation. Lists are "
-        f"divided among clusters by its probabilities. Set {', or '.join(keys)}, and train again."
+        f"The intent model ({kind}) is no better than {named}: {own:.3f} nats on validation. Lists are divided among "
+        "clusters by its probabilities. Set model.intent: auto, and train again: it takes what makes the better lists."
     )
     return {**figures, "no_better_than": beaten, "advice": advice}
 
@@ -83,6 +81,18 @@ def history_log_shares(clusters: np.ndarray, splits: np.ndarray, num_clusters: i
     owners = np.repeat(np.arange(users), np.diff(splits))
     events = np.bincount(owners * num_clusters + clusters, minlength=users * num_clusters).reshape(users, num_clusters)
     return np.log((events + 1) / (np.diff(splits)[:, None] + num_clusters))
+
+
+def last_events(splits: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which events are among the last ones of their user, `[E]` bool, and the splits `[U + 1]` of these.
+
+    Args:
+        splits: `[U + 1]` of all events, those of user u at splits[u] .. splits[u + 1] - 1.
+        most: events of a user.
+    """
+    lengths = np.diff(splits)
+    kept = np.arange(splits[-1]) >= np.repeat(splits[1:] - most, lengths)
+    return kept, np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
 
 
 def calibration(log_intent: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:

@@ -49,12 +49,14 @@ def recall(rank: np.ndarray, m: int) -> float:
 
 
 def ndcg(rank: np.ndarray, m: int) -> float:
-    """Returns the mean of 1 / log2(rank + 2) over users whose target is among the first m, 0 for the others.
+    """Returns the mean of `gains`. With one relevant item the ideal gain is 1, so this is NDCG@m."""
+    return float(np.mean(gains(rank, m)))
 
-    With one relevant item the ideal gain is 1, so this is NDCG@m.
-    """
+
+def gains(rank: np.ndarray, m: int) -> np.ndarray:
+    """Returns `[U]` 1 / log2(rank + 2) of users whose target is among the first m, 0 for the others."""
     discounted = 1.0 / np.log2(np.minimum(rank, m).astype(np.float64) + 2.0)
-    return float(np.mean(np.where(rank < m, discounted, 0.0)))
+    return np.where(rank < m, discounted, 0.0)
 
 
 def cluster_counts(clusters: np.ndarray, m: int, num_clusters: int) -> np.ndarray:

@@ -21,24 +21,17 @@ from tfdnc.evaluation.figures import ranking_figures, recalls
 from tfdnc.evaluation.filtered import RuleTally
 from tfdnc.evaluation.intent import baseline_figures, calibration, intent_check, intent_figures
 from tfdnc.evaluation.list_bounds import ListBounds
-from tfdnc.evaluation.tally import ClusterTally, ListTally, RankTally
+from tfdnc.evaluation.tally import ListTally, RankTally
 from tfdnc.model.tower import Tower
 from tfdnc.retrieval.rules.masks import passing_items
 from tfdnc.training.records import HeldOutRecords
+from tfdnc.training.served_intent import ServedIntent
 
 _MakeTally = Callable[..., ListTally]
 """`ListTally` with all arguments bound; a call may replace `sizes`."""
 
 _POPULAR_AT_ONCE = 4096
 """Users whose lists of popular items are made at a time."""
-
-
-def validation_objective(config: ExperimentConfig) -> str:
-    """Returns the name of the figure that picks the best epoch: NDCG of the longest list.
-
-    It changes with every change of a target's rank, and is therefore the least noisy of the figures.
-    """
-    return f"ndcg@{max(config.evaluate.candidates)}"
 
 
 def tuning_objective(settings: EvaluateConfig) -> str:
@@ -50,30 +43,6 @@ def tuning_objective(settings: EvaluateConfig) -> str:
     return f"recall@{sorted(settings.candidates)[:2][-1]}"
 
 
-def validator(config: ExperimentConfig, records: HeldOutRecords) -> Callable[[Tower], dict[str, float]]:
-    """Returns a function tower -> figures of the configured merge on `records`, for use between epochs."""
-    sizes = config.evaluate.candidates
-
-    @functools.cache  # one compiled graph for the whole training
-    def evaluator_of(model: Tower) -> Evaluator:
-        return Evaluator(model, config.merge, max(sizes), allows_seen=config.data.allows_seen)
-
-    def validate(model: Tower) -> dict[str, float]:
-        ranks, spread = RankTally(records.targets), ClusterTally(len(records.targets), sizes, model.num_clusters)
-
-        def add(users: np.ndarray, lists: Lists) -> None:
-            ranks.add(users, lists)
-            spread.add(users, lists)
-
-        ranked = evaluator_of(model).run(records, [add])
-        figures = ranks.figures(sizes) | spread.figures()
-        if model.num_clusters == 1:  # the only cluster is always right, so accuracy has no meaning
-            return figures
-        return figures | intent_figures(ranked.log_intent, records.target_clusters)
-
-    return validate
-
-
 def evaluate(
     config: ExperimentConfig,
     model: Tower,
@@ -83,6 +52,7 @@ def evaluate(
     judging_items: ItemTable | None = None,
     attributes: Sequence[Attribute] = (),
     target_values: np.ndarray | None = None,
+    served: ServedIntent | None = None,
 ) -> dict[str, Any]:
     """Evaluates a trained tower on held-out records.
 
@@ -95,6 +65,7 @@ def evaluate(
         judging_items: the item table of `evaluate.judge`, for a model with one cluster.
         attributes: columns of the items, in order of the item table, for the rule of `evaluate`.
         target_values: of a log with `data.targets` the value of every test target, an array of text.
+        served: the choice of the training between its learned intent and untrained ones; None where it had none.
 
     Returns:
         A JSON-serialisable report. "Clusters" are those of `judged_by`; m runs over `evaluate.candidates`.
@@ -117,7 +88,7 @@ def evaluate(
         `by_target`: with `data.targets`, by `value` of the targets their number `targets` and `recall@m` of the
             configured merge; requests that may ask for one kind of targets ask for that of their target. None without.
         `alpha_curve`: the same figures for quota(alpha), with `alpha`, at every one of `evaluate.alphas`; [] where no
-            intent was learned (K = 1, or `train.intent_weight: 0`).
+            intent was learned (K = 1, or `train.intent_weight: 0`), or the prior serves in its place.
         `joint_curve`: the same figures for joint(alpha), at every one of `evaluate.joint_alphas`; [] where
             `alpha_curve` is, and where another merge is configured.
         `floor_curve`: figures at `evaluate.floor_length` of the configured merge with at least `floor` results of every
@@ -129,13 +100,15 @@ def evaluate(
         `within_cluster_by_cluster`: `recall@m` of `within_cluster` by cluster of the targets.
         `out_of_cluster`: `recall@m` among the target and the items of all other clusters, which are easy negatives
             (paper, Figure 1a). Ranked by score if the configured merge is `score`, else by joint probability.
-        `intent`: `intent_accuracy` and `intent_nll` (nats) of the intent model, and the likelihoods of two baselines;
-            {} where K = 1. `intent_nll_prior` is that of the clusters' shares of the training events,
+        `intent`: `intent_accuracy` and `intent_nll` (nats) of the intent that serves, and the likelihoods of two
+            baselines; {} where K = 1. `intent_nll_prior` is that of the clusters' shares of the training events,
             `intent_nll_history` that of the user's own events with add-one smoothing.
-        `intent_check`: the same figures on the validation records; `no_better_than`, the baselines (`prior`, `history`)
-            that are at least as likely there as the learned intent; and `advice`, a text with the key to set, None
-            where there are none. None where no intent was learned.
-        `calibration`: figures of `tfdnc.evaluation.intent.calibration`; None where no intent was learned.
+        `intent_check`: of an intent that the config names: the same figures on the validation records;
+            `no_better_than`, the baselines (`prior`, `history`) that are at least as likely there as the learned
+            intent; and `advice`, a text with the key to set, None where there are none. Where validation chose the
+            intent that serves (`model.intent: auto`): the attributes of `ServedIntent`, as the training wrote them.
+            None where no intent was learned.
+        `calibration`: figures of `tfdnc.evaluation.intent.calibration`; None where `alpha_curve` is empty.
         `popularity`: the figures of `merge`, for lists of the most popular unseen items.
         `cold_targets`: figures of users whose target is a cold item (see `schema.ITEM_SCHEMA`): their number `targets`,
             `recall@m` of the configured merge, and `within_cluster`; None where no target is cold.
@@ -150,7 +123,8 @@ def evaluate(
     judge = judging.make_judge(items, judging_items) if judging_items else None
     listed = judge.items if judge else items  # the item table of all lists, ranks and clusters in the report
     records = judge.renumber(test) if judge else test
-    informed = items.num_clusters > 1 and config.train.intent_weight > 0  # quotas need a learned intent
+    # Quotas need an intent that knows something of the user.
+    informed = items.num_clusters > 1 and config.train.intent_weight > 0 and model.intent.kind != "prior"
     alphas = settings.alphas if informed else ()
     joint_alphas = settings.joint_alphas if informed and config.merge.method == "joint" else ()
     # One cluster is one list, in order of score under any merge; a judge's clusters must not change it.
@@ -191,8 +165,8 @@ def evaluate(
     tuned = ranked_validation = None
     if curve:
         tuned, ranked_validation = _tune(curve, quotas, evaluator, validation, tuning_objective(settings))
-    intent, check = {}, None
-    if ranked_validation is not None and model.intent.trainable:
+    intent, check = {}, served.entries() if served else None
+    if check is None and ranked_validation is not None and model.intent.trainable:
         check = intent_check(ranked_validation.log_intent, validation, items, model.intent.kind)
     if items.num_clusters > 1:
         intent = intent_figures(ranked.log_intent, test.target_clusters) | baseline_figures(test, items)

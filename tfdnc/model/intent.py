@@ -1,6 +1,7 @@
 """Intent models: probability of the next item's cluster, from a head, from the scores of the items, or from counts.
 
-All map intent states `[P, D]`, which depend on no task prompt, to logits `[P, K]`; `HistoryIntent` maps histories.
+All map intent states `[P, D]`, which depend on no task prompt, to logits `[P, K]`; `HistoryIntent` maps histories. No
+user vector depends on the intent model, so a tower may be given another one after its training.
 """
 
 import itertools
@@ -12,6 +13,7 @@ from tfdnc.backend import keras, tf
 from tfdnc.contracts.items import cluster_prior
 from tfdnc.contracts.model_config import ModelConfig, TrainConfig
 from tfdnc.model.catalogue import Catalogue
+from tfdnc.model.encoders.base import Histories
 from tfdnc.model.layers import Dense
 from tfdnc.model.losses.draws import draw_from_pools
 from tfdnc.model.randomness import Stream
@@ -27,6 +29,9 @@ SPARSE_EVENTS = 100
 
 IntentKind = Literal["prior", "head", "partition", "history"]
 """Names of the intent models, as `model.intent` calls them; `prior` is that of `train.intent_weight: 0`."""
+
+UntrainedKind = Literal["prior", "history"]
+"""Names of those that read counts alone."""
 
 _EXPONENT = 0.5  # of the counts by which items are drawn; on the log below, exponents 0 and 1 reach .319
 
@@ -68,7 +73,7 @@ def make_intent(
     train: TrainConfig,
     offsets: tuple[int, ...],
     product_dtype: tf.DType,
-) -> keras.layers.Layer:
+) -> "IntentModel":
     """Returns the intent model of a kind.
 
     Args:
@@ -79,16 +84,35 @@ def make_intent(
         product_dtype: dtype of products with many items.
     """
     num_clusters = len(offsets) - 1
-    if kind == "prior":
-        return PriorIntent(name="intent_prior")
-    if kind == "history":
-        return HistoryIntent(num_clusters, name="intent_history")
+    if kind == "prior" or kind == "history":
+        return untrained_intent(kind, num_clusters)
     if kind == "partition":
         return PartitionIntent(num_clusters, train.intent_items, product_dtype, name="intent")
     return HeadIntent(config.dim, num_clusters, config.intent_width, name="intent_head")
 
 
-class HeadIntent(keras.layers.Layer):
+def untrained_intent(kind: UntrainedKind, num_clusters: int) -> "IntentModel":
+    """Returns an intent model that reads counts alone, for K clusters."""
+    if kind == "prior":
+        return PriorIntent(name="intent_prior", trainable=False)
+    return HistoryIntent(num_clusters, name="intent_history", trainable=False)
+
+
+class IntentModel(keras.layers.Layer):
+    """Base of the intent models: a request needs probabilities, the loss of a training logits.
+
+    A call takes states `[P, D]`, the catalogue and the stream of a training step, and returns logits `[P, K]`.
+    """
+
+    kind: ClassVar[IntentKind]
+
+    def of_requests(self, states: tf.Tensor, histories: Histories, catalogue: Catalogue) -> tf.Tensor:
+        """Returns log p(cluster of the next item) `[B, K]` of histories with these states `[B, D]`."""
+        del histories
+        return tf.nn.log_softmax(self(states, catalogue))
+
+
+class HeadIntent(IntentModel):
     """Two layers on the shared trunk: the separate intent model of the paper.
 
     In a full softmax the share of a cluster is a sum of exp(score) over its hundreds of items. A linear map of the same
@@ -115,7 +139,7 @@ class HeadIntent(keras.layers.Layer):
         return self._outer(tf.nn.relu(self._inner(states)))
 
 
-class PriorIntent(keras.layers.Layer):
+class PriorIntent(IntentModel):
     """Share of the training events in each cluster, the same for all users; an untrained head would be noise."""
 
     kind: ClassVar[IntentKind] = "prior"
@@ -127,7 +151,7 @@ class PriorIntent(keras.layers.Layer):
         return tf.repeat(tf.constant(np.log(prior), tf.float32)[None], tf.shape(states)[0], axis=0)
 
 
-class HistoryIntent(keras.layers.Layer):
+class HistoryIntent(IntentModel):
     """Shares of the user's own events in each cluster, with add-one smoothing; nothing is trained.
 
     Args:
@@ -146,8 +170,13 @@ class HistoryIntent(keras.layers.Layer):
         events = tf.one_hot(tf.where(there, clusters, -1), self._num_clusters)  # nothing for padding
         return tf.math.log(tf.reduce_sum(events, axis=1) + 1.0)
 
+    def of_requests(self, states: tf.Tensor, histories: Histories, catalogue: Catalogue) -> tf.Tensor:
+        """See `IntentModel`; from the histories alone."""
+        del states, catalogue
+        return tf.nn.log_softmax(self(histories.clusters, histories.lengths))
 
-class PartitionIntent(keras.layers.Layer):
+
+class PartitionIntent(IntentModel):
     """p(k) ~ exp(b_k) sum over i in C_k of exp(h . v_i): the share of a cluster in a softmax over all items (ours).
 
     A head is trained on K classes alone, and overfits where users have few events. The item vectors prevent that, and

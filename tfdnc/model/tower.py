@@ -13,7 +13,7 @@ from tfdnc.model.catalogue import Catalogue
 from tfdnc.model.encoders import USER_ENCODERS, Encoder, Histories
 from tfdnc.model.history_clusters import HistoryClusters
 from tfdnc.model.inputs import TokenInputs
-from tfdnc.model.intent import HistoryIntent, intent_kind, make_intent
+from tfdnc.model.intent import IntentModel, UntrainedKind, intent_kind, make_intent, untrained_intent
 from tfdnc.model.item_rows import gather_rows
 from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, ItemEmbeddings
 from tfdnc.model.precision import resolve_precision
@@ -45,7 +45,7 @@ class Tower(keras.layers.Layer):
         max_length: int,
         items: ItemEmbeddings,
         encoder: Encoder,
-        intent: keras.layers.Layer,
+        intent: IntentModel,
         inputs: TokenInputs,
         past_clusters: np.ndarray | None = None,
         history_clusters: HistoryClusters | None = None,
@@ -56,7 +56,7 @@ class Tower(keras.layers.Layer):
         self.max_length: int = max_length
         self.items: ItemEmbeddings = items
         self.encoder: Encoder = encoder
-        self.intent: keras.layers.Layer = intent
+        self.intent: IntentModel = intent
         self.inputs: TokenInputs = inputs
         self.past_clusters: np.ndarray = np.zeros(0, np.int32) if past_clusters is None else past_clusters
         self.history_clusters: HistoryClusters | None = history_clusters
@@ -210,6 +210,12 @@ class Tower(keras.layers.Layer):
         parts = ItemEmbeddings(num_items, dim, vectors, name="items"), self.encoder, self.intent, self.inputs
         return type(self)(offsets, counts, self.max_length, *parts, past_clusters, self.history_clusters)
 
+    def with_intent(self, kind: UntrainedKind) -> Self:
+        """Returns a tower with an untrained intent model; all other parts, and so the user vectors, are shared."""
+        intent = untrained_intent(kind, self.num_clusters)
+        parts = self.items, self.encoder, intent, self.inputs, self.past_clusters, self.history_clusters
+        return type(self)(self.offsets, self.counts, self.max_length, *parts)
+
     def item_vectors(self, stream: Stream | None = None) -> tf.Tensor:
         """Returns the item vectors `[N, D]`, of which tokens are made, and with which user vectors are compared.
 
@@ -291,9 +297,7 @@ class Tower(keras.layers.Layer):
         return tf.reshape(clusters, tf.shape(history))
 
     def _log_intent(self, states: tf.Tensor, histories: Histories) -> tf.Tensor:
-        if isinstance(self.intent, HistoryIntent):
-            return tf.nn.log_softmax(self.intent(histories.clusters, histories.lengths))
-        return tf.nn.log_softmax(self.intent(states, self.catalogue(histories.items)))
+        return self.intent.of_requests(states, histories, self.catalogue(histories.items))
 
 
 def rows_of(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:

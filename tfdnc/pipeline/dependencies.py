@@ -189,6 +189,8 @@ def train_settings(config: ExperimentConfig) -> dict[str, Any]:
     train = {key: value for key, value in settings["train"].items() if key != "epochs_from"}  # a reason, no setting
     if config.train.stop_after is None:
         del train["stop_after"]  # earlier versions had no such key, and their trainings stay up to date
+    if config.served_intent == "learned":
+        del train["served_intent"]  # likewise: they served the learned intent
     for key, default in (("optimizer", "auto"), ("draws", "pool"), ("patience_drop", 0.01)):
         if train[key] == default:
             del train[key]  # likewise

@@ -8,6 +8,7 @@ from tfdnc.pipeline import stations
 from tfdnc.pipeline.changes import in_a_line
 from tfdnc.pipeline.engine import changed_inputs, standing
 from tfdnc.pipeline.manifests import read_manifest
+from tfdnc.training.served_intent import SERVED_INTENT
 
 SUFFIX = "-final"
 """Of the name of the run."""
@@ -18,7 +19,8 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
 
     It holds nothing out, and ends its training after the best epoch of the run of `config`, in the schedule of that
     run: an epoch has more steps by then, and the learning rate falls as it did. It has as many clusters as that run,
-    also where `cluster.num_clusters: auto` would take more for more events.
+    also where `cluster.num_clusters: auto` would take more for more events. It serves the intent that validation chose
+    there.
 
     Args:
         config: of the run with held-out events.
@@ -42,6 +44,8 @@ def final_config(config: ExperimentConfig, runs: Path) -> ExperimentConfig:
     values["data"] |= {"split": "none", "validation_from": None, "test_from": None}
     values["train"] |= {"stop_after": best or None, "epochs_from": str(run)}
     values["evaluate"]["judge"] = None
+    if choice := finished[stations.TRAIN.name]["figures"].get(SERVED_INTENT):
+        values["train"]["served_intent"] = choice["served"]
     if number := finished[stations.CLUSTER.name]["figures"].get("num_clusters"):
         values["cluster"]["num_clusters"] = number
     return ExperimentConfig.model_validate(values)

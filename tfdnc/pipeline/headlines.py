@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tfdnc.training.served_intent import SERVED_INTENT
+
 Figures = dict[str, Any]
 
 
@@ -59,7 +61,12 @@ def examples(figures: Figures) -> str:
 
 
 def trained(figures: Figures) -> str:
-    """Returns the line of the train station."""
+    """Returns the line of the train station, with the intent that serves where it is not the learned one."""
+    choice = figures.get(SERVED_INTENT) or {}  # manifests of earlier versions have none
+    return _epochs(figures) + (f"; {choice['text']}" if choice.get("text") else "")
+
+
+def _epochs(figures: Figures) -> str:
     parameters, epochs, best = f"{figures['parameters']:,} parameters", figures["epochs"], figures["best_epoch"]
     if figures.get("stopped_early"):  # manifests of earlier versions lack it
         return f"{parameters}, stopped after epoch {epochs}: no better for {epochs - best} epochs, best was {best}"

@@ -71,7 +71,8 @@ def _examples(place: Workplace) -> dict[str, Any]:
 
 
 def _train(place: Workplace) -> dict[str, Any]:
-    from tfdnc.evaluation.report import validation_objective, validator
+    from tfdnc.evaluation.served_intent import intent_choice
+    from tfdnc.evaluation.validation import Validator, validation_objective
     from tfdnc.training.team import Team
     from tfdnc.training.train import train
     from tfdnc.training.workers import this_worker
@@ -81,12 +82,13 @@ def _train(place: Workplace) -> dict[str, Any]:
     _refuse_times_below_0(config, finished_manifest(PREPARE, run)["figures"])  # model.times may be new since then
     items = outputs.item_table(run)
     held_out = config.data.split != "none"
-    validate = validator(config, outputs.held_out_records(config, run, schema.VALIDATION)) if held_out else None
+    validate = Validator(config, outputs.held_out_records(config, run, schema.VALIDATION)) if held_out else None
     records = outputs.training_records(config, run, team.worker)
     common = unfinished_folder(TRAIN, place.run)
     recent = outputs.popularity(config, run, items)
     objective = validation_objective(config)
-    figures = train(config, items, records, validate, objective, place.output, team, common, recent)
+    choose = intent_choice(config, objective, validate.by_intent if validate else None)
+    figures = train(config, items, records, validate, objective, place.output, team, common, recent, choose)
     return figures | {LAST_LEARNED: last_learned(config, run)}
 
 
@@ -94,6 +96,7 @@ def _evaluate(place: Workplace) -> dict[str, Any]:
     from tfdnc.contracts.items import read_items
     from tfdnc.evaluation.plot import plot_alpha_curve
     from tfdnc.evaluation.report import evaluate, write_report
+    from tfdnc.training.served_intent import read_served_intent
 
     config, run = place.config, place.run
     items = outputs.item_table(run)
@@ -102,7 +105,9 @@ def _evaluate(place: Workplace) -> dict[str, Any]:
     test, validation = (outputs.held_out_records(config, run, split) for split in (schema.TEST, schema.VALIDATION))
     attributes = outputs.attributes(config, run, items.item_ids) if config.evaluate.reads_attributes else []
     of_targets = outputs.target_values(config, run)
-    report = evaluate(config, model, items, test, validation, judge, attributes=attributes, target_values=of_targets)
+    served = read_served_intent(run / TRAIN.folder)
+    parts = config, model, items, test, validation, judge
+    report = evaluate(*parts, attributes=attributes, target_values=of_targets, served=served)
     write_report(report, place.output)
     plot_alpha_curve(report, place.output)
     return report

@@ -36,6 +36,7 @@ from tfdnc.model.item_tower import FeaturedItems, FeatureMatrix, features_of
 from tfdnc.model.retriever import Retriever
 from tfdnc.model.tower import Tower
 from tfdnc.training.optimizers import Moments, RowwiseAdam
+from tfdnc.training.served_intent import LEARNED, read_served_intent
 
 _PREFIX, _SUFFIX = "tower/", "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's key in the file
 _OPTIMIZER = "optimizer/_variables/"  # the iteration, then two moments of every trained variable, or one per table
@@ -198,10 +199,11 @@ def _with_trained_intent(config: ModelConfig, folder: Path) -> ModelConfig:
 def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Tower:
     """Returns the tower with the best weights of a finished train station, features of items apart.
 
-    Matrix products run in float32 also after a training in bfloat16, so evaluation and serving agree on every machine.
+    Its intent is the one that the training chose to serve. Matrix products run in float32 also after a training in
+    bfloat16, so evaluation and serving agree on every machine.
 
     Raises:
-        UserError: the weights are damaged, or belong to another model.
+        UserError: the weights or that choice are damaged, or the weights belong to another model.
     """
     settings = config.train.model_copy(update={"precision": "float32"})
     features = features_of(items) if config.model.item_features else None
@@ -210,12 +212,22 @@ def load_tower(config: ExperimentConfig, items: ItemTable, folder: Path) -> Towe
         features=features,
         inputs=_with_values(model_features(config), folder),
     )
+    read_weights(tower, folder)
+    choice = read_served_intent(folder)
+    return tower if choice is None or choice.served == LEARNED else tower.with_intent(choice.served)
+
+
+def read_weights(tower: Tower, folder: Path) -> None:
+    """Gives a tower the best weights of a train station.
+
+    Raises:
+        UserError: the weights are damaged, or belong to another model.
+    """
     try:
         status = tf.train.Checkpoint(tower=tower).read(tensorflow_path(folder / WEIGHTS)).expect_partial()
         status.assert_existing_objects_matched()
     except _DAMAGE as error:
         raise UserError(f"Expected whole weights of this model at {folder / WEIGHTS}; train again: {error}") from error
-    return tower
 
 
 def _with_values(features: Sequence[Feature], folder: Path) -> list[Feature]:

@@ -32,18 +32,22 @@ from tfdnc.training.callbacks import (
     TrainingState,
     Validation,
 )
-from tfdnc.training.checkpoint import row_tables, write_checkpoint
+from tfdnc.training.checkpoint import read_weights, row_tables, write_checkpoint
 from tfdnc.training.curves import Curves
 from tfdnc.training.display import epoch_display
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.negative_sources import negative_source
 from tfdnc.training.optimizers import OPTIMIZERS
 from tfdnc.training.records import TrainingRecords
+from tfdnc.training.served_intent import SERVED_INTENT, ServedIntent, write_served_intent
 from tfdnc.training.team import Team
 from tfdnc.training.warm_start import start_from
 
 Validate = Callable[[Tower], dict[str, float]]
 """Tower -> figures on validation targets, by name."""
+
+ChooseIntent = Callable[[Tower], ServedIntent | None]
+"""Tower with the best weights -> the intent that serves, None where there is nothing to choose."""
 
 
 def train(
@@ -56,8 +60,9 @@ def train(
     team: Team | None = None,
     common: Path | None = None,
     popularity: np.ndarray | None = None,
+    choose: ChooseIntent | None = None,
 ) -> dict[str, Any]:
-    """Trains a retriever and writes the checkpoint of its best epoch.
+    """Trains a retriever, writes the checkpoint of its best epoch, and chooses the intent that it serves.
 
     Every epoch is a function of (config, epoch), and the state after it is checkpointed in `output`. Another call with
     the `output` of a killed one continues after its last whole epoch.
@@ -74,11 +79,13 @@ def train(
         team: the workers; None is this process alone.
         common: the chief's `output`, with the checkpoint from which all workers continue; None is `output`.
         popularity: `[N]` events of the items in `model.popular_days`; None without that key.
+        choose: tower with the best weights -> the intent that serves; None leaves the intent of the config.
 
     Returns:
         Figures: epochs, steps, CPU seconds of all epochs (validation apart), parameters, best epoch and its validation
-        figures, whether training stopped early because validation no longer improved, and with several clusters the
-        kind of intent model, which `model.intent: auto` leaves open.
+        figures with the intent that serves, whether training stopped early because validation no longer improved. With
+        several clusters also the kind of the intent model, which `model.intent: auto` leaves open, and if there was a
+        choice the attributes of `ServedIntent` under `SERVED_INTENT`.
 
     Raises:
         UserError: no user has an event to predict, a loss diverged, workers do not belong together, or the weights of
@@ -121,7 +128,8 @@ def train(
     (output / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     epochs = int(state.epoch.numpy())
     best = state.history[max(int(state.best_epoch.numpy()), 1) - 1 if validate else -1]
-    state.discard_checkpoints()
+    served = _choose_intent(choose, model.tower, output)
+    state.discard_checkpoints()  # after the choice: a killed one is made again
     return {
         "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),
         "epochs": epochs,
@@ -131,7 +139,20 @@ def train(
         "stopped_early": epochs < last_epoch,
         **({"intent": model.tower.intent.kind} if items.num_clusters > 1 else {}),
         **{name: value for name, value in best.items() if name.startswith("val_")},
+        **({SERVED_INTENT: served.entries()} if served else {}),
+        **({f"val_{name}": value for name, value in served.served_figures.items()} if served else {}),
     }
+
+
+def _choose_intent(choose: ChooseIntent | None, tower: Tower, output: Path) -> ServedIntent | None:
+    """Writes the intent that serves beside the weights, and returns it; None where there is no choice."""
+    if choose is None:
+        return None
+    read_weights(tower, output)
+    served = choose(tower)
+    if served is not None:
+        write_served_intent(output, served)
+    return served
 
 
 def _kept_weights(

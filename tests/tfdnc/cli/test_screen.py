@@ -110,7 +110,11 @@ def test_the_first_table_has_the_lists_that_matter_and_says_where_the_others_are
 def test_an_intent_that_knows_too_little_is_followed_by_its_advice(monkeypatch):
     advice = "The intent model (head) is no better than ... Set model.intent: partition."
     assert advice in shown(make_report() | {"intent_check": {"advice": advice}}, monkeypatch)
-    for check in (None, {"advice": None}):
+    choice = {"text": "the learned intent (head) makes no better lists"}
+    assert "The learned intent (head) makes no better lists." in shown(
+        make_report() | {"intent_check": choice}, monkeypatch
+    )
+    for check in (None, {"advice": None}, {"text": None}):
         assert shown(make_report() | {"intent_check": check}, monkeypatch) == shown(make_report(), monkeypatch)
 
 

@@ -23,12 +23,12 @@ from tfdnc.evaluation.report import (
     REPORT,
     evaluate,
     tuning_objective,
-    validation_objective,
-    validator,
     write_report,
 )
+from tfdnc.evaluation.validation import Validator, validation_objective
 from tfdnc.model.tower import Tower
 from tfdnc.training.records import HeldOutRecords
+from tfdnc.training.served_intent import ServedIntent
 
 OFFSETS = (0, 6, 7, 20)  # one cluster holds a single item
 K, N, WIDTH = 3, 20, 12
@@ -388,7 +388,7 @@ def test_a_single_cluster_has_no_alpha_curve(tmp_path):
     assert report["floor_curve"] == report["alpha_curve"] == report["joint_curve"] == []
     assert report["tuned"] is report["calibration"] is report["judged_by"] is None
     assert report["intent"] == {}  # an accuracy of 1.0 where nothing can be wrong
-    assert not any("intent" in name for name in validator(make_config(), records)(model))
+    assert not any("intent" in name for name in Validator(make_config(), records)(model))
     assert not any(name.startswith(("coverage", "entropy")) for name in report["merge"])
     assert report["merge"]["recall@10"] == report["within_cluster"]["recall@10"]
     plot_alpha_curve(report, tmp_path)
@@ -471,13 +471,40 @@ def test_a_judge_of_other_items_is_refused():
 
 def test_validation_follows_the_weights_of_the_model():
     config, model, records = make_config(), make_model(), make_records()
-    validate = validator(config, records)
+    validate = Validator(config, records)
     before = validate(model)
     assert before == validate(model)
     model.item_embeddings.assign(-model.item_embeddings)
     assert validate(model) != before
     assert validation_objective(config) == "ndcg@10"
     assert validation_objective(config) in before
+
+
+@pytest.mark.parametrize("merge", ["joint", "quota"])
+def test_lists_by_an_untrained_intent_are_those_of_a_tower_that_serves_it(merge):
+    """Histories of up to 8 items, of which the tower reads 5."""
+    config, model = make_config(merge), make_model()
+    validate = Validator(config, make_records())
+    found = validate.by_intent(model)
+    assert found.keys() == {"learned", "history", "prior"}
+    for kind, lists in found.items():
+        expected = validate(model if kind == "learned" else model.with_intent(kind))
+        assert lists.figures == {name: pytest.approx(value, abs=1e-6) for name, value in expected.items()}
+        assert np.mean(lists.gains) == pytest.approx(expected["ndcg@10"])
+    assert len({lists.figures["ndcg@10"] for lists in found.values()}) == 3
+
+
+def test_the_report_has_the_choice_as_the_training_wrote_it_and_measures_the_intent_that_serves():
+    records, figures = make_records(), {"learned": {"ndcg@10": 0.1}, "history": {"ndcg@10": 0.2}}
+    choice = ServedIntent("partition", "history", "ndcg@10", figures, "history it is")
+    model = make_model().with_intent("history")
+    report = evaluate(make_config(), model, make_items(), records, records, served=choice)
+    assert report["intent_check"] == dataclasses.asdict(choice)
+    assert report["merge"]["ndcg@10"] == Validator(make_config(), records)(model)["ndcg@10"]
+    assert report["alpha_curve"]
+    prior = evaluate(make_config(), make_model().with_intent("prior"), make_items(), records, records, served=choice)
+    assert prior["alpha_curve"] == []  # as with train.intent_weight: 0
+    assert prior["calibration"] is None
 
 
 EVEN = np.arange(N) % 2 == 0

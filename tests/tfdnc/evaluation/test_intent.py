@@ -5,10 +5,12 @@ import pytest
 
 from tfdnc.contracts.items import ItemTable
 from tfdnc.evaluation.intent import (
+    UNTRAINED,
     calibration,
     history_log_shares,
     intent_check,
     intent_figures,
+    last_events,
     negative_log_likelihood,
     reliability,
 )
@@ -41,32 +43,28 @@ RECORDS = HeldOutRecords(
 
 
 @pytest.mark.parametrize(
-    ("right", "kind", "beaten", "keys"),
-    [
-        (0.9, "head", [], []),
-        (0.66, "partition", ["history"], ["model.intent: history"]),
-        (0.66, "head", ["history"], ["model.intent: partition", "model.intent: history"]),
-        (0.3, "head", ["prior", "history"], ["model.intent: partition", "model.intent: history"]),
-    ],
+    ("right", "kind", "beaten"),
+    [(0.9, "head", []), (0.66, "partition", ["history"]), (0.3, "head", ["prior", "history"])],
 )
-def test_an_intent_that_knows_no_more_than_counts_is_said_to_with_the_key_to_set(right, kind, beaten, keys):
+def test_a_named_intent_that_knows_no_more_than_counts_is_said_to_with_the_key_to_set(right, kind, beaten):
+    """The key was `model.intent: history`, also for a head that made better lists than the history."""
     log_intent = np.log(np.where(np.arange(2) == RECORDS.target_clusters[:, None], right, 1 - right))
     check = intent_check(log_intent, RECORDS, ITEMS, kind)
     assert check["no_better_than"] == beaten
     assert check["intent_nll"] == pytest.approx(-np.log(right))
-    assert (check["advice"] is None) == (not beaten)
-    for key in ("model.intent: partition", "model.intent: history", "train.intent_weight: 0"):
-        assert (key in (check["advice"] or "")) == (key in keys)
+    if not beaten:
+        assert check["advice"] is None
+        return
+    assert f"The intent model ({kind}) is no better than" in check["advice"]
+    assert "Set model.intent: auto, and train again" in check["advice"]
+    for name, words in UNTRAINED.items():
+        assert (f"{words} ({check[f'intent_nll_{name}']:.3f})" in check["advice"]) == (name in beaten)
 
 
-def test_where_the_prior_is_best_it_is_the_key():
-    targets = np.array([3, 3, 1], np.int32)  # never in the cluster of the history
-    records = RECORDS._replace(targets=targets, target_clusters=np.array([1, 1, 0]))
-    check = intent_check(np.log(np.full([3, 2], 1e-3)), records, ITEMS, "partition")
-    assert check["no_better_than"] == ["prior", "history"]
-    assert check["intent_nll_prior"] < check["intent_nll_history"]
-    assert "the shares of all training events (0.7" in check["advice"]
-    assert "Set train.intent_weight: 0, which takes the shares of all events, and train again." in check["advice"]
+def test_the_last_events_of_each_user():
+    kept, splits = last_events(np.array([0, 3, 3, 4, 6]), 2)
+    assert kept.tolist() == [False, True, True, True, True, True]
+    assert splits.tolist() == [0, 2, 2, 3, 5]
 
 
 def test_reliability_sorts_statements_into_ten_bins():

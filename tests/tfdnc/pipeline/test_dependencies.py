@@ -38,6 +38,24 @@ def test_keys_that_earlier_versions_lacked_leave_their_trainings_up_to_date():
 
 
 @pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("model", {"intent": "head"}),
+        ("train", {"intent_weight": 0}),
+        ("train", {"served_intent": "learned"}),
+        ("cluster", {"method": "single"}),
+        ("cluster", {"num_clusters": 1}),
+    ],
+)
+def test_a_training_is_out_of_date_only_where_validation_may_choose_another_intent(section, values):
+    """Earlier versions served the learned intent in all cases."""
+    assert train_settings(parse_config({"name": "x"}))["train"]["served_intent"] == "auto"
+    assert "served_intent" not in train_settings(parse_config({"name": "x", section: values}))["train"]
+    named = parse_config({"name": "x", "model": {"intent": "head"}, "train": {"served_intent": "prior"}})
+    assert train_settings(named)["train"]["served_intent"] == "prior"
+
+
+@pytest.mark.parametrize(
     ("method", "number"), [("single", 10), ("category", 10), ("random", "auto"), ("word2vec_kmeans", "auto")]
 )
 def test_clusters_of_methods_that_do_not_read_the_number_stay_up_to_date(method, number):

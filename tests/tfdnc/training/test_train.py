@@ -12,12 +12,13 @@ from tfdnc.backend import tf
 from tfdnc.contracts.config import ExamplesConfig, parse_config
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.items import ItemTable
-from tfdnc.contracts.schema import EPOCH_LOG, HISTORY_FILE
+from tfdnc.contracts.schema import CHECKPOINT_INTENT, EPOCH_LOG, HISTORY_FILE
 from tfdnc.pipeline import stations
 from tfdnc.training.callbacks import RefreshHardItems, TrainingState, waited
 from tfdnc.training.checkpoint import load_trained
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.records import TrainingRecords
+from tfdnc.training.served_intent import ServedIntent
 from tfdnc.training.train import assemble, train
 
 OFFSETS = (0, 6, 12)
@@ -211,6 +212,40 @@ def test_damaged_weights_are_refused(killed, tmp_path, name, damage):
     damage(folder / name)
     with pytest.raises(UserError, match=r"^Expected whole weights of this model at .*copy.weights; train again"):
         load_trained(make_config(), make_items(), folder)
+
+
+def test_the_intent_that_serves_is_chosen_with_the_best_weights_and_kept_beside_them(tmp_path):
+    kept, untrained = [], {"early": 7.0, "difference": 0.5, "standard_error": 0.1}
+
+    def choose(tower):
+        kept.append(tower.item_embeddings.numpy())
+        return ServedIntent(tower.intent.kind, "history", "early", {"learned": {"early": 6.0}, "history": untrained})
+
+    epochs = itertools.count()
+    parts = make_items(), make_records(), lambda tower: {"early": -next(epochs)}, "early", tmp_path
+    figures = train(make_config(QUICK), *parts, choose=choose)
+    assert (figures["best_epoch"], figures["intent"], figures["val_early"]) == (2, "partition", 7.0)
+    assert figures["served_intent"]["served"] == "history"
+    assert "val_difference" not in figures
+    tower = load_trained(make_config(QUICK), make_items(), tmp_path)
+    np.testing.assert_array_equal(tower.item_embeddings.numpy(), kept[0])
+    assert tower.with_items(tower.offsets, tower.counts, kept[0]).intent.kind == "history"  # as a refresh does
+    np.testing.assert_allclose(tower.user_vectors(tf.constant([[1, 2, 12]]))[1], np.log([[3 / 5, 2 / 5]]), atol=1e-6)
+    (tmp_path / CHECKPOINT_INTENT).write_text("{")
+    with pytest.raises(UserError, match="Expected a choice of the intent"):
+        load_trained(make_config(QUICK), make_items(), tmp_path)
+
+
+def test_a_training_that_is_killed_in_the_choice_makes_it_again_and_trains_no_more(tmp_path):
+    def die(tower):
+        raise Killed
+
+    resumed, config, parts = Validator(), make_config(QUICK), (make_items(), make_records())
+    with pytest.raises(Killed):
+        train(config, *parts, lambda tower: {"norm": 1.0}, "norm", tmp_path, choose=die)
+    figures = train(config, *parts, resumed, "norm", tmp_path, choose=lambda tower: ServedIntent("head", "learned"))
+    assert resumed.calls == 0
+    assert figures["served_intent"] == json.loads((tmp_path / CHECKPOINT_INTENT).read_text())
 
 
 def test_no_epochs_keep_the_initial_weights_and_a_killed_run_starts_over(tmp_path):
