@@ -67,7 +67,7 @@ def record(
     users += [([UNKNOWN_ITEM, *history], {}) for history in histories[:1]]
     servable = Servable.load(contract.MODEL_NAME, bundle.UNNUMBERED_VERSION, path)
     try:
-        pairs = []
+        pairs: list[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]] = []
         for request in _requests(servable, users, (max_candidates, num_candidates, 1), features, rules):
             _LOG.info("recording the answer of %s, request %d", request.model_spec.signature_name, len(pairs) + 1)
             pairs.append((request, predict(servable, request)))
