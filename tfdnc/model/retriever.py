@@ -115,6 +115,8 @@ class Retriever(tfrs.Model):
         read = self._train_config.reads_exposures and EXPOSURES.key in inputs
         return tf.gather_nd(inputs[EXPOSURES.key], where) if read else None
 
+    # No branch depends on a tensor. AutoGraph would translate the source of all layers, for seconds of every training.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Trains on a batch and returns means over the epoch so far; `tfrs.Model` returns the loss of the last batch.
 
