@@ -84,10 +84,11 @@ def _read(log: Path) -> tuple[Any, dict[str, str]]:
     from rectools.dataset import Dataset
 
     with (log / "ratings.dat").open(encoding="latin-1", newline="") as file:
-        rows = pd.DataFrame([row[::2] for row in csv.reader(file, delimiter=":")])
-    rows.columns = pd.Index([Columns.User, Columns.Item, Columns.Weight, Columns.Datetime])
+        rows = pd.DataFrame([[row[0], row[2], row[6]] for row in csv.reader(file, delimiter=":")])
+    rows.columns = pd.Index([Columns.User, Columns.Item, Columns.Datetime])
+    rows[Columns.Weight] = 1.0  # a factor of the loss; ratings are not read here either
     rows = rows[rows[Columns.Item].map(rows[Columns.Item].value_counts()) >= 5]
-    rows = rows.astype({Columns.Datetime: "int64", Columns.Weight: "float"})
+    rows = rows.astype({Columns.Datetime: "int64"})
     rows = rows.sort_values([Columns.User, Columns.Datetime], kind="stable")
     # RecTools sorts by time again: events at one time are a microsecond apart, in the order of the file.
     rows[Columns.Datetime] = pd.to_datetime(
