@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from tfdnc.contracts.errors import UserError
 from tfdnc.contracts.schema import CHECKPOINT_INTENT
@@ -13,6 +13,9 @@ SERVED_INTENT = "served_intent"
 
 LEARNED: Final = "learned"
 """The intent that was trained, among the names of intents that may serve; the others are those of `model.intent`."""
+
+Served = Literal["learned", "prior", "history"]
+"""Names of intents that may serve."""
 
 Figures = dict[str, float]
 
@@ -31,7 +34,7 @@ class ServedIntent:
     """
 
     learned: str
-    served: Literal["learned", "prior", "history"]
+    served: Served
     objective: str | None = None
     figures: dict[str, Figures] = dataclasses.field(default_factory=dict)
     text: str | None = None
@@ -62,6 +65,9 @@ def read_served_intent(folder: Path) -> ServedIntent | None:
     if not path.is_file():
         return None
     try:
-        return ServedIntent(**json.loads(path.read_text()))
+        choice = ServedIntent(**json.loads(path.read_text()))
+        if choice.served not in (known := get_args(Served)):
+            raise ValueError(f"served: {choice.served!r}, none of {', '.join(known)}")
+        return choice
     except (ValueError, TypeError) as error:
         raise UserError(f"Expected a choice of the intent in {path}, got {error}; train again.") from error

@@ -128,7 +128,7 @@ def train(
     (output / HISTORY_FILE).write_text(json.dumps(state.history, indent=1))
     epochs = int(state.epoch.numpy())
     best = state.history[max(int(state.best_epoch.numpy()), 1) - 1 if validate else -1]
-    served = _choose_intent(choose, model.tower, output)
+    served = _choose_intent(choose, model.tower, output) if team.worker.is_chief else None
     state.discard_checkpoints()  # after the choice: a killed one is made again
     return {
         "parameters": int(sum(tf.size(variable).numpy() for variable in model.trainable_variables)),
@@ -145,7 +145,11 @@ def train(
 
 
 def _choose_intent(choose: ChooseIntent | None, tower: Tower, output: Path) -> ServedIntent | None:
-    """Writes the intent that serves beside the weights, and returns it; None where there is no choice."""
+    """Writes the intent that serves beside the weights, and returns it; None where there is no choice.
+
+    Of several workers the chief alone chooses. The folder of another that continues a killed training is new: it has no
+    weights if the best epoch was before.
+    """
     if choose is None:
         return None
     read_weights(tower, output)

@@ -19,7 +19,9 @@ from tfdnc.training.checkpoint import load_trained
 from tfdnc.training.learning_rate import WarmupCosine
 from tfdnc.training.records import TrainingRecords
 from tfdnc.training.served_intent import ServedIntent
+from tfdnc.training.team import Team
 from tfdnc.training.train import assemble, train
+from tfdnc.training.workers import WorkerIndex
 
 OFFSETS = (0, 6, 12)
 NUM_ITEMS = 12
@@ -231,9 +233,11 @@ def test_the_intent_that_serves_is_chosen_with_the_best_weights_and_kept_beside_
     np.testing.assert_array_equal(tower.item_embeddings.numpy(), kept[0])
     assert tower.with_items(tower.offsets, tower.counts, kept[0]).intent.kind == "history"  # as a refresh does
     np.testing.assert_allclose(tower.user_vectors(tf.constant([[1, 2, 12]]))[1], np.log([[3 / 5, 2 / 5]]), atol=1e-6)
-    (tmp_path / CHECKPOINT_INTENT).write_text("{")
-    with pytest.raises(UserError, match="Expected a choice of the intent"):
-        load_trained(make_config(QUICK), make_items(), tmp_path)
+    # Any other name was taken for the history.
+    for damaged in ("{", "[]", '{"learned": "head", "served": "head"}'):
+        (tmp_path / CHECKPOINT_INTENT).write_text(damaged)
+        with pytest.raises(UserError, match="Expected a choice of the intent"):
+            load_trained(make_config(QUICK), make_items(), tmp_path)
 
 
 def test_a_training_that_is_killed_in_the_choice_makes_it_again_and_trains_no_more(tmp_path):
@@ -246,6 +250,34 @@ def test_a_training_that_is_killed_in_the_choice_makes_it_again_and_trains_no_mo
     figures = train(config, *parts, resumed, "norm", tmp_path, choose=lambda tower: ServedIntent("head", "learned"))
     assert resumed.calls == 0
     assert figures["served_intent"] == json.loads((tmp_path / CHECKPOINT_INTENT).read_text())
+
+
+class OtherWorker(Team):
+    """A worker that is not the chief, without one: the numbers of all are its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.worker = WorkerIndex(1, 2)
+
+    def gather(self, values):
+        return np.array([values, values])
+
+
+def test_a_worker_that_continues_needs_no_weights_for_the_choice_of_the_chief(tmp_path):
+    """Its folder is new, and the best epoch was before: it ended with `Expected whole weights of this model`."""
+
+    def die(tower):
+        raise Killed
+
+    chief, own = tmp_path / "chief", tmp_path / "own"
+    chief.mkdir()
+    own.mkdir()
+    team, config, parts = OtherWorker(), make_config(QUICK), (make_items(), make_records(), lambda tower: {"norm": 1.0})
+    with pytest.raises(Killed):
+        train(config, *parts, "norm", chief, choose=die)
+    figures = train(config, *parts, "norm", own, team=team, common=chief, choose=die)
+    assert figures["epochs"] == 6
+    assert "served_intent" not in figures
 
 
 def test_no_epochs_keep_the_initial_weights_and_a_killed_run_starts_over(tmp_path):
