@@ -108,5 +108,5 @@ def test_the_screen_shows_new_and_repeated_targets(config, report, capsys):
     assert main(["evaluate", str(config), "--runs", str(config.parent)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "all items ranked, seen ones too" in shown
-    assert shown.count("earned intent (partition) makes no better lists on validation than the shares of") == 2
+    assert shown.count("serve as intent in place of the learned one (partition), by lists on validation") == 2
     assert f"{report['repeated_targets']['recall@20']:.4f} of {report['repeated_targets']['targets']} repeated" in shown

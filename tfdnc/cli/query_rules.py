@@ -1,7 +1,7 @@
 """Conditions of `tfdnc query` in words: those that the list was made under, and what the bundle could be asked by."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfdnc.cli.cluster_flags import cluster_controls
@@ -21,7 +21,7 @@ def shown_rules(arguments: argparse.Namespace, manifest: Mapping[str, Any]) -> s
     """
     rules = _of_items(arguments)
     for name, bounds in cluster_controls(arguments).items():
-        each = [f"{key}={bound}" for one in bounds.items() for key, bound in _single(*one)]
+        each = [f"{key}: {bound}" for one in bounds.items() for key, bound in _single(*one)]
         rules.append(f"{name} {', '.join(each)}")
     if rules:
         return f"Conditions of this list: {'; '.join(rules)}."
@@ -32,11 +32,22 @@ def shown_rules(arguments: argparse.Namespace, manifest: Mapping[str, Any]) -> s
 
 
 def _of_items(arguments: argparse.Namespace) -> list[str]:
-    rules = [f"where {', '.join(arguments.where)}"] if arguments.where else []
+    rules = [f"where {_where(arguments.where)}"] if arguments.where else []
     rules += [f"only {_ids(arguments.allow)}"] if arguments.allow else []
     rules += [f"without {_ids(arguments.exclude)}"] if arguments.exclude else []
     rules += {"allow": ["seen items allowed"], "exclude": ["seen items excluded"]}.get(arguments.seen, [])
     return rules
+
+
+def _where(conditions: Sequence[str]) -> str:
+    """Joins conditions by `and`; those with `=` of one column are alternatives, joined by `or`."""
+    by_column: dict[str, list[str]] = {}
+    for condition in conditions:
+        column, equals, _ = condition.partition("=")
+        is_equal = bool(equals) and column[-1:] not in ("<", ">", "!")
+        by_column.setdefault(column if is_equal else f"{condition} alone", []).append(condition)
+    joined = [" or ".join(alternatives) for alternatives in by_column.values()]
+    return " and ".join(f"({one})" if " or " in one and len(joined) > 1 else one for one in joined)
 
 
 def _ids(items: list[str]) -> str:

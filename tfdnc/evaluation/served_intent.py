@@ -101,7 +101,8 @@ def intent_choice(
 def _sentence(learned_kind: str, served: UntrainedKind, objective: str, figures: Mapping[str, Figures]) -> str:
     untrained, learned = figures[served], figures[LEARNED]
     return (
-        f"the learned intent ({learned_kind}) makes no better lists on validation than {UNTRAINED[served]}, which "
-        f"serve in its place: {objective} {learned[objective]:.4f} and {untrained[objective]:.4f}, "
-        f"{learned['intent_nll']:.3f} and {untrained['intent_nll']:.3f} nats"
+        f"{UNTRAINED[served]} serve as intent in place of the learned one ({learned_kind}), by lists on validation: "
+        f"{objective} {untrained[objective]:.4f}, learned {learned[objective]:.4f}; "
+        f"{untrained['intent_nll']:.3f} nats, learned {learned['intent_nll']:.3f}. Keep the learned one by "
+        "train.served_intent: learned"
     )

@@ -68,6 +68,7 @@ def render(groups: Sequence[Group], lists: UserLists) -> str:
         error=result_tables.standard_error(groups),
         within=result_tables.within_table(groups),
         intent=result_tables.intent_table(groups),
+        served_intents=[f"{run.label}: {text}" for run in runs if (text := _served_intent(run))],
         alpha=curves.alpha_charts(groups),
         lists=lists,
         spread=curves.spread_charts(groups),
@@ -92,6 +93,11 @@ def _data(runs: Sequence[Run]) -> list[dict[str, Any]]:
         found = distinct.setdefault(known["split_sha256"], {**known, "tested": run.report["users"], "runs": []})
         found["runs"].append(run.label)
     return list(distinct.values())
+
+
+def _served_intent(run: Run) -> str | None:
+    """Returns the sentence about the intent that serves; None where validation had nothing to choose."""
+    return (run.report.get("intent_check") or {}).get("text")
 
 
 def _method(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from tfdnc.contracts.station_names import StationName
 
 LINE_SECONDS = 15.0
 """Shortest time between two lines without a terminal."""
+
+
+_SHORTEST_WAIT = 0.01
 
 
 def show_work(station: str) -> contextlib.AbstractContextManager[None]:
@@ -48,14 +52,15 @@ def last_log_line(name: str) -> Iterator[None]:
     """Shows the last log record of the block, or the progress of a step if the record has one.
 
     On a terminal the line is removed at the end; `beam_jobs.progress` defines steps. Elsewhere there is at most one
-    line every `LINE_SECONDS`: the log of a long job stays short, and a job that hangs is noticed.
+    line every `LINE_SECONDS`: the log of a long job stays short. Without records the last one is repeated, with
+    the seconds since the beginning.
 
     Args:
         name: name of the work, shown before its first record.
     """
     with contextlib.ExitStack() as stack:
         is_terminal = rich.get_console().is_terminal
-        watcher = _Line(stack.enter_context(_display()), name) if is_terminal else _Lines()
+        watcher = _Line(stack.enter_context(_display()), name) if is_terminal else stack.enter_context(_Lines(name))
         for package in ("tfdnc", "beam_jobs", "serving"):
             _listen(logging.getLogger(package), watcher, stack)
         yield
@@ -121,16 +126,38 @@ class _Line(_Watcher):
 
 
 class _Lines(_Watcher):
-    """Lines in a file or a pipe."""
+    """Lines in a file or a pipe; one stands there every `LINE_SECONDS` as long as the context is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self._next = time.monotonic() + LINE_SECONDS
+        self._text, self._began = f"{name} ...", time.monotonic()
+        self._next = self._began + LINE_SECONDS
+        self._ended = threading.Event()
+        self._clock = threading.Thread(target=self._repeat, name="progress", daemon=True)
+
+    def __enter__(self) -> "_Lines":
+        self._clock.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._clock.join()
 
     def show(self, text: str, begins: bool) -> None:
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + LINE_SECONDS
-            rich.get_console().print(f"    {text}", soft_wrap=True, markup=False, highlight=False)
+        with self.lock or contextlib.nullcontext():
+            self._text = text
+            if time.monotonic() >= self._next:
+                self._print(text)
+
+    def _repeat(self) -> None:
+        while not self._ended.wait(max(self._next - time.monotonic(), _SHORTEST_WAIT)):
+            with self.lock or contextlib.nullcontext():
+                if (now := time.monotonic()) >= self._next:
+                    self._print(f"{self._text} ({now - self._began:.0f} s so far)")
+
+    def _print(self, text: str) -> None:
+        self._next = time.monotonic() + LINE_SECONDS
+        rich.get_console().print(f"    {text}", soft_wrap=True, markup=False, highlight=False)
 
 
 class _Bar(ProgressColumn):

@@ -118,11 +118,12 @@ def rules_of(command, *columns):
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("--where price<=20 brand!=acme --exclude 7", "where price<=20, brand!=acme; without 7"),
+        ("--where brand=b price<=20 brand=c", "where (brand=b or brand=c) and price<=20"),
+        ("--where price<=20 brand!=acme --exclude 7", "where price<=20 and brand!=acme; without 7"),
         ("--allow 1 2 3 4 5 6 7 --seen allow", "only 1, 2, 3, 4, 5 and 2 more items; seen items allowed"),
-        ("--minimum Comedy=0.2 --at-least brand=acme=3", "minimum Comedy=0.2, brand=acme=3"),
-        ("--at-most brand=*=2 brand=b=1 --seen exclude", "seen items excluded; maximum brand=*=2, brand=b=1"),
-        ("--quotas A=1 B=3", "quotas A=1, B=3"),
+        ("--minimum Comedy=0.2 --at-least brand=acme=3", "minimum Comedy: 0.2, brand=acme: 3"),
+        ("--at-most brand=*=2 brand=b=1 --seen exclude", "seen items excluded; maximum brand=*: 2, brand=b: 1"),
+        ("--quotas A=1 B=3", "quotas A: 1, B: 3"),
     ],
 )
 def test_the_answer_names_the_conditions_that_were_applied(command, shown):

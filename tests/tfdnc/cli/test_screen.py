@@ -2,6 +2,7 @@
 
 import io
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -195,9 +196,31 @@ def test_without_a_terminal_a_job_leaves_a_line_now_and_then(monkeypatch, pause,
     file = Console(file=output, width=100)
     monkeypatch.setattr("rich.get_console", lambda: file)
     monkeypatch.setattr(working, "LINE_SECONDS", pause)
+    monkeypatch.setattr(working, "_SHORTEST_WAIT", 60)  # no line of the clock
     log = logging.getLogger("beam_jobs.sequences")
     with working.last_log_line("prepare"):
         log.info("a file", extra=steps(reading=2) | progress("reading", 0))
         log.info("two blocks", extra=progress("reading", 2, rows=7))
         log.info("done")
     assert [line.strip() for line in output.getvalue().splitlines()] == lines
+
+
+def test_without_records_the_last_line_is_repeated(monkeypatch):
+    """A refresh was silent for two minutes, as if it hung."""
+    repeated = threading.Event()
+
+    class File(io.StringIO):
+        def write(self, text):
+            if "so far" in text and "Saving" in text:
+                repeated.set()
+            return super().write(text)
+
+    output = File()
+    file = Console(file=output, width=100)
+    monkeypatch.setattr("rich.get_console", lambda: file)
+    monkeypatch.setattr(working, "LINE_SECONDS", 0.01)
+    with working.last_log_line("refresh"):
+        logging.getLogger("tfdnc.export").info("Saving")
+        assert repeated.wait(60)
+    assert "    Saving (0 s so far)" in output.getvalue()
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]

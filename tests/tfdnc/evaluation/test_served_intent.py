@@ -67,8 +67,9 @@ def test_the_sentence_has_both_figures_of_both():
     assert choice.figures["history"]["difference"] == pytest.approx(0.15)
     assert choice.figures["history"]["standard_error"] == pytest.approx(0.0577 / 2, abs=1e-4)
     assert choice.text == (
-        "the learned intent (head) makes no better lists on validation than the shares of the user's own history, "
-        "which serve in its place: ndcg@10 0.2500 and 0.4000, 2.000 and 2.500 nats"
+        "the shares of the user's own history serve as intent in place of the learned one (head), by lists on "
+        "validation: ndcg@10 0.4000, learned 0.2500; 2.500 nats, learned 2.000. Keep the learned one by "
+        "train.served_intent: learned"
     )
 
 

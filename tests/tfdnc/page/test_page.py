@@ -231,6 +231,13 @@ def test_the_reason_for_the_number_of_clusters_is_told_where_the_config_left_it_
     assert '<p class="note">auto is 2, so that 40 &lt; 41.</p>' in page_of(tmp_path, made)
 
 
+def test_the_intent_that_serves_is_named_where_validation_chose_it(tmp_path):
+    report = make_report() | {"intent_check": {"text": "the shares <of> the history serve"}}
+    page = page_of(tmp_path, make_run(tmp_path / "chosen", report))
+    assert "the shares &lt;of&gt; the history serve." in page
+    assert "serve." not in page_of(tmp_path, make_run(tmp_path / "learned"))
+
+
 def test_alphas_are_written_on_the_first_run_that_has_quotas(tmp_path):
     plain, quotas = make_run(tmp_path / "plain", clusters=1, weights=False), make_run(tmp_path / "dnc", weights=False)
     labels = re.findall(r'<text class="label"[^>]*>([^<]*)<', page_of(tmp_path, plain, quotas))
