@@ -45,7 +45,7 @@ def _where(conditions: Sequence[str]) -> str:
     for condition in conditions:
         column, equals, _ = condition.partition("=")
         is_equal = bool(equals) and column[-1:] not in ("<", ">", "!")
-        by_column.setdefault(column if is_equal else f"{condition} alone", []).append(condition)
+        by_column.setdefault(column if is_equal else condition, []).append(condition)
     joined = [" or ".join(alternatives) for alternatives in by_column.values()]
     return " and ".join(f"({one})" if " or " in one and len(joined) > 1 else one for one in joined)
 

@@ -19,7 +19,7 @@ from tfdnc.export.checks import (
     check_same_rows,
 )
 from tfdnc.export.recent import recent_inputs
-from tfdnc.export.shared import SharedSearch, shared
+from tfdnc.export.shared import share_search, shared
 from tfdnc.export.values import ValueNumbers
 from tfdnc.export.vocabulary import vocabulary_of
 from tfdnc.model.tower import Tower
@@ -107,7 +107,7 @@ class RetrievalCore(tf.Module):
             self._rules = Rules(planes, items.cluster_names, asset_folder)
             self._bound_table = BoundTable(self._rules.table, planes)
             index.accept_filters()
-        self._shared_search = SharedSearch(index, self._vectors_per_cluster)
+        self._shared_search = share_search(index)
 
     @property
     def has_rules(self) -> bool:

@@ -144,10 +144,9 @@ class _Lines(_Watcher):
         self._clock.join()
 
     def show(self, text: str, begins: bool) -> None:
-        with self.lock or contextlib.nullcontext():
-            self._text = text
-            if time.monotonic() >= self._next:
-                self._print(text)
+        self._text = text  # `handle` has the lock
+        if time.monotonic() >= self._next:
+            self._print(text)
 
     def _repeat(self) -> None:
         while not self._ended.wait(max(self._next - time.monotonic(), _SHORTEST_WAIT)):

@@ -1,12 +1,12 @@
 """The interface that lists are made with: a search in every cluster, by an index or by a part of a graph."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from tfdnc.backend import tf
 from tfdnc.retrieval.merge import Candidates
-from tfdnc.retrieval.rules.passing import Passing
 
 
 class Searchable(Protocol):
@@ -20,14 +20,6 @@ class Searchable(Protocol):
     def offsets(self) -> np.ndarray:
         """K + 1 item counts: cluster k is rows offsets[k] .. offsets[k + 1] - 1."""
 
-    def search(
-        self,
-        vectors: tf.Tensor,
-        seen: tf.Tensor,
-        k: tf.Tensor | int,
-        *,
-        per_cluster: bool,
-        with_partition: tf.Tensor | bool = True,
-        passing: Passing | None = None,
-    ) -> tuple[Candidates, tf.Tensor]:
-        """Finds the best k unseen items of every cluster."""
+    @property
+    def search(self) -> Callable[..., tuple[Candidates, tf.Tensor]]:
+        """Finds the best items of every cluster, with the arguments of `ClusterIndex.search`."""
