@@ -73,11 +73,15 @@ def _display() -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
+def _print_line(text: str) -> None:
+    rich.get_console().print(f"    {text}", soft_wrap=True, markup=False, highlight=False)
+
+
 class _Printer(logging.Handler):
     """Prints every record as a line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        rich.get_console().print(f"    {record.getMessage()}", soft_wrap=True, markup=False, highlight=False)
+        _print_line(record.getMessage())
 
 
 class _Watcher(logging.Handler):
@@ -156,7 +160,7 @@ class _Lines(_Watcher):
 
     def _print(self, text: str) -> None:
         self._next = time.monotonic() + LINE_SECONDS
-        rich.get_console().print(f"    {text}", soft_wrap=True, markup=False, highlight=False)
+        _print_line(text)
 
 
 class _Bar(ProgressColumn):
